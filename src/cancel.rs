@@ -1,0 +1,105 @@
+//! Cutting waits short.
+
+use crate::futex::{Futex, OsFutex};
+use crate::sync::{
+    AtomicU32,
+    Ordering::{AcqRel, Acquire},
+    const_unless_loom,
+};
+
+const CANCELLED: u32 = 1 << 31;
+/// Event slots fall into this many groups, one bit each.
+const GROUPS: usize = 31;
+
+/// A switch that ends waits: a thread is to be killed, a virtual machine torn down.
+///
+/// Any number of threads may wait under one switch, on any pages. A wait that begins after [`cancel`](Self::cancel) returns at once;
+/// one that sleeps is woken, by bumping the event slots that waiters under this switch have used. Other waiters on those slots
+/// see a spurious return, which the contract of the wait allows.
+///
+/// # Example
+///
+/// ```
+/// use pagelock::{Cancel, PageLock, Wake};
+///
+/// static PAGE: PageLock = PageLock::new();
+/// static KILL: Cancel = Cancel::new();
+///
+/// let stuck_migrator = PAGE.lock();
+/// let faulter = std::thread::spawn(|| PAGE.wait_unlocked_cancellable((), &KILL));
+/// KILL.cancel();
+/// assert_eq!(faulter.join().unwrap(), Wake::Cancelled);
+/// # drop(stuck_migrator);
+/// ```
+#[derive(Debug)]
+pub struct Cancel<F: Futex = OsFutex> {
+    /// CANCELLED, and the groups of slots that waiters have used.
+    word: AtomicU32,
+    futex: F,
+}
+
+impl Cancel<OsFutex> {
+    const_unless_loom! {
+        /// A switch that is not thrown.
+        #[must_use]
+        pub fn new() -> Self {
+            Self::with_futex(OsFutex)
+        }
+    }
+}
+
+impl<F: Futex> Cancel<F> {
+    const_unless_loom! {
+        /// A switch for pages on the platform `futex`. It must have the same event table as the pages' own.
+        #[must_use]
+        pub fn with_futex(futex: F) -> Self {
+            Self { word: AtomicU32::new(0), futex }
+        }
+    }
+
+    /// Ends every wait under this switch, present and future.
+    ///
+    /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the caller did before.
+    pub fn cancel(&self) {
+        // AcqRel: Release pairs with `join` and `is_cancelled`; the groups need no Acquire, but the order of this and the bumps
+        // below matters: a waiter whose bit is not seen here comes later in this word's order and sees CANCELLED.
+        let groups = self.word.fetch_or(CANCELLED, AcqRel);
+        if groups & CANCELLED != 0 {
+            return;
+        }
+        for index in 0..self.futex.events() {
+            if groups & group(index) != 0 {
+                let slot = self.futex.event(index);
+                slot.bump();
+                self.futex.wake_all(slot.word());
+            }
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called. Acquire: pairs with it.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.word.load(Acquire) & CANCELLED != 0
+    }
+
+    /// Makes the switch usable again. The exclusive borrow says that nobody waits under it.
+    pub fn reset(&mut self) {
+        self.word = AtomicU32::new(0);
+    }
+
+    /// A waiter will sleep on slot `index`, whose sequence it has already read. `false` if cancelled.
+    pub(crate) fn join(&self, index: usize) -> bool {
+        // AcqRel: Acquire pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there for the order.
+        self.word.fetch_or(group(index), AcqRel) & CANCELLED == 0
+    }
+}
+
+impl<F: Futex + Default> Default for Cancel<F> {
+    fn default() -> Self {
+        Self::with_futex(F::default())
+    }
+}
+
+const fn group(index: usize) -> u32 {
+    1 << (index % GROUPS)
+}

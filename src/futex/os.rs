@@ -1,0 +1,144 @@
+//! The operating system's futex, or the nearest thing to it.
+
+use super::{EventSlot, Futex, Sleep};
+use crate::sync::AtomicU32;
+#[cfg(not(pagelock_loom))]
+use crossbeam_utils::CachePadded;
+
+/// The default platform: the operating system's own futex, and one static event table for the whole program.
+///
+/// * Linux and Android: the futex system call, with classes and deadlines.
+/// * FreeBSD, macOS, iOS, watchOS, Windows: what the `atomic-wait` crate calls; no deadlines.
+/// * Anything else: it spins, as [`SpinFutex`](super::SpinFutex) does. A kernel brings a [`Futex`] of its own.
+///
+/// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OsFutex;
+
+/// What the table may take: "at most 16 KiB" is part of the contract.
+#[cfg(not(pagelock_loom))]
+const TABLE_BYTES: usize = 16 << 10;
+/// 128 slots where a padded word takes 128 bytes.
+#[cfg(not(pagelock_loom))]
+const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot>>();
+
+/// The only global state of the crate. Padded, because releases of unrelated pages bump neighbouring slots.
+#[cfg(not(pagelock_loom))]
+static EVENTS: [CachePadded<EventSlot>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
+
+#[cfg(not(pagelock_loom))]
+static_assertions::const_assert!(SLOTS.is_power_of_two());
+#[cfg(not(pagelock_loom))]
+static_assertions::const_assert!(size_of_val(&EVENTS) <= TABLE_BYTES);
+
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+mod sys {
+    pub(super) use crate::futex::linux::{CLASSES, wait, wait_class, wake_all, wake_class, wake_one};
+}
+
+#[cfg(all(
+    any(target_os = "freebsd", target_os = "macos", target_os = "ios", target_os = "watchos", windows),
+    not(pagelock_loom)
+))]
+mod sys {
+    use crate::futex::Sleep;
+    use crate::sync::AtomicU32;
+
+    pub(super) const CLASSES: bool = false;
+    pub(super) use atomic_wait::{wake_all, wake_one};
+
+    pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
+        atomic_wait::wait(word, expected);
+        Sleep::Unknown
+    }
+
+    pub(super) fn wait_class(word: &AtomicU32, expected: u32, _class: u32) -> Sleep {
+        wait(word, expected)
+    }
+
+    pub(super) fn wake_class(word: *const AtomicU32, _n: u32, _class: u32) {
+        wake_all(word);
+    }
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "watchos",
+    windows,
+    pagelock_loom
+)))]
+mod sys {
+    use crate::futex::Sleep;
+    use crate::sync::AtomicU32;
+
+    pub(super) const CLASSES: bool = false;
+    pub(super) use crate::futex::spin::wait;
+
+    pub(super) fn wake_one(_word: *const AtomicU32) {}
+
+    pub(super) fn wake_all(_word: *const AtomicU32) {}
+
+    pub(super) fn wait_class(word: &AtomicU32, expected: u32, _class: u32) -> Sleep {
+        wait(word, expected)
+    }
+
+    pub(super) fn wake_class(_word: *const AtomicU32, _n: u32, _class: u32) {}
+}
+
+#[cfg(pagelock_loom)]
+use super::model as sys;
+
+impl Futex for OsFutex {
+    const CLASSES: bool = sys::CLASSES;
+
+    #[inline]
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        sys::wait(word, expected)
+    }
+
+    #[inline]
+    fn wake_one(&self, word: *const AtomicU32) {
+        sys::wake_one(word);
+    }
+
+    #[inline]
+    fn wake_all(&self, word: *const AtomicU32) {
+        sys::wake_all(word);
+    }
+
+    #[inline]
+    fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
+        sys::wait_class(word, expected, class)
+    }
+
+    #[inline]
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
+        sys::wake_class(word, n, class);
+    }
+
+    #[cfg(not(pagelock_loom))]
+    #[inline]
+    fn event(&self, index: usize) -> &EventSlot {
+        &EVENTS[index]
+    }
+
+    #[cfg(not(pagelock_loom))]
+    #[inline]
+    fn events(&self) -> usize {
+        SLOTS
+    }
+
+    #[cfg(pagelock_loom)]
+    fn event(&self, index: usize) -> &EventSlot {
+        sys::event(index)
+    }
+
+    #[cfg(pagelock_loom)]
+    fn events(&self) -> usize {
+        sys::EVENTS
+    }
+}

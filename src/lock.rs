@@ -1,0 +1,558 @@
+//! Owning a page.
+//!
+//! # Protocol
+//!
+//! The fast path is one compare-exchange to acquire and one add to release. Everybody else goes through a [`Locker`], which
+//! sleeps on the page's own state word:
+//!
+//! 1. It spins for a moment, if nobody sleeps yet.
+//! 2. It registers: one more in `sleepers`, LOCK_WAITERS set, in one compare-exchange on a word that says *taken*.
+//! 3. It sleeps while the word still has that value. Any change since makes the sleep end at once.
+//! 4. Awake, it takes the page if it is released (a promise, if there is one, is to sleepers, and it is one), or sleeps again.
+//!
+//! A release that finds LOCK_WAITERS wakes one sleeper. Until that one runs, newcomers may take the page and drop the bit:
+//! barging is what makes contended locks fast. It is bounded: a locker that was woken [`BYPASS_BOUND`] times and found the page
+//! taken each time *promises* the page to all who sleep at that moment, itself being the last of them. Newcomers then have to
+//! queue, and as wakes are first in, first out, the promise runs until its own turn and no longer.
+//!
+//! A locker that leaves takes its promise along, and passes on the wake that it may have been given.
+//!
+//! # Orderings
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | acquire: compare-exchange that sets LOCKED | Acquire | the release's add, so that the new owner sees what the old one wrote |
+//! | release: add (compare-exchange, if fair) | Release | the above |
+//! | registering, leaving: compare-exchange | Relaxed | nothing: they decide by the word's own modification order, which the release's read-modify-write is part of |
+//! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
+
+use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep};
+use crate::page::PageLock;
+use crate::stats::{self, Counter};
+use crate::sync::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::wait::Registered;
+use crate::word::{State, UserBits};
+use core::fmt;
+use core::time::Duration;
+#[cfg(not(pagelock_loom))]
+use crossbeam_utils::Backoff;
+
+/// How often a sleeping locker can be woken only to find the page taken by somebody who came later. After that the page is
+/// promised to it and to those who slept before it.
+///
+/// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. (Under the model checker it is
+/// 1, so that the bound is reached within a model's few steps.)
+pub const BYPASS_BOUND: u32 = if cfg!(pagelock_loom) { 1 } else { 4 };
+
+/// How many rounds of [`Backoff::spin`] a locker makes before it sleeps: 1 + 2 + ... + 64 pauses.
+#[cfg(not(pagelock_loom))]
+const SPIN_ROUNDS: u32 = 7;
+
+impl<F: Futex> PageLock<F> {
+    /// Takes the page if it is free, in one step.
+    ///
+    /// `None` if somebody owns it, or if it is promised to a sleeper. A failure is one load and no store.
+    ///
+    /// Acquire on success: the caller sees what earlier owners did.
+    #[inline]
+    pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
+        let mut seen = self.state();
+        while !seen.is_taken() {
+            match self.take(seen, seen.taken_by_newcomer()) {
+                Ok(guard) => return Some(guard),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Takes the page, sleeping until it can.
+    ///
+    /// Newcomers may overtake a sleeper, at most [`BYPASS_BOUND`] times. A poisoned page can be locked too (somebody has to take
+    /// down its entries): ask [`PageGuard::is_poisoned`].
+    ///
+    /// The header must stay where it is for the whole call; the borrow says so. Waiting for a page without anything that keeps
+    /// it is what [`wait_unlocked`](Self::wait_unlocked) is for.
+    ///
+    /// Acquire: the caller sees what earlier owners did.
+    #[inline]
+    pub fn lock(&self) -> PageGuard<'_, F> {
+        let seen = self.state();
+        if seen.is_plain() {
+            if let Ok(guard) = self.take(seen, seen.with_locked()) {
+                return guard;
+            }
+        }
+        self.lock_cold()
+    }
+
+    #[cold]
+    fn lock_cold(&self) -> PageGuard<'_, F> {
+        Locker::new(self).lock()
+    }
+
+    /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
+    ///
+    /// `None` when the time was up. See [`try_lock_until`](Self::try_lock_until) for a deadline, and errors that say more.
+    pub fn try_lock_for(&self, d: Duration) -> Option<PageGuard<'_, F>>
+    where
+        F: FutexTimed,
+    {
+        if let Some(guard) = self.try_lock() {
+            return Some(guard);
+        }
+        match self.futex.after(d) {
+            Ok(deadline) => Locker::new(self).lock_until(deadline).ok(),
+            Err(_) => Some(self.lock()),
+        }
+    }
+
+    /// Takes the page, sleeping until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`] when the deadline passed while it slept, [`LockError::Late`] when the page was taken and the
+    /// deadline already over. Nothing is left behind: a wake that had been given to this locker is passed on, its promise undone.
+    pub fn try_lock_until(&self, deadline: F::Instant) -> Result<PageGuard<'_, F>, LockError>
+    where
+        F: FutexTimed,
+    {
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
+        }
+        match self.futex.late_by(deadline) {
+            Some(late_by) => Err(LockError::Late { late_by }),
+            None => Locker::new(self).lock_until(deadline),
+        }
+    }
+
+    /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
+    ///
+    /// For a faulter that has lost the race for the page too often: it registers as a starved locker *before* it drops `ptl`, so
+    /// the page is promised to it and to those who slept before it from that moment on. Once it owns the page it must look at
+    /// its page table again: the entry may have changed.
+    ///
+    /// `ptl` is any value whose drop releases whatever guards the entry. It is dropped before any sleep. The header must stay
+    /// where it is for the whole call, unlike for [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself.
+    /// The page is not referenced, and whether it still is the page that the entry meant is for the caller to find out.
+    pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
+        let mut locker = Locker::new(self);
+        locker.starved = true;
+        if let Step::Owned(guard) = locker.take_or_register() {
+            drop(ptl);
+            return guard;
+        }
+        drop(ptl);
+        locker.lock()
+    }
+
+    /// Owns the page, or leaves word that somebody waits for it; never sleeps.
+    ///
+    /// For fault servers, whose faulters already sleep elsewhere. [`Claim::InFlight`] has set the page's waiters' flag, so the
+    /// owner's release calls [`Futex::tell`] and says so in its [`Release`]. The flag is for one release: claim again before
+    /// every further wait.
+    pub fn claim(&self) -> Claim<'_, F> {
+        let mut seen = self.state();
+        loop {
+            if seen.is_poisoned() {
+                return Claim::Poisoned;
+            }
+            if !seen.is_taken() {
+                match self.take(seen, seen.taken_by_newcomer()) {
+                    Ok(guard) => return Claim::Owner(guard),
+                    Err(now) => seen = now,
+                }
+            } else {
+                match self.set_event_waiters(seen) {
+                    Ok(()) => return Claim::InFlight,
+                    Err(now) => seen = now,
+                }
+            }
+        }
+    }
+
+    /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already, nothing is written: a look
+    /// is enough, because the flag can only go away together with the hold that was seen.
+    pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
+        debug_assert!(seen.is_taken());
+        if seen.has_event_waiters() {
+            return Ok(());
+        }
+        // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait` for the sequence.
+        self.replace(seen, seen.with_event_waiters())
+    }
+
+    /// One compare-exchange from `seen` to `next`, without ordering.
+    fn replace(&self, seen: State, next: State) -> Result<(), State> {
+        // Relaxed: as the table at the top says of registering and leaving.
+        self.state.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed).map(drop).map_err(State)
+    }
+
+    #[inline]
+    fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
+        // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
+        match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
+            Ok(_) => Ok(PageGuard { page: self }),
+            Err(now) => Err(State(now)),
+        }
+    }
+
+    /// Gives the page up: one add, then wakes by address. The caller owns the page; `migrating` says whether MIGRATING is set,
+    /// `poison` asks for POISONED.
+    ///
+    /// After the add the page may belong to somebody else or be gone, so nothing below it reads the header.
+    #[inline]
+    pub(crate) fn release(&self, migrating: bool, poison: bool) -> Released {
+        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
+        debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
+        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let poison = poison && !self.state().is_poisoned();
+        // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
+        let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
+        if held.has_waiters() {
+            wake_after_release(futex, word, key, held);
+        }
+        Released { event_waiters: held.has_event_waiters() }
+    }
+
+    /// Gives the page up, to a sleeper if there is one; otherwise as `release`.
+    fn release_fair(&self) -> Released {
+        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
+        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let mut seen = self.state();
+        while seen.sleepers() > 0 {
+            // Release: as in `release`.
+            match self.state.compare_exchange_weak(seen.0, seen.released_to_sleeper().0, Release, Relaxed) {
+                Ok(_) => {
+                    wake_after_release(futex, word, key, seen);
+                    return Released { event_waiters: seen.has_event_waiters() };
+                }
+                Err(now) => seen = State(now),
+            }
+        }
+        self.release(false, false)
+    }
+}
+
+/// The second half of a release: wakes whom the word that was released names. `word` and `key` are addresses; the page is not
+/// ours any more.
+///
+/// Without LOCK_WAITERS no locker is woken even if some are registered: then they are awake, and will look again.
+#[cold]
+fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, held: State) {
+    if held.has_lock_waiters() {
+        stats::count(Counter::LockWakes);
+        futex.wake_one(word);
+    }
+    if held.has_event_waiters() {
+        futex.tell(key);
+    }
+}
+
+/// A locker that may have to sleep. Dropping it is leaving: its registration, its promise and a wake it may have been given are
+/// all accounted for, whatever ended the attempt.
+struct Locker<'a, F: Futex> {
+    page: &'a PageLock<F>,
+    /// Counted in the word's sleepers.
+    registered: bool,
+    /// Entitled to a promise from now on.
+    starved: bool,
+    /// How often it was woken for nothing.
+    lost: u32,
+}
+
+/// What a locker does next.
+enum Step<'a, F: Futex> {
+    Owned(PageGuard<'a, F>),
+    /// Sleep while the state word has this value.
+    Sleep(u32),
+    /// The word cannot count another sleeper: wait for the release as those do who do not own pages.
+    Crowded(Registered<F>),
+}
+
+impl<'a, F: Futex> Locker<'a, F> {
+    fn new(page: &'a PageLock<F>) -> Self {
+        Self { page, registered: false, starved: false, lost: 0 }
+    }
+
+    fn lock(mut self) -> PageGuard<'a, F> {
+        self.spin();
+        loop {
+            match self.take_or_register() {
+                Step::Owned(guard) => return guard,
+                Step::Sleep(expected) => {
+                    let sleep = self.page.futex.wait(&self.page.state, expected);
+                    self.awake(sleep);
+                }
+                Step::Crowded(registered) => {
+                    let _ = registered.sleep(); // Whatever ended it, look again.
+                }
+            }
+        }
+    }
+
+    fn lock_until(mut self, deadline: F::Instant) -> Result<PageGuard<'a, F>, LockError>
+    where
+        F: FutexTimed,
+    {
+        self.spin();
+        loop {
+            let timed_out = match self.take_or_register() {
+                Step::Owned(guard) => return Ok(guard),
+                Step::Sleep(expected) => {
+                    let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
+                    self.awake(sleep);
+                    sleep == Sleep::TimedOut
+                }
+                Step::Crowded(registered) => registered.sleep_until(deadline) == crate::Wake::TimedOut,
+            };
+            if timed_out {
+                return Err(LockError::TimedOut);
+            }
+        }
+    }
+
+    /// Waits a moment for a short hold to end. Not if somebody sleeps already: spinning past a sleeper helps neither.
+    fn spin(&self) {
+        #[cfg(not(pagelock_loom))]
+        {
+            let backoff = Backoff::new();
+            for _ in 0..SPIN_ROUNDS {
+                let seen = self.page.state();
+                if !seen.is_taken() || seen.sleepers() > 0 {
+                    break;
+                }
+                backoff.spin();
+            }
+        }
+    }
+
+    /// Takes the page if it may, or else makes sure that the next release wakes it.
+    fn take_or_register(&mut self) -> Step<'a, F> {
+        let mut seen = self.page.state();
+        loop {
+            let attempt = if self.registered && !seen.is_locked() {
+                self.page.take(seen, seen.taken_by_sleeper())
+            } else if !seen.is_taken() {
+                self.page.take(seen, seen.taken_by_newcomer())
+            } else if let Some(next) = seen.with_sleeper(self.registered, self.starved) {
+                match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
+                    Ok(()) => {
+                        self.registered = true;
+                        stats::count(Counter::LockWaits);
+                        return Step::Sleep(next.0);
+                    }
+                    Err(now) => Err(now),
+                }
+            } else {
+                match self.page.register_for_release() {
+                    Some(registered) => return Step::Crowded(registered),
+                    None => Err(self.page.state()),
+                }
+            };
+            match attempt {
+                Ok(guard) => {
+                    if self.registered && seen.handoffs() > 0 {
+                        stats::count(Counter::Handoffs);
+                    }
+                    self.registered = false;
+                    return Step::Owned(guard);
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes note of how a sleep ended.
+    fn awake(&mut self, sleep: Sleep) {
+        if matches!(sleep, Sleep::Woken | Sleep::Unknown) && self.page.state().is_locked() {
+            stats::count(Counter::LostWakes);
+            self.lost += 1;
+            self.starved |= self.lost >= BYPASS_BOUND;
+        }
+    }
+}
+
+impl<F: Futex> Drop for Locker<'_, F> {
+    fn drop(&mut self) {
+        if !self.registered {
+            return;
+        }
+        let page = self.page;
+        let mut seen = page.state();
+        let left = loop {
+            let next = seen.without_sleeper();
+            match page.replace(seen, next) {
+                Ok(()) => break next,
+                Err(now) => seen = now,
+            }
+        };
+        if left.is_locked() {
+            return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.
+        }
+        if left.sleepers() > 0 {
+            page.futex.wake_one(&raw const page.state);
+        }
+        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() {
+            // Waiters counted on the promise that has just been undone; there will be no release to tell them.
+            page.futex.tell(page.key());
+        }
+    }
+}
+
+/// Ownership of a page. Dropping it releases the page.
+///
+/// It is [`Send`]: the thread that finishes an I/O need not be the one that started it. For an owner that cannot carry a guard
+/// at all there are [`into_raw`](Self::into_raw) and [`from_raw`](Self::from_raw).
+#[must_use = "the page is released when the guard is dropped"]
+pub struct PageGuard<'a, F: Futex = crate::OsFutex> {
+    pub(crate) page: &'a PageLock<F>,
+}
+
+impl<'a, F: Futex> PageGuard<'a, F> {
+    /// The page that this owns.
+    #[must_use]
+    pub fn page(&self) -> &'a PageLock<F> {
+        self.page
+    }
+
+    /// Whether the page's contents are lost. Exact while the guard lives: only the owner poisons.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.page.is_poisoned()
+    }
+
+    /// Releases the page, as dropping the guard does, and says whether somebody waited for it.
+    ///
+    /// Release: the next owner sees what this one did.
+    #[inline]
+    pub fn unlock(self) -> Released {
+        self.forget().release(false, false)
+    }
+
+    /// Releases the page to a sleeping locker if there is one: no newcomer can take it before one of them does.
+    ///
+    /// Costs that sleeper's wake-up time in which nobody owns the page; the ordinary release does not.
+    pub fn unlock_fair(self) -> Released {
+        self.forget().release_fair()
+    }
+
+    /// Marks the contents lost for good and releases the page. From now on waits for it return
+    /// [`Wake::Poisoned`](crate::Wake::Poisoned) at once, and get, pin, claim and activate fail.
+    pub fn poison(self) -> Released {
+        self.forget().release(false, true)
+    }
+
+    /// Writes the caller's two bits.
+    pub fn set_user(&mut self, user: UserBits) {
+        let mut seen = self.page.state();
+        while let Err(now) = self.page.replace(seen, seen.with_user(user)) {
+            seen = now;
+        }
+    }
+
+    /// Forgets the guard and leaves the page locked, for somebody else to release through [`from_raw`](Self::from_raw).
+    ///
+    /// The answer dates the hold: [`from_raw_of`](Self::from_raw_of) uses it to notice a stale release.
+    pub fn into_raw(self) -> Hold {
+        Hold { generation: self.forget().generation() }
+    }
+
+    /// The guard of a page that is locked and has no guard.
+    ///
+    /// # Safety
+    ///
+    /// The page is locked, and the right to release it is the caller's: it comes from one [`into_raw`](Self::into_raw) that was
+    /// not used yet. Otherwise the release frees a page under somebody else's hands; memory that the lock protects is then
+    /// accessed by two owners. A debug build panics, with nothing changed, if the page is not locked at all.
+    pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
+        debug_assert!(page.state().is_locked(), "from_raw of a page that is not locked: {page:?}");
+        Self { page }
+    }
+
+    /// [`from_raw`](Self::from_raw), for a hold that is known.
+    ///
+    /// # Safety
+    ///
+    /// As for `from_raw`. A debug build panics also if `hold` is over and the page was locked again since (up to a multiple of
+    /// 256 releases).
+    pub unsafe fn from_raw_of(page: &'a PageLock<F>, hold: Hold) -> Self {
+        debug_assert_eq!(page.generation(), hold.generation, "stale release of {page:?}");
+        // SAFETY: the caller's promise is the same.
+        unsafe { Self::from_raw(page) }
+    }
+
+    /// Takes the guard apart without releasing.
+    pub(crate) fn forget(self) -> &'a PageLock<F> {
+        let page = self.page;
+        core::mem::forget(self);
+        page
+    }
+}
+
+impl<F: Futex> Drop for PageGuard<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        self.page.release(false, false);
+    }
+}
+
+impl<F: Futex> fmt::Debug for PageGuard<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PageGuard").field(self.page).finish()
+    }
+}
+
+/// One hold of a page, from acquisition to release: what [`PageGuard::into_raw`] leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hold {
+    generation: u8,
+}
+
+/// What a release found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Released {
+    /// Somebody had registered for this release, by a wait or a [`claim`](PageLock::claim), and was told through
+    /// [`Futex::tell`]. A fault server that routes wakes itself acts on this.
+    pub event_waiters: bool,
+}
+
+/// What [`PageLock::claim`] came to.
+#[must_use]
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Claim<'a, F: Futex = crate::OsFutex> {
+    /// The page is yours.
+    Owner(PageGuard<'a, F>),
+    /// Somebody else has it, and will tell when it is released.
+    InFlight,
+    /// The contents are lost; there is nothing to wait for.
+    Poisoned,
+}
+
+/// Why a page could not be locked in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The deadline passed while the page was taken.
+    TimedOut,
+    /// The page was taken, and the deadline had passed before the call.
+    Late {
+        /// By this much.
+        late_by: Duration,
+    },
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("the page was not released before the deadline"),
+            Self::Late { late_by } => write!(f, "the page is taken and the deadline passed {late_by:?} before the call"),
+        }
+    }
+}
+
+impl core::error::Error for LockError {}

@@ -1,0 +1,514 @@
+//! Moving a page: the protocol as types.
+//!
+//! ```text
+//!              begin_migration           freeze(rule)
+//!  PageGuard ───────────────────▶ Migration ───────────────▶ Frozen ──▶ commit_in_place
+//!   locked                         MIGRATING        │           │       commit_to(dst)
+//!     ▲                            no new pins      │ Busy      │
+//!     └── cancel                                    ▼           ▼
+//!                                              Migration      abort
+//! ```
+//!
+//! * [`Migration`]: MIGRATING is set, so no new pins, and waiters keyed on migration wait. The migrator takes down the page's
+//!   mappings (each entry replaced by a migration entry under its page-table lock).
+//! * [`Frozen`]: the counts were as the rule demands, at one instant, and since then nobody can get or pin the page. The
+//!   migrator copies, puts up the new entries, and commits.
+//! * Each stage can be aborted, and dropping one aborts it: counts thawed, MIGRATING cleared, page unlocked, all who wait for it told.
+//!   A panic in the copy does just that while it unwinds. Entries are the migrator's to put back, before it drops the stage.
+//!
+//! Waiters cannot tell a commit from an abort, and need not: they look again.
+//!
+//! # Orderings
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | begin, cancel: or, and | Relaxed | nothing: a hint for pins and waiters; the freeze decides |
+//! | freeze: compare-exchange | Acquire | put and unpin (Release): the copy sees all that holders wrote |
+//! | thaw: and, subtraction | Release | get and pin (Acquire): a new holder sees the page where it is now |
+
+use crate::futex::{Futex, OsFutex};
+use crate::lock::{PageGuard, Released};
+use crate::page::PageLock;
+use crate::stats::{self, Counter};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::word::{Count, State};
+use core::fmt;
+
+/// What may be counted on a page that is to be frozen. Pins never may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreezeRule {
+    /// Exactly so many references: the kernel's rule. One more, whoever has it and whatever for, and the page stays.
+    ExactRefs(u32),
+    /// Any references, as long as there are no pins. A reference then stands for the header, not for where the page's bytes are.
+    Unpinned,
+}
+
+impl FreezeRule {
+    fn allows(self, seen: Count) -> bool {
+        let refs = match self {
+            Self::ExactRefs(n) => seen.refs() == n,
+            Self::Unpinned => true,
+        };
+        refs && seen.pins() == 0 && !seen.is_frozen()
+    }
+}
+
+impl<'a, F: Futex> PageGuard<'a, F> {
+    /// Announces that the page is about to move: new pins fail from now on, and [`PageLock::wait_migration`] waits.
+    pub fn begin_migration(self) -> Migration<'a, F> {
+        let page = self.forget();
+        // Relaxed: see the table at the top.
+        page.state.fetch_or(State::MIGRATING, Relaxed);
+        Migration { page }
+    }
+}
+
+/// A page on its way: locked, MIGRATING. Dropping it aborts.
+#[must_use = "the migration is aborted when this is dropped"]
+pub struct Migration<'a, F: Futex = OsFutex> {
+    page: &'a PageLock<F>,
+}
+
+impl<'a, F: Futex> Migration<'a, F> {
+    /// The page.
+    #[must_use]
+    pub fn page(&self) -> &'a PageLock<F> {
+        self.page
+    }
+
+    /// Freezes the counts, if they are as `rule` demands: one compare-exchange.
+    ///
+    /// Acquire: the caller sees all that those did who have dropped their references and pins.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`], with nothing changed: it says what was counted and hands the migration back, to be tried again or aborted. Do
+    /// not try again for ever while somebody who holds a reference may be waiting for this very page: abort, and start over.
+    pub fn freeze(self, rule: FreezeRule) -> Result<Frozen<'a, F>, Busy<'a, F>> {
+        let mut seen = self.page.counts();
+        while rule.allows(seen) {
+            // Acquire: pairs with the Release of put and unpin.
+            match self.page.count.compare_exchange_weak(seen.0, seen.frozen().0, Acquire, Relaxed) {
+                Ok(_) => {
+                    let moves = match rule {
+                        FreezeRule::ExactRefs(n) => n,
+                        FreezeRule::Unpinned => 0,
+                    };
+                    return Ok(Frozen { page: self.forget(), moves });
+                }
+                Err(now) => seen = Count(now),
+            }
+        }
+        let busy = Busy { refs: seen.refs(), pins: seen.pins(), frozen: seen.is_frozen(), rule, migration: self };
+        stats::count(if busy.pins > 0 {
+            Counter::FreezeRefusedPins
+        } else if busy.frozen {
+            Counter::FreezeRefusedOther
+        } else {
+            Counter::FreezeRefusedRefs
+        });
+        Err(busy)
+    }
+
+    /// [`freeze`](Self::freeze), and then the freeze of a reference count of the caller's own, `own`. For kernels that count
+    /// references elsewhere; the rule is then usually [`FreezeRule::Unpinned`].
+    ///
+    /// # Errors
+    ///
+    /// [`FreezeError`], with nothing changed: the page is busy, or `own` refused. If `own` panics, the migration is aborted.
+    pub fn freeze_with<E>(
+        self,
+        rule: FreezeRule,
+        own: impl FnOnce(&PageLock<F>) -> Result<(), E>,
+    ) -> Result<Frozen<'a, F>, FreezeError<'a, E, F>> {
+        let frozen = self.freeze(rule).map_err(FreezeError::Busy)?;
+        match own(frozen.page) {
+            Ok(()) => Ok(frozen),
+            Err(error) => {
+                stats::count(Counter::FreezeRefusedOther);
+                Err(FreezeError::Refused { error, migration: frozen.thaw() })
+            }
+        }
+    }
+
+    /// Ends the migration without having moved anything: unlocked, and all who wait for it told.
+    pub fn abort(self) -> Released {
+        self.forget().abort_migration()
+    }
+
+    /// Ends the migration without having moved anything, and keeps the lock.
+    pub fn cancel(self) -> PageGuard<'a, F> {
+        let page = self.forget();
+        stats::count(Counter::Aborts);
+        // Relaxed: see the table at the top.
+        page.state.fetch_and(!State::MIGRATING, Relaxed);
+        PageGuard { page }
+    }
+
+    /// Marks the contents lost for good and ends the migration.
+    pub fn poison(self) -> Released {
+        stats::count(Counter::Aborts);
+        self.forget().release(true, true)
+    }
+
+    /// Forgets the stage and leaves the page locked and migrating, for [`from_raw`](Self::from_raw).
+    pub fn into_raw(self) -> &'a PageLock<F> {
+        self.forget()
+    }
+
+    /// The migration of a page that is migrating and has no [`Migration`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`PageGuard::from_raw`]: the right to end it is the caller's, from one [`into_raw`](Self::into_raw). A debug build
+    /// panics, with nothing changed, if the page is not migrating at all.
+    pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
+        debug_assert!(page.is_migrating(), "from_raw of a page that is not migrating: {page:?}");
+        Self { page }
+    }
+
+    fn forget(self) -> &'a PageLock<F> {
+        let page = self.page;
+        core::mem::forget(self);
+        page
+    }
+}
+
+impl<F: Futex> Drop for Migration<'_, F> {
+    fn drop(&mut self) {
+        self.page.abort_migration();
+    }
+}
+
+/// A page whose counts stand still: locked, MIGRATING, no pins, no new references. Dropping it aborts.
+#[must_use = "the migration is aborted when this is dropped"]
+pub struct Frozen<'a, F: Futex = OsFutex> {
+    page: &'a PageLock<F>,
+    /// How many references `commit_to` moves.
+    moves: u32,
+}
+
+impl<'a, F: Futex> Frozen<'a, F> {
+    /// The page.
+    #[must_use]
+    pub fn page(&self) -> &'a PageLock<F> {
+        self.page
+    }
+
+    /// Ends the migration of a page whose header stays, because the header belongs to the guest's page and only the backing
+    /// memory has moved: thawed, unlocked, all who wait for it told.
+    ///
+    /// Release: whoever gets, pins or locks the page afterwards sees it in its new place. Entries must be up before this.
+    pub fn commit_in_place(self) -> Released {
+        stats::count(Counter::Commits);
+        let page = self.forget();
+        page.thaw();
+        page.release(true, false)
+    }
+
+    /// Ends the migration of a page whose identity moves to another header, `dst`.
+    ///
+    /// The references that [`FreezeRule::ExactRefs`] named move along: they are counted on `dst` from now on, on top of those it
+    /// has. If one of them has a [`PageRef`](crate::PageRef), turn that [raw](crate::PageRef::into_raw) first. After
+    /// [`FreezeRule::Unpinned`] none move, because the crate cannot know whose they are: see
+    /// [`commit_to_moving`](Self::commit_to_moving). Both pages are unlocked, `dst` first, and all who wait for either are told.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`], with nothing changed and both handed back.
+    pub fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Released, CommitError<'a, 'd, F>> {
+        let moves = self.moves;
+        self.commit_to_moving(dst, moves)
+    }
+
+    /// [`commit_to`](Self::commit_to), moving `refs` references.
+    ///
+    /// # Errors
+    ///
+    /// As for `commit_to`.
+    pub fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Released, CommitError<'a, 'd, F>> {
+        let why = match self.page.move_refs(dst.page, refs) {
+            Ok(()) => {
+                stats::count(Counter::Commits);
+                let page = self.forget();
+                page.thaw();
+                dst.unlock();
+                return Ok(page.release(true, false));
+            }
+            Err(why) => why,
+        };
+        Err(CommitError { why, frozen: self, dst })
+    }
+
+    /// Lets the counts move again and goes back to the stage before.
+    pub fn thaw(self) -> Migration<'a, F> {
+        let page = self.forget();
+        page.thaw();
+        Migration { page }
+    }
+
+    /// Ends the migration without having moved anything: thawed, unlocked, and all who wait for it told.
+    pub fn abort(self) -> Released {
+        self.thaw().abort()
+    }
+
+    /// Marks the contents lost for good (the copy failed halfway, the source is unreadable) and ends the migration.
+    pub fn poison(self) -> Released {
+        self.thaw().poison()
+    }
+
+    /// Forgets the stage and leaves the page frozen, for [`from_raw`](Self::from_raw).
+    pub fn into_raw(self) -> (&'a PageLock<F>, FrozenRefs) {
+        let moves = FrozenRefs(self.moves);
+        (self.forget(), moves)
+    }
+
+    /// The frozen stage of a page that is frozen and has no [`Frozen`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`PageGuard::from_raw`]: both values come from one [`into_raw`](Self::into_raw). A debug build panics, with nothing
+    /// changed, if the page is not frozen at all.
+    pub unsafe fn from_raw(page: &'a PageLock<F>, refs: FrozenRefs) -> Self {
+        debug_assert!(page.is_migrating() && page.is_frozen(), "from_raw of a page that is not frozen: {page:?}");
+        Self { page, moves: refs.0 }
+    }
+
+    fn forget(self) -> &'a PageLock<F> {
+        let page = self.page;
+        core::mem::forget(self);
+        page
+    }
+}
+
+impl<F: Futex> Drop for Frozen<'_, F> {
+    fn drop(&mut self) {
+        self.page.thaw();
+        self.page.abort_migration();
+    }
+}
+
+/// How many references a [`Frozen`] was frozen with: what [`Frozen::into_raw`] leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrozenRefs(u32);
+
+impl<F: Futex> PageLock<F> {
+    fn abort_migration(&self) -> Released {
+        stats::count(Counter::Aborts);
+        self.release(true, false)
+    }
+
+    fn thaw(&self) {
+        debug_assert!(self.is_frozen(), "{self:?}");
+        // Release: pairs with the Acquire of get and pin.
+        self.count.fetch_and(!Count::FROZEN, Release);
+    }
+
+    /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns.
+    fn move_refs(&self, dst: &Self, refs: u32) -> Result<(), CommitRefused> {
+        if core::ptr::eq(self, dst) {
+            return Err(CommitRefused::SamePage);
+        }
+        if dst.is_poisoned() {
+            return Err(CommitRefused::Poisoned);
+        }
+        if refs == 0 {
+            return Ok(());
+        }
+        // First take them away, then add: while the source is frozen its count only falls, so what was taken away can be
+        // put back if the destination has no room. Relaxed throughout: the thaw and the releases that follow publish.
+        let mut seen = self.counts();
+        loop {
+            let Some(next) = seen.minus_refs(refs) else {
+                return Err(CommitRefused::TooFew { have: seen.refs(), move_: refs });
+            };
+            match self.count.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = Count(now),
+            }
+        }
+        let mut there = dst.counts();
+        let why = loop {
+            if there.is_frozen() {
+                break CommitRefused::Frozen;
+            }
+            let Some(next) = there.plus_refs(refs) else {
+                break CommitRefused::Overflow { have: there.refs(), move_: refs };
+            };
+            // Release: pairs with the Acquire of get and pin, for the destination's new holders.
+            match dst.count.compare_exchange_weak(there.0, next.0, Release, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => there = Count(now),
+            }
+        };
+        self.count.fetch_add(refs, Relaxed);
+        Err(why)
+    }
+}
+
+/// A page that could not be frozen, and why.
+pub struct Busy<'a, F: Futex = OsFutex> {
+    /// The references that were counted.
+    pub refs: u32,
+    /// The pins that were counted.
+    pub pins: u32,
+    /// Whether it was frozen already: possible only through the raw forms.
+    pub frozen: bool,
+    /// What was asked for.
+    pub rule: FreezeRule,
+    /// The migration, as it was before.
+    pub migration: Migration<'a, F>,
+}
+
+impl<'a, F: Futex> Busy<'a, F> {
+    /// The references that were counted.
+    #[must_use]
+    pub fn refs(&self) -> u32 {
+        self.refs
+    }
+
+    /// The pins that were counted.
+    #[must_use]
+    pub fn pins(&self) -> u32 {
+        self.pins
+    }
+
+    /// The migration, as it was before.
+    pub fn into_migration(self) -> Migration<'a, F> {
+        self.migration
+    }
+}
+
+impl<F: Futex> fmt::Display for Busy<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.rule, self.frozen) {
+            (_, true) => f.write_str("the page is frozen already"),
+            (FreezeRule::ExactRefs(n), _) => {
+                write!(f, "the page has {} references and {} pins, where {n} and 0 were expected", self.refs, self.pins)
+            }
+            (FreezeRule::Unpinned, _) => write!(f, "the page has {} pins", self.pins),
+        }
+    }
+}
+
+/// Why [`Migration::freeze_with`] failed.
+pub enum FreezeError<'a, E, F: Futex = OsFutex> {
+    /// By this crate's counts.
+    Busy(Busy<'a, F>),
+    /// By the caller's own.
+    Refused {
+        /// What the caller's freeze said.
+        error: E,
+        /// The migration, as it was before.
+        migration: Migration<'a, F>,
+    },
+}
+
+impl<E: fmt::Display, F: Futex> fmt::Display for FreezeError<'_, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(busy) => busy.fmt(f),
+            Self::Refused { error, .. } => write!(f, "the caller's own count refused: {error}"),
+        }
+    }
+}
+
+/// A migration that could not be committed to another header, and why.
+pub struct CommitError<'a, 'd, F: Futex = OsFutex> {
+    /// The reason.
+    pub why: CommitRefused,
+    /// The source, as it was before.
+    pub frozen: Frozen<'a, F>,
+    /// The destination, as it was before.
+    pub dst: PageGuard<'d, F>,
+}
+
+/// Why an identity cannot move to a header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CommitRefused {
+    /// Source and destination are one.
+    SamePage,
+    /// The destination is poisoned.
+    Poisoned,
+    /// The destination is frozen.
+    Frozen,
+    /// The source has fewer references by now than are to be moved.
+    TooFew {
+        /// What it has.
+        have: u32,
+        /// What was to be moved.
+        move_: u32,
+    },
+    /// The destination cannot count so many.
+    Overflow {
+        /// What it has.
+        have: u32,
+        /// What was to be moved.
+        move_: u32,
+    },
+}
+
+impl fmt::Display for CommitRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SamePage => f.write_str("source and destination are the same page"),
+            Self::Poisoned => f.write_str("the destination is poisoned"),
+            Self::Frozen => f.write_str("the destination is frozen"),
+            Self::TooFew { have, move_ } => write!(f, "{move_} references were to move, and the source has {have}"),
+            Self::Overflow { have, move_ } => {
+                write!(f, "{move_} references on top of the destination's {have} are more than can be counted")
+            }
+        }
+    }
+}
+
+impl<F: Futex> fmt::Display for CommitError<'_, '_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl<F: Futex> fmt::Debug for Migration<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Migration").field(self.page).finish()
+    }
+}
+
+impl<F: Futex> fmt::Debug for Frozen<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Frozen").field(self.page).finish()
+    }
+}
+
+impl<F: Futex> fmt::Debug for Busy<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { refs, pins, frozen, rule, migration: _ } = self;
+        f.debug_struct("Busy")
+            .field("refs", refs)
+            .field("pins", pins)
+            .field("frozen", frozen)
+            .field("rule", rule)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E: fmt::Debug, F: Futex> fmt::Debug for FreezeError<'_, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(busy) => f.debug_tuple("Busy").field(busy).finish(),
+            Self::Refused { error, .. } => f.debug_struct("Refused").field("error", error).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<F: Futex> fmt::Debug for CommitError<'_, '_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitError").field("why", &self.why).finish_non_exhaustive()
+    }
+}
+
+impl<F: Futex> core::error::Error for Busy<'_, F> {}
+impl<E: core::error::Error, F: Futex> core::error::Error for FreezeError<'_, E, F> {}
+impl<F: Futex> core::error::Error for CommitError<'_, '_, F> {}
+impl core::error::Error for CommitRefused {}
