@@ -1,27 +1,48 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-//! stub
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
+#![doc = include_str!("../README.md")]
+//!
+//! # Map of the documentation
+//!
+//! Each module's front page is the design note of its part: protocol, table of orderings, and where the semantics come from.
+//!
+//! | module | what it explains |
+//! |---|---|
+//! | [`word`] | the eight bytes, bit by bit, and the state table |
+//! | [`lock`] | owning a page; barging and its bound |
+//! | [`wait`] | release, then sleep: the wait that takes no reference |
+//! | [`refs`] | references and pins, and the difference |
+//! | [`migration`] | begin, freeze, commit or abort, as types |
+//! | [`cancel`] | cutting waits short |
+//! | [`futex`] | what a platform has to provide; event slots and fan-out |
+//! | [`leaf`] | leaf entries and their rights |
+//! | [`mm`] | the fault path over the caller's page tables |
+//! | [`stats`] | counters |
 
 #[cfg(feature = "std")]
 extern crate std;
 
-mod cancel;
+pub mod cancel;
 pub mod futex;
-mod lock;
+pub mod leaf;
+pub mod lock;
 #[cfg(all(feature = "lock_api", not(pagelock_loom)))]
+#[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]
 pub mod lock_api;
-mod migration;
+pub mod migration;
+pub mod mm;
 mod page;
-mod refs;
+pub mod refs;
 pub mod stats;
+#[doc(hidden)]
 pub mod sync;
-mod wait;
-mod word;
+pub mod wait;
+pub mod word;
 
 pub use cancel::Cancel;
-#[doc(inline)]
-pub use futex::FutexTimed;
-pub use futex::{Futex, OsFutex};
+pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{BYPASS_BOUND, Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{Busy, CommitError, CommitRefused, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration};
 pub use page::PageLock;

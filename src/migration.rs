@@ -31,7 +31,8 @@ use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::word::{Count, State};
+use crate::word::Count;
+use crate::word::state::MIGRATING;
 use core::fmt;
 
 /// What may be counted on a page that is to be frozen. Pins never may.
@@ -58,7 +59,7 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
         // Relaxed: see the table at the top.
-        page.state.fetch_or(State::MIGRATING, Relaxed);
+        page.state.fetch_or(MIGRATING, Relaxed);
         Migration { page }
     }
 }
@@ -141,7 +142,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         let page = self.forget();
         stats::count(Counter::Aborts);
         // Relaxed: see the table at the top.
-        page.state.fetch_and(!State::MIGRATING, Relaxed);
+        page.state.fetch_and(!MIGRATING, Relaxed);
         PageGuard { page }
     }
 

@@ -11,7 +11,7 @@ use core::fmt;
 /// valid header of a page that is unlocked and free, for every platform of size zero. It has no destructor.
 ///
 /// `#[repr(C)]`: a `u32` with the state at offset 0, a `u32` with the counts at offset 4, then the platform, which takes no
-/// space if it has no size. The bits are documented at [the end of the crate's front page](crate#layout).
+/// space if it has no size. The bits are documented in [`word`](crate::word).
 ///
 /// | to | call |
 /// |---|---|

@@ -13,7 +13,7 @@
 //! assume and must promise stands at each method. Nothing in it is trusted for memory safety or mutual exclusion: a platform
 //! that wakes too often costs time, and one that loses wakes costs liveness, but neither can break the lock.
 
-pub(crate) mod event;
+pub mod event;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
 mod linux;
 #[cfg(pagelock_loom)]

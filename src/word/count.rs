@@ -93,7 +93,7 @@ mod tests {
     fn the_maxima_fill_the_word() {
         assert_eq!(MAX_REFS, (1 << 19) - 1);
         assert_eq!(MAX_PINS, (1 << 12) - 1);
-        let full = Count(MAX_REFS | MAX_PINS * PIN | FROZEN);
+        let full = Count(MAX_REFS | (MAX_PINS * PIN) | FROZEN);
         assert_eq!(full.0, u32::MAX);
         assert_eq!((full.refs(), full.pins(), full.is_frozen()), (MAX_REFS, MAX_PINS, true));
     }

@@ -37,11 +37,16 @@
 
 use core::fmt;
 
-pub(crate) const LOCKED: u32 = 1 << 0;
-pub(crate) const LOCK_WAITERS: u32 = 1 << 1;
-pub(crate) const EVENT_WAITERS: u32 = 1 << 2;
-pub(crate) const MIGRATING: u32 = 1 << 3;
-pub(crate) const POISONED: u32 = 1 << 4;
+/// Somebody owns the page.
+pub const LOCKED: u32 = 1 << 0;
+/// The next release must wake a locker.
+pub const LOCK_WAITERS: u32 = 1 << 1;
+/// The next release must tell the page's event slot.
+pub const EVENT_WAITERS: u32 = 1 << 2;
+/// The owner is migrating the page.
+pub const MIGRATING: u32 = 1 << 3;
+/// The contents are lost for good.
+pub const POISONED: u32 = 1 << 4;
 
 const USER_SHIFT: u32 = 6;
 const USER: u32 = 0b11 << USER_SHIFT;
@@ -149,9 +154,6 @@ impl State {
     pub(crate) const fn generation(self) -> u8 {
         (self.0 >> GENERATION_SHIFT) as u8
     }
-
-    /// The bit that says so, for the two single-bit updates of a migration's beginning and end.
-    pub(crate) const MIGRATING: u32 = MIGRATING;
 
     pub(crate) const fn with_locked(self) -> Self {
         Self(self.0 | LOCKED)

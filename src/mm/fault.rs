@@ -1,0 +1,356 @@
+//! The fault path.
+//!
+//! A thread accessed memory that its page table does not let it access. It locks the entry and does what the entry says. The
+//! interesting entries are those whose page is elsewhere or on its way, and the interesting case is that somebody else is
+//! at work on it: the page is locked.
+//!
+//! Linux's `do_swap_page` got that case wrong for device-private entries in four different ways over the years, each of them one of
+//! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
+//! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
+
+use super::{Entry, Memory};
+use crate::cancel::Cancel;
+use crate::futex::{Futex, OsFutex};
+use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
+use crate::lock::PageGuard;
+use crate::page::PageLock;
+use crate::refs::PageRef;
+use crate::sync::spin_loop;
+use crate::wait::Wake;
+use core::fmt;
+
+/// What a faulter does when the page it needs is locked by somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Returns, to fault again at once (Linux 6.15 to 6.19). A thread that does so in a loop spins, and if the owner needs its
+    /// processor, nobody gets anywhere: a livelock.
+    TryAndRetry,
+    /// Takes a reference and sleeps until it can lock the page (Linux before 6.15). The reference is one that the migration does
+    /// not expect: enough sleepers abort for ever what they wait for.
+    ReferenceAndSleep,
+    /// As `TryAndRetry`, but whoever wins the lock replaces the entry by a migration entry at once, so that later faulters find
+    /// something to wait for. They do, as long as they come through the same entry: a page with several mappings has others.
+    EntryInFault,
+    /// Registers, lets go of the entry, sleeps until the owner is done, takes no reference (Linux since 7.0).
+    #[default]
+    Wait,
+    /// As `Wait`, and after `after` waits that did not resolve the fault, queues for the lock itself with
+    /// [`PageLock::lock_releasing`]. It then owns the page and can bring it back: no faulter starves, whoever else keeps locking the page.
+    WaitThenLock {
+        /// How many waits may be in vain.
+        after: u32,
+    },
+}
+
+/// What the access was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// A load or an instruction fetch.
+    Read,
+    /// A store.
+    Write,
+}
+
+impl Access {
+    fn is_within(self, rights: Rights) -> bool {
+        self == Self::Read || rights == Rights::Write
+    }
+}
+
+/// What has become of the fault.
+#[must_use = "the access has to be repeated, or is the caller's to handle"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// This thread has brought the page back, or ended a device's exclusivity. Access it again.
+    Resolved,
+    /// The entry allows the access: somebody else has resolved the fault. Access it again.
+    Present,
+    /// Not yet. Access it again; it may fault again.
+    Retry(Why),
+    /// The page is there and the access is not allowed: copy-on-write, dirty tracking or an error, which the caller knows.
+    Protected {
+        /// What is allowed.
+        rights: Rights,
+    },
+    /// Nothing was ever there: the caller's to fill.
+    Missing,
+    /// The page is in swap: the caller's to bring in.
+    Swapped {
+        /// Where.
+        slot: u64,
+    },
+    /// The entry is a marker: the caller's to act on.
+    Marker(Marker),
+}
+
+/// Why an access has to be repeated although the fault was not resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Why {
+    /// The page is locked, and the strategy is not to wait.
+    Locked,
+    /// The wait for the page has ended like this.
+    Waited(Wake),
+    /// The page was locked and released by this thread in turn, and the entry has changed meanwhile.
+    Changed,
+    /// This thread owned the page and could not bring it back this time.
+    Busy,
+}
+
+/// A fault that ends in an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FaultError<E> {
+    /// The entry is none that this crate knows.
+    Unknown(UnknownLeaf),
+    /// The entry names a frame that has no header.
+    NoFrame {
+        /// Its number.
+        pfn: u64,
+    },
+    /// The page's contents are lost for good.
+    Poisoned {
+        /// The number of the frame that had them.
+        pfn: u64,
+    },
+    /// The faulter was [cancelled](Faulter::cancellable).
+    Cancelled,
+    /// The memory could not bring the page back.
+    ToRam(E),
+}
+
+impl<E> From<UnknownLeaf> for FaultError<E> {
+    fn from(e: UnknownLeaf) -> Self {
+        Self::Unknown(e)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for FaultError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(e) => e.fmt(f),
+            Self::NoFrame { pfn } => write!(f, "the entry names frame {pfn:#x}, which does not exist"),
+            Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
+            Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::ToRam(e) => write!(f, "the page could not be brought back: {e}"),
+        }
+    }
+}
+
+impl<E: core::error::Error> core::error::Error for FaultError<E> {}
+
+/// One thread's attempts at one access: how it waits, and how often it has waited in vain.
+#[derive(Debug)]
+pub struct Faulter<'c, F: Futex = OsFutex> {
+    strategy: Strategy,
+    cancel: Option<&'c Cancel<F>>,
+    waits: u32,
+}
+
+impl<'c, F: Futex> Faulter<'c, F> {
+    /// A faulter that has not tried yet.
+    #[must_use]
+    pub fn new(strategy: Strategy) -> Self {
+        Self { strategy, cancel: None, waits: 0 }
+    }
+
+    /// The faulter, with waits that end when `cancel` is cancelled; the fault is then [`FaultError::Cancelled`].
+    ///
+    /// Not for [`Strategy::ReferenceAndSleep`] and the last step of [`Strategy::WaitThenLock`], which sleep for the lock.
+    #[must_use]
+    pub fn cancellable(mut self, cancel: &'c Cancel<F>) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// How often this faulter has slept for the page since it began.
+    #[must_use]
+    pub fn waits(&self) -> u32 {
+        self.waits
+    }
+
+    /// Lets go of `entry` and waits for `page`'s owner: register, release, sleep.
+    fn wait<G, E>(&mut self, page: &PageLock<F>, pfn: u64, entry: G) -> Result<Fault, FaultError<E>> {
+        let wake = match self.cancel {
+            Some(cancel) => page.wait_unlocked_cancellable(entry, cancel),
+            None => page.wait_unlocked(entry),
+        };
+        // From here on `page` is not to be looked at: what kept it ours was the entry.
+        match wake {
+            Wake::Poisoned => Err(FaultError::Poisoned { pfn }),
+            Wake::Cancelled => Err(FaultError::Cancelled),
+            wake => {
+                self.waits += u32::from(wake == Wake::Released);
+                Ok(Fault::Retry(Why::Waited(wake)))
+            }
+        }
+    }
+
+    /// Takes a reference, lets go of `entry`, and sleeps until it has had the lock: what not to do.
+    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G) -> Fault {
+        let reference = page.try_get();
+        drop(entry);
+        if reference.is_ok() {
+            self.waits += 1;
+            drop(page.lock());
+        }
+        Fault::Retry(Why::Waited(Wake::Released))
+    }
+}
+
+/// A page to bring back: what [`Memory::migrate_to_ram`] is given.
+#[derive(Debug)]
+pub struct ToRam<'p, A, F: Futex> {
+    /// Where the access was.
+    pub at: A,
+    /// What it was.
+    pub access: Access,
+    /// The entry as it was when the page was locked; a migration entry has since taken its place under
+    /// [`Strategy::EntryInFault`].
+    pub leaf: Leaf,
+    /// The frame's number.
+    pub pfn: u64,
+    /// The frame's lock.
+    pub page: PageGuard<'p, F>,
+    /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
+    /// caller counts them elsewhere.
+    pub reference: Option<PageRef<'p, F>>,
+}
+
+/// Makes one attempt to resolve a fault.
+///
+/// Locks the entry for `at` and does what it says. Holds no PTL across a sleep and none when it returns.
+///
+/// # Errors
+///
+/// [`FaultError`]: the entry is unknown or names no frame, the contents are lost, the faulter was cancelled, or the memory failed.
+///
+/// # Example
+///
+/// A fault handler is a call of this in a loop, or [`resolve`]; see the example on the [front page](crate).
+pub fn fault<M: Memory>(
+    mm: &M,
+    at: M::Address,
+    access: Access,
+    faulter: &mut Faulter<'_, M::Futex>,
+) -> Result<Fault, FaultError<M::Error>> {
+    let entry = mm.lock(at);
+    let word = entry.get();
+    match Leaf::decode(word)? {
+        Leaf::None => Ok(Fault::Missing),
+        Leaf::Present { rights, .. } if access.is_within(rights) => Ok(Fault::Present),
+        Leaf::Present { rights, .. } => Ok(Fault::Protected { rights }),
+        Leaf::Swap { slot, .. } => Ok(Fault::Swapped { slot }),
+        Leaf::Marker(marker) => Ok(Fault::Marker(marker)),
+        Leaf::Poison { pfn } => Err(FaultError::Poisoned { pfn }),
+        Leaf::Migration { pfn, .. } => {
+            let page = header(mm, pfn)?;
+            if faulter.strategy == Strategy::ReferenceAndSleep {
+                return Ok(faulter.refer_and_sleep(page, entry));
+            }
+            faulter.wait(page, pfn, entry)
+        }
+        leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter),
+        leaf @ Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, leaf, pfn, entry, faulter),
+    }
+}
+
+/// Attempts until the fault is more than a [`Fault::Retry`].
+///
+/// # Errors
+///
+/// As [`fault`](fn@fault).
+pub fn resolve<M: Memory>(
+    mm: &M,
+    at: M::Address,
+    access: Access,
+    faulter: &mut Faulter<'_, M::Futex>,
+) -> Result<Fault, FaultError<M::Error>> {
+    loop {
+        match fault(mm, at, access, faulter)? {
+            Fault::Retry(Why::Locked | Why::Busy) => spin_loop(),
+            Fault::Retry(_) => {}
+            done => return Ok(done),
+        }
+    }
+}
+
+fn header<M: Memory>(mm: &M, pfn: u64) -> Result<&PageLock<M::Futex>, FaultError<M::Error>> {
+    mm.header(pfn).ok_or(FaultError::NoFrame { pfn })
+}
+
+fn device_private<'m, M: Memory>(
+    mm: &'m M,
+    at: M::Address,
+    access: Access,
+    leaf: Leaf,
+    pfn: u64,
+    mut entry: M::Entry<'m>,
+    faulter: &mut Faulter<'_, M::Futex>,
+) -> Result<Fault, FaultError<M::Error>> {
+    let page = header(mm, pfn)?;
+    let guard = match page.try_lock() {
+        Some(guard) => guard,
+        None => match faulter.strategy {
+            Strategy::TryAndRetry | Strategy::EntryInFault => return Ok(Fault::Retry(Why::Locked)),
+            Strategy::ReferenceAndSleep => return Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::WaitThenLock { after } if faulter.waits >= after => {
+                let word = entry.get();
+                let guard = page.lock_releasing(entry);
+                // The lock is ours, and the entry may be another by now.
+                entry = mm.lock(at);
+                if entry.get() != word {
+                    return Ok(Fault::Retry(Why::Changed));
+                }
+                guard
+            }
+            Strategy::Wait | Strategy::WaitThenLock { .. } => return faulter.wait(page, pfn, entry),
+        },
+    };
+    if guard.is_poisoned() {
+        return Err(FaultError::Poisoned { pfn });
+    }
+    // The entry owns a reference to the frame, and is about to be let go of. This one is the faulter's own.
+    let reference = page.try_get().ok();
+    if faulter.strategy == Strategy::EntryInFault {
+        if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
+            entry.set(migration);
+        }
+    }
+    drop(entry);
+    match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, page: guard, reference }) {
+        Ok(true) => Ok(Fault::Resolved),
+        Ok(false) => Ok(Fault::Retry(Why::Busy)),
+        Err(e) => Err(FaultError::ToRam(e)),
+    }
+}
+
+/// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
+fn device_exclusive<M: Memory>(
+    mm: &M,
+    leaf: Leaf,
+    pfn: u64,
+    mut entry: M::Entry<'_>,
+    faulter: &mut Faulter<'_, M::Futex>,
+) -> Result<Fault, FaultError<M::Error>> {
+    let page = header(mm, pfn)?;
+    let Some(guard) = page.try_lock() else {
+        return match faulter.strategy {
+            Strategy::TryAndRetry | Strategy::EntryInFault => Ok(Fault::Retry(Why::Locked)),
+            Strategy::ReferenceAndSleep => Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry),
+        };
+    };
+    if guard.is_poisoned() {
+        return Err(FaultError::Poisoned { pfn });
+    }
+    mm.revoke_exclusive(pfn);
+    if let Some(Ok(present)) = leaf.to_present(pfn).map(Leaf::encode) {
+        entry.set(present);
+    }
+    drop(entry);
+    drop(guard);
+    Ok(Fault::Resolved)
+}
