@@ -212,11 +212,14 @@ pub struct ToRam<'p, A, F: Futex> {
     pub leaf: Leaf,
     /// The frame's number.
     pub pfn: u64,
-    /// The frame's lock.
-    pub page: PageGuard<'p, F>,
     /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
     /// caller counts them elsewhere.
+    ///
+    /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
+    /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.
     pub reference: Option<PageRef<'p, F>>,
+    /// The frame's lock.
+    pub page: PageGuard<'p, F>,
 }
 
 /// Makes one attempt to resolve a fault.
@@ -320,7 +323,7 @@ fn device_private<'m, M: Memory>(
         }
     }
     drop(entry);
-    match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, page: guard, reference }) {
+    match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, reference, page: guard }) {
         Ok(true) => Ok(Fault::Resolved),
         Ok(false) => Ok(Fault::Retry(Why::Busy)),
         Err(e) => Err(FaultError::ToRam(e)),

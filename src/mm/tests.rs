@@ -69,6 +69,7 @@ impl Memory for Machine {
                     let leaf = Leaf::decode(*entry).unwrap();
                     *entry = leaf.to_present(request.pfn).unwrap().encode().unwrap();
                 }
+                drop(request.reference);
                 frozen.commit_in_place();
                 Ok(true)
             }

@@ -1,0 +1,119 @@
+//! A storm of page faults on memory that is being moved: what the ways of waiting for a page cost, measured side by side.
+//!
+//! `cargo run --release --example storm -- --help`
+//!
+//! Where to look:
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `engine.rs` | page tables, headers and memory put together; both directions of migration. *The part to copy* |
+//! | `worker.rs` | the threads that use the memory; the fault handler |
+//! | `run.rs` | one strategy for its time: workers, migrator, progress |
+//! | `drain.rs` | the trap: per-processor workers of idle priority |
+//! | `region/` | the memory: userfaultfd and its next best |
+//! | `ledger.rs`, `check.rs` | what the memory has to contain, and whether it does |
+//! | `report.rs`, `plot.rs` | table, JSON, picture |
+
+mod check;
+mod counters;
+mod drain;
+mod engine;
+mod ledger;
+mod options;
+mod plot;
+mod region;
+mod report;
+mod run;
+mod tables;
+mod usage;
+mod worker;
+
+use clap::Parser;
+use options::{Memory, Options};
+use region::Kind;
+use report::Section;
+use run::Work;
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    match storm(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("storm: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn storm(options: &Options) -> Result<(), String> {
+    let path = match &options.input {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().map_err(|e| format!("no input: {e}"))?,
+    };
+    let file = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    if file.is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = Work {
+        file: &file,
+        pages: options.pages as usize,
+        threads: options.threads.map_or(4 * cpus, usize::from),
+        accesses: options.work.unwrap_or((options.seconds * 30_000.0) as u64),
+        time: Duration::from_secs_f64(options.seconds),
+        seed: options.seed,
+    };
+    println!(
+        "{} threads on {cpus} processors, {} pages, {} accesses each within {} s, contents from {}",
+        work.threads,
+        work.pages,
+        work.accesses,
+        options.seconds,
+        path.display()
+    );
+
+    region::on_fault(worker::on_fault).map_err(|e| format!("no fault handler: {e}"))?;
+    let kinds: &[Kind] = match options.memory {
+        Memory::Anon => &[Kind::Anon],
+        Memory::Memfd => &[Kind::Memfd { mappings: 2 }],
+        Memory::Software => &[Kind::Software { mappings: 2 }],
+        Memory::Both => &[Kind::Anon, Kind::Memfd { mappings: 2 }],
+    };
+    let mut sections: Vec<Section> = Vec::new();
+    for &kind in kinds {
+        let (memory, instead) =
+            region::open(kind, work.pages, region::Pretend::default()).map_err(|e| format!("no memory: {e}"))?;
+        if let Some(instead) = instead {
+            println!("{instead}");
+        }
+        let name = format!("{}, {} mapping{}", name_of(kind), memory.mappings(), if memory.mappings() == 1 { "" } else { "s" });
+        drop(memory);
+        let outcomes = options.plans().into_iter().map(|plan| run::run(kind, plan, &work)).collect::<Result<_, _>>()?;
+        let section = Section { memory: name, outcomes };
+        println!("\n{}\n{}", section.memory, report::table(&section));
+        sections.push(section);
+    }
+    println!(
+        "\nfinished: the time in which the work was done, or NO if it was not. aborted: because of references, of pins, or by the \
+         system.\ndrain first: the migrator drains before it locks pages, not while it holds them.\nEvery byte, page, reference and \
+         pin is accounted for."
+    );
+
+    if let Some(path) = &options.plot {
+        plot::draw(path, &sections, cpus).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    if let Some(path) = &options.json {
+        let text = report::json(&sections).map_err(|e| e.to_string())?;
+        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Anon => "anonymous memory",
+        Kind::Memfd { .. } => "memfd",
+        Kind::Software { .. } => "faults in software",
+    }
+}

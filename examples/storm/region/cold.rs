@@ -1,0 +1,66 @@
+//! The cold tier of the regions that copy: a second set of pages, and for each whether it holds one.
+//!
+//! The flag is not there for the caller, who keeps records of its own and locks each page. It is there so that a
+//! caller who gets it wrong is told so (`EEXIST`) instead of losing the contents without a word, and so
+//! that the regions that copy answer as `UFFDIO_MOVE` does.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::page::Page;
+
+/// What a vacated page is overwritten with: a stale access is to be seen in the sums.
+pub const POISON: u64 = 0xdead_beef_0bad_f00d;
+
+// The same numbers on every Unix; elsewhere they are numbers that no caller looks at.
+const ENOENT: i32 = 2;
+const EEXIST: i32 = 17;
+
+pub struct ColdStore {
+    pages: Box<[Page]>,
+    held: Box<[AtomicBool]>,
+}
+
+impl ColdStore {
+    pub fn new(pages: usize) -> Self {
+        Self { pages: Page::zeroed(pages), held: (0..pages).map(|_| AtomicBool::new(false)).collect() }
+    }
+
+    /// Copies a page in, and then runs `vacate`; the copy counts only if that succeeds.
+    pub fn put(&self, page: usize, from: &Page, vacate: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.held[page].load(Relaxed) {
+            return Err(io::Error::from_raw_os_error(EEXIST));
+        }
+        self.pages[page].copy_from(from);
+        vacate()?;
+        self.held[page].store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Shows the copy to `restore`, and drops it if that succeeds.
+    pub fn take(&self, page: usize, restore: impl FnOnce(&Page) -> io::Result<()>) -> io::Result<()> {
+        if !self.held[page].load(Relaxed) {
+            return Err(io::Error::from_raw_os_error(EEXIST));
+        }
+        restore(&self.pages[page])?;
+        self.held[page].store(false, Relaxed);
+        self.pages[page].fill_with(POISON);
+        Ok(())
+    }
+
+    /// The copy, where there is one.
+    pub fn get(&self, page: usize) -> io::Result<&Page> {
+        if !self.held[page].load(Relaxed) {
+            return Err(io::Error::from_raw_os_error(ENOENT));
+        }
+        Ok(&self.pages[page])
+    }
+
+    /// An error where the page is here, and not among the hot ones.
+    pub fn lacks(&self, page: usize) -> io::Result<()> {
+        if self.held[page].load(Relaxed) {
+            return Err(io::Error::from_raw_os_error(ENOENT));
+        }
+        Ok(())
+    }
+}

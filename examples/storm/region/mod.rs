@@ -1,0 +1,208 @@
+//! Memory in two tiers, with real page faults.
+//!
+//! A region is a run of 4 KiB pages that worker threads touch by plain loads and stores, through one mapping or
+//! through several. A page is *hot* while it lies there, and *cold* once it was pushed out. Touching a cold page is
+//! a fault; on Linux it is a real one: userfaultfd in its SIGBUS mode, so that the very thread that touched the page
+//! gets the signal, and resolves it in the handler before it goes on with the same instruction.
+//!
+//! | kind       | how a page leaves                            | how it returns      | what stops stores meanwhile     |
+//! |------------|----------------------------------------------|---------------------|---------------------------------|
+//! | `Anon`     | `UFFDIO_MOVE`                                | `UFFDIO_MOVE`       | nothing need: the move is atomic|
+//! |  (no MOVE) | copy, `MADV_DONTNEED`                        | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`           |
+//! | `Memfd`    | copy, `FALLOC_FL_PUNCH_HOLE`                 | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`, each map |
+//! | `Software` | copy, poison what is left                    | copy                | the caller: nothing traps       |
+//!
+//! # What the caller owes
+//!
+//! The region keeps no lock. For one page, `protect`, `push_out`, `bring_back` and `unprotect` are called by whoever
+//! holds that page's lock; for different pages they run at the same time. A migration is
+//!
+//! 1. take the page's lock, mark the page as migrating;
+//! 2. [`Region::protect`] it in *every* mapping: a store from now on faults, and its thread waits for the lock;
+//! 3. [`Region::push_out`]; if that fails, or the migration is given up, [`Region::unprotect`] it in every mapping;
+//! 4. note in the caller's own records that the page is cold (or still hot), release the lock.
+//!
+//! and a fault is: take the lock; if the page is cold by those records, [`Region::bring_back`] and note it; release
+//! the lock; let the instruction run again. The fault of a page that is hot by then needs nothing but the retry.
+
+use std::io;
+
+#[cfg(target_os = "linux")]
+mod anon;
+#[cfg(target_os = "linux")]
+mod anon_copy;
+mod cold;
+#[cfg(target_os = "linux")]
+mod map;
+#[cfg(target_os = "linux")]
+mod memfd;
+mod page;
+#[cfg(target_os = "linux")]
+mod sigbus;
+mod software;
+#[cfg(target_os = "linux")]
+mod uffd;
+
+/// Bytes in a page.
+pub const PAGE: usize = 4096;
+
+/// Which memory to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Private anonymous memory, one mapping.
+    Anon,
+    /// One memfd, mapped this many times.
+    Memfd { mappings: usize },
+    /// Ordinary memory that never traps; the mappings are all the same addresses.
+    Software { mappings: usize },
+}
+
+/// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is lacking.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pretend {
+    /// No userfaultfd at all.
+    pub no_userfaultfd: bool,
+    /// No `UFFDIO_MOVE` (Linux before 6.8).
+    pub no_move: bool,
+    /// No `UFFDIO_WRITEPROTECT` (Linux before 5.7, for a memfd before 5.19; some architectures).
+    pub no_write_protect: bool,
+}
+
+/// Pages in two tiers. See the [module](self) for the order in which the calls may be made.
+///
+/// Errors are bare OS errors, and no method but `describe` and `read_page` allocates or does more than make system
+/// calls and copy words: `push_out` and `bring_back` are safe to call in the handler of a synchronous signal.
+pub trait Region: Send + Sync {
+    /// The memory in words, for the report.
+    fn describe(&self) -> String;
+
+    /// How many pages.
+    fn pages(&self) -> usize;
+
+    /// Through how many mappings they are seen.
+    fn mappings(&self) -> usize;
+
+    /// Where a mapping begins: `pages() * PAGE` bytes, valid as long as the region, page-aligned.
+    fn base(&self, mapping: usize) -> *mut u8;
+
+    /// Whether touching a cold page traps by itself. Where it does not, a worker asks the caller's records before each
+    /// access, and keeps the page from leaving during it.
+    fn traps(&self) -> bool;
+
+    /// Makes stores to the page through this mapping fault, while loads go on. When it returns, no store through this
+    /// mapping is still under way.
+    fn protect(&self, mapping: usize, page: usize) -> io::Result<()>;
+
+    /// Takes `protect` back, for a page that stays hot after all. Nobody is woken: a thread that ran into the
+    /// protection sleeps, if anywhere, in its own handler.
+    fn unprotect(&self, mapping: usize, page: usize) -> io::Result<()>;
+
+    /// Hot to cold. The page is protected in every mapping. Afterwards every access through every mapping faults.
+    ///
+    /// On an error the page is as it was, hot and protected: `EBUSY` for one that the kernel will not move now
+    /// (pinned, say). For a page that is cold already it is `EEXIST`, and nothing is done.
+    fn push_out(&self, page: usize) -> io::Result<()>;
+
+    /// Cold to hot. Afterwards loads and stores through every mapping succeed; nothing of `protect` is left.
+    ///
+    /// On an error the page is still cold. For a page that is hot already it is `EEXIST`, and nothing is done.
+    fn bring_back(&self, page: usize) -> io::Result<()>;
+
+    /// Reads a page where the caller's records say that it is, for the check when all threads have stopped.
+    ///
+    /// Never faults: where the records are wrong, it is an error (`EFAULT`, `ENOENT`).
+    fn read_page(&self, page: usize, cold: bool, out: &mut [u8; PAGE]) -> io::Result<()>;
+
+    /// Writes a whole hot page that is not protected. Never faults either.
+    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()>;
+
+    /// Which mapping and page an address belongs to, if any.
+    fn locate(&self, addr: usize) -> Option<(usize, usize)> {
+        (0..self.mappings()).find_map(|mapping| {
+            let page = addr.checked_sub(self.base(mapping) as usize)? / PAGE;
+            (page < self.pages()).then_some((mapping, page))
+        })
+    }
+}
+
+/// Opens memory of this kind, all of it hot and zero; or, where the kernel lacks something, the next best, and one
+/// line that says so.
+pub fn open(kind: Kind, pages: usize, pretend: Pretend) -> io::Result<(Box<dyn Region>, Option<String>)> {
+    let mappings = match kind {
+        Kind::Anon => 1,
+        Kind::Memfd { mappings } | Kind::Software { mappings } => mappings,
+    };
+    if pages == 0 || mappings == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let missing = match open_trapping(kind, pages, pretend) {
+        Ok(opened) => return Ok(opened),
+        Err(Missing::Nothing) => None,
+        Err(Missing::Because(why)) => {
+            Some(format!("{why}: no real page faults, ordinary memory with faults in software instead"))
+        }
+    };
+    Ok((Box::new(software::Software::new(pages, mappings)), missing))
+}
+
+/// Why there is no memory that traps.
+enum Missing {
+    /// It was not asked for.
+    Nothing,
+    /// One line on what stands in the way.
+    Because(String),
+}
+
+#[cfg(target_os = "linux")]
+fn open_trapping(kind: Kind, pages: usize, pretend: Pretend) -> Result<(Box<dyn Region>, Option<String>), Missing> {
+    if matches!(kind, Kind::Software { .. }) {
+        return Err(Missing::Nothing);
+    }
+    if map::system_page_size() != PAGE {
+        let size = map::system_page_size();
+        return Err(Missing::Because(format!("pages have {size} bytes here, not {PAGE}")));
+    }
+    match kind {
+        Kind::Software { .. } => Err(Missing::Nothing),
+        Kind::Anon => {
+            let no_move = match anon::Anon::new(pages, pretend) {
+                Ok(region) => return Ok((Box::new(region), None)),
+                Err(error) => error,
+            };
+            match anon_copy::AnonCopy::new(pages, pretend) {
+                Ok(region) => {
+                    let line =
+                        format!("userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead");
+                    Ok((Box::new(region), Some(line)))
+                }
+                Err(error) => Err(Missing::Because(format!("userfaultfd serves no anonymous memory ({error})"))),
+            }
+        }
+        Kind::Memfd { mappings } => match memfd::Memfd::new(pages, mappings, pretend) {
+            Ok(region) => Ok((Box::new(region), None)),
+            Err(error) => Err(Missing::Because(format!("userfaultfd write-protects no shared memory ({error})"))),
+        },
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_trapping(kind: Kind, _pages: usize, _pretend: Pretend) -> Result<(Box<dyn Region>, Option<String>), Missing> {
+    match kind {
+        Kind::Software { .. } => Err(Missing::Nothing),
+        _ => Err(Missing::Because("userfaultfd is Linux only".to_string())),
+    }
+}
+
+/// Has every fault of this process resolved by `resolve`, which is told the address and whether it was a store, and
+/// says whether the instruction may run again. A later call replaces the function.
+///
+/// Needed for regions that [trap](Region::traps); does nothing on systems where none does.
+pub fn on_fault(resolve: fn(addr: usize, write: bool) -> bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return sigbus::install(resolve);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = resolve;
+        Ok(())
+    }
+}

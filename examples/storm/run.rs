@@ -1,0 +1,181 @@
+//! One strategy on one kind of memory, for its time.
+
+use crate::check::check;
+use crate::drain::Drain;
+use crate::engine::Engine;
+use crate::ledger::Ledger;
+use crate::options::Plan;
+use crate::region::{self, Kind, Region};
+use crate::tables::At;
+use crate::usage::Usage;
+use crate::worker::{self, Random, Worked};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use pagelock::leaf::Leaf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Pages that the migrator takes at a time.
+const BATCH: usize = 32;
+/// How long it rests when the hot tier has room.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// What is the same for every strategy.
+pub struct Work<'f> {
+    pub file: &'f [u8],
+    pub pages: usize,
+    pub threads: usize,
+    pub accesses: u64,
+    pub time: Duration,
+    pub seed: u64,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    pub plan: Plan,
+    pub finished: bool,
+    pub seconds: f64,
+    pub accesses: u64,
+    pub faults: u64,
+    pub retries: u64,
+    pub out: u64,
+    pub back: u64,
+    pub ahead: u64,
+    pub skipped_locked: u64,
+    pub aborted_refs: u64,
+    pub aborted_pins: u64,
+    pub aborted_system: u64,
+    pub pins: u64,
+    pub usage: Usage,
+    pub latency: Histogram<u64>,
+    pub digest: u64,
+}
+
+impl Outcome {
+    pub fn migrations(&self) -> u64 {
+        self.out + self.back + self.ahead
+    }
+
+    pub fn retries_per_migration(&self) -> f64 {
+        self.retries as f64 / self.migrations().max(1) as f64
+    }
+
+    /// Processor time as a share of the processors there are.
+    pub fn cpu_share(&self, cpus: usize) -> f64 {
+        self.usage.cpu_seconds / (self.seconds * cpus as f64)
+    }
+}
+
+/// Opens memory and fills it with the file.
+fn filled(kind: Kind, work: &Work<'_>, ledger: &Ledger) -> Result<Box<dyn Region>, String> {
+    let (region, _) = region::open(kind, work.pages, region::Pretend::default()).map_err(|e| format!("no memory: {e}"))?;
+    for page in 0..work.pages {
+        region.fill(page, &ledger.page(page)).map_err(|e| format!("page {page} could not be filled: {e}"))?;
+    }
+    Ok(region)
+}
+
+/// Runs a plan. An error is a defect: a wrong byte, a lost page, a leak.
+pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
+    let ledger = Ledger::new(work.file, work.pages);
+    let engine = Engine::new(filled(kind, work, &ledger)?, plan);
+    let bar = progress_bar(&plan.name(), work.time);
+    let drain = Drain::start();
+    let faults_go_here = worker::resolve_faults_with(&engine);
+    let (before, began) = (Usage::now(), Instant::now());
+
+    let (worked, seconds, usage) = std::thread::scope(|s| {
+        let migrator = s.spawn(|| migrate(&engine, &drain, work.seed));
+        let workers: Vec<_> = (0..work.threads)
+            .map(|t| {
+                let (engine, ledger) = (&engine, &ledger);
+                let seed = work.seed + 1 + t as u64;
+                s.spawn(move || worker::work(engine, ledger, seed, work.accesses))
+            })
+            .collect();
+        while began.elapsed() < work.time && !workers.iter().all(|w| w.is_finished()) {
+            std::thread::sleep(Duration::from_millis(20).min(work.time));
+            show(&bar, &engine, began);
+        }
+        let (seconds, usage) = (began.elapsed().as_secs_f64(), Usage::now().since(before));
+        engine.stop.store(true, Relaxed);
+        let worked: Vec<_> = workers.into_iter().map(|w| w.join().map_err(|_| "a worker panicked".to_string())).collect();
+        migrator.join().map_err(|_| "the migrator panicked".to_string())?;
+        let worked = worked.into_iter().flatten().collect::<Result<Vec<Worked>, String>>()?;
+        Ok::<_, String>((worked, seconds, usage))
+    })?;
+    drop(faults_go_here);
+    bar.finish_and_clear();
+
+    let digest = check(&engine, &ledger).map_err(|e| format!("{}: {e}", plan.name()))?;
+    let mut latency = worker::histogram();
+    for worked in &worked {
+        latency.add(&worked.latency).map_err(|e| e.to_string())?;
+    }
+    let c = &engine.counters;
+    Ok(Outcome {
+        plan,
+        finished: worked.len() == work.threads && worked.iter().all(|w| w.finished),
+        seconds,
+        accesses: c.accesses.get(),
+        faults: c.faults.get(),
+        retries: c.retries.get(),
+        out: c.out.get(),
+        back: c.back.get(),
+        ahead: c.ahead.get(),
+        skipped_locked: c.skipped_locked.get(),
+        aborted_refs: c.aborted_refs.get(),
+        aborted_pins: c.aborted_pins.get(),
+        aborted_system: c.aborted_system.get(),
+        pins: c.pins.get(),
+        usage,
+        latency,
+        digest,
+    })
+}
+
+/// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each batch are cold pages, which it
+/// brings back ahead of faults, as drivers do: it takes mixed batches to fall into the trap.
+fn migrate(engine: &Engine, drain: &Drain, seed: u64) {
+    let mut random = Random::new(seed ^ 0x6d69_6772);
+    let pages = engine.region.pages();
+    let batch = BATCH.min(pages / 8).max(4);
+    while !engine.stopped() {
+        if engine.counters.hot_pages(pages) * 2 < pages {
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        let first = random.below(pages);
+        let (mut hot, mut cold) = (batch - batch / 4, batch / 4);
+        let chosen: Vec<usize> = (0..pages)
+            .map(|i| (first + i) % pages)
+            .filter(|&page| {
+                let left = match engine.tables.leaf(At { mapping: 0, page }) {
+                    Leaf::Present { .. } => &mut hot,
+                    Leaf::DevicePrivate { .. } => &mut cold,
+                    _ => return false,
+                };
+                let wanted = *left > 0;
+                *left -= usize::from(wanted);
+                wanted
+            })
+            .collect();
+        engine.migrate_batch(&chosen, &|| drain.all());
+    }
+}
+
+fn progress_bar(name: &str, time: Duration) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:32} {bar:30} {msg}").expect("the template is well-formed");
+    ProgressBar::new(time.as_millis() as u64).with_style(style).with_prefix(name.to_string())
+}
+
+fn show(bar: &ProgressBar, engine: &Engine, began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    bar.set_position(began.elapsed().as_millis() as u64);
+    bar.set_message(format!(
+        "{:.0} faults/s, {:.0} migrations/s, {:.0} retries/s",
+        engine.counters.faults.get() as f64 / seconds,
+        engine.counters.migrations() as f64 / seconds,
+        engine.counters.retries.get() as f64 / seconds,
+    ));
+}
