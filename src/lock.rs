@@ -2,7 +2,7 @@
 //!
 //! # Protocol
 //!
-//! The fast path is one compare-exchange to acquire and one add to release. Everybody else goes through a [`Locker`], which
+//! The fast path is one compare-exchange to acquire and one add to release. Everybody else goes through a `Locker`, which
 //! sleeps on the page's own state word:
 //!
 //! 1. It spins for a moment, if nobody sleeps yet.

@@ -55,7 +55,7 @@ fn latency(area: &DrawingArea<SVGBackend<'_>, Shift>, section: &Section) -> Resu
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(SeriesLabelPosition::LowerLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;

@@ -27,9 +27,9 @@ use crate::sync::{
 };
 
 /// How many sleepers a release wakes itself. Under the model checker one, so that two sleepers make a chain.
-pub(crate) const FIRST: u32 = if cfg!(pagelock_loom) { 1 } else { 8 };
+pub const FIRST: u32 = if cfg!(pagelock_loom) { 1 } else { 8 };
 /// How many each woken sleeper wakes in turn.
-pub(crate) const NEXT: u32 = if cfg!(pagelock_loom) { 1 } else { 4 };
+pub const NEXT: u32 = if cfg!(pagelock_loom) { 1 } else { 4 };
 
 /// One sequence word of an event table. All-zero is valid and means that nothing was released yet.
 #[repr(transparent)]

@@ -155,6 +155,19 @@ impl MonotonicTime {
         }))
     }
 
+    /// The point `d` before this one, or the clock's zero.
+    #[cfg(feature = "std")]
+    fn saturating_sub(self, d: Duration) -> Self {
+        let (secs, nanos) = self.parts();
+        let since_zero = Duration::new(secs.try_into().unwrap_or(0), nanos.try_into().unwrap_or(0));
+        let zero = Self(libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        zero.checked_add(since_zero.saturating_sub(d)).unwrap_or(zero)
+    }
+
+    /// The last point that the clock can hold.
+    #[cfg(feature = "std")]
+    const LAST: Self = Self(libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 });
+
     /// How long ago this was; `None` if it is yet to come.
     #[must_use]
     pub fn late_by(self) -> Option<Duration> {
@@ -167,6 +180,18 @@ impl MonotonicTime {
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
     fn parts(self) -> (i64, i64) {
         (i64::from(self.0.tv_sec), self.0.tv_nsec as i64)
+    }
+}
+
+/// The same clock, seen through `std`. A point that is out of reach becomes the nearest that is not.
+#[cfg(feature = "std")]
+impl From<std::time::Instant> for MonotonicTime {
+    fn from(instant: std::time::Instant) -> Self {
+        let (here, there) = (Self::now(), std::time::Instant::now());
+        match instant.checked_duration_since(there) {
+            Some(ahead) => here.checked_add(ahead).unwrap_or(Self::LAST),
+            None => here.saturating_sub(there.duration_since(instant)),
+        }
     }
 }
 
@@ -216,6 +241,16 @@ mod tests {
         wake_one(ptr::null());
         wake_all(ptr::dangling());
         wake_class(ptr::null(), 1, EVERY_CLASS);
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn instants_of_std_are_on_the_same_clock() {
+        let now = std::time::Instant::now();
+        let hour = Duration::from_secs(3600);
+        assert!(MonotonicTime::from(now + hour).late_by().is_none());
+        let late = MonotonicTime::from(now).late_by().expect("now has passed");
+        assert!(late < hour);
     }
 
     #[test]
