@@ -279,8 +279,8 @@ impl<'a, F: Futex> Locker<'a, F> {
     }
 
     fn lock(mut self) -> PageGuard<'a, F> {
-        self.spin();
         loop {
+            self.spin();
             match self.take_or_register() {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
@@ -298,8 +298,8 @@ impl<'a, F: Futex> Locker<'a, F> {
     where
         F: FutexTimed,
     {
-        self.spin();
         loop {
+            self.spin();
             let timed_out = match self.take_or_register() {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
@@ -315,14 +315,15 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    /// Waits a moment for a short hold to end. Not if somebody sleeps already: spinning past a sleeper helps neither.
+    /// Waits a moment for a short hold to end, before the first sleep and after each. Not if somebody is about to be woken by the
+    /// release (LOCK_WAITERS): spinning past a sleeper helps neither.
     fn spin(&self) {
         #[cfg(not(pagelock_loom))]
         {
             let backoff = Backoff::new();
             for _ in 0..SPIN_ROUNDS {
                 let seen = self.page.state();
-                if !seen.is_taken() || seen.sleepers() > 0 {
+                if !seen.is_locked() || seen.has_lock_waiters() {
                     break;
                 }
                 backoff.spin();

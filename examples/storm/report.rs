@@ -72,6 +72,7 @@ pub fn nanos(n: u64) -> String {
 #[derive(Serialize)]
 struct Row<'a> {
     memory: &'a str,
+    region: &'a str,
     strategy: String,
     finished: bool,
     seconds: f64,
@@ -104,6 +105,7 @@ pub fn json(sections: &[Section]) -> serde_json::Result<String> {
         .flat_map(|section| section.outcomes.iter().map(move |o| (section.memory.as_str(), o)))
         .map(|(memory, o)| Row {
             memory,
+            region: &o.region,
             strategy: o.plan.name(),
             finished: o.finished,
             seconds: o.seconds,

@@ -33,6 +33,8 @@ pub struct Work<'f> {
 /// What a run came to.
 pub struct Outcome {
     pub plan: Plan,
+    /// The memory in words, and how often the system had to be asked again.
+    pub region: String,
     pub finished: bool,
     pub seconds: f64,
     pub accesses: u64,
@@ -115,6 +117,7 @@ pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
     let c = &engine.counters;
     Ok(Outcome {
         plan,
+        region: engine.region.describe(),
         finished: worked.len() == work.threads && worked.iter().all(|w| w.finished),
         seconds,
         accesses: c.accesses.get(),

@@ -59,6 +59,7 @@ pub enum Kind {
 
 /// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is lacking.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // there it all lacks anyway
 pub struct Pretend {
     /// No userfaultfd at all.
     pub no_userfaultfd: bool,
