@@ -59,7 +59,19 @@ impl<F: Futex> PageLock<F> {
     /// Acquire on success: the caller sees what earlier owners did.
     #[inline]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
-        let mut seen = self.state();
+        let seen = self.state();
+        if seen.is_taken() {
+            return None;
+        }
+        match self.take(seen, seen.taken_by_newcomer()) {
+            Ok(guard) => Some(guard),
+            Err(now) => self.try_lock_again(now),
+        }
+    }
+
+    /// The word has changed under an attempt, which need not mean that the page is taken.
+    #[cold]
+    fn try_lock_again(&self, mut seen: State) -> Option<PageGuard<'_, F>> {
         while !seen.is_taken() {
             match self.take(seen, seen.taken_by_newcomer()) {
                 Ok(guard) => return Some(guard),
@@ -260,6 +272,8 @@ struct Locker<'a, F: Futex> {
     registered: bool,
     /// Entitled to a promise from now on.
     starved: bool,
+    /// It was woken, and has not looked at the page since.
+    woken: bool,
     /// How often it was woken for nothing.
     lost: u32,
 }
@@ -275,7 +289,7 @@ enum Step<'a, F: Futex> {
 
 impl<'a, F: Futex> Locker<'a, F> {
     fn new(page: &'a PageLock<F>) -> Self {
-        Self { page, registered: false, starved: false, lost: 0 }
+        Self { page, registered: false, starved: false, woken: false, lost: 0 }
     }
 
     fn lock(mut self) -> PageGuard<'a, F> {
@@ -285,7 +299,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
                     let sleep = self.page.futex.wait(&self.page.state, expected);
-                    self.awake(sleep);
+                    self.woken = is_wake(sleep);
                 }
                 Step::Crowded(registered) => {
                     let _ = registered.sleep(); // Whatever ended it, look again.
@@ -304,7 +318,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
                     let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
-                    self.awake(sleep);
+                    self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
                 }
                 Step::Crowded(registered) => registered.sleep_until(deadline) == crate::Wake::TimedOut,
@@ -335,6 +349,9 @@ impl<'a, F: Futex> Locker<'a, F> {
     fn take_or_register(&mut self) -> Step<'a, F> {
         let mut seen = self.page.state();
         loop {
+            if self.woken && seen.is_locked() {
+                self.lost_a_wake();
+            }
             let attempt = if self.registered && !seen.is_locked() {
                 self.page.take(seen, seen.taken_by_sleeper())
             } else if !seen.is_taken() {
@@ -367,14 +384,18 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    /// Takes note of how a sleep ended.
-    fn awake(&mut self, sleep: Sleep) {
-        if matches!(sleep, Sleep::Woken | Sleep::Unknown) && self.page.state().is_locked() {
-            stats::count(Counter::LostWakes);
-            self.lost += 1;
-            self.starved |= self.lost >= BYPASS_BOUND;
-        }
+    /// Somebody who came later was faster.
+    fn lost_a_wake(&mut self) {
+        stats::count(Counter::LostWakes);
+        self.woken = false;
+        self.lost += 1;
+        self.starved |= self.lost >= BYPASS_BOUND;
     }
+}
+
+/// Whether a sleep may have ended because of a wake.
+fn is_wake(sleep: Sleep) -> bool {
+    matches!(sleep, Sleep::Woken | Sleep::Unknown)
 }
 
 impl<F: Futex> Drop for Locker<'_, F> {

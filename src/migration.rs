@@ -31,8 +31,8 @@ use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
-use crate::word::Count;
 use crate::word::state::MIGRATING;
+use crate::word::{Count, State};
 use core::fmt;
 
 /// What may be counted on a page that is to be frozen. Pins never may.
@@ -137,12 +137,17 @@ impl<'a, F: Futex> Migration<'a, F> {
         self.forget().abort_migration()
     }
 
-    /// Ends the migration without having moved anything, and keeps the lock.
+    /// Ends the migration without having moved anything, and keeps the lock. Those who wait for the migration are told now;
+    /// those who wait for the lock are told too, find it taken, and wait again.
     pub fn cancel(self) -> PageGuard<'a, F> {
         let page = self.forget();
         stats::count(Counter::Aborts);
         // Relaxed: see the table at the top.
-        page.state.fetch_and(!MIGRATING, Relaxed);
+        let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
+        if held.has_event_waiters() {
+            // The flag stays, for a claim that counts on the release to report it.
+            page.futex.tell(page.key());
+        }
         PageGuard { page }
     }
 

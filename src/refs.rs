@@ -12,11 +12,11 @@
 //! |---|---|---|
 //! | get, pin: compare-exchange | Acquire | activate and thaw (Release): the holder sees the page as it was made or where it was moved to |
 //! | put, unpin: subtraction | AcqRel | Release: the freeze and the last put (Acquire) see all that the holder did; Acquire: the last one sees what all others did |
-//! | activate: compare-exchange | Release | get and pin |
+//! | activate: compare-exchange | AcqRel | Release: get and pin; Acquire: the last put of the page's previous life |
 
 use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::word::{Count, MAX_PINS, MAX_REFS};
 use core::fmt;
 
@@ -39,8 +39,9 @@ impl<F: Futex> PageLock<F> {
         if self.is_poisoned() {
             return Err(CountError::Poisoned);
         }
-        // Release: pairs with the Acquire of get and pin.
-        match self.count.compare_exchange(0, refs, Release, Relaxed) {
+        // AcqRel: Release pairs with the Acquire of get and pin; Acquire with the last put, so that whoever makes the page live
+        // again sees what its holders did before.
+        match self.count.compare_exchange(0, refs, AcqRel, Relaxed) {
             Ok(_) => Ok(()),
             Err(now) => {
                 let seen = Count(now);

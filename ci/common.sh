@@ -1,0 +1,33 @@
+# What the scripts beside this one share. Sourced, not run.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+TARGET=${CARGO_TARGET_DIR:-$PWD/target}
+
+skipped() {
+    printf '\n*** SKIPPED: %s\n\n' "$*"
+}
+
+# install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.
+install() {
+    command -v "$1" >/dev/null && return
+    command -v apt-get >/dev/null || return
+    local sudo=
+    [ "$(id -u)" = 0 ] || sudo='sudo -n'
+    local attempt
+    for attempt in 1 2; do
+        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null; then
+            command -v "$1" >/dev/null
+            return
+        fi
+        sleep $((attempt * 5))
+    done
+    return 1
+}
+
+# scratch: a temporary folder that goes when the script ends. In $SCRATCH.
+scratch() {
+    SCRATCH=$(mktemp -d)
+    trap 'rm -rf "$SCRATCH"' EXIT
+}
