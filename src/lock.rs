@@ -17,6 +17,11 @@
 //!
 //! A locker that leaves takes its promise along, and passes on the wake that it may have been given.
 //!
+//! While promises are out, nobody else may register: a sleeper is always one whom every promise covers, so that it does not matter
+//! in which order they find the page released, and a sleep that ends for another reason than a wake cannot let anybody jump the queue.
+//! Those who come meanwhile are the *crowd*. They wait in the event table, by the protocol of [`wait`](crate::wait), and the
+//! sleeper who keeps the last promise tells them.
+//!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
@@ -198,7 +203,7 @@ impl<F: Futex> PageLock<F> {
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.
-    fn replace(&self, seen: State, next: State) -> Result<(), State> {
+    pub(crate) fn replace(&self, seen: State, next: State) -> Result<(), State> {
         // Relaxed: as the table at the top says of registering and leaving.
         self.state.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed).map(drop).map_err(State)
     }
@@ -283,7 +288,7 @@ enum Step<'a, F: Futex> {
     Owned(PageGuard<'a, F>),
     /// Sleep while the state word has this value.
     Sleep(u32),
-    /// The word cannot count another sleeper: wait for the release as those do who do not own pages.
+    /// Wait in the event table until the word can count another sleeper.
     Crowded(Registered<F>),
 }
 
@@ -353,7 +358,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 self.lost_a_wake();
             }
             let attempt = if self.registered && !seen.is_locked() {
-                self.page.take(seen, seen.taken_by_sleeper())
+                self.page.take(seen, seen.taken_by_sleeper()).inspect(|_| self.ceased_to_sleep(seen, seen.taken_by_sleeper()))
             } else if !seen.is_taken() {
                 self.page.take(seen, seen.taken_by_newcomer())
             } else if let Some(next) = seen.with_sleeper(self.registered, self.starved) {
@@ -366,21 +371,28 @@ impl<'a, F: Futex> Locker<'a, F> {
                     Err(now) => Err(now),
                 }
             } else {
-                match self.page.register_for_release() {
+                match self.page.register_in_crowd() {
                     Some(registered) => return Step::Crowded(registered),
                     None => Err(self.page.state()),
                 }
             };
             match attempt {
                 Ok(guard) => {
-                    if self.registered && seen.handoffs() > 0 {
-                        stats::count(Counter::Handoffs);
-                    }
                     self.registered = false;
                     return Step::Owned(guard);
                 }
                 Err(now) => seen = now,
             }
+        }
+    }
+
+    /// This locker is not counted as a sleeper any more: what follows from that for others.
+    fn ceased_to_sleep(&self, before: State, after: State) {
+        if !before.is_locked() && after.is_locked() && before.handoffs() > 0 {
+            stats::count(Counter::Handoffs);
+        }
+        if before.has_crowd() && !after.has_crowd() {
+            self.page.futex.tell_event(self.page.key());
         }
     }
 
@@ -412,6 +424,7 @@ impl<F: Futex> Drop for Locker<'_, F> {
                 Err(now) => seen = now,
             }
         };
+        self.ceased_to_sleep(seen, left);
         if left.is_locked() {
             return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.
         }

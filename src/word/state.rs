@@ -3,10 +3,10 @@
 //! One byte per field, so that a word seen in a debugger or a crash dump reads from left to right:
 //!
 //! ```text
-//!   31        24 23        16 15         8 7    6 5    4    3    2    1    0
-//!  ┌────────────┬────────────┬────────────┬──────┬─┬─────────┬────┬────┬────┐
-//!  │ generation │  handoffs  │  sleepers  │ user │0│POIS│MIGR│EVNT│LCKW│LOCK│
-//!  └────────────┴────────────┴────────────┴──────┴─┴─────────┴────┴────┴────┘
+//!   31        24 23        16 15         8 7   6   5    4    3    2    1    0
+//!  ┌────────────┬────────────┬────────────┬─────┬────┬────┬────┬────┬────┬────┐
+//!  │ generation │  handoffs  │  sleepers  │ user│CRWD│POIS│MIGR│EVNT│LCKW│LOCK│
+//!  └────────────┴────────────┴────────────┴─────┴────┴────┴────┴────┴────┴────┘
 //! ```
 //!
 //! | field | meaning | who changes it |
@@ -16,6 +16,7 @@
 //! | EVENT_WAITERS | the next release must tell the page's event slot | set by a waiter or a claim while the page is taken; cleared by whoever acquires |
 //! | MIGRATING | the owner is migrating the page | the owner |
 //! | POISONED | the contents are lost, for good | the owner; never cleared |
+//! | CROWD | lockers that may not be counted yet wait to be told that they may | set by such a locker; cleared by the sleeper that makes room |
 //! | user | two bits for the caller | the owner |
 //! | sleepers | lockers that are asleep on this word, or on their way to it or from it; exact | each locker for itself |
 //! | handoffs | how many of the next acquisitions are promised to sleepers; never more than `sleepers` | a starved locker and a fair release raise it; each sleeper that acquires lowers it |
@@ -32,6 +33,11 @@
 //! | 1 | any | 1 | held; the release must wake a locker |
 //! | 1 | >0 | 0 | never |
 //!
+//! A locker may be counted as a sleeper while there are no promises and fewer than [`MAX_SLEEPERS`] sleepers. So whoever is counted is
+//! covered by every promise that exists, and may take the page whenever it is not locked: there is no question of whose turn
+//! it is that the word could not answer. The others are the *crowd*: they wait in the event table, as those do who do not want to own the
+//! page, until a sleeper that ceases to be one leaves room and no promises.
+//!
 //! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already served, and the next
 //! acquirer clears it: the release itself is one add and may not touch the page again.
 
@@ -47,6 +53,8 @@ pub const EVENT_WAITERS: u32 = 1 << 2;
 pub const MIGRATING: u32 = 1 << 3;
 /// The contents are lost for good.
 pub const POISONED: u32 = 1 << 4;
+/// Lockers that may not be counted as sleepers yet wait to be told that they may.
+pub const CROWD: u32 = 1 << 5;
 
 const USER_SHIFT: u32 = 6;
 const USER: u32 = 0b11 << USER_SHIFT;
@@ -61,9 +69,9 @@ const TAKEN: u32 = LOCKED | HANDOFFS;
 /// With any of these set, acquiring is more than setting LOCKED.
 const NOT_PLAIN: u32 = TAKEN | LOCK_WAITERS | EVENT_WAITERS;
 
-/// The most lockers that can be counted as sleepers of one page; more than these wait for the release event instead, where
-/// there is no limit, and are outside the bound on bypassing until a place is free.
-pub const MAX_SLEEPERS: u32 = SLEEPERS >> SLEEPERS_SHIFT;
+/// The most lockers that can be counted as sleepers of one page. More than these wait for a place, without limit to their number, and
+/// are outside the bound on bypassing until they have one. (Under the model checker it is 2, so that a model can have a crowd.)
+pub const MAX_SLEEPERS: u32 = if cfg!(pagelock_loom) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
 
 /// The two bits of the state word that belong to the caller, as a number from 0 to 3.
 ///
@@ -131,6 +139,15 @@ impl State {
         self.0 & (LOCK_WAITERS | EVENT_WAITERS) != 0
     }
 
+    pub(crate) const fn has_crowd(self) -> bool {
+        self.0 & CROWD != 0
+    }
+
+    /// A locker can neither take the page nor be counted as a sleeper.
+    pub(crate) const fn is_crowded(self) -> bool {
+        self.handoffs() > 0 || (self.is_locked() && self.sleepers() == MAX_SLEEPERS)
+    }
+
     pub(crate) const fn is_migrating(self) -> bool {
         self.0 & MIGRATING != 0
     }
@@ -163,6 +180,15 @@ impl State {
         Self(self.0 | EVENT_WAITERS)
     }
 
+    pub(crate) const fn with_crowd(self) -> Self {
+        Self(self.0 | CROWD)
+    }
+
+    /// A sleeper has ceased to be one: unless promises are left, there is room for the crowd.
+    const fn with_room(self) -> Self {
+        if self.handoffs() > 0 { self } else { Self(self.0 & !CROWD) }
+    }
+
     pub(crate) const fn with_user(self, user: UserBits) -> Self {
         Self(self.0 & !USER | (user.0 as u32) << USER_SHIFT)
     }
@@ -183,21 +209,23 @@ impl State {
 
     /// A registered sleeper takes the page: one sleeper fewer, one promise kept if there was one, and LOCK_WAITERS exactly if
     /// others are left. EVENT_WAITERS stays if the page was promised, because then waiters may have set it since the release.
+    ///
+    /// If CROWD goes, it is the caller's to tell them.
     pub(crate) const fn taken_by_sleeper(self) -> Self {
         let promised = self.handoffs() > 0;
         let mut next = Self((self.0 - (1 << SLEEPERS_SHIFT)) | LOCKED);
         next = if promised { next.with_handoffs(self.handoffs() - 1) } else { Self(next.0 & !EVENT_WAITERS) };
-        next.with_lock_waiters(next.sleepers() > 0)
+        next.with_lock_waiters(next.sleepers() > 0).with_room()
     }
 
     /// A locker is about to sleep: counted if it was not, LOCK_WAITERS set; and if it is `starved`, the page is promised to
     /// everybody who sleeps now. Wakes are first in, first out, so that is exactly until its own turn.
     ///
-    /// `None` when one more sleeper cannot be counted.
+    /// `None` when one more sleeper [cannot be counted](Self::is_crowded).
     pub(crate) const fn with_sleeper(self, registered: bool, starved: bool) -> Option<Self> {
         let mut next = self.with_lock_waiters(true);
         if !registered {
-            if next.sleepers() == MAX_SLEEPERS {
+            if self.is_crowded() {
                 return None;
             }
             next.0 += 1 << SLEEPERS_SHIFT;
@@ -213,6 +241,7 @@ impl State {
         if next.handoffs() > sleepers {
             next = next.with_handoffs(sleepers);
         }
+        next = next.with_room();
         if next.is_locked() {
             return next.with_lock_waiters(sleepers > 0);
         }
@@ -249,6 +278,9 @@ impl fmt::Debug for State {
         }
         if self.handoffs() > 0 {
             write!(f, ", {} handoffs promised", self.handoffs())?;
+        }
+        if self.has_crowd() {
+            f.write_str(", crowded")?;
         }
         if self.is_taken() && self.has_event_waiters() {
             f.write_str(", awaited")?;
@@ -291,7 +323,8 @@ mod tests {
         let promises_kept = s.handoffs() <= s.sleepers();
         let promised_is_woken = !(s.is_locked() && s.handoffs() > 0 && !s.has_lock_waiters());
         let only_the_owner_migrates = s.is_locked() || !s.is_migrating();
-        promises_kept && promised_is_woken && only_the_owner_migrates
+        let the_crowd_has_something_to_wait_for = !s.has_crowd() || s.sleepers() > 0;
+        promises_kept && promised_is_woken && only_the_owner_migrates && the_crowd_has_something_to_wait_for
     }
 
     /// The bits that no lock operation may change.
@@ -315,6 +348,10 @@ mod tests {
                 next.push(s.with_event_waiters());
                 next.extend(s.with_sleeper(false, false));
                 next.extend(s.with_sleeper(false, true));
+                if s.is_crowded() {
+                    assert!(s.with_sleeper(false, false).is_none());
+                    next.push(s.with_crowd());
+                }
                 if s.sleepers() > 0 {
                     next.extend(s.with_sleeper(true, true));
                 }

@@ -1,0 +1,134 @@
+//! What the tests share: a watchdog, page-table locks that can be watched, and platforms that make sleeping deterministic.
+
+#![allow(dead_code)] // No test file uses all of it.
+
+pub(crate) mod own;
+pub(crate) mod sim;
+
+use core::cell::UnsafeCell;
+use core::fmt::Debug;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use core::time::Duration;
+use std::io::Write as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
+
+/// Runs `body`. If it takes half a minute, something was stranded: prints `pages` and aborts the process.
+pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R) -> R {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let (done, alarm) = mpsc::channel::<()>();
+    std::thread::scope(|s| {
+        s.spawn(move || {
+            if alarm.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+                // Not by `eprintln`, which the test harness captures and an abort loses.
+                let _ = writeln!(std::io::stderr(), "\n{name}: stuck. Pages: {pages:?}");
+                std::process::abort();
+            }
+        });
+        let _dropped_when_body_ends = done;
+        body()
+    })
+}
+
+/// How often to repeat something: `n`, or a token number of times where every step is interpreted.
+pub(crate) const fn rounds(n: usize) -> usize {
+    if cfg!(miri) { n.div_ceil(500) } else { n }
+}
+
+/// A generator of numbers that need only look arbitrary.
+pub(crate) struct Lots(u64);
+
+impl Lots {
+    pub(crate) fn of(seed: usize) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ (seed as u64 + 1) << 17)
+    }
+
+    /// Below `n`.
+    pub(crate) fn draw(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// A number that nothing protects. Two threads that count at the same time lose counts, and race detectors notice.
+#[derive(Default)]
+pub(crate) struct Unprotected(UnsafeCell<u64>);
+
+// SAFETY: its users promise to own the page that protects it.
+unsafe impl Sync for Unprotected {}
+
+impl Unprotected {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+
+    /// # Safety
+    ///
+    /// Nobody else uses it meanwhile.
+    pub(crate) unsafe fn add_one(&self) {
+        // SAFETY: the caller's promise. In two steps with a gap between them, so that an overlap is likely to be noticed.
+        unsafe {
+            let seen = self.0.get().read_volatile();
+            core::hint::spin_loop();
+            self.0.get().write_volatile(seen + 1);
+        }
+    }
+
+    pub(crate) fn get(&mut self) -> u64 {
+        *self.0.get_mut()
+    }
+}
+
+/// A page-table lock that knows whether it is held and how often it was let go.
+#[derive(Default)]
+pub(crate) struct Ptl {
+    held: AtomicBool,
+    drops: AtomicU32,
+}
+
+impl Ptl {
+    pub(crate) const fn new() -> Self {
+        Self { held: AtomicBool::new(false), drops: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn hold(&self) -> PtlGuard<'_> {
+        assert!(!self.held.swap(true, SeqCst), "the page-table lock is taken twice");
+        PtlGuard(self)
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(SeqCst)
+    }
+
+    pub(crate) fn drops(&self) -> u32 {
+        self.drops.load(SeqCst)
+    }
+}
+
+pub(crate) struct PtlGuard<'a>(&'a Ptl);
+
+impl Drop for PtlGuard<'_> {
+    fn drop(&mut self) {
+        self.0.drops.fetch_add(1, SeqCst);
+        assert!(self.0.held.swap(false, SeqCst), "the page-table lock is dropped twice");
+    }
+}
+
+/// Does something when dropped. As the `ptl` of a wait it runs between registering and sleeping, and nowhere else.
+pub(crate) struct OnDrop<A: FnMut()>(pub(crate) A);
+
+impl<A: FnMut()> Drop for OnDrop<A> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Runs `f`, which must panic, and says what the panic said.
+pub(crate) fn panic_of(f: impl FnOnce()) -> String {
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("should have panicked");
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast::<&str>().map_or_else(|_| String::new(), |text| (*text).to_owned()),
+    }
+}

@@ -1,0 +1,533 @@
+//! One page, one thread, any sequence of operations, against a model of plain numbers.
+//!
+//! [`run`] applies operations to a page and to the model, and panics where they differ: in an outcome, in an error, or in the
+//! page's whole `Debug` text, which the model predicts. An operation that fails must leave that text as it was; that is not tested
+//! apart, because the model does not change then.
+//!
+//! It needs `core`, `std` and the crate only, so a fuzz target can include this file by its path. With `--cfg pagelock_fuzz`
+//! operations derive `arbitrary::Arbitrary`.
+
+use core::fmt::Write as _;
+use pagelock::{
+    Claim, CommitRefused, CountError, FreezeError, FreezeRule, Frozen, GetError, MAX_PINS, MAX_REFS, Migration, PageGuard,
+    PageLock, PagePin, PageRef, PinError, Put, UserBits, Wake,
+};
+
+/// Something that can be done to a page. One that does not apply at the moment (releasing what is not held) is skipped.
+#[derive(Clone, Debug)]
+#[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
+pub(crate) enum Op {
+    TryLock,
+    Claim,
+    Unlock,
+    UnlockFair,
+    DropGuard,
+    RawAndBack,
+    SetUser(u8),
+    Poison,
+    BeginMigration,
+    CancelMigration,
+    FreezeExact(u32),
+    /// With as many references as there are, so that it usually succeeds.
+    FreezeAsIs,
+    FreezeUnpinned,
+    FreezeWith {
+        accept: bool,
+    },
+    Thaw,
+    Abort,
+    DropStage,
+    CommitInPlace,
+    /// To a fresh header with so many references, moving so many.
+    CommitTo {
+        there: u32,
+        moving: u32,
+    },
+    Activate(u32),
+    ActivateMost,
+    Get,
+    Put,
+    PutRaw,
+    Pin,
+    PinMost,
+    Unpin,
+    /// Only where it does not sleep.
+    WaitUnlocked,
+    /// Only where it does not sleep.
+    WaitMigration,
+}
+
+/// Who owns the page, and at which stage.
+enum Owner<'a> {
+    None,
+    Guard(PageGuard<'a>),
+    Migration(Migration<'a>),
+    Frozen(Frozen<'a>),
+}
+
+/// What a page is.
+#[derive(Default)]
+struct Model {
+    locked: bool,
+    migrating: bool,
+    poisoned: bool,
+    awaited: bool,
+    user: u8,
+    generation: u8,
+    refs: u32,
+    pins: u32,
+    frozen: bool,
+}
+
+impl Model {
+    /// What the page's `Debug` should say.
+    fn text(&self) -> String {
+        let mut text = String::from(if self.locked { "PageLock { locked" } else { "PageLock { free" });
+        for (is, word) in [(self.migrating, "migrating"), (self.poisoned, "poisoned"), (self.locked && self.awaited, "awaited")]
+        {
+            if is {
+                write!(text, ", {word}").unwrap();
+            }
+        }
+        if self.user != 0 {
+            write!(text, ", user {}", self.user).unwrap();
+        }
+        write!(text, ", generation {}; {} references, {} pins", self.generation, self.refs, self.pins).unwrap();
+        text + if self.frozen { ", frozen }" } else { " }" }
+    }
+
+    fn take(&mut self) {
+        self.locked = true;
+        self.awaited = false;
+    }
+
+    /// Says whether somebody asked.
+    fn release(&mut self) -> bool {
+        self.locked = false;
+        self.migrating = false;
+        self.frozen = false;
+        self.generation = self.generation.wrapping_add(1);
+        self.awaited
+    }
+
+    fn can_activate(&self, refs: u32) -> Result<(), CountError> {
+        if refs == 0 {
+            Err(CountError::Zero)
+        } else if refs > MAX_REFS {
+            Err(CountError::Overflow { have: 0, asked: refs })
+        } else if self.poisoned {
+            Err(CountError::Poisoned)
+        } else if (self.refs, self.pins) != (0, 0) {
+            Err(CountError::Live { refs: self.refs, pins: self.pins })
+        } else if self.frozen {
+            Err(CountError::Frozen)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn can_get(&self) -> Result<(), GetError> {
+        if self.poisoned {
+            Err(GetError::Poisoned)
+        } else if self.frozen {
+            Err(GetError::Frozen)
+        } else if (self.refs, self.pins) == (0, 0) {
+            Err(GetError::Free)
+        } else if self.refs == MAX_REFS {
+            Err(GetError::Overflow)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn can_pin(&self) -> Result<(), PinError> {
+        if self.poisoned {
+            Err(PinError::Poisoned)
+        } else if self.frozen {
+            Err(PinError::Frozen)
+        } else if self.migrating {
+            Err(PinError::Migrating)
+        } else if (self.refs, self.pins) == (0, 0) {
+            Err(PinError::Free)
+        } else if self.pins == MAX_PINS {
+            Err(PinError::Overflow)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn can_freeze(&self, rule: FreezeRule) -> bool {
+        let refs = match rule {
+            FreezeRule::ExactRefs(n) => n == self.refs,
+            FreezeRule::Unpinned => true,
+        };
+        refs && self.pins == 0
+    }
+
+    fn put(&mut self) -> Put {
+        self.refs -= 1;
+        self.left()
+    }
+
+    fn unpin(&mut self) -> Put {
+        self.pins -= 1;
+        self.left()
+    }
+
+    fn left(&self) -> Put {
+        if (self.refs, self.pins) == (0, 0) { Put::Last } else { Put::Kept }
+    }
+
+    fn wake(&self, is_on: bool) -> Option<Wake> {
+        if self.poisoned {
+            Some(Wake::Poisoned)
+        } else if is_on {
+            None // It would sleep.
+        } else {
+            Some(Wake::NotLocked)
+        }
+    }
+}
+
+/// A page, its model, and what the test holds of it.
+struct Run<'a> {
+    page: &'a PageLock,
+    model: Model,
+    owner: Owner<'a>,
+    refs: Vec<PageRef<'a>>,
+    pins: Vec<PagePin<'a>>,
+    /// References without a guard.
+    raw: u32,
+    /// How many references the stage will move by itself.
+    named: u32,
+}
+
+/// Applies `ops` to a new page, one after the other.
+pub(crate) fn run(ops: &[Op]) {
+    let page = PageLock::new();
+    let mut run =
+        Run { page: &page, model: Model::default(), owner: Owner::None, refs: Vec::new(), pins: Vec::new(), raw: 0, named: 0 };
+    for op in ops {
+        run.apply(op);
+        assert_eq!(format!("{page:?}"), run.model.text(), "after {op:?}");
+        run.looks();
+    }
+}
+
+impl<'a> Run<'a> {
+    /// The questions that a page answers.
+    fn looks(&self) {
+        let (page, model) = (self.page, &self.model);
+        assert_eq!(page.is_locked(), model.locked);
+        assert_eq!(page.is_migrating(), model.migrating);
+        assert_eq!(page.is_poisoned(), model.poisoned);
+        assert_eq!(page.is_frozen(), model.frozen);
+        assert_eq!((page.refs(), page.pins()), (model.refs, model.pins));
+        assert_eq!((page.user().get(), page.generation()), (model.user, model.generation));
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::TryLock => {
+                let taken = self.page.try_lock();
+                assert_eq!(taken.is_some(), !self.model.locked);
+                self.owned(taken);
+            }
+            Op::Claim => match self.page.claim() {
+                Claim::Poisoned => assert!(self.model.poisoned),
+                Claim::Owner(guard) => {
+                    assert!(!self.model.locked && !self.model.poisoned);
+                    self.owned(Some(guard));
+                }
+                Claim::InFlight => {
+                    assert!(self.model.locked && !self.model.poisoned);
+                    self.model.awaited = true;
+                }
+                _ => panic!("a claim of another kind"),
+            },
+            Op::Unlock => self.release_guard(|guard| Some(guard.unlock().event_waiters)),
+            Op::UnlockFair => self.release_guard(|guard| Some(guard.unlock_fair().event_waiters)),
+            Op::DropGuard => self.release_guard(|guard| {
+                drop(guard);
+                None
+            }),
+            Op::RawAndBack => match core::mem::replace(&mut self.owner, Owner::None) {
+                Owner::None => {}
+                Owner::Guard(guard) => {
+                    let hold = guard.into_raw();
+                    // SAFETY: made raw just now; and so below.
+                    self.owner = Owner::Guard(unsafe { PageGuard::from_raw_of(self.page, hold) });
+                }
+                Owner::Migration(migration) => {
+                    // SAFETY: as above.
+                    self.owner = Owner::Migration(unsafe { Migration::from_raw(migration.into_raw()) });
+                }
+                Owner::Frozen(frozen) => {
+                    let (page, refs) = frozen.into_raw();
+                    // SAFETY: as above.
+                    self.owner = Owner::Frozen(unsafe { Frozen::from_raw(page, refs) });
+                }
+            },
+            Op::SetUser(bits) => {
+                if let Owner::Guard(guard) = &mut self.owner {
+                    guard.set_user(UserBits::new(bits));
+                    self.model.user = bits & 3;
+                }
+            }
+            Op::Poison => {
+                let told = match core::mem::replace(&mut self.owner, Owner::None) {
+                    Owner::None => return,
+                    Owner::Guard(guard) => guard.poison(),
+                    Owner::Migration(migration) => migration.poison(),
+                    Owner::Frozen(frozen) => frozen.poison(),
+                };
+                self.model.poisoned = true;
+                assert_eq!(told.event_waiters, self.model.release());
+            }
+            Op::BeginMigration => self.on_guard(|run, guard| {
+                run.model.migrating = true;
+                Owner::Migration(guard.begin_migration())
+            }),
+            Op::CancelMigration => self.on_migration(|run, migration| {
+                run.model.migrating = false;
+                Owner::Guard(migration.cancel())
+            }),
+            Op::FreezeExact(n) => self.freeze(FreezeRule::ExactRefs(n)),
+            Op::FreezeAsIs => self.freeze(FreezeRule::ExactRefs(self.model.refs)),
+            Op::FreezeUnpinned => self.freeze(FreezeRule::Unpinned),
+            Op::FreezeWith { accept } => self.freeze_with(accept),
+            Op::Thaw => {
+                if let Some(frozen) = self.frozen() {
+                    self.model.frozen = false;
+                    self.owner = Owner::Migration(frozen.thaw());
+                }
+            }
+            Op::Abort => {
+                let told = match core::mem::replace(&mut self.owner, Owner::None) {
+                    Owner::Migration(migration) => migration.abort(),
+                    Owner::Frozen(frozen) => frozen.abort(),
+                    other => return self.owner = other,
+                };
+                assert_eq!(told.event_waiters, self.model.release());
+            }
+            Op::DropStage => match core::mem::replace(&mut self.owner, Owner::None) {
+                Owner::Migration(stage) => {
+                    drop(stage);
+                    self.model.release();
+                }
+                Owner::Frozen(stage) => {
+                    drop(stage);
+                    self.model.release();
+                }
+                other => self.owner = other,
+            },
+            Op::CommitInPlace => {
+                if let Some(frozen) = self.frozen() {
+                    assert_eq!(frozen.commit_in_place().event_waiters, self.model.release());
+                }
+            }
+            Op::CommitTo { there, moving } => self.commit_to(there, moving),
+            Op::Activate(refs) => self.activate(refs),
+            Op::ActivateMost => self.activate(MAX_REFS),
+            Op::Get => {
+                let got = self.page.try_get();
+                assert_eq!(got.as_ref().map(drop).map_err(|e| *e), self.model.can_get());
+                if let Ok(reference) = got {
+                    self.refs.push(reference);
+                    self.model.refs += 1;
+                }
+            }
+            Op::Put => {
+                if let Some(reference) = self.refs.pop() {
+                    assert_eq!(reference.put(), self.model.put());
+                }
+            }
+            Op::PutRaw => {
+                if self.raw > 0 {
+                    self.raw -= 1;
+                    // SAFETY: one of those that are ours and have no guard.
+                    assert_eq!(unsafe { self.page.put_raw() }, self.model.put());
+                }
+            }
+            Op::Pin => {
+                self.pin();
+            }
+            Op::PinMost => while self.pin() {},
+            Op::Unpin => {
+                if let Some(pin) = self.pins.pop() {
+                    assert_eq!(pin.unpin(), self.model.unpin());
+                }
+            }
+            Op::WaitUnlocked => {
+                if let Some(wake) = self.model.wake(self.model.locked) {
+                    assert_eq!(self.page.wait_unlocked(()), wake);
+                }
+            }
+            Op::WaitMigration => {
+                if let Some(wake) = self.model.wake(self.model.migrating) {
+                    assert_eq!(self.page.wait_migration(()), wake);
+                }
+            }
+        }
+    }
+
+    fn owned(&mut self, guard: Option<PageGuard<'a>>) {
+        if let Some(guard) = guard {
+            self.owner = Owner::Guard(guard);
+            self.model.take();
+        }
+    }
+
+    fn on_guard(&mut self, then: impl FnOnce(&mut Self, PageGuard<'a>) -> Owner<'a>) {
+        self.owner = match core::mem::replace(&mut self.owner, Owner::None) {
+            Owner::Guard(guard) => then(self, guard),
+            other => other,
+        };
+    }
+
+    fn on_migration(&mut self, then: impl FnOnce(&mut Self, Migration<'a>) -> Owner<'a>) {
+        self.owner = match core::mem::replace(&mut self.owner, Owner::None) {
+            Owner::Migration(migration) => then(self, migration),
+            other => other,
+        };
+    }
+
+    fn frozen(&mut self) -> Option<Frozen<'a>> {
+        match core::mem::replace(&mut self.owner, Owner::None) {
+            Owner::Frozen(frozen) => Some(frozen),
+            other => {
+                self.owner = other;
+                None
+            }
+        }
+    }
+
+    fn release_guard(&mut self, release: impl FnOnce(PageGuard<'a>) -> Option<bool>) {
+        self.on_guard(|run, guard| {
+            let (said, told) = (release(guard), run.model.release());
+            assert!(said.is_none_or(|said| said == told));
+            Owner::None
+        });
+    }
+
+    fn freeze(&mut self, rule: FreezeRule) {
+        self.on_migration(|run, migration| {
+            let allowed = run.model.can_freeze(rule);
+            match migration.freeze(rule) {
+                Ok(frozen) => {
+                    assert!(allowed, "{rule:?}");
+                    run.model.frozen = true;
+                    run.named = if let FreezeRule::ExactRefs(n) = rule { n } else { 0 };
+                    Owner::Frozen(frozen)
+                }
+                Err(busy) => {
+                    assert!(!allowed, "{busy}");
+                    let seen = (busy.refs(), busy.pins(), busy.frozen, busy.rule);
+                    assert_eq!(seen, (run.model.refs, run.model.pins, false, rule));
+                    Owner::Migration(busy.into_migration())
+                }
+            }
+        });
+    }
+
+    fn freeze_with(&mut self, accept: bool) {
+        self.on_migration(|run, migration| {
+            let allowed = run.model.can_freeze(FreezeRule::Unpinned);
+            let own = |page: &PageLock| {
+                assert!(page.is_frozen());
+                if accept { Ok(()) } else { Err("refused") }
+            };
+            match migration.freeze_with(FreezeRule::Unpinned, own) {
+                Ok(frozen) => {
+                    assert!(allowed && accept);
+                    run.model.frozen = true;
+                    run.named = 0;
+                    Owner::Frozen(frozen)
+                }
+                Err(FreezeError::Busy(busy)) => {
+                    assert!(!allowed);
+                    Owner::Migration(busy.into_migration())
+                }
+                Err(FreezeError::Refused { error, migration }) => {
+                    assert!(allowed && !accept && error == "refused");
+                    Owner::Migration(migration)
+                }
+            }
+        });
+    }
+
+    /// Moves references to another header: those that the freeze named, or, if it named none, `moving`.
+    fn commit_to(&mut self, there: u32, moving: u32) {
+        let Some(frozen) = self.frozen() else { return };
+        let dst = PageLock::new();
+        let there = there % (MAX_REFS + 1);
+        if there > 0 {
+            dst.activate(there).unwrap();
+        }
+        let before = format!("{:?}", self.page);
+        let moves = if self.named > 0 { self.named } else { moving };
+        let expected = if moves > self.model.refs {
+            Err(CommitRefused::TooFew { have: self.model.refs, move_: moves })
+        } else if moves > MAX_REFS - there {
+            Err(CommitRefused::Overflow { have: there, move_: moves })
+        } else if moves > self.raw {
+            // Those that moved would still have guards here.
+            return self.owner = Owner::Frozen(frozen);
+        } else {
+            Ok(())
+        };
+        let guard = dst.lock();
+        let outcome = if self.named > 0 { frozen.commit_to(guard) } else { frozen.commit_to_moving(guard, moves) };
+        match outcome {
+            Ok(told) => {
+                assert_eq!(expected, Ok(()));
+                assert_eq!(told.event_waiters, self.model.release());
+                self.model.refs -= moves;
+                self.raw -= moves;
+                assert_eq!((dst.refs(), dst.is_locked()), (there + moves, false));
+            }
+            Err(error) => {
+                assert_eq!(Err(error.why), expected);
+                assert_eq!(format!("{:?}", self.page), before);
+                assert_eq!(dst.refs(), there);
+                assert!(dst.is_locked());
+                self.owner = Owner::Frozen(error.frozen);
+            }
+        }
+    }
+
+    fn activate(&mut self, refs: u32) {
+        let can = self.model.can_activate(refs);
+        assert_eq!(self.page.activate(refs), can);
+        if can.is_ok() {
+            self.model.refs = refs;
+            self.raw = refs;
+        }
+    }
+
+    /// Says whether it got one.
+    fn pin(&mut self) -> bool {
+        let pinned = self.page.try_pin();
+        assert_eq!(pinned.as_ref().map(drop).map_err(|e| *e), self.model.can_pin());
+        if let Ok(pin) = pinned {
+            self.pins.push(pin);
+            self.model.pins += 1;
+            return true;
+        }
+        false
+    }
+}
+
+/// What is left is given back in the order in which it was declared, and the page must be at rest then.
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.owner = Owner::None;
+        self.refs.clear();
+        self.pins.clear();
+        assert!(!self.page.is_locked() && !self.page.is_migrating() && !self.page.is_frozen());
+        assert_eq!((self.page.refs(), self.page.pins()), (self.raw, 0));
+    }
+}

@@ -1,0 +1,158 @@
+//! The operating system's futex with an event table of the test's own: no other test's page collides with its pages, and it
+//! is known who sleeps.
+
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use pagelock::futex::{EventSlot, Sleep};
+use pagelock::sync::AtomicU32;
+use pagelock::{Futex, OsFutex};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// A handle. `CLASSES` says whether to use the classes that the system may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<const CLASSES: bool = true>(&'static Table);
+
+struct Table {
+    slots: Box<[EventSlot]>,
+    /// Who is in a sleep, by a number of its own; and its thread, as far as the system tells.
+    sleeping: Mutex<BTreeMap<usize, Task>>,
+    next: AtomicUsize,
+    /// How many wake calls were made.
+    wakes: AtomicUsize,
+}
+
+impl Own {
+    /// A platform with `slots` event slots.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self::make(slots)
+    }
+}
+
+impl Own<false> {
+    /// A platform with `slots` event slots that does not tell classes of sleepers apart.
+    pub(crate) fn without_classes(slots: usize) -> Self {
+        Self::make(slots)
+    }
+}
+
+impl<const CLASSES: bool> Own<CLASSES> {
+    fn make(slots: usize) -> Self {
+        assert!(slots.is_power_of_two());
+        Self(Box::leak(Box::new(Table {
+            slots: (0..slots).map(|_| EventSlot::new()).collect(),
+            sleeping: Mutex::default(),
+            next: AtomicUsize::new(0),
+            wakes: AtomicUsize::new(0),
+        })))
+    }
+
+    /// Returns once `n` threads are asleep in the futex.
+    pub(crate) fn until_asleep(self, n: usize) {
+        loop {
+            {
+                let sleeping = self.0.sleeping.lock().unwrap();
+                if sleeping.len() == n && sleeping.values().all(Task::is_asleep) {
+                    return;
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// How many wake calls were made so far.
+    pub(crate) fn wakes(self) -> usize {
+        self.0.wakes.load(SeqCst)
+    }
+
+    fn asleep(self, sleep: impl FnOnce() -> Sleep) -> Sleep {
+        let number = self.0.next.fetch_add(1, SeqCst);
+        self.0.sleeping.lock().unwrap().insert(number, Task::current());
+        let ended = sleep();
+        self.0.sleeping.lock().unwrap().remove(&number);
+        ended
+    }
+}
+
+impl<const CLASSES: bool> Futex for Own<CLASSES> {
+    const CLASSES: bool = CLASSES && OsFutex::CLASSES;
+
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        self.asleep(|| OsFutex.wait(word, expected))
+    }
+
+    fn wake_one(&self, word: *const AtomicU32) {
+        self.0.wakes.fetch_add(1, SeqCst);
+        OsFutex.wake_one(word);
+    }
+
+    fn wake_all(&self, word: *const AtomicU32) {
+        self.0.wakes.fetch_add(1, SeqCst);
+        OsFutex.wake_all(word);
+    }
+
+    fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
+        self.asleep(|| OsFutex.wait_class(word, expected, class))
+    }
+
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
+        self.0.wakes.fetch_add(1, SeqCst);
+        OsFutex.wake_class(word, n, class);
+    }
+
+    fn event(&self, index: usize) -> &EventSlot {
+        &self.0.slots[index]
+    }
+
+    fn events(&self) -> usize {
+        self.0.slots.len()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
+    type Instant = pagelock::futex::MonotonicTime;
+
+    fn after(&self, d: core::time::Duration) -> Result<Self::Instant, pagelock::futex::DeadlineError> {
+        OsFutex.after(d)
+    }
+
+    fn late_by(&self, at: Self::Instant) -> Option<core::time::Duration> {
+        OsFutex.late_by(at)
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+        self.asleep(|| OsFutex.wait_until(word, expected, class, at))
+    }
+}
+
+/// A thread of the system.
+struct Task {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    id: libc::pid_t,
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+impl Task {
+    fn current() -> Self {
+        // SAFETY: it has no arguments and cannot fail.
+        Self { id: unsafe { libc::gettid() } }
+    }
+
+    /// Whether it sleeps. (That it is about to sleep in the futex is known; there is nothing else it could sleep in.)
+    fn is_asleep(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.id)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+impl Task {
+    fn current() -> Self {
+        Self {}
+    }
+
+    /// The system does not tell.
+    fn is_asleep(&self) -> bool {
+        true
+    }
+}

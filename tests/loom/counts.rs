@@ -1,0 +1,230 @@
+//! References, pins, and what freezes them.
+
+use crate::{Page, explore, explore_with, on};
+use pagelock::{FreezeRule, MAX_REFS, PageRef, Put};
+
+fn live(refs: u32) -> std::sync::Arc<Page> {
+    let page = Page::<0>::new();
+    page.lock.activate(refs).unwrap();
+    page
+}
+
+/// A pin against the freeze: the pinner's access and the copy never overlap, and the copy sees all that was written.
+#[test]
+fn a_pin_against_a_freeze() {
+    explore_with(3, || {
+        let page = live(1);
+        let pinner = on(&page, |page| match page.lock.try_pin() {
+            Ok(pin) => {
+                page.add();
+                drop(pin);
+                true
+            }
+            Err(_) => false,
+        });
+        let migration = page.lock.lock().begin_migration();
+        match migration.freeze(FreezeRule::Unpinned) {
+            Ok(frozen) => {
+                page.add();
+                frozen.commit_in_place();
+                pinner.join().unwrap();
+            }
+            Err(busy) => {
+                assert_eq!(busy.pins(), 1);
+                drop(busy);
+                assert!(pinner.join().unwrap());
+            }
+        }
+        assert!(!page.lock.is_frozen() && page.lock.pins() == 0);
+    });
+}
+
+/// The same with a reference under the rule that counts references, and with two holders.
+#[test]
+fn a_reference_against_a_freeze() {
+    explore(|| {
+        let page = live(1);
+        let holder = |page: &Page| {
+            if let Ok(reference) = page.lock.try_get() {
+                page.read();
+                drop(reference);
+            }
+        };
+        let (a, b) = (on(&page, holder), on(&page, holder));
+        let migration = page.lock.lock().begin_migration();
+        match migration.freeze(FreezeRule::ExactRefs(1)) {
+            Ok(frozen) => {
+                page.add();
+                frozen.commit_in_place();
+            }
+            Err(busy) => assert!(busy.refs() > 1),
+        }
+        a.join().unwrap();
+        b.join().unwrap();
+        assert_eq!(page.lock.refs(), 1);
+    });
+}
+
+/// Two migrators in a row, and a holder that can only have been before, between, or after.
+#[test]
+fn a_pin_between_two_migrations() {
+    explore(|| {
+        let page = live(1);
+        let migrate = |page: &Page| {
+            if let Ok(frozen) = page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned) {
+                page.add();
+                drop(frozen);
+            }
+        };
+        let a = on(&page, migrate);
+        let b = on(&page, |page: &Page| {
+            if let Ok(pin) = page.lock.try_pin() {
+                page.read();
+                drop(pin);
+            }
+        });
+        migrate(&page);
+        a.join().unwrap();
+        b.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// The last put says so, once, and whoever is told sees all that the others did.
+#[test]
+fn the_last_put_is_said_once() {
+    explore_with(3, || {
+        let page = live(3);
+        let put = |page: &Page| {
+            page.read();
+            // SAFETY: one of the three references that the page was made with.
+            let put = unsafe { PageRef::from_raw(&page.lock) }.put();
+            if put == Put::Last {
+                page.add(); // Frees the frame, as it were.
+            }
+            put == Put::Last
+        };
+        let (a, b) = (on(&page, put), on(&page, put));
+        let last = u32::from(put(&page)) + u32::from(a.join().unwrap()) + u32::from(b.join().unwrap());
+        assert_eq!(last, 1);
+        assert_eq!(page.read(), 1);
+    });
+}
+
+/// References and pins end in the same count: the last of both says so.
+#[test]
+fn the_last_put_may_be_an_unpin() {
+    explore_with(3, || {
+        let page = live(1);
+        // SAFETY: the reference that the page was made with; the pin is turned raw for the other thread.
+        page.lock.try_pin().unwrap().into_raw();
+        let other = on(&page, |page| {
+            page.read();
+            // SAFETY: the pin that was turned raw.
+            let last = unsafe { page.lock.unpin_raw() } == Put::Last;
+            if last {
+                page.add();
+            }
+            last
+        });
+        page.read();
+        // SAFETY: the reference that the page was made with.
+        let last = unsafe { page.lock.put_raw() } == Put::Last;
+        if last {
+            page.add();
+        }
+        assert!(last != other.join().unwrap());
+    });
+}
+
+/// A page that is made live again: whoever does so sees all that the holders of its last life did.
+#[test]
+fn a_page_that_is_made_live_again() {
+    explore_with(3, || {
+        let page = live(1);
+        let last = on(&page, |page| {
+            page.add();
+            // SAFETY: the reference that the page was made with.
+            assert_eq!(unsafe { page.lock.put_raw() }, Put::Last);
+        });
+        if page.lock.activate(1).is_ok() {
+            page.add();
+        }
+        last.join().unwrap();
+    });
+}
+
+/// A holder that gets a page sees what was done before it was made live.
+#[test]
+fn a_get_sees_what_the_page_was_made_with() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let getter = on(&page, |page| {
+            if let Ok(reference) = page.lock.try_get() {
+                assert_eq!(page.read(), 1);
+                drop(reference);
+            }
+        });
+        page.add();
+        page.lock.activate(1).unwrap();
+        getter.join().unwrap();
+        assert_eq!(page.lock.refs(), 1);
+    });
+}
+
+/// References that move to another header: whoever gets the new page sees what the migrator copied there.
+#[test]
+fn references_move_with_the_data() {
+    explore_with(3, || {
+        let (src, there) = (live(1), Page::<0>::new());
+        let getter = on(&there, |page| {
+            if let Ok(reference) = page.lock.try_get() {
+                assert_eq!(page.read(), 1);
+                drop(reference);
+            }
+        });
+        let guard = there.lock.lock();
+        let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
+        there.add();
+        frozen.commit_to(guard).unwrap();
+        getter.join().unwrap();
+        assert_eq!((src.lock.refs(), there.lock.refs()), (0, 1));
+    });
+}
+
+/// A copy that fails halfway: nobody gets the page between that and its being known as poisoned.
+#[test]
+fn lost_contents_are_never_got() {
+    explore_with(3, || {
+        let page = live(1);
+        let getter = on(&page, |page| {
+            if let Ok(reference) = page.lock.try_get() {
+                assert_eq!(page.read(), 0, "got lost contents");
+                drop(reference);
+            }
+        });
+        let migration = page.lock.lock().begin_migration();
+        if let Ok(frozen) = migration.freeze(FreezeRule::ExactRefs(1)) {
+            page.add();
+            frozen.poison();
+        }
+        getter.join().unwrap();
+    });
+}
+
+/// A commit that is refused changes nothing, not even for a moment: the last put is said once, of the reference that was last.
+#[test]
+fn the_last_put_is_said_once_across_a_refused_commit() {
+    explore_with(3, || {
+        let (src, dst) = (live(2), live(MAX_REFS));
+        let put = |page: &Page| {
+            // SAFETY: one of the two references that the page was made with.
+            u32::from(unsafe { page.lock.put_raw() } == Put::Last)
+        };
+        let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+        let holder = on(&src, put);
+        let refused = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap_err();
+        drop(refused);
+        assert_eq!(put(&src) + holder.join().unwrap(), 1);
+    });
+}

@@ -1,0 +1,174 @@
+//! The crate's own code under the model checker: one small model for each claim. `ci/loom.sh` runs them.
+//!
+//! Each model explores every interleaving of its threads, and every value that the memory model lets a load see, with at most two
+//! preemptions (`LOOM_MAX_PREEMPTIONS` changes that). Under `--cfg pagelock_loom` the atomics are the model checker's, the futex is
+//! `pagelock::futex::model`, `BYPASS_BOUND` is 1, and a release wakes one sleeper, which wakes one more.
+//!
+//! A stranded sleeper shows as a deadlock, which aborts the process: run each model in a process of its own.
+#![cfg(pagelock_loom)]
+
+mod counts;
+mod lock;
+mod wait;
+
+use loom::cell::UnsafeCell;
+use loom::thread::JoinHandle;
+use pagelock::futex::{DeadlineError, EventSlot, Futex, FutexTimed, OsFutex, Sleep};
+use pagelock::sync::AtomicU32;
+use pagelock::{PageGuard, PageLock};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Explores `model`, and says in how many executions.
+#[track_caller]
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_with(2, model);
+}
+
+/// [`explore`] with another bound on preemptions, for models that are worth it or that need it to be quick.
+#[track_caller]
+fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    static EXECUTIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_branches = builder.max_branches.max(10_000);
+    let began = std::time::Instant::now();
+    builder.check(move || {
+        EXECUTIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    eprintln!("{:?} executions in {:.1?}", EXECUTIONS, began.elapsed());
+}
+
+thread_local! {
+    /// How many wakes lockers have used up. The model checker runs its threads as coroutines on one thread of the system, so this
+    /// is one number for the model; a model that uses it has one sleeper.
+    static WAKES: Cell<u32> = const { Cell::new(0) };
+    /// The platform looks at its clock last: a sleep that was woken reports that its time is up if it is.
+    static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The default platform, with the page in event slot `SLOT` wherever its header lies: an execution must not depend on addresses.
+#[derive(Clone, Copy, Default, Debug)]
+struct In<const SLOT: usize>;
+
+impl<const SLOT: usize> Futex for In<SLOT> {
+    const CLASSES: bool = OsFutex::CLASSES;
+
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        let sleep = OsFutex.wait(word, expected);
+        if sleep == Sleep::Woken {
+            WAKES.set(WAKES.get() + 1);
+        }
+        sleep
+    }
+
+    fn wake_one(&self, word: *const AtomicU32) {
+        OsFutex.wake_one(word);
+    }
+
+    fn wake_all(&self, word: *const AtomicU32) {
+        OsFutex.wake_all(word);
+    }
+
+    fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
+        OsFutex.wait_class(word, expected, class)
+    }
+
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
+        OsFutex.wake_class(word, n, class);
+    }
+
+    fn event(&self, index: usize) -> &EventSlot {
+        const { &OsFutex }.event(index)
+    }
+
+    fn events(&self) -> usize {
+        OsFutex.events()
+    }
+
+    fn event_index(&self, _page: usize) -> usize {
+        SLOT
+    }
+}
+
+impl<const SLOT: usize> FutexTimed for In<SLOT> {
+    type Instant = <OsFutex as FutexTimed>::Instant;
+
+    fn after(&self, d: Duration) -> Result<Self::Instant, DeadlineError> {
+        OsFutex.after(d)
+    }
+
+    fn late_by(&self, at: Self::Instant) -> Option<Duration> {
+        OsFutex.late_by(at)
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+        match OsFutex.wait_until(word, expected, class, at) {
+            Sleep::Woken if CLOCK_LAST.get() && OsFutex.late_by(at).is_some() => Sleep::TimedOut,
+            sleep => sleep,
+        }
+    }
+}
+
+/// A page and what it guards, in event slot `SLOT`. The model checker reports two accesses to `data` that nothing orders.
+#[derive(Default)]
+struct Page<const SLOT: usize = 0> {
+    lock: PageLock<In<SLOT>>,
+    data: UnsafeCell<u32>,
+}
+
+// SAFETY: the model checker sees every access to `data`, and fails the model if two of them race.
+unsafe impl<const SLOT: usize> Sync for Page<SLOT> {}
+// SAFETY: plain values.
+unsafe impl<const SLOT: usize> Send for Page<SLOT> {}
+
+impl<const SLOT: usize> Page<SLOT> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Adds one to the data, as its owner may.
+    fn add(&self) {
+        // SAFETY: the model checker sees this access, see above.
+        self.data.with_mut(|p| unsafe { *p += 1 });
+    }
+
+    /// The data, for whoever may read them.
+    fn read(&self) -> u32 {
+        // SAFETY: the model checker sees this access, see above.
+        self.data.with(|p| unsafe { *p })
+    }
+
+    /// Whether the state in words contains `words`.
+    fn says(&self, words: &str) -> bool {
+        format!("{:?}", self.lock).contains(words)
+    }
+
+    /// Waits until the state in words contains `words`. Where a model needs somebody to be counted as a sleeper it says so with this:
+    /// that a single look comes after another thread's load and compare-exchange is an order that the model checker leaves out.
+    fn until_says(&self, words: &str) {
+        while !self.says(words) {
+            loom::thread::yield_now();
+        }
+    }
+
+    /// For the end of a model: nobody is counted, nothing is promised, and the page can be had.
+    #[track_caller]
+    fn assert_idle(&self) {
+        assert!(!self.says("sleepers") && !self.says("promised"), "{:?}", self.lock);
+        assert!(self.lock.try_lock().is_some(), "{:?}", self.lock);
+    }
+}
+
+/// Runs `f` on another thread of the model, on `page`.
+fn on<T: Send + Sync + 'static, R: 'static>(page: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
+    let page = page.clone();
+    loom::thread::spawn(move || f(&page))
+}
+
+/// Takes the page and leaves it locked for good.
+fn keep<const SLOT: usize>(guard: PageGuard<'_, In<SLOT>>) {
+    let _ = guard.into_raw();
+}

@@ -1,0 +1,621 @@
+//! The protocol of moving a page, stage by stage: what a freeze demands, what every way out leaves behind, and who wins a race
+//! (I1, I15, I16, I19, I21, I25, I35).
+
+#![cfg(not(pagelock_loom))]
+
+mod common;
+
+use common::sim::Sim;
+use common::{panic_of, rounds, watched};
+use core::fmt::Debug;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use pagelock::{
+    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, MAX_REFS, Migration, PageLock, PageRef, PinError, Put, Wake,
+};
+use std::thread;
+
+use FreezeRule::{ExactRefs, Unpinned};
+
+/// A page with so many references, which belong to the test.
+fn live(refs: u32) -> PageLock {
+    let page = PageLock::new();
+    if refs > 0 {
+        page.activate(refs).unwrap();
+    }
+    page
+}
+
+/// Unlocked, not migrating, not frozen, with these counts.
+fn is_at_rest(page: &PageLock, refs: u32, pins: u32) {
+    assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{page:?}");
+    assert_eq!((page.refs(), page.pins()), (refs, pins), "{page:?}");
+    drop(page.try_lock().expect("free"));
+}
+
+fn says(error: &dyn core::error::Error, what: &[&str]) {
+    let text = error.to_string();
+    assert!(what.iter().all(|w| text.contains(w)), "{text:?} does not say {what:?}");
+}
+
+fn text(x: &impl Debug) -> String {
+    format!("{x:?}")
+}
+
+// ---- begin ----
+
+#[test]
+fn a_page_is_migrating_from_begin_to_end() {
+    let page = live(1);
+    assert!(!page.is_migrating());
+    let migration = page.lock().begin_migration();
+    assert!(page.is_migrating() && page.is_locked() && !page.is_frozen());
+    assert!(page.try_lock().is_none());
+    let frozen = migration.freeze(ExactRefs(1)).unwrap();
+    assert!(page.is_migrating() && page.is_locked() && page.is_frozen());
+    assert!(core::ptr::eq(frozen.page(), &page));
+    frozen.commit_in_place();
+    is_at_rest(&page, 1, 0);
+}
+
+#[test]
+fn a_cancelled_migration_keeps_the_lock() {
+    let page = live(1);
+    let guard = page.lock().begin_migration().cancel();
+    assert!(page.is_locked() && !page.is_migrating());
+    assert!(page.try_pin().is_ok());
+    drop(guard);
+    is_at_rest(&page, 1, 0);
+}
+
+// ---- the rules of the freeze ----
+
+/// The freeze is refused with these counts, the migration comes back as it was, and can be ended.
+fn is_busy(page: &PageLock, rule: FreezeRule, refs: u32, pins: u32, what: &[&str]) {
+    let migration = page.lock().begin_migration();
+    let before = text(page);
+    let busy = migration.freeze(rule).unwrap_err();
+    assert_eq!(text(page), before, "a refusal changes nothing");
+    assert_eq!((busy.refs(), busy.pins(), busy.rule, busy.frozen), (refs, pins, rule, false));
+    says(&busy, what);
+    assert!(text(&busy).contains(&format!("refs: {refs}, pins: {pins}")), "{busy:?}");
+    let migration: Migration<'_> = busy.into_migration();
+    assert!(core::ptr::eq(migration.page(), page));
+    migration.abort();
+    is_at_rest(page, refs, pins);
+}
+
+#[test]
+fn exact_refs_demands_exactly_so_many_references_and_no_pins() {
+    let page = live(2);
+    is_busy(&page, ExactRefs(1), 2, 0, &["2 references", "0 pins", "1"]);
+    is_busy(&page, ExactRefs(3), 2, 0, &["2 references", "3"]);
+    let pin = page.try_pin().unwrap();
+    is_busy(&page, ExactRefs(2), 2, 1, &["2 references", "1 pins"]);
+    drop(pin);
+    let unexpected = page.try_get().unwrap();
+    is_busy(&page, ExactRefs(2), 3, 0, &["3 references"]);
+    drop(unexpected);
+    page.lock().begin_migration().freeze(ExactRefs(2)).unwrap().abort();
+    is_at_rest(&page, 2, 0);
+}
+
+#[test]
+fn unpinned_allows_any_references_and_no_pins() {
+    for refs in [0, 1, 2, 1000, MAX_REFS] {
+        let page = live(refs);
+        page.lock().begin_migration().freeze(Unpinned).unwrap().commit_in_place();
+        is_at_rest(&page, refs, 0);
+        if refs == 0 {
+            continue;
+        }
+        let pins = [page.try_pin().unwrap(), page.try_pin().unwrap()];
+        is_busy(&page, Unpinned, refs, 2, &["2 pins"]);
+        drop(pins);
+        page.lock().begin_migration().freeze(Unpinned).unwrap().commit_in_place();
+        is_at_rest(&page, refs, 0);
+    }
+}
+
+#[test]
+fn a_busy_page_can_be_frozen_once_it_is_not_busy() {
+    let page = live(1);
+    let pin = page.try_pin().unwrap();
+    let busy = page.lock().begin_migration().freeze(ExactRefs(1)).unwrap_err();
+    drop(pin);
+    busy.into_migration().freeze(ExactRefs(1)).expect("the pin is gone").commit_in_place();
+    is_at_rest(&page, 1, 0);
+}
+
+#[test]
+fn dropping_the_refusal_ends_the_migration() {
+    let page = live(2);
+    drop(page.lock().begin_migration().freeze(ExactRefs(1)));
+    is_at_rest(&page, 2, 0);
+}
+
+#[test]
+fn what_was_held_can_be_given_back_while_frozen() {
+    let page = live(1);
+    let reference = page.try_get().unwrap();
+    let frozen = page.lock().begin_migration().freeze(Unpinned).unwrap();
+    assert_eq!(reference.put(), Put::Kept);
+    assert!(page.is_frozen() && page.refs() == 1);
+    frozen.commit_in_place();
+    is_at_rest(&page, 1, 0);
+}
+
+// ---- every way out ----
+
+type Out = fn(Frozen<'_>);
+
+/// Every way out of a frozen page that leaves its identity where it was.
+const OUTS: [(&str, Out); 8] = [
+    ("commit_in_place", |f| _ = f.commit_in_place()),
+    ("abort", |f| _ = f.abort()),
+    ("drop", |f| drop(f)),
+    ("thaw and abort", |f| _ = f.thaw().abort()),
+    ("thaw and drop", |f| drop(f.thaw())),
+    ("thaw, cancel, unlock", |f| _ = f.thaw().cancel().unlock()),
+    ("thaw, freeze again, drop", |f| drop(f.thaw().freeze(Unpinned).unwrap())),
+    ("raw and back", |f| {
+        let (page, refs) = f.into_raw();
+        assert!(page.is_locked() && page.is_migrating() && page.is_frozen());
+        // SAFETY: both come from `into_raw`, just now; and again below.
+        let raw = unsafe { Frozen::from_raw(page, refs) }.thaw().into_raw();
+        // SAFETY: as above.
+        drop(unsafe { Migration::from_raw(raw) });
+    }),
+];
+
+#[test]
+fn every_way_out_leaves_the_page_as_it_was() {
+    for (how, out) in OUTS {
+        let page = live(3);
+        out(page.lock().begin_migration().freeze(ExactRefs(3)).unwrap());
+        is_at_rest(&page, 3, 0);
+        assert!(page.try_get().is_ok() && page.try_pin().is_ok(), "{how}");
+    }
+}
+
+#[test]
+fn an_abort_before_the_freeze_leaves_the_page_as_it_was() {
+    let page = live(3);
+    let _pin = page.try_pin().unwrap();
+    page.lock().begin_migration().abort();
+    is_at_rest(&page, 3, 1);
+    drop(page.lock().begin_migration());
+    is_at_rest(&page, 3, 1);
+}
+
+#[test]
+fn a_panic_in_the_copy_leaves_the_page_as_it_was_and_wakes_its_sleepers() {
+    const SLEEPERS: usize = 4;
+    let sim = Sim::new(1);
+    let page = PageLock::with_futex(sim);
+    page.activate(2).unwrap();
+    for frozen in [false, true] {
+        watched(&[&page], || {
+            thread::scope(|s| {
+                let migration = page.lock().begin_migration();
+                let waiters: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_migration(()))).collect();
+                sim.until_asleep(SLEEPERS);
+                let said = panic_of(move || {
+                    let _stage = if frozen { Ok(migration.freeze(ExactRefs(2)).unwrap()) } else { Err(migration) };
+                    panic!("the disk is on fire");
+                });
+                assert_eq!(said, "the disk is on fire");
+                for waiter in waiters {
+                    assert_eq!(waiter.join().unwrap(), Wake::Released);
+                }
+            });
+        });
+        assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{page:?}");
+        assert_eq!((page.refs(), page.pins()), (2, 0));
+    }
+}
+
+// ---- commits to another header ----
+
+#[test]
+fn references_move_along_with_the_identity() {
+    let (src, dst) = (live(3), live(2));
+    let frozen = src.lock().begin_migration().freeze(ExactRefs(3)).unwrap();
+    frozen.commit_to(dst.lock()).unwrap();
+    is_at_rest(&src, 0, 0);
+    is_at_rest(&dst, 5, 0);
+    assert_eq!(src.try_get().unwrap_err(), GetError::Free, "nobody can reach the old header");
+    src.activate(1).expect("it can be used for another page");
+}
+
+#[test]
+fn a_free_header_comes_to_life_by_a_commit() {
+    let (src, dst) = (live(2), live(0));
+    src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()).unwrap();
+    is_at_rest(&src, 0, 0);
+    is_at_rest(&dst, 2, 0);
+}
+
+#[test]
+fn a_reference_that_moved_is_put_on_the_new_header() {
+    let (src, dst) = (live(1), live(0));
+    let reference = src.try_get().unwrap();
+    let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
+    reference.into_raw();
+    frozen.commit_to(dst.lock()).unwrap();
+    // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here now.
+    let reference = unsafe { PageRef::from_raw(&dst) };
+    assert_eq!(reference.put(), Put::Kept);
+    // SAFETY: as above.
+    assert_eq!(unsafe { dst.put_raw() }, Put::Last);
+}
+
+#[test]
+fn under_the_pin_rule_references_move_only_if_told() {
+    let (src, dst) = (live(3), live(0));
+    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()).unwrap();
+    is_at_rest(&src, 3, 0);
+    is_at_rest(&dst, 0, 0);
+    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2).unwrap();
+    is_at_rest(&src, 1, 0);
+    is_at_rest(&dst, 2, 0);
+}
+
+#[test]
+fn a_commit_tells_those_who_wait_for_either_header() {
+    let sim = Sim::new(1);
+    let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
+    src.activate(1).unwrap();
+    watched(&[&src, &dst], || {
+        thread::scope(|s| {
+            let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+            let held = dst.lock();
+            let waiters = [s.spawn(|| src.wait_migration(())), s.spawn(|| dst.wait_unlocked(()))];
+            sim.until_asleep(2);
+            assert!(frozen.commit_to(held).unwrap().event_waiters);
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Wake::Released);
+            }
+        });
+    });
+}
+
+/// The commit is refused, both come back as they were, and both can go on.
+fn is_refused(src: &PageLock, dst: &PageLock, refs: u32, why: CommitRefused, what: &[&str]) {
+    let (src_refs, dst_refs) = (src.refs(), dst.refs());
+    let frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
+    let held = dst.lock();
+    let before = (text(src), text(dst));
+    let error = frozen.commit_to_moving(held, refs).unwrap_err();
+    assert_eq!((text(src), text(dst)), before, "a refusal changes nothing");
+    assert_eq!(error.why, why);
+    says(&error, what);
+    says(&error.why, what);
+    assert!(core::ptr::eq(error.frozen.page(), src) && core::ptr::eq(error.dst.page(), dst));
+    drop(error);
+    is_at_rest(src, src_refs, 0);
+    is_at_rest(dst, dst_refs, 0);
+}
+
+#[test]
+fn a_commit_to_a_poisoned_header_is_refused() {
+    let (src, dst) = (live(1), live(0));
+    dst.lock().poison();
+    is_refused(&src, &dst, 1, CommitRefused::Poisoned, &["poisoned"]);
+    is_refused(&src, &dst, 0, CommitRefused::Poisoned, &["poisoned"]);
+}
+
+#[test]
+fn a_commit_of_more_references_than_there_are_is_refused() {
+    let (src, dst) = (live(3), live(1));
+    is_refused(&src, &dst, 4, CommitRefused::TooFew { have: 3, move_: 4 }, &["4", "3"]);
+}
+
+#[test]
+fn a_commit_of_references_that_were_put_meanwhile_is_refused() {
+    let (src, dst) = (live(2), live(0));
+    let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
+    // SAFETY: one of the two that `live` made.
+    assert_eq!(unsafe { src.put_raw() }, Put::Kept);
+    let error = frozen.commit_to(dst.lock()).unwrap_err();
+    assert_eq!(error.why, CommitRefused::TooFew { have: 1, move_: 2 });
+    drop(error);
+    is_at_rest(&src, 1, 0);
+    is_at_rest(&dst, 0, 0);
+}
+
+#[test]
+fn a_commit_that_the_destination_cannot_count_is_refused() {
+    let (src, dst) = (live(2), live(MAX_REFS - 1));
+    let have = MAX_REFS - 1;
+    is_refused(&src, &dst, 2, CommitRefused::Overflow { have, move_: 2 }, &["2", &have.to_string()]);
+}
+
+#[test]
+fn a_commit_to_a_frozen_header_is_refused() {
+    let (src, dst) = (live(1), live(1));
+    let (_, refs) = dst.lock().begin_migration().freeze(ExactRefs(1)).unwrap().into_raw();
+    let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+    // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is forgotten below.
+    let held = unsafe { pagelock::PageGuard::from_raw(&dst) };
+    let before = (text(&src), text(&dst));
+    let error = frozen.commit_to(held).unwrap_err();
+    assert_eq!(error.why, CommitRefused::Frozen);
+    says(&error, &["frozen"]);
+    assert_eq!((text(&src), text(&dst)), before);
+    error.dst.into_raw();
+    drop(error.frozen);
+    // SAFETY: the stage that was made raw above.
+    drop(unsafe { Frozen::from_raw(&dst, refs) });
+    is_at_rest(&src, 1, 0);
+    is_at_rest(&dst, 1, 0);
+}
+
+#[test]
+fn a_commit_of_a_page_to_itself_is_refused() {
+    let page = live(1);
+    let frozen = page.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+    // SAFETY: there is an owner, `frozen`, and this second guard is forgotten below.
+    let held = unsafe { pagelock::PageGuard::from_raw(&page) };
+    let before = text(&page);
+    let error = frozen.commit_to(held).unwrap_err();
+    assert_eq!(error.why, CommitRefused::SamePage);
+    says(&error, &["same"]);
+    assert_eq!(text(&page), before);
+    error.dst.into_raw();
+    error.frozen.abort();
+    is_at_rest(&page, 1, 0);
+}
+
+/// A refused commit changes nothing, at no moment: somebody who puts a reference meanwhile is not told that it was the last.
+#[test]
+fn a_refused_commit_is_not_seen_by_those_who_put() {
+    let dst = live(MAX_REFS);
+    for round in 0..rounds(400) {
+        let src = live(2);
+        let (go, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let put = watched(&[&src], || {
+            thread::scope(|s| {
+                let mut frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
+                let mut held = dst.lock();
+                let putter = s.spawn(|| {
+                    while !go.load(SeqCst) {
+                        thread::yield_now();
+                    }
+                    (0..round % 64).for_each(|_| core::hint::spin_loop());
+                    // SAFETY: one of the two that `live` made.
+                    let put = unsafe { src.put_raw() };
+                    done.store(true, SeqCst);
+                    put
+                });
+                go.store(true, SeqCst);
+                while !done.load(SeqCst) {
+                    let refused = frozen.commit_to_moving(held, 1).expect_err("there is no room");
+                    (frozen, held) = (refused.frozen, refused.dst);
+                }
+                putter.join().unwrap()
+            })
+        });
+        assert_eq!(put, Put::Kept, "there is another: {src:?} (round {round})");
+        assert_eq!(src.refs(), 1);
+    }
+}
+
+// ---- the caller's own count ----
+
+#[test]
+fn the_callers_own_count_is_frozen_last() {
+    let page = live(1);
+    let frozen = page
+        .lock()
+        .begin_migration()
+        .freeze_with(ExactRefs(1), |p| {
+            assert!(core::ptr::eq(p, &page) && p.is_frozen());
+            Ok::<_, GetError>(())
+        })
+        .unwrap();
+    frozen.commit_in_place();
+    is_at_rest(&page, 1, 0);
+}
+
+#[test]
+fn the_callers_own_count_may_refuse() {
+    let page = live(1);
+    let migration = page.lock().begin_migration();
+    let before = text(&page);
+    let error = migration.freeze_with(ExactRefs(1), |_| Err(GetError::Free)).unwrap_err();
+    assert_eq!(text(&page), before, "a refusal changes nothing");
+    says(&error, &["own", "free"]);
+    let FreezeError::Refused { error: GetError::Free, migration } = error else { panic!("{error:?}") };
+    migration.abort();
+    is_at_rest(&page, 1, 0);
+}
+
+#[test]
+fn the_callers_own_count_is_not_asked_if_the_page_is_busy() {
+    let page = live(2);
+    let asked = AtomicBool::new(false);
+    let error = page
+        .lock()
+        .begin_migration()
+        .freeze_with(ExactRefs(1), |_| {
+            asked.store(true, SeqCst);
+            Ok::<_, GetError>(())
+        })
+        .unwrap_err();
+    says(&error, &["2 references"]);
+    assert!(matches!(&error, FreezeError::Busy(busy) if busy.refs == 2), "{error:?}");
+    assert!(!asked.into_inner());
+    drop(error);
+    is_at_rest(&page, 2, 0);
+}
+
+#[test]
+fn a_panic_in_the_callers_own_count_aborts() {
+    let page = live(1);
+    let migration = page.lock().begin_migration();
+    let said = panic_of(|| drop(migration.freeze_with::<GetError>(ExactRefs(1), |_| panic!("own"))));
+    assert_eq!(said, "own");
+    is_at_rest(&page, 1, 0);
+}
+
+// ---- poison ----
+
+#[test]
+fn contents_can_be_lost_at_every_stage() {
+    watched(&[], || {
+        type Lose = fn(&PageLock);
+        const LOSSES: [Lose; 4] = [
+            |page| _ = page.lock().poison(),
+            |page| _ = page.lock().begin_migration().poison(),
+            |page| _ = page.lock().begin_migration().freeze(Unpinned).unwrap().poison(),
+            |page| {
+                // Twice is once.
+                page.lock().poison();
+                page.lock().begin_migration().poison();
+            },
+        ];
+        for lose in LOSSES {
+            let page = live(2);
+            lose(&page);
+            assert!(page.is_poisoned());
+            is_at_rest(&page, 2, 0);
+            assert_eq!(page.try_get().unwrap_err(), GetError::Poisoned);
+            assert_eq!(page.try_pin().unwrap_err(), PinError::Poisoned);
+            for owner in [None, page.try_lock()] {
+                assert_eq!(page.wait_unlocked(()), Wake::Poisoned, "nobody sleeps on it");
+                assert_eq!(page.wait_migration(()), Wake::Poisoned);
+                assert!(matches!(page.claim(), pagelock::Claim::Poisoned));
+                assert!(owner.is_none_or(|o| o.is_poisoned()));
+            }
+            // For good: another migration does not cure it.
+            page.lock().begin_migration().freeze(Unpinned).unwrap().commit_in_place();
+            assert!(page.is_poisoned());
+        }
+    });
+}
+
+#[test]
+fn those_who_slept_when_the_contents_were_lost_find_out() {
+    let sim = Sim::new(1);
+    let page = PageLock::with_futex(sim);
+    watched(&[&page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let waiter = s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(())]);
+            sim.until_asleep(1);
+            assert!(guard.poison().event_waiters);
+            assert_eq!(waiter.join().unwrap(), [Wake::Released, Wake::Poisoned]);
+        });
+    });
+}
+
+// ---- races ----
+
+/// Two threads do something at the same time, as nearly as can be had.
+fn race<A: Send, B: Send>(skew: usize, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    let ready = AtomicUsize::new(0);
+    let meet = |late: usize| {
+        ready.fetch_add(1, SeqCst);
+        let mut spins = 0;
+        while ready.load(SeqCst) < 2 {
+            spins += 1;
+            if spins % 100 == 0 { thread::yield_now() } else { core::hint::spin_loop() }
+        }
+        (0..late).for_each(|_| core::hint::spin_loop());
+    };
+    thread::scope(|s| {
+        let b = s.spawn(move || {
+            meet(skew % 7);
+            b()
+        });
+        meet(skew / 7 % 7);
+        let a = a();
+        (a, b.join().unwrap())
+    })
+}
+
+#[test]
+fn a_pin_and_a_freeze_have_one_winner() {
+    let (mut pinned, mut frozen) = (0, 0);
+    for round in 0..rounds(1_500) {
+        let page = live(1);
+        let (pin, migration) = race(round, || page.try_pin(), || page.lock().begin_migration().freeze(Unpinned));
+        match (pin, migration) {
+            (Ok(pin), Err(busy)) => {
+                pinned += 1;
+                assert_eq!(busy.pins, 1);
+                drop(pin);
+                busy.into_migration().freeze(Unpinned).expect("unpinned").commit_in_place();
+            }
+            (Err(error), Ok(moving)) => {
+                frozen += 1;
+                assert!(matches!(error, PinError::Frozen | PinError::Migrating), "{error:?}");
+                moving.commit_in_place();
+            }
+            (Ok(_), Ok(_)) => panic!("pinned and frozen: {page:?}"),
+            (Err(error), Err(busy)) => {
+                // The pin was refused because the migration had begun, and then nothing stood in the freeze's way.
+                panic!("both lost: {error:?}, {busy:?}");
+            }
+        }
+        is_at_rest(&page, 1, 0);
+    }
+    assert!(cfg!(miri) || pinned + frozen == 1_500);
+}
+
+#[test]
+fn a_reference_and_an_exact_freeze_have_one_winner() {
+    for round in 0..rounds(1_500) {
+        let page = live(1);
+        let (reference, migration) = race(round, || page.try_get(), || page.lock().begin_migration().freeze(ExactRefs(1)));
+        match (reference, migration) {
+            (Ok(reference), Err(busy)) => {
+                assert_eq!((busy.refs, busy.pins), (2, 0));
+                drop((reference, busy));
+            }
+            (Err(GetError::Frozen), Ok(moving)) => drop(moving),
+            other => panic!("{other:?}"),
+        }
+        is_at_rest(&page, 1, 0);
+    }
+}
+
+#[test]
+fn pins_that_come_and_go_are_never_there_while_the_page_moves() {
+    let page = live(1);
+    let (moving, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    watched(&[&page], || {
+        thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| {
+                    while !over.load(SeqCst) {
+                        match page.try_pin() {
+                            Ok(_pin) => (0..20).for_each(|_| assert!(!moving.load(SeqCst), "pinned and moving")),
+                            Err(PinError::Frozen | PinError::Migrating) => {
+                                let _ = page.wait_migration(());
+                            }
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            for round in 0..rounds(2_000) {
+                let mut migration = page.lock().begin_migration();
+                let frozen = loop {
+                    match migration.freeze(ExactRefs(1)) {
+                        Ok(frozen) => break frozen,
+                        // There will be no new pins, and those there are will go.
+                        Err(busy) => migration = busy.into_migration(),
+                    }
+                    thread::yield_now();
+                };
+                moving.store(true, SeqCst);
+                (0..round % 50).for_each(|_| core::hint::spin_loop());
+                moving.store(false, SeqCst);
+                frozen.commit_in_place();
+            }
+            over.store(true, SeqCst);
+        });
+    });
+    is_at_rest(&page, 1, 0);
+}

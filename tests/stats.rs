@@ -1,0 +1,142 @@
+//! The counters count what they say. They are for the whole program, so the tests here run one at a time.
+
+#![cfg(all(feature = "stats", not(pagelock_loom)))]
+
+mod common;
+
+use common::sim::{Sim, script};
+use common::watched;
+use pagelock::futex::Sleep;
+use pagelock::stats::{Stats, snapshot};
+use pagelock::{FreezeRule, PageLock};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// What `body` adds to the counters.
+fn counted(body: impl FnOnce()) -> Stats {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = snapshot();
+    body();
+    snapshot().since(before)
+}
+
+/// The counters that are not 0, in words.
+fn words(stats: Stats) -> String {
+    let text = format!("{stats:?}");
+    let fields = text.trim_start_matches("Stats { ").trim_end_matches(" }");
+    fields.split(", ").filter(|f| !f.ends_with(": 0")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn an_undisturbed_lock_counts_nothing() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        drop(page.lock());
+        page.lock().unlock_fair();
+        let _guard = page.try_lock().unwrap();
+        assert!(page.try_lock().is_none());
+    });
+    assert_eq!(stats, Stats::default(), "{}", words(stats));
+}
+
+#[test]
+fn a_locker_that_sleeps_and_is_woken() {
+    let stats = counted(|| {
+        let sim = Sim::new(1);
+        let page = PageLock::with_futex(sim);
+        watched(&[&page], || {
+            thread::scope(|s| {
+                let guard = page.lock();
+                s.spawn(|| drop(page.lock()));
+                sim.until_asleep(1);
+                drop(guard);
+            });
+        });
+    });
+    assert_eq!(words(stats), "lock_waits: 1, lock_wakes: 1");
+}
+
+#[test]
+fn a_locker_that_loses_and_is_handed_the_page() {
+    let stats = counted(|| {
+        let sim = Sim::new(1);
+        let page = PageLock::with_futex(sim);
+        watched(&[&page], || {
+            thread::scope(|s| {
+                let guard = page.lock();
+                s.spawn(|| {
+                    script([Sleep::Woken; pagelock::BYPASS_BOUND as usize]);
+                    drop(page.lock());
+                });
+                sim.until_asleep(1);
+                drop(guard);
+            });
+        });
+    });
+    assert_eq!(stats.lost_wakes, pagelock::BYPASS_BOUND as usize);
+    assert_eq!((stats.handoffs, stats.lock_wakes), (1, 1));
+    assert_eq!(stats.lock_waits, 1 + pagelock::BYPASS_BOUND as usize);
+}
+
+#[test]
+fn a_waiter_that_is_told() {
+    let stats = counted(|| {
+        let sim = Sim::new(1);
+        let page = PageLock::with_futex(sim);
+        watched(&[&page], || {
+            thread::scope(|s| {
+                let guard = page.lock();
+                s.spawn(|| page.wait_unlocked(()));
+                sim.until_asleep(1);
+                drop(guard);
+            });
+        });
+    });
+    assert_eq!(words(stats), "event_waits: 1, event_wakes: 1");
+}
+
+#[test]
+fn a_waiter_that_is_woken_for_nothing() {
+    let stats = counted(|| {
+        let page = PageLock::with_futex(Sim::new(1));
+        let _guard = page.lock();
+        script([Sleep::Woken]);
+        let _ = page.wait_unlocked(());
+    });
+    assert_eq!(words(stats), "event_waits: 1, event_wakes: 1, spurious_returns: 1");
+}
+
+#[test]
+fn freezes_that_are_refused() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        page.activate(2).unwrap();
+        let busy = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap_err();
+        let guard = busy.into_migration().cancel();
+        let pin = page.try_pin().unwrap();
+        let busy = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap_err();
+        drop(pin);
+        let refused = busy.into_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no"));
+        drop(refused);
+    });
+    assert_eq!(words(stats), "frozen_refused_pins: 1, frozen_refused_refs: 1, frozen_refused_other: 1, aborts: 2");
+}
+
+#[test]
+fn migrations_that_end_well_and_not_so_well() {
+    let stats = counted(|| {
+        let (page, dst) = (PageLock::new(), PageLock::new());
+        page.activate(1).unwrap();
+        let frozen = || page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
+        frozen().commit_in_place();
+        frozen().abort();
+        drop(frozen());
+        page.lock().begin_migration().abort();
+        drop(page.lock().begin_migration());
+        page.lock().begin_migration().cancel().unlock();
+        frozen().commit_to(dst.lock()).unwrap();
+        dst.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().poison();
+    });
+    assert_eq!(words(stats), "aborts: 6, commits: 2");
+}
