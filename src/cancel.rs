@@ -14,8 +14,8 @@ const GROUPS: usize = 31;
 /// A switch that ends waits: a thread is to be killed, a virtual machine torn down.
 ///
 /// Any number of threads may wait under one switch, on any pages. A wait that begins after [`cancel`](Self::cancel) returns at once;
-/// one that sleeps is woken, by bumping the event slots that waiters under this switch have used. Other waiters on those slots
-/// see a spurious return, which the contract of the wait allows.
+/// one that sleeps is woken, by bumping the event slots that waiters under this switch may have used (one in 31 for each that was).
+/// Other waiters on those slots see a spurious return, which the contract of the wait allows.
 ///
 /// # Example
 ///

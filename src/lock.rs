@@ -20,7 +20,8 @@
 //! While promises are out, nobody else may register: a sleeper is always one whom every promise covers, so that it does not matter
 //! in which order they find the page released, and a sleep that ends for another reason than a wake cannot let anybody jump the queue.
 //! Those who come meanwhile are the *crowd*. They wait in the event table, by the protocol of [`wait`](crate::wait), and the
-//! sleeper who keeps the last promise tells them.
+//! sleeper who keeps the last promise tells them. To be told and to find the page taken is to lose like any other; a locker that is
+//! starved does not stand in the crowd, but registers and has the promises renewed so that they cover it too.
 //!
 //! # Orderings
 //!
@@ -38,7 +39,7 @@ use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::wait::Registered;
+use crate::wait::{Registered, Wake};
 use crate::word::{State, UserBits};
 use core::fmt;
 use core::time::Duration;
@@ -156,14 +157,40 @@ impl<F: Futex> PageLock<F> {
     /// where it is for the whole call, unlike for [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself.
     /// The page is not referenced, and whether it still is the page that the entry meant is for the caller to find out.
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
+        match self.begin_releasing(ptl) {
+            Ok(guard) => guard,
+            Err(locker) => locker.lock(),
+        }
+    }
+
+    /// [`lock_releasing`](Self::lock_releasing), sleeping until `deadline` at most. `ptl` is dropped in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_lock_until`](Self::try_lock_until), and nothing is left behind.
+    pub fn lock_releasing_until<G>(&self, ptl: G, deadline: F::Instant) -> Result<PageGuard<'_, F>, LockError>
+    where
+        F: FutexTimed,
+    {
+        match self.begin_releasing(ptl) {
+            Ok(guard) => Ok(guard),
+            Err(locker) => match self.futex.late_by(deadline) {
+                Some(late_by) => Err(LockError::Late { late_by }),
+                None => locker.lock_until(deadline),
+            },
+        }
+    }
+
+    /// Takes the page, or registers as starved; then lets go of `ptl`.
+    fn begin_releasing<G>(&self, ptl: G) -> Result<PageGuard<'_, F>, Locker<'_, F>> {
         let mut locker = Locker::new(self);
         locker.starved = true;
-        if let Step::Owned(guard) = locker.take_or_register() {
-            drop(ptl);
-            return guard;
-        }
+        let step = locker.take_or_register();
         drop(ptl);
-        locker.lock()
+        match step {
+            Step::Owned(guard) => Ok(guard),
+            Step::Sleep(_) | Step::Crowded(_) => Err(locker),
+        }
     }
 
     /// Owns the page, or leaves word that somebody waits for it; never sleeps.
@@ -306,9 +333,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                     let sleep = self.page.futex.wait(&self.page.state, expected);
                     self.woken = is_wake(sleep);
                 }
-                Step::Crowded(registered) => {
-                    let _ = registered.sleep(); // Whatever ended it, look again.
-                }
+                Step::Crowded(registered) => self.woken = registered.sleep() == Wake::Released,
             }
         }
     }
@@ -326,7 +351,11 @@ impl<'a, F: Futex> Locker<'a, F> {
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
                 }
-                Step::Crowded(registered) => registered.sleep_until(deadline) == crate::Wake::TimedOut,
+                Step::Crowded(registered) => {
+                    let wake = registered.sleep_until(deadline);
+                    self.woken = wake == Wake::Released;
+                    wake == Wake::TimedOut
+                }
             };
             if timed_out {
                 return Err(LockError::TimedOut);
@@ -354,7 +383,7 @@ impl<'a, F: Futex> Locker<'a, F> {
     fn take_or_register(&mut self) -> Step<'a, F> {
         let mut seen = self.page.state();
         loop {
-            if self.woken && seen.is_locked() {
+            if self.woken && if self.registered { seen.is_locked() } else { seen.is_taken() } {
                 self.lost_a_wake();
             }
             let attempt = if self.registered && !seen.is_locked() {
@@ -371,7 +400,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                     Err(now) => Err(now),
                 }
             } else {
-                match self.page.register_in_crowd() {
+                match self.page.register_in_crowd(self.starved) {
                     Some(registered) => return Step::Crowded(registered),
                     None => Err(self.page.state()),
                 }
@@ -476,9 +505,10 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     }
 
     /// Marks the contents lost for good and releases the page. From now on waits for it return
-    /// [`Wake::Poisoned`](crate::Wake::Poisoned) at once, and get, pin, claim and activate fail.
+    /// [`Wake::Poisoned`](crate::Wake::Poisoned) at once, and get, pin, freeze, claim and activate fail: the counts stay frozen.
+    /// References and pins that exist can be dropped.
     pub fn poison(self) -> Released {
-        self.forget().release(false, true)
+        self.forget().poison(false)
     }
 
     /// Writes the caller's two bits.
@@ -557,7 +587,6 @@ pub struct Released {
 
 /// What [`PageLock::claim`] came to.
 #[must_use]
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Claim<'a, F: Futex = crate::OsFutex> {
     /// The page is yours.
@@ -566,6 +595,16 @@ pub enum Claim<'a, F: Futex = crate::OsFutex> {
     InFlight,
     /// The contents are lost; there is nothing to wait for.
     Poisoned,
+}
+
+impl<F: Futex> fmt::Debug for Claim<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner(guard) => f.debug_tuple("Owner").field(guard).finish(),
+            Self::InFlight => f.write_str("InFlight"),
+            Self::Poisoned => f.write_str("Poisoned"),
+        }
+    }
 }
 
 /// Why a page could not be locked in time.

@@ -29,8 +29,9 @@
 use crate::futex::{Futex, OsFutex};
 use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
+use crate::refs::Put;
 use crate::stats::{self, Counter};
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::word::state::MIGRATING;
 use crate::word::{Count, State};
 use core::fmt;
@@ -100,10 +101,12 @@ impl<'a, F: Futex> Migration<'a, F> {
                 Err(now) => seen = Count(now),
             }
         }
-        let busy = Busy { refs: seen.refs(), pins: seen.pins(), frozen: seen.is_frozen(), rule, migration: self };
+        let poisoned = self.page.is_poisoned();
+        let frozen = seen.is_frozen() && !poisoned;
+        let busy = Busy { refs: seen.refs(), pins: seen.pins(), frozen, poisoned, rule, migration: self };
         stats::count(if busy.pins > 0 {
             Counter::FreezeRefusedPins
-        } else if busy.frozen {
+        } else if busy.frozen || busy.poisoned {
             Counter::FreezeRefusedOther
         } else {
             Counter::FreezeRefusedRefs
@@ -151,10 +154,10 @@ impl<'a, F: Futex> Migration<'a, F> {
         PageGuard { page }
     }
 
-    /// Marks the contents lost for good and ends the migration.
+    /// Marks the contents lost for good and ends the migration. See [`PageGuard::poison`].
     pub fn poison(self) -> Released {
         stats::count(Counter::Aborts);
-        self.forget().release(true, true)
+        self.forget().poison(true)
     }
 
     /// Forgets the stage and leaves the page locked and migrating, for [`from_raw`](Self::from_raw).
@@ -222,7 +225,21 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// # Errors
     ///
     /// [`CommitError`], with nothing changed and both handed back.
-    pub fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Released, CommitError<'a, 'd, F>> {
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock, Put};
+    ///
+    /// let (old, new) = (PageLock::new(), PageLock::new());
+    /// old.activate(2).unwrap(); // mapped twice
+    /// let frozen = old.lock().begin_migration().freeze(FreezeRule::ExactRefs(2)).unwrap();
+    /// // ... copy, put up the new entries ...
+    /// let committed = frozen.commit_to(new.lock()).unwrap();
+    /// assert_eq!((old.refs(), new.refs()), (0, 2));
+    /// assert_eq!(committed.source, Put::Last); // the old page is free
+    /// ```
+    pub fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
         let moves = self.moves;
         self.commit_to_moving(dst, moves)
     }
@@ -232,14 +249,15 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// # Errors
     ///
     /// As for `commit_to`.
-    pub fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Released, CommitError<'a, 'd, F>> {
+    pub fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
         let why = match self.page.move_refs(dst.page, refs) {
-            Ok(()) => {
+            Ok(source) => {
                 stats::count(Counter::Commits);
                 let page = self.forget();
                 page.thaw();
                 dst.unlock();
-                return Ok(page.release(true, false));
+                let Released { event_waiters } = page.release(true, false);
+                return Ok(Committed { source, event_waiters });
             }
             Err(why) => why,
         };
@@ -258,9 +276,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
         self.thaw().abort()
     }
 
-    /// Marks the contents lost for good (the copy failed halfway, the source is unreadable) and ends the migration.
+    /// Marks the contents lost for good (the copy failed halfway, the source is unreadable) and ends the migration. See
+    /// [`PageGuard::poison`]. The counts are not thawed in between, so nobody gets hold of what is left.
     pub fn poison(self) -> Released {
-        self.thaw().poison()
+        stats::count(Counter::Aborts);
+        self.forget().poison(true)
     }
 
     /// Forgets the stage and leaves the page frozen, for [`from_raw`](Self::from_raw).
@@ -294,6 +314,16 @@ impl<F: Futex> Drop for Frozen<'_, F> {
     }
 }
 
+/// What a commit to another header came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Whether the source has references left. [`Put::Last`] if the last ones have moved away: it is free, and this is the
+    /// one place that says so.
+    pub source: Put,
+    /// Somebody had registered for the source's release and was told.
+    pub event_waiters: bool,
+}
+
 /// How many references a [`Frozen`] was frozen with: what [`Frozen::into_raw`] leaves behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrozenRefs(u32);
@@ -310,8 +340,8 @@ impl<F: Futex> PageLock<F> {
         self.count.fetch_and(!Count::FROZEN, Release);
     }
 
-    /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns.
-    fn move_refs(&self, dst: &Self, refs: u32) -> Result<(), CommitRefused> {
+    /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns; and says whether any are left.
+    fn move_refs(&self, dst: &Self, refs: u32) -> Result<Put, CommitRefused> {
         if core::ptr::eq(self, dst) {
             return Err(CommitRefused::SamePage);
         }
@@ -319,36 +349,43 @@ impl<F: Futex> PageLock<F> {
             return Err(CommitRefused::Poisoned);
         }
         if refs == 0 {
-            return Ok(());
+            return Ok(Put::Kept);
         }
-        // First take them away, then add: while the source is frozen its count only falls, so what was taken away can be
-        // put back if the destination has no room. Relaxed throughout: the thaw and the releases that follow publish.
-        let mut seen = self.counts();
-        loop {
-            let Some(next) = seen.minus_refs(refs) else {
-                return Err(CommitRefused::TooFew { have: seen.refs(), move_: refs });
-            };
-            match self.count.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed) {
-                Ok(_) => break,
-                Err(now) => seen = Count(now),
-            }
+        // While the source is frozen its references only get fewer, and those that are to move are nobody's else to put. So this
+        // look holds, and everything that can be refused is refused before anything changes: whoever puts a reference to either
+        // page meanwhile sees a count that is right.
+        let have = self.refs();
+        if have < refs {
+            return Err(CommitRefused::TooFew { have, move_: refs });
         }
         let mut there = dst.counts();
-        let why = loop {
+        loop {
             if there.is_frozen() {
-                break CommitRefused::Frozen;
+                return Err(CommitRefused::Frozen);
             }
             let Some(next) = there.plus_refs(refs) else {
-                break CommitRefused::Overflow { have: there.refs(), move_: refs };
+                return Err(CommitRefused::Overflow { have: there.refs(), move_: refs });
             };
             // Release: pairs with the Acquire of get and pin, for the destination's new holders.
             match dst.count.compare_exchange_weak(there.0, next.0, Release, Relaxed) {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(now) => there = Count(now),
             }
-        };
-        self.count.fetch_add(refs, Relaxed);
-        Err(why)
+        }
+        let mut seen = self.counts();
+        loop {
+            let Some(next) = seen.minus_refs(refs) else {
+                // Somebody has put what was not theirs.
+                debug_assert!(false, "unbalanced release of {self:?} during a commit");
+                dst.count.fetch_sub(refs, Relaxed);
+                return Err(CommitRefused::TooFew { have: seen.refs(), move_: refs });
+            };
+            // AcqRel: as a put.
+            match self.count.compare_exchange_weak(seen.0, next.0, AcqRel, Relaxed) {
+                Ok(_) => return Ok(Put::of(next)),
+                Err(now) => seen = Count(now),
+            }
+        }
     }
 }
 
@@ -360,6 +397,8 @@ pub struct Busy<'a, F: Futex = OsFutex> {
     pub pins: u32,
     /// Whether it was frozen already: possible only through the raw forms.
     pub frozen: bool,
+    /// Whether its contents are lost: there is nothing to move.
+    pub poisoned: bool,
     /// What was asked for.
     pub rule: FreezeRule,
     /// The migration, as it was before.
@@ -387,12 +426,13 @@ impl<'a, F: Futex> Busy<'a, F> {
 
 impl<F: Futex> fmt::Display for Busy<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.rule, self.frozen) {
-            (_, true) => f.write_str("the page is frozen already"),
-            (FreezeRule::ExactRefs(n), _) => {
+        match self.rule {
+            _ if self.poisoned => f.write_str("the page is poisoned"),
+            _ if self.frozen => f.write_str("the page is frozen already"),
+            FreezeRule::ExactRefs(n) => {
                 write!(f, "the page has {} references and {} pins, where {n} and 0 were expected", self.refs, self.pins)
             }
-            (FreezeRule::Unpinned, _) => write!(f, "the page has {} pins", self.pins),
+            FreezeRule::Unpinned => write!(f, "the page has {} pins", self.pins),
         }
     }
 }
@@ -489,11 +529,12 @@ impl<F: Futex> fmt::Debug for Frozen<'_, F> {
 
 impl<F: Futex> fmt::Debug for Busy<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { refs, pins, frozen, rule, migration: _ } = self;
+        let Self { refs, pins, frozen, poisoned, rule, migration: _ } = self;
         f.debug_struct("Busy")
             .field("refs", refs)
             .field("pins", pins)
             .field("frozen", frozen)
+            .field("poisoned", poisoned)
             .field("rule", rule)
             .finish_non_exhaustive()
     }

@@ -85,7 +85,8 @@ impl<F: Futex> PageLock<F> {
     /// Whether new references and pins are refused because a migration has frozen the counts. Relaxed.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.counts().is_frozen()
+        // The counts of a poisoned page are frozen for good, without a migration.
+        self.counts().is_frozen() && !self.is_poisoned()
     }
 
     /// The number of references. Relaxed; exact only for whoever keeps them from changing.
@@ -98,6 +99,12 @@ impl<F: Futex> PageLock<F> {
     #[must_use]
     pub fn pins(&self) -> u32 {
         self.counts().pins()
+    }
+
+    /// The number of lockers that sleep for the page, up to [`MAX_SLEEPERS`](crate::MAX_SLEEPERS). Relaxed; for watchdogs and tests.
+    #[must_use]
+    pub fn sleepers(&self) -> u32 {
+        self.state().sleepers()
     }
 
     /// The two bits that are the caller's. Relaxed; they are written by the owner.
@@ -138,7 +145,11 @@ impl<F: Futex + Default> Default for PageLock<F> {
 /// The page in words: `PageLock { locked, migrating, 2 sleepers, generation 7; 3 references, 0 pins }`.
 impl<F: Futex> fmt::Debug for PageLock<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PageLock {{ {:?}; {:?} }}", self.state(), self.counts())
+        let (state, mut counts) = (self.state(), self.counts());
+        if state.is_poisoned() {
+            counts = counts.thawed(); // Frozen for good, and "poisoned" says so.
+        }
+        write!(f, "PageLock {{ {state:?}; {counts:?} }}")
     }
 }
 

@@ -15,12 +15,21 @@
 //! | activate: compare-exchange | AcqRel | Release: get and pin; Acquire: the last put of the page's previous life |
 
 use crate::futex::{Futex, OsFutex};
+use crate::lock::Released;
 use crate::page::PageLock;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::word::{Count, MAX_PINS, MAX_REFS};
 use core::fmt;
 
 impl<F: Futex> PageLock<F> {
+    /// The end of a hold whose owner has found the contents lost: no reference and no pin is given any more, from before the page
+    /// is released.
+    pub(crate) fn poison(&self, migrating: bool) -> Released {
+        // Relaxed: the compare-exchange of get and pin fails on the bit itself.
+        self.count.fetch_or(Count::FROZEN, Relaxed);
+        self.release(migrating, true)
+    }
+
     /// Makes a free page live, with `refs` references. They are the caller's to [put](Self::put_raw) or to
     /// [adopt](PageRef::from_raw).
     ///
@@ -28,7 +37,8 @@ impl<F: Futex> PageLock<F> {
     ///
     /// # Errors
     ///
-    /// [`CountError`], with nothing changed: the page is live, frozen or poisoned, or `refs` is 0 or above [`MAX_REFS`].
+    /// [`CountError`], with nothing changed: the page is live, frozen or poisoned, or `refs` is 0 or above [`MAX_REFS`]. A page that
+    /// is frozen and has references is reported as live.
     pub fn activate(&self, refs: u32) -> Result<(), CountError> {
         if refs == 0 {
             return Err(CountError::Zero);
@@ -59,13 +69,10 @@ impl<F: Futex> PageLock<F> {
     /// [`GetError`], with nothing changed: the page is free, frozen or poisoned, or has [`MAX_REFS`] references.
     #[inline]
     pub fn try_get(&self) -> Result<PageRef<'_, F>, GetError> {
-        if self.is_poisoned() {
-            return Err(GetError::Poisoned);
-        }
         let mut seen = self.counts();
         loop {
             if seen.is_frozen() {
-                return Err(GetError::Frozen);
+                return Err(if self.is_poisoned() { GetError::Poisoned } else { GetError::Frozen });
             }
             if seen.is_free() {
                 return Err(GetError::Free);
@@ -88,16 +95,12 @@ impl<F: Futex> PageLock<F> {
     /// [`PinError`], with nothing changed: the page is free, frozen, migrating or poisoned, or has [`MAX_PINS`] pins.
     #[inline]
     pub fn try_pin(&self) -> Result<PagePin<'_, F>, PinError> {
-        let state = self.state();
-        if state.is_poisoned() {
-            return Err(PinError::Poisoned);
-        }
         let mut seen = self.counts();
         loop {
             if seen.is_frozen() {
-                return Err(PinError::Frozen);
+                return Err(if self.is_poisoned() { PinError::Poisoned } else { PinError::Frozen });
             }
-            if state.is_migrating() {
+            if self.is_migrating() {
                 return Err(PinError::Migrating);
             }
             if seen.is_free() {
@@ -169,11 +172,13 @@ pub enum Put {
     /// Others are left.
     Kept,
     /// It was the last of the references and pins: the page is free. Said exactly once, to whoever dropped it.
+    ///
+    /// A page can become free while somebody owns its lock or migrates it, unless that one has a reference too.
     Last,
 }
 
 impl Put {
-    fn of(left: Count) -> Self {
+    pub(crate) fn of(left: Count) -> Self {
         if left.is_free() { Self::Last } else { Self::Kept }
     }
 }

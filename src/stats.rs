@@ -79,7 +79,8 @@ mod on {
         pub event_waits: usize,
         /// Releases that told an event slot.
         pub event_wakes: usize,
-        /// Waiters that were woken by a release of another page.
+        /// Waiters that were woken although nothing was released on their event slot since they registered. (A release of another page of
+        /// the slot is not told apart from one's own.)
         pub spurious_returns: usize,
         /// Freezes refused because of pins.
         pub frozen_refused_pins: usize,

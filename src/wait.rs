@@ -275,12 +275,12 @@ impl<F: Futex> PageLock<F> {
     /// Steps (1) and (2) of a locker that can neither take the page nor be counted as a sleeper; `None` if it can, by now.
     ///
     /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
-    pub(crate) fn register_in_crowd(&self) -> Option<Registered<F>> {
+    pub(crate) fn register_in_crowd(&self, starved: bool) -> Option<Registered<F>> {
         let futex = self.futex;
         let index = futex.event_index(self.key());
         let sequence = futex.event(index).sequence();
         let mut seen = self.state();
-        while seen.is_crowded() {
+        while seen.is_crowded(starved) {
             match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
                 Ok(()) => return Some(Registered { futex, index, sequence }),
                 Err(now) => seen = now,

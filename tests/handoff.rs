@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::Sleep;
 use pagelock::{BYPASS_BOUND, Claim, LockError, MAX_SLEEPERS, PageGuard, PageLock, Wake};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, Mutex, mpsc};
 use std::thread;
 
 type Page = PageLock<Sim>;
@@ -555,6 +555,45 @@ fn lock_releasing_is_not_overtaken_while_it_sleeps() {
             assert!(page.try_lock().is_none(), "{page:?}");
             sim.resume();
             faulter.join().unwrap();
+        });
+        is_idle(page);
+    });
+}
+
+/// The page is promised to somebody else already when `lock_releasing` is called. The promise that it makes for itself comes after
+/// that one, and before all newcomers.
+#[test]
+fn lock_releasing_is_not_overtaken_while_others_are_promised_the_page() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    let (owns, owned) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            s.spawn(move || {
+                let guard = page.lock();
+                owns.send(()).unwrap();
+                released.recv().unwrap();
+                drop(guard);
+                owns.send(()).unwrap();
+            });
+            sim.until_asleep(1);
+            let guard = starve(sim, guard);
+            let faulter = s.spawn(|| drop(page.lock_releasing(())));
+            sim.until_asleep(2);
+            sim.hold();
+            drop(guard);
+            // The starved one becomes the owner; whoever is woken from then on takes a while to run.
+            sim.at_wake(move || sim.hold());
+            sim.resume();
+            owned.recv().unwrap();
+            release.send(()).unwrap();
+            owned.recv().unwrap();
+            let overtaken = page.try_lock().is_some();
+            sim.resume();
+            faulter.join().unwrap();
+            assert!(!overtaken, "by a newcomer");
         });
         is_idle(page);
     });

@@ -487,9 +487,13 @@ fn contents_can_be_lost_at_every_stage() {
                 assert!(matches!(page.claim(), pagelock::Claim::Poisoned));
                 assert!(owner.is_none_or(|o| o.is_poisoned()));
             }
-            // For good: another migration does not cure it.
-            page.lock().begin_migration().freeze(Unpinned).unwrap().commit_in_place();
+            // For good: there is nothing that another migration could move.
+            let busy = page.lock().begin_migration().freeze(Unpinned).unwrap_err();
+            assert_eq!((busy.poisoned, busy.frozen), (true, false));
+            says(&busy, &["poisoned"]);
+            drop(busy);
             assert!(page.is_poisoned());
+            is_at_rest(&page, 2, 0);
         }
     });
 }

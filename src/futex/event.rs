@@ -47,11 +47,12 @@ impl EventSlot {
         }
     }
 
-    /// The sequence to sleep under.
+    /// The sequence to sleep under: how often, modulo 2^32, a release has told this slot.
     ///
     /// Acquire: pairs with the bump in [`bump`](Self::bump). A waiter that already sees a release's bump then also sees that
     /// the page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep for its end.
-    pub(crate) fn sequence(&self) -> u32 {
+    #[must_use]
+    pub fn sequence(&self) -> u32 {
         self.sequence.load(Acquire)
     }
 

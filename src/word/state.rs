@@ -29,14 +29,15 @@
 //! | 0 | 0 | 0 | free |
 //! | 0 | 0 | 1 | free; the release that left the bit is waking a locker, so a newcomer that takes the page may drop the bit |
 //! | 0 | >0 | any | released, but promised: only a sleeper may take it. To everybody else the page is still *taken* |
-//! | 1 | 0 | 0 | held; every sleeper, if there is one, has been woken and will set LOCK_WAITERS again before it sleeps |
+//! | 1 | 0 | 0 | held; if there are sleepers, at least one has been woken and will set LOCK_WAITERS again before it sleeps |
 //! | 1 | any | 1 | held; the release must wake a locker |
 //! | 1 | >0 | 0 | never |
 //!
-//! A locker may be counted as a sleeper while there are no promises and fewer than [`MAX_SLEEPERS`] sleepers. So whoever is counted is
-//! covered by every promise that exists, and may take the page whenever it is not locked: there is no question of whose turn
-//! it is that the word could not answer. The others are the *crowd*: they wait in the event table, as those do who do not want to own the
-//! page, until a sleeper that ceases to be one leaves room and no promises.
+//! A locker may be counted as a sleeper while there are no promises and fewer than [`MAX_SLEEPERS`] sleepers; one that is starved
+//! may be counted all the same, because it makes the promises cover everybody anew. So whoever is counted is covered by every promise
+//! that exists, and may take the page whenever it is not locked: there is no question of whose turn it is that the word could not
+//! answer. The others are the *crowd*: they wait in the event table, as those do who do not want to own the page, until a
+//! sleeper that ceases to be one leaves room and no promises.
 //!
 //! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already served, and the next
 //! acquirer clears it: the release itself is one add and may not touch the page again.
@@ -143,9 +144,10 @@ impl State {
         self.0 & CROWD != 0
     }
 
-    /// A locker can neither take the page nor be counted as a sleeper.
-    pub(crate) const fn is_crowded(self) -> bool {
-        self.handoffs() > 0 || (self.is_locked() && self.sleepers() == MAX_SLEEPERS)
+    /// A locker that is not counted yet can neither take the page nor be counted as a sleeper.
+    pub(crate) const fn is_crowded(self, starved: bool) -> bool {
+        let promised_to_others = self.handoffs() > 0 && !starved;
+        self.is_taken() && (promised_to_others || self.sleepers() == MAX_SLEEPERS)
     }
 
     pub(crate) const fn is_migrating(self) -> bool {
@@ -225,7 +227,7 @@ impl State {
     pub(crate) const fn with_sleeper(self, registered: bool, starved: bool) -> Option<Self> {
         let mut next = self.with_lock_waiters(true);
         if !registered {
-            if self.is_crowded() {
+            if self.is_crowded(starved) {
                 return None;
             }
             next.0 += 1 << SLEEPERS_SHIFT;
@@ -348,9 +350,11 @@ mod tests {
                 next.push(s.with_event_waiters());
                 next.extend(s.with_sleeper(false, false));
                 next.extend(s.with_sleeper(false, true));
-                if s.is_crowded() {
-                    assert!(s.with_sleeper(false, false).is_none());
-                    next.push(s.with_crowd());
+                for starved in [false, true] {
+                    assert_eq!(s.with_sleeper(false, starved).is_none(), s.is_crowded(starved), "{s:?}");
+                    if s.is_crowded(starved) {
+                        next.push(s.with_crowd());
+                    }
                 }
                 if s.sleepers() > 0 {
                     next.extend(s.with_sleeper(true, true));

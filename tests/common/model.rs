@@ -161,7 +161,7 @@ impl Model {
             FreezeRule::ExactRefs(n) => n == self.refs,
             FreezeRule::Unpinned => true,
         };
-        refs && self.pins == 0
+        refs && self.pins == 0 && !self.poisoned
     }
 
     fn put(&mut self) -> Put {
@@ -422,8 +422,8 @@ impl<'a> Run<'a> {
                 }
                 Err(busy) => {
                     assert!(!allowed, "{busy}");
-                    let seen = (busy.refs(), busy.pins(), busy.frozen, busy.rule);
-                    assert_eq!(seen, (run.model.refs, run.model.pins, false, rule));
+                    let seen = (busy.refs(), busy.pins(), busy.frozen, busy.poisoned, busy.rule);
+                    assert_eq!(seen, (run.model.refs, run.model.pins, false, run.model.poisoned, rule));
                     Owner::Migration(busy.into_migration())
                 }
             }

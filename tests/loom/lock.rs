@@ -352,11 +352,12 @@ fn a_promise_without_a_sleeper_is_undone() {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let sleeper = on(&page, timed);
-        let timer = thread::spawn(expire);
+        page.until_says("1 sleepers");
+        // Its time is up, and it has not left yet when the page is promised to it and the newcomer queues behind that.
+        expire();
         guard.unlock_fair();
         let newcomer = on(&page, |page| drop(page.lock.lock()));
         let _ = sleeper.join().unwrap();
-        timer.join().unwrap();
         newcomer.join().unwrap();
         page.assert_idle();
     });
