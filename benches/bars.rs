@@ -1,6 +1,7 @@
 //! How good it must be, and how good it is: every bar of the design beside the best peer, taken in turns in one run.
 //!
-//! `cargo bench --bench bars` takes some three minutes, `-- --quick` half a minute with wider spreads. Medians of rounds, smallest
+//! `cargo bench --bench bars` takes some three minutes, `-- --quick` half a minute with wider spreads; `-- contended`, `events` or
+//! `uncontended` runs that part alone. Medians of rounds, smallest
 //! and largest in brackets. Rows that are lost are printed like those that are won.
 
 mod support;
@@ -290,10 +291,18 @@ fn main() {
     };
     let (began, machine) = (Instant::now(), machine());
     let mut rows = Rows::new();
-    uncontended(&mut rows, &effort);
+    // Named parts only, or all of them.
+    let all = !["uncontended", "events", "contended"].iter().any(|part| has(part));
+    if all || has("uncontended") {
+        uncontended(&mut rows, &effort);
+    }
     let crew = Crew::new(MOST);
-    events(&mut rows, &effort, &crew);
-    contended(&mut rows, &effort, &crew);
+    if all || has("events") {
+        events(&mut rows, &effort, &crew);
+    }
+    if all || has("contended") {
+        contended(&mut rows, &effort, &crew);
+    }
     println!("{}", rows.table);
     println!("{} of {} bars met; {machine}; {:.0} s", rows.met, rows.judged, began.elapsed().as_secs_f64());
 }

@@ -15,7 +15,7 @@
 //! taken each time *promises* the page to all who sleep at that moment, itself being the last of them. Newcomers then have to
 //! queue, and as wakes are first in, first out, the promise runs until its own turn and no longer.
 //!
-//! A locker that leaves takes its promise along, and passes on the wake that it may have been given.
+//! A locker that leaves makes sure that there are no more promises than sleepers, and passes on the wake that it may have been given.
 //!
 //! While promises are out, nobody else may register: a sleeper is always one whom every promise covers, so that it does not matter
 //! in which order they find the page released, and a sleep that ends for another reason than a wake cannot let anybody jump the queue.
@@ -89,7 +89,7 @@ impl<F: Futex> PageLock<F> {
 
     /// Takes the page, sleeping until it can.
     ///
-    /// Newcomers may overtake a sleeper, at most [`BYPASS_BOUND`] times. A poisoned page can be locked too (somebody has to take
+    /// Newcomers may take the page before a sleeper that was woken for it, at most [`BYPASS_BOUND`] times. A poisoned page can be locked too (somebody has to take
     /// down its entries): ask [`PageGuard::is_poisoned`].
     ///
     /// The header must stay where it is for the whole call; the borrow says so. Waiting for a page without anything that keeps
@@ -196,8 +196,9 @@ impl<F: Futex> PageLock<F> {
     /// Owns the page, or leaves word that somebody waits for it; never sleeps.
     ///
     /// For fault servers, whose faulters already sleep elsewhere. [`Claim::InFlight`] has set the page's waiters' flag, so the
-    /// owner's release calls [`Futex::tell`] and says so in its [`Release`]. The flag is for one release: claim again before
-    /// every further wait.
+    /// owner's release calls [`Futex::tell`], and says so in its [`Released`]. Of the two the call is the one to rely on: it comes also
+    /// when a guard is dropped, and when a page that was promised turns out to be free. The flag is for one release: claim again
+    /// before every further wait.
     pub fn claim(&self) -> Claim<'_, F> {
         let mut seen = self.state();
         loop {
@@ -505,7 +506,7 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     }
 
     /// Marks the contents lost for good and releases the page. From now on waits for it return
-    /// [`Wake::Poisoned`](crate::Wake::Poisoned) at once, and get, pin, freeze, claim and activate fail: the counts stay frozen.
+    /// [`Wake::Poisoned`] at once, and get, pin, freeze, claim and activate fail: the counts stay frozen.
     /// References and pins that exist can be dropped.
     pub fn poison(self) -> Released {
         self.forget().poison(false)

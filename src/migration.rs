@@ -42,6 +42,8 @@ pub enum FreezeRule {
     /// Exactly so many references: the kernel's rule. One more, whoever has it and whatever for, and the page stays.
     ExactRefs(u32),
     /// Any references, as long as there are no pins. A reference then stands for the header, not for where the page's bytes are.
+    ///
+    /// References can be put while the page is frozen, also the last: a migrator that needs the page to live on has one too.
     Unpinned,
 }
 

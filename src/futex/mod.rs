@@ -10,8 +10,8 @@
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!
 //! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. What an implementation may
-//! assume and must promise stands at each method. Nothing in it is trusted for memory safety or mutual exclusion: a platform
-//! that wakes too often costs time, and one that loses wakes costs liveness, but neither can break the lock.
+//! assume and must promise stands at each method. Mutual exclusion does not rest on it: a platform that wakes too often costs time, and
+//! one that loses wakes costs liveness. It must not store to the words that it is shown.
 
 pub mod event;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
@@ -53,7 +53,9 @@ pub enum Sleep {
 /// A platform's way to sleep on a word and to wake sleepers.
 ///
 /// The value travels by copy: a sleeper keeps its own while the page it came from may be gone. A platform with state of its own
-/// (a file descriptor, a set of cores) is therefore a handle, and one of size zero keeps the page header at eight bytes.
+/// (a file descriptor, a set of cores) is therefore a handle, and one of size zero keeps the page header at eight bytes. Headers that
+/// may be freed while a release or a wait returns, as kernels' are, need a platform of size zero: only the two words may be
+/// overtaken by their own end.
 ///
 /// # Example: a kernel's own wait queue
 ///

@@ -247,10 +247,6 @@ impl State {
         if next.is_locked() {
             return next.with_lock_waiters(sleepers > 0);
         }
-        if self.is_taken() && !next.is_taken() {
-            // The last promise is undone and the page is free: there will be no release to tell the waiters that counted on it.
-            next = Self(next.0 & !EVENT_WAITERS);
-        }
         next
     }
 
