@@ -327,7 +327,9 @@ impl<'a, F: Futex> Locker<'a, F> {
 
     fn lock(mut self) -> PageGuard<'a, F> {
         loop {
-            self.spin();
+            if let Some(guard) = self.spin() {
+                return guard;
+            }
             match self.take_or_register() {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
@@ -344,7 +346,9 @@ impl<'a, F: Futex> Locker<'a, F> {
         F: FutexTimed,
     {
         loop {
-            self.spin();
+            if let Some(guard) = self.spin() {
+                return Ok(guard);
+            }
             let timed_out = match self.take_or_register() {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
@@ -364,52 +368,70 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    /// Waits a moment for a short hold to end, before the first sleep and after each. Not if somebody is about to be woken by the
-    /// release (LOCK_WAITERS): spinning past a sleeper helps neither.
-    fn spin(&self) {
+    /// Waits a moment for a short hold to end, before the first sleep and after each, and takes the page if it can.
+    ///
+    /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be short as well. A promise to others
+    /// is one.
+    fn spin(&mut self) -> Option<PageGuard<'a, F>> {
         #[cfg(not(pagelock_loom))]
         {
             let backoff = Backoff::new();
             for _ in 0..SPIN_ROUNDS {
                 let seen = self.page.state();
-                if !seen.is_locked() || seen.has_lock_waiters() {
-                    break;
+                match self.attempt(seen) {
+                    Some(Ok(guard)) => return Some(guard),
+                    None if seen.handoffs() > 0 => break,
+                    Some(Err(_)) | None => backoff.spin(),
                 }
-                backoff.spin();
             }
         }
+        None
+    }
+
+    /// Tries to take the page, last seen as `seen`; `None` if it is not this locker's to take.
+    fn attempt(&mut self, seen: State) -> Option<Result<PageGuard<'a, F>, State>> {
+        let next = if self.registered && !seen.is_locked() {
+            seen.taken_by_sleeper()
+        } else if !seen.is_taken() {
+            seen.taken_by_newcomer()
+        } else {
+            if self.woken {
+                self.lost_a_wake();
+            }
+            return None;
+        };
+        let taken = self.page.take(seen, next);
+        if taken.is_ok() && self.registered {
+            self.registered = false;
+            self.ceased_to_sleep(seen, next);
+        }
+        Some(taken)
     }
 
     /// Takes the page if it may, or else makes sure that the next release wakes it.
     fn take_or_register(&mut self) -> Step<'a, F> {
         let mut seen = self.page.state();
         loop {
-            if self.woken && if self.registered { seen.is_locked() } else { seen.is_taken() } {
-                self.lost_a_wake();
-            }
-            let attempt = if self.registered && !seen.is_locked() {
-                self.page.take(seen, seen.taken_by_sleeper()).inspect(|_| self.ceased_to_sleep(seen, seen.taken_by_sleeper()))
-            } else if !seen.is_taken() {
-                self.page.take(seen, seen.taken_by_newcomer())
-            } else if let Some(next) = seen.with_sleeper(self.registered, self.starved) {
-                match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
-                    Ok(()) => {
-                        self.registered = true;
-                        stats::count(Counter::LockWaits);
-                        return Step::Sleep(next.0);
-                    }
-                    Err(now) => Err(now),
+            match self.attempt(seen) {
+                Some(Ok(guard)) => return Step::Owned(guard),
+                Some(Err(now)) => {
+                    seen = now;
+                    continue;
                 }
-            } else {
+                None => {}
+            }
+            let Some(next) = seen.with_sleeper(self.registered, self.starved) else {
                 match self.page.register_in_crowd(self.starved) {
                     Some(registered) => return Step::Crowded(registered),
-                    None => Err(self.page.state()),
+                    None => seen = self.page.state(),
                 }
+                continue;
             };
-            match attempt {
-                Ok(guard) => {
-                    self.registered = false;
-                    return Step::Owned(guard);
+            match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
+                Ok(()) => {
+                    self.registered = true;
+                    stats::count(Counter::LockWaits);
+                    return Step::Sleep(next.0);
                 }
                 Err(now) => seen = now,
             }
