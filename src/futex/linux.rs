@@ -89,6 +89,11 @@ fn errno() -> libc::c_int {
     }
 }
 
+pub(super) fn relax() {
+    // SAFETY: takes nothing, touches no memory, cannot fail.
+    unsafe { libc::sched_yield() };
+}
+
 pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
     wait_class(word, expected, EVERY_CLASS)
 }

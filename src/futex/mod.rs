@@ -108,6 +108,14 @@ pub trait Futex: Copy {
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
+    /// Lets something else run for a moment: a locker calls this a few times before it sleeps. `sched_yield` where there is one; by
+    /// default some pauses of the processor.
+    fn relax(&self) {
+        for _ in 0..32 {
+            crate::sync::spin_loop();
+        }
+    }
+
     /// [`wait`](Self::wait) as a sleeper of `class` (a set of bits, not empty).
     fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
         let _ = class;

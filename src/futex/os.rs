@@ -33,7 +33,7 @@ static_assertions::const_assert!(size_of_val(&EVENTS) <= TABLE_BYTES);
 
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
 mod sys {
-    pub(super) use crate::futex::linux::{CLASSES, wait, wait_class, wake_all, wake_class, wake_one};
+    pub(super) use crate::futex::linux::{CLASSES, relax, wait, wait_class, wake_all, wake_class, wake_one};
 }
 
 #[cfg(all(
@@ -46,6 +46,13 @@ mod sys {
 
     pub(super) const CLASSES: bool = false;
     pub(super) use atomic_wait::{wake_all, wake_one};
+
+    pub(super) fn relax() {
+        #[cfg(feature = "std")]
+        std::thread::yield_now();
+        #[cfg(not(feature = "std"))]
+        crate::sync::spin_loop();
+    }
 
     pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
         atomic_wait::wait(word, expected);
@@ -77,6 +84,7 @@ mod sys {
 
     pub(super) const CLASSES: bool = false;
     pub(super) use crate::futex::spin::wait;
+    pub(super) use crate::sync::spin_loop as relax;
 
     pub(super) fn wake_one(_word: *const AtomicU32) {}
 
@@ -108,6 +116,12 @@ impl Futex for OsFutex {
     #[inline]
     fn wake_all(&self, word: *const AtomicU32) {
         sys::wake_all(word);
+    }
+
+    #[cfg(not(pagelock_loom))]
+    #[inline]
+    fn relax(&self) {
+        sys::relax();
     }
 
     #[inline]
