@@ -2,7 +2,6 @@
 //! I25).
 
 #![cfg(not(pagelock_loom))]
-#![allow(unexpected_cfgs)] // `pagelock_fuzz`, where the model is part of a fuzz target.
 
 mod common;
 #[path = "common/model.rs"]
