@@ -96,7 +96,7 @@ impl What {
 /// # drop(guard);
 /// ```
 #[derive(Debug)]
-pub struct Wait<'c, F: FutexTimed = crate::OsFutex> {
+pub struct Wait<'c, F: FutexTimed> {
     what: What,
     deadline: Option<F::Instant>,
     cancel: Option<&'c Cancel<F>>,
