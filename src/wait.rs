@@ -249,12 +249,17 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Steps (1) and (2), or the reason why there is nothing to sleep for.
-    fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
+    /// Step (1). What comes back is registered once step (2) has set a flag.
+    fn read_sequence(&self) -> Registered<F> {
         let futex = self.futex;
         let index = futex.event_index(self.key());
-        let sequence = futex.event(index).sequence();
-        if cancel.is_some_and(|c| !c.join(index)) {
+        Registered { futex, index, sequence: futex.event(index).sequence() }
+    }
+
+    /// Steps (1) and (2), or the reason why there is nothing to sleep for.
+    fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
+        let ready = self.read_sequence();
+        if cancel.is_some_and(|c| !c.join(ready.index)) {
             return Err(Wake::Cancelled);
         }
         let mut seen = self.state();
@@ -266,7 +271,7 @@ impl<F: Futex> PageLock<F> {
                 return Err(Wake::NotLocked);
             }
             match self.set_event_waiters(seen) {
-                Ok(()) => return Ok(Registered { futex, index, sequence }),
+                Ok(()) => return Ok(ready),
                 Err(now) => seen = now,
             }
         }
@@ -276,13 +281,11 @@ impl<F: Futex> PageLock<F> {
     ///
     /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
     pub(crate) fn register_in_crowd(&self, starved: bool) -> Option<Registered<F>> {
-        let futex = self.futex;
-        let index = futex.event_index(self.key());
-        let sequence = futex.event(index).sequence();
+        let ready = self.read_sequence();
         let mut seen = self.state();
         while seen.is_crowded(starved) {
             match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
-                Ok(()) => return Some(Registered { futex, index, sequence }),
+                Ok(()) => return Some(ready),
                 Err(now) => seen = now,
             }
         }
