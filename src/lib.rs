@@ -21,6 +21,8 @@
 //! | [`mm`] | the fault path over the caller's page tables |
 //! | [`stats`] | counters |
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
@@ -38,6 +40,7 @@ pub mod refs;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;
+mod tune;
 pub mod wait;
 pub mod word;
 

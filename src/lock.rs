@@ -39,30 +39,15 @@ use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
+pub use crate::tune::BYPASS_BOUND;
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
+use crate::tune::{SPIN_ROUNDS, YIELDS};
 use crate::wait::{Registered, Wake};
 use crate::word::{State, UserBits};
 use core::fmt;
 use core::time::Duration;
 #[cfg(not(pagelock_loom))]
 use crossbeam_utils::Backoff;
-
-/// How often a sleeping locker can be woken only to find the page taken by somebody who came later. After that the page is
-/// promised to it and to those who slept before it.
-///
-/// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. (Under the model checker it is
-/// 1, so that the bound is reached within a model's few steps.)
-pub const BYPASS_BOUND: u32 = if cfg!(pagelock_loom) { 1 } else { 4 };
-
-/// How many rounds of [`Backoff::spin`] a locker makes at first: 1 + 2 pauses.
-///
-/// Few, because on a contended page every look takes the word away from its owner. Of 0 to 32 rounds and 0 to 16 yields, on two
-/// cores with 2, 8 and 32 threads, these were ahead or even in every row: more spinning lost throughput, no yielding lost both
-/// throughput and the bound on the longest wait.
-#[cfg(not(pagelock_loom))]
-const SPIN_ROUNDS: u32 = 2;
-/// How often it then [gives its processor away](Futex::relax) and looks again, before it sleeps.
-#[cfg(not(pagelock_loom))]
-const YIELDS: u32 = 5;
 
 impl<F: Futex> PageLock<F> {
     /// Takes the page if it is free, in one step.

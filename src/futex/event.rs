@@ -25,15 +25,7 @@ use crate::sync::{
     Ordering::{Acquire, Release},
     const_unless_loom,
 };
-
-/// How many sleepers a release wakes itself.
-///
-/// One, because those that it wakes may push it off its processor until they have woken the rest. At 512 sleepers on two cores its
-/// call took 0.6 ms with 8, of which it ran for 15 µs; with one it runs for 6 µs, and took from 9 µs to 1 ms by the clock. The last
-/// sleeper runs no later.
-pub const FIRST: u32 = 1;
-/// How many each woken sleeper wakes in turn.
-pub const NEXT: u32 = if cfg!(pagelock_loom) { 1 } else { 4 };
+pub use crate::tune::{FIRST, NEXT};
 
 /// One sequence word of an event table. All-zero is valid and means that nothing was released yet.
 #[repr(transparent)]

@@ -1,0 +1,69 @@
+//! The numbers that somebody chose, in one place, each with the measurement that it was chosen by.
+//!
+//! They change how fast things are, never whether they are right. Under the model checkers they are as small as can be, so that what
+//! they bound is reached within a model's few steps. A build with `--cfg pagelock_tune` takes them from the environment at compile
+//! time, for the sweep that draws the curves (`ci/sweep.sh`).
+
+/// `chosen`, unless this is a model or a sweep.
+macro_rules! tuned {
+    ($(#[$attr:meta])* $vis:vis const $name:ident = $chosen:expr, model $model:expr;) => {
+        $(#[$attr])*
+        $vis const $name: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) {
+            $model
+        } else if cfg!(pagelock_tune) {
+            from_environment(option_env!(concat!("PAGELOCK_", stringify!($name))), $chosen)
+        } else {
+            $chosen
+        };
+    };
+}
+
+tuned! {
+    /// How often a sleeping locker can be woken only to find the page taken by somebody who came later. After that the page is
+    /// promised to it and to those who slept before it.
+    ///
+    /// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. (Under the model checker it is
+    /// 1, so that the bound is reached within a model's few steps.)
+    pub const BYPASS_BOUND = 4, model 1;
+}
+
+tuned! {
+    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 pauses.
+    ///
+    /// Few, because on a contended page every look takes the word away from its owner. Of 0 to 32 rounds and 0 to 16 yields, on two
+    /// cores with 2, 8 and 32 threads, these were ahead or even in every row: more spinning lost throughput, no yielding lost both
+    /// throughput and the bound on the longest wait.
+    pub(crate) const SPIN_ROUNDS = 2, model 0;
+}
+
+tuned! {
+    /// How often it then [gives its processor away](crate::Futex::relax) and looks again, before it sleeps.
+    pub(crate) const YIELDS = 5, model 0;
+}
+
+tuned! {
+    /// How many sleepers a release wakes itself.
+    ///
+    /// One, because those that it wakes may push it off its processor until they have woken the rest. At 512 sleepers on two cores its
+    /// call took 0.6 ms with 8, of which it ran for 15 µs; with one it runs for 6 µs, and took from 9 µs to 1 ms by the clock. The last
+    /// sleeper runs no later.
+    pub const FIRST = 1, model 1;
+}
+
+tuned! {
+    /// How many each woken sleeper wakes in turn.
+    pub const NEXT = 4, model 1;
+}
+
+/// A number from the environment of the build.
+const fn from_environment(value: Option<&str>, otherwise: u32) -> u32 {
+    let Some(digits) = value else { return otherwise };
+    let (digits, mut n, mut i) = (digits.as_bytes(), 0, 0);
+    assert!(!digits.is_empty(), "a number was expected");
+    while i < digits.len() {
+        assert!(digits[i].is_ascii_digit(), "a number was expected");
+        n = n * 10 + (digits[i] - b'0') as u32;
+        i += 1;
+    }
+    n
+}
