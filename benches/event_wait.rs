@@ -19,11 +19,14 @@ const SLEEPERS: [usize; 5] = [1, 8, 64, 512, MOST];
 const LOCKERS: usize = 8;
 const PAGES: [usize; 3] = [1, 16, 256];
 
-fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: fn(&Times) -> Duration, once: impl Fn() -> Times) {
+/// Which of the times is measured.
+type Figure = fn(&Times) -> Duration;
+
+fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: Figure, once: impl Fn() -> Times) {
     group.bench_function(id, |b| b.iter_custom(|rounds| (0..rounds).map(|_| what(&once())).sum()));
 }
 
-fn alone<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: fn(&Times) -> Duration) {
+fn alone<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: Figure) {
     let event = Arc::new(E::new());
     for sleepers in SLEEPERS.into_iter().filter(|&n| n <= crew.size()) {
         time(group, BenchmarkId::new(E::NAME, sleepers), what, || release_to(crew, &event, sleepers));
@@ -58,7 +61,7 @@ fn flat<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, Wall
 fn main() {
     let mut criterion = criterion(10, Duration::from_millis(300));
     let crew = Crew::new(MOST);
-    let figures: [(&str, fn(&Times) -> Duration); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("until the first one runs", |t| t.first),
         ("until the last one runs", |t| t.last),
         ("the release's own call", |t| t.call),
