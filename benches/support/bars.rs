@@ -208,10 +208,11 @@ pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
     for l in wanted {
         let Spread { min, median, max } = l.ratio;
         text += &format!(
-            "| {} | {} {} | {} {} | {} | {} | {median:.2} ({min:.2}–{max:.2}) | {} |\n",
+            "| {} | {}{} | {} {} | {} | {} | {median:.2} ({min:.2}–{max:.2}) | {} |\n",
             l.table,
             l.row,
-            l.rows,
+            // What is done is named by the row already; how many of what is not.
+            if l.rows == "operation" { String::new() } else { format!(" {}", l.rows) },
             digits(l.ours),
             l.unit,
             l.ahead,

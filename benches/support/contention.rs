@@ -76,9 +76,9 @@ impl Outcome {
         Duration::from_nanos(self.waits.max())
     }
 
-    /// A wait that this part of all was no longer than, in nanoseconds.
+    /// A wait that this part of all was no longer than, in nanoseconds. Not a number if nobody got to hold the lock at all.
     pub fn wait(&self, quantile: f64) -> f64 {
-        self.waits.value_at_quantile(quantile) as f64
+        if self.waits.is_empty() { f64::NAN } else { self.waits.value_at_quantile(quantile) as f64 }
     }
 }
 

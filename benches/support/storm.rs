@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A strategy by its name on the storm's command line, and in a table.
 pub const STRATEGIES: [(&str, &str); 5] = [
@@ -53,13 +54,18 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Builds the program, with the cargo that runs us. An error says why there is none.
+    /// Builds the program once, with the cargo that runs us. An error says why there is none.
     pub fn build() -> Result<Self, String> {
+        static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        BUILT.get_or_init(Self::build_now).clone().map(|program| Self { program })
+    }
+
+    fn build_now() -> Result<PathBuf, String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let root = env!("CARGO_MANIFEST_DIR");
         let out = Command::new(cargo)
             .current_dir(root)
-            .args(["build", "--release", "--example", "storm", "--message-format", "json-render-diagnostics"])
+            .args(["build", "--quiet", "--release", "--example", "storm", "--message-format", "json-render-diagnostics"])
             .stderr(Stdio::inherit())
             .output()
             .map_err(|e| format!("no cargo to build the storm with: {e}"))?;
@@ -71,7 +77,7 @@ impl Storm {
             said["executable"].as_str().map(PathBuf::from)
         };
         let program = String::from_utf8_lossy(&out.stdout).lines().filter_map(executable).next_back();
-        Ok(Self { program: program.ok_or("cargo did not say where the storm is")? })
+        program.ok_or_else(|| "cargo did not say where the storm is".to_string())
     }
 
     /// One strategy on one kind of memory for its time. There is always more work than that.

@@ -7,7 +7,7 @@ use crate::support::effort::Effort;
 use crate::support::layout::{Line, Packed, TwoLines, neighbours};
 use crate::support::scale::{Locks, Padded64, roam};
 use crate::support::table::{Better, Head, Role, Row, Tables};
-use crate::support::turns::take_turns;
+use crate::support::turns::{take_turns, take_turns_warm};
 use pagelock::PageLock;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ fn footprint(crew: &Crew, effort: &Effort, bits: u32, tables: &mut Tables) {
     let elements = 1usize << bits;
     let packed = Arc::new(<Locks<PageLock> as crate::support::scale::Field>::new(elements));
     let padded = Arc::new(<Padded64<PageLock> as crate::support::scale::Field>::new(elements));
-    let all = take_turns::<(f64, f64)>(
+    let all = take_turns_warm::<(f64, f64)>(
         effort.rounds,
         &[(PACKED, &|| roam(crew, &packed, elements, 1, effort.ops)), (LINE, &|| roam(crew, &padded, elements, 1, effort.ops))],
     );

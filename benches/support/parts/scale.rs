@@ -6,7 +6,7 @@ use crate::support::effort::Effort;
 use crate::support::locks::Lock;
 use crate::support::scale::{Faults, Field, Locks, RawPairs, Touch, TouchAll, roam};
 use crate::support::table::{Better, Head, Role, Row, Tables};
-use crate::support::turns::{Rounds, take_turns};
+use crate::support::turns::{Rounds, take_turns_warm};
 use pagelock::PageLock;
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
     let (touch, raw, page) = (field::<Touch>(elements), field::<RawPairs>(elements), locks::<PageLock>(elements));
     let (std, parking_lot) = (locks::<std::sync::Mutex<()>>(elements), locks::<parking_lot::Mutex<()>>(elements));
     let usync = locks::<usync::Mutex<()>>(elements);
-    let pairs = take_turns::<(f64, f64)>(
+    let pairs = take_turns_warm::<(f64, f64)>(
         effort.rounds,
         &[
             ("touch", &|| roam(crew, &touch, elements, threads, visits)),
@@ -70,7 +70,7 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
     );
     drop((touch, raw, page, std, parking_lot, usync));
     let (touch, fault) = (field::<TouchAll>(elements), field::<Faults>(elements));
-    let faults = take_turns::<(f64, f64)>(
+    let faults = take_turns_warm::<(f64, f64)>(
         effort.rounds,
         &[
             ("touch all", &|| roam(crew, &touch, elements, threads, visits)),
