@@ -57,13 +57,14 @@ fn draw(area: &Area<'_>, table: &Table, cores: usize) -> Result<()> {
     let (first, last) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     // Rows that are powers of two already have their logarithm as x.
     let far = first > 0.0 && last / first > 8.0 && table.head.rows != "headers";
+    // A third more to the right is where the legend stands.
+    let (wide, long) = (first * 0.9..last * (last / first).powf(0.4), first - 0.2..last + 0.4 * (last - first));
+    let (tall, floor) = (low * 0.7..high * 1.3, low * 0.7);
     match (far, high / low > 20.0) {
-        (true, true) => {
-            on(area, table, cores, (first * 0.9..last * 1.1).log_scale(), (low * 0.7..high * 1.3).log_scale(), low * 0.7)
-        }
-        (true, false) => on(area, table, cores, (first * 0.9..last * 1.1).log_scale(), 0.0..high * 1.1, 0.0),
-        (false, true) => on(area, table, cores, first - 0.2..last + 0.2, (low * 0.7..high * 1.3).log_scale(), low * 0.7),
-        (false, false) => on(area, table, cores, first - 0.2..last + 0.2, 0.0..high * 1.1, 0.0),
+        (true, true) => on(area, table, cores, wide.log_scale(), tall.log_scale(), floor),
+        (true, false) => on(area, table, cores, wide.log_scale(), 0.0..high * 1.1, 0.0),
+        (false, true) => on(area, table, cores, long, tall.log_scale(), floor),
+        (false, false) => on(area, table, cores, long, 0.0..high * 1.1, 0.0),
     }
 }
 
@@ -87,16 +88,22 @@ where
         Better::Neither => "",
     };
     let exponent = head.rows == "headers";
-    let x_label = |x: &f64| if exponent { format!("2^{x:.0}") } else { format!("{x:.0}") };
+    let last = table.rows.iter().map(|row| row.x).fold(0.0, f64::max);
+    let x_label = |x: &f64| match x {
+        x if (x - x.round()).abs() > 0.01 || *x > last => String::new(),
+        x if exponent => format!("2^{x:.0}"),
+        x => format!("{x:.0}"),
+    };
     chart
         .configure_mesh()
         .x_desc(&head.rows)
+        .light_line_style(WHITE)
         .y_desc(format!("{}{better}", head.unit))
         .x_label_formatter(&x_label)
         .y_label_formatter(&|y| crate::support::spread::digits(*y))
         .draw()?;
     for (index, (name, role)) in table.subjects().into_iter().enumerate() {
-        let (color, width) = style(index, role);
+        let (color, width) = style(name, index, role);
         let points = || table.rows.iter().filter_map(|row| Some((row.x, row.get(name)?.spread)));
         let at = |y: f64| y.max(floor);
         chart.draw_series(points().map(|(x, s)| PathElement::new([(x, at(s.min)), (x, at(s.max))], color.mix(0.35))))?;
@@ -109,18 +116,25 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::UpperRight)
         .label_font(("sans-serif", 11))
         .background_style(WHITE.mix(0.75))
         .draw()?;
     Ok(())
 }
 
-/// Ours is thick and red, a bound is black, peers have the other colours.
-fn style(index: usize, role: Role) -> (RGBAColor, u32) {
-    match role {
-        Role::Ours => (RGBColor(200, 20, 30).to_rgba(), 3),
-        Role::Bound => (BLACK.to_rgba(), 1),
-        _ => (Palette99::pick(index + 1).to_rgba(), 2),
-    }
+/// Ours is thick and red, a bound is black, and each peer has a colour of its own in all pictures.
+fn style(name: &str, index: usize, role: Role) -> (RGBAColor, u32) {
+    let color = match (role, name.split('-').next().unwrap_or(name)) {
+        (Role::Ours, _) => return (RGBColor(200, 20, 30).to_rgba(), 3),
+        (Role::Bound, _) => return (BLACK.to_rgba(), 1),
+        (_, "std") => RGBColor(40, 90, 200),
+        _ if name == "parking_lot-fair" => RGBColor(130, 190, 120),
+        (_, "parking_lot") => RGBColor(30, 140, 50),
+        (_, "parking_lot_core") => RGBColor(0, 160, 170),
+        (_, "usync") => RGBColor(240, 140, 0),
+        (_, "spin" | "event") => RGBColor(140, 60, 170),
+        _ => return (Palette99::pick(index + 3).to_rgba(), 2),
+    };
+    (color.to_rgba(), 2)
 }
