@@ -59,6 +59,25 @@ impl Cpus for OneCpu {
     }
 }
 
+/// Threads that stand for processors: each is given a number when it first asks, in turn.
+#[cfg(feature = "std")]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadCpus;
+
+#[cfg(feature = "std")]
+impl Cpus for ThreadCpus {
+    fn current(&self) -> usize {
+        use core::sync::atomic::AtomicUsize;
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        std::thread_local! {
+            // Relaxed: all that matters is that the numbers differ.
+            static CPU: usize = NEXT.fetch_add(1, Relaxed);
+        }
+        CPU.with(|cpu| *cpu)
+    }
+}
+
 /// How a drainer gets at another processor's batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
@@ -102,7 +121,7 @@ impl<F: Futex> Batch<F> {
         unsafe { &mut *self.held.get() }
     }
 
-    /// Whether a look finds nothing. Whoever needs to be sure asks under the lock.
+    /// What the batch holds; it holds nothing then.
     fn take(&self, owner: &mut PageGuard<'_, F>) -> Held {
         core::mem::replace(self.held(owner), Held { pfns: [0; BATCH], len: 0 })
     }
@@ -123,23 +142,28 @@ impl<F: Futex> fmt::Debug for Batch<F> {
 
 /// The batches of all processors, over the caller's memory.
 #[derive(Debug)]
-pub struct Batches<'b, C, F: Futex = OsFutex> {
+pub struct Batches<B, C = OneCpu, F: Futex = OsFutex> {
     cpus: C,
     futex: F,
     asked: AtomicU32,
-    each: &'b [CachePadded<Batch<F>>],
+    each: B,
 }
 
-impl<'b, C: Cpus, F: Futex> Batches<'b, C, F> {
+impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     /// The batches `each`, one for each processor that `cpus` tells apart.
     ///
-    /// A processor's batch is `each[cpu % each.len()]`; with none at all, nothing is ever batched.
-    pub fn new(cpus: C, futex: F, each: &'b [CachePadded<Batch<F>>]) -> Self {
+    /// `each` is a slice of them, an array, a vector. A processor's batch is `each[cpu % each.len()]`; with none at all, nothing is
+    /// ever batched.
+    pub fn new(cpus: C, futex: F, each: B) -> Self {
         Self { cpus, futex, asked: AtomicU32::new(0), each }
     }
 
-    fn of(&self, cpu: usize) -> Option<&'b Batch<F>> {
-        self.each.get(cpu.checked_rem(self.each.len())?).map(|b| &**b)
+    fn each(&self) -> &[CachePadded<Batch<F>>] {
+        self.each.as_ref()
+    }
+
+    fn of(&self, cpu: usize) -> Option<&Batch<F>> {
+        self.each().get(cpu.checked_rem(self.each().len())?).map(|b| &**b)
     }
 
     /// Puts the page at `pfn` into this processor's batch, together with a reference of the caller's. If the batch is full, it is
@@ -176,7 +200,7 @@ impl<'b, C: Cpus, F: Futex> Batches<'b, C, F> {
         let generation = self.asked.fetch_add(1, AcqRel).wrapping_add(1);
         let own = self.cpus.current();
         self.drain_local(&mut put);
-        for cpu in 0..self.each.len() {
+        for cpu in 0..self.each().len() {
             let Some(batch) = self.of(cpu) else { continue };
             // Acquire: see the table.
             if is_at_least(batch.done.load(Acquire), generation) {
@@ -205,7 +229,7 @@ impl<'b, C: Cpus, F: Futex> Batches<'b, C, F> {
 
     /// Whether `pfn` is in some batch, at this moment or that. For tests and ledgers.
     pub fn count(&self, pfn: u64) -> usize {
-        self.each
+        self.each()
             .iter()
             .map(|batch| {
                 let mut owner = batch.lock.lock();

@@ -8,6 +8,7 @@
 //! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
 //! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
 
+use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
 use crate::cancel::Cancel;
 use crate::futex::{Futex, OsFutex};
@@ -189,12 +190,16 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// Takes a reference, lets go of `entry`, and sleeps until it has had the lock: what not to do.
-    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G) -> Fault {
+    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G, account: impl Fn(Change)) -> Fault {
         let reference = page.try_get();
+        if reference.is_ok() {
+            account(Change::Taken);
+        }
         drop(entry);
         if reference.is_ok() {
             self.waits += 1;
             drop(page.lock());
+            account(Change::Put);
         }
         Fault::Retry(Why::Waited(Wake::Released))
     }
@@ -213,7 +218,7 @@ pub struct ToRam<'p, A, F: Futex> {
     /// The frame's number.
     pub pfn: u64,
     /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
-    /// caller counts them elsewhere.
+    /// caller counts them elsewhere. It is an [`Owner::Get`] of the [ledger](super::ledger).
     ///
     /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
     /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.
@@ -251,12 +256,12 @@ pub fn fault<M: Memory>(
         Leaf::Migration { pfn, .. } => {
             let page = header(mm, pfn)?;
             if faulter.strategy == Strategy::ReferenceAndSleep {
-                return Ok(faulter.refer_and_sleep(page, entry));
+                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             faulter.wait(page, pfn, entry)
         }
         leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter),
-        leaf @ Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, leaf, pfn, entry, faulter),
+        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter),
     }
 }
 
@@ -298,7 +303,9 @@ fn device_private<'m, M: Memory>(
         Some(guard) => guard,
         None => match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => return Ok(Fault::Retry(Why::Locked)),
-            Strategy::ReferenceAndSleep => return Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::ReferenceAndSleep => {
+                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
+            }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let word = entry.get();
                 let guard = page.lock_releasing(entry);
@@ -317,6 +324,9 @@ fn device_private<'m, M: Memory>(
     }
     // The entry owns a reference to the frame, and is about to be let go of. This one is the faulter's own.
     let reference = page.try_get().ok();
+    if reference.is_some() {
+        mm.account(pfn, Owner::Get, Change::Taken);
+    }
     if faulter.strategy == Strategy::EntryInFault {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
@@ -333,27 +343,24 @@ fn device_private<'m, M: Memory>(
 /// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
 fn device_exclusive<M: Memory>(
     mm: &M,
-    leaf: Leaf,
     pfn: u64,
-    mut entry: M::Entry<'_>,
+    entry: M::Entry<'_>,
     faulter: &mut Faulter<'_, M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
     let page = header(mm, pfn)?;
     let Some(guard) = page.try_lock() else {
         return match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => Ok(Fault::Retry(Why::Locked)),
-            Strategy::ReferenceAndSleep => Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::ReferenceAndSleep => {
+                Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)))
+            }
             Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry),
         };
     };
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    mm.revoke_exclusive(pfn);
-    if let Some(Ok(present)) = leaf.to_present(pfn).map(Leaf::encode) {
-        entry.set(present);
-    }
-    drop(entry);
+    super::exclusive::revoke(mm, entry, pfn);
     drop(guard);
     Ok(Fault::Resolved)
 }

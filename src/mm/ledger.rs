@@ -6,7 +6,7 @@
 //!
 //! * what a freeze expects is the number of references that the migrator has in its [`Hand`], one object for each, plus what the
 //!   cache says it has: nothing is added by hand;
-//! * every change is reported to [`Tiers::account`](super::Tiers::account). [`Owners`] is a ledger of one page for whoever wants to check
+//! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a ledger of one page for whoever wants to check
 //!   that the sum is the count; [`mm::soft`](super::soft) does, in debug builds.
 
 use crate::futex::Futex;

@@ -1,5 +1,6 @@
 //! Frames and their headers: what the fault path needs to know.
 
+use super::ledger::{Change, Owner};
 use super::{Tables, ToRam};
 use crate::futex::Futex;
 use crate::page::PageLock;
@@ -35,5 +36,12 @@ pub trait Memory: Tables {
     /// entry is made present again afterwards.
     fn revoke_exclusive(&self, pfn: u64) {
         let _ = pfn;
+    }
+
+    /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that the crate makes; for a
+    /// [ledger](super::ledger).
+    #[inline]
+    fn account(&self, pfn: u64, owner: Owner, change: Change) {
+        let _ = (pfn, owner, change);
     }
 }

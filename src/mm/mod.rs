@@ -12,12 +12,13 @@
 //! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
 
 pub mod drain;
+pub mod exclusive;
 mod fault;
 pub mod ledger;
 mod memory;
 pub mod migrate;
 mod rmap;
-#[cfg(any())]
+#[cfg(all(feature = "alloc", not(pagelock_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
 pub mod soft;
 mod tables;

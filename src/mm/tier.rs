@@ -1,6 +1,5 @@
 //! Tiers: where frames come from and go to, and how bytes move between them.
 
-use super::ledger::{Change, Owner};
 use super::migrate::Mode;
 use super::{Memory, ReverseMap};
 use core::fmt;
@@ -82,13 +81,6 @@ pub trait Tiers: Memory {
     fn move_cached(&self, from: u64, to: u64) -> bool {
         let _ = (from, to);
         true
-    }
-
-    /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that the crate makes; for a
-    /// [ledger](super::ledger).
-    #[inline]
-    fn account(&self, pfn: u64, owner: Owner, change: Change) {
-        let _ = (pfn, owner, change);
     }
 }
 

@@ -50,7 +50,7 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
             entry = mm.lock(at);
             if entry.get() != word {
                 drop(entry);
-                give_back(batch, span, guard);
+                give_back(batch, guard);
                 return Err(Outcome::Skipped(Skip::Changed));
             }
             guard
@@ -62,7 +62,7 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
         Ok(own) => own,
         Err(why) => {
             drop(entry);
-            give_back(batch, span, guard);
+            give_back(batch, guard);
             return Err(why);
         }
     };
@@ -87,16 +87,9 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sle
             put(mm, span, own);
             let guard = page.lock();
             match get(mm, span, page) {
-                Ok(own) => {
-                    if mm.span(pfn) != span {
-                        put(mm, span, own);
-                        give_back(batch, span, guard);
-                        return Err(Outcome::Skipped(Skip::Changed));
-                    }
-                    return begin(batch, index, span, guard, own);
-                }
+                Ok(own) => return begin_as(batch, index, pfn, span, guard, own),
                 Err(why) => {
-                    give_back(batch, span, guard);
+                    give_back(batch, guard);
                     return Err(why);
                 }
             }
@@ -106,6 +99,22 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sle
             return Err(Outcome::Skipped(Skip::Locked));
         }
     };
+    begin_as(batch, index, pfn, span, guard, own)
+}
+
+/// `begin`, if frame `pfn` is still part of the page that was looked up without its lock.
+fn begin_as<'m, M: Mm>(
+    batch: &mut Batch<'_, 'm, M>,
+    index: usize,
+    pfn: u64,
+    span: Span,
+    guard: PageGuard<'m, M::Futex>,
+    own: PageRef<'m, M::Futex>,
+) -> Step<M> {
+    if batch.mm.span(pfn) != span {
+        put_and_give_back(batch, span, guard, own);
+        return Err(Outcome::Skipped(Skip::Changed));
+    }
     begin(batch, index, span, guard, own)
 }
 
@@ -119,7 +128,12 @@ fn begin<'m, M: Mm>(
 ) -> Step<M> {
     let mm = batch.mm;
     let is_fault = batch.fault.as_ref().is_some_and(|fault| fault.is_of(guard.page()));
-    let pins = guard.page().pins();
+    let (pins, refs) = (guard.page().pins(), guard.page().refs());
+    if refs == 1 && pins == 0 && !is_fault {
+        // The one reference is the migrator's, so it was on its way out: done.
+        put_and_give_back(batch, span, guard, own);
+        return Err(Outcome::Freed);
+    }
     let refused = if guard.is_poisoned() {
         Some(Skip::Poisoned)
     } else if pins > 0 {
@@ -129,12 +143,7 @@ fn begin<'m, M: Mm>(
         mm.prepare(span.head, batch.order.mode).err().map(Skip::Refused)
     };
     if let Some(why) = refused {
-        let last = drop_own(mm, span, own);
-        give_back(batch, span, guard);
-        if last {
-            mm.free(span.head);
-            return Err(Outcome::Freed);
-        }
+        put_and_give_back(batch, span, guard, own);
         return Err(Outcome::Skipped(why));
     }
     let mut hand = Hand::new(own).with_cached(mm.cached(span.head));
@@ -147,11 +156,7 @@ fn begin<'m, M: Mm>(
 }
 
 /// The page's lock: the faulter's, if it is the faulter's page, or tried.
-fn lock<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    span: Span,
-    page: &'m PageLock<M::Futex>,
-) -> Option<PageGuard<'m, M::Futex>> {
+fn lock<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, span: Span, page: &'m PageLock<M::Futex>) -> Option<PageGuard<'m, M::Futex>> {
     debug_assert!(batch.mm.header(span.head).is_some_and(|p| core::ptr::eq(p, page)));
     match &mut batch.fault {
         Some(fault) if fault.is_of(page) => fault.guard.take(),
@@ -160,18 +165,14 @@ fn lock<'m, M: Mm>(
 }
 
 /// Undoes `lock`.
-fn give_back<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, _span: Span, guard: PageGuard<'m, M::Futex>) {
+fn give_back<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, guard: PageGuard<'m, M::Futex>) {
     match &mut batch.fault {
         Some(fault) if fault.is_of(guard.page()) => fault.guard = Some(guard),
         _ => drop(guard),
     }
 }
 
-fn get<'m, M: Mm>(
-    mm: &'m M,
-    span: Span,
-    page: &'m PageLock<M::Futex>,
-) -> Result<PageRef<'m, M::Futex>, Outcome<M::Refusal>> {
+fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result<PageRef<'m, M::Futex>, Outcome<M::Refusal>> {
     let own = page.try_get().map_err(|why| match why {
         GetError::Free => Outcome::Freed,
         GetError::Poisoned => Outcome::Skipped(Skip::Poisoned),
@@ -182,14 +183,26 @@ fn get<'m, M: Mm>(
     Ok(own)
 }
 
-fn drop_own<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) -> bool {
+fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
     mm.account(span.head, Owner::Get, Change::Put);
-    own.put() == Put::Last
+    if own.put() == Put::Last {
+        mm.free(span.head);
+    }
 }
 
-fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
-    if drop_own(mm, span, own) {
-        mm.free(span.head);
+/// Reference first, lock second, as everywhere; and a page that is free then goes back.
+fn put_and_give_back<'m, M: Mm>(
+    batch: &mut Batch<'_, 'm, M>,
+    span: Span,
+    guard: PageGuard<'m, M::Futex>,
+    own: PageRef<'m, M::Futex>,
+) {
+    let is_poisoned = guard.is_poisoned();
+    batch.mm.account(span.head, Owner::Get, Change::Put);
+    let put = own.put();
+    give_back(batch, guard);
+    if put == Put::Last && !is_poisoned {
+        batch.mm.free(span.head);
     }
 }
 

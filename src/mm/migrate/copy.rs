@@ -2,12 +2,9 @@
 
 use super::slot::{Batch, Dst, Work};
 use super::{Abort, Outcome};
-use crate::mm::{CopyError, Mm, Tiers};
+use crate::mm::{CopyError, Mm};
 
-pub(super) fn copy<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
-    mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
-) {
+pub(super) fn copy<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) {
     for index in 0..batch.slots.len() {
         let mm = batch.mm;
         let (from, order) = match &batch.slots[index].work {

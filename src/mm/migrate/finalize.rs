@@ -18,26 +18,20 @@ pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     }
 }
 
-fn arrive<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    index: usize,
-    src: Src<'m, M>,
-    page: Frozen<'m, M::Futex>,
-    dst: Dst<'m, M>,
-) {
+fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>, page: Frozen<'m, M::Futex>, dst: Dst<'m, M>) {
     let mm = batch.mm;
     if src.hand.cached() > 0 && !mm.move_cached(src.span.head, dst.span.head) {
         batch.slots[index].work = Work::Frozen { src, page, dst: Some(dst) };
         return batch.put_back(index, Abort::CacheChanged);
     }
     put_up(mm, src.span, dst.span, dst.own.page());
-    batch.slots[index].outcome = Outcome::Moved { pfn: dst.span.head };
+    let pfn = dst.span.head;
     move_cached_references(mm, &src, &dst);
-    dst.release(mm, |new| {
+    let is_free = dst.release(mm, |new| {
         batch.let_go(src, |fault| match fault {
             // The faulter's lock stays the faulter's. Those who wait for the migration are told; the entries are up.
             Some(fault) => {
-                drop(new.unlock());
+                drop(new);
                 fault.guard = Some(page.thaw().cancel());
             }
             None => {
@@ -47,6 +41,8 @@ fn arrive<'m, M: Mm>(
             }
         });
     });
+    // Free already if every entry was unmapped meanwhile.
+    batch.slots[index].outcome = if is_free { Outcome::Freed } else { Outcome::Moved { pfn } };
 }
 
 /// The references of a cache, which finds the new page by now.

@@ -118,9 +118,6 @@ pub fn bring_back<'p, M: Mm>(
     let ToRam { at, pfn, reference, page, .. } = request;
     let head = mm.span(pfn).head;
     adopt_entry(mm, at, pfn, head, page.page());
-    if reference.is_some() {
-        mm.account(head, Owner::Get, Change::Taken);
-    }
     let had_reference = reference.is_some();
     let mut fault = FaultPage::new(page, reference);
     let mut slots = [Slot::frame(pfn)];

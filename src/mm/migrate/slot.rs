@@ -1,10 +1,10 @@
 //! The work list.
 
-use super::{Abort, FaultPage, Order, Outcome, Skip, Summary};
+use super::{Abort, FaultPage, Order, Outcome, Summary};
 use crate::lock::PageGuard;
-use crate::mm::ledger::{Change, Hand, Owner};
-use crate::mm::{Mm, Span, Tiers};
 use crate::migration::{Frozen, Migration};
+use crate::mm::ledger::{Change, Hand, Owner};
+use crate::mm::{Mm, Span};
 use crate::refs::{PageRef, Put};
 use core::fmt;
 
@@ -110,10 +110,6 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
         matches!(slot.work, Work::Idle) && matches!(slot.outcome, Outcome::Pending)
     }
 
-    pub(super) fn skip(&mut self, index: usize, why: Skip<M::Refusal>) {
-        self.slots[index].outcome = Outcome::Skipped(why);
-    }
-
     /// Ends a page's migration with the page as it was: entries, then the lock, then what is left of the references.
     pub(super) fn put_back(&mut self, index: usize, why: Abort) {
         self.slots[index].outcome = Outcome::Aborted(why);
@@ -147,11 +143,7 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
     /// Puts the migrator's reference, has `release` give the lock back, and frees the page if nobody is left to do so.
     ///
     /// In this order: the reference would be one too many for whoever locks the page next, and a free page is not to be locked.
-    pub(super) fn let_go(
-        &mut self,
-        src: Src<'m, M>,
-        release: impl FnOnce(Option<&mut FaultPage<'m, M::Futex>>),
-    ) {
+    pub(super) fn let_go(&mut self, src: Src<'m, M>, release: impl FnOnce(Option<&mut FaultPage<'m, M::Futex>>)) {
         let Src { span, hand, is_fault } = src;
         self.mm.account(span.head, Owner::Get, Change::Put);
         let put = hand.put();
@@ -191,9 +183,10 @@ impl<'m, M: Mm> Dst<'m, M> {
     /// Makes the free page at `pfn` live, and locks it.
     pub(super) fn new(mm: &'m M, pfn: u64, order: u32) -> Result<Self, Abort> {
         let span = mm.span(pfn);
-        let Some(page) = mm.header(pfn) else { return Err(Abort::BadDestination) };
-        if span.head != pfn || span.order != order {
-            mm.free(span.head);
+        // Not ours to free: it is no frame, or not the first of its page.
+        let Some(page) = mm.header(pfn).filter(|_| span.head == pfn) else { return Err(Abort::BadDestination) };
+        if span.order != order {
+            mm.free(pfn);
             return Err(Abort::SizeMismatch);
         }
         // Tried, because other pages' locks are held. Nobody knows of a free page but those who look at frames one by one.
@@ -213,11 +206,11 @@ impl<'m, M: Mm> Dst<'m, M> {
 
     /// Drops the migrator's hold of a page that nobody uses after all.
     pub(super) fn discard(self, mm: &M) {
-        self.release(mm, |lock| drop(lock.unlock()));
+        self.release(mm, drop);
     }
 
-    /// Unlocks it by `unlock`, then puts the migrator's reference.
-    pub(super) fn release(self, mm: &M, unlock: impl FnOnce(PageGuard<'m, M::Futex>)) {
+    /// Puts the migrator's reference and has `unlock` give the lock back. Whether that was the last reference; then the page is free.
+    pub(super) fn release(self, mm: &M, unlock: impl FnOnce(PageGuard<'m, M::Futex>)) -> bool {
         let Self { span, lock, own } = self;
         mm.account(span.head, Owner::Get, Change::Put);
         let put = own.put();
@@ -225,5 +218,6 @@ impl<'m, M: Mm> Dst<'m, M> {
         if put == Put::Last {
             mm.free(span.head);
         }
+        put == Put::Last
     }
 }
