@@ -1,5 +1,7 @@
 //! Page tables, as the crate sees them: entries behind page-table locks.
 
+use crate::leaf::Rights;
+
 /// Page tables with split locks.
 pub trait Tables {
     /// Names an entry: a virtual address, a guest frame, a pair of table and index.
@@ -32,5 +34,11 @@ pub trait Entry {
     /// clears the entry in one step, flushes, and returns what the step found. Software tables need do nothing.
     fn take(&mut self) -> u64 {
         self.get()
+    }
+
+    /// What a page would be allowed that is put here though nobody has asked for it; `None` if none is to be. Asked for entries that
+    /// say that nothing is here, or a frame of zeroes.
+    fn hole(&self) -> Option<Rights> {
+        Some(Rights::Write)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::migrate::Mode;
 use super::{Memory, ReverseMap};
+use crate::page::PageLock;
 use core::fmt;
 
 /// Kinds of memory, each with frames to allocate: fast and slow, ordinary and a device's own.
@@ -49,6 +50,12 @@ pub trait Tiers: Memory {
     /// The large page that frame `pfn` belongs to.
     fn span(&self, pfn: u64) -> Span {
         Span { head: pfn, order: 0 }
+    }
+
+    /// The header of frame `pfn` alone, whatever page it is part of. For a frame in the middle of a large page it is one that nobody
+    /// uses, without references.
+    fn own_header(&self, pfn: u64) -> Option<&PageLock<Self::Futex>> {
+        self.header(pfn)
     }
 
     /// Makes the large page with the first frame `head` into pages of one frame each: from now on [`Memory::header`] gives every

@@ -34,8 +34,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
     let word = entry.get();
     let leaf = Leaf::decode(word).map_err(|e| Outcome::Skipped(Skip::Unknown(e)))?;
     let pfn = match leaf {
-        Leaf::None => return hole(batch, index, at, word),
-        Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => return hole(batch, index, at, word),
+        Leaf::None => return hole(batch, index, at, &entry),
+        Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => return hole(batch, index, at, &entry),
         Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn,
         other => return Err(not_movable(other)),
     };
@@ -206,11 +206,11 @@ fn put_and_give_back<'m, M: Mm>(
     }
 }
 
-fn hole<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address, was: u64) -> Step<M> {
-    if !batch.order.fill_holes {
+fn hole<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address, entry: &M::Entry<'_>) -> Step<M> {
+    if !batch.order.fill_holes || entry.hole().is_none() {
         return Err(Outcome::Skipped(Skip::Hole));
     }
-    batch.slots[index].work = Work::Hole { at, was, dst: None };
+    batch.slots[index].work = Work::Hole { at, was: entry.get(), dst: None };
     Ok(())
 }
 

@@ -20,17 +20,19 @@ pub(super) fn copy<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(O
                 continue;
             }
         };
-        let copied = match from {
-            None => {
-                mm.zero(new.span.head);
-                Ok(())
-            }
-            Some(from) => from.frames().zip(new.span.frames()).try_for_each(|(from, to)| mm.copy(from, to)),
-        };
+        let to = new.span;
+        // Into the slot before anything can go wrong: what is there is given back, also if the copy panics.
         match &mut batch.slots[index].work {
             Work::Hole { dst, .. } | Work::Frozen { dst, .. } => *dst = Some(new),
             _ => {}
         }
+        let copied = match from {
+            None => {
+                mm.zero(to.head);
+                Ok(())
+            }
+            Some(from) => from.frames().zip(to.frames()).try_for_each(|(from, to)| mm.copy(from, to)),
+        };
         match copied {
             Ok(()) => {}
             Err(CopyError::Failed) => batch.put_back(index, Abort::CopyFailed),

@@ -64,14 +64,14 @@ fn move_cached_references<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) {
 fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, was: u64, dst: Dst<'m, M>) {
     let mm = batch.mm;
     let mut entry = mm.lock(at);
-    let before = Leaf::decode(was).unwrap_or(Leaf::None);
-    let (rights, tracking) = match before {
-        Leaf::Present { rights, tracking, .. } => (rights, tracking),
-        _ => (Rights::Write, Tracking::default()),
+    let tracking = match Leaf::decode(was) {
+        Ok(Leaf::Present { tracking, .. }) => tracking,
+        _ => Tracking::default(),
     };
-    let word = leaf(mm, dst.span.head, rights, tracking).encode();
+    // Both may have changed since, with the page-table lock let go of.
+    let word = entry.hole().filter(|_| entry.get() == was).map(|rights| leaf(mm, dst.span.head, rights, tracking).encode());
     let filled = match word {
-        Ok(word) if entry.get() == was => dst.own.try_clone().ok().map(|reference| (word, reference)),
+        Some(Ok(word)) => dst.own.try_clone().ok().map(|reference| (word, reference)),
         _ => None,
     };
     if let Some((word, reference)) = filled {

@@ -113,6 +113,8 @@ pub enum Abort {
     HoleFilled,
     /// It is a large page that has to be split, and splitting failed.
     SplitFailed,
+    /// The migration was given up: a stage was dropped.
+    Abandoned,
 }
 
 impl<R> Outcome<R> {
@@ -197,6 +199,7 @@ impl fmt::Display for Abort {
             Self::CacheChanged => f.write_str("its place in the cache has changed"),
             Self::HoleFilled => f.write_str("a fault has filled the hole first"),
             Self::SplitFailed => f.write_str("it could not be split"),
+            Self::Abandoned => f.write_str("the migration was given up"),
         }
     }
 }

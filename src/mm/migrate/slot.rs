@@ -173,7 +173,7 @@ impl<M: Mm> Drop for Batch<'_, '_, M> {
     fn drop(&mut self) {
         for index in 0..self.slots.len() {
             if !matches!(self.slots[index].work, Work::Idle) {
-                self.put_back(index, Abort::Declined);
+                self.put_back(index, Abort::Abandoned);
             }
         }
     }

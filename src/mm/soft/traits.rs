@@ -2,10 +2,10 @@
 
 use super::frames::{frame, set_span, span, use_up};
 use super::guarded::Guard;
-use super::space::{Area, Table};
+use super::space::{Area, AreaKind, Table};
 use super::{At, Kind, Soft, TierId};
 use crate::futex::Futex;
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, Rights};
 use crate::mm::drain::{Cpus, Drain, DrainPermit};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::migrate::{self, Mode, Outcome};
@@ -82,6 +82,11 @@ impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
                 rmap.add(self.at);
             }
         }
+    }
+
+    fn hole(&self) -> Option<Rights> {
+        let area = self.area();
+        area.rights.filter(|_| area.kind == AreaKind::Private)
     }
 }
 
@@ -198,6 +203,10 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
 
     fn span(&self, pfn: u64) -> Span {
         span(&self.frames, pfn)
+    }
+
+    fn own_header(&self, pfn: u64) -> Option<&PageLock<F>> {
+        frame(&self.frames, pfn).map(|frame| &frame.header)
     }
 
     fn split(&self, head: u64) {
