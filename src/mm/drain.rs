@@ -7,10 +7,10 @@
 //! That a drain waits for every processor is what made the livelock that this crate began with: the drainer held the lock of a
 //! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. Here it cannot be written:
 //!
-//! * [`drain_all`](Batches::drain_all) wants a [`DrainPermit`]. In a migration only [`migrate::Finished`](super::migrate::Finished) gives
+//! * [`drain_all`](Batches::drain_all) wants a [`DrainPermit`], which also shows what does not compile. In a migration only [`migrate::Finished`](super::migrate::Finished) gives
 //!   one: the stage after every entry of the batch had been taken down and checked, and after all that did not pass have been put back
 //!   and every lock is released. With a page in hand, or entries still to install, there is no such value. The fault path, which
-//!   owns a page's lock, gets none either.
+//!   owns a page's lock, gets one when it has given that up.
 //! * The processor's own batch is emptied first, and without a permit: [`drain_local`](Batches::drain_local) waits for nobody.
 //! * By default even `drain_all` waits for no scheduler: the drainer empties the other batches itself. Where only its own processor can
 //!   reach a batch, [`Cpus::kick`] has it do so, and the drainer sleeps until it has.
@@ -267,12 +267,60 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// The right to wait for every processor: whoever has it holds no page's lock.
 ///
 /// Comes from [`migrate::Finished::permit`](super::migrate::Finished::permit), which exists only when a migration has let go of
-/// everything; or from [`promise`](Self::promise), for who is not in a migration.
+/// everything; with [`Memory::drain`](super::Memory::drain), which the fault path calls when it has; or from
+/// [`promise`](Self::promise), for who is in neither.
+///
+/// Not with pages in hand:
+///
+/// ```compile_fail
+/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
+/// fn early<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
+///     let unmapped = collect(mm, slots, order, None).unmap();
+///     drain.all(unmapped.permit()); // no such method: pages are locked
+/// }
+/// ```
+///
+/// Nor before every entry is taken down:
+///
+/// ```compile_fail
+/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
+/// fn earlier<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
+///     let collected = collect(mm, slots, order, None);
+///     drain.all(collected.permit()); // nor here
+///     let _ = collected.unmap();
+/// }
+/// ```
+///
+/// Nor is a permit kept until there are pages in hand again:
+///
+/// ```compile_fail
+/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
+/// fn late<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
+///     let mut finished = collect(mm, slots, order, None).unmap().check().copy().finalize();
+///     let permit = finished.permit().unwrap();
+///     let unmapped = collect(mm, slots, order, None).unmap(); // the slots are the permit's still
+///     drain.all(permit);
+/// }
+/// ```
+///
+/// But like this:
+///
+/// ```
+/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
+/// fn right<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
+///     let mut finished = collect(mm, slots, order, None).unmap().drain_local(drain).check().copy().finalize();
+///     if let Some(permit) = finished.permit() {
+///         drain.all(permit);
+///     }
+///     let _ = collect(mm, slots, order, None).unmap().check().copy().finalize();
+/// }
+/// ```
 #[derive(Debug)]
 pub struct DrainPermit<'f>(PhantomData<&'f mut ()>);
 
 impl DrainPermit<'_> {
-    pub(super) fn of_finished() -> Self {
+    /// For the places in this module tree that have let go of everything.
+    pub(super) fn released() -> Self {
         Self(PhantomData)
     }
 

@@ -8,6 +8,7 @@
 //! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
 //! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
 
+use super::drain::DrainPermit;
 use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
 use crate::cancel::Cancel;
@@ -118,6 +119,11 @@ pub enum FaultError<E> {
     },
     /// The faulter was [cancelled](Faulter::cancellable).
     Cancelled,
+    /// The page could not be brought back for as long as the faulter had [patience](Faulter::patience).
+    Busy {
+        /// How often it was tried.
+        rounds: u32,
+    },
     /// The memory could not bring the page back.
     ToRam(E),
 }
@@ -135,6 +141,7 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
             Self::NoFrame { pfn } => write!(f, "the entry names frame {pfn:#x}, which does not exist"),
             Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::ToRam(e) => write!(f, "the page could not be brought back: {e}"),
         }
     }
@@ -148,13 +155,20 @@ pub struct Faulter<'c, F: Futex = OsFutex> {
     strategy: Strategy,
     cancel: Option<&'c Cancel<F>>,
     waits: u32,
+    patience: u32,
+    busy: u32,
 }
+
+/// How often a faulter tries to bring back a page that stays busy, unless told otherwise. With the pauses between, that is seconds.
+const PATIENCE: u32 = 1 << 16;
+/// The most that a pause is, as a power of two of [relaxations](Futex::relax).
+const PAUSE: u32 = 6;
 
 impl<'c, F: Futex> Faulter<'c, F> {
     /// A faulter that has not tried yet.
     #[must_use]
     pub fn new(strategy: Strategy) -> Self {
-        Self { strategy, cancel: None, waits: 0 }
+        Self { strategy, cancel: None, waits: 0, patience: PATIENCE, busy: 0 }
     }
 
     /// The faulter, with waits that end when `cancel` is cancelled; the fault is then [`FaultError::Cancelled`].
@@ -164,6 +178,29 @@ impl<'c, F: Futex> Faulter<'c, F> {
     pub fn cancellable(mut self, cancel: &'c Cancel<F>) -> Self {
         self.cancel = Some(cancel);
         self
+    }
+
+    /// The faulter, with an end to its patience: after so many attempts in which it owned the page and could not bring it back, for
+    /// somebody had a reference or a pin, the fault is [`FaultError::Busy`]. The default is 65536.
+    #[must_use]
+    pub fn patience(mut self, rounds: u32) -> Self {
+        self.patience = rounds;
+        self
+    }
+
+    /// A page could not be brought back. Pauses, longer and longer, or says that it is enough.
+    fn was_busy<E>(&mut self, futex: F) -> Result<Fault, FaultError<E>> {
+        self.busy = self.busy.saturating_add(1);
+        if self.busy >= self.patience {
+            return Err(FaultError::Busy { rounds: self.busy });
+        }
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
+            return Err(FaultError::Cancelled);
+        }
+        for _ in 0..1 << self.busy.min(PAUSE) {
+            futex.relax();
+        }
+        Ok(Fault::Retry(Why::Busy))
     }
 
     /// How often this faulter has slept for the page since it began.
@@ -278,7 +315,7 @@ pub fn resolve<M: Memory>(
 ) -> Result<Fault, FaultError<M::Error>> {
     loop {
         match fault(mm, at, access, faulter)? {
-            Fault::Retry(Why::Locked | Why::Busy) => spin_loop(),
+            Fault::Retry(Why::Locked) => spin_loop(),
             Fault::Retry(_) => {}
             done => return Ok(done),
         }
@@ -333,9 +370,13 @@ fn device_private<'m, M: Memory>(
         }
     }
     drop(entry);
+    let futex = page.futex;
     match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, reference, page: guard }) {
         Ok(true) => Ok(Fault::Resolved),
-        Ok(false) => Ok(Fault::Retry(Why::Busy)),
+        Ok(false) => {
+            mm.drain(DrainPermit::released());
+            faulter.was_busy(futex)
+        }
         Err(e) => Err(FaultError::ToRam(e)),
     }
 }

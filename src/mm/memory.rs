@@ -1,5 +1,6 @@
 //! Frames and their headers: what the fault path needs to know.
 
+use super::drain::DrainPermit;
 use super::ledger::{Change, Owner};
 use super::{Tables, ToRam};
 use crate::futex::Futex;
@@ -36,6 +37,12 @@ pub trait Memory: Tables {
     /// entry is made present again afterwards.
     fn revoke_exclusive(&self, pfn: u64) {
         let _ = pfn;
+    }
+
+    /// A page that was to be brought back was [busy](super::Why::Busy). Called by the faulter when it has let go of everything: the place
+    /// to empty [batches](super::drain), for a page that is in one is busy for as long.
+    fn drain(&self, permit: DrainPermit<'_>) {
+        let _ = permit;
     }
 
     /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that the crate makes; for a

@@ -11,6 +11,7 @@
 //! * [`ledger`]: who owns the references of a page.
 //! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
 
+mod claim;
 pub mod drain;
 pub mod exclusive;
 mod fault;
@@ -26,6 +27,7 @@ mod tables;
 mod tests;
 mod tier;
 
+pub use claim::{ClaimRange, claim_range};
 pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, resolve};
 pub use memory::Memory;
 pub use rmap::ReverseMap;

@@ -2,8 +2,9 @@
 
 use super::Abort;
 use super::slot::{Batch, Work};
+use crate::leaf::Leaf;
 use crate::migration::FreezeRule;
-use crate::mm::Mm;
+use crate::mm::{Entry, Mm, Span};
 
 pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
@@ -19,6 +20,7 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
             Ok(page) => batch.slots[index].work = Work::Frozen { src, page, dst: None },
             Err(busy) => {
                 let why = match (busy.pins, busy.refs) {
+                    (0, _) if is_mapped(batch.mm, src.span) => Abort::StillMapped,
                     (0, refs) => Abort::Referenced { refs, expected },
                     (pins, _) => Abort::Pinned { pins },
                 };
@@ -27,4 +29,16 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
             }
         }
     }
+}
+
+/// Whether one of the references that are too many is that of an entry which came up after the others were taken down.
+fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
+    let mut is_mapped = false;
+    for pfn in span.frames() {
+        mm.each_mapping(pfn, |at| {
+            let leaf = Leaf::decode(mm.lock(at).get());
+            is_mapped |= matches!(leaf, Ok(Leaf::Present { pfn: of, .. } | Leaf::DevicePrivate { pfn: of, .. }) if of == pfn);
+        });
+    }
+    is_mapped
 }

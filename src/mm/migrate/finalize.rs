@@ -10,11 +10,15 @@ use crate::page::PageLock;
 
 pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
-        match batch.take(index) {
-            Work::Hole { at, was, dst: Some(dst) } => fill(batch, index, at, was, dst),
-            Work::Frozen { src, page, dst: Some(dst) } => arrive(batch, index, src, page, dst),
-            other => batch.slots[index].work = other,
-        }
+        finalize_one(batch, index);
+    }
+}
+
+pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
+    match batch.take(index) {
+        Work::Hole { at, was, dst: Some(dst) } => fill(batch, index, at, was, dst),
+        Work::Frozen { src, page, dst: Some(dst) } => arrive(batch, index, src, page, dst),
+        other => batch.slots[index].work = other,
     }
 }
 

@@ -31,6 +31,7 @@ mod finalize;
 mod outcome;
 mod run;
 mod slot;
+mod split;
 mod unmap;
 
 pub use outcome::{Abort, Outcome, Skip, Summary};
@@ -241,6 +242,6 @@ impl Finished<'_> {
 
     /// The right to wait for other processors: no page is locked by this migration. `None` if a faulter's page is, by the faulter.
     pub fn permit(&mut self) -> Option<DrainPermit<'_>> {
-        (!self.fault).then(DrainPermit::of_finished)
+        (!self.fault).then(DrainPermit::released)
     }
 }

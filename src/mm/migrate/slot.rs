@@ -183,8 +183,11 @@ impl<'m, M: Mm> Dst<'m, M> {
     /// Makes the free page at `pfn` live, and locks it.
     pub(super) fn new(mm: &'m M, pfn: u64, order: u32) -> Result<Self, Abort> {
         let span = mm.span(pfn);
-        // Not ours to free: it is no frame, or not the first of its page.
-        let Some(page) = mm.header(pfn).filter(|_| span.head == pfn) else { return Err(Abort::BadDestination) };
+        // Not ours to free: it is no frame, or not the first of its page, or somebody's page.
+        let Some(page) = mm.header(pfn) else { return Err(Abort::BadDestination) };
+        if span.head != pfn || page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {
+            return Err(Abort::BadDestination);
+        }
         if span.order != order {
             mm.free(pfn);
             return Err(Abort::SizeMismatch);

@@ -34,6 +34,11 @@ pub enum AccessError {
     NoMemory,
     /// The faulter was cancelled.
     Cancelled,
+    /// The page was busy for as long as the faulter had patience.
+    Busy {
+        /// How often it was tried.
+        rounds: u32,
+    },
     /// The page could not be brought back.
     NotBrought(Outcome<Refusal>),
     /// The table has an entry that is none.
@@ -52,6 +57,7 @@ impl From<FaultError<Outcome<Refusal>>> for AccessError {
             FaultError::NoFrame { pfn } => Self::NoFrame { pfn },
             FaultError::Poisoned { pfn } => Self::Poisoned { pfn },
             FaultError::Cancelled => Self::Cancelled,
+            FaultError::Busy { rounds } => Self::Busy { rounds },
             FaultError::ToRam(outcome) => Self::NotBrought(outcome),
         }
     }
@@ -67,6 +73,7 @@ impl fmt::Display for AccessError {
             Self::Swapped { slot } => write!(f, "the page is in swap slot {slot}"),
             Self::NoMemory => f.write_str("no frame is left"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::NotBrought(outcome) => write!(f, "the page could not be brought back: {outcome}"),
             Self::Unknown(e) => e.fmt(f),
             Self::NoFrame { pfn } => write!(f, "the table names frame {pfn:#x}, which does not exist"),
@@ -154,7 +161,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 }
             }
             drop(entry);
-            if let Fault::Retry(Why::Locked | Why::Busy) = self.fault(at, access, faulter)? {
+            if let Fault::Retry(Why::Locked) = self.fault(at, access, faulter)? {
                 crate::futex::OsFutex.relax();
             }
         }

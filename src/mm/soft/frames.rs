@@ -22,8 +22,10 @@ pub(super) struct Frame<F: Futex> {
     back: AtomicU32,
     /// The page's order, at its first frame.
     order: AtomicU32,
-    /// How often a copy from here is to fail, and how: for injection.
+    /// Whether it cannot be read: for injection.
     pub(super) lost: AtomicU32,
+    /// How many slots of the cache have the page.
+    pub(super) cached: AtomicU32,
 }
 
 impl<F: Futex> Frame<F> {
@@ -36,6 +38,7 @@ impl<F: Futex> Frame<F> {
             back: AtomicU32::new(0),
             order: AtomicU32::new(0),
             lost: AtomicU32::new(0),
+            cached: AtomicU32::new(0),
         }
     }
 }

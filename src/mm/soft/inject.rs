@@ -38,4 +38,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn on_revoke(&self, tell: impl FnMut(u64) + Send + 'static) {
         *self.on_revoke.lock() = Some(Box::new(tell));
     }
+
+    /// The next `n` times that a cached page moves, the cache has changed.
+    pub fn fail_cache(&self, n: usize) {
+        self.fail_cache.store(n, Relaxed);
+    }
+
+    /// Who is called when a migration has locked a page and before it announces that the page is about to move.
+    pub fn on_prepare(&self, call: impl FnMut(u64) + Send + 'static) {
+        *self.on_prepare.lock() = Some(Box::new(call));
+    }
 }

@@ -29,12 +29,13 @@
 //! mm.audit().unwrap();
 //! ```
 //!
-//! Locks, outermost first: a page, a page-table lock, a frame's reverse map, a tier's free frames, a batch. At most one page-table
+//! Locks, outermost first: a page, a page-table lock, a frame's reverse map, the cache, a batch, a tier's free frames. At most one page-table
 //! lock is held, except by fork and remap, which hold two in the order of their addresses.
 
 mod access;
 mod audit;
 mod bytes;
+mod cache;
 mod frames;
 mod guarded;
 mod inject;
@@ -46,7 +47,7 @@ pub use access::AccessError;
 pub use audit::AuditError;
 pub use map::MapError;
 pub use space::{Area, AreaKind, SPLIT};
-pub use traits::SoftEntry;
+pub use traits::{Refusal, SoftEntry};
 
 use super::drain::{Batch, Batches, Cpus, OneCpu};
 use super::ledger::{Change, Owner};
@@ -59,7 +60,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 use frames::{Frame, Tier};
 use guarded::Guarded;
@@ -160,8 +161,13 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     used: Guarded<Vec<bool>>,
     pages: usize,
     batches: Batches<BatchSlice<F>, C, F>,
+    cache: Guarded<cache::Slots>,
+    /// How often the cache's slots are to have changed when a page moves.
+    fail_cache: AtomicUsize,
     /// Refuses every migration: see `inject`.
     immovable: AtomicBool,
+    #[allow(clippy::type_complexity)]
+    on_prepare: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
     #[allow(clippy::type_complexity)]
     on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
 }
@@ -193,7 +199,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             used: Guarded::new(vec![false; config.spaces]),
             pages: config.pages,
             batches: Batches::new(cpus, futex, batches),
+            cache: Guarded::new(cache::Slots::new()),
+            fail_cache: AtomicUsize::new(0),
             immovable: AtomicBool::new(false),
+            on_prepare: Guarded::new(None),
             on_revoke: Guarded::new(None),
         }
     }

@@ -134,6 +134,10 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
         }
     }
 
+    fn drain(&self, permit: DrainPermit<'_>) {
+        self.all(permit);
+    }
+
     fn account(&self, pfn: u64, owner: Owner, change: Change) {
         if let Some(frame) = frame(&self.frames, span(&self.frames, pfn).head) {
             frame.owners.note(owner, change);
@@ -213,7 +217,18 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
         self.dissolve(self.span(head));
     }
 
-    fn prepare(&self, _pfn: u64, _mode: Mode) -> Result<(), Refusal> {
+    fn cached(&self, pfn: u64) -> u32 {
+        self.cached_count(pfn)
+    }
+
+    fn move_cached(&self, from: u64, to: u64) -> bool {
+        self.move_slots(from, to)
+    }
+
+    fn prepare(&self, pfn: u64, _mode: Mode) -> Result<(), Refusal> {
+        if let Some(prepare) = &mut *self.on_prepare.lock() {
+            prepare(pfn);
+        }
         // Relaxed: a test's own switch.
         if self.immovable.load(Relaxed) { Err(Refusal::Immovable) } else { Ok(()) }
     }
