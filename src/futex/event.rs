@@ -61,6 +61,7 @@ impl EventSlot {
     /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees that
     /// the page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep for its end.
     #[must_use]
+    #[inline]
     pub fn sequence(&self) -> u32 {
         self.sequence.load(Acquire)
     }
