@@ -27,6 +27,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod cancel;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 pub mod futex;
 pub mod leaf;
 pub mod lock;

@@ -92,10 +92,7 @@ fn a_claim_says_what_came_of_it() {
 fn what_was_refused_says_why() {
     let page = live(2);
     let busy = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap_err();
-    assert_eq!(
-        format!("{busy:?}"),
-        "Busy { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1), .. }"
-    );
+    assert_eq!(format!("{busy:?}"), "Busy { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1), .. }");
     assert_eq!(busy.to_string(), "the page has 2 references and 0 pins, where 1 and 0 were expected");
     let error = FreezeError::<&str>::Busy(busy);
     assert!(format!("{error:?}").starts_with("Busy(Busy { refs: 2,"), "{error:?}");
@@ -190,6 +187,7 @@ fn a_hold_is_the_same_hold_until_it_ends() {
 #[cfg(target_os = "linux")]
 fn a_point_in_time_prints_seconds() {
     let text = format!("{:?}", pagelock::futex::MonotonicTime::now());
-    let (seconds, nanos) = text.strip_prefix("MonotonicTime(").and_then(|t| t.strip_suffix("s)")).unwrap().split_once('.').unwrap();
+    let (seconds, nanos) =
+        text.strip_prefix("MonotonicTime(").and_then(|t| t.strip_suffix("s)")).unwrap().split_once('.').unwrap();
     assert!(seconds.parse::<u64>().is_ok() && nanos.len() == 9 && nanos.parse::<u32>().is_ok(), "{text}");
 }
