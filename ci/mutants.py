@@ -11,9 +11,10 @@ import json, os, re, subprocess, sys, threading, time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-# Files of tests, made one binary so that a mutant is one process; and those that need a process of their own.
-TOGETHER = "cancel_timeout claim counts handoff layout lock_api migration mutual_exclusion property releasing_until wait words".split()
+# The files of tests are made one binary, so that a mutant is one process. These need a process of their own:
 APART = "stats shared fault_race".split()
+# And these say nothing of a mutant, or of other mutants than these.
+WITHOUT = "map soak".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.
@@ -110,8 +111,10 @@ def prepare(listed, copy):
     open(lib, "w").write(text)
     open(os.path.join(copy, "src/mutants.rs"), "w").write("extern crate std;\n" + SWITCH)
 
+    files = sorted(f[:-3] for f in os.listdir(os.path.join(copy, "tests")) if f.endswith(".rs"))
+    together = [f for f in files if f not in APART + WITHOUT and not f.startswith("mm_")]
     with open(os.path.join(copy, "tests/together.rs"), "w") as f:
-        f.write("#![allow(dead_code)]\n" + "".join(f'#[path = "{n}.rs"]\nmod {n};\n' for n in TOGETHER))
+        f.write("#![allow(dead_code)]\n" + "".join(f'#[path = "{n}.rs"]\nmod {n};\n' for n in together))
     manifest = os.path.join(copy, "Cargo.toml")
     text = open(manifest).read()
     text = re.sub(r"\[\[bench\]\]\nname = .*\nharness = false\n*", "", text)

@@ -63,3 +63,27 @@ fn a_platform_that_cannot_tell_says_that_it_woke_as_many_as_it_was_asked_to() {
         assert_eq!(SpinFutex.wake_class(&word, n, 1), n);
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_shared_table_is_the_callers() {
+    use pagelock::futex::{EventSlot, SharedFutex};
+    static TABLE: [EventSlot; 4] = [const { EventSlot::new() }; 4];
+    let shared = SharedFutex::new(&TABLE, 0).unwrap();
+    assert_eq!(shared.events(), 4);
+    for (index, slot) in TABLE.iter().enumerate() {
+        assert!(core::ptr::eq(shared.event(index), slot));
+    }
+    let used: BTreeSet<usize> = (0..64).map(|page| shared.event_index(page * 8)).collect();
+    assert_eq!(used, BTreeSet::from([0, 1, 2, 3]));
+}
+
+/// There is nobody to wake: whoever waits there looks by itself.
+#[test]
+fn a_platform_that_spins_wakes_nobody() {
+    let word = pagelock::sync::AtomicU32::new(0);
+    SpinFutex.wake_one(&word);
+    SpinFutex.wake_all(&word);
+    assert_eq!(SpinFutex.events(), OsFutex.events());
+    assert!(core::ptr::eq(const { &SpinFutex }.event(3), const { &OsFutex }.event(3)));
+}
