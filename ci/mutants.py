@@ -4,7 +4,7 @@ cargo-mutants compiles the crate anew for each of its mutants, a thousand times.
 in the environment chooses which of its bodies runs, compiles that once, and runs the tests once for each number.
 
     mutants.py prepare LIST COPY        rewrites the sources under COPY; leaves COPY/mutants.json
-    mutants.py run COPY KNOWN [SHARD]   runs; compares who survives with the names in KNOWN; SHARD is `1/3`
+    mutants.py run COPY KNOWN [SOME]    runs; compares who survives with the names in KNOWN; SOME is `1/3` or part of a name
 """
 
 import json, os, re, subprocess, sys, threading, time
@@ -203,7 +203,7 @@ def judge(copy, executables, order, id):
     return None
 
 
-def run(copy, known, shard, out):
+def run(copy, known, some, out):
     mutants = json.load(open(os.path.join(copy, "mutants.json")))
     executables = binaries(copy)
     skip = [word for test in SLOW for word in ("--skip", test)]
@@ -212,9 +212,11 @@ def run(copy, known, shard, out):
     if found:
         sys.exit(f"without any mutant there is a failure: {found}")
     todo = [m for m in mutants if "outcome" not in m]
-    if shard:
-        k, n = map(int, shard.split("/"))
+    if some and re.fullmatch(r"\d+/\d+", some):
+        k, n = map(int, some.split("/"))
         todo = todo[k - 1 :: n]
+    elif some:
+        todo = [m for m in todo if some in m["name"]]
     log = open(out, "a")
 
     def one(m):
@@ -227,12 +229,18 @@ def run(copy, known, shard, out):
     report(mutants, todo, known)
 
 
-def report(mutants, todo, known):
-    # A name without its place in the file, which any edit changes.
-    def plain(m):
-        return re.sub(r":\d+:\d+:", ":", m["name"])
+def plain(m):
+    """A name without its place in the file, which any edit changes."""
+    return re.sub(r":\d+:\d+:", ":", m["name"])
 
-    explained = {l.split(" | ")[0].strip() for l in open(known) if l.strip() and not l.startswith("#")}
+
+def report(mutants, todo, known):
+    # A name may stand for several mutants of one function; the list says how many of them may survive.
+    explained = {}
+    for line in open(known):
+        if line.strip():
+            name, count = re.fullmatch(r"(.*?)(?: \((\d+)\))?", line.strip()).groups()
+            explained[name] = int(count or 1)
     survivors = [m for m in todo if m["outcome"] == "survived"]
     caught = len(todo) - len(survivors)
     files = defaultdict(lambda: [0, 0])
@@ -243,9 +251,12 @@ def report(mutants, todo, known):
     for outcome in ("does not compile", "not switched", "of a test"):
         print(f"{outcome}: {sum(m.get('outcome') == outcome for m in mutants)}")
     print(f"{caught} of {len(todo)} mutants caught, {100 * caught / max(1, len(todo)):.1f} %")
-    unexplained = [m for m in survivors if plain(m) not in explained]
+    by_name = defaultdict(list)
     for m in survivors:
-        print(("survives, explained: " if plain(m) in explained else "SURVIVES: ") + m["name"])
+        by_name[plain(m)].append(m["name"])
+    unexplained = {name: places for name, places in by_name.items() if len(places) > explained.get(name, 0)}
+    for name, places in by_name.items():
+        print("SURVIVES, unexplained:" if name in unexplained else "survives:", *places, sep="\n    ")
     sys.exit(1 if unexplained else 0)
 
 

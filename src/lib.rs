@@ -20,6 +20,7 @@
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
 //! | [`stats`] | counters |
+//! | [`docs`] | which check would fail if a promise were false; the protocol on paper; what no test reaches |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

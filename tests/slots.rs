@@ -87,3 +87,36 @@ fn a_platform_that_spins_wakes_nobody() {
     assert_eq!(SpinFutex.events(), OsFutex.events());
     assert!(core::ptr::eq(const { &SpinFutex }.event(3), const { &OsFutex }.event(3)));
 }
+
+#[test]
+fn a_platform_that_spins_waits_until_the_word_changes() {
+    use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    let (word, back) = (pagelock::sync::AtomicU32::new(7), AtomicBool::new(false));
+    SpinFutex.wait(&word, 8);
+    watched(&[], || {
+        thread::scope(|s| {
+            s.spawn(|| {
+                SpinFutex.wait(&word, 7);
+                back.store(true, SeqCst);
+            });
+            thread::sleep(core::time::Duration::from_millis(20));
+            assert!(!back.load(SeqCst), "the word has not changed");
+            word.store(8, SeqCst);
+        });
+    });
+    assert!(back.into_inner());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_shared_platforms_clock_is_the_systems() {
+    use core::time::Duration;
+    use pagelock::FutexTimed;
+    use pagelock::futex::{EventSlot, SharedFutex};
+    static TABLE: [EventSlot; 1] = [EventSlot::new()];
+    let shared = SharedFutex::new(&TABLE, 0).unwrap();
+    assert_eq!(shared.late_by(shared.after(Duration::from_secs(3600)).unwrap()), None);
+    let past = shared.after(Duration::ZERO).unwrap();
+    thread::sleep(Duration::from_millis(2));
+    assert!(shared.late_by(past).unwrap() >= Duration::from_millis(2));
+}
