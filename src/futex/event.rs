@@ -310,7 +310,9 @@ mod tests {
         let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
         tell(futex, 0);
         assert_eq!((slot.sequence(), counts()), (1, (1, 0)), "it says so while it wakes");
-        let woken = || drop(after_sleep(futex, slot, 0, Sleep::Woken));
+        let woken = || {
+            let _ = after_sleep(futex, slot, 0, Sleep::Woken);
+        };
         woken();
         assert_eq!(counts(), (1, 0), "and not afterwards");
         slot.set_telling(!0);
