@@ -263,6 +263,71 @@ mod tests {
         assert!(slot.is_drained((1 << 31) - 1), "nothing to forget");
     }
 
+    /// A platform that looks whether the release is at waking when it is asked to wake, and counts how often it lets others run.
+    #[derive(Clone, Copy)]
+    struct Watches(&'static Watched);
+
+    struct Watched {
+        slot: EventSlot,
+        seen_telling: AtomicU32,
+        relaxed: AtomicU32,
+    }
+
+    impl Futex for Watches {
+        const CLASSES: bool = true;
+
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("nobody sleeps here")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+            let over = self.0.slot.sequence().wrapping_sub(1);
+            self.0.seen_telling.fetch_add(u32::from(self.0.slot.is_telling(over)), Relaxed);
+            n
+        }
+
+        fn relax(&self) {
+            self.0.relaxed.fetch_add(1, Relaxed);
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            &self.0.slot
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn whoever_passes_a_wake_on_lets_a_release_that_is_still_at_it_go_first() {
+        static WATCHED: Watched =
+            Watched { slot: EventSlot::new(), seen_telling: AtomicU32::new(0), relaxed: AtomicU32::new(0) };
+        let (futex, slot) = (Watches(&WATCHED), &WATCHED.slot);
+        let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
+        tell(futex, 0);
+        assert_eq!((slot.sequence(), counts()), (1, (1, 0)), "it says so while it wakes");
+        let woken = || {
+            let _ = after_sleep(futex, slot, 0, Sleep::Woken);
+        };
+        woken();
+        assert_eq!(counts(), (1, 0), "and not afterwards");
+        slot.set_telling(!0);
+        woken();
+        assert_eq!(counts(), (2, 1));
+        slot.set_telling(!1);
+        woken();
+        assert_eq!(counts(), (2, 1), "that is another release");
+        slot.set_telling(!0);
+        slot.set_drained(0);
+        woken();
+        assert_eq!(counts(), (2, 1), "with nobody left there is no haste");
+    }
+
     #[test]
     fn sequences_one_apart_have_different_classes() {
         for s in [0u32, 1, 30, 31, 32, u32::MAX] {
