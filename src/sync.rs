@@ -27,3 +27,42 @@ macro_rules! const_unless_loom {
     };
 }
 pub(crate) use const_unless_loom;
+
+/// Names a step of the protocol, between two of its atomic operations. Nothing, except in a build with `--cfg pagelock_delay`, where
+/// a test can make something of every step: lose time there, let another thread run, note where a thread stands. See `steps`.
+macro_rules! step {
+    ($name:literal) => {
+        #[cfg(pagelock_delay)]
+        crate::sync::steps::at($name);
+    };
+}
+pub(crate) use step;
+
+/// What a test makes of the steps of the protocol.
+#[cfg(pagelock_delay)]
+pub mod steps {
+    use core::ptr::null_mut;
+    use core::sync::atomic::{
+        AtomicPtr,
+        Ordering::{Acquire, Release},
+    };
+
+    /// A `fn(&'static str)`, or null.
+    static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
+
+    /// From now on `hook` is called at every step, with its name, by whichever thread is there: also in signal handlers, and with locks
+    /// held. It may do anything but use the page.
+    pub fn call(hook: fn(&'static str)) {
+        // Release: pairs with the Acquire of `at`.
+        HOOK.store(hook as *mut (), Release);
+    }
+
+    pub(crate) fn at(name: &'static str) {
+        let hook = HOOK.load(Acquire);
+        if !hook.is_null() {
+            // SAFETY: only `call` stores there, and what it stores was a function of this type.
+            let hook = unsafe { core::mem::transmute::<*mut (), fn(&'static str)>(hook) };
+            hook(name);
+        }
+    }
+}
