@@ -33,7 +33,7 @@ pub(crate) use const_unless_loom;
 macro_rules! step {
     ($name:literal) => {
         #[cfg(pagelock_delay)]
-        crate::sync::steps::at($name);
+        crate::sync::steps::at(&crate::sync::steps::Step($name));
     };
 }
 pub(crate) use step;
@@ -47,22 +47,26 @@ pub mod steps {
         Ordering::{Acquire, Release},
     };
 
-    /// A `fn(&'static str)`, or null.
+    /// A step of the protocol, by its name. Each is a static, so that its address is enough to remember it by.
+    #[derive(Debug)]
+    pub struct Step(pub &'static str);
+
+    /// A `fn(&'static Step)`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-    /// From now on `hook` is called at every step, with its name, by whichever thread is there: also in signal handlers, and with locks
-    /// held. It may do anything but use the page.
-    pub fn call(hook: fn(&'static str)) {
+    /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
+    /// anything but use the page.
+    pub fn call(hook: fn(&'static Step)) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);
     }
 
-    pub(crate) fn at(name: &'static str) {
+    pub(crate) fn at(step: &'static Step) {
         let hook = HOOK.load(Acquire);
         if !hook.is_null() {
             // SAFETY: only `call` stores there, and what it stores was a function of this type.
-            let hook = unsafe { core::mem::transmute::<*mut (), fn(&'static str)>(hook) };
-            hook(name);
+            let hook = unsafe { core::mem::transmute::<*mut (), fn(&'static Step)>(hook) };
+            hook(step);
         }
     }
 }
