@@ -18,6 +18,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
 
+/// What those [block on](block_on) who wait for the platform to be told of a page: this, plus the page's number.
+pub(crate) const TOLD: usize = 1000;
+
 /// Bytes to decide by.
 pub(crate) struct Input<'i>(pub(crate) &'i [u8]);
 
@@ -69,7 +72,6 @@ struct Scheduler {
     events: Vec<EventSlot>,
     /// Where headers begin, so that the slot of a page is a matter of its number and not of its address.
     base: Cell<usize>,
-    told: RefCell<Vec<usize>>,
 }
 
 thread_local! {
@@ -97,7 +99,6 @@ pub(crate) fn begin(threads: usize, slots: usize) {
         now: Cell::new(0),
         events: (0..slots).map(|_| EventSlot::new()).collect(),
         base: Cell::new(0),
-        told: RefCell::new(Vec::new()),
     };
     SCHEDULER.set(Some(Rc::new(scheduler)));
     #[cfg(pagelock_delay)]
@@ -205,11 +206,6 @@ pub(crate) fn block_on(what: usize, step: &'static str) {
 pub(crate) fn changed(what: usize) {
     let scheduler = scheduler();
     scheduler.threads.iter().filter(|t| t.blocked.get() == Some(what)).for_each(|t| t.blocked.set(None));
-}
-
-/// Which pages [`Futex::tell`] was called for, by number, since this was last asked.
-pub(crate) fn told() -> Vec<usize> {
-    core::mem::take(&mut *scheduler().told.borrow_mut())
 }
 
 impl Scheduler {
@@ -336,11 +332,7 @@ impl<const CLASSES: bool> Futex for Turns<CLASSES> {
     }
 
     fn tell(&self, page: usize) {
-        {
-            let scheduler = scheduler();
-            let number = page.wrapping_sub(scheduler.base.get()) / 8;
-            scheduler.told.borrow_mut().push(number);
-        }
+        changed(TOLD + page.wrapping_sub(scheduler().base.get()) / 8);
         self.tell_event(page);
     }
 }
