@@ -1,16 +1,19 @@
-//! One page, one thread, any sequence of operations, against a model of plain numbers.
+//! Two pages, one thread, any sequence of operations, against a model of plain numbers.
 //!
-//! [`run`] applies operations to a page and to the model, and panics where they differ: in an outcome, in an error, or in the
+//! [`run`] applies operations to the pages and to the model, and panics where they differ: in an outcome, in an error, or in a
 //! page's whole `Debug` text, which the model predicts. An operation that fails must leave that text as it was; that is not tested
 //! apart, because the model does not change then.
 //!
 //! It needs `core`, `std` and the crate only, so a fuzz target can include this file by its path. With `--cfg pagelock_fuzz`
 //! operations derive `arbitrary::Arbitrary`.
 
+use core::cell::Cell;
 use core::fmt::Write as _;
+use core::time::Duration;
+use pagelock::futex::{DeadlineError, MonotonicTime};
 use pagelock::{
-    Claim, CommitRefused, CountError, FreezeError, FreezeRule, Frozen, GetError, MAX_PINS, MAX_REFS, Migration, PageGuard,
-    PageLock, PagePin, PageRef, PinError, Put, UserBits, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Frozen, GetError, LockError, MAX_PINS, MAX_REFS,
+    Migration, PageGuard, PageLock, PagePin, PageRef, PinError, Put, UserBits, Wait, Wake,
 };
 
 /// Something that can be done to a page. One that does not apply at the moment (releasing what is not held) is skipped.
@@ -55,6 +58,58 @@ pub(crate) enum Op {
     WaitUnlocked,
     /// Only where it does not sleep.
     WaitMigration,
+    /// From now on operations are on the other page.
+    Other,
+    /// To the other page, if it is owned.
+    CommitToOther {
+        moving: u32,
+    },
+    /// To a page whose contents are lost.
+    CommitToPoisoned,
+    TryLockFor,
+    TryLockLate,
+    /// Only where it does not sleep.
+    LockReleasing,
+    LockReleasingLate,
+    WaitWith {
+        migration: bool,
+        limit: Limit,
+        cancellable: bool,
+    },
+    /// For no time at all.
+    WaitFor {
+        migration: bool,
+    },
+    Cancel,
+    ResetCancel,
+    CloneRef,
+    DropRef,
+    RefRawAndBack,
+    PinRawAndBack,
+    UnpinRaw,
+}
+
+/// The deadline of a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
+pub(crate) enum Limit {
+    /// Only where it does not sleep.
+    None,
+    Past,
+    /// It is slept for.
+    Soon,
+}
+
+/// How long a wait is slept for: a model of time would say more and prove nothing.
+const SOON: Duration = Duration::from_micros(20);
+
+/// Stands for a page-table lock: counts how often it was let go of.
+struct Ptl<'d>(&'d Cell<u32>);
+
+impl Drop for Ptl<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 /// Who owns the page, and at which stage.
@@ -200,21 +255,47 @@ struct Run<'a> {
     raw: u32,
     /// How many references the stage will move by itself.
     named: u32,
+    switch: Cancel,
+    /// How often its page-table lock was let go of.
+    ptl: Cell<u32>,
 }
 
-/// Applies `ops` to a new page, one after the other.
+/// Applies `ops` to two new pages, one after the other.
 pub(crate) fn run(ops: &[Op]) {
-    let page = PageLock::new();
-    let mut run =
-        Run { page: &page, model: Model::default(), owner: Owner::None, refs: Vec::new(), pins: Vec::new(), raw: 0, named: 0 };
+    let pages = [PageLock::new(), PageLock::new()];
+    let mut runs = pages.each_ref().map(Run::new);
+    let mut at = 0;
     for op in ops {
-        run.apply(op);
-        assert_eq!(format!("{page:?}"), run.model.text(), "after {op:?}");
-        run.looks();
+        match *op {
+            Op::Other => at = 1 - at,
+            Op::CommitToOther { moving } => {
+                let [first, second] = &mut runs;
+                if at == 0 { first.commit_to_other(second, moving) } else { second.commit_to_other(first, moving) }
+            }
+            _ => runs[at].apply(op),
+        }
+        for (page, run) in pages.iter().zip(&runs) {
+            assert_eq!(format!("{page:?}"), run.model.text(), "after {op:?}");
+            run.looks();
+        }
     }
 }
 
 impl<'a> Run<'a> {
+    fn new(page: &'a PageLock) -> Self {
+        Self {
+            page,
+            model: Model::default(),
+            owner: Owner::None,
+            refs: Vec::new(),
+            pins: Vec::new(),
+            raw: 0,
+            named: 0,
+            switch: Cancel::new(),
+            ptl: Cell::new(0),
+        }
+    }
+
     /// The questions that a page answers.
     fn looks(&self) {
         let (page, model) = (self.page, &self.model);
@@ -367,6 +448,175 @@ impl<'a> Run<'a> {
                 if let Some(wake) = self.model.wake(self.model.migrating) {
                     assert_eq!(self.page.wait_migration(()), wake);
                 }
+            }
+            Op::Other | Op::CommitToOther { .. } => unreachable!("concerns both pages"),
+            Op::CommitToPoisoned => {
+                let Some(frozen) = self.frozen() else { return };
+                let dst = PageLock::new();
+                dst.lock().poison();
+                let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
+                assert_eq!(error.why, CommitRefused::Poisoned);
+                self.owner = Owner::Frozen(error.frozen);
+            }
+            Op::TryLockFor => {
+                let taken = self.page.try_lock_for(Duration::ZERO);
+                assert_eq!(taken.is_some(), !self.model.locked);
+                self.owned(taken);
+            }
+            Op::TryLockLate => {
+                let taken = self.page.try_lock_until(MonotonicTime::now());
+                self.locked_or_late(taken);
+            }
+            Op::LockReleasing => {
+                if !self.model.locked {
+                    let guard = self.page.lock_releasing(Ptl(&self.ptl));
+                    self.let_go();
+                    self.owned(Some(guard));
+                }
+            }
+            Op::LockReleasingLate => {
+                let taken = self.page.lock_releasing_until(Ptl(&self.ptl), MonotonicTime::now());
+                self.let_go();
+                self.locked_or_late(taken);
+            }
+            Op::WaitWith { migration, limit, cancellable } => self.wait_with(migration, limit, cancellable),
+            Op::WaitFor { migration } => {
+                let (wake, is_on) = match migration {
+                    true => (self.page.wait_migration_for(Ptl(&self.ptl), Duration::ZERO), self.model.migrating),
+                    false => (self.page.wait_unlocked_for(Ptl(&self.ptl), Duration::ZERO), self.model.locked),
+                };
+                self.let_go();
+                assert_eq!(wake, self.model.wake(is_on).unwrap_or(Wake::TimedOut));
+            }
+            Op::Cancel => {
+                self.switch.cancel();
+                assert!(self.switch.is_cancelled());
+            }
+            Op::ResetCancel => self.switch.reset(),
+            Op::CloneRef => {
+                let Some(reference) = self.refs.last() else { return };
+                let got = reference.try_clone();
+                assert_eq!(got.as_ref().map(drop).map_err(|e| *e), self.model.can_get());
+                if let Ok(reference) = got {
+                    self.refs.push(reference);
+                    self.model.refs += 1;
+                }
+            }
+            Op::DropRef => {
+                if self.refs.pop().is_some() {
+                    self.model.put();
+                }
+            }
+            Op::RefRawAndBack => {
+                if let Some(reference) = self.refs.pop() {
+                    // SAFETY: made raw just now.
+                    self.refs.push(unsafe { PageRef::from_raw(reference.into_raw()) });
+                }
+            }
+            Op::PinRawAndBack => {
+                if let Some(pin) = self.pins.pop() {
+                    // SAFETY: made raw just now.
+                    self.pins.push(unsafe { PagePin::from_raw(pin.into_raw()) });
+                }
+            }
+            Op::UnpinRaw => {
+                if let Some(pin) = self.pins.pop() {
+                    // SAFETY: made raw just now.
+                    assert_eq!(unsafe { pin.into_raw().unpin_raw() }, self.model.unpin());
+                }
+            }
+        }
+    }
+
+    /// The page-table lock was let go of, once.
+    fn let_go(&self) {
+        assert_eq!(self.ptl.replace(0), 1);
+    }
+
+    /// What an attempt with a deadline that has passed comes to.
+    fn locked_or_late(&mut self, taken: Result<PageGuard<'a>, LockError>) {
+        match taken {
+            Ok(guard) => {
+                assert!(!self.model.locked);
+                self.owned(Some(guard));
+            }
+            Err(error) => assert!(self.model.locked && matches!(error, LockError::Late { .. }), "{error}"),
+        }
+    }
+
+    fn wait_with(&mut self, migration: bool, limit: Limit, cancellable: bool) {
+        let (mut wait, is_on) = match migration {
+            true => (Wait::migration(), self.model.migrating),
+            false => (Wait::unlocked(), self.model.locked),
+        };
+        let (sleeps, cancelled) = (self.model.wake(is_on).is_none(), cancellable && self.switch.is_cancelled());
+        match limit {
+            Limit::None if sleeps && !cancelled => return,
+            Limit::None => {}
+            Limit::Past => wait = wait.until(MonotonicTime::now()),
+            // Long enough that it has not passed before the wait begins.
+            Limit::Soon if sleeps && !cancelled => wait = wait.until(MonotonicTime::after(SOON).unwrap()),
+            Limit::Soon => wait = wait.until(MonotonicTime::after(Duration::from_secs(3600)).unwrap()),
+        }
+        if cancellable {
+            wait = wait.unless(&self.switch);
+        }
+        let woken = self.page.wait_with(Ptl(&self.ptl), wait);
+        self.let_go();
+        let expected = match self.model.wake(is_on) {
+            None if limit == Limit::Past => {
+                assert!(matches!(woken, Err(DeadlineError::Past { .. })), "{woken:?}");
+                return;
+            }
+            _ if cancelled => Wake::Cancelled,
+            Some(wake) => wake,
+            None if matches!(woken, Err(DeadlineError::Past { .. })) => return, // This machine is slow today.
+            None => {
+                self.model.awaited = true;
+                Wake::TimedOut
+            }
+        };
+        assert_eq!(woken, Ok(expected));
+    }
+
+    /// Moves the page's identity to the other page, if this one is frozen and that one is owned.
+    fn commit_to_other(&mut self, other: &mut Run<'a>, moving: u32) {
+        let Some(frozen) = self.frozen() else { return };
+        let guard = match core::mem::replace(&mut other.owner, Owner::None) {
+            Owner::Guard(guard) => guard,
+            owner => {
+                (self.owner, other.owner) = (Owner::Frozen(frozen), owner);
+                return;
+            }
+        };
+        let moves = if self.named > 0 { self.named } else { moving };
+        let expected = if other.model.poisoned {
+            Err(CommitRefused::Poisoned)
+        } else if moves > self.model.refs {
+            Err(CommitRefused::TooFew { have: self.model.refs, move_: moves })
+        } else if moves > MAX_REFS - other.model.refs {
+            Err(CommitRefused::Overflow { have: other.model.refs, move_: moves })
+        } else if moves > self.raw {
+            // Those that moved would still have guards here.
+            (self.owner, other.owner) = (Owner::Frozen(frozen), Owner::Guard(guard));
+            return;
+        } else {
+            Ok(())
+        };
+        match frozen.commit_to_moving(guard, moves) {
+            Ok(told) => {
+                assert_eq!(expected, Ok(()));
+                assert_eq!(told.event_waiters, self.model.release());
+                other.model.release();
+                self.model.refs -= moves;
+                self.raw -= moves;
+                other.model.refs += moves;
+                other.raw += moves;
+                assert_eq!(told.source, self.model.left());
+            }
+            Err(error) => {
+                assert_eq!(Err(error.why), expected);
+                (self.owner, other.owner) = (Owner::Frozen(error.frozen), Owner::Guard(error.dst));
             }
         }
     }
