@@ -10,11 +10,70 @@
 use core::cell::Cell;
 use core::fmt::Write as _;
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, MonotonicTime};
+use pagelock::futex::{DeadlineError, EventSlot, Sleep};
+use pagelock::sync::AtomicU32;
 use pagelock::{
-    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Frozen, GetError, LockError, MAX_PINS, MAX_REFS,
-    Migration, PageGuard, PageLock, PagePin, PageRef, PinError, Put, UserBits, Wait, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Futex, FutexTimed, GetError, LockError, MAX_PINS,
+    MAX_REFS, PinError, Put, UserBits, Wait, Wake,
 };
+use std::sync::atomic::Ordering::SeqCst;
+
+type PageLock = pagelock::PageLock<Alone>;
+type PageGuard<'a> = pagelock::PageGuard<'a, Alone>;
+type PageRef<'a> = pagelock::PageRef<'a, Alone>;
+type PagePin<'a> = pagelock::PagePin<'a, Alone>;
+type Migration<'a> = pagelock::Migration<'a, Alone>;
+type Frozen<'a> = pagelock::Frozen<'a, Alone>;
+
+/// A platform for one thread: nobody can wake it, so a sleep with a deadline ends when that has come, which is at once, and one without
+/// is a failure.
+#[derive(Clone, Copy, Debug)]
+struct Alone;
+
+thread_local! {
+    static SLOTS: &'static [EventSlot; 2] = Box::leak(Box::default());
+    static NOW: Cell<u64> = const { Cell::new(1000) };
+}
+
+impl Futex for Alone {
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        assert_ne!(word.load(SeqCst), expected, "sleeps for ever");
+        Sleep::Changed
+    }
+
+    fn wake_one(&self, _word: *const AtomicU32) {}
+
+    fn wake_all(&self, _word: *const AtomicU32) {}
+
+    fn event(&self, index: usize) -> &EventSlot {
+        SLOTS.with(|slots| &slots[index])
+    }
+
+    fn events(&self) -> usize {
+        2
+    }
+}
+
+impl FutexTimed for Alone {
+    type Instant = u64;
+
+    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
+        let nanos = u64::try_from(d.as_nanos()).map_err(|_| DeadlineError::BeyondClock { asked: d })?;
+        NOW.get().checked_add(nanos).ok_or(DeadlineError::BeyondClock { asked: d })
+    }
+
+    fn late_by(&self, at: u64) -> Option<Duration> {
+        NOW.get().checked_sub(at).map(Duration::from_nanos)
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, at: u64) -> Sleep {
+        if word.load(SeqCst) != expected {
+            return Sleep::Changed;
+        }
+        NOW.set(NOW.get().max(at));
+        Sleep::TimedOut
+    }
+}
 
 /// Something that can be done to a page. One that does not apply at the moment (releasing what is not held) is skipped.
 #[derive(Clone, Debug)]
@@ -66,7 +125,9 @@ pub(crate) enum Op {
     },
     /// To a page whose contents are lost.
     CommitToPoisoned,
-    TryLockFor,
+    TryLockFor {
+        nanos: u8,
+    },
     TryLockLate,
     /// Only where it does not sleep.
     LockReleasing,
@@ -76,9 +137,9 @@ pub(crate) enum Op {
         limit: Limit,
         cancellable: bool,
     },
-    /// For no time at all.
     WaitFor {
         migration: bool,
+        nanos: u8,
     },
     Cancel,
     ResetCancel,
@@ -100,8 +161,8 @@ pub(crate) enum Limit {
     Soon,
 }
 
-/// How long a wait is slept for: a model of time would say more and prove nothing.
-const SOON: Duration = Duration::from_micros(20);
+/// How late some calls are.
+const LATE: u64 = 7;
 
 /// Stands for a page-table lock: counts how often it was let go of.
 struct Ptl<'d>(&'d Cell<u32>);
@@ -255,14 +316,14 @@ struct Run<'a> {
     raw: u32,
     /// How many references the stage will move by itself.
     named: u32,
-    switch: Cancel,
+    switch: Cancel<Alone>,
     /// How often its page-table lock was let go of.
     ptl: Cell<u32>,
 }
 
 /// Applies `ops` to two new pages, one after the other.
 pub(crate) fn run(ops: &[Op]) {
-    let pages = [PageLock::new(), PageLock::new()];
+    let pages = [PageLock::with_futex(Alone), PageLock::with_futex(Alone)];
     let mut runs = pages.each_ref().map(Run::new);
     let mut at = 0;
     for op in ops {
@@ -291,7 +352,7 @@ impl<'a> Run<'a> {
             pins: Vec::new(),
             raw: 0,
             named: 0,
-            switch: Cancel::new(),
+            switch: Cancel::with_futex(Alone),
             ptl: Cell::new(0),
         }
     }
@@ -452,19 +513,19 @@ impl<'a> Run<'a> {
             Op::Other | Op::CommitToOther { .. } => unreachable!("concerns both pages"),
             Op::CommitToPoisoned => {
                 let Some(frozen) = self.frozen() else { return };
-                let dst = PageLock::new();
+                let dst = PageLock::with_futex(Alone);
                 dst.lock().poison();
                 let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
                 assert_eq!(error.why, CommitRefused::Poisoned);
                 self.owner = Owner::Frozen(error.frozen);
             }
-            Op::TryLockFor => {
-                let taken = self.page.try_lock_for(Duration::ZERO);
+            Op::TryLockFor { nanos } => {
+                let taken = self.page.try_lock_for(Duration::from_nanos(nanos.into()));
                 assert_eq!(taken.is_some(), !self.model.locked);
                 self.owned(taken);
             }
             Op::TryLockLate => {
-                let taken = self.page.try_lock_until(MonotonicTime::now());
+                let taken = self.page.try_lock_until(NOW.get() - LATE);
                 self.locked_or_late(taken);
             }
             Op::LockReleasing => {
@@ -475,18 +536,22 @@ impl<'a> Run<'a> {
                 }
             }
             Op::LockReleasingLate => {
-                let taken = self.page.lock_releasing_until(Ptl(&self.ptl), MonotonicTime::now());
+                let taken = self.page.lock_releasing_until(Ptl(&self.ptl), NOW.get() - LATE);
                 self.let_go();
                 self.locked_or_late(taken);
             }
             Op::WaitWith { migration, limit, cancellable } => self.wait_with(migration, limit, cancellable),
-            Op::WaitFor { migration } => {
+            Op::WaitFor { migration, nanos } => {
+                let d = Duration::from_nanos(nanos.into());
                 let (wake, is_on) = match migration {
-                    true => (self.page.wait_migration_for(Ptl(&self.ptl), Duration::ZERO), self.model.migrating),
-                    false => (self.page.wait_unlocked_for(Ptl(&self.ptl), Duration::ZERO), self.model.locked),
+                    true => (self.page.wait_migration_for(Ptl(&self.ptl), d), self.model.migrating),
+                    false => (self.page.wait_unlocked_for(Ptl(&self.ptl), d), self.model.locked),
                 };
                 self.let_go();
-                assert_eq!(wake, self.model.wake(is_on).unwrap_or(Wake::TimedOut));
+                let expected = self.model.wake(is_on);
+                // No time at all is over before the wait begins, and leaves no trace.
+                self.model.awaited |= expected.is_none() && nanos > 0;
+                assert_eq!(wake, expected.unwrap_or(Wake::TimedOut));
             }
             Op::Cancel => {
                 self.switch.cancel();
@@ -540,7 +605,10 @@ impl<'a> Run<'a> {
                 assert!(!self.model.locked);
                 self.owned(Some(guard));
             }
-            Err(error) => assert!(self.model.locked && matches!(error, LockError::Late { .. }), "{error}"),
+            Err(error) => {
+                assert!(self.model.locked);
+                assert_eq!(error, LockError::Late { late_by: Duration::from_nanos(LATE) });
+            }
         }
     }
 
@@ -553,10 +621,8 @@ impl<'a> Run<'a> {
         match limit {
             Limit::None if sleeps && !cancelled => return,
             Limit::None => {}
-            Limit::Past => wait = wait.until(MonotonicTime::now()),
-            // Long enough that it has not passed before the wait begins.
-            Limit::Soon if sleeps && !cancelled => wait = wait.until(MonotonicTime::after(SOON).unwrap()),
-            Limit::Soon => wait = wait.until(MonotonicTime::after(Duration::from_secs(3600)).unwrap()),
+            Limit::Past => wait = wait.until(NOW.get() - LATE),
+            Limit::Soon => wait = wait.until(NOW.get() + 1),
         }
         if cancellable {
             wait = wait.unless(&self.switch);
@@ -565,12 +631,11 @@ impl<'a> Run<'a> {
         self.let_go();
         let expected = match self.model.wake(is_on) {
             None if limit == Limit::Past => {
-                assert!(matches!(woken, Err(DeadlineError::Past { .. })), "{woken:?}");
+                assert_eq!(woken, Err(DeadlineError::Past { late_by: Duration::from_nanos(LATE) }));
                 return;
             }
             _ if cancelled => Wake::Cancelled,
             Some(wake) => wake,
-            None if matches!(woken, Err(DeadlineError::Past { .. })) => return, // This machine is slow today.
             None => {
                 self.model.awaited = true;
                 Wake::TimedOut
@@ -612,7 +677,9 @@ impl<'a> Run<'a> {
                 self.raw -= moves;
                 other.model.refs += moves;
                 other.raw += moves;
-                assert_eq!(told.source, self.model.left());
+                // Where none moved, none was the last.
+                let left = if moves == 0 { Put::Kept } else { self.model.left() };
+                assert_eq!(told.source, left);
             }
             Err(error) => {
                 assert_eq!(Err(error.why), expected);
@@ -709,7 +776,7 @@ impl<'a> Run<'a> {
     /// Moves references to another header: those that the freeze named, or, if it named none, `moving`.
     fn commit_to(&mut self, there: u32, moving: u32) {
         let Some(frozen) = self.frozen() else { return };
-        let dst = PageLock::new();
+        let dst = PageLock::with_futex(Alone);
         let there = there % (MAX_REFS + 1);
         if there > 0 {
             dst.activate(there).unwrap();
