@@ -227,8 +227,9 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// The references that [`FreezeRule::ExactRefs`] named move along: they are counted on `dst` from now on, on top of those it
     /// has. If one of them has a [`PageRef`](crate::PageRef), turn that [raw](crate::PageRef::into_raw) first. After
     /// [`FreezeRule::Unpinned`] none move, because the crate cannot know whose they are: see
-    /// [`commit_to_moving`](Self::commit_to_moving). Until then `dst` does not have them: whoever comes through a new entry before this
-    /// finds [`GetError::Free`](crate::GetError::Free), and a page that is locked, to be waited for. Both pages are unlocked, `dst` first, and all who wait for either are told.
+    /// [`commit_to_moving`](Self::commit_to_moving). Until then `dst` does not have them: whoever comes through a new entry before
+    /// this finds [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for. Both pages are unlocked, `dst`
+    /// first, and all who wait for either are told.
     ///
     /// # Errors
     ///
