@@ -4,7 +4,6 @@ use core::cell::Cell;
 use core::ptr::null_mut;
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 pub(crate) static DELAYS: AtomicU64 = AtomicU64::new(0);
 pub(crate) static SIGNALS: AtomicU64 = AtomicU64::new(0);
@@ -95,7 +94,7 @@ fn at_step(step: &'static pagelock::sync::steps::Step) {
             }
         }
         24..32 => std::thread::yield_now(),
-        32 => std::thread::sleep(Duration::from_nanos(draw(60_000))),
+        32 => std::thread::sleep(std::time::Duration::from_nanos(draw(60_000))),
         _ => return,
     }
     DELAYS.fetch_add(1, Relaxed);
