@@ -4,7 +4,7 @@ use crate::futex::{Futex, OsFutex};
 use crate::sync::{
     AtomicU32,
     Ordering::{AcqRel, Acquire},
-    const_unless_loom,
+    const_unless_loom, step,
 };
 
 const CANCELLED: u32 = 1 << 31;
@@ -64,6 +64,7 @@ impl<F: Futex> Cancel<F> {
         // AcqRel: Release pairs with `join` and `is_cancelled`; the groups need no Acquire, but the order of this and the bumps
         // below matters: a waiter whose bit is not seen here comes later in this word's order and sees CANCELLED.
         let groups = self.word.fetch_or(CANCELLED, AcqRel);
+        step!("cancel: thrown, nobody woken yet");
         if groups & CANCELLED != 0 {
             return;
         }
@@ -71,6 +72,7 @@ impl<F: Futex> Cancel<F> {
             if groups & group(index) != 0 {
                 let slot = self.futex.event(index);
                 slot.bump();
+                step!("cancel: bumped, not woken yet");
                 self.futex.wake_all(slot.word());
             }
         }

@@ -38,6 +38,7 @@ use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
+    step,
 };
 pub use crate::tune::BYPASS_BOUND;
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
@@ -180,9 +181,10 @@ impl<F: Futex> PageLock<F> {
     fn begin_releasing<G>(&self, ptl: G) -> Result<PageGuard<'_, F>, Locker<'_, F>> {
         let mut locker = Locker::new(self);
         locker.starved = true;
-        let step = locker.take_or_register();
+        let next = locker.take_or_register();
+        step!("lock_releasing: registered, PTL held");
         drop(ptl);
-        match step {
+        match next {
             Step::Owned(guard) => Ok(guard),
             Step::Sleep(_) | Step::Crowded(_) => Err(locker),
         }
@@ -221,6 +223,7 @@ impl<F: Futex> PageLock<F> {
         if seen.has_event_waiters() {
             return Ok(());
         }
+        step!("wait: taken, about to set the flag");
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait` for the sequence.
         self.replace(seen, seen.with_event_waiters())
     }
@@ -233,6 +236,7 @@ impl<F: Futex> PageLock<F> {
 
     #[inline]
     fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
+        step!("lock: free, about to take it");
         // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
@@ -250,8 +254,10 @@ impl<F: Futex> PageLock<F> {
         debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let poison = poison && !self.state().is_poisoned();
+        step!("release: about to");
         // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
+        step!("release: done, nobody woken yet");
         if held.has_waiters() {
             wake_after_release(futex, word, key, held);
         }
@@ -264,9 +270,11 @@ impl<F: Futex> PageLock<F> {
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let mut seen = self.state();
         while seen.sleepers() > 0 {
+            step!("release, fair: about to");
             // Release: as in `release`.
             match self.state.compare_exchange_weak(seen.0, seen.released_to_sleeper().0, Release, Relaxed) {
                 Ok(_) => {
+                    step!("release, fair: done, nobody woken yet");
                     wake_after_release(futex, word, key, seen);
                     return Released { event_waiters: seen.has_event_waiters() };
                 }
@@ -288,6 +296,7 @@ fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, he
         futex.wake_one(word);
     }
     if held.has_event_waiters() {
+        step!("release: about to tell");
         futex.tell(key);
     }
 }
@@ -328,7 +337,9 @@ impl<'a, F: Futex> Locker<'a, F> {
             match self.take_or_register() {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
+                    step!("lock: about to sleep");
                     let sleep = self.page.futex.wait(&self.page.state, expected);
+                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                 }
                 Step::Crowded(registered) => self.woken = registered.sleep() == Wake::Released,
@@ -347,7 +358,9 @@ impl<'a, F: Futex> Locker<'a, F> {
             let timed_out = match self.take_or_register() {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
+                    step!("lock: about to sleep");
                     let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
+                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
                 }
@@ -426,6 +439,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 }
                 continue;
             };
+            step!("lock: about to register");
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
                 Ok(()) => {
                     self.registered = true;
@@ -443,6 +457,7 @@ impl<'a, F: Futex> Locker<'a, F> {
             stats::count(Counter::Handoffs);
         }
         if before.has_crowd() && !after.has_crowd() {
+            step!("lock: made room, about to tell the crowd");
             self.page.futex.tell_event(self.page.key());
         }
     }
@@ -470,11 +485,13 @@ impl<F: Futex> Drop for Locker<'_, F> {
         let mut seen = page.state();
         let left = loop {
             let next = seen.without_sleeper();
+            step!("leave: about to");
             match page.replace(seen, next) {
                 Ok(()) => break next,
                 Err(now) => seen = now,
             }
         };
+        step!("leave: left, nobody woken yet");
         self.ceased_to_sleep(seen, left);
         if left.is_locked() {
             return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.

@@ -31,7 +31,7 @@ use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
-    const_unless_loom,
+    const_unless_loom, step,
 };
 pub use crate::tune::{FIRST, NEXT};
 
@@ -129,7 +129,9 @@ pub(crate) fn hash(page: usize) -> usize {
 pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
     stats::count(Counter::EventWakes);
     let slot = futex.event(index);
+    step!("tell: about to bump");
     let slept_under = slot.bump();
+    step!("tell: bumped, nobody woken yet");
     if F::CLASSES {
         slot.forget_drained(slept_under);
         slot.set_telling(!slept_under);
@@ -145,6 +147,7 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
     if !F::CLASSES {
         return;
     }
+    step!("pass on: about to");
     if !over {
         // Woken by mistake. Others may still go to sleep under this value, so nothing can be said about it.
         futex.wake_class(slot.word(), NEXT, class(slept_under));
@@ -161,6 +164,7 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
 /// Wakes `n` of those who slept under a sequence value that is over: the slot has been seen to have another.
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
     if futex.wake_class(slot.word(), n, class(slept_under)) < n {
+        step!("tell: the last is woken");
         slot.set_drained(slept_under);
     }
 }
