@@ -31,3 +31,12 @@ scratch() {
     SCRATCH=$(mktemp -d)
     trap 'rm -rf "$SCRATCH"' EXIT
 }
+
+# checker KIND TREE [FEATURES]: compiles tests/KIND of TREE under the model checker KIND (loom, shuttle), optimised but with the
+# crate's own assertions, and prints where the program is. Apart from the ordinary build, which has other flags.
+checker() {
+    local json
+    json=$(cd "$2" && RUSTFLAGS="--cfg pagelock_$1 ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_TARGET_DIR=$TARGET/$1 \
+        cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
+    sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
+}

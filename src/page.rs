@@ -154,7 +154,7 @@ impl<F: Futex> fmt::Debug for PageLock<F> {
 }
 
 // What the documentation promises and a compiler can hold.
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 mod promises {
     use super::*;
     use crate::futex::SpinFutex;

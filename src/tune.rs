@@ -33,12 +33,14 @@ tuned! {
     /// Few, because on a contended page every look takes the word away from its owner. Of 0 to 32 rounds and 0 to 16 yields, on two
     /// cores with 2, 8 and 32 threads, these were ahead or even in every row: more spinning lost throughput, no yielding lost both
     /// throughput and the bound on the longest wait.
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
     pub(crate) const SPIN_ROUNDS = 2, model 0;
 }
 
 tuned! {
     /// How often it then [gives its processor away](crate::Futex::relax) and looks again, before it sleeps.
-    pub(crate) const YIELDS = 5, model 0;
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
+    pub(crate) const YIELDS = 5, model 1;
 }
 
 tuned! {

@@ -8,7 +8,7 @@
 //!   the ways of waiting as a [parameter](Strategy), so that they can be compared.
 
 mod fault;
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests;
 
 pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, resolve};

@@ -96,6 +96,20 @@ fn a_migration_that_is_committed() {
     ends(|migration| _ = migration.freeze(FreezeRule::Unpinned).unwrap().commit_in_place());
 }
 
+/// The copy panics: unwinding ends the migration like an abort.
+#[test]
+fn a_migration_whose_copy_panics() {
+    ends(|migration| {
+        let frozen = migration.freeze(FreezeRule::ExactRefs(1)).unwrap();
+        let copy = std::panic::AssertUnwindSafe(move || {
+            let _frozen = frozen;
+            // As a panic, but without a report, which would look like a failure of the model.
+            std::panic::resume_unwind(Box::new("the source is unreadable"))
+        });
+        assert!(std::panic::catch_unwind::<_, ()>(copy).is_err());
+    });
+}
+
 /// A migration that is cancelled is over for those who wait for it, though its owner keeps the lock.
 #[test]
 fn a_migration_that_is_cancelled() {
