@@ -40,3 +40,23 @@ checker() {
         cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
     sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
+
+# with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug: loom, shuttle, lib, or files of tests/. They are made from
+# a copy of the tree, in which every ordering can be weakened as well. Prints `KIND<tab>PATH` lines.
+with_bugs() {
+    local copy=$TARGET/seeded/tree kind ordinary=() json
+    python3 ci/orderings.py copy "$copy"
+    export RUSTC_WORKSPACE_WRAPPER=$PWD/ci/with_bug
+    for kind in "$@"; do
+        case $kind in
+            loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
+            lib) ordinary+=(--lib) ;;
+            *) ordinary+=(--test "$kind") ;;
+        esac
+    done
+    if [ "${#ordinary[@]}" != 0 ]; then
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --no-run --message-format=json "${ordinary[@]}")
+        sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
+    fi
+    unset RUSTC_WORKSPACE_WRAPPER
+}

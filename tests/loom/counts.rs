@@ -195,6 +195,31 @@ fn the_last_put_may_be_an_unpin() {
     });
 }
 
+/// The commit moves away the last references, or leaves it to a holder to be the last: either sees all that the other did.
+#[test]
+fn the_last_put_may_be_a_commit() {
+    explore_with(3, || {
+        let (src, dst) = (live(2), Page::<0>::new());
+        let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+        let holder = on(&src, |page| {
+            page.read();
+            // SAFETY: one of the two references that the page was made with.
+            let last = unsafe { page.lock.put_raw() } == Put::Last;
+            if last {
+                page.add(); // Frees the frame, as it were.
+            }
+            last
+        });
+        src.read();
+        let committed = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap();
+        let last = committed.source == Put::Last;
+        if last {
+            src.add();
+        }
+        assert!(last != holder.join().unwrap());
+    });
+}
+
 /// A page that is made live again: whoever does so sees all that the holders of its last life did.
 #[test]
 fn a_page_that_is_made_live_again() {

@@ -165,7 +165,25 @@ fn unlock_fair_hands_over() {
     });
 }
 
-/// The same with two newcomers that lock: the second one's registration cuts the first one's sleep short.
+/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep and does not.
+#[test]
+fn a_fair_release_is_seen_by_the_sleeper() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let sleeper = on(&page, |page| {
+            let guard = page.lock.lock();
+            page.add();
+            drop(guard);
+        });
+        page.add();
+        guard.unlock_fair();
+        sleeper.join().unwrap();
+        assert_eq!(page.read(), 2);
+    });
+}
+
+/// A fair release with two newcomers that lock: the second one's registration cuts the first one's sleep short.
 #[test]
 fn unlock_fair_hands_over_past_two_newcomers() {
     explore(|| {

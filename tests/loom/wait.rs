@@ -437,6 +437,25 @@ fn a_cancelled_wait_for_migration_with_a_deadline() {
     cancelled(|page, switch| page.lock.wait_with((), Wait::migration().until(()).unless(switch)).unwrap());
 }
 
+/// Whoever sees the switch thrown sees what the canceller did before, without having waited.
+#[test]
+fn a_switch_that_is_seen_thrown() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let switch = Arc::new(Cancel::<In<0>>::default());
+        let for_watcher = switch.clone();
+        let watcher = on(&page, move |page| {
+            while !for_watcher.is_cancelled() {
+                thread::yield_now();
+            }
+            assert_eq!(page.read(), 1);
+        });
+        page.add();
+        switch.cancel();
+        watcher.join().unwrap();
+    });
+}
+
 /// Two waiters under one switch, and one who is not and returns with the release.
 #[test]
 fn a_switch_ends_all_of_its_waits() {
