@@ -27,6 +27,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod cancel;
+#[cfg(doc)]
+pub mod docs;
 pub mod futex;
 pub mod leaf;
 pub mod lock;

@@ -20,7 +20,7 @@
 //! | user | two bits for the caller | the owner |
 //! | sleepers | lockers that are asleep on this word, or on their way to it or from it; exact | each locker for itself |
 //! | handoffs | how many of the next acquisitions are promised to sleepers; never more than `sleepers` | a starved locker and a fair release raise it; each sleeper that acquires lowers it |
-//! | generation | bumped by every release, wraps | the owner's release |
+//! | generation | bumped by every release, and by a sleeper that leaves a promised page; wraps | the owner's release; a sleeper that leaves while there is no owner |
 //!
 //! The combinations that matter:
 //!
@@ -249,6 +249,9 @@ impl State {
 
     /// A registered sleeper gives up. A promise without a sleeper to keep it would lock the page for ever, so there are never
     /// more of them than sleepers; and as this one may have been woken, LOCK_WAITERS makes the owner wake another.
+    ///
+    /// Without an owner the leaver passes its wake on itself. One that has registered and is not asleep yet misses that wake, and must
+    /// not sleep: the generation makes sure that the word stays another, also if somebody registers in the leaver's place.
     pub(crate) fn without_sleeper(self) -> Self {
         let mut next = Self(self.0 - (1 << SLEEPERS_SHIFT));
         let sleepers = next.sleepers();
@@ -259,7 +262,10 @@ impl State {
         if next.is_locked() {
             return next.with_lock_waiters(sleepers > 0 && !seeded!("leaving-drops-the-bit"));
         }
-        next
+        if seeded!("leaves-no-trace") {
+            return next;
+        }
+        Self(next.0.wrapping_add(1 << GENERATION_SHIFT))
     }
 
     /// A fair release: free, but promised to a sleeper. Call it only with sleepers.
@@ -401,6 +407,18 @@ mod tests {
         for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
             assert!(s.is_taken());
             assert_eq!(s.taken_by_sleeper().handoffs(), s.handoffs() - 1);
+        }
+    }
+
+    /// Somebody who has registered and is about to sleep under `s` misses the wake that a leaver passes on. The word must not come back
+    /// to what it was when another registers in the leaver's place.
+    #[test]
+    fn leaving_a_promised_page_cannot_be_undone_by_another_that_registers() {
+        for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
+            let left = s.without_sleeper();
+            for again in [left.with_sleeper(false, false), left.with_sleeper(false, true)].into_iter().flatten() {
+                assert_ne!(again, s, "{s:?}");
+            }
         }
     }
 

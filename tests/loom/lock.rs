@@ -177,6 +177,7 @@ fn a_fair_release_is_seen_by_the_sleeper() {
             drop(guard);
         });
         page.add();
+        page.until_says("1 sleepers");
         guard.unlock_fair();
         sleeper.join().unwrap();
         assert_eq!(page.read(), 2);
