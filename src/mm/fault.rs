@@ -8,6 +8,8 @@
 //! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
 //! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
 
+use super::drain::DrainPermit;
+use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
 use crate::cancel::Cancel;
 use crate::futex::{Futex, OsFutex};
@@ -118,6 +120,11 @@ pub enum FaultError<E> {
     },
     /// The faulter was [cancelled](Faulter::cancellable).
     Cancelled,
+    /// The page could not be brought back for as long as the faulter had [patience](Faulter::patience).
+    Busy {
+        /// How often it was tried.
+        rounds: u32,
+    },
     /// The memory could not bring the page back.
     ToRam(E),
 }
@@ -135,6 +142,7 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
             Self::NoFrame { pfn } => write!(f, "the entry names frame {pfn:#x}, which does not exist"),
             Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::ToRam(e) => write!(f, "the page could not be brought back: {e}"),
         }
     }
@@ -148,13 +156,20 @@ pub struct Faulter<'c, F: Futex = OsFutex> {
     strategy: Strategy,
     cancel: Option<&'c Cancel<F>>,
     waits: u32,
+    patience: u32,
+    busy: u32,
 }
+
+/// How often a faulter tries to bring back a page that stays busy, unless told otherwise. With the pauses between, that is seconds.
+const PATIENCE: u32 = 1 << 16;
+/// The most that a pause is, as a power of two of [relaxations](Futex::relax).
+const PAUSE: u32 = 6;
 
 impl<'c, F: Futex> Faulter<'c, F> {
     /// A faulter that has not tried yet.
     #[must_use]
     pub fn new(strategy: Strategy) -> Self {
-        Self { strategy, cancel: None, waits: 0 }
+        Self { strategy, cancel: None, waits: 0, patience: PATIENCE, busy: 0 }
     }
 
     /// The faulter, with waits that end when `cancel` is cancelled; the fault is then [`FaultError::Cancelled`].
@@ -164,6 +179,29 @@ impl<'c, F: Futex> Faulter<'c, F> {
     pub fn cancellable(mut self, cancel: &'c Cancel<F>) -> Self {
         self.cancel = Some(cancel);
         self
+    }
+
+    /// The faulter, with an end to its patience: after so many attempts in which it owned the page and could not bring it back, for
+    /// somebody had a reference or a pin, the fault is [`FaultError::Busy`]. The default is 65536.
+    #[must_use]
+    pub fn patience(mut self, rounds: u32) -> Self {
+        self.patience = rounds;
+        self
+    }
+
+    /// A page could not be brought back. Pauses, longer and longer, or says that it is enough.
+    fn was_busy<E>(&mut self, futex: F) -> Result<Fault, FaultError<E>> {
+        self.busy = self.busy.saturating_add(1);
+        if self.busy >= self.patience {
+            return Err(FaultError::Busy { rounds: self.busy });
+        }
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
+            return Err(FaultError::Cancelled);
+        }
+        for _ in 0..1 << self.busy.min(PAUSE) {
+            futex.relax();
+        }
+        Ok(Fault::Retry(Why::Busy))
     }
 
     /// How often this faulter has slept for the page since it began.
@@ -190,12 +228,16 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// Takes a reference, lets go of `entry`, and sleeps until it has had the lock: what not to do.
-    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G) -> Fault {
+    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G, account: impl Fn(Change)) -> Fault {
         let reference = page.try_get();
+        if reference.is_ok() {
+            account(Change::Taken);
+        }
         drop(entry);
         if reference.is_ok() {
             self.waits += 1;
             drop(page.lock());
+            account(Change::Put);
         }
         Fault::Retry(Why::Waited(Wake::Released))
     }
@@ -214,7 +256,7 @@ pub struct ToRam<'p, A, F: Futex> {
     /// The frame's number.
     pub pfn: u64,
     /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
-    /// caller counts them elsewhere.
+    /// caller counts them elsewhere. It is an [`Owner::Get`] of the [ledger](super::ledger).
     ///
     /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
     /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.
@@ -252,12 +294,12 @@ pub fn fault<M: Memory>(
         Leaf::Migration { pfn, .. } => {
             let page = header(mm, pfn)?;
             if faulter.strategy == Strategy::ReferenceAndSleep {
-                return Ok(faulter.refer_and_sleep(page, entry));
+                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             faulter.wait(page, pfn, entry)
         }
         leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter),
-        leaf @ Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, leaf, pfn, entry, faulter),
+        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter),
     }
 }
 
@@ -274,7 +316,7 @@ pub fn resolve<M: Memory>(
 ) -> Result<Fault, FaultError<M::Error>> {
     loop {
         match fault(mm, at, access, faulter)? {
-            Fault::Retry(Why::Locked | Why::Busy) => spin_loop(),
+            Fault::Retry(Why::Locked) => spin_loop(),
             Fault::Retry(_) => {}
             done => return Ok(done),
         }
@@ -299,7 +341,9 @@ fn device_private<'m, M: Memory>(
         Some(guard) => guard,
         None => match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => return Ok(Fault::Retry(Why::Locked)),
-            Strategy::ReferenceAndSleep => return Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::ReferenceAndSleep => {
+                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
+            }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let word = entry.get();
                 let guard = page.lock_releasing(entry);
@@ -318,15 +362,22 @@ fn device_private<'m, M: Memory>(
     }
     // The entry owns a reference to the frame, and is about to be let go of. This one is the faulter's own.
     let reference = page.try_get().ok();
+    if reference.is_some() {
+        mm.account(pfn, Owner::Get, Change::Taken);
+    }
     if faulter.strategy == Strategy::EntryInFault {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
         }
     }
     drop(entry);
+    let futex = page.futex;
     match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, reference, page: guard }) {
         Ok(true) => Ok(Fault::Resolved),
-        Ok(false) => Ok(Fault::Retry(Why::Busy)),
+        Ok(false) => {
+            mm.drain(DrainPermit::released());
+            faulter.was_busy(futex)
+        }
         Err(e) => Err(FaultError::ToRam(e)),
     }
 }
@@ -334,27 +385,24 @@ fn device_private<'m, M: Memory>(
 /// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
 fn device_exclusive<M: Memory>(
     mm: &M,
-    leaf: Leaf,
     pfn: u64,
-    mut entry: M::Entry<'_>,
+    entry: M::Entry<'_>,
     faulter: &mut Faulter<'_, M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
     let page = header(mm, pfn)?;
     let Some(guard) = page.try_lock() else {
         return match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => Ok(Fault::Retry(Why::Locked)),
-            Strategy::ReferenceAndSleep => Ok(faulter.refer_and_sleep(page, entry)),
+            Strategy::ReferenceAndSleep => {
+                Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)))
+            }
             Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry),
         };
     };
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    mm.revoke_exclusive(pfn);
-    if let Some(Ok(present)) = leaf.to_present(pfn).map(Leaf::encode) {
-        entry.set(present);
-    }
-    drop(entry);
+    super::exclusive::revoke(mm, entry, pfn);
     drop(guard);
     Ok(Fault::Resolved)
 }

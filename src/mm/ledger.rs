@@ -1,0 +1,166 @@
+//! Who owns the references of a page.
+//!
+//! A count says how many references there are. It does not say whose, and a formula of what the count should be, kept by hand beside
+//! the code, drifts from it: in the kernel each such drift was a kind of page that silently could not be moved. Here every reference
+//! that the crate takes, hands over or puts has an [`Owner`], and:
+//!
+//! * what a freeze expects is the number of references that the migrator has in its [`Hand`], one object for each, plus what the
+//!   cache says it has: nothing is added by hand;
+//! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a ledger of one page for whoever wants to check
+//!   that the sum is the count; [`mm::soft`](super::soft) does, in debug builds.
+
+use crate::futex::Futex;
+use crate::page::PageLock;
+use crate::refs::{PageRef, Put};
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// What a reference is held for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Owner {
+    /// A present entry.
+    Mapping,
+    /// A device-private or device-exclusive entry. (Migration entries own none.)
+    Entry,
+    /// A cache that finds pages by something else than address.
+    Cache,
+    /// A [batch](super::drain) of a processor.
+    Batch,
+    /// Somebody who is at work on the page: a migrator, a faulter, a device.
+    Get,
+}
+
+/// All owners, in the order of [`Owners`].
+pub const OWNERS: [Owner; 5] = [Owner::Mapping, Owner::Entry, Owner::Cache, Owner::Batch, Owner::Get];
+
+/// What happened to the reference.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Change {
+    /// It was taken.
+    Taken,
+    /// It was put.
+    Put,
+}
+
+/// The ledger of one page.
+#[derive(Debug, Default)]
+pub struct Owners([AtomicU32; OWNERS.len()]);
+
+impl Owners {
+    /// A page without references.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; OWNERS.len()])
+    }
+
+    /// Notes a change.
+    pub fn note(&self, owner: Owner, change: Change) {
+        // Relaxed: read when the page is at rest.
+        let count = &self.0[owner as usize];
+        match change {
+            Change::Taken => count.fetch_add(1, Relaxed),
+            Change::Put => count.fetch_sub(1, Relaxed),
+        };
+    }
+
+    /// How many references `owner` has.
+    #[must_use]
+    pub fn of(&self, owner: Owner) -> u32 {
+        // Relaxed: as above.
+        self.0[owner as usize].load(Relaxed)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn sum(&self) -> u32 {
+        OWNERS.iter().fold(0, |sum, &owner| sum.wrapping_add(self.of(owner)))
+    }
+
+    /// Compares with the header of a page that is at rest.
+    ///
+    /// # Errors
+    ///
+    /// [`Unbalanced`]: what both say.
+    pub fn check<F: Futex>(&self, pfn: u64, page: &PageLock<F>) -> Result<(), Unbalanced> {
+        let counted = page.refs();
+        if self.sum() == counted {
+            return Ok(());
+        }
+        Err(Unbalanced { pfn, counted, owned: OWNERS.map(|owner| self.of(owner)) })
+    }
+}
+
+/// A count that is not the sum of its owners' references.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unbalanced {
+    /// The page.
+    pub pfn: u64,
+    /// What its header counts.
+    pub counted: u32,
+    /// What each owner has, in the order of [`OWNERS`].
+    pub owned: [u32; OWNERS.len()],
+}
+
+impl fmt::Display for Unbalanced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "frame {:#x} counts {} references, and its owners have", self.pfn, self.counted)?;
+        for (owner, n) in OWNERS.iter().zip(self.owned) {
+            write!(f, " {owner:?}: {n}")?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for Unbalanced {}
+
+/// The references to one page that a migrator has: its own, and that of the faulter on whose behalf it works.
+///
+/// What it expects a page to be counted with, once all entries are taken down, is how many are in its hand.
+#[derive(Debug)]
+pub struct Hand<'p, F: Futex> {
+    own: PageRef<'p, F>,
+    faulters: u32,
+    cached: u32,
+}
+
+impl<'p, F: Futex> Hand<'p, F> {
+    /// A migrator with a reference of its own.
+    pub(crate) fn new(own: PageRef<'p, F>) -> Self {
+        Self { own, faulters: 0, cached: 0 }
+    }
+
+    /// The same, with the reference that a faulter keeps meanwhile.
+    pub(crate) fn with_faulter(mut self, reference: Option<&PageRef<'p, F>>) -> Self {
+        self.faulters = u32::from(reference.is_some());
+        self
+    }
+
+    /// The same, with those of a cache.
+    pub(crate) fn with_cached(mut self, cached: u32) -> Self {
+        self.cached = cached;
+        self
+    }
+
+    /// How many references those are.
+    #[must_use]
+    pub fn expected(&self) -> u32 {
+        1 + self.faulters + self.cached
+    }
+
+    /// How many of them are the cache's, and move with the page.
+    #[must_use]
+    pub fn cached(&self) -> u32 {
+        self.cached
+    }
+
+    /// The page.
+    pub(crate) fn page(&self) -> &'p PageLock<F> {
+        self.own.page()
+    }
+
+    /// Puts the migrator's own.
+    pub(crate) fn put(self) -> Put {
+        self.own.put()
+    }
+}

@@ -1,0 +1,263 @@
+//! Moving pages: collect, unmap, check, copy, finalize, and drain when everything is let go of.
+//!
+//! ```text
+//!  slots ──collect──▶ Collected ──unmap──▶ Unmapped ──check──▶ Checked ──copy──▶ Copied ──finalize──▶ Finished ──permit──▶ drain
+//!         try-lock,               every     (local   freeze:             allocate,         entries,             no lock is held
+//!         own reference,          other      drain)  exactly the         copy              then locks,
+//!         first entry down        entry              references in                         then references
+//!                                 down               the hand
+//! ```
+//!
+//! Each arrow consumes the stage before, so none can be left out or done twice. It is best effort, page by page: whatever stands in a
+//! page's way at any step is its [`Outcome`], the page is put back as it was, and the others go on. Dropping a stage puts everything
+//! back, also while a panic unwinds.
+//!
+//! What holds, and where:
+//!
+//! * From the first entry that is taken down to the last that is put up the page is locked (I12), and as many migration entries as
+//!   are put up are found again: `finalize` walks the reverse map, which also has those that fork and move have made meanwhile (I13).
+//! * A page's lock is tried while another is held, never waited for (I23). [`Mode::SyncLight`] and [`Mode::Sync`] go on, one page at a
+//!   time, with what is left; one lock may be waited for, because none is held.
+//! * Waiters have no references, so they cannot make a migration fail (I9, I31). References that others have can: the page is put back,
+//!   *all* locks are released, the batches are drained, and then it is tried again (I30, I32).
+//! * A fault handler that owns a page passes it in as [`FaultPage`]: it is neither locked nor unlocked here (I22).
+//!
+//! The caller owns the work list: one [`Slot`] a page. What the caller implements may fail, and must not panic where entries are put up
+//! (reverse map, tables): elsewhere a panic puts everything back.
+//!
+//! # What the kernel has for it
+//!
+//! | there | here |
+//! |---|---|
+//! | `migrate_vma_collect`: hole, zero page, swap, migration, poison, marker, exclusive entries | [`Skip::Hole`] or filled, [`Skip::Swapped`], [`Skip::Migrating`], [`Skip::Poisoned`], [`Skip::Marker`], [`Skip::Exclusive`] |
+//! | not of the selected kind or owner; no page; lock not had | [`Skip::NotSelected`], [`Skip::NoFrame`], [`Skip::Locked`] |
+//! | anonymous, exclusive and maybe pinned; unevictable, private data, writeback | [`Skip::Pinned`], [`Abort::Pinned`]; [`Skip::Refused`] |
+//! | still mapped; unexpected references; freeze lost; slot of the cache changed | [`Abort::StillMapped`], [`Abort::Referenced`] (both), [`Abort::CacheChanged`] |
+//! | no destination, left out by the driver, its lock busy, of another size, of no use | [`Abort::NoDestination`], [`Abort::Declined`], [`Abort::DestinationBusy`], [`Abort::SizeMismatch`], [`Abort::BadDestination`] |
+//! | a fault came first where a hole was | [`Abort::HoleFilled`] |
+//! | large page, split, failed | [`Outcome::Split`], [`Abort::SplitFailed`] |
+//! | source unreadable | [`Outcome::Poisoned`] |
+//! | reference count of one at the start | [`Outcome::Freed`] |
+//! | arguments (`-EINVAL`), cgroup, address space going away | the caller's: there are no areas here; [`Entry::hole`](super::Entry::hole) says no |
+
+mod check;
+mod collect;
+mod copy;
+mod finalize;
+mod outcome;
+mod run;
+mod slot;
+mod split;
+mod unmap;
+
+pub use outcome::{Abort, Outcome, Skip, Summary};
+pub use run::{FaultPage, bring_back, migrate};
+pub use slot::{Slot, What};
+
+use super::drain::{Drain, DrainPermit};
+use super::{Mm, Tiers};
+use core::fmt;
+use core::marker::PhantomData;
+use slot::Batch;
+
+/// How much a migration may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Mode {
+    /// For nothing and nobody. Batches of other processors are not drained.
+    #[default]
+    Async,
+    /// For locks, one at a time, and for batches to be drained. Not for whatever [`prepare`](super::Tiers::prepare) waits for.
+    SyncLight,
+    /// For that too.
+    Sync,
+}
+
+/// What to move where, and how hard to try.
+pub struct Order<M: Tiers> {
+    /// Where to.
+    pub to: M::Tier,
+    /// Only what is in this tier now; `None` for whatever is elsewhere than `to`.
+    pub from: Option<M::Tier>,
+    /// Whether a hole, or a page of zeroes that was never written to, is made a page in `to`.
+    pub fill_holes: bool,
+    /// What may be waited for.
+    pub mode: Mode,
+    /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
+    pub tries: u32,
+}
+
+impl<M: Tiers> Order<M> {
+    /// To `to`, from wherever, without holes, [`Mode::Async`], ten tries.
+    #[must_use]
+    pub fn to(to: M::Tier) -> Self {
+        Self { to, from: None, fill_holes: false, mode: Mode::Async, tries: 10 }
+    }
+
+    /// The same, for pages in `from` only.
+    #[must_use]
+    pub fn from(mut self, from: M::Tier) -> Self {
+        self.from = Some(from);
+        self
+    }
+
+    /// The same, and holes are filled.
+    #[must_use]
+    pub fn filling_holes(mut self) -> Self {
+        self.fill_holes = true;
+        self
+    }
+
+    /// The same, in another mode.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The same, with so many tries.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.tries = tries;
+        self
+    }
+}
+
+impl<M: Tiers> Clone for Order<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Tiers> Copy for Order<M> {}
+
+impl<M: Tiers> fmt::Debug for Order<M>
+where
+    M::Tier: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, from, fill_holes, mode, tries } = self;
+        f.debug_struct("Order")
+            .field("to", to)
+            .field("from", from)
+            .field("fill_holes", fill_holes)
+            .field("mode", mode)
+            .field("tries", tries)
+            .finish()
+    }
+}
+
+macro_rules! stages {
+    ($($(#[$attr:meta])* $name:ident)*) => {$(
+        $(#[$attr])*
+        #[must_use = "everything is put back when this is dropped"]
+        pub struct $name<'s, 'm, M: Mm>(Batch<'s, 'm, M>);
+
+        impl<M: Mm> fmt::Debug for $name<'_, '_, M> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("pages", &self.0.in_work()).finish_non_exhaustive()
+            }
+        }
+
+        impl<M: Mm> $name<'_, '_, M> {
+            /// How many pages are still under way.
+            #[must_use]
+            pub fn in_work(&self) -> usize {
+                self.0.in_work()
+            }
+        }
+    )*};
+}
+
+stages! {
+    /// Pages that are locked, with one entry taken down at most.
+    Collected
+    /// Pages of which every entry is taken down.
+    Unmapped
+    /// Pages that are frozen: nobody refers to them but the migrator, and nobody can begin to.
+    Checked
+    /// Pages whose bytes are in two places.
+    Copied
+}
+
+/// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), and takes down the entries that led to them.
+///
+/// Tries each lock and skips what it does not get.
+pub fn collect<'s, 'm, M: Mm>(
+    mm: &'m M,
+    slots: &'s mut [Slot<'m, M>],
+    order: &Order<M>,
+    fault: Option<&'s mut FaultPage<'m, M::Futex>>,
+) -> Collected<'s, 'm, M> {
+    let mut batch = Batch { mm, slots, order: *order, fault };
+    collect::collect(&mut batch, false);
+    Collected(batch)
+}
+
+impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
+    /// Takes down every other entry.
+    pub fn unmap(mut self) -> Unmapped<'s, 'm, M> {
+        unmap::unmap(&mut self.0);
+        Unmapped(self.0)
+    }
+}
+
+impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
+    /// Empties this processor's batch, which waits for nobody. For the others see [`Finished::permit`].
+    pub fn drain_local(self, drain: &impl Drain) -> Self {
+        if self.0.in_work() > 0 {
+            drain.local();
+        }
+        self
+    }
+
+    /// Freezes the pages that nobody else refers to, and puts the others back.
+    pub fn check(mut self) -> Checked<'s, 'm, M> {
+        check::check(&mut self.0);
+        Checked(self.0)
+    }
+}
+
+impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
+    /// Allocates a frame for each page in the tier that the order names, and copies. Pages for which that fails are put back.
+    pub fn copy(self) -> Copied<'s, 'm, M> {
+        let (mm, to) = (self.0.mm, self.0.order.to);
+        self.copy_to(|_, order| mm.allocate(to, order).ok_or(Abort::NoDestination))
+    }
+
+    /// [`copy`](Self::copy), with frames of the caller's choice: `choose` is asked for a free frame for the page at a frame and
+    /// of an order (the first of a large page's), and may refuse, usually with [`Abort::Declined`].
+    pub fn copy_to(mut self, choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) -> Copied<'s, 'm, M> {
+        copy::copy(&mut self.0, choose);
+        Copied(self.0)
+    }
+}
+
+impl<'s, 'm, M: Mm> Copied<'s, 'm, M> {
+    /// Puts up the new entries, releases the locks, drops the references, frees what is left.
+    pub fn finalize(mut self) -> Finished<'s> {
+        finalize::finalize(&mut self.0);
+        Finished { summary: self.0.summary(), fault: self.0.fault.is_some(), _slots: PhantomData }
+    }
+}
+
+/// A migration that has let go of everything.
+#[derive(Debug)]
+pub struct Finished<'s> {
+    summary: Summary,
+    /// A faulter still owns the lock of its page.
+    fault: bool,
+    _slots: PhantomData<&'s mut ()>,
+}
+
+impl Finished<'_> {
+    /// What it came to.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// The right to wait for other processors: no page is locked by this migration. `None` if a faulter's page is, by the faulter.
+    pub fn permit(&mut self) -> Option<DrainPermit<'_>> {
+        (!self.fault).then(DrainPermit::released)
+    }
+}

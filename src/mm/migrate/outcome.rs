@@ -1,0 +1,222 @@
+//! What became of a page, and why.
+
+use crate::leaf::{Marker, UnknownLeaf};
+use core::fmt;
+
+/// What became of a page. `R` is the [reason](super::super::Tiers::Refusal) of the caller's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Outcome<R> {
+    /// Nothing yet.
+    Pending,
+    /// It is in frame `pfn` now.
+    Moved {
+        /// The frame.
+        pfn: u64,
+    },
+    /// There was no page, or a page of zeroes that nobody had written to; now there is one, of zeroes, in frame `pfn`.
+    Filled {
+        /// The frame.
+        pfn: u64,
+    },
+    /// It was a large page, which could not be moved as such. It was split, and so many of its frames have moved.
+    Split {
+        /// How many frames have moved.
+        moved: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// It was where it should be.
+    AlreadyThere,
+    /// Nobody had a reference any more: it is free, which is as good as moved.
+    Freed,
+    /// It was not touched.
+    Skipped(Skip<R>),
+    /// It was taken down and put back as it was.
+    Aborted(Abort),
+    /// Its contents are lost: every access to it is an error from now on.
+    Poisoned,
+}
+
+/// Why a page was not touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Skip<R> {
+    /// There is no page, and holes were not to be filled.
+    Hole,
+    /// The entry is in swap.
+    Swapped,
+    /// The entry is a marker.
+    Marker(Marker),
+    /// The entry is none that this crate knows.
+    Unknown(UnknownLeaf),
+    /// The contents were lost before.
+    Poisoned,
+    /// The entry names a frame that has no header.
+    NoFrame,
+    /// Somebody else is moving it.
+    Migrating,
+    /// A device has it to itself.
+    Exclusive,
+    /// It is in a tier that was not to be moved from.
+    NotSelected,
+    /// Somebody owns its lock.
+    Locked,
+    /// It is pinned.
+    Pinned {
+        /// How often.
+        pins: u32,
+    },
+    /// It has as many references as can be counted, or is frozen.
+    Uncountable,
+    /// The caller has refused it.
+    Refused(R),
+    /// The entry has changed while its page was waited for.
+    Changed,
+}
+
+/// Why a page that was taken down was put back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Abort {
+    /// References, whoever has them and whatever for, besides those that the migrator has in its hand.
+    Referenced {
+        /// Counted.
+        refs: u32,
+        /// In the hand.
+        expected: u32,
+    },
+    /// It was pinned after it was collected and before that was refused.
+    Pinned {
+        /// How often.
+        pins: u32,
+    },
+    /// One of its mappings is a device's exclusive entry.
+    Exclusive,
+    /// Entries are left that could not be taken down.
+    StillMapped,
+    /// The tier has no frame for it.
+    NoDestination,
+    /// The caller, who was asked for a destination, gave none.
+    Declined,
+    /// Somebody owns the lock of the destination.
+    DestinationBusy,
+    /// The destination is not free, or is the page itself.
+    BadDestination,
+    /// Source and destination are not of the same size.
+    SizeMismatch,
+    /// The copy failed; the source is whole.
+    CopyFailed,
+    /// A cache's slot for it has changed.
+    CacheChanged,
+    /// A fault has filled the hole first.
+    HoleFilled,
+    /// It is a large page that has to be split, and splitting failed.
+    SplitFailed,
+    /// The migration was given up: a stage was dropped.
+    Abandoned,
+}
+
+impl<R> Outcome<R> {
+    /// Whether the page is where it should be, or gone.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Moved { .. } | Self::Filled { .. } | Self::AlreadyThere | Self::Freed => true,
+            Self::Split { moved, of } => moved == of,
+            _ => false,
+        }
+    }
+
+    /// Whether another try may help: what stood in the way goes away by itself.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Skipped(Skip::Locked | Skip::Migrating | Skip::Pinned { .. } | Skip::Changed | Skip::Uncountable)
+                | Self::Aborted(
+                    Abort::Referenced { .. }
+                        | Abort::Pinned { .. }
+                        | Abort::StillMapped
+                        | Abort::DestinationBusy
+                        | Abort::CacheChanged
+                        | Abort::HoleFilled
+                )
+        )
+    }
+}
+
+impl<R: fmt::Display> fmt::Display for Outcome<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending => f.write_str("not tried"),
+            Self::Moved { pfn } => write!(f, "moved to frame {pfn:#x}"),
+            Self::Filled { pfn } => write!(f, "made of zeroes in frame {pfn:#x}"),
+            Self::Split { moved, of } => write!(f, "split, and {moved} of {of} frames moved"),
+            Self::AlreadyThere => f.write_str("was there already"),
+            Self::Freed => f.write_str("was free"),
+            Self::Skipped(why) => write!(f, "not touched: {why}"),
+            Self::Aborted(why) => write!(f, "put back: {why}"),
+            Self::Poisoned => f.write_str("its contents are lost"),
+        }
+    }
+}
+
+impl<R: fmt::Display> fmt::Display for Skip<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hole => f.write_str("there is no page"),
+            Self::Swapped => f.write_str("it is in swap"),
+            Self::Marker(marker) => write!(f, "the entry is a marker, {marker:?}"),
+            Self::Unknown(e) => e.fmt(f),
+            Self::Poisoned => f.write_str("its contents were lost before"),
+            Self::NoFrame => f.write_str("the entry names a frame that does not exist"),
+            Self::Migrating => f.write_str("somebody else is moving it"),
+            Self::Exclusive => f.write_str("a device has it to itself"),
+            Self::NotSelected => f.write_str("it is not in a tier that was selected"),
+            Self::Locked => f.write_str("it is locked"),
+            Self::Pinned { pins } => write!(f, "it has {pins} pins"),
+            Self::Uncountable => f.write_str("no reference to it could be had"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Changed => f.write_str("its entry has changed"),
+        }
+    }
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Referenced { refs, expected } => write!(f, "it has {refs} references, and {expected} are accounted for"),
+            Self::Pinned { pins } => write!(f, "it has {pins} pins"),
+            Self::Exclusive => f.write_str("a device has one of its mappings to itself"),
+            Self::StillMapped => f.write_str("it is still mapped"),
+            Self::NoDestination => f.write_str("there is no frame to move it to"),
+            Self::Declined => f.write_str("no destination was given"),
+            Self::DestinationBusy => f.write_str("the destination is locked"),
+            Self::BadDestination => f.write_str("the destination is not a free page"),
+            Self::SizeMismatch => f.write_str("the destination has another size"),
+            Self::CopyFailed => f.write_str("the copy failed"),
+            Self::CacheChanged => f.write_str("its place in the cache has changed"),
+            Self::HoleFilled => f.write_str("a fault has filled the hole first"),
+            Self::SplitFailed => f.write_str("it could not be split"),
+            Self::Abandoned => f.write_str("the migration was given up"),
+        }
+    }
+}
+
+/// What a migration came to, in figures. The slots have it page by page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Pages that are where they should be, or gone.
+    pub done: u32,
+    /// Pages whose contents were lost.
+    pub poisoned: u32,
+    /// Pages that are as they were.
+    pub left: u32,
+    /// How many of those are so for a reason that may have gone by now.
+    pub transient: u32,
+    /// How often it was tried.
+    pub tries: u32,
+    /// How often every processor was waited for.
+    pub drains: u32,
+}

@@ -1,0 +1,153 @@
+//! The whole protocol in one call, with its tries.
+
+use super::slot::{Batch, What};
+use super::{Collected, Mode, Order, Outcome, Slot, Summary, collect};
+use crate::futex::{Futex, OsFutex};
+use crate::leaf::Leaf;
+use crate::lock::PageGuard;
+use crate::mm::drain::Drain;
+use crate::mm::ledger::{Change, Owner};
+use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
+use crate::page::PageLock;
+use crate::refs::{PageRef, Put};
+
+/// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.
+///
+/// Tries all of them together, and what was in a page's way for the moment again, up to [`Order::tries`] times. Before a further try
+/// everything is put back and let go of, so whoever was waiting for one of these pages and has a reference to another gets on;
+/// and unless the mode is [`Mode::Async`] every processor's batch is drained. With a mode that may sleep, those that are left are
+/// then tried one by one, where the page's lock is waited for.
+pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &D) -> Summary {
+    let mut total = Summary::default();
+    for slot in &mut *slots {
+        slot.outcome = Outcome::Pending;
+    }
+    for round in 0..order.tries.max(1) {
+        if round > 0 {
+            again(slots);
+        }
+        let mut finished = collect(mm, slots, order, None).unmap().drain_local(drain).check().copy().finalize();
+        total = Summary { tries: round + 1, drains: total.drains, ..finished.summary() };
+        if total.transient == 0 {
+            return total;
+        }
+        if let (true, Some(permit)) = (order.mode != Mode::Async, finished.permit()) {
+            drain.all(permit);
+            total.drains += 1;
+        }
+    }
+    if order.mode != Mode::Async {
+        for slot in &mut *slots {
+            if slot.outcome.is_transient() {
+                again(core::slice::from_mut(slot));
+                let mut batch = Batch { mm, slots: core::slice::from_mut(slot), order: *order, fault: None };
+                collect::collect(&mut batch, collect::may_sleep(order.mode));
+                let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
+            }
+        }
+        let batch = Batch { mm, slots, order: *order, fault: None };
+        total = Summary { tries: total.tries + 1, drains: total.drains, ..batch.summary() };
+    }
+    total
+}
+
+/// Makes slots whose pages may do better next time pending.
+fn again<M: Mm>(slots: &mut [Slot<'_, M>]) {
+    for slot in slots {
+        if slot.outcome.is_transient() {
+            slot.outcome = Outcome::Pending;
+        }
+    }
+}
+
+/// A page whose lock a fault handler owns already, and keeps: a migration neither locks nor unlocks it, and counts the faulter's
+/// reference among those that it expects.
+#[derive(Debug)]
+pub struct FaultPage<'p, F: Futex = OsFutex> {
+    page: &'p PageLock<F>,
+    /// With a migration for as long as that has it in work.
+    pub(super) guard: Option<PageGuard<'p, F>>,
+    pub(super) reference: Option<PageRef<'p, F>>,
+    pub(super) is_lost: bool,
+}
+
+impl<'p, F: Futex> FaultPage<'p, F> {
+    /// The page that `guard` owns, and the reference that the faulter has.
+    #[must_use]
+    pub fn new(guard: PageGuard<'p, F>, reference: Option<PageRef<'p, F>>) -> Self {
+        Self { page: guard.page(), guard: Some(guard), reference, is_lost: false }
+    }
+
+    pub(super) fn is_of(&self, page: &PageLock<F>) -> bool {
+        core::ptr::eq(self.page, page)
+    }
+
+    /// Whether the faulter owns the lock, as it does whenever no migration is under way.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// What the fault handler does when all is over: puts its reference, then releases the lock, in this order. Whether the page is
+    /// free now.
+    pub fn release(self) -> bool {
+        let Self { page: _, guard, reference, is_lost } = self;
+        let put = reference.map(PageRef::put);
+        match guard {
+            Some(guard) if is_lost => drop(guard.poison()),
+            guard => drop(guard),
+        }
+        put == Some(Put::Last) && !is_lost
+    }
+}
+
+/// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
+///
+/// One try, without a drain of other processors: the page's lock is held. `Ok(true)` if it was worth the while, and the entry says what
+/// has come of it. `Ok(false)` if it did not work this time; the faulter then lets go of everything before it tries again.
+///
+/// # Errors
+///
+/// The outcome, if trying again is of no use.
+pub fn bring_back<'p, M: Mm>(
+    mm: &'p M,
+    request: ToRam<'p, <M as crate::mm::Tables>::Address, <M as Memory>::Futex>,
+    to: M::Tier,
+    drain: &impl Drain,
+) -> Result<bool, Outcome<<M as Tiers>::Refusal>> {
+    let ToRam { at, pfn, reference, page, .. } = request;
+    let head = mm.span(pfn).head;
+    adopt_entry(mm, at, pfn, head, page.page());
+    let had_reference = reference.is_some();
+    let mut fault = FaultPage::new(page, reference);
+    let mut slots = [Slot::frame(pfn)];
+    debug_assert!(matches!(slots[0].what, What::Frame(_)));
+    let order = Order::to(to);
+    let _ = collect(mm, &mut slots, &order, Some(&mut fault)).unmap().drain_local(drain).check().copy().finalize();
+    if had_reference {
+        mm.account(head, Owner::Get, Change::Put);
+    }
+    if fault.release() {
+        mm.free(head);
+    }
+    match slots[0].outcome {
+        outcome if outcome.is_done() => Ok(true),
+        // The entry says what there is to know: the frame that was wanted may be among those that came, and poison says so itself.
+        Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
+        outcome if outcome.is_transient() => Ok(false),
+        outcome => Err(outcome),
+    }
+}
+
+/// [`Strategy::EntryInFault`](crate::mm::Strategy::EntryInFault) has left a migration entry, whose former reference nobody has put.
+///
+/// Such an entry is of this faulter's making, because the page is locked by this faulter (I12).
+fn adopt_entry<M: Mm>(mm: &M, at: M::Address, pfn: u64, head: u64, page: &PageLock<M::Futex>) {
+    let entry = mm.lock(at);
+    if matches!(Leaf::decode(entry.get()), Ok(Leaf::Migration { pfn: of, .. }) if of == pfn) {
+        drop(entry);
+        mm.account(head, Owner::Entry, Change::Put);
+        // SAFETY: the reference of the entry that was replaced. The faulter has one of its own.
+        let _ = unsafe { page.put_raw() };
+    }
+}

@@ -1,0 +1,51 @@
+//! Failures on demand.
+
+use super::{Soft, TierId};
+use crate::futex::Futex;
+use crate::mm::drain::Cpus;
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering::Relaxed;
+
+// Relaxed, throughout: switches that a test sets before what it tests.
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// The next `n` allocations in `tier` fail.
+    pub fn fail_allocations(&self, tier: TierId, n: usize) {
+        if let Some(tier) = self.tiers.get(tier.0) {
+            tier.fail_allocations.store(n, Relaxed);
+        }
+    }
+
+    /// The next `n` copies of a frame to `tier` fail, with the source whole.
+    pub fn fail_copies(&self, tier: TierId, n: usize) {
+        if let Some(tier) = self.tiers.get(tier.0) {
+            tier.fail_copies.store(n, Relaxed);
+        }
+    }
+
+    /// Whether frame `pfn` can no longer be read.
+    pub fn set_lost(&self, pfn: u64, is_lost: bool) {
+        if let Some(frame) = super::frames::frame(&self.frames, pfn) {
+            frame.lost.store(u32::from(is_lost), Relaxed);
+        }
+    }
+
+    /// Whether every migration is refused.
+    pub fn set_immovable(&self, is_immovable: bool) {
+        self.immovable.store(is_immovable, Relaxed);
+    }
+
+    /// Who is told that a device's exclusive access to a frame has ended.
+    pub fn on_revoke(&self, tell: impl FnMut(u64) + Send + 'static) {
+        *self.on_revoke.lock() = Some(Box::new(tell));
+    }
+
+    /// The next `n` times that a cached page moves, the cache has changed.
+    pub fn fail_cache(&self, n: usize) {
+        self.fail_cache.store(n, Relaxed);
+    }
+
+    /// Who is called when a migration has locked a page and before it announces that the page is about to move.
+    pub fn on_prepare(&self, call: impl FnMut(u64) + Send + 'static) {
+        *self.on_prepare.lock() = Some(Box::new(call));
+    }
+}

@@ -1,0 +1,382 @@
+//! Changes to address spaces: map, unmap, protect, move, fork.
+
+use super::space::Space;
+use super::{Area, AreaKind, At, Soft, SoftEntry, SpaceId, TierId};
+use crate::futex::Futex;
+use crate::leaf::{Leaf, Rights, Tracking};
+use crate::mm::drain::Cpus;
+use crate::mm::ledger::{Change, Owner};
+use crate::mm::{Memory, Tables, Tiers};
+use crate::refs::GetError;
+use alloc::boxed::Box;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// A change that was not made, or not as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MapError {
+    /// There are as many address spaces as there can be.
+    NoSpace,
+    /// A part of the range is outside the space, or mapped where it must not be, or not where it must.
+    BadRange,
+    /// No frame is left.
+    NoMemory,
+    /// A page cannot be referred to once more.
+    Uncountable(GetError),
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace => f.write_str("there are as many address spaces as there can be"),
+            Self::BadRange => f.write_str("the range is not as it should be"),
+            Self::NoMemory => f.write_str("no frame is left"),
+            Self::Uncountable(e) => write!(f, "a page cannot be referred to once more: {e}"),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// A new, empty address space.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::NoSpace`].
+    pub fn spawn(&self) -> Result<SpaceId, MapError> {
+        let mut used = self.used.lock();
+        let index = used.iter().position(|used| !used).ok_or(MapError::NoSpace)?;
+        let id = SpaceId(u32::try_from(index).map_err(|_| MapError::NoSpace)?);
+        if self.space(id).is_none() {
+            // Release: pairs with the look in `space`.
+            self.spaces[index].store(Box::into_raw(Box::new(Space::new(self.pages))), Ordering::Release);
+        }
+        used[index] = true;
+        Ok(id)
+    }
+
+    /// Unmaps everything of a space, which is then used for a later one.
+    pub fn exit(&self, space: SpaceId) {
+        self.unmap(space.page(0), self.pages);
+        if let Some(used) = self.used.lock().get_mut(usize::try_from(space.0).unwrap_or(usize::MAX)) {
+            *used = false;
+        }
+    }
+
+    /// Maps `count` pages, private and writable, with nothing there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]: a part is outside the space or mapped already; what comes before that part is mapped.
+    pub fn map(&self, at: At, count: usize) -> Result<(), MapError> {
+        self.map_as(at, count, Area { kind: AreaKind::Private, rights: Some(Rights::Write) })
+    }
+
+    /// Maps `count` pages, shared and writable, of zeroes. Those are made now: there is nothing by which a child could find those that its
+    /// parent makes later.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`].
+    pub fn map_shared(&self, at: At, count: usize) -> Result<(), MapError> {
+        self.map_as(at, count, Area { kind: AreaKind::Shared, rights: Some(Rights::Write) })?;
+        for at in at.pages(count) {
+            let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
+            self.bytes.zero(pfn);
+            self.lock(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
+        }
+        Ok(())
+    }
+
+    /// Maps `count` pages as `area` says, with nothing there yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub fn map_as(&self, at: At, count: usize, area: Area) -> Result<(), MapError> {
+        for at in at.pages(count) {
+            let mut entry = self.lock(at);
+            if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
+                return Err(MapError::BadRange);
+            }
+            entry.set_area(area);
+        }
+        Ok(())
+    }
+
+    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes; `to` is its first page.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`].
+    pub fn map_large(&self, to: At, order: u32, tier: TierId) -> Result<u64, MapError> {
+        let count = 1_usize << order;
+        self.map(to, count)?;
+        let head = self.allocate(tier, order).ok_or(MapError::NoMemory)?;
+        let page = self.header(head).ok_or(MapError::NoMemory)?;
+        let refs = u32::try_from(count).map_err(|_| MapError::BadRange)?;
+        page.activate(refs).map_err(|_| MapError::NoMemory)?;
+        for (pfn, at) in self.span(head).frames().zip(to.pages(count)) {
+            self.bytes.zero(pfn);
+            let (rights, tracking) = (Rights::Write, Tracking::default());
+            let (leaf, owner) = if self.is_accessible(tier) {
+                (Leaf::Present { pfn, rights, tracking }, Owner::Mapping)
+            } else {
+                (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
+            };
+            self.account(head, owner, Change::Taken);
+            self.lock(at).set_leaf(leaf);
+        }
+        Ok(head)
+    }
+
+    /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has and as `area` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]. `from` has to be present or in a device's memory.
+    pub fn share(&self, from: At, to: At, area: Area) -> Result<(), MapError> {
+        let leaf = {
+            let entry = self.lock(from);
+            let leaf = entry.leaf();
+            let owner = owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
+            self.refer(leaf, owner)?;
+            leaf
+        };
+        // The reference keeps the page a page; while it has no entry, it keeps it where it is as well.
+        let mut entry = self.lock(to);
+        if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
+            drop(entry);
+            self.put_of(leaf);
+            return Err(MapError::BadRange);
+        }
+        entry.set_area(area);
+        entry.set_leaf(leaf.restrict(area.rights.unwrap_or(Rights::Read)));
+        Ok(())
+    }
+
+    /// Unmaps `count` pages. Pages outside the space do not matter.
+    pub fn unmap(&self, at: At, count: usize) {
+        for at in at.pages(count) {
+            let mut entry = self.lock(at);
+            entry.set_area(Area::default());
+            self.zap(entry);
+        }
+    }
+
+    /// Throws away what `count` pages contain, and leaves them mapped.
+    pub fn discard(&self, at: At, count: usize) {
+        for at in at.pages(count) {
+            self.zap(self.lock(at));
+        }
+    }
+
+    /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
+    pub fn replace(&self, at: At, leaf: Leaf) {
+        let mut entry = self.lock(at);
+        let old = entry.leaf();
+        if owner_of(leaf).is_none() {
+            entry.set_leaf(leaf);
+            drop(entry);
+            self.put_of(old);
+        }
+    }
+
+    fn zap(&self, mut entry: SoftEntry<'_, F, C>) {
+        let old = entry.leaf();
+        entry.set_leaf(Leaf::None);
+        // The last reference frees the page, which is nothing to do with a page-table lock held.
+        drop(entry);
+        self.put_of(old);
+    }
+
+    /// Puts the reference that an entry owned.
+    fn put_of(&self, leaf: Leaf) {
+        if let (Some(owner), Some(pfn @ 1..)) = (owner_of(leaf), leaf.pfn()) {
+            // SAFETY: the reference of an entry that was replaced.
+            unsafe { self.put_as(pfn, owner) };
+        }
+    }
+
+    /// Takes a reference for another entry like this.
+    fn refer(&self, leaf: Leaf, owner: Owner) -> Result<(), MapError> {
+        let Some(pfn @ 1..) = leaf.pfn() else { return Ok(()) };
+        let head = self.span(pfn).head;
+        let page = self.header(head).ok_or(MapError::BadRange)?;
+        page.try_get().map_err(MapError::Uncountable)?.into_raw();
+        self.account(head, owner, Change::Taken);
+        Ok(())
+    }
+
+    /// Changes what `count` pages may be used for. Entries never get more than they have by this: a fault does that.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]: a part is not mapped; what comes before that part is changed.
+    pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
+        for at in at.pages(count) {
+            let mut entry = self.lock(at);
+            let area = entry.area();
+            // A private page that was nobody else's still is, so that it need not be copied when it is to be written to again.
+            let most = match (rights, area.kind) {
+                (_, AreaKind::Unmapped) => return Err(MapError::BadRange),
+                (Some(Rights::Write), _) => Rights::Write,
+                (_, AreaKind::Private) => Rights::ReadExclusive,
+                _ => Rights::Read,
+            };
+            entry.set_area(Area { rights, ..area });
+            let leaf = entry.leaf().restrict(most);
+            entry.set_leaf(leaf);
+        }
+        Ok(())
+    }
+
+    /// Moves `count` pages to another place of the same space, which has to be unmapped. With `keep`, the old place stays mapped, with
+    /// nothing there.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]; the pages before the one for which it is have moved.
+    pub fn remap(&self, from: At, to: At, count: usize, keep: bool) -> Result<(), MapError> {
+        if from.space != to.space || from.page.abs_diff(to.page) < count {
+            return Err(MapError::BadRange);
+        }
+        for (from, to) in from.pages(count).zip(to.pages(count)) {
+            self.move_entry(from, to, keep)?;
+        }
+        Ok(())
+    }
+
+    fn move_entry(&self, from: At, to: At, keep: bool) -> Result<(), MapError> {
+        // Both locks at once, in order, so that nobody sees the page at neither place or both; and one lock if they have one table.
+        let (table_from, table_to) = (from.page / super::SPLIT, to.page / super::SPLIT);
+        if table_from == table_to {
+            let mut entry = self.lock(from);
+            let (leaf, area) = (entry.leaf(), entry.area());
+            entry.index_to(to)?;
+            if entry.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
+                return Err(MapError::BadRange);
+            }
+            // The copy before the original goes, so that the reverse map always has one of them.
+            entry.set_area(area);
+            entry.set_leaf(leaf);
+            entry.index_to(from)?;
+            entry.leave(keep);
+            return Ok(());
+        }
+        let (mut old, mut new);
+        if table_from < table_to {
+            old = self.lock(from);
+            new = self.lock(to);
+        } else {
+            new = self.lock(to);
+            old = self.lock(from);
+        }
+        let area = old.area();
+        if new.table.is_none() || new.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
+            return Err(MapError::BadRange);
+        }
+        new.set_area(area);
+        let leaf = old.leaf();
+        new.set_leaf(leaf);
+        old.leave(keep);
+        Ok(())
+    }
+
+    /// A copy of an address space: private pages are shared until somebody writes to them, shared ones for good. A private page that is
+    /// pinned is copied at once: whoever pinned it did so through the parent.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]; there is no child then.
+    pub fn fork(&self, parent: SpaceId) -> Result<SpaceId, MapError> {
+        let child = self.spawn()?;
+        for page in 0..self.pages {
+            if let Err(e) = self.fork_entry(parent.page(page), child.page(page)) {
+                self.exit(child);
+                return Err(e);
+            }
+        }
+        Ok(child)
+    }
+
+    fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
+        let mut old = loop {
+            let old = self.lock(from);
+            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break old };
+            // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
+            let Some(page) = self.header(pfn) else { break old };
+            match page.try_lock() {
+                Some(guard) => {
+                    super::super::exclusive::revoke(self, old, pfn);
+                    drop(guard);
+                }
+                None => {
+                    let _ = page.wait_unlocked(old);
+                }
+            }
+        };
+        let area = old.area();
+        if area.kind == AreaKind::Unmapped {
+            return Ok(());
+        }
+        let mut leaf = old.leaf();
+        // The child is nobody else's yet, so its locks come after the parent's.
+        let mut new = self.lock(to);
+        new.set_area(area);
+        let is_pinned = leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0));
+        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking }) = (area.kind, is_pinned, leaf) {
+            let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
+            if self.copy(pfn, copy).is_err() {
+                // SAFETY: the new page's reference, which no entry has come to own.
+                unsafe { self.put_as(copy, Owner::Mapping) };
+                new.set_leaf(Leaf::Poison { pfn });
+                return Ok(());
+            }
+            new.set_leaf(Leaf::Present { pfn: copy, rights, tracking });
+            return Ok(());
+        }
+        if let Some(owner) = owner_of(leaf) {
+            self.refer(leaf, owner)?;
+        }
+        if area.kind == AreaKind::Private {
+            leaf = leaf.restrict(Rights::Read);
+            old.set_leaf(leaf);
+        }
+        new.set_leaf(leaf);
+        Ok(())
+    }
+}
+
+impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
+    /// Goes on to another entry under the same lock.
+    fn index_to(&mut self, at: At) -> Result<(), MapError> {
+        match &mut self.table {
+            Some((_, index)) if at.page / super::SPLIT == self.at.page / super::SPLIT => {
+                *index = at.page % super::SPLIT;
+                self.at = at;
+                Ok(())
+            }
+            _ => Err(MapError::BadRange),
+        }
+    }
+
+    /// The end of an entry whose page has moved elsewhere.
+    fn leave(&mut self, keep: bool) {
+        if !keep {
+            self.set_area(Area::default());
+        }
+        self.set_leaf(Leaf::None);
+    }
+}
+
+/// As what an entry owns its reference, if it does.
+pub(super) fn owner_of(leaf: Leaf) -> Option<Owner> {
+    match leaf {
+        Leaf::Present { .. } => Some(Owner::Mapping),
+        Leaf::DevicePrivate { .. } | Leaf::DeviceExclusive { .. } => Some(Owner::Entry),
+        _ => None,
+    }
+}
