@@ -17,10 +17,12 @@
 //! | pin, get against freeze and last put | `counts::*` |
 //! | commit, abort and panic with sleepers | `a_migration*` |
 //! | cancelling | `*cancelled*`, `a_switch*` |
+//! | batches of references are waited for | `drain::*` |
 //! | statistics | `stats::*` (with that feature) |
 #![cfg(pagelock_loom)]
 
 mod counts;
+mod drain;
 mod lock;
 #[cfg(feature = "stats")]
 mod stats;
