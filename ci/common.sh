@@ -55,7 +55,7 @@ with_bugs() {
         esac
     done
     if [ "${#ordinary[@]}" != 0 ]; then
-        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --no-run --message-format=json "${ordinary[@]}")
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features alloc --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
     unset RUSTC_WORKSPACE_WRAPPER

@@ -17,7 +17,7 @@ models=$("$LOOM_BINARY" --list "${1-}" | sed -n 's/: test$//p')
 explore() {
     local file=$SCRATCH/${1//:/_} status=0
     timeout 600 "$LOOM_BINARY" --exact "$1" --nocapture >"$file" 2>&1 || status=$?
-    if [ "$status" = 0 ] && explored=$(sed -n 's/^explored: //p' "$file") && [ -n "$explored" ]; then
+    if [ "$status" = 0 ] && explored=$(sed -n 's/.*explored: //p' "$file") && [ -n "$explored" ]; then
         printf '%-68s %s\n' "$1" "$explored"
     else
         printf '%-68s FAILED (exit status %d)\n' "$1" "$status"

@@ -29,6 +29,16 @@ def read_list():
     return bugs
 
 
+def explanations():
+    explained = {}
+    with open(os.path.join(ROOT, "ci", "ordering-survivors")) as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, why = (cell.strip() for cell in line.split("|"))
+                explained[name] = why
+    return explained
+
+
 def run(programs, finder, bug, limit=LIMIT):
     """(failed, how) of one finder against one bug; `bug` may be empty."""
     kind, test = finder.split(":", 1)
@@ -50,9 +60,9 @@ def run(programs, finder, bug, limit=LIMIT):
         ran = re.search(r"test result: ok\. (\d+) passed", out)
         if not ran or ran.group(1) == "0":
             raise SystemExit(f"{bug}: {finder} names no test")
-        explored = re.search(r"^explored: (\d+ \w+)", out, re.M)
+        explored = re.search(r"explored: (\d+ \w+)", out)
         return False, explored.group(1) if explored else f"{time.monotonic() - began:.1f} s"
-    found = re.search(r"^failed in (execution|schedule) (\d+)", out, re.M)
+    found = re.search(r"failed in (execution|schedule) (\d+)", out)
     if found:
         return True, f"{found.group(1)} {found.group(2)}"
     return True, "fails" if process.returncode > 0 else f"dies of signal {-process.returncode}"
@@ -89,7 +99,7 @@ def bugs(programs, everything, path, names):
     mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
     unknown = (plain - seeded) | {name for name, _, _ in listed if "=" in name and name not in mutants}
     weakest = {m for m in mutants if m.endswith(("=Relaxed", "=dropped"))} | {m for m in mutants if "SeqCst" in m}
-    unlisted = (seeded - plain) | (weakest - {name for name, _, _ in listed})
+    unlisted = (seeded - plain) | (weakest - {name for name, _, _ in listed} - set(explanations()))
     if unknown or unlisted:
         raise SystemExit(f"in the list but not in src: {sorted(unknown)}\nin src but not in the list: {sorted(unlisted)}")
     chosen = [bug for bug in listed if not names or any(n in bug[0] for n in names)]
@@ -102,6 +112,7 @@ def bugs(programs, everything, path, names):
 
     def search(bug):
         name, finders, what = bug
+        print(f"{name} ...", file=sys.stderr, flush=True)
         found = []
         for finder in finders:
             failed, how = run(programs, finder, name)
@@ -128,13 +139,9 @@ def orderings(programs, path):
     mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
     listing = subprocess.run([programs["loom"], "--list"], check=True, capture_output=True, text=True).stdout
     models = re.findall(r"^(.*): test$", listing, re.M)
-    explained = {}
-    with open(os.path.join(ROOT, "ci", "ordering-survivors")) as f:
-        for line in f:
-            if line.strip() and not line.startswith("#"):
-                name, why = (cell.strip() for cell in line.split("|"))
-                explained[name] = why
-    # The models that the list names come first; all the others, the quickest first, only for what those do not find.
+    explained = explanations()
+    # The models that the list names come first; all the others, the quickest first, only for what those do not find and nobody
+    # has explained.
     named = sorted({f.split(":", 1)[1] for name, finders, _ in read_list() if "=" in name for f in finders if f.startswith("loom:")})
     size = {}
 
@@ -163,10 +170,11 @@ def orderings(programs, path):
     rows, survivors = [], []
     among = named
     searched = each(mutants, search)
-    if not all(killers for _, killers in searched):
+    open_cases = [mutant for mutant, killers in searched if not killers and mutant not in explained]
+    if open_cases:
         among = the_rest()
-        again = dict(each([mutant for mutant, killers in searched if not killers], search))
-        searched = [(mutant, killers or again[mutant]) for mutant, killers in searched]
+        again = dict(each(open_cases, search))
+        searched = [(mutant, killers or again.get(mutant)) for mutant, killers in searched]
     for mutant, killers in searched:
         site, weaker = mutant.split("=")
         if killers:

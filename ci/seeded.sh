@@ -38,7 +38,7 @@ else
     skipped "a comparison of machine code: that is written for x86-64 Linux with objdump"
 fi
 
-kinds=$(grep -v '^#' ci/seeded.list | cut -d'|' -f2 | grep -o '[a-z_]*:' | grep -o '[a-z_]*' | sort -u)
+kinds=$(grep -v '^#' ci/seeded.list | awk -F'|' 'NF { print $2 }' | xargs -n1 | cut -d: -f1 | sort -u)
 with_bugs $kinds >"$SCRATCH/programs"
 export PAGELOCK_SCHEDULES=${PAGELOCK_SCHEDULES:-2000}
 python3 ci/seeded.py bugs "$SCRATCH/programs" "${arguments[@]}"

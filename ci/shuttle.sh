@@ -18,7 +18,7 @@ scenarios=$("$binary" --list "${1-}" | sed -n 's/: test$//p')
 status=0
 for scenario in $scenarios; do
     if "$binary" --exact "$scenario" --nocapture >"$SCRATCH/out" 2>&1; then
-        printf '%-52s %s, %s\n' "$scenario" "$(sed -n 's/^explored: //p' "$SCRATCH/out")" "$(grep '^PAGELOCK_SEED=' "$SCRATCH/out")"
+        printf '%-52s %s, %s\n' "$scenario" "$(sed -n 's/.*explored: //p' "$SCRATCH/out")" "$(grep -o 'PAGELOCK_SEED=.*' "$SCRATCH/out")"
     else
         printf '%-52s FAILED\n' "$scenario"
         cat "$SCRATCH/out"
