@@ -13,3 +13,9 @@ pub mod coverage {}
 
 #[doc = include_str!("../docs/mutants.md")]
 pub mod mutants {}
+
+#[doc = include_str!("../docs/orderings.md")]
+pub mod orderings {}
+
+#[doc = include_str!("../docs/seeded.md")]
+pub mod seeded_bugs {}

@@ -26,6 +26,7 @@
 //! The kinds and who owns what are those of Linux (`include/linux/leafops.h`). Bits that a kind does not use are zero, and a word
 //! that has them set is [unknown](UnknownLeaf), not guessed at.
 
+use crate::seeded::seeded;
 use core::fmt;
 
 /// What an entry allows. Ordered: a right includes those before it.
@@ -288,6 +289,9 @@ impl Leaf {
     /// more.
     #[must_use]
     pub fn to_present(self, pfn: u64) -> Option<Self> {
+        if seeded!("rights-widened") && self.rights() == Some(Rights::ReadExclusive) {
+            return Some(Self::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
+        }
         self.parts().map(|(_, rights, tracking)| Self::Present { pfn, rights, tracking })
     }
 
@@ -364,7 +368,7 @@ impl core::error::Error for FrameTooLarge {}
 // Nothing but the documented bits: kind, rights, tracking, two zero bits, number.
 static_assertions::const_assert_eq!(KIND | 0b11 << RIGHTS_SHIFT | TRACKING | 0b11 << 10, (1 << NUMBER_SHIFT) - 1);
 
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests {
     extern crate std;
     use super::*;

@@ -33,13 +33,14 @@ pub mod docs;
 pub mod futex;
 pub mod leaf;
 pub mod lock;
-#[cfg(all(feature = "lock_api", not(pagelock_loom)))]
+#[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]
 pub mod lock_api;
 pub mod migration;
 pub mod mm;
 mod page;
 pub mod refs;
+mod seeded;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;

@@ -30,6 +30,7 @@ use crate::futex::{Futex, OsFutex};
 use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::refs::Put;
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::step;
@@ -54,7 +55,7 @@ impl FreezeRule {
             Self::ExactRefs(n) => seen.refs() == n,
             Self::Unpinned => true,
         };
-        refs && seen.pins() == 0 && !seen.is_frozen()
+        refs && (seen.pins() == 0 || seeded!("pins-ignored")) && !seen.is_frozen()
     }
 }
 
@@ -94,6 +95,11 @@ impl<'a, F: Futex> Migration<'a, F> {
     pub fn freeze(self, rule: FreezeRule) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         let mut seen = self.page.counts();
         while rule.allows(seen) {
+            if seeded!("frozen-in-two-steps") {
+                self.page.count.fetch_or(Count::FROZEN, Acquire);
+                let moves = if let FreezeRule::ExactRefs(n) = rule { n } else { 0 };
+                return Ok(Frozen { page: self.forget(), moves });
+            }
             step!("freeze: about to");
             // Acquire: pairs with the Release of put and unpin.
             match self.page.count.compare_exchange_weak(seen.0, seen.frozen().0, Acquire, Relaxed) {
@@ -154,7 +160,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
         step!("cancel: done, nobody told yet");
-        if held.has_event_waiters() {
+        if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
         }
@@ -218,6 +224,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
     pub fn commit_in_place(self) -> Released {
         stats::count(Counter::Commits);
         let page = self.forget();
+        if seeded!("thawed-after-release") {
+            let released = page.release(true, false);
+            page.thaw();
+            return released;
+        }
         page.thaw();
         page.release(true, false)
     }
@@ -341,6 +352,10 @@ pub struct FrozenRefs(u32);
 impl<F: Futex> PageLock<F> {
     fn abort_migration(&self) -> Released {
         stats::count(Counter::Aborts);
+        if seeded!("abort-wakes-nobody") {
+            self.state.fetch_add(State::release_delta(true, false), Release);
+            return Released { event_waiters: false };
+        }
         self.release(true, false)
     }
 

@@ -34,6 +34,7 @@ tuned! {
     /// apart the processors are, and two virtual ones may be moved: with 2 rounds the lock had 1.63 to 1.79 times the best peer's
     /// throughput while they were far apart, and 0.76 to 0.96 while they were near; with 3 rounds 1.59 to 1.71 and 0.89 to 1.01; with 4 and
     /// more rounds 1.2 to 1.5 and 0.95 to 1.05, but then the longest wait in the near state is no shorter than a peer's.
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
     pub(crate) const SPIN_ROUNDS = 3, model 0;
 }
 
@@ -42,7 +43,8 @@ tuned! {
     ///
     /// Without it the lock has half the throughput and a longest wait of tens of milliseconds; from 2 to 80 there is little
     /// difference.
-    pub(crate) const YIELDS = 5, model 0;
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
+    pub(crate) const YIELDS = 5, model 1;
 }
 
 tuned! {

@@ -43,6 +43,7 @@ use crate::cancel::Cancel;
 use crate::futex::event::{Slept, after_sleep, class};
 use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep};
 use crate::page::PageLock;
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{AtomicU32, step};
 use crate::word::State;
@@ -243,6 +244,11 @@ impl<F: Futex> PageLock<F> {
     }
 
     fn wait<G>(&self, ptl: G, what: What, cancel: Option<&Cancel<F>>) -> Wake {
+        let _reference = if seeded!("waiter-takes-a-reference") { self.try_get().ok() } else { None };
+        if seeded!("flag-after-the-guard") {
+            drop(ptl);
+            return self.register(what, cancel).map_or_else(|wake| wake, Registered::sleep);
+        }
         let registered = self.register(what, cancel);
         step!("wait: registered, PTL held");
         drop(ptl);
@@ -262,12 +268,15 @@ impl<F: Futex> PageLock<F> {
 
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
-        let ready = self.read_sequence();
+        let mut ready = self.read_sequence();
         step!("wait: sequence read");
         if cancel.is_some_and(|c| !c.join(ready.index)) {
             return Err(Wake::Cancelled);
         }
         step!("wait: joined the switch");
+        if seeded!("sequence-after-the-switch") {
+            ready = self.read_sequence();
+        }
         let mut seen = self.state();
         loop {
             if seen.is_poisoned() {
@@ -277,6 +286,7 @@ impl<F: Futex> PageLock<F> {
                 return Err(Wake::NotLocked);
             }
             match self.set_event_waiters(seen) {
+                Ok(()) if seeded!("sequence-after-the-flag") => return Ok(self.read_sequence()),
                 Ok(()) => return Ok(ready),
                 Err(now) => seen = now,
             }

@@ -27,6 +27,7 @@
 //! Where a platform cannot tell classes apart, a release wakes everybody.
 
 use super::{Futex, Sleep};
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
@@ -129,6 +130,11 @@ pub(crate) fn hash(page: usize) -> usize {
 pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
     stats::count(Counter::EventWakes);
     let slot = futex.event(index);
+    if seeded!("wake-before-bump") {
+        futex.wake_class(slot.word(), FIRST, class(slot.sequence()));
+        slot.bump();
+        return;
+    }
     step!("tell: about to bump");
     let slept_under = slot.bump();
     step!("tell: bumped, nobody woken yet");
@@ -144,7 +150,7 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
 
 /// Passes a wake on. Call it exactly when a sleep under `slept_under` ended with [`Sleep::Woken`].
 fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
-    if !F::CLASSES {
+    if !F::CLASSES || seeded!("chain-broken") {
         return;
     }
     step!("pass on: about to");
@@ -163,7 +169,8 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
 
 /// Wakes `n` of those who slept under a sequence value that is over: the slot has been seen to have another.
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
-    if futex.wake_class(slot.word(), n, class(slept_under)) < n {
+    let class = if seeded!("one-class-for-all") { super::EVERY_CLASS } else { class(slept_under) };
+    if futex.wake_class(slot.word(), n, class) < n || seeded!("drained-too-early") {
         step!("tell: the last is woken");
         slot.set_drained(slept_under);
     }
@@ -172,7 +179,11 @@ fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
 /// What a sleep under `slept_under` amounts to: whether to go on sleeping, and passing the wake on if one was used up.
 pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, sleep: Sleep) -> Slept {
     let changed = slot.sequence() != slept_under;
+    if seeded!("passes-on-what-it-did-not-get") && sleep != Sleep::Woken {
+        pass_on(futex, slot, slept_under, changed);
+    }
     match sleep {
+        Sleep::Woken if !changed && seeded!("woken-sleeps-on") => Slept::SleepOn,
         Sleep::Woken => {
             pass_on(futex, slot, slept_under, changed);
             if !changed {
@@ -193,7 +204,7 @@ pub(crate) enum Slept {
     SleepOn,
 }
 
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests {
     use super::*;
 

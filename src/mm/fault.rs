@@ -17,6 +17,7 @@ use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::lock::PageGuard;
 use crate::page::PageLock;
 use crate::refs::PageRef;
+use crate::seeded::seeded;
 use crate::sync::spin_loop;
 use crate::wait::Wake;
 use core::fmt;
@@ -348,7 +349,7 @@ fn device_private<'m, M: Memory>(
                 let guard = page.lock_releasing(entry);
                 // The lock is ours, and the entry may be another by now.
                 entry = mm.lock(at);
-                if entry.get() != word {
+                if entry.get() != word && !seeded!("entry-not-reread") {
                     return Ok(Fault::Retry(Why::Changed));
                 }
                 guard

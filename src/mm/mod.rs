@@ -19,11 +19,11 @@ pub mod ledger;
 mod memory;
 pub mod migrate;
 mod rmap;
-#[cfg(all(feature = "alloc", not(pagelock_loom)))]
+#[cfg(all(feature = "alloc", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
 pub mod soft;
 mod tables;
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests;
 mod tier;
 
