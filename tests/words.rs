@@ -8,7 +8,7 @@ mod common;
 use common::sim::Sim;
 use common::watched;
 use pagelock::futex::{EventSlot, SpinFutex};
-use pagelock::{Cancel, Claim, CommitRefused, FreezeError, FreezeRule, OsFutex, PageGuard, PageLock, UserBits};
+use pagelock::{Cancel, Claim, CommitRefused, FreezeError, FreezeRule, PageGuard, PageLock, UserBits};
 use std::thread;
 
 fn live(refs: u32) -> PageLock {
@@ -161,7 +161,6 @@ fn misuse(f: impl FnOnce(), says: &str) {
 fn what_is_made_by_default_is_what_new_makes() {
     assert_eq!(format!("{:?}", <PageLock>::default()), format!("{:?}", PageLock::new()));
     assert_eq!(format!("{:?}", PageLock::<SpinFutex>::default()), format!("{:?}", PageLock::with_futex(SpinFutex)));
-    assert_eq!(<OsFutex as Default>::default(), OsFutex);
     assert_eq!(EventSlot::default().sequence(), 0);
     let switch = Cancel::<SpinFutex>::default();
     assert!(!switch.is_cancelled());
