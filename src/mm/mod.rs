@@ -18,6 +18,7 @@ mod fault;
 pub mod ledger;
 mod memory;
 pub mod migrate;
+pub mod range;
 mod rmap;
 #[cfg(all(feature = "alloc", not(pagelock_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]

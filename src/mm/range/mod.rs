@@ -1,0 +1,3 @@
+//! Ranges.
+mod notifier;
+pub use notifier::{Invalidation, Notifier, Ticket};
