@@ -160,6 +160,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                     return Ok(result);
                 }
             }
+            if let Leaf::Migration { pfn, .. } = entry.leaf() {
+                debug_assert!(
+                    self.header(pfn).is_some_and(crate::PageLock::is_locked),
+                    "I12: {at:?} leads to an unlocked page"
+                );
+            }
             drop(entry);
             if let Fault::Retry(Why::Locked) = self.fault(at, access, faulter)? {
                 crate::futex::OsFutex.relax();

@@ -234,6 +234,14 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
     }
 }
 
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// What processor `cpu` does when it was [kicked](Cpus::kick): empties its batch.
+    pub fn run_batch(&self, cpu: usize) {
+        // SAFETY: the batch's own references, given back by the batch.
+        self.batches.run(cpu, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });
+    }
+}
+
 impl<F: Futex, C: Cpus> Drain for Soft<F, C> {
     fn local(&self) {
         // SAFETY: the batch's own references, given back by the batch.

@@ -1,0 +1,265 @@
+//! Batches of references, one for each processor: what a drain promises (I26), and that it waits for nobody who waits for the drainer
+//! (I30, failure class L13).
+
+#![cfg(not(pagelock_loom))]
+
+mod common;
+
+use common::own::Own;
+use common::{rounds, watched};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use crossbeam_utils::CachePadded;
+use pagelock::mm::drain::{BATCH, Batch, Batches, Cpus, DrainPermit, OneCpu, Reach};
+use pagelock::{PageLock, Put};
+use std::sync::Mutex;
+use std::thread;
+
+std::thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Threads that say which processor they are on. With `remote`, processor 1 is one whose batch only it can reach.
+struct Threads {
+    kicked: Vec<AtomicBool>,
+    remote: bool,
+    order: Mutex<Vec<usize>>,
+}
+
+impl Threads {
+    fn new(cpus: usize, remote: bool) -> Self {
+        Self { kicked: (0..cpus).map(|_| AtomicBool::new(false)).collect(), remote, order: Mutex::default() }
+    }
+}
+
+impl Cpus for &Threads {
+    fn current(&self) -> usize {
+        CPU.get()
+    }
+
+    fn kick(&self, cpu: usize) -> Reach {
+        self.order.lock().unwrap().push(cpu);
+        if self.remote && cpu == 1 {
+            self.kicked[cpu].store(true, SeqCst);
+            Reach::Kicked
+        } else {
+            Reach::Direct
+        }
+    }
+}
+
+fn batches(own: Own, n: usize) -> Vec<CachePadded<Batch<Own>>> {
+    (0..n).map(|_| CachePadded::new(Batch::with_futex(own))).collect()
+}
+
+fn on(cpu: usize) {
+    CPU.set(cpu);
+}
+
+#[test]
+fn a_batch_holds_so_many_and_is_then_emptied() {
+    let own = Own::new(1);
+    let all = Batches::new(OneCpu, own, batches(own, 1));
+    let put = Mutex::new(Vec::new());
+    for pfn in 0..BATCH as u64 {
+        assert!(all.add(pfn, |pfn| put.lock().unwrap().push(pfn)));
+    }
+    assert!(put.lock().unwrap().is_empty());
+    assert!(all.add(100, |pfn| put.lock().unwrap().push(pfn)));
+    assert_eq!(*put.lock().unwrap(), (0..BATCH as u64).collect::<Vec<_>>());
+    assert_eq!((all.count(3), all.count(100)), (0, 1));
+    all.drain_local(|pfn| put.lock().unwrap().push(pfn));
+    assert_eq!(put.lock().unwrap().last(), Some(&100));
+    assert_eq!(all.count(100), 0);
+    all.drain_local(|_| panic!("it is empty"));
+}
+
+#[test]
+fn without_batches_nothing_is_batched() {
+    let own = Own::new(1);
+    let none = Batches::new(OneCpu, own, batches(own, 0));
+    assert!(!none.add(1, |_| ()));
+    none.drain_local(|_| ());
+    none.drain_all(DrainPermit::promise(), |_| ());
+    assert_eq!(none.count(1), 0);
+}
+
+/// A batch that somebody is emptying is not waited for: the page goes without.
+#[test]
+fn whoever_adds_never_waits() {
+    let own = Own::new(1);
+    let all = Batches::new(OneCpu, own, batches(own, 1));
+    assert!(all.add(1, |_| ()));
+    let mut added = None;
+    all.drain_local(|_| added = Some(all.add(2, |_| ())));
+    assert_eq!(added, Some(false));
+}
+
+/// The own batch first, for which there is nobody to wait, and nobody is asked twice for one drain.
+#[test]
+fn the_own_batch_is_emptied_first_and_by_itself() {
+    let own = Own::new(1);
+    let threads = Threads::new(3, false);
+    let all = Batches::new(&threads, own, batches(own, 3));
+    for cpu in 0..3 {
+        on(cpu);
+        assert!(all.add(10 + cpu as u64, |_| ()));
+    }
+    on(1);
+    let mut order = Vec::new();
+    all.drain_all(DrainPermit::promise(), |pfn| order.push(pfn));
+    assert_eq!(order, [11, 10, 12]);
+    assert_eq!(*threads.order.lock().unwrap(), [0, 2]);
+}
+
+/// I26: what was in a batch before the drain began is in none when it ends, while others add and drain all the time.
+#[test]
+fn after_a_drain_no_batch_has_what_it_had_before() {
+    let own = Own::new(16);
+    let threads = Threads::new(4, false);
+    let all = Batches::new(&threads, own, batches(own, 4));
+    let pages: Vec<PageLock<Own>> = (0..64).map(|_| PageLock::with_futex(own)).collect();
+    pages.iter().for_each(|page| page.activate(1).unwrap());
+    // SAFETY: called by a batch with what it was given, which is a reference.
+    let put = |pfn: u64| assert_eq!(unsafe { pages[pfn as usize].put_raw() }, Put::Kept);
+    let adds = AtomicU32::new(0);
+    watched(&[&pages], || {
+        thread::scope(|s| {
+            for cpu in 0..4 {
+                let (all, pages, adds, put) = (&all, &pages, &adds, &put);
+                s.spawn(move || {
+                    on(cpu);
+                    for turn in 0..rounds(3000) {
+                        // This thread's pages are nobody else's, so it knows how many references they have.
+                        let pfn = cpu * 16 + turn % 16;
+                        pages[pfn].try_get().unwrap().into_raw();
+                        if !all.add(pfn as u64, put) {
+                            put(pfn as u64);
+                        }
+                        adds.fetch_add(1, SeqCst);
+                        if turn % 7 == 0 {
+                            // From another processor than the one whose batch has them.
+                            on((cpu + 1) % 4);
+                            all.drain_all(DrainPermit::promise(), put);
+                            for page in &pages[cpu * 16..][..16] {
+                                assert_eq!(page.refs(), 1, "a reference from before the drain");
+                            }
+                            on(cpu);
+                        }
+                    }
+                });
+            }
+        });
+    });
+    all.drain_all(DrainPermit::promise(), put);
+    assert!(pages.iter().all(|page| page.refs() == 1));
+}
+
+/// Processors that empty their batches themselves, when they are kicked: the drainer sleeps until they have.
+#[test]
+fn a_kicked_processor_is_waited_for() {
+    let own = Own::new(1);
+    let threads = Threads::new(2, true);
+    let all = Batches::new(&threads, own, batches(own, 2));
+    on(1);
+    assert!(all.add(7, |_| ()));
+    let emptied = AtomicUsize::new(0);
+    watched(&[], || {
+        thread::scope(|s| {
+            s.spawn(|| {
+                on(0);
+                all.drain_all(DrainPermit::promise(), |_| panic!("only its own processor may"));
+                assert_eq!(emptied.load(SeqCst), 1, "not before it is empty");
+            });
+            own.until_asleep(1);
+            assert!(threads.kicked[1].load(SeqCst));
+            all.run(1, |pfn| {
+                assert_eq!(pfn, 7);
+                emptied.fetch_add(1, SeqCst);
+            });
+        });
+    });
+}
+
+/// Two drains at a time: the one that began first may be done by the other's work, but not by work from before it began.
+#[test]
+fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
+    let own = Own::new(1);
+    let threads = Threads::new(2, true);
+    let all = Batches::new(&threads, own, batches(own, 2));
+    watched(&[], || {
+        thread::scope(|s| {
+            let drain = || {
+                s.spawn(|| {
+                    on(0);
+                    all.drain_all(DrainPermit::promise(), |_| ());
+                })
+            };
+            let (one, two) = (drain(), drain());
+            own.until_asleep(2);
+            all.run(1, |_| ());
+            one.join().unwrap();
+            two.join().unwrap();
+            // That run was before this drain.
+            let three = drain();
+            own.until_asleep(1);
+            assert!(!three.is_finished());
+            all.run(1, |_| ());
+            three.join().unwrap();
+        });
+    });
+}
+
+/// The livelock that this crate began with, with the parts it was made of: a page with two mappings; a drain that waits for processor 1;
+/// and on processor 1 a thread that faults on the other mapping and serves drains only in between. It does get there, because
+/// nothing is locked while the drainer waits, and because who faults waits for the page and not for luck.
+#[cfg(feature = "alloc")]
+#[test]
+fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
+    use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
+    use pagelock::mm::soft::{Config, Kind, Soft, TierConfig, TierId};
+
+    let own = Own::new(16);
+    let threads: &'static Threads = Box::leak(Box::new(Threads::new(2, true)));
+    let tier = |kind| TierConfig { kind, frames: 64 };
+    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
+    let mm = Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
+    let (parent, stop) = (mm.spawn().unwrap(), AtomicBool::new(false));
+    mm.map(parent.page(0), 4).unwrap();
+    watched(&[], || {
+        thread::scope(|s| {
+            on(1);
+            for at in parent.page(0).pages(4) {
+                mm.write(at, 0, &[1]).unwrap();
+            }
+            let child = mm.fork(parent).unwrap();
+            let (mm, stop) = (&mm, &stop);
+            s.spawn(move || {
+                on(1);
+                while !stop.load(SeqCst) {
+                    for at in child.page(0).pages(4) {
+                        mm.read(at, 0, &mut [0]).unwrap();
+                    }
+                    if threads.kicked[1].swap(false, SeqCst) {
+                        mm.run_batch(1);
+                    }
+                }
+            });
+            s.spawn(move || {
+                on(0);
+                let mut drains = 0;
+                for turn in 0..rounds(200) {
+                    // Device and ordinary pages in one call, as it was.
+                    let mut slots: Vec<_> = parent.page(0).pages(4).map(Slot::at).collect();
+                    let order = Order::to(TierId((turn + 1) % 2)).mode(Mode::SyncLight).tries(3);
+                    drains += migrate(mm, &mut slots, &order, mm).drains;
+                }
+                assert!(drains > 0, "nothing was waited for");
+                stop.store(true, SeqCst);
+            });
+        });
+    });
+    on(1);
+    mm.run_batch(1);
+    mm.audit().unwrap();
+}

@@ -1,0 +1,313 @@
+//! Pages of many frames with one header: moved whole, or split under the frozen header; and claims over ranges.
+
+#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+
+mod common;
+
+use common::machine::{DEVICE, Mm, RAM, check_all, machine, move_one, picture, write_all};
+use common::own::Own;
+use common::{panic_of, watched};
+use core::cell::Cell;
+use pagelock::leaf::Leaf;
+use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect, migrate};
+use pagelock::mm::soft::{AccessError, At};
+use pagelock::mm::{Span, Tiers, claim_range};
+use std::thread;
+
+const ORDER: u32 = 3;
+const FRAMES: usize = 1 << ORDER;
+
+fn order() -> Order<Mm> {
+    Order::to(DEVICE).tries(1)
+}
+
+/// A large page in ordinary memory, with something in it.
+fn large() -> (&'static Mm, Own, At, u64) {
+    let (mm, own) = machine();
+    let at = mm.spawn().unwrap().page(0);
+    let head = mm.map_large(at, ORDER, RAM).unwrap();
+    write_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+    (mm, own, at, head)
+}
+
+/// Leaves a tier without two free frames in a row, and with `left` at most.
+fn fragment(mm: &Mm, tier: pagelock::mm::soft::TierId, left: usize) {
+    let mut taken = Vec::new();
+    while let Some(pfn) = mm.allocate(tier, 0) {
+        taken.push(pfn);
+    }
+    let mut free = 0;
+    for pfn in taken {
+        if pfn % 2 == 1 && free < left {
+            mm.free(pfn);
+            free += 1;
+        } else {
+            // In use for good.
+            mm.get_free(pfn);
+        }
+    }
+    assert_eq!(mm.free_frames(tier), left);
+}
+
+/// Makes a frame that was allocated somebody's.
+trait GetFree {
+    fn get_free(&self, pfn: u64);
+}
+
+impl GetFree for Mm {
+    fn get_free(&self, pfn: u64) {
+        use pagelock::mm::Memory;
+        self.page(pfn).unwrap().activate(1).unwrap();
+        self.account(pfn, pagelock::mm::ledger::Owner::Get, pagelock::mm::ledger::Change::Taken);
+    }
+}
+
+fn is_ordinary(mm: &Mm, at: At) -> bool {
+    mm.frame_at(at).is_some_and(|pfn| mm.span(pfn) == Span { head: pfn, order: 0 })
+}
+
+#[test]
+fn a_large_page_moves_as_one_whichever_of_its_frames_is_named() {
+    for named in [0, 5] {
+        let (mm, _, at, _) = large();
+        let Outcome::Moved { pfn } = move_one(mm, at.space.page(named), &order()) else { panic!() };
+        assert_eq!(mm.span(pfn), Span { head: pfn, order: ORDER });
+        for (i, at) in at.pages(FRAMES).enumerate() {
+            assert_eq!(mm.frame_at(at), Some(pfn + i as u64));
+            assert!(matches!(mm.leaf(at), Leaf::DevicePrivate { .. }));
+        }
+        assert_eq!(mm.page(pfn).unwrap().refs() as usize, FRAMES);
+        assert_eq!(mm.free_frames(RAM), 127);
+        mm.audit().unwrap();
+        // A fault on one frame brings all of them back.
+        mm.read(at.space.page(6), 0, &mut [0]).unwrap();
+        assert!(at.pages(FRAMES).all(|at| matches!(mm.leaf(at), Leaf::Present { .. })));
+        check_all(mm, at, FRAMES);
+        mm.audit().unwrap();
+    }
+}
+
+/// Every frame of it is named in one batch: it is one page all the same.
+#[test]
+fn a_large_page_in_one_batch_with_itself_moves_once() {
+    let (mm, _, at, _) = large();
+    let mut slots: Vec<_> = at.pages(FRAMES).map(Slot::at).collect();
+    let summary = migrate(mm, &mut slots, &order().tries(3), mm);
+    assert_eq!((summary.done as usize, summary.tries), (FRAMES, 2), "{slots:?}");
+    assert_eq!(slots.iter().filter(|slot| matches!(slot.outcome(), Outcome::Moved { .. })).count(), 1);
+    mm.audit().unwrap();
+}
+
+#[test]
+fn a_large_page_that_is_partly_unmapped_moves_as_one() {
+    let (mm, _, at, _) = large();
+    mm.unmap(at.space.page(2), 3);
+    mm.audit().unwrap();
+    let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!() };
+    assert_eq!(mm.page(pfn).unwrap().refs() as usize, FRAMES - 3);
+    mm.audit().unwrap();
+    check_all(mm, at, 2);
+    check_all(mm, at.space.page(5), 3);
+    assert_eq!(mm.read(at.space.page(3), 0, &mut [0]), Err(AccessError::NotMapped));
+    mm.exit(at.space);
+    mm.audit().unwrap();
+    assert_eq!((mm.free_frames(RAM), mm.free_frames(DEVICE)), (127, 128));
+}
+
+#[test]
+fn a_large_page_is_split_if_no_such_page_is_free() {
+    let (mm, _, at, _) = large();
+    fragment(mm, DEVICE, 60);
+    assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 8, of: 8 });
+    assert!(at.pages(FRAMES).all(|at| is_ordinary(mm, at) && matches!(mm.leaf(at), Leaf::DevicePrivate { .. })));
+    mm.audit().unwrap();
+    check_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+}
+
+#[test]
+fn what_finds_no_frame_after_the_split_stays_as_ordinary_pages() {
+    let (mm, _, at, head) = large();
+    fragment(mm, DEVICE, 5);
+    let outcome = move_one(mm, at, &order());
+    assert_eq!(outcome, Outcome::Split { moved: 5, of: 8 });
+    assert!(!outcome.is_done());
+    for (i, at) in at.pages(FRAMES).enumerate() {
+        assert!(is_ordinary(mm, at));
+        assert_eq!(matches!(mm.leaf(at), Leaf::DevicePrivate { .. }), i < 5);
+        if i >= 5 {
+            assert_eq!(mm.frame_at(at), Some(head + i as u64), "where it was");
+        }
+    }
+    mm.audit().unwrap();
+    check_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+}
+
+/// Frames that nobody maps any more are free after the split.
+#[test]
+fn a_large_page_that_is_partly_unmapped_is_split() {
+    let (mm, _, at, _) = large();
+    mm.unmap(at.space.page(2), 3);
+    fragment(mm, DEVICE, 6);
+    assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 8, of: 8 });
+    assert_eq!(mm.free_frames(DEVICE), 1);
+    mm.audit().unwrap();
+    check_all(mm, at, 2);
+    check_all(mm, at.space.page(5), 3);
+}
+
+/// A fault that cannot have a large page back gets it in pieces.
+#[test]
+fn a_fault_splits_if_it_has_to() {
+    let (mm, _, at, _) = large();
+    move_one(mm, at, &order());
+    fragment(mm, RAM, 20);
+    mm.read(at.space.page(6), 0, &mut [0]).unwrap();
+    assert!(at.pages(FRAMES).all(|at| is_ordinary(mm, at) && matches!(mm.leaf(at), Leaf::Present { .. })));
+    check_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+}
+
+#[test]
+fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
+    for lost in [0, 4, 7] {
+        let (mm, _, at, head) = large();
+        mm.set_lost(head + lost, true);
+        assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 7, of: 8 });
+        for at in at.pages(FRAMES) {
+            if at.page as u64 == lost {
+                assert_eq!(mm.leaf(at), Leaf::Poison { pfn: head + lost });
+            } else {
+                check_all(mm, at, 1);
+            }
+        }
+        mm.audit().unwrap();
+    }
+}
+
+#[test]
+fn a_split_that_fails_changes_nothing() {
+    // A frame's own header is in somebody's hands, who looks at frames one by one.
+    let (mm, _, at, head) = large();
+    fragment(mm, DEVICE, 60);
+    let before = picture(mm, at);
+    let scanned = mm.own_header(head + 5).unwrap().lock();
+    assert_eq!(move_one(mm, at, &order()), Outcome::Aborted(Abort::SplitFailed));
+    drop(scanned);
+    assert_eq!(picture(mm, at), before);
+    for pfn in head + 1..head + 8 {
+        let own = mm.own_header(pfn).unwrap();
+        assert!(!own.is_locked() && !own.is_migrating() && !own.is_frozen() && own.refs() == 0, "{own:?}");
+    }
+    mm.audit().unwrap();
+    // A cache finds it by its first frame.
+    mm.cache(1, head).unwrap();
+    let before = picture(mm, at);
+    assert_eq!(move_one(mm, at, &order()), Outcome::Aborted(Abort::SplitFailed));
+    assert_eq!(picture(mm, at), before);
+    mm.audit().unwrap();
+}
+
+#[test]
+fn a_panic_during_a_split_puts_back_what_is_left() {
+    for at_frame in [0, 3] {
+        let (mm, _, at, head) = large();
+        fragment(mm, DEVICE, 60);
+        panic_of(|| {
+            let mut slots = [Slot::at(at)];
+            let _ = collect(mm, &mut slots, &order(), None).unmap().check().copy_to(|from, order| match (from, order) {
+                (_, ORDER) => Err(Abort::NoDestination),
+                (Some(pfn), _) if pfn == head + at_frame => panic!("the driver"),
+                _ => mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination),
+            });
+        });
+        for (i, at) in at.pages(FRAMES).enumerate() {
+            assert_eq!(matches!(mm.leaf(at), Leaf::DevicePrivate { .. }), (i as u64) < at_frame, "{:?}", mm.leaf(at));
+        }
+        mm.audit().unwrap();
+        check_all(mm, at, FRAMES);
+    }
+}
+
+/// Waiters from before the split wait for the first frame's header, those who come after it for their own frame's: all are told, and
+/// none finds its entry for a page that is not locked (I12).
+#[test]
+fn a_split_races_waiters() {
+    let (mm, own, at, head) = large();
+    fragment(mm, DEVICE, 60);
+    watched(&[mm.page(head).unwrap()], || {
+        thread::scope(|s| {
+            let read = |page: usize| {
+                s.spawn(move || {
+                    check_all(mm, at.space.page(page), 1);
+                })
+            };
+            let mut slots = [Slot::at(at)];
+            let checked = collect(mm, &mut slots, &order(), None).unmap().check();
+            // Before the split, for frames in the middle.
+            let mut waiters: Vec<_> = [1, 4, 7].map(read).into();
+            own.until_asleep(3);
+            assert_eq!(mm.page(head + 4).unwrap().refs(), 1, "they have no references");
+            let step = Cell::new(0);
+            let finished = checked
+                .copy_to(|from, order| {
+                    if order == ORDER {
+                        return Err(Abort::NoDestination);
+                    }
+                    let from = from.unwrap();
+                    // It is split, and no entry is left that leads to a page which nobody has locked.
+                    for (i, at) in at.pages(FRAMES).enumerate().skip(step.get()) {
+                        assert!(matches!(mm.leaf(at), Leaf::Migration { pfn, .. } if pfn == head + i as u64));
+                        assert!(mm.page(head + i as u64).unwrap().is_migrating());
+                    }
+                    if step.get() == 2 {
+                        // The first frames have arrived. Those who waited for the first header have been told, found their own frames
+                        // still on their way, and wait for those; the one for frame 1 is through.
+                        assert_eq!(from, head + 2);
+                        own.until_asleep(2);
+                        waiters.push(read(6));
+                        own.until_asleep(3);
+                        assert_eq!(mm.page(head + 6).unwrap().refs(), 1);
+                    }
+                    step.set(step.get() + 1);
+                    mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)
+                })
+                .finalize();
+            assert_eq!(finished.summary().done, 1);
+            for waiter in waiters {
+                waiter.join().unwrap();
+            }
+            assert_eq!(slots[0].outcome(), Outcome::Split { moved: 8, of: 8 });
+        });
+    });
+    check_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+}
+
+#[test]
+fn a_range_is_claimed_without_the_pages_that_are_busy() {
+    let (mm, _, at, head) = large();
+    let other = at.space.page(20);
+    mm.map(other, 6).unwrap();
+    write_all(mm, other, 6);
+    let first = mm.frame_at(other).unwrap();
+    let busy = mm.page(first + 1).unwrap().lock();
+    let lost = mm.frame_at(at.space.page(23)).unwrap();
+    mm.page(lost).unwrap().lock().poison();
+    let range = mm.frames_of(RAM);
+    let mut claims = claim_range(mm, range.clone());
+    let claimed: Vec<_> = claims.by_ref().collect();
+    assert_eq!((claims.busy(), claims.poisoned()), (1, 1));
+    assert_eq!(claimed.iter().filter(|(span, _)| span.order == ORDER).count(), 1);
+    assert!(claimed.iter().any(|(span, _)| *span == Span { head, order: ORDER }));
+    assert!(claimed.iter().all(|(span, _)| span.head != first + 1 && span.head != lost));
+    let frames: u64 = claimed.iter().map(|(span, _)| span.len()).sum();
+    assert_eq!(frames, range.end - range.start - 2);
+    // The owner of the busy one tells whoever was passed over.
+    assert!(busy.unlock().event_waiters);
+    drop(claimed);
+    // A range that ends, or begins, in the middle of a large page has it too.
+    assert_eq!(claim_range(mm, head + 2..head + 4).map(|(span, _)| span.head).collect::<Vec<_>>(), [head]);
+}

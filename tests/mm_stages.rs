@@ -1,0 +1,562 @@
+//! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other migrators.
+
+#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+
+mod common;
+
+use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, move_one, picture, written};
+use common::watched;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::drain::{Drain, DrainPermit};
+use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
+use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
+use pagelock::mm::soft::{AccessError, At};
+use pagelock::mm::{Faulter, Strategy, Tiers};
+use pagelock::{Cancel, GetError, PinError, Wake};
+use std::thread;
+
+fn order() -> Order<Mm> {
+    Order::to(DEVICE).tries(1)
+}
+
+/// I12, I13, I15: from the first entry that is taken down to the last that is put up.
+#[test]
+fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), None);
+    assert!(is_migrating(mm, at) && !is_migrating(mm, child));
+    assert!(page.is_locked() && page.is_migrating() && !page.is_frozen());
+    assert_eq!(page.refs(), 2, "the other entry's, and the migrator's");
+    assert!(matches!(page.try_pin(), Err(PinError::Migrating)));
+    let unmapped = collected.unmap();
+    assert!(is_migrating(mm, at) && is_migrating(mm, child));
+    assert_eq!(page.refs(), 1, "migration entries own none");
+    assert!(!page.is_frozen());
+    let checked = unmapped.check();
+    assert!(page.is_locked() && page.is_frozen());
+    assert!(matches!(page.try_get(), Err(GetError::Frozen)));
+    let copied = checked.copy();
+    assert!(is_migrating(mm, at) && is_migrating(mm, child) && page.is_locked());
+    let _ = copied.finalize();
+    assert!(!page.is_locked() && page.refs() == 0);
+    assert_eq!(mm.frame_at(at), mm.frame_at(child));
+    mm.audit().unwrap();
+}
+
+/// I14: whose the references are, step by step, with one of every kind; and what the freeze expects are those of the migrator.
+#[test]
+fn every_reference_has_an_owner_at_every_step() {
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    let old = mm.frame_at(at).unwrap();
+    mm.cache(5, old).unwrap();
+    let owned = |pfn| {
+        mm.balance().unwrap();
+        pagelock::mm::ledger::OWNERS.map(|owner| mm.owned(pfn, owner))
+    };
+    // Mapping, entry, cache, batch, get.
+    assert_eq!(owned(old), [2, 0, 1, 0, 0]);
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), None);
+    assert_eq!(owned(old), [1, 0, 1, 0, 1]);
+    let unmapped = collected.unmap();
+    assert_eq!(owned(old), [0, 0, 1, 0, 1]);
+    let checked = unmapped.check();
+    assert_eq!((owned(old), checked.in_work()), ([0, 0, 1, 0, 1], 1));
+    let copied = checked.copy();
+    assert_eq!(owned(old), [0, 0, 1, 0, 1]);
+    let _ = copied.finalize();
+    let new = mm.frame_at(child).unwrap();
+    assert_eq!((owned(old), owned(new)), ([0; 5], [0, 2, 1, 0, 0]));
+    assert_eq!(mm.cached_at(5), Some(new));
+    // And back, put back at the last moment.
+    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), None).unmap().check().copy().in_work();
+    assert_eq!((copied, owned(new)), (1, [0, 2, 1, 0, 0]));
+    mm.audit().unwrap();
+}
+
+/// I9, I31, I35: sleepers change no count, and a migration that comes to nothing wakes the same ones as one that does not.
+#[test]
+fn sleepers_are_invisible_and_all_are_told_either_way() {
+    for succeeds in [true, false] {
+        let (mm, own) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        let mappings: Vec<At> = [at].into_iter().chain((0..3).map(|_| mm.fork(parent).unwrap().page(0))).collect();
+        let pfn = mm.frame_at(at).unwrap();
+        let page = mm.page(pfn).unwrap();
+        watched(&[page], || {
+            thread::scope(|s| {
+                let mut slots = [Slot::at(at)];
+                let unmapped = collect(mm, &mut slots, &order(), None).unmap();
+                for i in 0..12 {
+                    let at = mappings[i % mappings.len()];
+                    s.spawn(move || check_all(mm, at, 1));
+                }
+                own.until_asleep(12);
+                assert_eq!((page.refs(), page.pins()), (1, 0));
+                let copied = unmapped.check().copy();
+                assert_eq!(copied.in_work(), 1, "nobody was in the way");
+                if succeeds {
+                    let _ = copied.finalize();
+                } else {
+                    drop(copied);
+                }
+            });
+        });
+        mm.audit().unwrap();
+    }
+}
+
+fn tier_of(mm: &Mm, at: At) -> pagelock::mm::soft::TierId {
+    mm.tier(mm.frame_at(at).unwrap())
+}
+
+/// A faulter of a mapping that is still to be taken down finds a device's page that is locked. It waits for that, too, and is not
+/// in the way: the window in which the kernel's livelock was.
+#[test]
+fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
+    let (mm, own) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    move_one(mm, at, &order());
+    let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let mut slots = [Slot::at(at)];
+            let collected = collect(mm, &mut slots, &Order::to(RAM), None);
+            assert!(matches!(mm.leaf(child), Leaf::DevicePrivate { .. }));
+            s.spawn(move || check_all(mm, child, 1));
+            own.until_asleep(1);
+            let _ = collected.unmap().check().copy().finalize();
+            assert!(slots[0].outcome().is_done(), "{slots:?}");
+        });
+    });
+    mm.audit().unwrap();
+}
+
+/// I17: what is written while the page is on its way is written to where it goes.
+#[test]
+fn a_writer_waits_and_writes_to_the_new_page() {
+    for succeeds in [true, false] {
+        let (mm, own) = machine();
+        let at = written(mm, mm.spawn().unwrap(), 1);
+        watched(&[], || {
+            thread::scope(|s| {
+                let mut slots = [Slot::at(at)];
+                let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+                let pfn = mm.frame_at(at).unwrap();
+                s.spawn(move || mm.write(at, 100, b"late").unwrap());
+                own.until_asleep(1);
+                let mut bytes = [0; 4];
+                mm.read_frame(pfn, 100, &mut bytes);
+                assert_eq!(bytes, [0; 4], "a write to the source while it is copied");
+                if succeeds {
+                    let _ = copied.finalize();
+                } else {
+                    drop(copied);
+                }
+            });
+        });
+        let mut bytes = [0; 4];
+        mm.read(at, 100, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"late");
+        assert_eq!(tier_of(mm, at) == FAR, succeeds);
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
+/// I13, I18: a fork in the middle. The child's entry is found again, and neither may write without a copy.
+#[test]
+fn a_fork_in_the_middle_is_followed() {
+    for (stage, succeeds) in [(0, true), (1, true), (2, true), (3, true), (1, false), (3, false)] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        let mut slots = [Slot::at(at)];
+        let mut child = None;
+        let mut fork = |now| {
+            if now == stage {
+                child = Some(mm.fork(parent).unwrap());
+            }
+        };
+        let collected = collect(mm, &mut slots, &Order::to(FAR), None);
+        fork(0);
+        let unmapped = collected.unmap();
+        fork(1);
+        let checked = unmapped.check();
+        fork(2);
+        let copied = checked.copy();
+        fork(3);
+        if succeeds {
+            let _ = copied.finalize();
+        } else {
+            drop(copied);
+        }
+        let child = child.unwrap();
+        for at in [at, child.page(0)] {
+            assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Read, .. }), "{:?}", mm.leaf(at));
+        }
+        assert_eq!(mm.frame_at(at), mm.frame_at(child.page(0)));
+        mm.audit().unwrap();
+        mm.write(child.page(0), 8, &[0]).unwrap();
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
+/// I18: what is taken away while the page is on its way is not there when it arrives.
+#[test]
+fn protection_in_the_middle_holds_on_arrival() {
+    for succeeds in [true, false] {
+        let (mm, _) = machine();
+        let at = written(mm, mm.spawn().unwrap(), 1);
+        let mut slots = [Slot::at(at)];
+        let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+        mm.protect(at, 1, Some(Rights::Read)).unwrap();
+        if succeeds {
+            let _ = copied.finalize();
+        } else {
+            drop(copied);
+        }
+        assert_eq!(mm.leaf(at).rights(), Some(Rights::ReadExclusive));
+        assert_eq!(mm.write(at, 0, &[1]), Err(AccessError::NotAllowed));
+        check_all(mm, at, 1);
+        // Given back, it is nobody else's still, and needs no copy.
+        let pfn = mm.frame_at(at);
+        mm.protect(at, 1, Some(Rights::Write)).unwrap();
+        mm.write(at, 100, &[1]).unwrap();
+        assert_eq!(mm.frame_at(at), pfn);
+        mm.audit().unwrap();
+    }
+}
+
+#[test]
+fn a_page_that_is_moved_to_another_address_in_the_middle_is_found_there() {
+    for (to, succeeds) in [(1, true), (100, true), (1, false), (100, false)] {
+        let (mm, _) = machine();
+        let at = written(mm, mm.spawn().unwrap(), 1);
+        let new = at.space.page(to);
+        let mut slots = [Slot::at(at)];
+        let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+        mm.remap(at, new, 1, false).unwrap();
+        if succeeds {
+            let _ = copied.finalize();
+        } else {
+            drop(copied);
+        }
+        assert_eq!(mm.leaf(at), Leaf::None);
+        mm.remap(new, at, 1, false).unwrap();
+        check_all(mm, at, 1);
+        assert_eq!(tier_of(mm, at) == FAR, succeeds);
+        mm.audit().unwrap();
+    }
+}
+
+#[test]
+fn a_waiter_that_is_cancelled_is_gone_without_a_trace() {
+    let (mm, own) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let kill = Cancel::with_futex(own);
+    watched(&[], || {
+        thread::scope(|s| {
+            let mut slots = [Slot::at(at)];
+            let unmapped = collect(mm, &mut slots, &Order::to(FAR), None).unmap();
+            let waiter = s.spawn(|| mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill)));
+            own.until_asleep(1);
+            kill.cancel();
+            assert_eq!(waiter.join().unwrap(), Err(AccessError::Cancelled));
+            let _ = unmapped.check().copy().finalize();
+            assert!(slots[0].outcome().is_done());
+        });
+    });
+    mm.audit().unwrap();
+}
+
+/// Waiters of a page whose contents are lost get the error and do not sleep for ever (I25).
+#[test]
+fn waiters_of_a_page_that_is_lost_are_told() {
+    let (mm, own) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let pfn = mm.frame_at(at).unwrap();
+    watched(&[mm.page(pfn).unwrap()], || {
+        thread::scope(|s| {
+            let mut slots = [Slot::at(at)];
+            let checked = collect(mm, &mut slots, &order(), None).unmap().check();
+            let waiters: Vec<_> = (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
+            own.until_asleep(4);
+            mm.set_lost(pfn, true);
+            let _ = checked.copy().finalize();
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Err(AccessError::Poisoned { pfn }));
+            }
+        });
+    });
+    mm.audit().unwrap();
+}
+
+// ---- other migrators, and how long to try
+
+/// I23: with another page in hand, a lock is tried; the one that is waited for is waited for with none.
+#[test]
+fn a_lock_is_waited_for_with_empty_hands() {
+    for by_frame in [false, true] {
+        let (mm, own) = machine();
+        let at = written(mm, mm.spawn().unwrap(), 3);
+        let pages: Vec<_> = at.pages(3).map(|at| mm.frame_at(at).unwrap()).collect();
+        let busy = mm.page(pages[1]).unwrap();
+        watched(&[busy], || {
+            thread::scope(|s| {
+                let guard = busy.lock();
+                let (refs, mode) = (busy.refs(), Mode::SyncLight);
+                let mover = s.spawn({
+                    let pages = pages.clone();
+                    move || {
+                        let mut slots: Vec<_> = if by_frame {
+                            pages.iter().copied().map(Slot::frame).collect()
+                        } else {
+                            at.pages(3).map(Slot::at).collect()
+                        };
+                        migrate(mm, &mut slots, &order().mode(mode).tries(3), mm)
+                    }
+                });
+                own.until_asleep(1);
+                assert_eq!(busy.refs(), refs, "and without a reference");
+                for (i, &pfn) in pages.iter().enumerate() {
+                    let page = mm.page(pfn).unwrap();
+                    assert_eq!(page.is_locked(), i == 1, "{page:?}");
+                }
+                drop(guard);
+                let summary = mover.join().unwrap();
+                assert_eq!((summary.done, summary.left), (3, 0));
+            });
+        });
+        mm.audit().unwrap();
+    }
+}
+
+/// Batches that see what is held whenever they are drained.
+struct Watching<'m> {
+    mm: &'m Mm,
+    at: At,
+    pages: Vec<u64>,
+    locals: AtomicUsize,
+    alls: AtomicUsize,
+}
+
+impl Drain for Watching<'_> {
+    fn local(&self) {
+        self.locals.fetch_add(1, SeqCst);
+        // All entries are taken down, the others' too.
+        assert!(self.at.pages(2).all(|at| is_migrating(self.mm, at)));
+    }
+
+    fn all(&self, permit: DrainPermit<'_>) {
+        let _ = permit;
+        self.alls.fetch_add(1, SeqCst);
+        for &pfn in &self.pages {
+            let page = self.mm.page(pfn).unwrap();
+            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "held across a drain: {page:?}");
+        }
+        assert!(self.at.pages(2).all(|at| !is_migrating(self.mm, at)));
+    }
+}
+
+/// I30, I32: everything is put back and let go of before others are waited for, and before it is tried again.
+#[test]
+fn nothing_is_held_between_the_tries() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 2);
+    let pages: Vec<_> = at.pages(2).map(|at| mm.frame_at(at).unwrap()).collect();
+    for &pfn in &pages {
+        mm.get(pfn).unwrap();
+    }
+    let drain = Watching { mm, at, pages: pages.clone(), locals: AtomicUsize::new(0), alls: AtomicUsize::new(0) };
+    let before = [picture(mm, at), picture(mm, at.space.page(1))];
+    for (mode, tries, locals, alls) in [(Mode::Async, 4, 4, 0), (Mode::SyncLight, 3, 3 + 1, 3), (Mode::Sync, 0, 1 + 1, 1)] {
+        let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
+        // The last tries of a mode that may sleep are one by one, so `local` is asked with one page in hand; not of interest here.
+        let alone = mode != Mode::Async;
+        let drain: &dyn DrainObject = if alone { &Counting(&drain) } else { &drain };
+        let summary = migrate(mm, &mut slots, &order().mode(mode).tries(tries), &Forward(drain));
+        assert_eq!(summary.transient, 2);
+        assert_eq!(summary.drains as usize, alls);
+        assert_eq!(summary.tries as usize, locals);
+        assert!(slots.iter().all(|s| matches!(s.outcome(), Outcome::Aborted(Abort::Referenced { .. }))), "{slots:?}");
+    }
+    assert_eq!([picture(mm, at), picture(mm, at.space.page(1))], before);
+    assert_eq!(drain.alls.load(SeqCst), 4);
+    assert!(drain.locals.load(SeqCst) >= 4);
+    for pfn in pages {
+        // SAFETY: taken above.
+        unsafe { mm.put(pfn) };
+    }
+    mm.audit().unwrap();
+}
+
+trait DrainObject {
+    fn local(&self);
+    fn all(&self, permit: DrainPermit<'_>);
+}
+
+impl DrainObject for Watching<'_> {
+    fn local(&self) {
+        Drain::local(self);
+    }
+    fn all(&self, permit: DrainPermit<'_>) {
+        Drain::all(self, permit);
+    }
+}
+
+struct Counting<'w, 'm>(&'w Watching<'m>);
+
+impl DrainObject for Counting<'_, '_> {
+    fn local(&self) {
+        self.0.locals.fetch_add(1, SeqCst);
+    }
+    fn all(&self, permit: DrainPermit<'_>) {
+        Drain::all(self.0, permit);
+    }
+}
+
+struct Forward<'d>(&'d dyn DrainObject);
+
+impl Drain for Forward<'_> {
+    fn local(&self) {
+        self.0.local();
+    }
+    fn all(&self, permit: DrainPermit<'_>) {
+        self.0.all(permit);
+    }
+}
+
+/// I36, step by step: each has what the other wants.
+#[test]
+fn migrators_in_opposite_orders_pass_over_each_others_pages() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 2);
+    let (mut one, mut two) = ([Slot::at(at), Slot::at(at.space.page(1))], [Slot::at(at.space.page(1)), Slot::at(at)]);
+    let first = collect(mm, &mut one[..1], &order(), None);
+    let second = collect(mm, &mut two, &order(), None);
+    assert_eq!(second.in_work(), 1);
+    let _ = second.unmap().check().copy().finalize();
+    let _ = first.unmap().check().copy().finalize();
+    assert_eq!(two[1].outcome(), Outcome::Skipped(Skip::Migrating));
+    assert!(two[0].outcome().is_done() && one[0].outcome().is_done());
+    mm.audit().unwrap();
+}
+
+/// I36 with threads, and modes that wait.
+#[test]
+fn migrators_in_opposite_orders_both_come_to_an_end() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 16);
+    watched(&[], || {
+        thread::scope(|s| {
+            for backwards in [false, true] {
+                s.spawn(move || {
+                    for turn in 0..common::rounds(300) {
+                        let mut slots: Vec<_> = at.pages(16).map(Slot::at).collect();
+                        if backwards {
+                            slots.reverse();
+                        }
+                        let to = [DEVICE, RAM, FAR][(turn + usize::from(backwards)) % 3];
+                        let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][turn % 3];
+                        let summary = migrate(mm, &mut slots, &Order::to(to).mode(mode).tries(2), mm);
+                        assert_eq!(summary.done + summary.left, 16);
+                    }
+                });
+            }
+        });
+    });
+    check_all(mm, at, 16);
+    mm.audit().unwrap();
+}
+
+// ---- exclusive entries
+
+#[test]
+fn a_device_has_a_page_to_itself_until_somebody_wants_it() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let pfn = make_exclusive(mm, at).unwrap();
+    assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { rights: Rights::Write, .. }));
+    mm.audit().unwrap();
+    let revoked = std::sync::Arc::new(AtomicUsize::new(0));
+    let told = revoked.clone();
+    mm.on_revoke(move |of| {
+        assert_eq!(of, pfn);
+        told.fetch_add(1, SeqCst);
+    });
+    mm.write_frame(pfn, 100, b"device");
+    let mut bytes = [0; 6];
+    mm.read(at, 100, &mut bytes).unwrap();
+    assert_eq!((&bytes, revoked.load(SeqCst)), (b"device", 1));
+    assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Write, .. }));
+    mm.audit().unwrap();
+}
+
+/// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's for itself.
+#[test]
+fn those_who_want_an_exclusive_page_are_not_in_the_way() {
+    let (mm, own) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let pfn = make_exclusive(mm, at).unwrap();
+    let page = mm.page(pfn).unwrap();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let waiters: Vec<_> = (0..8).map(|_| s.spawn(move || check_all(mm, at, 1))).collect();
+            own.until_asleep(8);
+            assert_eq!((page.refs(), page.pins()), (1, 0), "the entry's own");
+            drop(guard);
+            waiters.into_iter().for_each(|w| w.join().unwrap());
+        });
+    });
+    assert!(move_one(mm, at, &order()).is_done());
+    mm.audit().unwrap();
+}
+
+#[test]
+fn what_cannot_be_a_devices_alone_is_refused() {
+    let (mm, own) = machine();
+    let space = mm.spawn().unwrap();
+    let at = space.page(0);
+    mm.map(at, 2).unwrap();
+    assert_eq!(make_exclusive(mm, at), Err(ExclusiveError::NotPresent));
+    mm.read(at, 0, &mut [0]).unwrap();
+    assert_eq!(make_exclusive(mm, at), Err(ExclusiveError::NotWritable));
+    mm.write(at, 0, &[1]).unwrap();
+    let pfn = mm.frame_at(at).unwrap();
+    let page = mm.page(pfn).unwrap();
+    let pin = page.try_pin().unwrap();
+    assert_eq!(make_exclusive(mm, at), Err(ExclusiveError::Pinned { pins: 1 }));
+    drop(pin);
+    let before = picture(mm, at);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let made = s.spawn(move || make_exclusive(mm, at));
+            own.until_asleep(1);
+            drop(guard);
+            assert_eq!(made.join().unwrap(), Err(ExclusiveError::Waited(Wake::Released)));
+        });
+    });
+    assert_eq!(picture(mm, at), before);
+    // A fork has it back first.
+    make_exclusive(mm, at).unwrap();
+    let child = mm.fork(space).unwrap();
+    assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Read, .. }));
+    assert_eq!(mm.leaf(child.page(0)), mm.leaf(at));
+    mm.audit().unwrap();
+}
