@@ -285,7 +285,7 @@ where
     let PinOrder { access, term, limits, .. } = *order;
     let mut faulter = Faulter::new(Strategy::Wait);
     let mut last = None;
-    for _ in 0..order.patience.max(1) {
+    for round in 0..order.patience.max(1) {
         let futex = match look(mm, at, access, term, policy)? {
             Look::Pinned(pinned) => return Ok(pinned),
             Look::Fault => {
@@ -302,14 +302,12 @@ where
                 mm.unshare(at).map_err(NotPinned::Unsettled)?;
                 None
             }
-            Look::Migrating(page, pfn, entry) => {
-                match page.wait_with(entry, Wait::migration().within(limits)) {
-                    Ok(Wake::Released | Wake::NotLocked) => Some(page.futex),
-                    Ok(Wake::Poisoned) => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
-                    Ok(Wake::Cancelled) => return Err(NotPinned::Cancelled),
-                    Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
-                }
-            }
+            Look::Migrating(page, pfn, entry) => match page.wait_with(entry, Wait::migration().within(limits)) {
+                Ok(Wake::Released | Wake::NotLocked) => Some(page.futex),
+                Ok(Wake::Poisoned) => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
+                Ok(Wake::Cancelled) => return Err(NotPinned::Cancelled),
+                Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
+            },
             Look::Move { page, to } => {
                 let outcome = move_home(mm, at, to, drain);
                 if !outcome.is_done() && !outcome.is_transient() && !is_for_a_look(outcome) {
@@ -324,12 +322,15 @@ where
             match limits.over(futex) {
                 Some(Wake::Cancelled) => return Err(NotPinned::Cancelled),
                 Some(_) => return Err(NotPinned::TimedOut),
-                None => futex.relax(),
+                None => (0..1_u32 << round.min(PAUSE)).for_each(|_| futex.relax()),
             }
         }
     }
     Err(last.map_or(NotPinned::Busy { rounds: order.patience.max(1) }, NotPinned::NotMoved))
 }
+
+/// The longest pause between two rounds, as a power of two of [relaxations](Futex::relax).
+const PAUSE: u32 = 6;
 
 /// What to do about an address.
 enum Look<'m, M: Mm> {
@@ -341,7 +342,10 @@ enum Look<'m, M: Mm> {
     /// The page is on its way, or about to be.
     Migrating(&'m PageLock<M::Futex>, u64, M::Entry<'m>),
     /// It is where it may not stay.
-    Move { page: &'m PageLock<M::Futex>, to: M::Tier },
+    Move {
+        page: &'m PageLock<M::Futex>,
+        to: M::Tier,
+    },
 }
 
 fn look<'m, M, P>(mm: &'m M, at: M::Address, access: Access, term: Term, policy: &P) -> Result<Look<'m, M>, NotPinnedOf<M, P>>
