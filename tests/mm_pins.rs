@@ -447,7 +447,8 @@ fn a_pin_outlives_the_mapping() {
     assert!(balance.is_even() && balance.counted == 1, "{balance:?}");
     // SAFETY: the pin just made raw.
     let pin = unsafe { Pinned::from_raw(mm, pfn) }.unwrap();
-    assert!(unsafe { Pinned::from_raw(mm, u64::MAX) }.is_none()); // SAFETY: there is no such frame, and no guard.
+    // SAFETY: there is no such frame, and so no guard.
+    assert!(unsafe { Pinned::from_raw(mm, u64::MAX) }.is_none());
     drop(pin);
     assert_eq!(mm.free_frames(RAM), free + 1);
     settled(mm);
