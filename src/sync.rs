@@ -8,8 +8,12 @@ pub use core::sync::atomic::Ordering;
 
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 pub use core::sync::atomic::AtomicU32;
+#[cfg(not(pagelock_loom))]
+pub(crate) use core::sync::atomic::fence;
 #[cfg(pagelock_loom)]
 pub use loom::sync::atomic::AtomicU32;
+#[cfg(pagelock_loom)]
+pub(crate) use loom::sync::atomic::fence;
 #[cfg(pagelock_shuttle)]
 pub use shuttle::sync::atomic::AtomicU32;
 

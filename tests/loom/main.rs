@@ -24,6 +24,8 @@
 mod counts;
 mod drain;
 mod lock;
+mod pins;
+mod range;
 #[cfg(feature = "stats")]
 mod stats;
 mod wait;
