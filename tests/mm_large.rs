@@ -170,6 +170,21 @@ fn a_fault_splits_if_it_has_to() {
     mm.audit().unwrap();
 }
 
+/// Some of it comes back, then there is no frame left: the frames that came can be accessed, the others' faults end with the reason.
+#[test]
+fn a_fault_that_brings_back_a_part_is_no_error_for_that_part() {
+    let (mm, _, at, _) = large();
+    move_one(mm, at, &order());
+    fragment(mm, RAM, 3);
+    check_all(mm, at, 3);
+    for page in 3..FRAMES {
+        let e = mm.read(at.space.page(page), 0, &mut [0]).unwrap_err();
+        assert_eq!(e, AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination)));
+    }
+    check_all(mm, at, 3);
+    mm.audit().unwrap();
+}
+
 #[test]
 fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
     for lost in [0, 4, 7] {

@@ -110,10 +110,8 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
         self.asleep(|| OsFutex.wait_class(word, expected, class))
     }
 
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
-        if self.count_wake() {
-            OsFutex.wake_class(word, n, class);
-        }
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        if self.count_wake() { OsFutex.wake_class(word, n, class) } else { 0 }
     }
 
     fn event(&self, index: usize) -> &EventSlot {

@@ -134,8 +134,8 @@ impl Futex for Yielding {
         self.processors.off(|| self.own.wait_class(word, expected, class))
     }
 
-    fn wake_class(&self, word: *const Word, n: u32, class: u32) {
-        self.own.wake_class(word, n, class);
+    fn wake_class(&self, word: *const Word, n: u32, class: u32) -> u32 {
+        self.own.wake_class(word, n, class)
     }
 
     fn event(&self, index: usize) -> &EventSlot {
