@@ -19,6 +19,12 @@ mod huge;
 mod migrate;
 #[path = "hmm/mixed.rs"]
 mod mixed;
+#[cfg(all(target_os = "linux", not(miri)))]
+#[path = "hmm/real.rs"]
+mod real;
+#[cfg(all(target_os = "linux", not(miri)))]
+#[path = "hmm/region.rs"]
+mod region;
 
 /// Each test with devices of either kind.
 macro_rules! variants {

@@ -111,7 +111,7 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
     }
 
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        if self.count_wake() { OsFutex.wake_class(word, n, class) } else { 0 }
+        if self.count_wake() { OsFutex.wake_class(word, n, class) } else { n }
     }
 
     fn event(&self, index: usize) -> &EventSlot {
