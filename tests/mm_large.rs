@@ -1,6 +1,6 @@
 //! Pages of many frames with one header: moved whole, or split under the frozen header; and claims over ranges.
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 

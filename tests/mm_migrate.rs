@@ -1,7 +1,7 @@
 //! What becomes of a page that is to be moved: every outcome there is, each brought about on purpose. Whatever is put back is, bit by
 //! bit, as it was (I21), the others of the batch move all the same, and every reference has its owner (I14).
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -676,7 +676,7 @@ fn an_entry_in_the_fault_is_taken_over() {
     for fail in [1, 0] {
         move_one(mm, at, &order());
         mm.fail_allocations(RAM, fail);
-        let mut faulter = Faulter::new(Strategy::EntryInFault);
+        let mut faulter = Faulter::new(Strategy::EntryInFault).patience(20);
         let read = mm.read_with(at, 0, &mut [0], &mut faulter);
         if fail == 1 {
             assert_eq!(read, Err(AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination))));

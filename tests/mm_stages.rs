@@ -1,6 +1,6 @@
 //! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other migrators.
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 
