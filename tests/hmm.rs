@@ -1,5 +1,5 @@
 //! Linux's own tests of `hmm` (`tools/testing/selftests/mm/hmm-tests.c`), as far as they are about this protocol, by the same names.
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
@@ -19,10 +19,10 @@ mod huge;
 mod migrate;
 #[path = "hmm/mixed.rs"]
 mod mixed;
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(not(miri))]
 #[path = "hmm/real.rs"]
 mod real;
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(not(miri))]
 #[path = "hmm/region.rs"]
 mod region;
 

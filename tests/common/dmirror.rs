@@ -1,19 +1,25 @@
 //! A device that has memory of its own and uses a process's through page tables of its own: what Linux's tests of `hmm` have as
 //! `test_hmm`, in software.
 //!
-//! The device knows which frame is where from having looked, under the entry's lock; and it looks again, under the same lock, when it uses
-//! what it knows. What it does not know, or knows wrongly, it faults in, all of the range at a time.
+//! Its page table is filled by [`range`](pagelock::mm::range): what is there is read against the notifier of the address space, what is
+//! not is faulted in, all of the range at a time; and what was found goes into the table if the ticket is still good, with the table's lock
+//! held. Whoever changes an entry tells the device first, which forgets it under the same lock. So while the device holds that lock, what
+//! is in the table is so, and it accesses frames by number and nothing else.
 
 use super::machine::RAM;
+use super::own::Own;
+use core::fmt::Debug;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use pagelock::Limits;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::Drain;
 use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, Summary, migrate};
-use pagelock::mm::soft::{Area, AreaKind, At, TierId};
-use pagelock::mm::{Access, Mm, Tables, Tiers};
+use pagelock::mm::range::{self, Found, Notifier, Page, Stop, Want, fault_range};
+use pagelock::mm::soft::{At, SpaceId, TierId};
+use pagelock::mm::{Access, Areas, Memory, Mm, Tables, Tiers};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Why something was refused. In brackets what Linux's driver says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,20 +70,22 @@ pub(crate) const fn write(place: Place) -> Seen {
 }
 
 /// The memory that both use: what the device needs besides the protocol.
-pub(crate) trait Host: Mm + Tables<Address = At> + Tiers<Tier = TierId> + Drain + Sync {
+pub(crate) trait Host:
+    Mm + Areas<Failure: Debug> + Tables<Address = At> + Tiers<Tier = TierId> + Memory<Futex = Own, Error: Debug> + Drain + Sync
+{
     fn page_size(&self) -> usize;
 
-    /// What the address may be used for.
-    fn area(&self, entry: &Self::Entry<'_>) -> Area;
+    /// That of an address space.
+    fn notifier(&self, space: SpaceId) -> &Notifier<Own>;
 
-    /// One attempt to resolve a fault, as if the processor had run into it.
-    fn attempt(&self, at: At, access: Access);
+    /// The tables of devices. All of them are told of what the notifiers are told of.
+    fn mirrors(&self) -> Arc<Mirrors>;
 
-    /// Reads what `leaf` is for, the entry at `at`, whose lock is held.
-    fn load(&self, at: At, leaf: Leaf, out: &mut [u8]);
+    /// Reads frame `pfn`, which is at `at` if the processor can access it, and stays there.
+    fn load(&self, at: At, pfn: u64, out: &mut [u8]);
 
     /// Writes to it.
-    fn store(&self, at: At, leaf: Leaf, bytes: &[u8]);
+    fn store(&self, at: At, pfn: u64, bytes: &[u8]);
 
     /// Reads as the processor does.
     fn cpu_read(&self, at: At, out: &mut [u8]) -> Result<(), Denied>;
@@ -104,20 +112,50 @@ impl Done {
     }
 }
 
-/// What the device knows of an address.
+/// What a device knows of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mirrored {
     pfn: u64,
     write: bool,
 }
 
+/// A device's page table.
+#[derive(Default)]
+struct Table {
+    entries: Mutex<BTreeMap<At, Mirrored>>,
+    /// How many entries were taken away by those who were about to change what they said.
+    forgotten: AtomicUsize,
+}
+
+/// The page tables of all devices.
+#[derive(Default)]
+pub(crate) struct Mirrors(Mutex<Vec<Arc<Table>>>);
+
+impl Mirrors {
+    /// What is at these addresses is about to change.
+    pub(crate) fn forget(&self, at: At, pages: usize) {
+        for table in &*self.0.lock().unwrap() {
+            let mut entries = table.entries.lock().unwrap();
+            let gone: Vec<At> = entries.range(at..after(at, pages)).map(|(&at, _)| at).collect();
+            for at in &gone {
+                entries.remove(at);
+            }
+            table.forgotten.fetch_add(gone.len(), SeqCst);
+        }
+    }
+
+    fn new_table(&self) -> Arc<Table> {
+        let table = Arc::<Table>::default();
+        self.0.lock().unwrap().push(Arc::clone(&table));
+        table
+    }
+}
+
 pub(crate) struct Device<'h, H: Host> {
     pub(crate) host: &'h H,
     /// Its own memory.
     pub(crate) tier: TierId,
-    table: Mutex<BTreeMap<At, Mirrored>>,
-    /// How often what it knew was no longer so.
-    stale: AtomicUsize,
+    table: Arc<Table>,
     /// Who provides what is missing, if it is not the memory manager.
     #[allow(clippy::type_complexity)]
     ask: Option<Box<dyn Fn(At) + Send + Sync + 'h>>,
@@ -127,21 +165,18 @@ pub(crate) fn after(at: At, pages: usize) -> At {
     At { page: at.page + pages, ..at }
 }
 
-fn allows(rights: Rights, access: Access) -> bool {
-    access == Access::Read || rights == Rights::Write
-}
-
-fn is_allowed(area: Area, access: Access) -> Result<(), Denied> {
-    match (area.kind, area.rights) {
-        (AreaKind::Unmapped, _) | (_, None) => Err(Denied::Fault),
-        (_, Some(rights)) if !allows(rights, access) => Err(Denied::Permission),
-        _ => Ok(()),
+/// What the address allows, whatever is there.
+fn is_allowed<H: Host>(host: &H, at: At, access: Access) -> Result<(), Denied> {
+    match host.allowed(&host.lock(at)) {
+        None => Err(Denied::Fault),
+        Some(most) if access == Access::Write && most != Rights::Write => Err(Denied::Permission),
+        Some(_) => Ok(()),
     }
 }
 
 impl<'h, H: Host> Device<'h, H> {
     pub(crate) fn new(host: &'h H, tier: TierId) -> Self {
-        Self { host, tier, table: Mutex::default(), stale: AtomicUsize::new(0), ask: None }
+        Self { host, tier, table: host.mirrors().new_table(), ask: None }
     }
 
     /// A device of which `ask` is told where a page is missing; it returns when there is one.
@@ -149,48 +184,25 @@ impl<'h, H: Host> Device<'h, H> {
         Self { ask: Some(Box::new(ask)), ..Self::new(host, tier) }
     }
 
-    /// How often the device found that what it knew of an address was no longer so.
-    pub(crate) fn stale(&self) -> usize {
-        self.stale.load(SeqCst)
-    }
-
-    fn is_own(&self, pfn: u64) -> bool {
-        self.host.tier(pfn) == self.tier
-    }
-
-    /// What of `leaf` the device can use as it is.
-    fn usable(&self, leaf: Leaf) -> Option<Mirrored> {
-        match leaf {
-            Leaf::Present { pfn, rights, .. } => Some(Mirrored { pfn, write: rights == Rights::Write }),
-            Leaf::DevicePrivate { pfn, rights, .. } if self.is_own(pfn) => {
-                Some(Mirrored { pfn, write: rights == Rights::Write })
-            }
-            _ => None,
-        }
+    /// How many entries of its table were taken away by others.
+    pub(crate) fn forgotten(&self) -> usize {
+        self.table.forgotten.load(SeqCst)
     }
 
     /// Has `act` at a page that the device knows. `false` if it does not.
-    fn with(&self, at: At, access: Access, act: impl FnOnce(Leaf)) -> bool {
-        let known = self.table.lock().unwrap().get(&at).copied();
-        let Some(known) = known.filter(|known| known.write || access == Access::Read) else { return false };
-        let entry = self.host.lock(at);
-        let leaf = leaf_of::<H>(&entry);
-        let now = self.usable(leaf);
-        if now.is_none_or(|now| now.pfn != known.pfn || (access == Access::Write && !now.write)) {
-            self.table.lock().unwrap().remove(&at);
-            self.stale.fetch_add(1, SeqCst);
-            return false;
-        }
-        // While the entry's lock is held nobody takes the entry down, so the page stays where it is.
-        act(leaf);
+    fn with(&self, at: At, access: Access, act: impl FnOnce(u64)) -> bool {
+        let entries = self.table.entries.lock().unwrap();
+        let Some(known) = entries.get(&at).filter(|known| known.write || access == Access::Read) else { return false };
+        // While the lock is held nobody takes the page away.
+        act(known.pfn);
         true
     }
 
-    fn each(&self, at: At, pages: usize, access: Access, mut act: impl FnMut(usize, At, Leaf)) -> Result<Done, Denied> {
+    fn each(&self, at: At, pages: usize, access: Access, mut act: impl FnMut(usize, At, u64)) -> Result<Done, Denied> {
         let mut done = Done { pages: 0, faults: 0 };
         while done.pages < pages {
             let here = after(at, done.pages);
-            if self.with(here, access, |leaf| act(done.pages, here, leaf)) {
+            if self.with(here, access, |pfn| act(done.pages, here, pfn)) {
                 done.pages += 1;
             } else {
                 self.fault_in(here, pages - done.pages, access)?;
@@ -200,49 +212,75 @@ impl<'h, H: Host> Device<'h, H> {
         Ok(done)
     }
 
-    /// Makes every page of a range one that the device knows and may access, by faults where it takes any.
-    pub(crate) fn fault_in(&self, at: At, pages: usize, access: Access) -> Result<(), Denied> {
+    fn order(&self) -> range::Order<'static, H> {
+        range::Order::new(Limits::none()).own(self.tier)
+    }
+
+    /// Has every page of a range in the table, by faults where it takes any.
+    fn fault_in(&self, at: At, pages: usize, access: Access) -> Result<(), Denied> {
+        let want = if access == Access::Write { Want::Write } else { Want::Read };
+        self.ask_for(at, pages, access)?;
+        loop {
+            let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, want)).collect();
+            let notifier = self.host.notifier(at.space);
+            let read = fault_range(self.host, notifier, &mut pages, &self.order()).map_err(|e| match e.why {
+                Stop::NotAllowed => match is_allowed(self.host, after(at, e.done), access) {
+                    Err(denied) => denied,
+                    // It has just been allowed; it was not.
+                    Ok(()) => Denied::Fault,
+                },
+                why => panic!("{why:?}"),
+            })?;
+            let mut entries = self.table.entries.lock().unwrap();
+            if notifier.is_good(read.ticket) {
+                entries.extend(pages.iter().filter_map(|page| Some((page.at, mirrored(page.found)?))));
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing is held while others work on what is missing.
+    fn ask_for(&self, at: At, pages: usize, access: Access) -> Result<(), Denied> {
+        let Some(ask) = &self.ask else { return Ok(()) };
         for at in at.pages(pages) {
-            loop {
-                let entry = self.host.lock(at);
-                is_allowed(self.host.area(&entry), access)?;
-                let leaf = leaf_of::<H>(&entry);
-                if let Some(now) = self.usable(leaf).filter(|now| now.write || access == Access::Read) {
-                    self.table.lock().unwrap().insert(at, now);
-                    break;
-                }
-                // Nothing is held while others work on it.
-                drop(entry);
-                match &self.ask {
-                    Some(ask) if leaf == Leaf::None => ask(at),
-                    _ => self.host.attempt(at, access),
-                }
+            is_allowed(self.host, at, access)?;
+            let is_missing = leaf_of::<H>(&self.host.lock(at)) == Leaf::None;
+            if is_missing {
+                ask(at);
             }
         }
         Ok(())
     }
 
+    /// What is there, without a fault, all of it at one time.
+    fn look(&self, at: At, pages: usize) -> (Vec<Page<At>>, range::Ticket) {
+        let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, Want::Read)).collect();
+        let read = range::snapshot(self.host, self.host.notifier(at.space), &mut pages, &self.order());
+        let read = read.unwrap_or_else(|e| panic!("{:?}", e.why));
+        (pages, read.ticket)
+    }
+
     /// The device reads into `out`.
     pub(crate) fn read(&self, at: At, pages: usize, out: &mut [u32]) -> Result<Done, Denied> {
         let (host, ints) = (self.host, self.host.page_size() / 4);
-        self.each(at, pages, Access::Read, |index, at, leaf| {
-            load_ints(host, at, leaf, &mut out[index * ints..][..ints]);
+        self.each(at, pages, Access::Read, |index, at, pfn| {
+            load_ints(host, at, pfn, &mut out[index * ints..][..ints]);
         })
     }
 
     /// The device writes what is in `ints`.
     pub(crate) fn write(&self, at: At, pages: usize, from: &[u32]) -> Result<Done, Denied> {
         let (host, ints) = (self.host, self.host.page_size() / 4);
-        self.each(at, pages, Access::Write, |index, at, leaf| {
-            host.store(at, leaf, &to_bytes(&from[index * ints..][..ints]));
+        self.each(at, pages, Access::Write, |index, at, pfn| {
+            host.store(at, pfn, &to_bytes(&from[index * ints..][..ints]));
         })
     }
 
     /// Moves system pages of a range to the device, and has what became of each.
-    pub(crate) fn pull(&self, at: At, pages: usize) -> Result<(Summary, Vec<Outcome<H::Refusal>>), Denied> {
+    pub(crate) fn pull(&self, at: At, pages: usize) -> Result<Pulled<H>, Denied> {
         for at in at.pages(pages) {
             // Not the range for it if a part cannot even be read.
-            is_allowed(self.host.area(&self.host.lock(at)), Access::Read).map_err(|_| Denied::Invalid)?;
+            is_allowed(self.host, at, Access::Read).map_err(|_| Denied::Invalid)?;
         }
         let order = Order::to(self.tier).from(RAM).filling_holes().mode(Mode::SyncLight);
         let mut slots: Vec<Slot<'_, H>> = at.pages(pages).map(Slot::at).collect();
@@ -255,13 +293,16 @@ impl<'h, H: Host> Device<'h, H> {
         self.pull(at, pages)?;
         let ints = self.host.page_size() / 4;
         let mut count = 0;
-        for (index, at) in at.pages(pages).enumerate() {
-            let entry = self.host.lock(at);
-            let leaf = leaf_of::<H>(&entry);
-            let Some(now) = self.usable(leaf).filter(|now| self.is_own(now.pfn)) else { continue };
-            load_ints(self.host, at, leaf, &mut out[index * ints..][..ints]);
-            self.table.lock().unwrap().insert(at, now);
-            count += 1;
+        let (found, ticket) = self.look(at, pages);
+        let mut entries = self.table.entries.lock().unwrap();
+        // Nobody else is at work on the range.
+        assert!(self.host.notifier(at.space).is_good(ticket));
+        for (index, page) in found.iter().enumerate() {
+            if let (Found::Own { pfn, .. }, Some(known)) = (page.found, mirrored(page.found)) {
+                load_ints(self.host, page.at, pfn, &mut out[index * ints..][..ints]);
+                entries.insert(page.at, known);
+                count += 1;
+            }
         }
         if count == 0 { Err(Denied::NotThere) } else { Ok(count) }
     }
@@ -290,22 +331,32 @@ impl<'h, H: Host> Device<'h, H> {
 
     /// Looks, without a fault.
     pub(crate) fn snapshot(&self, at: At, pages: usize) -> Vec<Seen> {
-        at.pages(pages).map(|at| self.look(at)).collect()
+        self.look(at, pages).0.iter().map(|page| self.seen(page.found)).collect()
     }
 
-    fn look(&self, at: At) -> Seen {
-        let entry = self.host.lock(at);
-        if is_allowed(self.host.area(&entry), Access::Read).is_err() {
-            return Seen::Error;
+    fn seen(&self, found: Found) -> Seen {
+        let page =
+            |place, pfn, rights| Seen::Page { place, write: rights == Rights::Write, large: self.host.span(pfn).order > 0 };
+        match found {
+            Found::Forbidden => Seen::Error,
+            Found::Zero => read(Place::Zero),
+            Found::Own { pfn, rights } => page(Place::Local, pfn, rights),
+            Found::Local { pfn, rights } if self.host.tier(pfn) == RAM => page(Place::System, pfn, rights),
+            Found::Local { pfn, rights } => page(Place::Remote, pfn, rights),
+            _ => Seen::None,
         }
-        let Some(Mirrored { pfn, write }) = self.usable(leaf_of::<H>(&entry)) else { return Seen::None };
-        let place = match self.host.tier(pfn) {
-            _ if self.host.is_zero_frame(pfn) => Place::Zero,
-            RAM => Place::System,
-            tier if tier == self.tier => Place::Local,
-            _ => Place::Remote,
-        };
-        Seen::Page { place, write, large: self.host.span(pfn).order > 0 }
+    }
+}
+
+/// What became of a range that was to go to a device.
+type Pulled<H> = (Summary, Vec<Outcome<<H as Tiers>::Refusal>>);
+
+/// What of what was found goes into a device's table.
+fn mirrored(found: Found) -> Option<Mirrored> {
+    match found {
+        Found::Zero => Some(Mirrored { pfn: 0, write: false }),
+        Found::Local { pfn, rights } | Found::Own { pfn, rights } => Some(Mirrored { pfn, write: rights == Rights::Write }),
+        _ => None,
     }
 }
 
@@ -318,9 +369,9 @@ pub(crate) fn to_bytes(ints: &[u32]) -> Vec<u8> {
     ints.iter().flat_map(|int| int.to_ne_bytes()).collect()
 }
 
-fn load_ints<H: Host>(host: &H, at: At, leaf: Leaf, out: &mut [u32]) {
+fn load_ints<H: Host>(host: &H, at: At, pfn: u64, out: &mut [u32]) {
     let mut bytes = vec![0; out.len() * 4];
-    host.load(at, leaf, &mut bytes);
+    host.load(at, pfn, &mut bytes);
     from_bytes(&bytes, out);
 }
 
@@ -345,7 +396,7 @@ impl<'h, H: Host> Buffer<'h, H> {
     }
 
     /// The same pages, as another process has them.
-    pub(crate) fn of(&self, space: pagelock::mm::soft::SpaceId) -> Self {
+    pub(crate) fn of(&self, space: SpaceId) -> Self {
         Self { host: self.host, at: At { space, ..self.at }, pages: self.pages, mirror: self.mirror.clone() }
     }
 

@@ -1,16 +1,17 @@
 //! The software memory manager as what a device shares with a processor, and the fixtures of the tests of `hmm`: two devices, either with
 //! memory that the processor cannot access, or with memory that it can.
 
-use super::dmirror::{Buffer, Denied, Device, Host};
+use super::dmirror::{Buffer, Denied, Device, Host, Mirrors};
 use super::machine::{Mm, RAM};
 use super::own::Own;
 use core::ops::Range;
-use pagelock::leaf::{Leaf, Rights};
+use pagelock::leaf::Rights;
 use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
+use pagelock::mm::range::Notifier;
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Access, Faulter, Strategy, Tables};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 impl Host for Mm {
@@ -18,23 +19,21 @@ impl Host for Mm {
         self.page_size()
     }
 
-    fn area(&self, entry: &Self::Entry<'_>) -> Area {
-        entry.area()
+    fn notifier(&self, space: SpaceId) -> &Notifier<Own> {
+        self.notifier(space).expect("there is such a space")
     }
 
-    fn attempt(&self, at: At, access: Access) {
-        // Whatever it comes to, the device looks again.
-        if let Err(e) = self.fault(at, access, &mut Faulter::new(Strategy::Wait)) {
-            assert!(matches!(e, AccessError::NotMapped | AccessError::NotAllowed), "{at:?}: {e}");
-        }
+    fn mirrors(&self) -> Arc<Mirrors> {
+        let mut all = MIRRORS.lock().unwrap();
+        Arc::clone(all.entry(core::ptr::from_ref(self).addr()).or_default())
     }
 
-    fn load(&self, _at: At, leaf: Leaf, out: &mut [u8]) {
-        self.read_frame(leaf.pfn().expect("a page"), 0, out);
+    fn load(&self, _at: At, pfn: u64, out: &mut [u8]) {
+        self.read_frame(pfn, 0, out);
     }
 
-    fn store(&self, _at: At, leaf: Leaf, bytes: &[u8]) {
-        self.write_frame(leaf.pfn().expect("a page"), 0, bytes);
+    fn store(&self, _at: At, pfn: u64, bytes: &[u8]) {
+        self.write_frame(pfn, 0, bytes);
     }
 
     fn cpu_read(&self, at: At, out: &mut [u8]) -> Result<(), Denied> {
@@ -55,6 +54,17 @@ fn denied(e: AccessError) -> Denied {
         AccessError::NotMapped => Denied::Fault,
         AccessError::NotAllowed => Denied::Permission,
         e => panic!("{e}"),
+    }
+}
+
+/// Those of each machine, by its address, where it stays.
+static MIRRORS: Mutex<BTreeMap<usize, Arc<Mirrors>>> = Mutex::new(BTreeMap::new());
+
+/// One attempt to resolve a fault, as if the processor had run into it.
+pub(crate) fn attempt(mm: &Mm, at: At, access: Access) {
+    // Whatever it comes to, the caller looks again.
+    if let Err(e) = mm.fault(at, access, &mut Faulter::new(Strategy::Wait)) {
+        assert!(matches!(e, AccessError::NotMapped | AccessError::NotAllowed), "{at:?}: {e}");
     }
 }
 
@@ -98,6 +108,8 @@ impl Fixture {
         let config = Config { page_size: 256, pages: 512, spaces: 8, tiers: tiers.to_vec(), batches };
         // Never dropped, so that hooks and threads may refer to it.
         let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, ThreadCpus, config)));
+        let mirrors = mm.mirrors();
+        mm.on_invalidate(move |at, pages| mirrors.forget(at, pages));
         let space = mm.spawn().unwrap();
         Self { mm, own, variant, space, devices: DEVICES.map(|tier| Device::new(mm, tier)) }
     }
@@ -144,6 +156,7 @@ impl Fixture {
     pub(crate) fn close(self) {
         self.mm.audit().unwrap();
         self.mm.exit(self.space);
+        assert!(self.mm.pin_balance().is_even());
         pagelock::mm::drain::Drain::all(self.mm, pagelock::mm::drain::DrainPermit::promise());
         self.mm.audit().unwrap();
         for (tier, frames) in [(RAM, FRAMES - 1), (DEVICES[0], FRAMES), (DEVICES[1], FRAMES)] {
@@ -173,7 +186,7 @@ impl Exclusive {
                     Err(ExclusiveError::Waited(_)) => {}
                     Err(ExclusiveError::NotPresent | ExclusiveError::NotWritable) => {
                         mm.lock(at).allows(Access::Write).map_err(denied)?;
-                        mm.attempt(at, Access::Write);
+                        attempt(mm, at, Access::Write);
                     }
                     Err(e) => panic!("{e}"),
                 }

@@ -5,7 +5,9 @@ use super::common::hmm_soft::{Fixture, Variant};
 use super::common::machine::RAM;
 use super::common::rounds;
 use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::Access;
 use pagelock::mm::migrate::Outcome;
+use pagelock::mm::pin::Term;
 use pagelock::mm::soft::{Area, AreaKind};
 
 const PAGES: usize = 64;
@@ -160,8 +162,8 @@ pub(super) fn hmm_gup_test(v: Variant) {
     // A reference, a short-term pin, and two long-term ones.
     let at = |page| after(b.at, page);
     let got = super::gup::get(f.mm, at(0));
-    let pin = super::gup::pin(f.mm, at(1));
-    let long = [super::gup::pin_long(f.mm, at(2)), super::gup::pin_long(f.mm, at(3))];
+    let pin = f.mm.pin(at(1), Access::Write, Term::Short).unwrap();
+    let long = [2, 3].map(|page| f.mm.pin(at(page), Access::Write, Term::Long).unwrap());
     let short = match v {
         Variant::Private => write(Place::System),
         Variant::Coherent => write(Place::Local),

@@ -8,7 +8,7 @@
 //!
 //! A device's frames are never mapped: its home is where a device reads and writes.
 
-use super::common::dmirror::{Buffer, Denied, Device, Done, Host, after};
+use super::common::dmirror::{Buffer, Denied, Device, Done, Host, Mirrors, after};
 use super::common::machine::RAM;
 use super::common::own::Own;
 use super::common::{Lots, rounds, watched};
@@ -24,13 +24,14 @@ use pagelock::mm::drain::{Drain, DrainPermit};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::ledger::{Change, Owner, Owners};
 use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, bring_back, migrate as migrate_slots};
-use pagelock::mm::soft::{Area, AreaKind, At, SpaceId, TierId};
+use pagelock::mm::range::Notifier;
+use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{
-    Access, CopyError, Entry, Fault, FaultError, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, fault,
+    Access, Areas, CopyError, Entry, Fault, FaultError, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, fault,
 };
 use pagelock::{PageLock, Put};
 use std::io;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 const DEVICE: TierId = TierId(1);
@@ -56,6 +57,8 @@ pub(super) struct Real {
     /// Signals.
     faults: AtomicUsize,
     revoked: AtomicUsize,
+    notifier: Notifier<Own>,
+    mirrors: Arc<Mirrors>,
 }
 
 struct Table {
@@ -99,6 +102,8 @@ impl Real {
             provided: AtomicUsize::new(0),
             faults: AtomicUsize::new(0),
             revoked: AtomicUsize::new(0),
+            notifier: Notifier::with_futex(own),
+            mirrors: Arc::default(),
         };
         // What a kernel says it can, and what it does on this machine, are two things.
         real.shift(real.address(0), real.home(0))?;
@@ -158,11 +163,13 @@ impl Real {
     fn unmap(&self, at: At, pages: usize) {
         self.set_areas(at, pages, false);
         for at in at.pages(pages) {
+            self.invalidate(at);
             let mut entry = self.lock(at);
             let leaf = entry.leaf();
             entry.take();
             entry.set(0);
             drop(entry);
+            self.invalidated(at);
             let (pfn, owner) = match leaf {
                 Leaf::Present { pfn, .. } => (pfn, Owner::Mapping),
                 Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. } => (pfn, Owner::Entry),
@@ -325,6 +332,27 @@ impl Tables for Real {
         let table = self.tables[at.page / SPLIT].lock().unwrap();
         RealEntry { real: self, page: at.page, table, index: at.page % SPLIT }
     }
+
+    fn invalidate(&self, at: At) {
+        self.notifier.begin_raw();
+        self.mirrors.forget(at, 1);
+    }
+
+    fn invalidated(&self, _at: At) {
+        self.notifier.end_raw();
+    }
+}
+
+impl Areas for Real {
+    type Failure = ();
+
+    fn allowed(&self, entry: &RealEntry<'_>) -> Option<Rights> {
+        entry.table.areas[entry.index].then_some(Rights::Write)
+    }
+
+    fn settle(&self, at: At, _access: Access, left: Fault) -> Result<(), ()> {
+        if left == Fault::Missing && self.fill(at) { Ok(()) } else { Err(()) }
+    }
 }
 
 impl ReverseMap for Real {
@@ -398,25 +426,22 @@ impl Host for Real {
         PAGE
     }
 
-    fn area(&self, entry: &RealEntry<'_>) -> Area {
-        match entry.table.areas[entry.index] {
-            true => Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
-            false => Area::default(),
-        }
+    fn notifier(&self, _space: SpaceId) -> &Notifier<Own> {
+        &self.notifier
     }
 
-    fn attempt(&self, at: At, access: Access) {
-        let _ = self.fault(at, access);
+    fn mirrors(&self) -> Arc<Mirrors> {
+        Arc::clone(&self.mirrors)
     }
 
-    fn load(&self, at: At, leaf: Leaf, out: &mut [u8]) {
+    fn load(&self, at: At, pfn: u64, out: &mut [u8]) {
         let mut bytes = [0; PAGE];
-        self.page_at(self.where_is(at, leaf)).read(&mut bytes);
+        self.page_at(self.where_is(at, pfn)).read(&mut bytes);
         out.copy_from_slice(&bytes);
     }
 
-    fn store(&self, at: At, leaf: Leaf, bytes: &[u8]) {
-        self.page_at(self.where_is(at, leaf)).write(bytes.try_into().unwrap());
+    fn store(&self, at: At, pfn: u64, bytes: &[u8]) {
+        self.page_at(self.where_is(at, pfn)).write(bytes.try_into().unwrap());
     }
 
     fn cpu_read(&self, at: At, out: &mut [u8]) -> Result<(), Denied> {
@@ -440,12 +465,9 @@ impl Host for Real {
 }
 
 impl Real {
-    /// Where the page of an entry is while the entry's lock is held.
-    fn where_is(&self, at: At, leaf: Leaf) -> *mut u8 {
-        match leaf {
-            Leaf::Present { .. } => self.address(at.page),
-            leaf => self.home(leaf.pfn().expect("a page")),
-        }
+    /// Where a frame is that a device knows to be at `at`: there, if the processor can access it.
+    fn where_is(&self, at: At, pfn: u64) -> *mut u8 {
+        if self.is_accessible(self.tier(pfn)) { self.address(at.page) } else { self.home(pfn) }
     }
 
     /// A program that touches what is not mapped dies of it; the tests ask first.
