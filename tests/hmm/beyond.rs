@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Instant;
 
 /// How many spins in a row are taken for a thread that would spin for ever.
-const SPINS: u32 = 20_000;
+const SPINS: u32 = 1_000;
 
 /// What one access came to.
 #[derive(Clone, Copy, Default, Debug)]
@@ -68,7 +68,11 @@ fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
         if counted.fetch_add(1, SeqCst) == 0 {
             // The page is locked, its entries are up.
             match strategy {
-                Strategy::TryAndRetry => while spun.load(SeqCst) < SPINS {},
+                Strategy::TryAndRetry => {
+                    while spun.load(SeqCst) < SPINS {
+                        thread::yield_now();
+                    }
+                }
                 _ => own.until_asleep(CROWD - 1),
             }
         }

@@ -118,7 +118,7 @@ pub(super) fn migrate_mixed(v: Variant) {
 /// There and back again many times: no frame and no reference is lost on the way.
 pub(super) fn migrate_multiple(v: Variant) {
     let f = Fixture::new(v);
-    let pages = 16;
+    let pages = 8;
     for turn in 0..rounds(TIMES) as u32 {
         let mut b = f.mapped(pages);
         b.set(|i| i ^ turn);

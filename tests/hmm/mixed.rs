@@ -169,7 +169,7 @@ struct Verdict {
 }
 
 /// How many rounds are taken for ever.
-const SPINS: u32 = 5_000;
+const SPINS: u32 = 2_000;
 
 /// Faults until the page is there, or it has gone round so often that it would for ever. Whether that is so.
 fn is_stuck(mm: &Mm, at: At, strategy: Strategy, spins: &AtomicU32) -> bool {

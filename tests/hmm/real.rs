@@ -480,7 +480,7 @@ impl Real {
 // ---- tests
 
 const PAGES: usize = 64;
-const TIMES: usize = 64;
+const TIMES: usize = 32;
 
 /// Memory for a test, or a loud word why there is none.
 fn real(provide: fn(u32) -> u32) -> Option<&'static Real> {
