@@ -1,6 +1,6 @@
-//! Four tests that Linux does not have, and that would have found the bug with which this crate began: many faulters of one page, a
-//! batch of pages in a device's memory and others of which one has several mappings, the sleepers of a migration that fails, and a sleeper
-//! that is called off. Each runs with what was wrong as well, and has to notice.
+//! Tests that Linux does not have, and that would have found the bug with which this crate began: many faulters of one page, the sleepers
+//! of a migration that fails, and a sleeper that is called off. (The fourth is in [`mixed`](super::mixed).) Each runs with what was wrong as
+//! well, and has to notice.
 
 use super::common::hmm_soft::{DEVICES, Fixture, Variant};
 use super::common::machine::{Mm, RAM};
@@ -104,10 +104,11 @@ fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
 /// Many threads fault on one page: it is moved once, at the first try, by one of them, whatever the number of the others; they sleep
 /// meanwhile, once, and spin not at all.
 ///
-/// Seen to fail: [`Strategy::ReferenceAndSleep`], whose sleepers have references, fails that first try (below); so does
-/// [`Strategy::TryAndRetry`], whose losers spin for as long as the move takes. With `at_address`'s look at the lock taken out of
-/// the fault path every loser starts a move of its own, and the count is off.
-pub(super) fn many_threads_fault_on_one_device_page() {
+/// Seen to fail: [`Strategy::ReferenceAndSleep`], whose sleepers have references, fails that first try, and the losers of
+/// [`Strategy::TryAndRetry`] spin for as long as the move takes; both are in the test. With the wait taken out of the fault path the
+/// owner waits in vain for the others to be asleep.
+#[test]
+fn many_threads_fault_on_one_device_page() {
     for mappings in [1, 4] {
         for strategy in [Strategy::Wait, Strategy::WaitThenLock { after: 3 }] {
             let crowd = crowd(strategy, mappings);
@@ -256,10 +257,11 @@ fn patience(deaf: bool) -> Duration {
 
 /// Whatever makes a migration fail, those that sleep for the page are woken, all of them, and find the old one.
 ///
-/// Seen to fail: with a platform that loses the wakes of the failing end (below) they sleep until they are called off. With
-/// `Batch::restore` putting the entries up again only after the page was unlocked, some find a migration entry of a page that nobody
-/// owns, go round, and the bound on their sleeps does not hold.
-pub(super) fn sleepers_of_a_failed_migration_find_the_old_page() {
+/// Seen to fail: with a platform that loses the wakes of the failing end they sleep until they are called off (in the test). When what
+/// was put back left the entries as they were, they found a migration entry of a page that nobody owned, and went round for ever. When
+/// sleepers for migration entries took references, no failure was the one that was meant.
+#[test]
+fn sleepers_of_a_failed_migration_find_the_old_page() {
     for failure in FAILURES {
         let woken = failed(failure, Strategy::Wait, false);
         let expected = match failure {
@@ -355,9 +357,9 @@ fn called_off(strategy: Strategy) -> CalledOff {
 /// and to the other sleepers it is as if it had never been there (I39).
 ///
 /// Seen to fail: [`Strategy::ReferenceAndSleep`] sleeps for the lock and cannot be called off, and its reference makes the
-/// migration fail (below). With `Cancel::cancel` not bumping the event slots nobody returns; with it leaving out `is_cancelled` the faulter
-/// goes to sleep again.
-pub(super) fn a_faulter_that_is_called_off_leaves_no_trace() {
+/// migration fail (in the test). When the fault path waited without looking at the switch, nobody returned.
+#[test]
+fn a_faulter_that_is_called_off_leaves_no_trace() {
     let right = called_off(Strategy::Wait);
     assert_eq!(right.returned, 2);
     assert!(matches!(right.outcome, Outcome::Moved { .. }), "{:?}", right.outcome);
@@ -367,7 +369,8 @@ pub(super) fn a_faulter_that_is_called_off_leaves_no_trace() {
 }
 
 /// The same at the very moment at which the page is released, over and over: whichever is first, nobody is stranded and nothing is lost.
-pub(super) fn called_off_while_the_page_is_released() {
+#[test]
+fn called_off_while_the_page_is_released() {
     let f = Fixture::new(Variant::Private);
     let mut b = f.written(1);
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();

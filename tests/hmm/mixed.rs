@@ -317,7 +317,8 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
 /// this crate has it, every way of faulting gets by, and waiting does so without a single turn in vain.
 ///
 /// Seen to fail: the rows of the wrong strategies are in the test.
-pub(super) fn a_mixed_batch_with_a_page_of_several_mappings() {
+#[test]
+fn a_mixed_batch_with_a_page_of_several_mappings() {
     for wrong in [Strategy::TryAndRetry, Strategy::EntryInFault] {
         let verdict = mixed(Drained::Inside, wrong);
         assert_eq!(verdict.stuck, CPUS as u32 - 1, "{wrong:?}: the livelock would not be noticed. {verdict:?}");
