@@ -94,11 +94,17 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
+    /// As a kernel has it: a new page has a reference in a batch until that is drained.
     pub(crate) fn new(variant: Variant) -> Self {
-        Self::with_batches(variant, 0)
+        Self::with_batches(variant, 4)
     }
 
-    pub(crate) fn with_batches(variant: Variant, batches: usize) -> Self {
+    /// Without batches, so that a migration by hand, stage by stage, need not drain them.
+    pub(crate) fn unbatched() -> Self {
+        Self::with_batches(Variant::Private, 0)
+    }
+
+    fn with_batches(variant: Variant, batches: usize) -> Self {
         let own = Own::new(64);
         let device = |owner| match variant {
             Variant::Private => Kind::Device { owner },

@@ -2,7 +2,7 @@
 //! of a migration that fails, and a sleeper that is called off. (The fourth is in [`mixed`](super::mixed).) Each runs with what was wrong as
 //! well, and has to notice.
 
-use super::common::hmm_soft::{DEVICES, Fixture, Variant};
+use super::common::hmm_soft::{DEVICES, Fixture};
 use super::common::machine::{Mm, RAM};
 use super::common::watched;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -58,7 +58,7 @@ const CROWD: usize = 8;
 /// As many threads as that touch one page in a device's memory, through one mapping or each through its own. The one that owns the page
 /// goes on when all others have run into it.
 fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
-    let f = Fixture::new(Variant::Private);
+    let f = Fixture::unbatched();
     let mut b = f.written(1);
     let spaces: Vec<SpaceId> = (1..mappings).map(|_| f.mm.fork(f.space).unwrap()).chain([f.space]).collect();
     assert_eq!(b.migrate_to(f.device()), Ok(1));
@@ -204,7 +204,7 @@ struct Woken {
 
 /// Sleepers on a page of three mappings, or of the one mapping if `together`.
 fn failed(failure: Failure, strategy: Strategy, deaf: bool) -> Woken {
-    let f = Fixture::new(Variant::Private);
+    let f = Fixture::unbatched();
     let b = f.written(1);
     let children = [f.mm.fork(f.space).unwrap(), f.mm.fork(f.space).unwrap()];
     let spaces = [f.space, children[0], children[1]];
@@ -293,7 +293,7 @@ struct CalledOff {
 
 /// Two of four sleepers are called off in the middle of a migration.
 fn called_off(strategy: Strategy) -> CalledOff {
-    let f = Fixture::new(Variant::Private);
+    let f = Fixture::unbatched();
     let b = f.written(1);
     let child = f.mm.fork(f.space).unwrap();
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();
@@ -371,7 +371,7 @@ fn a_faulter_that_is_called_off_leaves_no_trace() {
 /// The same at the very moment at which the page is released, over and over: whichever is first, nobody is stranded and nothing is lost.
 #[test]
 fn called_off_while_the_page_is_released() {
-    let f = Fixture::new(Variant::Private);
+    let f = Fixture::unbatched();
     let mut b = f.written(1);
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();
     let mut outcomes = [0; 2];
