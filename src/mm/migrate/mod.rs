@@ -43,6 +43,7 @@
 mod check;
 mod collect;
 mod copy;
+mod evict;
 mod finalize;
 mod outcome;
 mod run;
@@ -50,12 +51,16 @@ mod slot;
 mod split;
 mod unmap;
 
+pub use evict::evict;
 pub use outcome::{Abort, Outcome, Skip, Summary};
 pub use run::{FaultPage, bring_back, migrate};
 pub use slot::{Slot, What};
 
 use super::drain::{Drain, DrainPermit};
-use super::{Mm, Tiers};
+use super::{Memory, Mm, Tiers};
+use crate::futex::FutexTimed;
+use crate::migration::Migration;
+use crate::wait::Limits;
 use core::fmt;
 use core::marker::PhantomData;
 use slot::Batch;
@@ -82,6 +87,8 @@ pub struct Order<M: Tiers> {
     pub fill_holes: bool,
     /// What may be waited for.
     pub mode: Mode,
+    /// Whether pinned pages are collected too, and their entries taken down: for [`Unmapped::check_unpinned`].
+    pub even_pinned: bool,
     /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
     pub tries: u32,
 }
@@ -90,7 +97,7 @@ impl<M: Tiers> Order<M> {
     /// To `to`, from wherever, without holes, [`Mode::Async`], ten tries.
     #[must_use]
     pub fn to(to: M::Tier) -> Self {
-        Self { to, from: None, fill_holes: false, mode: Mode::Async, tries: 10 }
+        Self { to, from: None, fill_holes: false, mode: Mode::Async, even_pinned: false, tries: 10 }
     }
 
     /// The same, for pages in `from` only.
@@ -111,6 +118,13 @@ impl<M: Tiers> Order<M> {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// The same, and pages are collected though they are pinned.
+    #[must_use]
+    pub fn even_pinned(mut self) -> Self {
+        self.even_pinned = true;
         self
     }
 
@@ -135,12 +149,13 @@ where
     M::Tier: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { to, from, fill_holes, mode, tries } = self;
+        let Self { to, from, fill_holes, mode, even_pinned, tries } = self;
         f.debug_struct("Order")
             .field("to", to)
             .field("from", from)
             .field("fill_holes", fill_holes)
             .field("mode", mode)
+            .field("even_pinned", even_pinned)
             .field("tries", tries)
             .finish()
     }
@@ -212,7 +227,21 @@ impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
 
     /// Freezes the pages that nobody else refers to, and puts the others back.
     pub fn check(mut self) -> Checked<'s, 'm, M> {
-        check::check(&mut self.0);
+        check::check(&mut self.0, Migration::freeze);
+        Checked(self.0)
+    }
+
+    /// [`check`](Self::check) that waits, within `limits`, for the last pin of the page to be dropped: for who must win. Those who fault on the
+    /// page wait for as long, and nobody can pin it anew. If several pages are under way it does not wait: whoever owns several pages
+    /// sleeps for none of them (I23).
+    pub fn check_unpinned(mut self, limits: Limits<'_, M::Futex>) -> Checked<'s, 'm, M>
+    where
+        M: Memory<Futex: FutexTimed>,
+    {
+        if self.0.in_work() > 1 {
+            return self.check();
+        }
+        check::check(&mut self.0, |page, rule| page.freeze_unpinned(rule, limits));
         Checked(self.0)
     }
 }
