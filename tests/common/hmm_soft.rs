@@ -114,6 +114,10 @@ impl Fixture {
         let config = Config { page_size: 256, pages: 512, spaces: 8, tiers: tiers.to_vec(), batches };
         // Never dropped, so that hooks and threads may refer to it.
         let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, ThreadCpus, config)));
+        // What was in a frame before is nobody's business; so something is.
+        for pfn in 1..mm.frame_count() as u64 {
+            mm.write_frame(pfn, 0, &[0xa5; 16]);
+        }
         let mirrors = mm.mirrors();
         mm.on_invalidate(move |at, pages| mirrors.forget(at, pages));
         let space = mm.spawn().unwrap();

@@ -57,6 +57,10 @@ pub(super) struct Real {
     /// Signals.
     faults: AtomicUsize,
     revoked: AtomicUsize,
+    /// Pages that somebody has set about to move; and how many threads are to be asleep before the first of them moves.
+    moves: AtomicUsize,
+    audience: AtomicUsize,
+    own: Own,
     notifier: Notifier<Own>,
     mirrors: Arc<Mirrors>,
 }
@@ -102,6 +106,9 @@ impl Real {
             provided: AtomicUsize::new(0),
             faults: AtomicUsize::new(0),
             revoked: AtomicUsize::new(0),
+            moves: AtomicUsize::new(0),
+            audience: AtomicUsize::new(0),
+            own,
             notifier: Notifier::with_futex(own),
             mirrors: Arc::default(),
         };
@@ -414,6 +421,15 @@ impl Tiers for Real {
     fn zero(&self, pfn: u64) {
         self.page_at(self.home(pfn)).fill_with(0);
     }
+
+    fn prepare(&self, _pfn: u64, _mode: Mode) -> Result<(), ()> {
+        self.moves.fetch_add(1, SeqCst);
+        match self.audience.swap(0, SeqCst) {
+            0 => {}
+            audience => self.own.until_asleep(audience),
+        }
+        Ok(())
+    }
 }
 
 impl Drain for Real {
@@ -620,6 +636,36 @@ fn userfaultfd_read() {
     assert_eq!(b.device_read(&device), Ok(Done::new(PAGES, 1)));
     b.expect_mirror(|i| i * 5);
     assert_eq!(real.provided.load(SeqCst), PAGES, "each page once");
+    real.close();
+}
+
+/// Threads touch one page that is in the device's memory: one of them moves it, at the first try; the others sleep in their signal handlers
+/// until it has.
+#[test]
+fn many_threads_fault_on_one_device_page() {
+    let Some(real) = real(|_| 0) else { return };
+    let device = Device::new(real, DEVICE);
+    let threads = 8;
+    for turn in 0..8 {
+        let mut b = written(real, 1, |i| i + turn);
+        assert_eq!(b.migrate_to(&device), Ok(1));
+        real.moves.store(0, SeqCst);
+        real.audience.store(threads - 1, SeqCst);
+        let faults = real.faults.load(SeqCst);
+        let pfn = real.lock(b.at).leaf().pfn().unwrap();
+        watched(&[&real.headers[pfn as usize]], || {
+            thread::scope(|s| {
+                for _ in 0..threads {
+                    s.spawn(|| b.expect(|i| i + turn));
+                }
+            });
+        });
+        assert_eq!(real.moves.load(SeqCst), 1, "a sleeper has made the move fail");
+        // Each has run into it once, and perhaps once more if it was woken for something else on the same slot.
+        let faults = real.faults.load(SeqCst) - faults;
+        assert!((threads..=2 * threads).contains(&faults), "{faults} signals");
+        real.unmap(b.at, 1);
+    }
     real.close();
 }
 

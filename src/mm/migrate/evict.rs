@@ -29,8 +29,7 @@ where
     for _ in 0..order.tries.max(1) {
         slot.outcome = Outcome::Pending;
         let slots = core::slice::from_mut(slot);
-        let mut finished =
-            collect(mm, slots, &order, None).unmap().drain_local(drain).check_unpinned(limits).copy().finalize();
+        let mut finished = collect(mm, slots, &order, None).unmap().drain_local(drain).check_unpinned(limits).copy().finalize();
         if finished.summary().transient == 0 {
             break;
         }
