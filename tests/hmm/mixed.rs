@@ -171,8 +171,8 @@ struct Verdict {
 /// How many rounds are taken for ever.
 const SPINS: u32 = 2_000;
 
-/// Faults until the page is there, or it has gone round so often that it would for ever. Whether that is so.
-fn is_stuck(mm: &Mm, at: At, strategy: Strategy, spins: &AtomicU32) -> bool {
+/// Faults until the page is there, or it has gone round `limit` times. Whether that is so.
+fn is_stuck(mm: &Mm, at: At, strategy: Strategy, limit: u32, spins: &AtomicU32) -> bool {
     let mut faulter = Faulter::new(strategy);
     let mut rounds = 0;
     loop {
@@ -180,7 +180,7 @@ fn is_stuck(mm: &Mm, at: At, strategy: Strategy, spins: &AtomicU32) -> bool {
             Fault::Retry(Why::Locked) => {
                 rounds += 1;
                 spins.fetch_add(1, SeqCst);
-                if rounds == SPINS {
+                if rounds == limit {
                     return true;
                 }
                 // Others of the machine's; of the simulated processors this thread keeps its own.
@@ -223,6 +223,9 @@ fn until(is_so: impl Fn() -> bool) {
 fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
     let processors: &'static Processors = Box::leak(Box::default());
     let signs: &'static Signs = Box::leak(Box::default());
+    // With the drain inside nothing ends it, so a few will do. Outside it is to end by itself, however long the migrator is kept from
+    // running, and if it does not the watchdog says so.
+    let limit = if drained == Drained::Inside { SPINS } else { u32::MAX };
     let own = Own::new(64);
     let tiers =
         [Kind::System, Kind::Device { owner: 1 }, Kind::Device { owner: 2 }].map(|kind| TierConfig { kind, frames: 64 });
@@ -254,7 +257,7 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
                         let is_stuck = processors.on(cpu, || {
                             signs.running.fetch_add(1, SeqCst);
                             until(|| signs.is_locked.load(SeqCst));
-                            is_stuck(mm, at, strategy, &signs.spins)
+                            is_stuck(mm, at, strategy, limit, &signs.spins)
                         });
                         if is_stuck {
                             // Nobody would have it leave its processor. It does, and then waits as it should, so that all ends.
