@@ -155,8 +155,9 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// Waits until the page has no pins. There will be no new ones, as long as this lasts: [`PageLock::try_pin`] fails while the page is
     /// migrating.
     ///
-    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)), so take the page's entries down before:
-    /// whoever wants one back has then something to wait for. Afterwards they are given again.
+    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
+    /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
+    /// whoever accesses the page waits, and if that is who has pinned it, it waits for itself until the limits are reached.
     ///
     /// # Errors
     ///

@@ -447,7 +447,8 @@ fn a_pin_outlives_the_mapping() {
     assert!(balance.is_even() && balance.counted == 1, "{balance:?}");
     // SAFETY: the pin just made raw.
     let pin = unsafe { Pinned::from_raw(mm, pfn) }.unwrap();
-    assert!(unsafe { Pinned::from_raw(mm, u64::MAX) }.is_none()); // SAFETY: there is no such frame, and no guard.
+    // SAFETY: there is no such frame, and so no guard.
+    assert!(unsafe { Pinned::from_raw(mm, u64::MAX) }.is_none());
     drop(pin);
     assert_eq!(mm.free_frames(RAM), free + 1);
     settled(mm);
@@ -507,11 +508,13 @@ fn pins_against_everybody() {
             s.spawn(|| {
                 let mut lots = Lots::of(9);
                 while !stop.load(SeqCst) {
-                    let to = [DEVICE, FAR, RAM][lots.draw(3) as usize];
-                    moved.fetch_add(
-                        usize::from(matches!(move_one(mm, at, &Order::to(to).tries(2)), Outcome::Moved { .. })),
-                        SeqCst,
-                    );
+                    let order = Order::to([DEVICE, FAR, RAM][lots.draw(3) as usize]).tries(2);
+                    // Giving up when there are pins, or not.
+                    let outcome = match lots.draw(2) {
+                        0 => move_one(mm, at, &order),
+                        _ => evict(mm, mm.frame_at(at).unwrap(), &order, within(own, 100), mm),
+                    };
+                    moved.fetch_add(usize::from(matches!(outcome, Outcome::Moved { .. })), SeqCst);
                 }
             });
             s.spawn(|| {
@@ -680,8 +683,8 @@ fn pins_are_exact() {
     assert_eq!(page.pins(), 0);
 }
 
-/// A page that has to go: its pins are waited for with the entries down, so that nobody gets at it meanwhile, and it arrives with all that the
-/// pinner wrote. With the time up it is as it was, pinned still.
+/// A page that has to go: its pins are waited for, with the entries up so that accesses go on and nobody waits for itself, while new pins
+/// and forks wait; and it arrives with all that the pinner wrote. With the time up it is as it was, pinned still.
 #[test]
 fn an_eviction_waits_for_pins() {
     let (mm, own) = machine();
@@ -689,48 +692,71 @@ fn an_eviction_waits_for_pins() {
     let pfn = mm.frame_at(at).unwrap();
     let pin = mm.pin(at, Access::Write, Term::Long).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
-        let mut slot = Slot::at(at);
         let order = Order::to(FAR).tries(3);
-        let outcome = evict(mm, &mut slot, &order, within(own, 20), mm);
+        let outcome = evict(mm, pfn, &order, within(own, 20), mm);
         assert_eq!(outcome, Outcome::Aborted(Abort::Pinned { pins: 1 }));
         assert_eq!((mm.frame_at(at), mm.page(pfn).unwrap().is_locked()), (Some(pfn), false));
         check_all(mm, at, 1);
         thread::scope(|s| {
-            let evictor = s.spawn(|| {
-                let mut slot = Slot::at(at);
-                evict(mm, &mut slot, &order, Limits::none(), mm)
-            });
+            let evictor = s.spawn(|| evict(mm, pfn, &order, Limits::none(), mm));
             own.until_asleep(1);
-            assert!(is_migrating(mm, at));
-            let reader = s.spawn(|| {
-                let mut bytes = [0; 5];
-                mm.read(at, 0, &mut bytes).unwrap();
-                bytes
-            });
+            // The pinner itself, through its own mapping.
+            mm.write(at, 0, b"wrote").unwrap();
             let pinner = s.spawn(|| drop(mm.pin(at, Access::Read, Term::Short).unwrap()));
-            own.until_asleep(3);
-            mm.write_frame(pin.pfn(), 0, b"wrote");
+            own.until_asleep(2);
+            mm.write_frame(pin.pfn(), 5, b" past the tables");
             drop(pin);
             assert!(matches!(evictor.join().unwrap(), Outcome::Moved { pfn } if mm.tier(pfn) == FAR));
-            assert_eq!(&reader.join().unwrap(), b"wrote");
+            let mut bytes = [0; 21];
+            mm.read(at, 0, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"wrote past the tables");
             pinner.join().unwrap();
         });
-        // By frame; a page that is locked for good; a reference that is never put.
+        // A page that is locked for good; a reference that is never put; no frame.
         let order = Order::to(RAM).tries(3);
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
         let guard = page.lock();
-        let outcome = evict(mm, &mut Slot::frame(pfn), &order, within(own, 20), mm);
-        assert_eq!(outcome, Outcome::Skipped(Skip::Locked));
+        assert_eq!(evict(mm, pfn, &order, within(own, 20), mm), Outcome::Skipped(Skip::Locked));
         drop(guard);
         mm.get(pfn).unwrap();
-        let outcome = evict(mm, &mut Slot::frame(pfn), &order, Limits::none(), mm);
+        let outcome = evict(mm, pfn, &order, Limits::none(), mm);
         assert!(matches!(outcome, Outcome::Aborted(Abort::Referenced { .. })), "{outcome:?}");
         // SAFETY: the reference just taken.
         unsafe { mm.put(pfn) };
-        assert!(evict(mm, &mut Slot::frame(pfn), &order, Limits::none(), mm).is_done());
+        assert_eq!(evict(mm, u64::MAX, &order, Limits::none(), mm), Outcome::Skipped(Skip::NoFrame));
+        assert!(evict(mm, pfn, &order, Limits::none(), mm).is_done());
     });
     check_all(mm, at.space.page(1), 1);
+    settled(mm);
+}
+
+/// A shared page, which a fork does not copy though it is pinned: the child's reference is not given while the pins are waited for, and the
+/// fork waits for that, and then has the page where it is.
+#[test]
+fn a_fork_waits_out_an_eviction() {
+    let (mm, own) = machine();
+    let space = mm.spawn().unwrap();
+    let at = space.page(0);
+    mm.map_shared(at, 1).unwrap();
+    mm.write(at, 0, b"shared").unwrap();
+    let pfn = mm.frame_at(at).unwrap();
+    let pin = mm.pin(at, Access::Write, Term::Long).unwrap();
+    watched(&[mm.page(pfn).unwrap()], || {
+        thread::scope(|s| {
+            let evictor = s.spawn(|| evict(mm, pfn, &Order::to(FAR), Limits::none(), mm));
+            own.until_asleep(1);
+            let fork = s.spawn(|| mm.fork(space).unwrap());
+            own.until_asleep(2);
+            drop(pin);
+            assert!(evictor.join().unwrap().is_done());
+            let child = fork.join().unwrap();
+            let mut bytes = [0; 6];
+            mm.read(child.page(0), 0, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"shared");
+            assert_eq!(mm.frame_at(child.page(0)), mm.frame_at(at));
+        });
+    });
     settled(mm);
 }
 
@@ -743,9 +769,9 @@ fn several_pages_are_not_kept_for_the_pins_of_one() {
     let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
     let order = Order::to(FAR).even_pinned();
     watched(&[], || {
-        let unmapped = collect(mm, &mut slots, &order, None).unmap();
-        assert_eq!(unmapped.in_work(), 2);
-        let _ = unmapped.check_unpinned(Limits::none()).copy().finalize();
+        let collected = collect(mm, &mut slots, &order, None).wait_unpinned(Limits::none());
+        assert_eq!(collected.in_work(), 2);
+        let _ = collected.unmap().check().copy().finalize();
     });
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Pinned { pins: 1 }));
     assert!(slots[1].outcome().is_done());

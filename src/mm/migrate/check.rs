@@ -3,14 +3,10 @@
 use super::Abort;
 use super::slot::{Batch, Work};
 use crate::leaf::Leaf;
-use crate::migration::{Busy, FreezeRule, Frozen, Migration};
+use crate::migration::FreezeRule;
 use crate::mm::{Entry, Mm, Span};
 
-/// Has `freeze` at every page.
-pub(super) fn check<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    freeze: impl Fn(Migration<'m, M::Futex>, FreezeRule) -> Result<Frozen<'m, M::Futex>, Busy<'m, M::Futex>>,
-) {
+pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
         let (src, page) = match batch.take(index) {
             Work::Locked { src, page } => (src, page),
@@ -20,7 +16,7 @@ pub(super) fn check<'m, M: Mm>(
             }
         };
         let expected = src.hand.expected();
-        match freeze(page, FreezeRule::ExactRefs(expected)) {
+        match page.freeze(FreezeRule::ExactRefs(expected)) {
             Ok(page) => batch.slots[index].work = Work::Frozen { src, page, dst: None },
             Err(busy) => {
                 let why = match (busy.pins, busy.refs) {

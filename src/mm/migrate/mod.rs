@@ -59,7 +59,6 @@ pub use slot::{Slot, What};
 use super::drain::{Drain, DrainPermit};
 use super::{Memory, Mm, Tiers};
 use crate::futex::FutexTimed;
-use crate::migration::Migration;
 use crate::wait::Limits;
 use core::fmt;
 use core::marker::PhantomData;
@@ -87,7 +86,7 @@ pub struct Order<M: Tiers> {
     pub fill_holes: bool,
     /// What may be waited for.
     pub mode: Mode,
-    /// Whether pinned pages are collected too, and their entries taken down: for [`Unmapped::check_unpinned`].
+    /// Whether pinned pages are collected too: for [`Collected::wait_unpinned`].
     pub even_pinned: bool,
     /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
     pub tries: u32,
@@ -209,6 +208,21 @@ pub fn collect<'s, 'm, M: Mm>(
 }
 
 impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
+    /// Waits, within `limits`, until the page has no pins; there are no new ones from now on. Its entries are up meanwhile, except the one
+    /// that led to it if that was by address: so collect it by frame, and accesses go on while this waits. If the pins stay, the page is put
+    /// back.
+    ///
+    /// If several pages are under way this waits for none of them: whoever owns several pages sleeps for none (I23).
+    pub fn wait_unpinned(mut self, limits: Limits<'_, M::Futex>) -> Self
+    where
+        M: Memory<Futex: FutexTimed>,
+    {
+        if self.0.in_work() == 1 {
+            evict::wait_unpinned(&mut self.0, limits);
+        }
+        self
+    }
+
     /// Takes down every other entry.
     pub fn unmap(mut self) -> Unmapped<'s, 'm, M> {
         unmap::unmap(&mut self.0);
@@ -227,21 +241,7 @@ impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
 
     /// Freezes the pages that nobody else refers to, and puts the others back.
     pub fn check(mut self) -> Checked<'s, 'm, M> {
-        check::check(&mut self.0, Migration::freeze);
-        Checked(self.0)
-    }
-
-    /// [`check`](Self::check) that waits, within `limits`, for the last pin of the page to be dropped: for who must win. Those who fault on the
-    /// page wait for as long, and nobody can pin it anew. If several pages are under way it does not wait: whoever owns several pages
-    /// sleeps for none of them (I23).
-    pub fn check_unpinned(mut self, limits: Limits<'_, M::Futex>) -> Checked<'s, 'm, M>
-    where
-        M: Memory<Futex: FutexTimed>,
-    {
-        if self.0.in_work() > 1 {
-            return self.check();
-        }
-        check::check(&mut self.0, |page, rule| page.freeze_unpinned(rule, limits));
+        check::check(&mut self.0);
         Checked(self.0)
     }
 }
