@@ -38,6 +38,7 @@ mod bytes;
 mod cache;
 mod frames;
 mod guarded;
+mod handler;
 mod inject;
 mod map;
 mod notify;
