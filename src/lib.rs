@@ -18,7 +18,7 @@
 //! | [`cancel`] | cutting waits short |
 //! | [`futex`] | what a platform has to provide; event slots and fan-out |
 //! | [`leaf`] | leaf entries and their rights |
-//! | [`mm`] | the fault path over the caller's page tables |
+//! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
 //! | [`stats`] | counters |
 
 #[cfg(feature = "alloc")]

@@ -96,12 +96,15 @@ impl<F: Futex> PageLock<F> {
                 return guard;
             }
         }
-        self.lock_cold()
+        self.lock_cold();
+        PageGuard { page: self }
     }
 
+    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a compiler that sees that the guard is
+    /// the argument keeps it in the register of the result, and then sets up a stack frame on the fast path too.
     #[cold]
-    fn lock_cold(&self) -> PageGuard<'_, F> {
-        Locker::new(self).lock()
+    fn lock_cold(&self) {
+        Locker::new(self).lock().forget();
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.

@@ -28,31 +28,37 @@ tuned! {
 }
 
 tuned! {
-    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 pauses.
+    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 + 4 pauses.
     ///
-    /// Few, because on a contended page every look takes the word away from its owner. Of 0 to 32 rounds and 0 to 16 yields, on two
-    /// cores with 2, 8 and 32 threads, these were ahead or even in every row: more spinning lost throughput, no yielding lost both
-    /// throughput and the bound on the longest wait.
-    pub(crate) const SPIN_ROUNDS = 2, model 0;
+    /// Few, because on a contended page every look takes the word away from its owner. How much that costs depends on how far
+    /// apart the processors are, and two virtual ones may be moved: with 2 rounds the lock had 1.63 to 1.79 times the best peer's
+    /// throughput while they were far apart, and 0.76 to 0.96 while they were near; with 3 rounds 1.59 to 1.71 and 0.89 to 1.01; with 4 and
+    /// more rounds 1.2 to 1.5 and 0.95 to 1.05, but then the longest wait in the near state is no shorter than a peer's.
+    pub(crate) const SPIN_ROUNDS = 3, model 0;
 }
 
 tuned! {
     /// How often it then [gives its processor away](crate::Futex::relax) and looks again, before it sleeps.
+    ///
+    /// Without it the lock has half the throughput and a longest wait of tens of milliseconds; from 2 to 80 there is little
+    /// difference.
     pub(crate) const YIELDS = 5, model 0;
 }
 
 tuned! {
     /// How many sleepers a release wakes itself.
     ///
-    /// One, because those that it wakes may push it off its processor until they have woken the rest. At 512 sleepers on two cores its
-    /// call took 0.6 ms with 8, of which it ran for 15 µs; with one it runs for 6 µs, and took from 9 µs to 1 ms by the clock. The last
-    /// sleeper runs no later.
-    pub const FIRST = 1, model 1;
+    /// So few that its call is short, and more than one, so that a chain does not hang on one sleeper that is slow to run. Up to
+    /// this many are woken as fast as by waking all.
+    pub const FIRST = 4, model 1;
 }
 
 tuned! {
     /// How many each woken sleeper wakes in turn.
-    pub const NEXT = 4, model 1;
+    ///
+    /// The more, the fewer of them need to: each call for the platform's queue costs. But a faulter that wakes others is kept from its
+    /// own access by 1.6 µs for each.
+    pub const NEXT = 16, model 1;
 }
 
 /// A number from the environment of the build.

@@ -1,6 +1,6 @@
 //! Pages of many frames with one header: moved whole, or split under the frozen header; and claims over ranges.
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -167,6 +167,21 @@ fn a_fault_splits_if_it_has_to() {
     mm.read(at.space.page(6), 0, &mut [0]).unwrap();
     assert!(at.pages(FRAMES).all(|at| is_ordinary(mm, at) && matches!(mm.leaf(at), Leaf::Present { .. })));
     check_all(mm, at, FRAMES);
+    mm.audit().unwrap();
+}
+
+/// Some of it comes back, then there is no frame left: the frames that came can be accessed, the others' faults end with the reason.
+#[test]
+fn a_fault_that_brings_back_a_part_is_no_error_for_that_part() {
+    let (mm, _, at, _) = large();
+    move_one(mm, at, &order());
+    fragment(mm, RAM, 3);
+    check_all(mm, at, 3);
+    for page in 3..FRAMES {
+        let e = mm.read(at.space.page(page), 0, &mut [0]).unwrap_err();
+        assert_eq!(e, AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination)));
+    }
+    check_all(mm, at, 3);
     mm.audit().unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a page that is to be moved: every outcome there is, each brought about on purpose. Whatever is put back is, bit by
 //! bit, as it was (I21), the others of the batch move all the same, and every reference has its owner (I14).
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -586,6 +586,43 @@ fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
     mm.audit().unwrap();
 }
 
+/// The same when it is a fault that finds out: the faulter is told as everybody will be.
+#[test]
+fn a_faulter_that_finds_a_page_lost_is_told_so() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 2);
+    let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
+    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 2);
+    let pfn = mm.frame_at(at).unwrap();
+    mm.set_lost(pfn, true);
+    for _ in 0..2 {
+        assert_eq!(mm.read(at, 0, &mut [0]), Err(AccessError::Poisoned { pfn }));
+    }
+    check_all(mm, at.space.page(1), 1);
+    mm.audit().unwrap();
+}
+
+/// A copy on write that fails leaves both sides as they are.
+#[test]
+fn a_copy_on_write_that_fails_changes_nothing() {
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    let before = picture(mm, at);
+    mm.fail_copies(RAM, 1);
+    assert_eq!(mm.write(child, 0, &[1]), Err(AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed))));
+    mm.fail_allocations(RAM, 1);
+    assert_eq!(mm.write(child, 0, &[1]), Err(AccessError::NoMemory));
+    mm.set_lost(mm.frame_at(at).unwrap(), true);
+    assert!(matches!(mm.write(child, 0, &[1]), Err(AccessError::Poisoned { .. })));
+    mm.set_lost(mm.frame_at(at).unwrap(), false);
+    assert_eq!(picture(mm, at), before);
+    mm.write(child, 0, &[1]).unwrap();
+    check_all(mm, at, 1);
+    mm.audit().unwrap();
+}
+
 // ---- the page of a fault
 
 /// I22: locked before, locked after, by the same guard, whatever becomes of it.
@@ -639,7 +676,7 @@ fn an_entry_in_the_fault_is_taken_over() {
     for fail in [1, 0] {
         move_one(mm, at, &order());
         mm.fail_allocations(RAM, fail);
-        let mut faulter = Faulter::new(Strategy::EntryInFault);
+        let mut faulter = Faulter::new(Strategy::EntryInFault).patience(20);
         let read = mm.read_with(at, 0, &mut [0], &mut faulter);
         if fail == 1 {
             assert_eq!(read, Err(AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination))));

@@ -1,6 +1,6 @@
 //! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other migrators.
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -46,6 +46,40 @@ fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
     let _ = copied.finalize();
     assert!(!page.is_locked() && page.refs() == 0);
     assert_eq!(mm.frame_at(at), mm.frame_at(child));
+    mm.audit().unwrap();
+}
+
+/// I14: whose the references are, step by step, with one of every kind; and what the freeze expects are those of the migrator.
+#[test]
+fn every_reference_has_an_owner_at_every_step() {
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    let old = mm.frame_at(at).unwrap();
+    mm.cache(5, old).unwrap();
+    let owned = |pfn| {
+        mm.balance().unwrap();
+        pagelock::mm::ledger::OWNERS.map(|owner| mm.owned(pfn, owner))
+    };
+    // Mapping, entry, cache, batch, get.
+    assert_eq!(owned(old), [2, 0, 1, 0, 0]);
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), None);
+    assert_eq!(owned(old), [1, 0, 1, 0, 1]);
+    let unmapped = collected.unmap();
+    assert_eq!(owned(old), [0, 0, 1, 0, 1]);
+    let checked = unmapped.check();
+    assert_eq!((owned(old), checked.in_work()), ([0, 0, 1, 0, 1], 1));
+    let copied = checked.copy();
+    assert_eq!(owned(old), [0, 0, 1, 0, 1]);
+    let _ = copied.finalize();
+    let new = mm.frame_at(child).unwrap();
+    assert_eq!((owned(old), owned(new)), ([0; 5], [0, 2, 1, 0, 0]));
+    assert_eq!(mm.cached_at(5), Some(new));
+    // And back, put back at the last moment.
+    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), None).unmap().check().copy().in_work();
+    assert_eq!((copied, owned(new)), (1, [0, 2, 1, 0, 0]));
     mm.audit().unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Everything at once over the software memory manager: migrators in opposite orders, faulters, forks, moves, unmaps, protection
 //! changes. At the end every count, entry and byte is checked (I13, I14, I16, I17, I36).
 
-#![cfg(all(feature = "alloc", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
 mod common;
 

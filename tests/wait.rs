@@ -523,8 +523,10 @@ fn a_wake_is_passed_on_exactly_when_one_was_used_up() {
             let page = page_on(sim);
             let mut held = Some(page.lock());
             script([how]);
-            // The release comes before the sleep, so nobody is woken by it, and every outcome ends the wait.
+            // The release comes before the sleep, so every outcome ends the wait. It is told that its wakes reached somebody: had it
+            // found nobody left to wake, there would be nothing to pass on.
             let wake = page.wait_unlocked(OnDrop(|| {
+                sim.steal_next_wake();
                 drop(held.take());
                 sim.calls();
             }));

@@ -16,22 +16,35 @@
 //!   who came later. Sleepers are told apart by a class: bit `sequence mod 32`. Sequence values 32 apart share a class; the
 //!   later one's sleepers are then woken by mistake, as above.
 //!
+//! The last to be woken find nobody left to wake, and they are the most. So that they need not ask the platform, whoever wakes fewer than
+//! it asked for leaves word in the slot that the class is *drained*: nobody can begin to sleep under a value that is over, so nobody is
+//! left for good. The word is a hint; without it there is a needless call, nothing more.
+//!
+//! The first to be woken may push the releaser off its processor, in the middle of its call, and keep it off until the whole chain has
+//! run: a millisecond, with hundreds of sleepers. So a sleeper that is to pass a wake on and finds that the release is still at waking
+//! lets others run for a moment first. Also a hint.
+//!
 //! Where a platform cannot tell classes apart, a release wakes everybody.
 
 use super::{Futex, Sleep};
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
-    Ordering::{Acquire, Release},
+    Ordering::{Acquire, Relaxed, Release},
     const_unless_loom,
 };
 pub use crate::tune::{FIRST, NEXT};
 
-/// One sequence word of an event table. All-zero is valid and means that nothing was released yet.
-#[repr(transparent)]
+/// One entry of an event table: a sequence word, and a hint beside it. All-zero is valid and means that nothing was released yet.
+#[repr(C)]
 #[derive(Debug)]
 pub struct EventSlot {
     sequence: AtomicU32,
+    /// The complement of the sequence value under which nobody sleeps any more, as far as known.
+    drained: AtomicU32,
+    /// The complement of the sequence value that the latest release has ended, while that release is still at waking. Otherwise 0,
+    /// or whatever releases that overlapped have left.
+    telling: AtomicU32,
 }
 
 impl EventSlot {
@@ -39,7 +52,7 @@ impl EventSlot {
         /// A slot that nobody waits on.
         #[must_use]
         pub fn new() -> Self {
-            Self { sequence: AtomicU32::new(0) }
+            Self { sequence: AtomicU32::new(0), drained: AtomicU32::new(0), telling: AtomicU32::new(0) }
         }
     }
 
@@ -61,6 +74,35 @@ impl EventSlot {
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.sequence
     }
+
+    /// Nobody is left who slept under `sequence`, a value that is over.
+    fn set_drained(&self, sequence: u32) {
+        // Relaxed: it is true from before the store until the value comes round again, and orders nothing.
+        self.drained.store(!sequence, Relaxed);
+    }
+
+    fn is_drained(&self, sequence: u32) -> bool {
+        // Relaxed: whoever reads an older hint makes a needless call.
+        self.drained.load(Relaxed) == !sequence
+    }
+
+    fn set_telling(&self, sequence: u32) {
+        // Relaxed: a hint, which orders nothing.
+        self.telling.store(sequence, Relaxed);
+    }
+
+    fn is_telling(&self, sequence: u32) -> bool {
+        // Relaxed: as above; a wrong answer costs a yield or saves one.
+        self.telling.load(Relaxed) == !sequence
+    }
+
+    /// The hint that is left from when `sequence` was last used, 2^32 releases ago, must not be taken for one of today. Called
+    /// before the first wake of those who sleep under it.
+    fn forget_drained(&self, sequence: u32) {
+        if self.is_drained(sequence) {
+            self.set_drained(sequence.wrapping_add(1 << 31));
+        }
+    }
 }
 
 impl Default for EventSlot {
@@ -69,9 +111,10 @@ impl Default for EventSlot {
     }
 }
 
-/// The class of those who sleep under `sequence`.
+/// The class of those who sleep under `sequence`. (Under the model checkers there are two classes, so that a model can have
+/// two values that share one.)
 pub(crate) const fn class(sequence: u32) -> u32 {
-    1 << (sequence % 32)
+    1 << (sequence % if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { 32 })
 }
 
 /// Spreads header addresses over slots. Headers are 8 bytes apart, so the low three bits say nothing; the multiplication
@@ -83,24 +126,41 @@ pub(crate) fn hash(page: usize) -> usize {
 
 /// Tells everybody who sleeps on slot `index` that what they wait for has happened.
 pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
+    stats::count(Counter::EventWakes);
     let slot = futex.event(index);
     let slept_under = slot.bump();
-    stats::count(Counter::EventWakes);
-    wake(futex, slot, slept_under, FIRST);
+    if F::CLASSES {
+        slot.forget_drained(slept_under);
+        slot.set_telling(!slept_under);
+        wake(futex, slot, slept_under, FIRST);
+        slot.set_telling(0);
+    } else {
+        futex.wake_all(slot.word());
+    }
 }
 
 /// Passes a wake on. Call it exactly when a sleep under `slept_under` ended with [`Sleep::Woken`].
-pub(crate) fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32) {
-    if F::CLASSES {
+fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
+    if !F::CLASSES {
+        return;
+    }
+    if !over {
+        // Woken by mistake. Others may still go to sleep under this value, so nothing can be said about it.
+        futex.wake_class(slot.word(), NEXT, class(slept_under));
+        return;
+    }
+    if slot.is_telling(slept_under) && !slot.is_drained(slept_under) {
+        futex.relax();
+    }
+    if !slot.is_drained(slept_under) {
         wake(futex, slot, slept_under, NEXT);
     }
 }
 
+/// Wakes `n` of those who slept under a sequence value that is over: the slot has been seen to have another.
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
-    if F::CLASSES {
-        futex.wake_class(slot.word(), n, class(slept_under));
-    } else {
-        futex.wake_all(slot.word());
+    if futex.wake_class(slot.word(), n, class(slept_under)) < n {
+        slot.set_drained(slept_under);
     }
 }
 
@@ -109,7 +169,7 @@ pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32
     let changed = slot.sequence() != slept_under;
     match sleep {
         Sleep::Woken => {
-            pass_on(futex, slot, slept_under);
+            pass_on(futex, slot, slept_under, changed);
             if !changed {
                 stats::count(Counter::SpuriousReturns);
             }
@@ -139,6 +199,67 @@ mod tests {
             hits[hash(0x7f00_0000_1000 + page * 8) & 127] += 1;
         }
         assert!(hits.iter().all(|&n| (3..=25).contains(&n)), "{hits:?}");
+    }
+
+    /// A platform on which every wake reaches so many sleepers.
+    #[derive(Clone, Copy)]
+    struct Reaches(u32);
+
+    impl Futex for Reaches {
+        const CLASSES: bool = true;
+
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("nobody sleeps here")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn wake_class(&self, _word: *const AtomicU32, _n: u32, _class: u32) -> u32 {
+            self.0
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            static SLOT: EventSlot = EventSlot::new();
+            &SLOT
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    fn slot_at(sequence: u32) -> EventSlot {
+        EventSlot { sequence: AtomicU32::new(sequence), ..EventSlot::new() }
+    }
+
+    #[test]
+    fn a_class_is_drained_when_a_wake_finds_too_few_after_the_release() {
+        let slot = slot_at(8);
+        let _ = after_sleep(Reaches(NEXT), &slot, 7, Sleep::Woken);
+        assert!(!slot.is_drained(7));
+        let _ = after_sleep(Reaches(NEXT - 1), &slot, 7, Sleep::Woken);
+        assert!(slot.is_drained(7) && !slot.is_drained(8) && !slot.is_drained(7 + 32));
+    }
+
+    /// A sleeper of the sequence value that still holds was woken by the chain of one that shares its class. Others may join it until
+    /// the release, whose chain must not find the class drained.
+    #[test]
+    fn a_sleeper_that_was_woken_by_mistake_says_nothing_of_its_class() {
+        let slot = slot_at(7);
+        let _ = after_sleep(Reaches(0), &slot, 7, Sleep::Woken);
+        assert!(!slot.is_drained(7));
+    }
+
+    #[test]
+    fn a_hint_from_the_last_time_round_is_forgotten() {
+        let slot = EventSlot::new();
+        assert!(slot.is_drained(u32::MAX), "what all zeroes say");
+        slot.forget_drained(u32::MAX);
+        assert!(!slot.is_drained(u32::MAX) && slot.is_drained((1 << 31) - 1), "half a round away");
+        slot.forget_drained(3);
+        assert!(slot.is_drained((1 << 31) - 1), "nothing to forget");
     }
 
     #[test]

@@ -60,22 +60,24 @@ pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
     }
 }
 
-/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`.
-pub(super) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) {
-    let n = i32::try_from(n).unwrap_or(i32::MAX);
+/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`; how many they were.
+pub(super) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+    let most = i32::try_from(n).unwrap_or(i32::MAX);
     // SAFETY: a wake uses the address as a key and does not read from it, so it may dangle (futex(2): the kernel answers EFAULT
     // at worst for an address outside the process). It has no effect on memory.
-    unsafe {
+    let woken = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word,
             libc::FUTEX_WAKE_BITSET | scope.flag(),
-            n,
+            most,
             ptr::null::<libc::timespec>(),
             ptr::null::<u32>(),
             class,
-        );
-    }
+        )
+    };
+    // An error says nothing about who is left.
+    u32::try_from(woken).unwrap_or(n)
 }
 
 fn errno() -> libc::c_int {
@@ -102,8 +104,8 @@ pub(super) fn wait_class(word: &AtomicU32, expected: u32, class: u32) -> Sleep {
     sleep(Scope::Private, word, expected, class, None)
 }
 
-pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) {
-    wake(Scope::Private, word, n, class);
+pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
+    wake(Scope::Private, word, n, class)
 }
 
 pub(super) use atomic_wait::{wake_all, wake_one};

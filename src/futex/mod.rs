@@ -108,10 +108,12 @@ pub trait Futex: Copy {
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
-    /// Lets something else run for a moment: a locker calls this a few times before it sleeps. `sched_yield` where there is one; by
+    /// Lets something else run for a moment: a locker calls this a few times before it sleeps, and a woken
+    /// waiter before it wakes others while the releaser is still at it. `sched_yield` where there is one; by
     /// default some pauses of the processor.
     fn relax(&self) {
-        for _ in 0..32 {
+        const PAUSES: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 32 };
+        for _ in 0..PAUSES {
             crate::sync::spin_loop();
         }
     }
@@ -122,10 +124,13 @@ pub trait Futex: Copy {
         self.wait(word, expected)
     }
 
-    /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`. Waking more is always allowed.
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
-        let _ = (n, class);
+    /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`, and says how many. Waking more is always allowed.
+    ///
+    /// An answer below `n` means that no sleeper of `class` was left; a platform that does not know answers `n`.
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        let _ = class;
         self.wake_all(word);
+        n
     }
 
     /// The event slot number `index`, which is below [`events`](Self::events).

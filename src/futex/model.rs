@@ -72,19 +72,20 @@ fn sleep(word: &AtomicU32, expected: u32, class: u32, timed: bool) -> Sleep {
     }
 }
 
-/// Ends the sleep of the first `n` sleepers that `chosen` names.
-fn end(bucket: &mut Bucket, mut n: u32, how: Sleep, chosen: impl Fn(&Sleeper) -> bool) {
-    let mut i = 0;
-    while n > 0 && i < bucket.sleepers.len() {
+/// Ends the sleep of the first `n` sleepers that `chosen` names; how many there were.
+fn end(bucket: &mut Bucket, n: u32, how: Sleep, chosen: impl Fn(&Sleeper) -> bool) -> u32 {
+    let (mut i, mut ended) = (0, 0);
+    while ended < n && i < bucket.sleepers.len() {
         if chosen(&bucket.sleepers[i]) {
             let sleeper = bucket.sleepers.remove(i).unwrap();
             sleeper.ended.set(Some(how));
             sleeper.wakeup.notify_one();
-            n -= 1;
+            ended += 1;
         } else {
             i += 1;
         }
     }
+    ended
 }
 
 pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
@@ -95,8 +96,8 @@ pub(super) fn wait_class(word: &AtomicU32, expected: u32, class: u32) -> Sleep {
     sleep(word, expected, class, false)
 }
 
-pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) {
-    end(&mut BUCKET.lock().unwrap(), n, Sleep::Woken, |s| s.word == word.addr() && s.class & class != 0);
+pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
+    end(&mut BUCKET.lock().unwrap(), n, Sleep::Woken, |s| s.word == word.addr() && s.class & class != 0)
 }
 
 pub(super) fn wake_one(word: *const AtomicU32) {

@@ -63,8 +63,9 @@ mod sys {
         wait(word, expected)
     }
 
-    pub(super) fn wake_class(word: *const AtomicU32, _n: u32, _class: u32) {
+    pub(super) fn wake_class(word: *const AtomicU32, n: u32, _class: u32) -> u32 {
         wake_all(word);
+        n
     }
 }
 
@@ -94,7 +95,9 @@ mod sys {
         wait(word, expected)
     }
 
-    pub(super) fn wake_class(_word: *const AtomicU32, _n: u32, _class: u32) {}
+    pub(super) fn wake_class(_word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+        n
+    }
 }
 
 #[cfg(pagelock_loom)]
@@ -130,8 +133,8 @@ impl Futex for OsFutex {
     }
 
     #[inline]
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
-        sys::wake_class(word, n, class);
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        sys::wake_class(word, n, class)
     }
 
     #[cfg(not(pagelock_loom))]

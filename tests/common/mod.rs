@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
-#[cfg(all(feature = "alloc", not(pagelock_loom)))]
+#[cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 pub(crate) mod machine;
 pub(crate) mod own;
 pub(crate) mod sim;

@@ -94,9 +94,9 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
         self.asleep(|| OsFutex.wait_class(word, expected, class))
     }
 
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
         self.0.wakes.fetch_add(1, SeqCst);
-        OsFutex.wake_class(word, n, class);
+        OsFutex.wake_class(word, n, class)
     }
 
     fn event(&self, index: usize) -> &EventSlot {

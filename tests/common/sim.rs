@@ -199,7 +199,8 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         ended
     }
 
-    fn wake(self, call: Call, word: usize, n: usize, class: u32) {
+    /// How many were woken, as far as the waker is told: a stolen wake looks like one that reached its sleeper.
+    fn wake(self, call: Call, word: usize, n: usize, class: u32) -> usize {
         Self::run(&self.0.at_wake);
         let stolen = {
             let mut world = self.world();
@@ -207,9 +208,9 @@ impl<const CLASSES: bool> Sim<CLASSES> {
             core::mem::take(&mut world.steal)
         };
         if stolen {
-            return;
+            return n;
         }
-        self.end(n, Sleep::Woken, |s| s.word == word && s.class & class != 0);
+        self.end(n, Sleep::Woken, |s| s.word == word && s.class & class != 0)
     }
 
     fn sleep(self, word: &AtomicU32, expected: u32, class: u32, deadline: Option<u64>) -> Sleep {
@@ -254,7 +255,7 @@ impl<const CLASSES: bool> Futex for Sim<CLASSES> {
     }
 
     fn wake_one(&self, word: *const AtomicU32) {
-        self.wake(Call::WakeOne { word: word.addr() }, word.addr(), 1, EVERY_CLASS);
+        let _ = self.wake(Call::WakeOne { word: word.addr() }, word.addr(), 1, EVERY_CLASS);
     }
 
     fn wake_all(&self, word: *const AtomicU32) {
@@ -265,8 +266,8 @@ impl<const CLASSES: bool> Futex for Sim<CLASSES> {
         self.sleep(word, expected, class, None)
     }
 
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
-        self.wake(Call::WakeClass { word: word.addr(), n, class }, word.addr(), n as usize, class);
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        self.wake(Call::WakeClass { word: word.addr(), n, class }, word.addr(), n as usize, class) as u32
     }
 
     fn event(&self, index: usize) -> &EventSlot {

@@ -76,8 +76,8 @@ impl<const SLOT: usize> Futex for In<SLOT> {
         OsFutex.wait_class(word, expected, class)
     }
 
-    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) {
-        OsFutex.wake_class(word, n, class);
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        OsFutex.wake_class(word, n, class)
     }
 
     fn event(&self, index: usize) -> &EventSlot {

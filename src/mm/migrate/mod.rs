@@ -22,7 +22,23 @@
 //!   *all* locks are released, the batches are drained, and then it is tried again (I30, I32).
 //! * A fault handler that owns a page passes it in as [`FaultPage`]: it is neither locked nor unlocked here (I22).
 //!
-//! The caller owns the work list: one [`Slot`] a page.
+//! The caller owns the work list: one [`Slot`] a page. What the caller implements may fail, and must not panic where entries are put up
+//! (reverse map, tables): elsewhere a panic puts everything back.
+//!
+//! # What the kernel has for it
+//!
+//! | there | here |
+//! |---|---|
+//! | `migrate_vma_collect`: hole, zero page, swap, migration, poison, marker, exclusive entries | [`Skip::Hole`] or filled, [`Skip::Swapped`], [`Skip::Migrating`], [`Skip::Poisoned`], [`Skip::Marker`], [`Skip::Exclusive`] |
+//! | not of the selected kind or owner; no page; lock not had | [`Skip::NotSelected`], [`Skip::NoFrame`], [`Skip::Locked`] |
+//! | anonymous, exclusive and maybe pinned; unevictable, private data, writeback | [`Skip::Pinned`], [`Abort::Pinned`]; [`Skip::Refused`] |
+//! | still mapped; unexpected references; freeze lost; slot of the cache changed | [`Abort::StillMapped`], [`Abort::Referenced`] (both), [`Abort::CacheChanged`] |
+//! | no destination, left out by the driver, its lock busy, of another size, of no use | [`Abort::NoDestination`], [`Abort::Declined`], [`Abort::DestinationBusy`], [`Abort::SizeMismatch`], [`Abort::BadDestination`] |
+//! | a fault came first where a hole was | [`Abort::HoleFilled`] |
+//! | large page, split, failed | [`Outcome::Split`], [`Abort::SplitFailed`] |
+//! | source unreadable | [`Outcome::Poisoned`] |
+//! | reference count of one at the start | [`Outcome::Freed`] |
+//! | arguments (`-EINVAL`), cgroup, address space going away | the caller's: there are no areas here; [`Entry::hole`](super::Entry::hole) says no |
 
 mod check;
 mod collect;

@@ -103,8 +103,8 @@ impl<'p, F: Futex> FaultPage<'p, F> {
 
 /// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
 ///
-/// One try, without a drain of other processors: the page's lock is held. `Ok(false)` if it did not work this time; the faulter
-/// then lets go of everything before it tries again.
+/// One try, without a drain of other processors: the page's lock is held. `Ok(true)` if it was worth the while, and the entry says what
+/// has come of it. `Ok(false)` if it did not work this time; the faulter then lets go of everything before it tries again.
 ///
 /// # Errors
 ///
@@ -132,6 +132,8 @@ pub fn bring_back<'p, M: Mm>(
     }
     match slots[0].outcome {
         outcome if outcome.is_done() => Ok(true),
+        // The entry says what there is to know: the frame that was wanted may be among those that came, and poison says so itself.
+        Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
         outcome if outcome.is_transient() => Ok(false),
         outcome => Err(outcome),
     }

@@ -6,8 +6,8 @@ use crate::futex::Futex;
 use crate::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use crate::mm::drain::Cpus;
 use crate::mm::ledger::Owner;
-use crate::mm::migrate::Outcome;
-use crate::mm::{Access, Fault, FaultError, Faulter, Memory, Strategy, Tables, Tiers, Why};
+use crate::mm::migrate::{Abort, Outcome};
+use crate::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tables, Tiers, Why};
 use core::fmt;
 
 /// An access that cannot be made.
@@ -227,11 +227,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {
             self.bytes.zero(new);
-        } else if self.copy(pfn, new).is_err() {
+        } else if let Err(why) = self.copy(pfn, new) {
             drop(entry);
             // SAFETY: the new page's reference, which no entry has come to own.
             unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(AccessError::Poisoned { pfn });
+            return Err(match why {
+                CopyError::SourceLost => AccessError::Poisoned { pfn },
+                CopyError::Failed => AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed)),
+            });
         }
         entry.set_leaf(write(new));
         drop(entry);

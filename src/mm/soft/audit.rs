@@ -16,7 +16,7 @@ use core::fmt;
 pub enum AuditError {
     /// A page counts other references than its owners have (I14).
     Unbalanced(Unbalanced),
-    /// The ledger has other entries for a page than the tables.
+    /// The ledger has other references of entries, or of the cache, than there are.
     Entries {
         /// The page.
         pfn: u64,
@@ -24,7 +24,7 @@ pub enum AuditError {
         owner: Owner,
         /// In the ledger.
         noted: u32,
-        /// In the tables.
+        /// In the tables or the cache.
         found: u32,
     },
     /// A migration entry is left though nobody migrates its page (I12, I13).
@@ -62,6 +62,23 @@ pub enum AuditError {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// Compares every page's count with what its owners have (I14).
+    ///
+    /// Holds between any two steps of whatever is at work, but not during one: for tests that go step by step.
+    ///
+    /// # Errors
+    ///
+    /// The first page that is out of balance.
+    pub fn balance(&self) -> Result<(), Unbalanced> {
+        self.frames.iter().enumerate().skip(1).try_for_each(|(pfn, frame)| frame.owners.check(pfn as u64, &frame.header))
+    }
+
+    /// How many references `owner` has to the page at `pfn`.
+    #[must_use]
+    pub fn owned(&self, pfn: u64, owner: Owner) -> u32 {
+        super::frames::frame(&self.frames, self.span(pfn).head).map_or(0, |frame| frame.owners.of(owner))
+    }
+
     /// Counts every reference, entry and frame, and compares with what the headers, the ledger, the reverse map and the tiers say.
     ///
     /// To be called when nobody is at work on any page.
@@ -70,6 +87,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// The first [`AuditError`].
     pub fn audit(&self) -> Result<(), AuditError> {
+        self.balance().map_err(AuditError::Unbalanced)?;
         let mut present = vec![0_u32; self.frames.len()];
         let mut device = vec![0_u32; self.frames.len()];
         let mut named = vec![0_usize; self.frames.len()];
@@ -115,8 +133,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             if page.is_locked() || page.is_migrating() || page.is_frozen() {
                 return Err(AuditError::Held { pfn });
             }
-            frame.owners.check(pfn, page).map_err(AuditError::Unbalanced)?;
-            for (owner, found) in [(Owner::Mapping, present[index]), (Owner::Entry, device[index])] {
+            let cached = self.cached_count(pfn);
+            for (owner, found) in [(Owner::Mapping, present[index]), (Owner::Entry, device[index]), (Owner::Cache, cached)] {
                 let noted = frame.owners.of(owner);
                 if noted != found {
                     return Err(AuditError::Entries { pfn, owner, noted, found });
