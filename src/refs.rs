@@ -148,12 +148,29 @@ impl<F: Futex> PageLock<F> {
 
     #[inline]
     fn unpin(&self) -> Put {
+        // Read before: after the subtraction the page may be somebody else's.
+        let futex = self.futex;
         // AcqRel: as for `put`.
         let held = Count(self.count.fetch_sub(Count::PIN, AcqRel));
+        if held.is_plain_unpin() {
+            return Put::of(Count(held.0 - Count::PIN));
+        }
+        self.unpin_cold(held, futex)
+    }
+
+    /// There was no pin to drop, or somebody [waits](crate::Migration::wait_unpinned) for the last. (On a poisoned page, whose counts are
+    /// frozen too, nobody does, and is told in vain.)
+    #[cold]
+    fn unpin_cold(&self, held: Count, futex: F) -> Put {
         if held.pins() == 0 {
             return self.undo(Count::PIN);
         }
-        Put::of(Count(held.0 - Count::PIN))
+        let left = Count(held.0 - Count::PIN);
+        if left.pins() == 0 {
+            // The address only, as for any release.
+            futex.tell_event(self.key());
+        }
+        Put::of(left)
     }
 
     /// An unbalanced release was caught: give back what it took.

@@ -7,8 +7,12 @@ pub use core::sync::atomic::Ordering;
 
 #[cfg(not(pagelock_loom))]
 pub use core::sync::atomic::AtomicU32;
+#[cfg(not(pagelock_loom))]
+pub(crate) use core::sync::atomic::fence;
 #[cfg(pagelock_loom)]
 pub use loom::sync::atomic::AtomicU32;
+#[cfg(pagelock_loom)]
+pub(crate) use loom::sync::atomic::fence;
 
 #[cfg(not(pagelock_loom))]
 pub(crate) use core::hint::spin_loop;

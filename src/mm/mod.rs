@@ -8,9 +8,12 @@
 //!   the ways of waiting as a [parameter](Strategy), so that they can be compared.
 //! * [`migrate`]: moving pages, by address or by frame, as many at a time as the caller has slots for.
 //! * [`drain`]: batches of references, one for each processor, and when they may be waited for.
+//! * [`range`]: many entries read at one time, brought in or as they are, against invalidation.
+//! * [`pin`]: pages that stay, for a transfer or for good.
 //! * [`ledger`]: who owns the references of a page.
 //! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
 
+mod areas;
 mod claim;
 pub mod drain;
 pub mod exclusive;
@@ -18,6 +21,8 @@ mod fault;
 pub mod ledger;
 mod memory;
 pub mod migrate;
+pub mod pin;
+pub mod range;
 mod rmap;
 #[cfg(all(feature = "alloc", not(pagelock_loom)))]
 #[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
@@ -27,8 +32,9 @@ mod tables;
 mod tests;
 mod tier;
 
+pub use areas::Areas;
 pub use claim::{ClaimRange, claim_range};
-pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, resolve};
+pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve};
 pub use memory::Memory;
 pub use rmap::ReverseMap;
 pub use tables::{Entry, Tables};

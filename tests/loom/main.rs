@@ -9,6 +9,8 @@
 
 mod counts;
 mod lock;
+mod pins;
+mod range;
 mod wait;
 
 use loom::cell::UnsafeCell;

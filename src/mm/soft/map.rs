@@ -159,6 +159,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Unmaps `count` pages. Pages outside the space do not matter.
     pub fn unmap(&self, at: At, count: usize) {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             let mut entry = self.lock(at);
             entry.set_area(Area::default());
@@ -168,6 +169,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Throws away what `count` pages contain, and leaves them mapped.
     pub fn discard(&self, at: At, count: usize) {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             self.zap(self.lock(at));
         }
@@ -175,6 +177,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
     pub fn replace(&self, at: At, leaf: Leaf) {
+        let _invalidating = self.invalidating(at, 1);
         let mut entry = self.lock(at);
         let old = entry.leaf();
         if owner_of(leaf).is_none() {
@@ -216,6 +219,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// [`MapError::BadRange`]: a part is not mapped; what comes before that part is changed.
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             let mut entry = self.lock(at);
             let area = entry.area();
@@ -243,6 +247,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if from.space != to.space || from.page.abs_diff(to.page) < count {
             return Err(MapError::BadRange);
         }
+        let _invalidating = self.invalidating(from, count);
         for (from, to) in from.pages(count).zip(to.pages(count)) {
             self.move_entry(from, to, keep)?;
         }
@@ -303,18 +308,20 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
-        let mut old = loop {
+        // Private entries are write protected by this.
+        let (_invalidating, mut old) = loop {
+            let invalidating = self.invalidating(from, 1);
             let old = self.lock(from);
-            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break old };
+            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break (invalidating, old) };
             // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
-            let Some(page) = self.header(pfn) else { break old };
+            let Some(page) = self.header(pfn) else { break (invalidating, old) };
             match page.try_lock() {
                 Some(guard) => {
                     super::super::exclusive::revoke(self, old, pfn);
                     drop(guard);
                 }
                 None => {
-                    let _ = page.wait_unlocked(old);
+                    let _ = page.wait_unlocked((old, invalidating));
                 }
             }
         };
