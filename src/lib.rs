@@ -47,7 +47,9 @@ pub mod word;
 pub use cancel::Cancel;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{BYPASS_BOUND, Claim, Hold, LockError, PageGuard, Released};
-pub use migration::{Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration, StillPinned};
+pub use migration::{
+    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration, StillPinned,
+};
 pub use page::PageLock;
 pub use refs::{CountError, GetError, PagePin, PageRef, PinError, Put};
 pub use wait::{Limits, Wait, Wake};

@@ -302,14 +302,12 @@ where
                 mm.unshare(at).map_err(NotPinned::Unsettled)?;
                 None
             }
-            Look::Migrating(page, pfn, entry) => {
-                match page.wait_with(entry, Wait::migration().within(limits)) {
-                    Ok(Wake::Released | Wake::NotLocked) => Some(page.futex),
-                    Ok(Wake::Poisoned) => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
-                    Ok(Wake::Cancelled) => return Err(NotPinned::Cancelled),
-                    Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
-                }
-            }
+            Look::Migrating(page, pfn, entry) => match page.wait_with(entry, Wait::migration().within(limits)) {
+                Ok(Wake::Released | Wake::NotLocked) => Some(page.futex),
+                Ok(Wake::Poisoned) => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
+                Ok(Wake::Cancelled) => return Err(NotPinned::Cancelled),
+                Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
+            },
             Look::Move { page, to } => {
                 let outcome = move_home(mm, at, to, drain);
                 if !outcome.is_done() && !outcome.is_transient() && !is_for_a_look(outcome) {
@@ -341,7 +339,10 @@ enum Look<'m, M: Mm> {
     /// The page is on its way, or about to be.
     Migrating(&'m PageLock<M::Futex>, u64, M::Entry<'m>),
     /// It is where it may not stay.
-    Move { page: &'m PageLock<M::Futex>, to: M::Tier },
+    Move {
+        page: &'m PageLock<M::Futex>,
+        to: M::Tier,
+    },
 }
 
 fn look<'m, M, P>(mm: &'m M, at: M::Address, access: Access, term: Term, policy: &P) -> Result<Look<'m, M>, NotPinnedOf<M, P>>

@@ -126,7 +126,9 @@ pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier
         Ok(Leaf::Present { pfn, .. }) if mm.is_zero_frame(pfn) => Found::Zero,
         Ok(Leaf::Present { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => Found::Own { pfn, rights: rights.min(most) },
         Ok(Leaf::Present { pfn, rights, .. }) => Found::Local { pfn, rights: rights.min(most) },
-        Ok(Leaf::DevicePrivate { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => Found::Own { pfn, rights: rights.min(most) },
+        Ok(Leaf::DevicePrivate { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => {
+            Found::Own { pfn, rights: rights.min(most) }
+        }
         Ok(Leaf::DevicePrivate { pfn, rights, .. }) => Found::Remote { pfn, rights: rights.min(most) },
         Ok(Leaf::Migration { pfn, .. }) => Found::Migrating { pfn },
         Ok(Leaf::DeviceExclusive { pfn, .. }) => Found::Exclusive { pfn },

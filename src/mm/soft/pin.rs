@@ -96,7 +96,13 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
     /// # Errors
     ///
     /// [`NotPinned`].
-    pub fn pin_within(&self, at: At, access: Access, term: Term, limits: Limits<'_, F>) -> Result<Pinned<'_, Self>, PinFailure> {
+    pub fn pin_within(
+        &self,
+        at: At,
+        access: Access,
+        term: Term,
+        limits: Limits<'_, F>,
+    ) -> Result<Pinned<'_, Self>, PinFailure> {
         pin_page(self, at, &PinOrder::new(access, term, limits), &Backed(|_| Backing::Anonymous), self)
     }
 }
