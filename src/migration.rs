@@ -42,8 +42,8 @@
 //! |---|---|---|
 //! | begin, cancel: or, and | Relaxed | nothing: a hint for pins and waiters; the freeze decides |
 //! | freeze: compare-exchange | Acquire | put and unpin (Release): the copy sees all that holders wrote |
-//! | wait for unpin (2): or; look: load | Acquire | unpin (Release): as for the freeze, which this is |
-//! | thaw after a wait for unpin: and | AcqRel | as the look, and as thaw |
+//! | wait for unpin (2): or; looks in between: load | Relaxed | nothing: what is decided by is read once more, with Acquire |
+//! | end of that: load if it is the freeze, and if not | Acquire, AcqRel | unpin (Release): as for the freeze; and as for thaw |
 //! | thaw: and, subtraction | Release | get and pin (Acquire): a new holder sees the page where it is now |
 
 use crate::futex::{Futex, FutexTimed, OsFutex};
@@ -155,8 +155,9 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// Waits until the page has no pins. There will be no new ones, as long as this lasts: [`PageLock::try_pin`] fails while the page is
     /// migrating.
     ///
-    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)), so take the page's entries down before:
-    /// whoever wants one back has then something to wait for. Afterwards they are given again.
+    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
+    /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
+    /// whoever accesses the page waits, and if that is who has pinned it, it waits for itself until the limits are reached.
     ///
     /// # Errors
     ///
@@ -292,15 +293,14 @@ impl<'a, F: FutexTimed> Drained<'a, F> {
     fn wait(page: &'a PageLock<F>, limits: &Limits<'_, F>) -> (Self, Wake) {
         debug_assert!(!page.is_frozen(), "{page:?}");
         let mut ready = page.read_sequence();
-        // Acquire: see the table at the top.
-        let mut seen = Count(page.count.fetch_or(Count::FROZEN, Acquire));
+        // Relaxed, here and below: whoever goes by what is counted looks once more.
+        let mut seen = Count(page.count.fetch_or(Count::FROZEN, Relaxed));
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = ready.sleep_within(limits);
             // The sequence first, as in (1): a last unpin that comes after this look bumps it.
             ready = page.read_sequence();
-            // Acquire: see the table at the top.
-            seen = Count(page.count.load(Acquire));
+            seen = Count(page.count.load(Relaxed));
             if wake != Wake::Released {
                 return (drained, wake);
             }

@@ -285,7 +285,7 @@ where
     let PinOrder { access, term, limits, .. } = *order;
     let mut faulter = Faulter::new(Strategy::Wait);
     let mut last = None;
-    for _ in 0..order.patience.max(1) {
+    for round in 0..order.patience.max(1) {
         let futex = match look(mm, at, access, term, policy)? {
             Look::Pinned(pinned) => return Ok(pinned),
             Look::Fault => {
@@ -322,12 +322,15 @@ where
             match limits.over(futex) {
                 Some(Wake::Cancelled) => return Err(NotPinned::Cancelled),
                 Some(_) => return Err(NotPinned::TimedOut),
-                None => futex.relax(),
+                None => (0..1_u32 << round.min(PAUSE)).for_each(|_| futex.relax()),
             }
         }
     }
     Err(last.map_or(NotPinned::Busy { rounds: order.patience.max(1) }, NotPinned::NotMoved))
 }
+
+/// The longest pause between two rounds, as a power of two of [relaxations](Futex::relax).
+const PAUSE: u32 = 6;
 
 /// What to do about an address.
 enum Look<'m, M: Mm> {

@@ -1,7 +1,7 @@
 //! A migrator that waits for the last unpin.
 
-use crate::{Page, explore, explore_with, on};
-use pagelock::futex::model;
+use crate::{In, Page, explore, explore_with, on};
+use pagelock::futex::{Futex, model};
 use pagelock::{FreezeRule, Limits, PagePin, Wake};
 
 fn live(refs: u32) -> std::sync::Arc<Page> {
@@ -58,6 +58,23 @@ fn the_last_of_two_unpins_ends_the_wait() {
         a.join().unwrap();
         b.join().unwrap();
         assert!(!page.lock.is_frozen() && page.lock.pins() == 0);
+    });
+}
+
+/// Another page's release is told to the same slot: the migrator looks, and sleeps on, and is not missed by the last unpin.
+#[test]
+fn somebody_elses_release_does_not_hide_the_last_unpin() {
+    explore_with(3, || {
+        let page = live(1);
+        pinned(&page);
+        let other = loom::thread::spawn(|| In::<0>.tell_event(0));
+        let holder = on(&page, unpin);
+        let migration = page.lock.lock().begin_migration();
+        migration.wait_unpinned(Limits::none()).unwrap();
+        assert_eq!(page.read(), 1);
+        drop(migration);
+        other.join().unwrap();
+        holder.join().unwrap();
     });
 }
 

@@ -299,12 +299,28 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn fork(&self, parent: SpaceId) -> Result<SpaceId, MapError> {
         let child = self.spawn()?;
         for page in 0..self.pages {
-            if let Err(e) = self.fork_entry(parent.page(page), child.page(page)) {
-                self.exit(child);
-                return Err(e);
+            let (from, to) = (parent.page(page), child.page(page));
+            loop {
+                match self.fork_entry(from, to) {
+                    Ok(()) => break,
+                    // Somebody waits for its pins to be dropped, so there is no further reference for now.
+                    Err(MapError::Uncountable(GetError::Frozen)) => self.wait_frozen(from),
+                    Err(e) => {
+                        self.exit(child);
+                        return Err(e);
+                    }
+                }
             }
         }
         Ok(child)
+    }
+
+    /// Waits until the page at an address is not being migrated.
+    fn wait_frozen(&self, at: At) {
+        let entry = self.lock(at);
+        if let Some(page) = entry.leaf().pfn().and_then(|pfn| self.header(pfn)) {
+            let _ = page.wait_migration(entry);
+        }
     }
 
     fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {

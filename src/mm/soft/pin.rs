@@ -82,16 +82,16 @@ impl<F: Futex, C: Cpus, B: Fn(At) -> Backing> PinPolicy<Soft<F, C>> for Backed<B
 pub type PinFailure = NotPinned<Outcome<Refusal>, AccessError, Refusal, NotPinnable>;
 
 impl<F: FutexTimed, C: Cpus> Soft<F, C> {
-    /// Pins the page at `at`, of a mapping of nothing but memory, for as long as it takes. See [`pin_page`] for all that can be chosen.
+    /// Pins the page at `at`, of a mapping of nothing but memory. See [`pin_page`] for all that can be chosen.
     ///
     /// # Errors
     ///
     /// [`NotPinned`].
     pub fn pin(&self, at: At, access: Access, term: Term) -> Result<Pinned<'_, Self>, PinFailure> {
-        self.pin_within(at, access, term, Limits::none())
+        self.pin_as(at, &PinOrder::new(access, term, Limits::none()))
     }
 
-    /// [`pin`](Self::pin) within `limits`.
+    /// [`pin`](Self::pin) that has patience until the `limits`, which are to be some.
     ///
     /// # Errors
     ///
@@ -103,7 +103,11 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
         term: Term,
         limits: Limits<'_, F>,
     ) -> Result<Pinned<'_, Self>, PinFailure> {
-        pin_page(self, at, &PinOrder::new(access, term, limits), &Backed(|_| Backing::Anonymous), self)
+        self.pin_as(at, &PinOrder::new(access, term, limits).patience(u32::MAX))
+    }
+
+    fn pin_as(&self, at: At, order: &PinOrder<'_, F>) -> Result<Pinned<'_, Self>, PinFailure> {
+        pin_page(self, at, order, &Backed(|_| Backing::Anonymous), self)
     }
 }
 
