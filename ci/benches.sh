@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cargo bench --no-run --all-features
-for bench in uncontended contended event_wait counts scale layout storm bars instructions sweep; do
+for bench in uncontended contended event_wait counts scale layout storm engine bars instructions sweep; do
     printf -- '-- one round of %s\n' "$bench"
     scratch
     if ! cargo bench --quiet --all-features --bench "$bench" -- --test >"$SCRATCH/out" 2>&1; then

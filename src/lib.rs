@@ -10,6 +10,7 @@
 //!
 //! | module | what it explains |
 //! |---|---|
+//! | [`guide`] | the life of a page in pictures; how to embed the crate in a kernel, a VMM, a pager |
 //! | [`word`] | the eight bytes, bit by bit, and the state table |
 //! | [`lock`] | owning a page; barging and its bound |
 //! | [`wait`] | release, then sleep: the wait that takes no reference |
@@ -31,6 +32,9 @@ pub mod cancel;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod futex;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 pub mod leaf;
 pub mod lock;
 #[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]

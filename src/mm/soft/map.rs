@@ -328,17 +328,27 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let (_invalidating, mut old) = loop {
             let invalidating = self.invalidating(from, 1);
             let old = self.lock(from);
-            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break (invalidating, old) };
-            // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
-            let Some(page) = self.header(pfn) else { break (invalidating, old) };
-            match page.try_lock() {
-                Some(guard) => {
-                    super::super::exclusive::revoke(self, old, pfn);
-                    drop(guard);
+            let leaf = old.leaf();
+            let Some(page) = leaf.pfn().filter(|&pfn| pfn != 0).and_then(|pfn| self.header(pfn)) else {
+                break (invalidating, old);
+            };
+            match leaf {
+                // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
+                Leaf::DeviceExclusive { pfn, .. } => match page.try_lock() {
+                    Some(guard) => {
+                        super::super::exclusive::revoke(self, old, pfn);
+                        drop(guard);
+                    }
+                    None => {
+                        let _ = page.wait_unlocked((old, invalidating));
+                    }
+                },
+                // Pinned just before its entry was taken down (later it is refused), so it stays, and is to be copied: a migration entry
+                // could only be shared, and the next write would take the parent's address away from the pinned page (I19).
+                Leaf::Migration { .. } if page.pins() > 0 && old.area().kind == AreaKind::Private => {
+                    let _ = page.wait_migration((old, invalidating));
                 }
-                None => {
-                    let _ = page.wait_unlocked((old, invalidating));
-                }
+                _ => break (invalidating, old),
             }
         };
         let area = old.area();

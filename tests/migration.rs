@@ -1,0 +1,423 @@
+//! The kernel's selftests/mm/migration.c, re-expressed: threads read pages that a migrator moves to and fro between two tiers, and must
+//! find at any time what was written there.
+//!
+//! The kernel's own tests ask whether a migration fails a hundred times in a row, and call that a failure. These ask for more:
+//!
+//! * no migration, not one, is aborted because somebody waits for it;
+//! * a destination that is there is reached: nothing but a page that a faulter has in hand is passed over;
+//! * and somebody did wait, often, or the test goes on until somebody has.
+//!
+//! | row of the kernel's | here | over |
+//! |---|---|---|
+//! | `private_anon` | N threads, one table | `mm::soft`, two nodes and a device; real anonymous memory |
+//! | `shared_anon` | N tables, one object | `mm::soft`, two nodes and a device; a real memfd, mapped N times |
+//! | `private_anon_thp`, `shared_anon_thp` | large pages, which are split half-way | `mm::soft` |
+//! | `private_anon_htlb`, `shared_anon_htlb` | large pages that must not be split, from a pool that is empty at times | `mm::soft` |
+//! | `shared_hugetlb_hgm` | not: mappings of a part of a huge page, never merged | |
+//! | `ksm_and_mremap` | not: pages merged because they are alike have a reverse map of their own, which is the memory manager's | |
+//!
+//! Real memory only has pages of one size, so that the rows of large pages are over `mm::soft` alone.
+//!
+//! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in the environment makes it longer (the kernel's take 20 seconds).
+
+#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+
+mod common;
+#[cfg(all(target_os = "linux", not(miri)))]
+#[path = "common/real.rs"]
+mod real;
+
+use common::own::Own;
+use common::watched;
+use core::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+use core::time::Duration;
+use pagelock::leaf::Rights;
+use pagelock::mm::drain::{Drain, ThreadCpus};
+use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect};
+use pagelock::mm::soft::{Area, AreaKind, At, Config, Kind, Soft, TierConfig, TierId};
+use pagelock::mm::{Faulter, Strategy, Tiers};
+use std::thread;
+use std::time::Instant;
+
+type Mm = Soft<Own, ThreadCpus>;
+
+/// Two nodes of system memory, and a device.
+const NODES: [TierId; 2] = [TierId(0), TierId(2)];
+const DEVICE: [TierId; 2] = [TierId(0), TierId(1)];
+
+const READERS: usize = 4;
+const PAGES: usize = 16;
+const PAGE_SIZE: usize = 64;
+/// A large page.
+const ORDER: u32 = 3;
+
+/// How long a turn takes, and how often somebody has to have waited in it.
+fn turn() -> Duration {
+    let millis = std::env::var("PAGELOCK_MIGRATION_MS").ok().and_then(|ms| ms.parse().ok());
+    Duration::from_millis(millis.unwrap_or(if cfg!(miri) { 1 } else { 100 }))
+}
+const WAITS: usize = if cfg!(miri) { 1 } else { 20 };
+
+fn machine() -> Mm {
+    let tier = |kind| TierConfig { kind, frames: 128 };
+    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 }), tier(Kind::System)];
+    Soft::on(Own::new(64), ThreadCpus, Config { page_size: PAGE_SIZE, pages: PAGES, spaces: READERS, tiers, batches: 0 })
+}
+
+fn text(page: usize) -> [u8; PAGE_SIZE] {
+    core::array::from_fn(|i| (page * 31 + i + 1) as u8)
+}
+
+/// How a row's memory is mapped: one table that all readers use, or one for each of them.
+#[derive(Clone, Copy, PartialEq)]
+enum Mapped {
+    Private,
+    Shared,
+}
+
+/// Maps `PAGES` pages of `1 << order` frames' pages each, written to; each reader's first address.
+fn mapped(mm: &Mm, how: Mapped, order: u32) -> Vec<At> {
+    let first = mm.spawn().unwrap().page(0);
+    if order > 0 {
+        for at in first.pages(PAGES).step_by(1 << order) {
+            mm.map_large(at, order, NODES[0]).unwrap();
+        }
+    } else if how == Mapped::Private {
+        mm.map(first, PAGES).unwrap();
+    } else {
+        mm.map_shared(first, PAGES).unwrap();
+    }
+    for at in first.pages(PAGES) {
+        mm.write(at, 0, &text(at.page)).unwrap();
+    }
+    if how == Mapped::Private {
+        return vec![first; READERS];
+    }
+    let mut views = vec![first];
+    while views.len() < READERS {
+        let to = mm.spawn().unwrap().page(0);
+        for (from, to) in first.pages(PAGES).zip(to.pages(PAGES)) {
+            mm.share(from, to, Area { kind: AreaKind::Shared, rights: Some(Rights::Write) }).unwrap();
+        }
+        views.push(to);
+    }
+    views
+}
+
+/// What a migrator's pages came to.
+#[derive(Debug, Default)]
+struct Tally {
+    moved: usize,
+    /// A large page that was split, and all of whose frames moved.
+    split: usize,
+    /// A faulter owned the page at that moment.
+    passed_over: usize,
+    /// What must not be.
+    aborted_by_waiters: usize,
+    declined: usize,
+}
+
+impl Tally {
+    fn count<R: core::fmt::Debug>(&mut self, outcome: Outcome<R>) {
+        match outcome {
+            Outcome::Moved { .. } => self.moved += 1,
+            Outcome::Split { moved, of } if moved == of => self.split += 1,
+            // Brought back by a faulter since.
+            Outcome::AlreadyThere => {}
+            Outcome::Skipped(Skip::Locked | Skip::Migrating) => self.passed_over += 1,
+            Outcome::Aborted(Abort::Referenced { .. } | Abort::StillMapped) => self.aborted_by_waiters += 1,
+            Outcome::Aborted(Abort::Declined) => self.declined += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Reads all pages again and again until told to stop.
+fn reader(mm: &Mm, view: At, strategy: Strategy, stop: &AtomicBool, waits: &AtomicUsize) {
+    while !stop.load(SeqCst) {
+        for at in view.pages(PAGES) {
+            let (mut faulter, mut bytes) = (Faulter::new(strategy), [0; PAGE_SIZE]);
+            mm.read_with(at, 0, &mut bytes, &mut faulter).unwrap();
+            assert_eq!(bytes, text(at.page), "{at:?}");
+            waits.fetch_add(faulter.waits() as usize, SeqCst);
+        }
+    }
+}
+
+/// Where the frames come from: `None` for a pool that is empty.
+type Pool<'p> = &'p dyn Fn(&Mm, TierId, u32) -> Result<u64, Abort>;
+
+fn from_tier(mm: &Mm, tier: TierId, order: u32) -> Result<u64, Abort> {
+    mm.allocate(tier, order).ok_or(Abort::NoDestination)
+}
+
+/// Moves every page that begins at one of `starts`, and lets the others get at the entries while they are down.
+fn move_all(mm: &Mm, starts: impl Iterator<Item = At>, to: TierId, pool: Pool<'_>, tally: &mut Tally) {
+    let mut slots: Vec<_> = starts.map(Slot::at).collect();
+    let checked = collect(mm, &mut slots, &Order::to(to), None).unmap();
+    thread::yield_now();
+    let copied = checked.drain_local(mm).check().copy_to(|_, order| pool(mm, to, order));
+    thread::yield_now();
+    let mut finished = copied.finalize();
+    mm.all(finished.permit().unwrap());
+    slots.iter().for_each(|slot| tally.count(slot.outcome()));
+}
+
+/// Readers against a migrator, until the time is up and it was no walk-over.
+fn ping_pong(
+    mm: &Mm,
+    views: &[At],
+    tiers: [TierId; 2],
+    strategy: Strategy,
+    mut step: impl FnMut(TierId, &mut Tally),
+    is_enough: impl Fn(&Tally, usize) -> bool,
+) -> Tally {
+    let (stop, waits, mut tally) = (AtomicBool::new(false), AtomicUsize::new(0), Tally::default());
+    watched(&[], || {
+        thread::scope(|s| {
+            for &view in views {
+                let (stop, waits) = (&stop, &waits);
+                s.spawn(move || reader(mm, view, strategy, stop, waits));
+            }
+            let began = Instant::now();
+            for round in 1.. {
+                step(tiers[round % 2], &mut tally);
+                // A reader that has panicked does not wait any more.
+                let has_failed = tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
+                if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst)) {
+                    break;
+                }
+            }
+            stop.store(true, SeqCst);
+        });
+    });
+    mm.audit().unwrap();
+    tally
+}
+
+fn was_no_walk_over(tally: &Tally, waits: usize) -> bool {
+    waits >= WAITS && tally.moved > 0
+}
+
+/// All that is over: contents, counts, and every frame free again.
+fn finish(mm: &Mm, views: &[At]) {
+    for &view in views {
+        for at in view.pages(PAGES) {
+            let mut bytes = [0; PAGE_SIZE];
+            mm.read(at, 0, &mut bytes).unwrap();
+            assert_eq!(bytes, text(at.page), "{at:?}");
+        }
+    }
+    mm.audit().unwrap();
+    for view in views {
+        mm.exit(view.space);
+    }
+    mm.audit().unwrap();
+    assert_eq!([0, 1, 2].map(|tier| mm.free_frames(TierId(tier))), [127, 128, 128], "frames are left");
+}
+
+fn pages_move(how: Mapped) {
+    for tiers in [NODES, DEVICE] {
+        for strategy in [Strategy::Wait, Strategy::WaitThenLock { after: 2 }] {
+            let mm = machine();
+            let views = mapped(&mm, how, 0);
+            let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &from_tier, tally);
+            let tally = ping_pong(&mm, &views, tiers, strategy, step, was_no_walk_over);
+            assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}");
+            // Between nodes nobody but the migrator locks a page, so each goes each time.
+            assert!(tiers != NODES || tally.passed_over == 0, "{tally:?}");
+            finish(&mm, &views);
+        }
+    }
+}
+
+#[test]
+fn private_anon() {
+    pages_move(Mapped::Private);
+}
+
+#[test]
+fn shared_anon() {
+    pages_move(Mapped::Shared);
+}
+
+/// Large pages move as such; then there is no large frame, they are split on the way, and their frames move one by one from then on.
+fn large_pages_move(how: Mapped) {
+    for tiers in [NODES, DEVICE] {
+        let mm = machine();
+        let views = mapped(&mm, how, ORDER);
+        let heads = || views[0].pages(PAGES).step_by(1 << ORDER);
+        let step = |to, tally: &mut Tally| move_all(&mm, heads(), to, &from_tier, tally);
+        let tally = ping_pong(&mm, &views, tiers, Strategy::Wait, step, was_no_walk_over);
+        assert_eq!((tally.aborted_by_waiters, tally.split), (0, 0), "{tally:?}");
+        let is_large = |at| mm.span(mm.frame_at(at).unwrap()).order == ORDER;
+        assert!(heads().all(is_large));
+
+        let small = |mm: &Mm, tier, order| if order > 0 { Err(Abort::NoDestination) } else { from_tier(mm, tier, order) };
+        let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &small, tally);
+        let is_enough = |tally: &Tally, waits| was_no_walk_over(tally, waits) && !heads().any(is_large);
+        let tally = ping_pong(&mm, &views, tiers, Strategy::Wait, step, is_enough);
+        assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}");
+        assert!(tally.split > 0, "{tally:?}");
+        finish(&mm, &views);
+    }
+}
+
+#[test]
+fn private_anon_thp() {
+    large_pages_move(Mapped::Private);
+}
+
+#[test]
+fn shared_anon_thp() {
+    large_pages_move(Mapped::Shared);
+}
+
+/// Pages that are large for good: where no large frame is left in the pool they stay, whole, and who waited for them gets on.
+fn pooled_pages_move(how: Mapped) {
+    let mm = machine();
+    let views = mapped(&mm, how, ORDER);
+    let asked = AtomicUsize::new(0);
+    let pool = |mm: &Mm, tier, order| {
+        assert_eq!(order, ORDER, "a page of the pool was split");
+        // Relaxed: used by the migrator only.
+        if asked.fetch_add(1, Relaxed) % 3 == 2 { Err(Abort::Declined) } else { from_tier(mm, tier, order) }
+    };
+    let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES).step_by(1 << ORDER), to, &pool, tally);
+    let is_enough = |tally: &Tally, waits| was_no_walk_over(tally, waits) && tally.declined > 0;
+    let tally = ping_pong(&mm, &views, NODES, Strategy::Wait, step, is_enough);
+    assert_eq!((tally.aborted_by_waiters, tally.split, tally.passed_over), (0, 0, 0), "{tally:?}");
+    finish(&mm, &views);
+}
+
+#[test]
+fn private_anon_htlb() {
+    pooled_pages_move(Mapped::Private);
+}
+
+#[test]
+fn shared_anon_htlb() {
+    pooled_pages_move(Mapped::Shared);
+}
+
+/// What this file asserts can be seen to fail: sleepers that hold a reference, as the kernel's did until 2021, abort what they wait for.
+#[test]
+fn waiters_with_a_reference_abort_migrations() {
+    let mm = machine();
+    let views = mapped(&mm, Mapped::Shared, 0);
+    let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &from_tier, tally);
+    let tally = ping_pong(&mm, &views, NODES, Strategy::ReferenceAndSleep, step, |tally, _| tally.aborted_by_waiters > 0);
+    assert!(tally.aborted_by_waiters > 0);
+    finish(&mm, &views);
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+mod over_real_memory {
+    use super::real::region::{Kind, PAGE};
+    use super::real::{At, Real, Side, handling_faults, open};
+    use super::{Abort, AtomicBool, Instant, Outcome, PAGES, READERS, Relaxed, SeqCst, Slot, Tally, WAITS};
+    use super::{thread, turn, watched};
+    use std::io::Write as _;
+
+    /// Memory whose faults are real, or a word about why it is not, past the harness, which would keep it to itself.
+    fn opened(test: &str, kind: Kind) -> Option<Real> {
+        match open(kind, PAGES) {
+            Ok(real) => Some(real),
+            Err(why) => {
+                let _ = writeln!(std::io::stderr(), "\n{test}: SKIPPED, not run over real memory: {why}");
+                None
+            }
+        }
+    }
+
+    fn text(page: usize, word: usize) -> u64 {
+        0x0101_0101_0101_0101 * (page as u64 + 1) + word as u64
+    }
+
+    const WORDS: usize = PAGE / 8;
+
+    /// Threads read what is there, and count in a word of their own, by plain instructions, which trap when they trap. How far each
+    /// page was counted.
+    fn worker(real: &Real, mapping: usize, number: usize, stop: &AtomicBool) -> u64 {
+        let mut count = 0;
+        while !stop.load(SeqCst) {
+            for step in 0..8 {
+                for page in 0..PAGES {
+                    let at = At { mapping, page };
+                    let word = READERS + (number * 61 + step * 97) % (WORDS - READERS);
+                    assert_eq!(real.word(at, word).load(Relaxed), text(page, word), "page {page}, mapping {mapping}");
+                    // One after the other: a store that goes to the source after its copy was made is one that is lost.
+                    (0..8).for_each(|_| {
+                        real.word(at, number).fetch_add(1, Relaxed);
+                    });
+                }
+                count += 8;
+            }
+        }
+        count
+    }
+
+    fn ping_pong(real: &Real) {
+        let mappings = if real.describe().contains("memfd") { READERS } else { 1 };
+        for page in 0..PAGES {
+            for word in READERS..WORDS {
+                real.word(At { mapping: 0, page }, word).store(text(page, word), Relaxed);
+            }
+        }
+        let (stop, mut tally, mut refused_by_system) = (AtomicBool::new(false), Tally::default(), 0);
+        let counts: Vec<u64> = watched(&[], || {
+            thread::scope(|s| {
+                let stop = &stop;
+                let workers: Vec<_> = (0..READERS).map(|i| s.spawn(move || worker(real, i % mappings, i, stop))).collect();
+                let began = Instant::now();
+                for round in 1.. {
+                    let to = if round % 2 == 1 { Side::Cold } else { Side::Hot };
+                    let mut slots: Vec<_> = (0..PAGES).map(|page| Slot::at(At { mapping: 0, page })).collect();
+                    real.migrate(&mut slots, to, thread::yield_now);
+                    for slot in &slots {
+                        match slot.outcome() {
+                            // What the kernel would not move at that moment, it has in hand itself.
+                            Outcome::Aborted(Abort::CopyFailed) => refused_by_system += 1,
+                            outcome => tally.count(outcome),
+                        }
+                    }
+                    let is_enough = real.waits.load(SeqCst) >= WAITS && tally.moved > 0;
+                    // Longer than over soft: a store in the few microseconds of a copy is what is to be met.
+                    if tally.aborted_by_waiters > 0 || began.elapsed() >= 4 * turn() && is_enough {
+                        break;
+                    }
+                }
+                stop.store(true, SeqCst);
+                workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+            })
+        });
+        assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}, {refused_by_system} by the system");
+        for page in 0..PAGES {
+            for (number, count) in counts.iter().enumerate() {
+                let counted = real.word(At { mapping: 0, page }, number).load(Relaxed);
+                assert_eq!(counted, *count, "page {page}: additions of thread {number} were lost");
+            }
+            for word in READERS..WORDS {
+                assert_eq!(real.word(At { mapping: mappings - 1, page }, word).load(Relaxed), text(page, word));
+            }
+        }
+        real.audit();
+    }
+
+    #[test]
+    fn private_anon() {
+        if let Some(real) = opened("private_anon", Kind::Anon) {
+            handling_faults(&real, || ping_pong(&real));
+        }
+    }
+
+    #[test]
+    fn shared_anon() {
+        if let Some(real) = opened("shared_anon", Kind::Memfd { mappings: READERS }) {
+            handling_faults(&real, || ping_pong(&real));
+        }
+    }
+}
