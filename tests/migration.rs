@@ -18,7 +18,8 @@
 //!
 //! Real memory only has pages of one size, so that the rows of large pages are over `mm::soft` alone.
 //!
-//! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in the environment makes it longer (the kernel's take 20 seconds).
+//! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in the environment makes it longer (the
+//! kernel's take 20 seconds).
 
 #![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 
@@ -350,9 +351,9 @@ mod over_real_memory {
                     let word = READERS + (number * 61 + step * 97) % (WORDS - READERS);
                     assert_eq!(real.word(at, word).load(Relaxed), text(page, word), "page {page}, mapping {mapping}");
                     // One after the other: a store that goes to the source after its copy was made is one that is lost.
-                    (0..8).for_each(|_| {
+                    for _ in 0..8 {
                         real.word(at, number).fetch_add(1, Relaxed);
-                    });
+                    }
                 }
                 count += 8;
             }
