@@ -31,3 +31,32 @@ scratch() {
     SCRATCH=$(mktemp -d)
     trap 'rm -rf "$SCRATCH"' EXIT
 }
+
+# checker KIND TREE [FEATURES]: compiles tests/KIND of TREE under the model checker KIND (loom, shuttle), optimised but with the
+# crate's own assertions, and prints where the program is. Apart from the ordinary build, which has other flags.
+checker() {
+    local json
+    json=$(cd "$2" && RUSTFLAGS="--cfg pagelock_$1 ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_TARGET_DIR=$TARGET/$1 \
+        cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
+    sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
+}
+
+# with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug: loom, shuttle, lib, or files of tests/. They are made from
+# a copy of the tree, in which every ordering can be weakened as well. Prints `KIND<tab>PATH` lines.
+with_bugs() {
+    local copy=$TARGET/seeded/tree kind ordinary=() json
+    python3 ci/orderings.py copy "$copy"
+    export RUSTC_WORKSPACE_WRAPPER=$PWD/ci/with_bug
+    for kind in "$@"; do
+        case $kind in
+            loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
+            lib) ordinary+=(--lib) ;;
+            *) ordinary+=(--test "$kind") ;;
+        esac
+    done
+    if [ "${#ordinary[@]}" != 0 ]; then
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features alloc --no-run --message-format=json "${ordinary[@]}")
+        sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
+    fi
+    unset RUSTC_WORKSPACE_WRAPPER
+}

@@ -3,7 +3,7 @@
 use crate::futex::{Futex, OsFutex};
 use crate::sync::{
     AtomicU32,
-    Ordering::{AcqRel, Acquire},
+    Ordering::{Acquire, Release},
     const_unless_loom, step,
 };
 
@@ -61,9 +61,10 @@ impl<F: Futex> Cancel<F> {
     ///
     /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the caller did before.
     pub fn cancel(&self) {
-        // AcqRel: Release pairs with `join` and `is_cancelled`; the groups need no Acquire, but the order of this and the bumps
-        // below matters: a waiter whose bit is not seen here comes later in this word's order and sees CANCELLED.
-        let groups = self.word.fetch_or(CANCELLED, AcqRel);
+        // Release: pairs with `join` and `is_cancelled`. A waiter whose bit is not seen here comes later in this word's order and sees
+        // CANCELLED. One whose bit is seen has read its sequence before the bump below: had it read the bump, which is a Release that
+        // its load acquires, then this would come before its `join`, and could not have seen the bit.
+        let groups = self.word.fetch_or(CANCELLED, Release);
         step!("cancel: thrown, nobody woken yet");
         if groups & CANCELLED != 0 {
             return;
@@ -91,8 +92,8 @@ impl<F: Futex> Cancel<F> {
 
     /// A waiter will sleep on slot `index`, whose sequence it has already read. `false` if cancelled.
     pub(crate) fn join(&self, index: usize) -> bool {
-        // AcqRel: Acquire pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there for the order.
-        self.word.fetch_or(group(index), AcqRel) & CANCELLED == 0
+        // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there for the order.
+        self.word.fetch_or(group(index), Acquire) & CANCELLED == 0
     }
 }
 

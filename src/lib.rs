@@ -20,6 +20,7 @@
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
 //! | [`stats`] | counters |
+//! | [`docs`] | which check would fail if a promise were false; the protocol on paper; what no test reaches |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -27,16 +28,19 @@ extern crate alloc;
 extern crate std;
 
 pub mod cancel;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 pub mod futex;
 pub mod leaf;
 pub mod lock;
-#[cfg(all(feature = "lock_api", not(pagelock_loom)))]
+#[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]
 pub mod lock_api;
 pub mod migration;
 pub mod mm;
 mod page;
 pub mod refs;
+mod seeded;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;
@@ -47,8 +51,10 @@ pub mod word;
 pub use cancel::Cancel;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{BYPASS_BOUND, Claim, Hold, LockError, PageGuard, Released};
-pub use migration::{Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration};
+pub use migration::{
+    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration, StillPinned,
+};
 pub use page::PageLock;
 pub use refs::{CountError, GetError, PagePin, PageRef, PinError, Put};
-pub use wait::{Wait, Wake};
+pub use wait::{Limits, Wait, Wake};
 pub use word::{MAX_PINS, MAX_REFS, MAX_SLEEPERS, UserBits};

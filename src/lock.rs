@@ -34,6 +34,7 @@
 
 use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep};
 use crate::page::PageLock;
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
@@ -41,7 +42,7 @@ use crate::sync::{
     step,
 };
 pub use crate::tune::BYPASS_BOUND;
-#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
+#[cfg(not(pagelock_loom))]
 use crate::tune::{SPIN_ROUNDS, YIELDS};
 use crate::wait::{Registered, Wake};
 use crate::word::{State, UserBits};
@@ -59,7 +60,7 @@ impl<F: Futex> PageLock<F> {
     #[inline]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
-        if seen.is_taken() {
+        if seen.is_taken() && (seen.is_locked() || !seeded!("promise-to-nobody")) {
             return None;
         }
         match self.take(seen, seen.taken_by_newcomer()) {
@@ -183,6 +184,11 @@ impl<F: Futex> PageLock<F> {
         locker.starved = true;
         let next = locker.take_or_register();
         step!("lock_releasing: registered, PTL held");
+        if seeded!("sleeps-with-the-guard") {
+            if let Step::Sleep(expected) = next {
+                self.futex.wait(&self.state, expected);
+            }
+        }
         drop(ptl);
         match next {
             Step::Owned(guard) => Ok(guard),
@@ -220,7 +226,7 @@ impl<F: Futex> PageLock<F> {
     /// is enough, because the flag can only go away together with the hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
-        if seen.has_event_waiters() {
+        if seen.has_event_waiters() || seeded!("flag-not-set") {
             return Ok(());
         }
         step!("wait: taken, about to set the flag");
@@ -237,6 +243,10 @@ impl<F: Futex> PageLock<F> {
     #[inline]
     fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
         step!("lock: free, about to take it");
+        if seeded!("taken-in-two-steps") && self.state() == seen {
+            self.state.store(next.0, Relaxed);
+            return Ok(PageGuard { page: self });
+        }
         // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
@@ -255,11 +265,21 @@ impl<F: Futex> PageLock<F> {
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let poison = poison && !self.state().is_poisoned();
         step!("release: about to");
+        if seeded!("wake-before-release") && self.state().has_waiters() {
+            wake_after_release(futex, word, key, self.state());
+            return Released {
+                event_waiters: State(self.state.fetch_add(State::release_delta(migrating, poison), Release))
+                    .has_event_waiters(),
+            };
+        }
         // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
         step!("release: done, nobody woken yet");
         if held.has_waiters() {
             wake_after_release(futex, word, key, held);
+        }
+        if seeded!("touched-after-release") {
+            return Released { event_waiters: self.state().has_event_waiters() };
         }
         Released { event_waiters: held.has_event_waiters() }
     }
@@ -269,7 +289,7 @@ impl<F: Futex> PageLock<F> {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let mut seen = self.state();
-        while seen.sleepers() > 0 {
+        while seen.sleepers() > 0 && !seeded!("fair-is-unfair") {
             step!("release, fair: about to");
             // Release: as in `release`.
             match self.state.compare_exchange_weak(seen.0, seen.released_to_sleeper().0, Release, Relaxed) {
@@ -444,7 +464,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 Ok(()) => {
                     self.registered = true;
                     stats::count(Counter::LockWaits);
-                    return Step::Sleep(next.0);
+                    return Step::Sleep(if seeded!("sleeps-under-a-later-value") { self.page.state().0 } else { next.0 });
                 }
                 Err(now) => seen = now,
             }
@@ -456,7 +476,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         if !before.is_locked() && after.is_locked() && before.handoffs() > 0 {
             stats::count(Counter::Handoffs);
         }
-        if before.has_crowd() && !after.has_crowd() {
+        if before.has_crowd() && !after.has_crowd() && !seeded!("crowd-not-told") {
             step!("lock: made room, about to tell the crowd");
             self.page.futex.tell_event(self.page.key());
         }
@@ -467,7 +487,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         stats::count(Counter::LostWakes);
         self.woken = false;
         self.lost += 1;
-        self.starved |= self.lost >= BYPASS_BOUND;
+        self.starved |= self.lost >= BYPASS_BOUND && !seeded!("never-starved");
     }
 }
 
@@ -496,10 +516,10 @@ impl<F: Futex> Drop for Locker<'_, F> {
         if left.is_locked() {
             return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.
         }
-        if left.sleepers() > 0 {
+        if left.sleepers() > 0 && !seeded!("wake-not-passed-on") {
             page.futex.wake_one(&raw const page.state);
         }
-        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() {
+        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() && !seeded!("undone-promise-not-told") {
             // Waiters counted on the promise that has just been undone; there will be no release to tell them.
             page.futex.tell(page.key());
         }
@@ -533,6 +553,9 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     /// Release: the next owner sees what this one did.
     #[inline]
     pub fn unlock(self) -> Released {
+        if seeded!("guard-released-twice") {
+            return self.page.release(false, false);
+        }
         self.forget().release(false, false)
     }
 

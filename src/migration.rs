@@ -18,21 +18,43 @@
 //!
 //! Waiters cannot tell a commit from an abort, and need not: they look again.
 //!
+//! # A migrator that must win
+//!
+//! Pins stop a migration, and most migrators give up at once. One that may not ([`Migration::wait_unpinned`]) waits for the last
+//! unpin. There is no flag to ask for that and no room for one: FROZEN, set while there are pins, *is* the flag. The counts can then only
+//! fall, and the unpin that leaves none finds FROZEN in the value that it subtracted from, so it costs nothing to look.
+//!
+//! ```text
+//!  migrator, MIGRATING set                 last unpin
+//!  ──────────────────────────────────      ────────────────────────────────────────
+//!  (1) s = load sequence of the slot       (A) subtract a pin → what was there
+//!  (2) set FROZEN → the pins there are     (B) if that had FROZEN and no pin is left:
+//!  (3) none: done                                bump the slot's sequence
+//!  (4) sleep while the sequence is s       (C)   wake the slot
+//! ```
+//!
+//! As for any [wait](crate::wait): (2) and (A) are steps of one word, so either (2) finds no pin, or (A) finds FROZEN, and then (B) comes
+//! after (1). There is no moment in which a pin could slip in between the last unpin and the freeze: the page *is* frozen.
+//!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
 //! | begin, cancel: or, and | Relaxed | nothing: a hint for pins and waiters; the freeze decides |
 //! | freeze: compare-exchange | Acquire | put and unpin (Release): the copy sees all that holders wrote |
+//! | wait for unpin (2): or; looks in between: load | Relaxed | nothing: what is decided by is read once more, with Acquire |
+//! | end of that: load if it is the freeze, and if not | Acquire, AcqRel | unpin (Release): as for the freeze; and as for thaw |
 //! | thaw: and, subtraction | Release | get and pin (Acquire): a new holder sees the page where it is now |
 
-use crate::futex::{Futex, OsFutex};
+use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::refs::Put;
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::step;
+use crate::wait::{Limits, Wake};
 use crate::word::state::MIGRATING;
 use crate::word::{Count, State};
 use core::fmt;
@@ -54,7 +76,7 @@ impl FreezeRule {
             Self::ExactRefs(n) => seen.refs() == n,
             Self::Unpinned => true,
         };
-        refs && seen.pins() == 0 && !seen.is_frozen()
+        refs && (seen.pins() == 0 || seeded!("pins-ignored")) && !seen.is_frozen()
     }
 }
 
@@ -94,16 +116,15 @@ impl<'a, F: Futex> Migration<'a, F> {
     pub fn freeze(self, rule: FreezeRule) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         let mut seen = self.page.counts();
         while rule.allows(seen) {
+            if seeded!("frozen-in-two-steps") {
+                self.page.count.fetch_or(Count::FROZEN, Acquire);
+                let moves = if let FreezeRule::ExactRefs(n) = rule { n } else { 0 };
+                return Ok(Frozen { page: self.forget(), moves });
+            }
             step!("freeze: about to");
             // Acquire: pairs with the Release of put and unpin.
             match self.page.count.compare_exchange_weak(seen.0, seen.frozen().0, Acquire, Relaxed) {
-                Ok(_) => {
-                    let moves = match rule {
-                        FreezeRule::ExactRefs(n) => n,
-                        FreezeRule::Unpinned => 0,
-                    };
-                    return Ok(Frozen { page: self.forget(), moves });
-                }
+                Ok(_) => return Ok(self.into_frozen(rule)),
                 Err(now) => seen = Count(now),
             }
         }
@@ -141,6 +162,83 @@ impl<'a, F: Futex> Migration<'a, F> {
         }
     }
 
+    /// Waits until the page has no pins. There will be no new ones, as long as this lasts: [`PageLock::try_pin`] fails while the page is
+    /// migrating.
+    ///
+    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
+    /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
+    /// whoever accesses the page waits, and if that is who has pinned it, it waits for itself until the limits are reached.
+    ///
+    /// # Errors
+    ///
+    /// [`StillPinned`], within `limits`, with nothing changed.
+    pub fn wait_unpinned(&self, limits: Limits<'_, F>) -> Result<(), StillPinned>
+    where
+        F: FutexTimed,
+    {
+        if self.page.is_poisoned() {
+            // Its counts are frozen for good.
+            let pins = self.page.pins();
+            return if pins == 0 { Ok(()) } else { Err(StillPinned { pins, wake: Wake::Poisoned }) };
+        }
+        let (drained, wake) = Drained::wait(self.page, &limits);
+        match drained.end() {
+            0 => Ok(()),
+            pins => Err(StillPinned { pins, wake }),
+        }
+    }
+
+    /// [`freeze`](Self::freeze) that waits, within `limits`, until the page has no pins: see [`wait_unpinned`](Self::wait_unpinned). No
+    /// pin comes between the last unpin and the freeze.
+    ///
+    /// References are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`], with nothing changed: it has pins if the time was up or the wait cancelled.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, Limits, PageLock};
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// PAGE.activate(1).unwrap();
+    ///
+    /// let pin = PAGE.try_pin().unwrap();
+    /// let device = std::thread::spawn(move || drop(pin)); // ... when it is done.
+    /// let migration = PAGE.lock().begin_migration();
+    /// let frozen = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap();
+    /// frozen.commit_in_place();
+    /// # device.join().unwrap();
+    /// ```
+    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, F>) -> Result<Frozen<'a, F>, Busy<'a, F>>
+    where
+        F: FutexTimed,
+    {
+        if self.page.is_poisoned() {
+            return self.freeze(rule);
+        }
+        let (drained, _) = Drained::wait(self.page, &limits);
+        // Acquire: pairs with the Release of unpin, and of put.
+        let seen = Count(self.page.count.load(Acquire));
+        if seen.pins() == 0 && rule.allows(seen.thawed()) {
+            // The references that were counted can have become fewer since, as while any page is frozen.
+            core::mem::forget(drained);
+            return Ok(self.into_frozen(rule));
+        }
+        drained.end();
+        self.freeze(rule)
+    }
+
+    fn into_frozen(self, rule: FreezeRule) -> Frozen<'a, F> {
+        let moves = match rule {
+            FreezeRule::ExactRefs(n) => n,
+            FreezeRule::Unpinned => 0,
+        };
+        Frozen { page: self.forget(), moves }
+    }
+
     /// Ends the migration without having moved anything: unlocked, and all who wait for it told.
     pub fn abort(self) -> Released {
         self.forget().abort_migration()
@@ -154,7 +252,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
         step!("cancel: done, nobody told yet");
-        if held.has_event_waiters() {
+        if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
         }
@@ -196,6 +294,65 @@ impl<F: Futex> Drop for Migration<'_, F> {
     }
 }
 
+/// A page of which nothing new is given while its pins are waited for. Dropping it thaws, also when a sleep panics.
+struct Drained<'a, F: Futex> {
+    page: &'a PageLock<F>,
+}
+
+impl<'a, F: FutexTimed> Drained<'a, F> {
+    /// Steps (1) to (4), until there are no pins or a limit is reached; the page's owner calls this, and it is not frozen.
+    fn wait(page: &'a PageLock<F>, limits: &Limits<'_, F>) -> (Self, Wake) {
+        debug_assert!(!page.is_frozen(), "{page:?}");
+        let mut ready = page.read_sequence();
+        // Relaxed, here and below: whoever goes by what is counted looks once more.
+        let mut seen = Count(page.count.fetch_or(Count::FROZEN, Relaxed));
+        let drained = Self { page };
+        while seen.pins() > 0 {
+            let wake = ready.sleep_within(limits);
+            // The sequence first, as in (1): a last unpin that comes after this look bumps it.
+            ready = page.read_sequence();
+            seen = Count(page.count.load(Relaxed));
+            if wake != Wake::Released {
+                return (drained, wake);
+            }
+        }
+        (drained, Wake::Released)
+    }
+}
+
+impl<F: Futex> Drained<'_, F> {
+    /// Thaws, and says how many pins were left then.
+    fn end(self) -> u32 {
+        let page = self.page;
+        core::mem::forget(self);
+        // Acquire: whoever learns by this that the last pin is gone sees what its holder did. Release: as for any thaw.
+        Count(page.count.fetch_and(!Count::FROZEN, AcqRel)).pins()
+    }
+}
+
+impl<F: Futex> Drop for Drained<'_, F> {
+    fn drop(&mut self) {
+        self.page.thaw();
+    }
+}
+
+/// A page whose pins were waited for in vain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillPinned {
+    /// How many are left.
+    pub pins: u32,
+    /// What has ended the wait: [`Wake::TimedOut`], [`Wake::Cancelled`] or [`Wake::Poisoned`].
+    pub wake: Wake,
+}
+
+impl fmt::Display for StillPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the page still has {} pins, and the wait for them has ended: {:?}", self.pins, self.wake)
+    }
+}
+
+impl core::error::Error for StillPinned {}
+
 /// A page whose counts stand still: locked, MIGRATING, no pins, no new references. Dropping it aborts.
 #[must_use = "the migration is aborted when this is dropped"]
 pub struct Frozen<'a, F: Futex = OsFutex> {
@@ -218,6 +375,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
     pub fn commit_in_place(self) -> Released {
         stats::count(Counter::Commits);
         let page = self.forget();
+        if seeded!("thawed-after-release") {
+            let released = page.release(true, false);
+            page.thaw();
+            return released;
+        }
         page.thaw();
         page.release(true, false)
     }
@@ -341,6 +503,10 @@ pub struct FrozenRefs(u32);
 impl<F: Futex> PageLock<F> {
     fn abort_migration(&self) -> Released {
         stats::count(Counter::Aborts);
+        if seeded!("abort-wakes-nobody") {
+            self.state.fetch_add(State::release_delta(true, false), Release);
+            return Released { event_waiters: false };
+        }
         self.release(true, false)
     }
 

@@ -113,7 +113,7 @@ impl<F: Futex> PageLock<F> {
         self.state().user()
     }
 
-    /// How often the page was released, modulo 256. Relaxed. Two equal readings some time apart with [`is_locked`](Self::is_locked)
+    /// How often the page was released, or given up by a locker that it was promised to, modulo 256. Relaxed. Two equal readings some time apart with [`is_locked`](Self::is_locked)
     /// true at both say that one owner has had the page all the while, unless it was 256 owners: for a watchdog.
     #[must_use]
     pub fn generation(&self) -> u8 {
@@ -154,7 +154,7 @@ impl<F: Futex> fmt::Debug for PageLock<F> {
 }
 
 // What the documentation promises and a compiler can hold.
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 mod promises {
     use super::*;
     use crate::futex::SpinFutex;

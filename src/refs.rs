@@ -17,6 +17,7 @@
 use crate::futex::{Futex, OsFutex};
 use crate::lock::Released;
 use crate::page::PageLock;
+use crate::seeded::seeded;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::sync::step;
 use crate::word::{Count, MAX_PINS, MAX_REFS};
@@ -26,8 +27,10 @@ impl<F: Futex> PageLock<F> {
     /// The end of a hold whose owner has found the contents lost: no reference and no pin is given any more, from before the page
     /// is released.
     pub(crate) fn poison(&self, migrating: bool) -> Released {
-        // Relaxed: the compare-exchange of get and pin fails on the bit itself.
-        self.count.fetch_or(Count::FROZEN, Relaxed);
+        if !seeded!("poison-leaves-counts") {
+            // Relaxed: the compare-exchange of get and pin fails on the bit itself.
+            self.count.fetch_or(Count::FROZEN, Relaxed);
+        }
         step!("poison: counts frozen");
         self.release(migrating, true)
     }
@@ -73,7 +76,7 @@ impl<F: Futex> PageLock<F> {
     pub fn try_get(&self) -> Result<PageRef<'_, F>, GetError> {
         let mut seen = self.counts();
         loop {
-            if seen.is_frozen() {
+            if seen.is_frozen() && !seeded!("frozen-ignored-by-get") {
                 return Err(if self.is_poisoned() { GetError::Poisoned } else { GetError::Frozen });
             }
             if seen.is_free() {
@@ -100,10 +103,10 @@ impl<F: Futex> PageLock<F> {
     pub fn try_pin(&self) -> Result<PagePin<'_, F>, PinError> {
         let mut seen = self.counts();
         loop {
-            if seen.is_frozen() {
+            if seen.is_frozen() && !seeded!("frozen-ignored-by-pin") {
                 return Err(if self.is_poisoned() { PinError::Poisoned } else { PinError::Frozen });
             }
-            if self.is_migrating() {
+            if self.is_migrating() && !seeded!("migration-ignored-by-pin") {
                 return Err(PinError::Migrating);
             }
             if seen.is_free() {
@@ -148,18 +151,38 @@ impl<F: Futex> PageLock<F> {
         if held.refs() == 0 {
             return self.undo(Count::REF);
         }
+        if seeded!("last-put-looked-up") {
+            return Put::of(self.counts());
+        }
         Put::of(Count(held.0 - Count::REF))
     }
 
     #[inline]
     fn unpin(&self) -> Put {
+        // Read before: after the subtraction the page may be somebody else's.
+        let futex = self.futex;
         // AcqRel: as for `put`.
         let held = Count(self.count.fetch_sub(Count::PIN, AcqRel));
         step!("unpin: done");
+        if held.is_plain_unpin() {
+            return Put::of(Count(held.0 - Count::PIN));
+        }
+        self.unpin_cold(held, futex)
+    }
+
+    /// There was no pin to drop, or somebody [waits](crate::Migration::wait_unpinned) for the last. (On a poisoned page, whose counts are
+    /// frozen too, nobody does, and is told in vain.)
+    #[cold]
+    fn unpin_cold(&self, held: Count, futex: F) -> Put {
         if held.pins() == 0 {
             return self.undo(Count::PIN);
         }
-        Put::of(Count(held.0 - Count::PIN))
+        let left = Count(held.0 - Count::PIN);
+        if left.pins() == 0 {
+            // The address only, as for any release.
+            futex.tell_event(self.key());
+        }
+        Put::of(left)
     }
 
     /// An unbalanced release was caught: give back what it took.
@@ -213,6 +236,9 @@ impl<'a, F: Futex> PageRef<'a, F> {
 
     /// Drops the reference and says whether it was the last.
     pub fn put(self) -> Put {
+        if seeded!("reference-put-twice") {
+            return self.page.put();
+        }
         self.into_raw().put()
     }
 

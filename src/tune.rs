@@ -34,6 +34,7 @@ tuned! {
     /// apart the processors are, and two virtual ones may be moved: with 2 rounds the lock had 1.63 to 1.79 times the best peer's
     /// throughput while they were far apart, and 0.76 to 0.96 while they were near; with 3 rounds 1.59 to 1.71 and 0.89 to 1.01; with 4 and
     /// more rounds 1.2 to 1.5 and 0.95 to 1.05, but then the longest wait in the near state is no shorter than a peer's.
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
     pub(crate) const SPIN_ROUNDS = 3, model 0;
 }
 
@@ -42,7 +43,8 @@ tuned! {
     ///
     /// Without it the lock has half the throughput and a longest wait of tens of milliseconds; from 2 to 80 there is little
     /// difference.
-    pub(crate) const YIELDS = 5, model 0;
+    #[cfg_attr(pagelock_loom, allow(dead_code))]
+    pub(crate) const YIELDS = 5, model 1;
 }
 
 tuned! {
@@ -72,4 +74,29 @@ const fn from_environment(value: Option<&str>, otherwise: u32) -> u32 {
         i += 1;
     }
     n
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_environment;
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        assert_eq!(from_environment(None, 3), 3);
+        assert_eq!(from_environment(Some("0"), 3), 0);
+        assert_eq!(from_environment(Some("7"), 3), 7);
+        assert_eq!(from_environment(Some("1290"), 3), 1290);
+    }
+
+    #[test]
+    #[should_panic(expected = "a number was expected")]
+    fn what_is_no_number_is_refused() {
+        let _ = from_environment(Some("12a"), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a number was expected")]
+    fn an_empty_number_is_refused() {
+        let _ = from_environment(Some(""), 3);
+    }
 }

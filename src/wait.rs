@@ -43,6 +43,7 @@ use crate::cancel::Cancel;
 use crate::futex::event::{Slept, after_sleep, class};
 use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep};
 use crate::page::PageLock;
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{AtomicU32, step};
 use crate::word::State;
@@ -127,6 +128,66 @@ impl<'c, F: FutexTimed> Wait<'c, F> {
     pub fn unless(mut self, cancel: &'c Cancel<F>) -> Self {
         self.cancel = Some(cancel);
         self
+    }
+
+    /// As long as `limits` say, in place of what was said before.
+    #[must_use]
+    pub fn within(mut self, limits: Limits<'c, F>) -> Self {
+        let Limits { deadline, cancel } = limits;
+        (self.deadline, self.cancel) = (deadline, cancel);
+        self
+    }
+}
+
+/// How long something may take: until a deadline, unless cancelled, or as long as it takes.
+#[derive(Debug)]
+pub struct Limits<'c, F: FutexTimed> {
+    pub(crate) deadline: Option<F::Instant>,
+    pub(crate) cancel: Option<&'c Cancel<F>>,
+}
+
+impl<'c, F: FutexTimed> Limits<'c, F> {
+    /// As long as it takes.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { deadline: None, cancel: None }
+    }
+
+    /// Not beyond `deadline`.
+    #[must_use]
+    pub fn until(mut self, deadline: F::Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Not once `cancel` is cancelled.
+    #[must_use]
+    pub fn unless(mut self, cancel: &'c Cancel<F>) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Whether it is over: [`Wake::TimedOut`] or [`Wake::Cancelled`]. `futex` is the platform whose clock counts.
+    #[must_use]
+    pub fn over(&self, futex: F) -> Option<Wake> {
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
+            return Some(Wake::Cancelled);
+        }
+        self.deadline.and_then(|deadline| futex.late_by(deadline)).map(|_| Wake::TimedOut)
+    }
+}
+
+impl<F: FutexTimed> Clone for Limits<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: FutexTimed> Copy for Limits<'_, F> {}
+
+impl<F: FutexTimed> Default for Limits<'_, F> {
+    fn default() -> Self {
+        Self::none()
     }
 }
 
@@ -243,6 +304,11 @@ impl<F: Futex> PageLock<F> {
     }
 
     fn wait<G>(&self, ptl: G, what: What, cancel: Option<&Cancel<F>>) -> Wake {
+        let _reference = if seeded!("waiter-takes-a-reference") { self.try_get().ok() } else { None };
+        if seeded!("flag-after-the-guard") {
+            drop(ptl);
+            return self.register(what, cancel).map_or_else(|wake| wake, Registered::sleep);
+        }
         let registered = self.register(what, cancel);
         step!("wait: registered, PTL held");
         drop(ptl);
@@ -254,20 +320,21 @@ impl<F: Futex> PageLock<F> {
     }
 
     /// Step (1). What comes back is registered once step (2) has set a flag.
-    fn read_sequence(&self) -> Registered<F> {
-        let futex = self.futex;
-        let index = futex.event_index(self.key());
-        Registered { futex, index, sequence: futex.event(index).sequence() }
+    pub(crate) fn read_sequence(&self) -> Registered<F> {
+        Registered::read(self.futex, self.key())
     }
 
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
-        let ready = self.read_sequence();
+        let mut ready = self.read_sequence();
         step!("wait: sequence read");
         if cancel.is_some_and(|c| !c.join(ready.index)) {
             return Err(Wake::Cancelled);
         }
         step!("wait: joined the switch");
+        if seeded!("sequence-after-the-switch") {
+            ready = self.read_sequence();
+        }
         let mut seen = self.state();
         loop {
             if seen.is_poisoned() {
@@ -277,6 +344,7 @@ impl<F: Futex> PageLock<F> {
                 return Err(Wake::NotLocked);
             }
             match self.set_event_waiters(seen) {
+                Ok(()) if seeded!("sequence-after-the-flag") => return Ok(self.read_sequence()),
                 Ok(()) => return Ok(ready),
                 Err(now) => seen = now,
             }
@@ -312,6 +380,28 @@ pub(crate) struct Registered<F: Futex> {
 }
 
 impl<F: Futex> Registered<F> {
+    /// Step (1), for whatever is at address `key` and tells its event slot.
+    pub(crate) fn read(futex: F, key: usize) -> Self {
+        let index = futex.event_index(key);
+        Self { futex, index, sequence: futex.event(index).sequence() }
+    }
+
+    /// Step (4) within `limits`. Once it has returned for whatever reason, what was waited for decides.
+    pub(crate) fn sleep_within(self, limits: &Limits<'_, F>) -> Wake
+    where
+        F: FutexTimed,
+    {
+        if limits.cancel.is_some_and(|c| !c.join(self.index)) {
+            return Wake::Cancelled;
+        }
+        let wake = match limits.deadline {
+            Some(deadline) if self.futex.late_by(deadline).is_some() => Wake::TimedOut,
+            Some(deadline) => self.sleep_until(deadline),
+            None => self.sleep(),
+        };
+        cancelled_or(wake, limits.cancel)
+    }
+
     /// Step (4).
     pub(crate) fn sleep(self) -> Wake {
         self.sleep_by(|word, expected, class| self.futex.wait_class(word, expected, class))

@@ -5,6 +5,9 @@
 
 #[path = "common/model_words.rs"]
 mod model_words;
+#[path = "../src/seeded.rs"]
+#[allow(unused_imports)]
+mod seeded;
 #[path = "../src/word/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod word;

@@ -10,11 +10,11 @@ use pagelock::{FreezeRule, PageLock};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
-/// What is done to the element that was drawn. The answer goes into the next draw, so that no two overlap: locks cannot, and plain
-/// loads are not to look cheaper for it.
+/// What is done to the element that was drawn. The next draw does not depend on it, for nobody: a processor may fetch the next line
+/// while it is busy with this one, and some do so even past a locked instruction.
 pub trait Field: Send + Sync + 'static {
     fn new(elements: usize) -> Self;
-    fn visit(&self, index: usize) -> u64;
+    fn visit(&self, index: usize);
 }
 
 /// The cost of the memory: eight bytes are loaded and stored, plainly.
@@ -25,11 +25,9 @@ impl Field for Touch {
         Self((0..elements).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn visit(&self, index: usize) -> u64 {
+    fn visit(&self, index: usize) {
         let word = &self.0[index];
-        let seen = word.load(Relaxed);
-        word.store(seen, Relaxed);
-        seen
+        word.store(word.load(Relaxed), Relaxed);
     }
 }
 
@@ -41,12 +39,11 @@ impl Field for RawPairs {
         Self((0..elements).map(|_| (AtomicU32::new(0), 0)).collect())
     }
 
-    fn visit(&self, index: usize) -> u64 {
+    fn visit(&self, index: usize) {
         let word = &self.0[index].0;
         if word.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
             word.swap(0, Release);
         }
-        0
     }
 }
 
@@ -58,8 +55,8 @@ impl<L: Lock> Field for Locks<L> {
         Self((0..elements).map(|_| L::new()).collect())
     }
 
-    fn visit(&self, index: usize) -> u64 {
-        self.0[index].with(|| 0)
+    fn visit(&self, index: usize) {
+        self.0[index].with(|| ())
     }
 }
 
@@ -74,8 +71,8 @@ impl<L: Lock> Field for Padded64<L> {
         Self((0..elements).map(|_| Line(L::new())).collect())
     }
 
-    fn visit(&self, index: usize) -> u64 {
-        self.0[index].0.with(|| 0)
+    fn visit(&self, index: usize) {
+        self.0[index].0.with(|| ())
     }
 }
 
@@ -102,7 +99,7 @@ impl Field for Faults {
         }
     }
 
-    fn visit(&self, index: usize) -> u64 {
+    fn visit(&self, index: usize) {
         let (header, entry, table) = (&self.headers[index], &self.entries[index], &self.tables[index / ENTRIES]);
         loop {
             let ptl = table.lock().unwrap();
@@ -120,7 +117,7 @@ impl Field for Faults {
             entry.store(1 - tier, Relaxed);
             drop(ptl);
             frozen.commit_in_place();
-            return 0;
+            return;
         }
     }
 }
@@ -138,11 +135,11 @@ impl Field for TouchAll {
         Self { headers: Touch::new(elements), entries: (0..elements).map(|_| AtomicU8::new(0)).collect(), tables }
     }
 
-    fn visit(&self, index: usize) -> u64 {
+    fn visit(&self, index: usize) {
         let entry = &self.entries[index];
-        let seen = entry.load(Relaxed);
-        entry.store(seen, Relaxed);
-        self.headers.visit(index) | self.tables.visit(index / ENTRIES) | u64::from(seen)
+        entry.store(entry.load(Relaxed), Relaxed);
+        self.headers.visit(index);
+        self.tables.visit(index / ENTRIES);
     }
 }
 
@@ -162,7 +159,7 @@ pub fn roam<F: Field>(crew: &Crew, field: &Arc<F>, elements: usize, threads: usi
             random ^= random << 25;
             random ^= random >> 27;
             let drawn = random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-            random ^= theirs.visit(drawn as usize & (elements - 1));
+            theirs.visit(drawn as usize & (elements - 1));
         }
         core::hint::black_box(random);
         let ended = Instant::now();

@@ -27,6 +27,7 @@
 //! Where a platform cannot tell classes apart, a release wakes everybody.
 
 use super::{Futex, Sleep};
+use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
@@ -61,6 +62,7 @@ impl EventSlot {
     /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees that
     /// the page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep for its end.
     #[must_use]
+    #[inline]
     pub fn sequence(&self) -> u32 {
         self.sequence.load(Acquire)
     }
@@ -128,6 +130,11 @@ pub(crate) fn hash(page: usize) -> usize {
 pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
     stats::count(Counter::EventWakes);
     let slot = futex.event(index);
+    if seeded!("wake-before-bump") {
+        futex.wake_class(slot.word(), FIRST, class(slot.sequence()));
+        slot.bump();
+        return;
+    }
     step!("tell: about to bump");
     let slept_under = slot.bump();
     step!("tell: bumped, nobody woken yet");
@@ -143,7 +150,7 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
 
 /// Passes a wake on. Call it exactly when a sleep under `slept_under` ended with [`Sleep::Woken`].
 fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
-    if !F::CLASSES {
+    if !F::CLASSES || seeded!("chain-broken") {
         return;
     }
     step!("pass on: about to");
@@ -162,7 +169,8 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
 
 /// Wakes `n` of those who slept under a sequence value that is over: the slot has been seen to have another.
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
-    if futex.wake_class(slot.word(), n, class(slept_under)) < n {
+    let class = if seeded!("one-class-for-all") { super::EVERY_CLASS } else { class(slept_under) };
+    if futex.wake_class(slot.word(), n, class) < n || seeded!("drained-too-early") {
         step!("tell: the last is woken");
         slot.set_drained(slept_under);
     }
@@ -171,7 +179,11 @@ fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
 /// What a sleep under `slept_under` amounts to: whether to go on sleeping, and passing the wake on if one was used up.
 pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, sleep: Sleep) -> Slept {
     let changed = slot.sequence() != slept_under;
+    if seeded!("passes-on-what-it-did-not-get") && sleep != Sleep::Woken {
+        pass_on(futex, slot, slept_under, changed);
+    }
     match sleep {
+        Sleep::Woken if !changed && seeded!("woken-sleeps-on") => Slept::SleepOn,
         Sleep::Woken => {
             pass_on(futex, slot, slept_under, changed);
             if !changed {
@@ -192,7 +204,7 @@ pub(crate) enum Slept {
     SleepOn,
 }
 
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests {
     use super::*;
 
@@ -264,6 +276,71 @@ mod tests {
         assert!(!slot.is_drained(u32::MAX) && slot.is_drained((1 << 31) - 1), "half a round away");
         slot.forget_drained(3);
         assert!(slot.is_drained((1 << 31) - 1), "nothing to forget");
+    }
+
+    /// A platform that looks whether the release is at waking when it is asked to wake, and counts how often it lets others run.
+    #[derive(Clone, Copy)]
+    struct Watches(&'static Watched);
+
+    struct Watched {
+        slot: EventSlot,
+        seen_telling: AtomicU32,
+        relaxed: AtomicU32,
+    }
+
+    impl Futex for Watches {
+        const CLASSES: bool = true;
+
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("nobody sleeps here")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+            let over = self.0.slot.sequence().wrapping_sub(1);
+            self.0.seen_telling.fetch_add(u32::from(self.0.slot.is_telling(over)), Relaxed);
+            n
+        }
+
+        fn relax(&self) {
+            self.0.relaxed.fetch_add(1, Relaxed);
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            &self.0.slot
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn whoever_passes_a_wake_on_lets_a_release_that_is_still_at_it_go_first() {
+        static WATCHED: Watched =
+            Watched { slot: EventSlot::new(), seen_telling: AtomicU32::new(0), relaxed: AtomicU32::new(0) };
+        let (futex, slot) = (Watches(&WATCHED), &WATCHED.slot);
+        let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
+        tell(futex, 0);
+        assert_eq!((slot.sequence(), counts()), (1, (1, 0)), "it says so while it wakes");
+        let woken = || {
+            let _ = after_sleep(futex, slot, 0, Sleep::Woken);
+        };
+        woken();
+        assert_eq!(counts(), (1, 0), "and not afterwards");
+        slot.set_telling(!0);
+        woken();
+        assert_eq!(counts(), (2, 1));
+        slot.set_telling(!1);
+        woken();
+        assert_eq!(counts(), (2, 1), "that is another release");
+        slot.set_telling(!0);
+        slot.set_drained(0);
+        woken();
+        assert_eq!(counts(), (2, 1), "with nobody left there is no haste");
     }
 
     #[test]

@@ -14,13 +14,13 @@
 //! one that loses wakes costs liveness. It must not store to the words that it is shown.
 
 pub mod event;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 mod linux;
-#[cfg(pagelock_loom)]
+#[cfg(any(pagelock_loom, pagelock_shuttle))]
 #[doc(hidden)]
 pub mod model;
 mod os;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 mod shared;
 mod spin;
 
@@ -28,10 +28,10 @@ use crate::sync::AtomicU32;
 use core::time::Duration;
 
 pub use event::EventSlot;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 pub use linux::MonotonicTime;
 pub use os::OsFutex;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 pub use shared::SharedFutex;
 pub use spin::SpinFutex;
 

@@ -1,16 +1,22 @@
-//! The futex under the model checker: exact where it matters.
+//! The futex under the model checkers: exact where it matters.
 //!
 //! Like the kernel, it takes the bucket's lock, *then* compares, *then* enqueues; a wake takes the same lock, so a sleeper either sees
-//! the new value or is found by the wake. Wakes are first in, first out. Two things that the model checker does not do by itself can
-//! be asked for by a test: [`interrupt`] ends every sleep as a signal would, [`expire`] makes the time of every timed sleep up.
+//! the new value or is found by the wake. Wakes are first in, first out, and go by address: a wake for a word that is gone finds nobody,
+//! or whoever sleeps on what is there now. Two things that loom does not do by itself can be asked for by a test: [`interrupt`] ends
+//! every sleep as a signal would, [`expire`] makes the time of every timed sleep up. Under shuttle they also happen by themselves, now
+//! and then, drawn from the schedule's own random numbers.
 
 extern crate std;
 
 use super::{DeadlineError, EVERY_CLASS, EventSlot, FutexTimed, OsFutex, Sleep};
 use crate::sync::AtomicU32;
+use checker::sync::{Arc, Condvar, Mutex};
 use core::cell::Cell;
 use core::time::Duration;
-use loom::sync::{Arc, Condvar, Mutex};
+#[cfg(pagelock_loom)]
+use loom as checker;
+#[cfg(pagelock_shuttle)]
+use shuttle as checker;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::vec::Vec;
@@ -34,10 +40,10 @@ struct Bucket {
     expired: bool,
 }
 
-// SAFETY: the model checker runs its threads one at a time on one thread of the system, and the bucket is reached through its mutex.
+// SAFETY: a model checker runs its threads one at a time on one thread of the system, and the bucket is reached through its mutex.
 unsafe impl Send for Bucket {}
 
-loom::lazy_static! {
+checker::lazy_static! {
     static ref BUCKET: Mutex<Bucket> = Mutex::new(Bucket::default());
     static ref SLOTS: Vec<EventSlot> = (0..EVENTS).map(|_| EventSlot::new()).collect();
 }
@@ -64,11 +70,32 @@ fn sleep(word: &AtomicU32, expected: u32, class: u32, timed: bool) -> Sleep {
         wakeup: wakeup.clone(),
         ended: ended.clone(),
     });
+    disturb(&mut bucket);
     loop {
-        bucket = wakeup.wait(bucket).unwrap();
         if let Some(sleep) = ended.get() {
             return sleep;
         }
+        bucket = wakeup.wait(bucket).unwrap();
+    }
+}
+
+/// Loom: nothing happens by itself. A test says what is to happen, and loom explores when.
+#[cfg(pagelock_loom)]
+fn disturb(_bucket: &mut Bucket) {}
+
+/// Shuttle: now and then somebody's sleep ends without a wake.
+#[cfg(pagelock_shuttle)]
+fn disturb(bucket: &mut Bucket) {
+    use shuttle::rand::{Rng, thread_rng};
+    if !bucket.sleepers.is_empty() && thread_rng().gen_ratio(1, 8) {
+        let unlucky = thread_rng().gen_range(0..bucket.sleepers.len());
+        let sleeper = bucket.sleepers.remove(unlucky).unwrap();
+        sleeper.ended.set(Some(if sleeper.timed && thread_rng().gen_ratio(1, 2) {
+            Sleep::TimedOut
+        } else {
+            Sleep::Interrupted
+        }));
+        sleeper.wakeup.notify_one();
     }
 }
 
@@ -97,7 +124,9 @@ pub(super) fn wait_class(word: &AtomicU32, expected: u32, class: u32) -> Sleep {
 }
 
 pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
-    end(&mut BUCKET.lock().unwrap(), n, Sleep::Woken, |s| s.word == word.addr() && s.class & class != 0)
+    let mut bucket = BUCKET.lock().unwrap();
+    disturb(&mut bucket);
+    end(&mut bucket, n, Sleep::Woken, |s| s.word == word.addr() && s.class & class != 0)
 }
 
 pub(super) fn wake_one(word: *const AtomicU32) {

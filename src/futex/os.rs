@@ -2,7 +2,7 @@
 
 use super::{EventSlot, Futex, Sleep};
 use crate::sync::AtomicU32;
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 use crossbeam_utils::CachePadded;
 
 /// The default platform: the operating system's own futex, and one static event table for the whole program.
@@ -16,29 +16,29 @@ use crossbeam_utils::CachePadded;
 pub struct OsFutex;
 
 /// What the table may take: "at most 16 KiB" is part of the contract.
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 const TABLE_BYTES: usize = 16 << 10;
 /// 128 slots where a padded word takes 128 bytes.
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot>>();
 
 /// The only global state of the crate. Padded, because releases of unrelated pages bump neighbouring slots.
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static EVENTS: [CachePadded<EventSlot>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
 
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static_assertions::const_assert!(SLOTS.is_power_of_two());
-#[cfg(not(pagelock_loom))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static_assertions::const_assert!(size_of_val(&EVENTS) <= TABLE_BYTES);
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(pagelock_loom)))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 mod sys {
     pub(super) use crate::futex::linux::{CLASSES, relax, wait, wait_class, wake_all, wake_class, wake_one};
 }
 
 #[cfg(all(
     any(target_os = "freebsd", target_os = "macos", target_os = "ios", target_os = "watchos", windows),
-    not(pagelock_loom)
+    not(any(pagelock_loom, pagelock_shuttle))
 ))]
 mod sys {
     use crate::futex::Sleep;
@@ -77,7 +77,8 @@ mod sys {
     target_os = "ios",
     target_os = "watchos",
     windows,
-    pagelock_loom
+    pagelock_loom,
+    pagelock_shuttle
 )))]
 mod sys {
     use crate::futex::Sleep;
@@ -100,7 +101,7 @@ mod sys {
     }
 }
 
-#[cfg(pagelock_loom)]
+#[cfg(any(pagelock_loom, pagelock_shuttle))]
 use super::model as sys;
 
 impl Futex for OsFutex {
@@ -121,7 +122,7 @@ impl Futex for OsFutex {
         sys::wake_all(word);
     }
 
-    #[cfg(not(pagelock_loom))]
+    #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
     #[inline]
     fn relax(&self) {
         sys::relax();
@@ -137,24 +138,24 @@ impl Futex for OsFutex {
         sys::wake_class(word, n, class)
     }
 
-    #[cfg(not(pagelock_loom))]
+    #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
     #[inline]
     fn event(&self, index: usize) -> &EventSlot {
         &EVENTS[index]
     }
 
-    #[cfg(not(pagelock_loom))]
+    #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
     #[inline]
     fn events(&self) -> usize {
         SLOTS
     }
 
-    #[cfg(pagelock_loom)]
+    #[cfg(any(pagelock_loom, pagelock_shuttle))]
     fn event(&self, index: usize) -> &EventSlot {
         sys::event(index)
     }
 
-    #[cfg(pagelock_loom)]
+    #[cfg(any(pagelock_loom, pagelock_shuttle))]
     fn events(&self) -> usize {
         sys::EVENTS
     }

@@ -5,6 +5,7 @@
 //! N of them block a migration for as long as they queue. Here they wait as everybody does: without one.
 
 use super::ledger::{Change, Owner};
+use super::range::invalidating;
 use super::{Entry, Memory, Mm};
 use crate::leaf::{Leaf, Rights};
 use crate::wait::Wake;
@@ -49,6 +50,7 @@ impl core::error::Error for ExclusiveError {}
 ///
 /// [`ExclusiveError`], with nothing changed.
 pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveError> {
+    let invalidating = invalidating(mm, at);
     let mut entry = mm.lock(at);
     let Ok(leaf @ Leaf::Present { pfn, rights, .. }) = Leaf::decode(entry.get()) else {
         return Err(ExclusiveError::NotPresent);
@@ -58,7 +60,7 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
     }
     let page = mm.header(pfn).ok_or(ExclusiveError::NotPresent)?;
     let Some(guard) = page.try_lock() else {
-        return Err(ExclusiveError::Waited(page.wait_unlocked(entry)));
+        return Err(ExclusiveError::Waited(page.wait_unlocked((entry, invalidating))));
     };
     let pins = guard.page().pins();
     if pins > 0 {
@@ -71,6 +73,7 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
     mm.account(pfn, Owner::Entry, Change::Taken);
     mm.account(pfn, Owner::Mapping, Change::Put);
     drop(entry);
+    drop(invalidating);
     drop(guard);
     Ok(pfn)
 }

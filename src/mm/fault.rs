@@ -12,13 +12,14 @@ use super::drain::DrainPermit;
 use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
 use crate::cancel::Cancel;
-use crate::futex::{Futex, OsFutex};
+use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::lock::PageGuard;
 use crate::page::PageLock;
 use crate::refs::PageRef;
+use crate::seeded::seeded;
 use crate::sync::spin_loop;
-use crate::wait::Wake;
+use crate::wait::{Limits, Wait, Wake};
 use core::fmt;
 
 /// What a faulter does when the page it needs is locked by somebody else.
@@ -119,6 +120,8 @@ pub enum FaultError<E> {
     },
     /// The faulter was [cancelled](Faulter::cancellable).
     Cancelled,
+    /// The time of [`fault_within`] was up.
+    TimedOut,
     /// The page could not be brought back for as long as the faulter had [patience](Faulter::patience).
     Busy {
         /// How often it was tried.
@@ -141,6 +144,7 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
             Self::NoFrame { pfn } => write!(f, "the entry names frame {pfn:#x}, which does not exist"),
             Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::TimedOut => f.write_str("the time was up"),
             Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::ToRam(e) => write!(f, "the page could not be brought back: {e}"),
         }
@@ -189,13 +193,18 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// A page could not be brought back. Pauses, longer and longer, or says that it is enough.
-    fn was_busy<E>(&mut self, futex: F) -> Result<Fault, FaultError<E>> {
+    fn was_busy<E>(&mut self, futex: F, waiting: &impl Waiting<F>) -> Result<Fault, FaultError<E>> {
         self.busy = self.busy.saturating_add(1);
         if self.busy >= self.patience {
             return Err(FaultError::Busy { rounds: self.busy });
         }
         if self.cancel.is_some_and(Cancel::is_cancelled) {
             return Err(FaultError::Cancelled);
+        }
+        match waiting.over(futex) {
+            Some(Wake::Cancelled) => return Err(FaultError::Cancelled),
+            Some(_) => return Err(FaultError::TimedOut),
+            None => {}
         }
         for _ in 0..1 << self.busy.min(PAUSE) {
             futex.relax();
@@ -210,15 +219,19 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// Lets go of `entry` and waits for `page`'s owner: register, release, sleep.
-    fn wait<G, E>(&mut self, page: &PageLock<F>, pfn: u64, entry: G) -> Result<Fault, FaultError<E>> {
-        let wake = match self.cancel {
-            Some(cancel) => page.wait_unlocked_cancellable(entry, cancel),
-            None => page.wait_unlocked(entry),
-        };
+    fn wait<G, E>(
+        &mut self,
+        page: &PageLock<F>,
+        pfn: u64,
+        entry: G,
+        waiting: &impl Waiting<F>,
+    ) -> Result<Fault, FaultError<E>> {
+        let wake = waiting.wait(page, entry, self.cancel);
         // From here on `page` is not to be looked at: what kept it ours was the entry.
         match wake {
             Wake::Poisoned => Err(FaultError::Poisoned { pfn }),
             Wake::Cancelled => Err(FaultError::Cancelled),
+            Wake::TimedOut => Err(FaultError::TimedOut),
             wake => {
                 self.waits += u32::from(wake == Wake::Released);
                 Ok(Fault::Retry(Why::Waited(wake)))
@@ -239,6 +252,42 @@ impl<'c, F: Futex> Faulter<'c, F> {
             account(Change::Put);
         }
         Fault::Retry(Why::Waited(Wake::Released))
+    }
+}
+
+/// How long faulters wait for a page's owner.
+trait Waiting<F: Futex> {
+    fn wait<G>(&self, page: &PageLock<F>, entry: G, cancel: Option<&Cancel<F>>) -> Wake;
+
+    /// Whether it has been long enough.
+    fn over(&self, futex: F) -> Option<Wake>;
+}
+
+/// As long as it takes.
+struct ForEver;
+
+impl<F: Futex> Waiting<F> for ForEver {
+    fn wait<G>(&self, page: &PageLock<F>, entry: G, cancel: Option<&Cancel<F>>) -> Wake {
+        match cancel {
+            Some(cancel) => page.wait_unlocked_cancellable(entry, cancel),
+            None => page.wait_unlocked(entry),
+        }
+    }
+
+    fn over(&self, _futex: F) -> Option<Wake> {
+        None
+    }
+}
+
+impl<F: FutexTimed> Waiting<F> for Limits<'_, F> {
+    fn wait<G>(&self, page: &PageLock<F>, entry: G, cancel: Option<&Cancel<F>>) -> Wake {
+        let mut limits = *self;
+        limits.cancel = limits.cancel.or(cancel);
+        page.wait_with(entry, Wait::unlocked().within(limits)).unwrap_or(Wake::TimedOut)
+    }
+
+    fn over(&self, futex: F) -> Option<Wake> {
+        Limits::over(self, futex)
     }
 }
 
@@ -281,6 +330,36 @@ pub fn fault<M: Memory>(
     access: Access,
     faulter: &mut Faulter<'_, M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
+    attempt(mm, at, access, faulter, &ForEver)
+}
+
+/// [`fault`](fn@fault) of which no wait is longer than `limits` say. A cancellable faulter's own switch is for those that have none.
+///
+/// For [`Strategy::Wait`] and [`Strategy::TryAndRetry`]; where the others sleep for a lock, they do so for as long as it takes.
+///
+/// # Errors
+///
+/// As [`fault`](fn@fault), and [`FaultError::TimedOut`].
+pub fn fault_within<M>(
+    mm: &M,
+    at: M::Address,
+    access: Access,
+    faulter: &mut Faulter<'_, M::Futex>,
+    limits: Limits<'_, M::Futex>,
+) -> Result<Fault, FaultError<M::Error>>
+where
+    M: Memory<Futex: FutexTimed>,
+{
+    attempt(mm, at, access, faulter, &limits)
+}
+
+fn attempt<M: Memory>(
+    mm: &M,
+    at: M::Address,
+    access: Access,
+    faulter: &mut Faulter<'_, M::Futex>,
+    waiting: &impl Waiting<M::Futex>,
+) -> Result<Fault, FaultError<M::Error>> {
     let entry = mm.lock(at);
     let word = entry.get();
     match Leaf::decode(word)? {
@@ -295,10 +374,10 @@ pub fn fault<M: Memory>(
             if faulter.strategy == Strategy::ReferenceAndSleep {
                 return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
-            faulter.wait(page, pfn, entry)
+            faulter.wait(page, pfn, entry, waiting)
         }
-        leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter),
-        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter),
+        leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter, waiting),
+        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter, waiting),
     }
 }
 
@@ -326,6 +405,7 @@ fn header<M: Memory>(mm: &M, pfn: u64) -> Result<&PageLock<M::Futex>, FaultError
     mm.header(pfn).ok_or(FaultError::NoFrame { pfn })
 }
 
+#[allow(clippy::too_many_arguments)] // One fault, in its parts.
 fn device_private<'m, M: Memory>(
     mm: &'m M,
     at: M::Address,
@@ -334,6 +414,7 @@ fn device_private<'m, M: Memory>(
     pfn: u64,
     mut entry: M::Entry<'m>,
     faulter: &mut Faulter<'_, M::Futex>,
+    waiting: &impl Waiting<M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
     let page = header(mm, pfn)?;
     let guard = match page.try_lock() {
@@ -348,12 +429,12 @@ fn device_private<'m, M: Memory>(
                 let guard = page.lock_releasing(entry);
                 // The lock is ours, and the entry may be another by now.
                 entry = mm.lock(at);
-                if entry.get() != word {
+                if entry.get() != word && !seeded!("entry-not-reread") {
                     return Ok(Fault::Retry(Why::Changed));
                 }
                 guard
             }
-            Strategy::Wait | Strategy::WaitThenLock { .. } => return faulter.wait(page, pfn, entry),
+            Strategy::Wait | Strategy::WaitThenLock { .. } => return faulter.wait(page, pfn, entry, waiting),
         },
     };
     if guard.is_poisoned() {
@@ -375,7 +456,7 @@ fn device_private<'m, M: Memory>(
         Ok(true) => Ok(Fault::Resolved),
         Ok(false) => {
             mm.drain(DrainPermit::released());
-            faulter.was_busy(futex)
+            faulter.was_busy(futex, waiting)
         }
         Err(e) => Err(FaultError::ToRam(e)),
     }
@@ -387,6 +468,7 @@ fn device_exclusive<M: Memory>(
     pfn: u64,
     entry: M::Entry<'_>,
     faulter: &mut Faulter<'_, M::Futex>,
+    waiting: &impl Waiting<M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
     let page = header(mm, pfn)?;
     let Some(guard) = page.try_lock() else {
@@ -395,7 +477,7 @@ fn device_exclusive<M: Memory>(
             Strategy::ReferenceAndSleep => {
                 Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)))
             }
-            Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry),
+            Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry, waiting),
         };
     };
     if guard.is_poisoned() {

@@ -51,4 +51,9 @@ pub trait Memory: Tables {
     fn account(&self, pfn: u64, owner: Owner, change: Change) {
         let _ = (pfn, owner, change);
     }
+
+    /// A page has gained or lost a pin. Called with every pin that [`pin`](super::pin) takes and drops.
+    fn account_pin(&self, pfn: u64, change: Change) {
+        let _ = (pfn, change);
+    }
 }

@@ -8,9 +8,12 @@
 //!   the ways of waiting as a [parameter](Strategy), so that they can be compared.
 //! * [`migrate`]: moving pages, by address or by frame, as many at a time as the caller has slots for.
 //! * [`drain`]: batches of references, one for each processor, and when they may be waited for.
+//! * [`range`]: many entries read at one time, brought in or as they are, against invalidation.
+//! * [`pin`]: pages that stay, for a transfer or for good.
 //! * [`ledger`]: who owns the references of a page.
 //! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
 
+mod areas;
 mod claim;
 pub mod drain;
 pub mod exclusive;
@@ -18,17 +21,20 @@ mod fault;
 pub mod ledger;
 mod memory;
 pub mod migrate;
+pub mod pin;
+pub mod range;
 mod rmap;
-#[cfg(all(feature = "alloc", not(pagelock_loom)))]
+#[cfg(all(feature = "alloc", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
 pub mod soft;
 mod tables;
-#[cfg(all(test, not(pagelock_loom)))]
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests;
 mod tier;
 
+pub use areas::Areas;
 pub use claim::{ClaimRange, claim_range};
-pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, resolve};
+pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve};
 pub use memory::Memory;
 pub use rmap::ReverseMap;
 pub use tables::{Entry, Tables};

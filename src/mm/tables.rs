@@ -17,6 +17,21 @@ pub trait Tables {
     /// It may be the lock of a whole table. While it is held, nobody else reads or writes the entry. The crate holds one PTL at a
     /// time and takes nothing that sleeps while it does.
     fn lock(&self, at: Self::Address) -> Self::Entry<'_>;
+
+    /// The entry for `at` is about to lose its page, or to allow less: begin an invalidation in every [notifier](super::range::Notifier) for
+    /// a range that it is in, and tell whoever has a copy of it. Called without any PTL. [`invalidated`](Self::invalidated) follows in any
+    /// case.
+    ///
+    /// The crate calls this for what it does to entries itself. What the caller does to them (unmap, protect, move, copy on write) is the
+    /// caller's to announce.
+    fn invalidate(&self, at: Self::Address) {
+        let _ = at;
+    }
+
+    /// The change to the entry for `at` is made: end those invalidations.
+    fn invalidated(&self, at: Self::Address) {
+        let _ = at;
+    }
 }
 
 /// A locked entry.

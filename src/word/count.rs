@@ -11,8 +11,12 @@
 //! compare-exchange. An increment is a compare-exchange too, so the maxima are exact: it is refused before it happens and a
 //! field can never carry into its neighbour.
 //!
+//! FROZEN means that the counts can only fall. With pins it is set by a migrator that waits for them to be dropped
+//! ([`Migration::wait_unpinned`](crate::Migration::wait_unpinned)), so the value that the last unpin finds says that somebody is to be told.
+//!
 //! A page is *free* when it has neither references nor pins.
 
+use crate::seeded::seeded;
 use core::fmt;
 
 const REFS_BITS: u32 = 19;
@@ -48,13 +52,22 @@ impl Count {
         self.0 & FROZEN != 0
     }
 
+    /// An unpin that found this has dropped one of the pins, and nobody waits for the last: one comparison for both, because with the pin
+    /// gone the pins of a word that is not frozen are what is left below FROZEN, and those of a word without any wrap around.
+    pub(crate) const fn is_plain_unpin(self) -> bool {
+        self.0.wrapping_sub(PIN) < FROZEN - PIN
+    }
+
     /// Neither references nor pins.
     pub(crate) const fn is_free(self) -> bool {
         self.0 & !FROZEN == 0
     }
 
     /// `n` references more, if there is room.
-    pub(crate) const fn plus_refs(self, n: u32) -> Option<Self> {
+    pub(crate) fn plus_refs(self, n: u32) -> Option<Self> {
+        if seeded!("references-wrap") {
+            return Some(Self(self.0.wrapping_add(n)));
+        }
         if n > MAX_REFS - self.refs() { None } else { Some(Self(self.0 + n)) }
     }
 
@@ -64,7 +77,10 @@ impl Count {
     }
 
     /// One pin more, if there is room.
-    pub(crate) const fn plus_pin(self) -> Option<Self> {
+    pub(crate) fn plus_pin(self) -> Option<Self> {
+        if seeded!("pins-wrap") {
+            return Some(Self(self.0.wrapping_add(PIN)));
+        }
         if self.pins() == MAX_PINS { None } else { Some(Self(self.0 + PIN)) }
     }
 
@@ -122,6 +138,7 @@ mod tests {
             } else {
                 prop_assert!(c.refs() + n > MAX_REFS);
             }
+            prop_assert_eq!(c.is_plain_unpin(), c.pins() > 0 && !c.is_frozen());
             if let Some(more) = c.plus_pin() {
                 prop_assert_eq!((more.refs(), more.pins(), more.is_frozen()), (c.refs(), c.pins() + 1, c.is_frozen()));
             }

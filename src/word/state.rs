@@ -20,7 +20,7 @@
 //! | user | two bits for the caller | the owner |
 //! | sleepers | lockers that are asleep on this word, or on their way to it or from it; exact | each locker for itself |
 //! | handoffs | how many of the next acquisitions are promised to sleepers; never more than `sleepers` | a starved locker and a fair release raise it; each sleeper that acquires lowers it |
-//! | generation | bumped by every release, wraps | the owner's release |
+//! | generation | bumped by every release, and by a sleeper that leaves a promised page; wraps | the owner's release; a sleeper that leaves while there is no owner |
 //!
 //! The combinations that matter:
 //!
@@ -42,6 +42,7 @@
 //! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already served, and the next
 //! acquirer clears it: the release itself is one add and may not touch the page again.
 
+use crate::seeded::seeded;
 use core::fmt;
 
 /// Somebody owns the page.
@@ -71,8 +72,8 @@ const TAKEN: u32 = LOCKED | HANDOFFS;
 const NOT_PLAIN: u32 = TAKEN | LOCK_WAITERS | EVENT_WAITERS;
 
 /// The most lockers that can be counted as sleepers of one page. More than these wait for a place, without limit to their number, and
-/// are outside the bound on bypassing until they have one. (Under the model checker it is 2, so that a model can have a crowd.)
-pub const MAX_SLEEPERS: u32 = if cfg!(pagelock_loom) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
+/// are outside the bound on bypassing until they have one. (Under the model checkers it is 2, so that a model can have a crowd.)
+pub const MAX_SLEEPERS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
 
 /// The two bits of the state word that belong to the caller, as a number from 0 to 3.
 ///
@@ -102,13 +103,16 @@ pub(crate) struct State(pub(crate) u32);
 impl State {
     /// What a release adds to the word of a page held as `self` is: LOCKED and MIGRATING go, POISONED comes if asked for, the
     /// generation goes up by one, and its carry falls off the end. Because only the owner changes these bits, one add does it.
-    pub(crate) const fn release_delta(migrating: bool, poison: bool) -> u32 {
+    pub(crate) fn release_delta(migrating: bool, poison: bool) -> u32 {
         let mut delta = (1u32 << GENERATION_SHIFT).wrapping_sub(LOCKED);
         if migrating {
             delta = delta.wrapping_sub(MIGRATING);
         }
         if poison {
             delta = delta.wrapping_add(POISONED);
+        }
+        if seeded!("generation-not-bumped") {
+            delta = delta.wrapping_sub(1 << GENERATION_SHIFT);
         }
         delta
     }
@@ -213,18 +217,23 @@ impl State {
     /// others are left. EVENT_WAITERS stays if the page was promised, because then waiters may have set it since the release.
     ///
     /// If CROWD goes, it is the caller's to tell them.
-    pub(crate) const fn taken_by_sleeper(self) -> Self {
+    pub(crate) fn taken_by_sleeper(self) -> Self {
         let promised = self.handoffs() > 0;
         let mut next = Self((self.0 - (1 << SLEEPERS_SHIFT)) | LOCKED);
-        next = if promised { next.with_handoffs(self.handoffs() - 1) } else { Self(next.0 & !EVENT_WAITERS) };
-        next.with_lock_waiters(next.sleepers() > 0).with_room()
+        if promised {
+            next = next.with_handoffs(self.handoffs() - 1);
+        }
+        if !promised || seeded!("waiters-of-a-promise-forgotten") {
+            next = Self(next.0 & !EVENT_WAITERS);
+        }
+        next.with_lock_waiters(next.sleepers() > 0 && !seeded!("bit-not-rearmed")).with_room()
     }
 
     /// A locker is about to sleep: counted if it was not, LOCK_WAITERS set; and if it is `starved`, the page is promised to
     /// everybody who sleeps now. Wakes are first in, first out, so that is exactly until its own turn.
     ///
     /// `None` when one more sleeper [cannot be counted](Self::is_crowded).
-    pub(crate) const fn with_sleeper(self, registered: bool, starved: bool) -> Option<Self> {
+    pub(crate) fn with_sleeper(self, registered: bool, starved: bool) -> Option<Self> {
         let mut next = self.with_lock_waiters(true);
         if !registered {
             if self.is_crowded(starved) {
@@ -232,26 +241,35 @@ impl State {
             }
             next.0 += 1 << SLEEPERS_SHIFT;
         }
+        if seeded!("promise-for-one") && starved {
+            return Some(next.with_handoffs(1));
+        }
         Some(if starved { next.with_handoffs(next.sleepers()) } else { next })
     }
 
     /// A registered sleeper gives up. A promise without a sleeper to keep it would lock the page for ever, so there are never
     /// more of them than sleepers; and as this one may have been woken, LOCK_WAITERS makes the owner wake another.
-    pub(crate) const fn without_sleeper(self) -> Self {
+    ///
+    /// Without an owner the leaver passes its wake on itself. One that has registered and is not asleep yet misses that wake, and must
+    /// not sleep: the generation makes sure that the word stays another, also if somebody registers in the leaver's place.
+    pub(crate) fn without_sleeper(self) -> Self {
         let mut next = Self(self.0 - (1 << SLEEPERS_SHIFT));
         let sleepers = next.sleepers();
-        if next.handoffs() > sleepers {
+        if next.handoffs() > sleepers && !seeded!("promise-not-undone") {
             next = next.with_handoffs(sleepers);
         }
         next = next.with_room();
         if next.is_locked() {
-            return next.with_lock_waiters(sleepers > 0);
+            return next.with_lock_waiters(sleepers > 0 && !seeded!("leaving-drops-the-bit"));
         }
-        next
+        if seeded!("leaves-no-trace") {
+            return next;
+        }
+        Self(next.0.wrapping_add(1 << GENERATION_SHIFT))
     }
 
     /// A fair release: free, but promised to a sleeper. Call it only with sleepers.
-    pub(crate) const fn released_to_sleeper(self) -> Self {
+    pub(crate) fn released_to_sleeper(self) -> Self {
         let next = Self(self.0.wrapping_add(Self::release_delta(false, false)));
         if next.handoffs() == 0 { next.with_handoffs(1) } else { next }
     }
@@ -389,6 +407,31 @@ mod tests {
         for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
             assert!(s.is_taken());
             assert_eq!(s.taken_by_sleeper().handoffs(), s.handoffs() - 1);
+        }
+    }
+
+    /// Sooner would be for nothing: while there are promises, nobody of the crowd may be counted.
+    #[test]
+    fn the_crowd_is_told_when_no_promises_are_left() {
+        for s in legal().filter(|s| s.sleepers() > 0).map(State::with_crowd) {
+            let left = s.without_sleeper();
+            assert_eq!(left.has_crowd(), left.handoffs() > 0, "{s:?} -> {left:?}");
+            if !s.is_locked() {
+                let taken = s.taken_by_sleeper();
+                assert_eq!(taken.has_crowd(), taken.handoffs() > 0, "{s:?} -> {taken:?}");
+            }
+        }
+    }
+
+    /// Somebody who has registered and is about to sleep under `s` misses the wake that a leaver passes on. The word must not come back
+    /// to what it was when another registers in the leaver's place.
+    #[test]
+    fn leaving_a_promised_page_cannot_be_undone_by_another_that_registers() {
+        for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
+            let left = s.without_sleeper();
+            for again in [left.with_sleeper(false, false), left.with_sleeper(false, true)].into_iter().flatten() {
+                assert_ne!(again, s, "{s:?}");
+            }
         }
     }
 

@@ -2,6 +2,10 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
+#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+pub(crate) mod dmirror;
+#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+pub(crate) mod hmm_soft;
 #[cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
 pub(crate) mod machine;
 pub(crate) mod own;

@@ -132,6 +132,9 @@ impl Plain {
         self.crowd &= self.handoffs > 0;
         if self.locked {
             self.lock_waiters = self.sleepers > 0;
+        } else {
+            // Whoever is about to sleep under the word as it was must not.
+            self.generation = (self.generation + 1) % 256;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The operating system's futex with an event table of the test's own: no other test's page collides with its pages, and it
 //! is known who sleeps.
 
-use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, OsFutex};
@@ -19,6 +19,8 @@ struct Table {
     next: AtomicUsize,
     /// How many wake calls were made.
     wakes: AtomicUsize,
+    /// Whether wake calls do nothing.
+    deaf: AtomicBool,
 }
 
 impl Own {
@@ -43,6 +45,7 @@ impl<const CLASSES: bool> Own<CLASSES> {
             sleeping: Mutex::default(),
             next: AtomicUsize::new(0),
             wakes: AtomicUsize::new(0),
+            deaf: AtomicBool::new(false),
         })))
     }
 
@@ -64,6 +67,17 @@ impl<const CLASSES: bool> Own<CLASSES> {
         self.0.wakes.load(SeqCst)
     }
 
+    /// Whether wakes are to be lost from now on. To see that a test would notice.
+    pub(crate) fn set_deaf(self, deaf: bool) {
+        self.0.deaf.store(deaf, SeqCst);
+    }
+
+    /// Counts a wake call; whether it is to be made.
+    fn count_wake(&self) -> bool {
+        self.0.wakes.fetch_add(1, SeqCst);
+        !self.0.deaf.load(SeqCst)
+    }
+
     fn asleep(self, sleep: impl FnOnce() -> Sleep) -> Sleep {
         let number = self.0.next.fetch_add(1, SeqCst);
         self.0.sleeping.lock().unwrap().insert(number, Task::current());
@@ -81,13 +95,15 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
     }
 
     fn wake_one(&self, word: *const AtomicU32) {
-        self.0.wakes.fetch_add(1, SeqCst);
-        OsFutex.wake_one(word);
+        if self.count_wake() {
+            OsFutex.wake_one(word);
+        }
     }
 
     fn wake_all(&self, word: *const AtomicU32) {
-        self.0.wakes.fetch_add(1, SeqCst);
-        OsFutex.wake_all(word);
+        if self.count_wake() {
+            OsFutex.wake_all(word);
+        }
     }
 
     fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
@@ -95,8 +111,7 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
     }
 
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        self.0.wakes.fetch_add(1, SeqCst);
-        OsFutex.wake_class(word, n, class)
+        if self.count_wake() { OsFutex.wake_class(word, n, class) } else { n }
     }
 
     fn event(&self, index: usize) -> &EventSlot {

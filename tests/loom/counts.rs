@@ -1,7 +1,7 @@
 //! References, pins, and what freezes them.
 
 use crate::{Page, explore, explore_with, on};
-use pagelock::{FreezeRule, MAX_REFS, PageRef, Put};
+use pagelock::{FreezeRule, GetError, MAX_REFS, PageRef, Put};
 
 fn live(refs: u32) -> std::sync::Arc<Page> {
     let page = Page::<0>::new();
@@ -111,6 +111,64 @@ fn the_last_put_is_said_once() {
     });
 }
 
+/// A get against the last put: it fails, or the last put is its own.
+#[test]
+fn a_get_against_the_last_put() {
+    explore_with(3, || {
+        let page = live(1);
+        let getter = on(&page, |page| match page.lock.try_get() {
+            Ok(reference) => {
+                page.read();
+                Some(reference.put())
+            }
+            Err(e) => {
+                assert_eq!(e, GetError::Free);
+                None
+            }
+        });
+        page.read();
+        // SAFETY: the reference that the page was made with.
+        let ours = unsafe { page.lock.put_raw() };
+        if ours == Put::Last {
+            page.add(); // Frees the frame, as it were.
+        }
+        let theirs = getter.join().unwrap();
+        let last = [Some(ours), theirs].iter().filter(|&&put| put == Some(Put::Last)).count();
+        assert_eq!(last, 1, "{ours:?} {theirs:?}");
+    });
+}
+
+/// A get against freeze and thaw, of a page whose only reference the migrator counts on.
+#[test]
+fn a_get_against_a_freeze_sees_before_or_after() {
+    explore_with(3, || {
+        let page = live(1);
+        let getter = on(&page, |page| match page.lock.try_get() {
+            Ok(reference) => {
+                let seen = page.read();
+                drop(reference);
+                seen
+            }
+            Err(e) => {
+                assert_eq!(e, GetError::Frozen);
+                0
+            }
+        });
+        let moved = match page.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)) {
+            Ok(frozen) => {
+                page.add();
+                frozen.commit_in_place();
+                true
+            }
+            Err(busy) => {
+                assert_eq!((busy.refs(), busy.pins()), (2, 0));
+                false
+            }
+        };
+        assert!(getter.join().unwrap() <= u32::from(moved));
+    });
+}
+
 /// References and pins end in the same count: the last of both says so.
 #[test]
 fn the_last_put_may_be_an_unpin() {
@@ -134,6 +192,31 @@ fn the_last_put_may_be_an_unpin() {
             page.add();
         }
         assert!(last != other.join().unwrap());
+    });
+}
+
+/// The commit moves away the last references, or leaves it to a holder to be the last: either sees all that the other did.
+#[test]
+fn the_last_put_may_be_a_commit() {
+    explore_with(3, || {
+        let (src, dst) = (live(2), Page::<0>::new());
+        let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+        let holder = on(&src, |page| {
+            page.read();
+            // SAFETY: one of the two references that the page was made with.
+            let last = unsafe { page.lock.put_raw() } == Put::Last;
+            if last {
+                page.add(); // Frees the frame, as it were.
+            }
+            last
+        });
+        src.read();
+        let committed = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap();
+        let last = committed.source == Put::Last;
+        if last {
+            src.add();
+        }
+        assert!(last != holder.join().unwrap());
     });
 }
 

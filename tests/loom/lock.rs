@@ -165,7 +165,26 @@ fn unlock_fair_hands_over() {
     });
 }
 
-/// The same with two newcomers that lock: the second one's registration cuts the first one's sleep short.
+/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep and does not.
+#[test]
+fn a_fair_release_is_seen_by_the_sleeper() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let sleeper = on(&page, |page| {
+            let guard = page.lock.lock();
+            page.add();
+            drop(guard);
+        });
+        page.add();
+        page.until_says("1 sleepers");
+        guard.unlock_fair();
+        sleeper.join().unwrap();
+        assert_eq!(page.read(), 2);
+    });
+}
+
+/// A fair release with two newcomers that lock: the second one's registration cuts the first one's sleep short.
 #[test]
 fn unlock_fair_hands_over_past_two_newcomers() {
     explore(|| {
@@ -363,17 +382,19 @@ fn a_promise_without_a_sleeper_is_undone() {
     });
 }
 
-/// Three sleep, which may be more than the word can count: those beyond wait for the release event.
+/// One more sleeps than the word can count: it waits in the event table, and is told when there is room.
 #[test]
 fn a_crowd_is_not_stranded() {
-    explore_with(1, || {
+    explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let sleepers = [(); 3].map(|()| on(&page, |page| drop(page.lock.lock())));
+        let locker = |page: &Page| drop(page.lock.lock());
+        let (a, b) = (on(&page, locker), on(&page, locker));
+        page.until_says("2 sleepers");
+        let c = on(&page, locker);
+        page.until_says("crowded");
         drop(guard);
-        for sleeper in sleepers {
-            sleeper.join().unwrap();
-        }
+        [a, b, c].into_iter().for_each(|locker| locker.join().unwrap());
         page.assert_idle();
     });
 }

@@ -5,10 +5,29 @@
 //! `pagelock::futex::model`, `BYPASS_BOUND` is 1, and a release wakes one sleeper, which wakes one more.
 //!
 //! A stranded sleeper shows as a deadlock, which aborts the process: run each model in a process of its own.
+//!
+//! | claim | models |
+//! |---|---|
+//! | one owner, who sees what those before did | `one_owner_at_a_time*` |
+//! | bounded bypass | `a_sleeper_loses_no_more_wakes_than_the_bound`, `a_promise*`, `unlock_fair*` |
+//! | a locker that leaves at any step passes its wake on | `a_locker_that_times_out*`, `*_times_out*`, `a_wake_that_was_used_up_is_passed_on` |
+//! | a wait against a holder that never takes the page-table lock, aborts, unlocks and frees | `a_holder*`, `a_migration_that*`, `a_page_that*` |
+//! | two pages on one slot; fan-out strands nobody | `two_pages*`, `a_chain*`, `two_chains*` |
+//! | claim against release; `lock_releasing` | `a_claim*`, `lock_releasing*` |
+//! | pin, get against freeze and last put | `counts::*` |
+//! | commit, abort and panic with sleepers | `a_migration*` |
+//! | cancelling | `*cancelled*`, `a_switch*` |
+//! | batches of references are waited for | `drain::*` |
+//! | statistics | `stats::*` (with that feature) |
 #![cfg(pagelock_loom)]
 
 mod counts;
+mod drain;
 mod lock;
+mod pins;
+mod range;
+#[cfg(feature = "stats")]
+mod stats;
 mod wait;
 
 use loom::cell::UnsafeCell;
@@ -20,7 +39,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Explores `model`, and says in how many executions.
+/// Explores `model`, and says in how many executions; if it fails, in which.
 #[track_caller]
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     explore_with(2, model);
@@ -33,18 +52,27 @@ fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = builder.max_branches.max(10_000);
+    let bound = builder.preemption_bound.unwrap();
     let began = std::time::Instant::now();
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        eprintln!("failed in execution {EXECUTIONS:?}");
+        report(panic);
+    }));
     builder.check(move || {
         EXECUTIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         model();
     });
-    eprintln!("{:?} executions in {:.1?}", EXECUTIONS, began.elapsed());
+    // For the table that `ci/loom.sh` makes.
+    eprintln!("explored: {EXECUTIONS:?} executions, at most {bound} preemptions, {:.2} s", began.elapsed().as_secs_f64());
 }
 
 thread_local! {
     /// How many wakes lockers have used up. The model checker runs its threads as coroutines on one thread of the system, so this
     /// is one number for the model; a model that uses it has one sleeper.
     static WAKES: Cell<u32> = const { Cell::new(0) };
+    /// How often one locker was to be woken.
+    static WAKE_ONES: Cell<usize> = const { Cell::new(0) };
     /// The platform looks at its clock last: a sleep that was woken reports that its time is up if it is.
     static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
 }
@@ -65,6 +93,7 @@ impl<const SLOT: usize> Futex for In<SLOT> {
     }
 
     fn wake_one(&self, word: *const AtomicU32) {
+        WAKE_ONES.set(WAKE_ONES.get() + 1);
         OsFutex.wake_one(word);
     }
 

@@ -96,6 +96,20 @@ fn a_migration_that_is_committed() {
     ends(|migration| _ = migration.freeze(FreezeRule::Unpinned).unwrap().commit_in_place());
 }
 
+/// The copy panics: unwinding ends the migration like an abort.
+#[test]
+fn a_migration_whose_copy_panics() {
+    ends(|migration| {
+        let frozen = migration.freeze(FreezeRule::ExactRefs(1)).unwrap();
+        let copy = std::panic::AssertUnwindSafe(move || {
+            let _frozen = frozen;
+            // As a panic, but without a report, which would look like a failure of the model.
+            std::panic::resume_unwind(Box::new("the source is unreadable"))
+        });
+        assert!(std::panic::catch_unwind::<_, ()>(copy).is_err());
+    });
+}
+
 /// A migration that is cancelled is over for those who wait for it, though its owner keeps the lock.
 #[test]
 fn a_migration_that_is_cancelled() {
@@ -421,6 +435,25 @@ fn a_cancelled_wait() {
 #[test]
 fn a_cancelled_wait_for_migration_with_a_deadline() {
     cancelled(|page, switch| page.lock.wait_with((), Wait::migration().until(()).unless(switch)).unwrap());
+}
+
+/// Whoever sees the switch thrown sees what the canceller did before, without having waited.
+#[test]
+fn a_switch_that_is_seen_thrown() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let switch = Arc::new(Cancel::<In<0>>::default());
+        let for_watcher = switch.clone();
+        let watcher = on(&page, move |page| {
+            while !for_watcher.is_cancelled() {
+                thread::yield_now();
+            }
+            assert_eq!(page.read(), 1);
+        });
+        page.add();
+        switch.cancel();
+        watcher.join().unwrap();
+    });
 }
 
 /// Two waiters under one switch, and one who is not and returns with the release.

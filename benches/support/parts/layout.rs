@@ -23,7 +23,7 @@ fn role(name: &str) -> Role {
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let mut jobs = Vec::new();
     for &threads in effort.threads.iter().filter(|&&n| n <= 8.max(crate::support::machine::cores())) {
-        jobs.push(Job::new("layout", format!("{threads} neighbours"), effort.rounds as f64 * 0.04, move |crew, tables| {
+        jobs.push(Job::new("layout", format!("{threads} neighbours"), effort.rounds as f64 * 0.06, move |crew, tables| {
             next_to_each_other(crew, effort, threads, tables);
         }));
         let seconds = effort.rounds as f64 * 2.2 * effort.throughput.as_secs_f64();
@@ -44,7 +44,8 @@ fn next_to_each_other(crew: &Crew, effort: &Effort, threads: usize, tables: &mut
     if threads > crew.size() {
         return;
     }
-    let times = effort.ops;
+    // Some milliseconds, or they would hardly meet.
+    let times = 5 * effort.ops;
     let all = take_turns::<f64>(
         effort.rounds,
         &[

@@ -37,12 +37,17 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     for &threads in &effort.roamers {
         jobs.push(Job::new("scale", format!("{threads} threads"), seconds, move |crew, tables| {
             if threads <= crew.size() {
-                let (pairs, faults) = measure(crew, effort, HEADERS, threads, (visits / threads as u32).max(100));
+                let (pairs, faults) = measure(crew, effort, HEADERS, threads, each(visits, threads));
                 by_threads(threads, &pairs, &faults, tables);
             }
         }));
     }
     jobs
+}
+
+/// Visits of one of several threads: enough for all of them to be at it at the same time.
+fn each(visits: u32, threads: usize) -> u32 {
+    (4 * visits / threads as u32).max(visits / 20)
 }
 
 /// Pairs of lock and unlock, and faults.

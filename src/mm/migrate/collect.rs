@@ -136,7 +136,7 @@ fn begin<'m, M: Mm>(
     }
     let refused = if guard.is_poisoned() {
         Some(Skip::Poisoned)
-    } else if pins > 0 {
+    } else if pins > 0 && !batch.order.even_pinned {
         // Where it stays, now rather than after everything was taken down. One that comes later is seen by the freeze.
         Some(Skip::Pinned { pins })
     } else {

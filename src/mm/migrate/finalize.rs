@@ -5,6 +5,7 @@ use super::{Abort, Outcome};
 use crate::leaf::{Leaf, Rights, Tracking};
 use crate::migration::Frozen;
 use crate::mm::ledger::{Change, Owner};
+use crate::mm::range::invalidating;
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
 
@@ -67,6 +68,8 @@ fn move_cached_references<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) {
 /// A hole: the new page's entry goes where nothing was, if nothing is there still.
 fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, was: u64, dst: Dst<'m, M>) {
     let mm = batch.mm;
+    // A page of zeroes may be known to somebody.
+    let invalidating = invalidating(mm, at);
     let mut entry = mm.lock(at);
     let tracking = match Leaf::decode(was) {
         Ok(Leaf::Present { tracking, .. }) => tracking,
@@ -88,6 +91,7 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
         drop(entry);
         batch.slots[index].outcome = Outcome::Aborted(Abort::HoleFilled);
     }
+    drop(invalidating);
     dst.discard(mm);
 }
 

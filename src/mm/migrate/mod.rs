@@ -43,6 +43,7 @@
 mod check;
 mod collect;
 mod copy;
+mod evict;
 mod finalize;
 mod outcome;
 mod run;
@@ -50,12 +51,15 @@ mod slot;
 mod split;
 mod unmap;
 
+pub use evict::evict;
 pub use outcome::{Abort, Outcome, Skip, Summary};
 pub use run::{FaultPage, bring_back, migrate};
 pub use slot::{Slot, What};
 
 use super::drain::{Drain, DrainPermit};
-use super::{Mm, Tiers};
+use super::{Memory, Mm, Tiers};
+use crate::futex::FutexTimed;
+use crate::wait::Limits;
 use core::fmt;
 use core::marker::PhantomData;
 use slot::Batch;
@@ -82,6 +86,8 @@ pub struct Order<M: Tiers> {
     pub fill_holes: bool,
     /// What may be waited for.
     pub mode: Mode,
+    /// Whether pinned pages are collected too: for [`Collected::wait_unpinned`].
+    pub even_pinned: bool,
     /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
     pub tries: u32,
 }
@@ -90,7 +96,7 @@ impl<M: Tiers> Order<M> {
     /// To `to`, from wherever, without holes, [`Mode::Async`], ten tries.
     #[must_use]
     pub fn to(to: M::Tier) -> Self {
-        Self { to, from: None, fill_holes: false, mode: Mode::Async, tries: 10 }
+        Self { to, from: None, fill_holes: false, mode: Mode::Async, even_pinned: false, tries: 10 }
     }
 
     /// The same, for pages in `from` only.
@@ -111,6 +117,13 @@ impl<M: Tiers> Order<M> {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// The same, and pages are collected though they are pinned.
+    #[must_use]
+    pub fn even_pinned(mut self) -> Self {
+        self.even_pinned = true;
         self
     }
 
@@ -135,12 +148,13 @@ where
     M::Tier: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { to, from, fill_holes, mode, tries } = self;
+        let Self { to, from, fill_holes, mode, even_pinned, tries } = self;
         f.debug_struct("Order")
             .field("to", to)
             .field("from", from)
             .field("fill_holes", fill_holes)
             .field("mode", mode)
+            .field("even_pinned", even_pinned)
             .field("tries", tries)
             .finish()
     }
@@ -194,6 +208,21 @@ pub fn collect<'s, 'm, M: Mm>(
 }
 
 impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
+    /// Waits, within `limits`, until the page has no pins; there are no new ones from now on. Its entries are up meanwhile, except the one
+    /// that led to it if that was by address: so collect it by frame, and accesses go on while this waits. If the pins stay, the page is put
+    /// back.
+    ///
+    /// If several pages are under way this waits for none of them: whoever owns several pages sleeps for none (I23).
+    pub fn wait_unpinned(mut self, limits: Limits<'_, M::Futex>) -> Self
+    where
+        M: Memory<Futex: FutexTimed>,
+    {
+        if self.0.in_work() == 1 {
+            evict::wait_unpinned(&mut self.0, limits);
+        }
+        self
+    }
+
     /// Takes down every other entry.
     pub fn unmap(mut self) -> Unmapped<'s, 'm, M> {
         unmap::unmap(&mut self.0);

@@ -10,6 +10,7 @@ use crate::mm::ledger::{Change, Owner};
 use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
+use crate::seeded::seeded;
 
 /// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.
 ///
@@ -26,7 +27,11 @@ pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order:
         if round > 0 {
             again(slots);
         }
-        let mut finished = collect(mm, slots, order, None).unmap().drain_local(drain).check().copy().finalize();
+        let unmapped = collect(mm, slots, order, None).unmap();
+        if seeded!("drain-under-a-lock") {
+            drain.all(crate::mm::drain::DrainPermit::released());
+        }
+        let mut finished = unmapped.drain_local(drain).check().copy().finalize();
         total = Summary { tries: round + 1, drains: total.drains, ..finished.summary() };
         if total.transient == 0 {
             return total;

@@ -4,6 +4,7 @@ use super::Abort;
 use super::slot::{Batch, Work};
 use crate::leaf::Leaf;
 use crate::mm::ledger::{Change, Owner};
+use crate::mm::range::invalidating;
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
 
@@ -24,6 +25,7 @@ pub(super) fn unmap<M: Mm>(batch: &mut Batch<'_, '_, M>) {
 /// Replaces the entry at `at`, if it names a frame of `span`, by a migration entry. The reference that it owned is put: a migration
 /// entry owns none. `false` if it is one that must stay.
 pub(super) fn take_down<M: Mm>(mm: &M, span: Span, page: &PageLock<M::Futex>, at: M::Address) -> bool {
+    let _invalidating = invalidating(mm, at);
     let mut entry = mm.lock(at);
     let owner = match Leaf::decode(entry.get()) {
         Ok(Leaf::Present { pfn, .. }) if span.contains(pfn) => Owner::Mapping,

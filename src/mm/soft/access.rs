@@ -34,6 +34,8 @@ pub enum AccessError {
     NoMemory,
     /// The faulter was cancelled.
     Cancelled,
+    /// The time was up.
+    TimedOut,
     /// The page was busy for as long as the faulter had patience.
     Busy {
         /// How often it was tried.
@@ -57,6 +59,7 @@ impl From<FaultError<Outcome<Refusal>>> for AccessError {
             FaultError::NoFrame { pfn } => Self::NoFrame { pfn },
             FaultError::Poisoned { pfn } => Self::Poisoned { pfn },
             FaultError::Cancelled => Self::Cancelled,
+            FaultError::TimedOut => Self::TimedOut,
             FaultError::Busy { rounds } => Self::Busy { rounds },
             FaultError::ToRam(outcome) => Self::NotBrought(outcome),
         }
@@ -73,6 +76,7 @@ impl fmt::Display for AccessError {
             Self::Swapped { slot } => write!(f, "the page is in swap slot {slot}"),
             Self::NoMemory => f.write_str("no frame is left"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
+            Self::TimedOut => f.write_str("the time was up"),
             Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::NotBrought(outcome) => write!(f, "the page could not be brought back: {outcome}"),
             Self::Unknown(e) => e.fmt(f),
@@ -191,7 +195,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// A page where there was none. Reads get the frame of zeroes, if the page is nobody else's.
-    fn fill(&self, at: At, access: Access) -> Result<Fault, AccessError> {
+    pub(super) fn fill(&self, at: At, access: Access) -> Result<Fault, AccessError> {
         let mut entry = self.lock(at);
         let area = entry.area();
         allows(area, access)?;
@@ -211,7 +215,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// A write to a page that is there and may only be read: copy on write, unless the page is nobody else's.
-    fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
+    pub(super) fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
+        // Whoever has a copy of the entry would go on reading the old page.
+        let _invalidating = self.invalidating(at, 1);
         let mut entry = self.lock(at);
         let area = entry.area();
         allows(area, Access::Write)?;
@@ -247,7 +253,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody can have got another from it since,
     /// unless through the frame's number, and whoever did so looks at the entry again.
-    fn is_sole(&self, pfn: u64) -> bool {
+    pub(super) fn is_sole(&self, pfn: u64) -> bool {
         pfn != 0 && self.span(pfn).order == 0 && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
     }
 

@@ -159,6 +159,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Unmaps `count` pages. Pages outside the space do not matter.
     pub fn unmap(&self, at: At, count: usize) {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             let mut entry = self.lock(at);
             entry.set_area(Area::default());
@@ -168,6 +169,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Throws away what `count` pages contain, and leaves them mapped.
     pub fn discard(&self, at: At, count: usize) {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             self.zap(self.lock(at));
         }
@@ -175,6 +177,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
     pub fn replace(&self, at: At, leaf: Leaf) {
+        let _invalidating = self.invalidating(at, 1);
         let mut entry = self.lock(at);
         let old = entry.leaf();
         if owner_of(leaf).is_none() {
@@ -216,6 +219,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// [`MapError::BadRange`]: a part is not mapped; what comes before that part is changed.
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
+        let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
             let mut entry = self.lock(at);
             let area = entry.area();
@@ -243,6 +247,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if from.space != to.space || from.page.abs_diff(to.page) < count {
             return Err(MapError::BadRange);
         }
+        let _invalidating = self.invalidating(from, count);
         for (from, to) in from.pages(count).zip(to.pages(count)) {
             self.move_entry(from, to, keep)?;
         }
@@ -294,27 +299,45 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn fork(&self, parent: SpaceId) -> Result<SpaceId, MapError> {
         let child = self.spawn()?;
         for page in 0..self.pages {
-            if let Err(e) = self.fork_entry(parent.page(page), child.page(page)) {
-                self.exit(child);
-                return Err(e);
+            let (from, to) = (parent.page(page), child.page(page));
+            loop {
+                match self.fork_entry(from, to) {
+                    Ok(()) => break,
+                    // Somebody waits for its pins to be dropped, so there is no further reference for now.
+                    Err(MapError::Uncountable(GetError::Frozen)) => self.wait_frozen(from),
+                    Err(e) => {
+                        self.exit(child);
+                        return Err(e);
+                    }
+                }
             }
         }
         Ok(child)
     }
 
+    /// Waits until the page at an address is not being migrated.
+    fn wait_frozen(&self, at: At) {
+        let entry = self.lock(at);
+        if let Some(page) = entry.leaf().pfn().and_then(|pfn| self.header(pfn)) {
+            let _ = page.wait_migration(entry);
+        }
+    }
+
     fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
-        let mut old = loop {
+        // Private entries are write protected by this.
+        let (_invalidating, mut old) = loop {
+            let invalidating = self.invalidating(from, 1);
             let old = self.lock(from);
-            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break old };
+            let Leaf::DeviceExclusive { pfn, .. } = old.leaf() else { break (invalidating, old) };
             // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
-            let Some(page) = self.header(pfn) else { break old };
+            let Some(page) = self.header(pfn) else { break (invalidating, old) };
             match page.try_lock() {
                 Some(guard) => {
                     super::super::exclusive::revoke(self, old, pfn);
                     drop(guard);
                 }
                 None => {
-                    let _ = page.wait_unlocked(old);
+                    let _ = page.wait_unlocked((old, invalidating));
                 }
             }
         };

@@ -38,19 +38,24 @@ mod bytes;
 mod cache;
 mod frames;
 mod guarded;
+mod handler;
 mod inject;
 mod map;
+mod notify;
+mod pin;
 mod space;
 mod traits;
 
 pub use access::AccessError;
 pub use audit::AuditError;
 pub use map::MapError;
+pub use pin::{Backed, Balanced, PinFailure};
 pub use space::{Area, AreaKind, SPLIT};
 pub use traits::{Refusal, SoftEntry};
 
 use super::drain::{Batch, Batches, Cpus, OneCpu};
 use super::ledger::{Change, Owner};
+use super::range::Notifier;
 use super::{Memory, Mm, Span, Tiers};
 use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
@@ -170,6 +175,13 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     on_prepare: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
     #[allow(clippy::type_complexity)]
     on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
+    /// One for each space.
+    notifiers: Box<[Notifier<F>]>,
+    #[allow(clippy::type_complexity)]
+    on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize) + Send>>>,
+    /// Whether there is one.
+    is_watched: AtomicBool,
+    pinned: pin::Balance,
 }
 
 impl Soft {
@@ -204,6 +216,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             immovable: AtomicBool::new(false),
             on_prepare: Guarded::new(None),
             on_revoke: Guarded::new(None),
+            notifiers: (0..config.spaces).map(|_| Notifier::with_futex(futex)).collect(),
+            on_invalidate: Guarded::new(None),
+            is_watched: AtomicBool::new(false),
+            pinned: pin::Balance::default(),
         }
     }
 

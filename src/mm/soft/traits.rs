@@ -100,6 +100,14 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
     fn lock(&self, at: At) -> SoftEntry<'_, F, C> {
         SoftEntry { mm: self, at, table: self.space(at.space).and_then(|space| space.lock(at.page)) }
     }
+
+    fn invalidate(&self, at: At) {
+        self.begin_invalidation(at, 1);
+    }
+
+    fn invalidated(&self, at: At) {
+        self.end_invalidation(at);
+    }
 }
 
 impl<F: Futex, C: Cpus> ReverseMap for Soft<F, C> {
@@ -142,6 +150,10 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
         if let Some(frame) = frame(&self.frames, span(&self.frames, pfn).head) {
             frame.owners.note(owner, change);
         }
+    }
+
+    fn account_pin(&self, _pfn: u64, change: Change) {
+        self.pinned.note(change);
     }
 }
 

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Proves: every atomic access of the crate is in the table of docs/orderings.md, with the orderings that it has; and every ordering
+# stronger than Relaxed is needed: weakened by itself it makes a model in tests/loom fail. What survives is explained in
+# ci/ordering-survivors, or this fails.
+# Costs: about 3 minutes on two cores with the models compiled (100 s of processor time more without).
+#
+#   ci/orderings.sh             all
+#   ci/orderings.sh --check     the table only, at once
+#   ci/orderings.sh --write     all, and the second table in docs/orderings.md is written anew
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+python3 ci/orderings.py check
+[ "${1-}" != --check ] || exit 0
+scratch
+with_bugs loom >"$SCRATCH/programs"
+[ "${1-}" != --write ] || set -- --table docs/orderings.md
+python3 ci/seeded.py orderings "$SCRATCH/programs" "$@"

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Runs the finders of ci/seeded.list against each bug. Called by ci/seeded.sh and ci/orderings.sh, which have compiled them.
+
+    seeded.py bugs PROGRAMS [--all] [--table FILE] [NAME...]   every bug of the list, or those whose names contain NAME
+    seeded.py orderings PROGRAMS [--table FILE]                every weakened ordering against every loom model
+
+PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, or the name of a file in tests/.
+"""
+
+import concurrent.futures
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# A sleeper that is never woken shows as this in tests that run on the operating system.
+LIMIT = 60
+
+
+def read_list():
+    bugs = []
+    with open(os.path.join(ROOT, "ci", "seeded.list")) as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, finders, what = (cell.strip() for cell in line.split("|"))
+                bugs.append((name, finders.split(), what))
+    return bugs
+
+
+def explanations():
+    explained = {}
+    with open(os.path.join(ROOT, "ci", "ordering-survivors")) as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, why = (cell.strip() for cell in line.split("|"))
+                explained[name] = why
+    return explained
+
+
+def run(programs, finder, bug, limit=LIMIT):
+    """(failed, how) of one finder against one bug; `bug` may be empty."""
+    kind, test = finder.split(":", 1)
+    if kind not in programs:
+        raise SystemExit(f"{bug}: no such test program: {kind}")
+    exact = ["--exact"] if kind != "lib" else []
+    command = [programs[kind], *exact, test, "--nocapture", "--test-threads=1"]
+    environment = dict(os.environ, PAGELOCK_BUG=bug, RUST_BACKTRACE="0", PAGELOCK_SEED=os.environ.get("PAGELOCK_SEED", "1"))
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT) as process:
+        try:
+            out, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return True, f"hangs for {limit} s"
+    out = out.decode(errors="replace")
+    if process.returncode == 0:
+        ran = re.search(r"test result: ok\. (\d+) passed", out)
+        if not ran or ran.group(1) == "0":
+            raise SystemExit(f"{bug}: {finder} names no test")
+        explored = re.search(r"explored: (\d+ \w+)", out)
+        return False, explored.group(1) if explored else f"{time.monotonic() - began:.1f} s"
+    found = re.search(r"failed in (execution|schedule) (\d+)", out)
+    if found:
+        return True, f"{found.group(1)} {found.group(2)}"
+    return True, "fails" if process.returncode > 0 else f"dies of signal {-process.returncode}"
+
+
+def each(jobs, work):
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, jobs))
+
+
+def table(path, heading, rows):
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)] + ["| " + " | ".join(r) + " |" for r in rows]
+    print("\n".join(lines))
+    if not path:
+        return
+    begin, end = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+    with open(path) as f:
+        text = f.read()
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    with open(path, "w") as f:
+        f.write(before + begin + "\n".join(lines) + "\n" + end + after)
+
+
+def bugs(programs, everything, path, names):
+    listed = read_list()
+    seeded = set()
+    for folder, _, files in os.walk(os.path.join(ROOT, "src")):
+        for file in files:
+            with open(os.path.join(folder, file)) as f:
+                seeded |= set(re.findall(r'seeded!\("([^"]+)"\)', f.read()))
+    seeded.discard("name")
+    plain = {name for name, _, _ in listed if "=" not in name}
+    mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
+    unknown = (plain - seeded) | {name for name, _, _ in listed if "=" in name and name not in mutants}
+    weakest = {m for m in mutants if m.endswith(("=Relaxed", "=dropped"))} | {m for m in mutants if "SeqCst" in m}
+    unlisted = (seeded - plain) | (weakest - {name for name, _, _ in listed} - set(explanations()))
+    if unknown or unlisted:
+        raise SystemExit(f"in the list but not in src: {sorted(unknown)}\nin src but not in the list: {sorted(unlisted)}")
+    chosen = [bug for bug in listed if not names or any(n in bug[0] for n in names)]
+
+    # The tree as it is: a finder that fails without a bug finds nothing.
+    finders = sorted({finder for _, finders, _ in chosen for finder in finders})
+    broken = [f for f, (failed, _) in zip(finders, each(finders, lambda f: run(programs, f, "", 4 * LIMIT))) if failed]
+    if broken:
+        raise SystemExit(f"without any bug these fail: {broken}")
+
+    def search(bug):
+        name, finders, what = bug
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        found = []
+        for finder in finders:
+            failed, how = run(programs, finder, name)
+            found.append((finder, failed, how))
+            if failed and not everything:
+                break
+        return name, what, found
+
+    rows, survivors, missed = [], [], []
+    for name, what, found in each(chosen, search):
+        rows.append([f"`{name}`", what, "; ".join(f"`{f}`: {how}" for f, failed, how in found if failed) or "**nobody**"])
+        missed += [f"{name}: {f} ({how})" for f, failed, how in found if not failed]
+        if not any(failed for _, failed, _ in found):
+            survivors.append(name)
+    table(path, ["bug", "what it is", "who finds it, and after how many executions or schedules"], rows)
+    if missed:
+        print("asked first, and found nothing:\n  " + "\n  ".join(missed))
+    print(f"{len(rows) - len(survivors)} of {len(rows)} bugs found")
+    if survivors:
+        raise SystemExit(f"survived: {survivors}")
+
+
+def orderings(programs, path):
+    mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
+    listing = subprocess.run([programs["loom"], "--list"], check=True, capture_output=True, text=True).stdout
+    models = re.findall(r"^(.*): test$", listing, re.M)
+    explained = explanations()
+    # The models that the list names come first; all the others, the quickest first, only for what those do not find and nobody
+    # has explained.
+    named = sorted({f.split(":", 1)[1] for name, finders, _ in read_list() if "=" in name for f in finders if f.startswith("loom:")})
+    size = {}
+
+    def explore(model):
+        failed, how = run(programs, f"loom:{model}", "", 600)
+        if failed:
+            raise SystemExit(f"without any change {model} fails")
+        size[model] = int(how.split()[0])
+
+    each(named, explore)
+    rest = []
+
+    def the_rest():
+        if not rest:
+            each([m for m in models if m not in named], explore)
+            rest.extend(sorted((m for m in models if m not in named), key=lambda m: size[m]))
+        return rest
+
+    def search(mutant):
+        for model in among:
+            failed, how = run(programs, f"loom:{model}", mutant, 600)
+            if failed:
+                return mutant, [(model, how)]
+        return mutant, []
+
+    rows, survivors = [], []
+    among = named
+    searched = each(mutants, search)
+    open_cases = [mutant for mutant, killers in searched if not killers and mutant not in explained]
+    if open_cases:
+        among = the_rest()
+        again = dict(each(open_cases, search))
+        searched = [(mutant, killers or again.get(mutant)) for mutant, killers in searched]
+    for mutant, killers in searched:
+        site, weaker = mutant.split("=")
+        if killers:
+            rows.append([f"`{site}`", weaker, f"`{killers[0][0]}`, {killers[0][1]}"])
+        else:
+            survivors.append(mutant)
+            rows.append([f"`{site}`", weaker, f"survives: {explained.get(mutant, '**not explained**')}"])
+    table(path, ["access", "weakened to", "model that fails"], rows)
+    print(f"{len(mutants)} weakened orderings, {len(mutants) - len(survivors)} found by a model, {len(survivors)} survive")
+    wrong = [f"survives and is not explained: {s}" for s in survivors if s not in explained]
+    wrong += [f"explained and does not survive: {s}" for s in explained if s not in survivors]
+    if wrong:
+        raise SystemExit("\n".join(wrong))
+
+
+def main():
+    arguments = sys.argv[1:]
+    if len(arguments) < 2:
+        raise SystemExit(__doc__)
+    what, file, *rest = arguments
+    with open(file) as f:
+        programs = dict(line.rstrip("\n").split("\t") for line in f)
+    path = None
+    if "--table" in rest:
+        at = rest.index("--table")
+        path = rest[at + 1]
+        del rest[at : at + 2]
+    everything = "--all" in rest
+    if what == "bugs":
+        bugs(programs, everything, path, [n for n in rest if n != "--all"])
+    else:
+        orderings(programs, path)
+
+
+main()

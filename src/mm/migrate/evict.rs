@@ -1,0 +1,76 @@
+//! A page that has to go, whoever has pinned it: one at a time, and with patience.
+
+use super::slot::{Batch, Work};
+use super::{Abort, Order, Outcome, Slot, collect};
+use crate::futex::{Futex, FutexTimed};
+use crate::mm::drain::Drain;
+use crate::mm::{Memory, Mm};
+use crate::wait::{Limits, Wait, Wake};
+
+/// Moves the page at frame `pfn`, and waits for its pins to be dropped, within `limits`: for memory that is to be taken away, where giving
+/// up is no choice.
+///
+/// While it waits nobody can pin the page anew, and everybody can go on using it: its entries are taken down only afterwards, so that a
+/// pinner who accesses the page before it unpins does not wait for itself. What has to wait as well is whoever wants another reference, and
+/// so whoever makes another entry for the page, by fork for instance: the counts can only fall.
+///
+/// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
+/// are drained, whoever owns the page is waited for, and the processor is given away.
+pub fn evict<M, D>(mm: &M, pfn: u64, order: &Order<M>, limits: Limits<'_, M::Futex>, drain: &D) -> Outcome<M::Refusal>
+where
+    M: Mm + Memory<Futex: FutexTimed>,
+    D: Drain,
+{
+    let order = order.even_pinned();
+    let mut slots = [Slot::frame(pfn)];
+    for _ in 0..order.tries.max(1) {
+        slots[0].outcome = Outcome::Pending;
+        let collected = collect(mm, &mut slots, &order, None).wait_unpinned(limits);
+        let mut finished = collected.unmap().drain_local(drain).check().copy().finalize();
+        if finished.summary().transient == 0 {
+            break;
+        }
+        if let Some(permit) = finished.permit() {
+            drain.all(permit);
+        }
+        if wait(mm, pfn, limits).is_err() {
+            break;
+        }
+    }
+    slots[0].outcome
+}
+
+/// Waits for the pins of the one page under way, and puts it back if they stay.
+pub(super) fn wait_unpinned<M>(batch: &mut Batch<'_, '_, M>, limits: Limits<'_, M::Futex>)
+where
+    M: Mm + Memory<Futex: FutexTimed>,
+{
+    for index in 0..batch.slots.len() {
+        let Work::Locked { page, .. } = &batch.slots[index].work else { continue };
+        if let Err(still) = page.wait_unpinned(limits) {
+            batch.put_back(index, Abort::Pinned { pins: still.pins });
+        }
+    }
+}
+
+/// Waits for whoever owns the page, if anybody does. An error says that it has been long enough.
+fn wait<M>(mm: &M, pfn: u64, limits: Limits<'_, M::Futex>) -> Result<(), Wake>
+where
+    M: Mm + Memory<Futex: FutexTimed>,
+{
+    let Some(page) = mm.header(pfn) else { return Ok(()) };
+    let futex = page.futex;
+    // Without a reference, as ever; headers stay where they are.
+    match page.wait_with((), Wait::unlocked().within(limits)) {
+        Ok(Wake::Released | Wake::NotLocked) => {}
+        Ok(cut_short) => return Err(cut_short),
+        Err(_) => return Err(Wake::TimedOut),
+    }
+    match limits.over(futex) {
+        Some(over) => Err(over),
+        None => {
+            futex.relax();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is at an address, for somebody who is not the processor.
+
+use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
+use crate::mm::{Access, Areas, Entry, Tiers};
+
+/// What a reader wants of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Want {
+    /// To know what is there.
+    #[default]
+    Nothing,
+    /// To read it.
+    Read,
+    /// To write to it.
+    Write,
+}
+
+/// What is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Found {
+    /// Nobody has looked yet.
+    #[default]
+    NotLooked,
+    /// The address is not mapped, or for no access at all.
+    Forbidden,
+    /// Nothing: a fault would make a page.
+    Hole,
+    /// A frame of zeroes that stands for a page never written to. It may be read.
+    Zero,
+    /// A page where the processor can access it.
+    Local {
+        /// The frame.
+        pfn: u64,
+        /// What may be done with it.
+        rights: Rights,
+    },
+    /// A page in the reader's own tier.
+    Own {
+        /// The frame.
+        pfn: u64,
+        /// What may be done with it.
+        rights: Rights,
+    },
+    /// A page in a tier that neither the processor nor the reader can access.
+    Remote {
+        /// The frame.
+        pfn: u64,
+        /// What may be done with it once it is back.
+        rights: Rights,
+    },
+    /// A page on its way.
+    Migrating {
+        /// The frame that it comes from.
+        pfn: u64,
+    },
+    /// A page that a device has to itself.
+    Exclusive {
+        /// The frame.
+        pfn: u64,
+    },
+    /// A page whose contents are lost.
+    Poisoned {
+        /// The frame that had them.
+        pfn: u64,
+    },
+    /// A marker.
+    Marker(Marker),
+    /// A page in swap.
+    Swapped {
+        /// Where.
+        slot: u64,
+    },
+    /// The entry is none that this crate knows.
+    Unknown(UnknownLeaf),
+}
+
+/// A page of a range: what is wanted of it and what was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page<A> {
+    /// Where it is.
+    pub at: A,
+    /// What is wanted of it.
+    pub want: Want,
+    /// What is there. After an error it is what was seen last, and at no one time with the others.
+    pub found: Found,
+}
+
+impl Want {
+    pub(super) fn access(self) -> Option<Access> {
+        match self {
+            Self::Nothing => None,
+            Self::Read => Some(Access::Read),
+            Self::Write => Some(Access::Write),
+        }
+    }
+}
+
+impl<A> Page<A> {
+    /// A page that nobody has looked at.
+    #[must_use]
+    pub fn new(at: A, want: Want) -> Self {
+        Self { at, want, found: Found::NotLooked }
+    }
+
+    /// Whether what was found is as good as what is wanted.
+    #[must_use]
+    pub fn is_as_wanted(&self) -> bool {
+        match (self.want, self.found) {
+            (_, Found::NotLooked) => false,
+            (Want::Nothing, _) => true,
+            (Want::Read, Found::Zero | Found::Local { .. } | Found::Own { .. }) => true,
+            (Want::Write, Found::Local { rights, .. } | Found::Own { rights, .. }) => rights == Rights::Write,
+            _ => false,
+        }
+    }
+}
+
+/// What is there, and the most that the address allows.
+pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier>) -> Found {
+    let entry = mm.lock(at);
+    let Some(most) = mm.allowed(&entry) else { return Found::Forbidden };
+    match Leaf::decode(entry.get()) {
+        Err(e) => Found::Unknown(e),
+        Ok(Leaf::None) => Found::Hole,
+        Ok(Leaf::Present { pfn, .. }) if mm.is_zero_frame(pfn) => Found::Zero,
+        Ok(Leaf::Present { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => Found::Own { pfn, rights: rights.min(most) },
+        Ok(Leaf::Present { pfn, rights, .. }) => Found::Local { pfn, rights: rights.min(most) },
+        Ok(Leaf::DevicePrivate { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => {
+            Found::Own { pfn, rights: rights.min(most) }
+        }
+        Ok(Leaf::DevicePrivate { pfn, rights, .. }) => Found::Remote { pfn, rights: rights.min(most) },
+        Ok(Leaf::Migration { pfn, .. }) => Found::Migrating { pfn },
+        Ok(Leaf::DeviceExclusive { pfn, .. }) => Found::Exclusive { pfn },
+        Ok(Leaf::Poison { pfn }) => Found::Poisoned { pfn },
+        Ok(Leaf::Marker(marker)) => Found::Marker(marker),
+        Ok(Leaf::Swap { slot, .. }) => Found::Swapped { slot },
+    }
+}
+
+/// Whether the address may be accessed so, whatever is there.
+pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, entry: &M::Entry<'_>, access: Access) -> bool {
+    mm.allowed(entry).is_some_and(|most| access == Access::Read || most == Rights::Write)
+}

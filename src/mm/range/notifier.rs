@@ -1,0 +1,276 @@
+//! The sequence count by which a reader of page tables knows that what it read was true all at once.
+//!
+//! Whoever takes away what an entry allows (unmap, protect, move, fork, copy on write, migrate) *invalidates*: says so before, does it, says
+//! that it is done. A reader that keeps copies of entries, such as a device with a table of its own, takes a [`Ticket`] when no
+//! invalidation is on, reads as long as it likes without keeping anybody out, and finally asks whether the ticket is still good. It is if
+//! no invalidation has begun since.
+//!
+//! ```text
+//!  invalidator                             reader
+//!  ──────────────────────────────────      ────────────────────────────────────────
+//!  (A) begin: sequence + 1, active + 1     (1) ticket = load sequence, active is 0
+//!  (B) change entries, tell the devices    (2) read entries
+//!  (C) end: active - 1                     (3) device's lock: is the sequence the ticket's? then use what was read
+//! ```
+//!
+//! * *What a good ticket says*: (2) has seen nothing of any (B) that has come after (1), and all of every (B) that was over by then.
+//!   If (2) has seen a change then, by the fences at (A) and (3), (3) sees (A). By the Acquire at (1) that pairs with (C), what was over is seen.
+//! * *What it does not say*: that an invalidation does not begin right after (3). So (B) includes telling the device, and the device's
+//!   lock decides: an invalidator that comes to it after the reader finds what the reader has put there, and takes it away; a reader that
+//!   comes to it after the invalidator sees (A) at (3).
+//!
+//! This is `mmu_interval_read_begin` and `mmu_interval_read_retry`, with an end to the wait: a reader that finds an invalidation under way
+//! sleeps, as whoever waits for a page does, until it is over, or until its time is.
+//!
+//! # Orderings
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | begin (A): compare-exchange, fence | Acquire, Release | fence at (3): whoever saw a change sees the beginning. Acquire: with earlier ends |
+//! | end (C): compare-exchange | Release | (1), and begin: all changes are made |
+//! | ticket (1): load | Acquire | (C) |
+//! | check (3): fence, load | Acquire, Relaxed | fence at (A) |
+//! | WAITERS: compare-exchange | Relaxed | nothing: the word's modification order, as for a [wait](crate::wait) |
+
+use crate::futex::{Futex, FutexTimed, OsFutex};
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU32, const_unless_loom, fence};
+use crate::wait::{Limits, Registered, Wake};
+use core::fmt;
+
+/// Somebody sleeps until the last invalidation is over.
+const WAITERS: u32 = 1 << ACTIVE_BITS;
+const ACTIVE_BITS: u32 = if cfg!(pagelock_loom) { 1 } else { 8 };
+/// The most invalidations at a time; one more waits until there are fewer.
+const MAX_ACTIVE: u32 = WAITERS - 1;
+const BEGUN: u32 = WAITERS << 1;
+
+/// Counts invalidations of some range of page tables: a whole address space, or the part that one device mirrors.
+///
+/// Four bytes, all zero when nothing was ever invalidated. A ticket could be taken for good by mistake if exactly 2^23 invalidations, or a
+/// multiple of that, began between its being taken and its being checked.
+///
+/// # Example
+///
+/// ```
+/// use pagelock::mm::range::Notifier;
+/// use pagelock::Limits;
+///
+/// static NOTIFIER: Notifier = Notifier::new();
+/// let ticket = NOTIFIER.ticket(Limits::none()).unwrap();
+/// // ... read entries ...
+/// assert!(NOTIFIER.is_good(ticket));
+///
+/// let invalidation = NOTIFIER.begin();
+/// assert!(!NOTIFIER.is_good(ticket));
+/// assert!(NOTIFIER.try_ticket().is_none());
+/// drop(invalidation);
+/// assert!(!NOTIFIER.is_good(ticket)); // for good
+/// ```
+pub struct Notifier<F: Futex = OsFutex> {
+    word: AtomicU32,
+    pub(super) futex: F,
+}
+
+/// What a reader has from before it read. Good as long as no invalidation has begun since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "what was read is of no use until the ticket was found to be good"]
+pub struct Ticket(u32);
+
+impl Notifier<OsFutex> {
+    const_unless_loom! {
+        /// A notifier of a range that was never invalidated.
+        #[must_use]
+        pub fn new() -> Self {
+            Self::with_futex(OsFutex)
+        }
+    }
+}
+
+impl<F: Futex> Notifier<F> {
+    const_unless_loom! {
+        /// The same, on platform `futex`.
+        #[must_use]
+        pub fn with_futex(futex: F) -> Self {
+            Self { word: AtomicU32::new(0), futex }
+        }
+    }
+
+    /// (A): an invalidation begins. It is over when the answer is dropped.
+    ///
+    /// Do not take tickets meanwhile, on the same thread: that would wait for itself.
+    pub fn begin(&self) -> Invalidation<'_, F> {
+        self.begin_raw();
+        Invalidation { notifier: self }
+    }
+
+    /// [`begin`](Self::begin) without a guard; [`end_raw`](Self::end_raw) ends it.
+    pub fn begin_raw(&self) {
+        // Relaxed: a look.
+        let mut seen = self.word.load(Relaxed);
+        loop {
+            if active(seen) == MAX_ACTIVE {
+                // More at a time than there are processors; one of them will be over.
+                self.futex.relax();
+                seen = self.word.load(Relaxed);
+                continue;
+            }
+            // Acquire: what follows comes after what earlier invalidations did. The sequence wraps around off the end.
+            match self.word.compare_exchange_weak(seen, seen.wrapping_add(BEGUN) + 1, Acquire, Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        // Release: whoever sees a change that is made from here on, and then fences, sees the sequence as it is now.
+        fence(Release);
+    }
+
+    /// (C): an invalidation is over. One that was not begun is not ended.
+    pub fn end_raw(&self) {
+        let mut seen = self.word.load(Relaxed);
+        let is_awaited = loop {
+            if active(seen) == 0 {
+                debug_assert!(false, "the end of an invalidation that was not begun: {self:?}");
+                return;
+            }
+            let left = seen - 1;
+            // The last one tells all who wait; the next to come set the flag anew.
+            let next = if active(left) == 0 { left & !WAITERS } else { left };
+            // Release: see the table.
+            match self.word.compare_exchange_weak(seen, next, Release, Relaxed) {
+                Ok(_) => break left & WAITERS != next & WAITERS,
+                Err(now) => seen = now,
+            }
+        };
+        if is_awaited {
+            self.futex.tell_event(self.key());
+        }
+    }
+
+    /// (1): a ticket, if no invalidation is on.
+    pub fn try_ticket(&self) -> Option<Ticket> {
+        // Acquire: pairs with the end of whatever came before.
+        let seen = self.word.load(Acquire);
+        (active(seen) == 0).then_some(Ticket(sequence(seen)))
+    }
+
+    /// A ticket, as soon as no invalidation is on. The caller holds no page-table lock: an invalidator may need it.
+    ///
+    /// # Errors
+    ///
+    /// [`Wake::TimedOut`] or [`Wake::Cancelled`], within `limits`.
+    pub fn ticket(&self, limits: Limits<'_, F>) -> Result<Ticket, Wake>
+    where
+        F: FutexTimed,
+    {
+        loop {
+            if let Some(ticket) = self.try_ticket() {
+                return Ok(ticket);
+            }
+            self.wait(&limits)?;
+        }
+    }
+
+    /// (3): whether no invalidation has begun since the ticket was taken. What was read meanwhile was then true all at once.
+    ///
+    /// Whoever goes on to use it asks with the lock held that invalidators take when they tell it.
+    #[must_use]
+    pub fn is_good(&self, ticket: Ticket) -> bool {
+        // Acquire: pairs with the fence of whoever made a change that was read.
+        fence(Acquire);
+        // Relaxed: the fence is before it.
+        sequence(self.word.load(Relaxed)) == ticket.0
+    }
+
+    /// How many invalidations are on. For tests and watchdogs.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        active(self.word.load(Relaxed))
+    }
+
+    /// Sleeps until the last of the invalidations is over: steps (1) to (4) of a [wait](crate::wait), with WAITERS for the flag.
+    fn wait(&self, limits: &Limits<'_, F>) -> Result<(), Wake>
+    where
+        F: FutexTimed,
+    {
+        let ready = Registered::read(self.futex, self.key());
+        // Relaxed: a look, which the compare-exchange confirms.
+        let seen = self.word.load(Relaxed);
+        // Relaxed: the order of this and the end is the word's modification order.
+        if active(seen) == 0 || self.word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_err() {
+            return Ok(());
+        }
+        match ready.sleep_within(limits) {
+            Wake::Released => Ok(()),
+            cut_short => Err(cut_short),
+        }
+    }
+
+    /// The address that stands for the notifier in the event table.
+    fn key(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}
+
+/// An invalidation that is on. Dropping it ends it.
+#[must_use = "the invalidation is over when this is dropped"]
+pub struct Invalidation<'n, F: Futex = OsFutex> {
+    notifier: &'n Notifier<F>,
+}
+
+impl<F: Futex> Drop for Invalidation<'_, F> {
+    fn drop(&mut self) {
+        self.notifier.end_raw();
+    }
+}
+
+const fn active(word: u32) -> u32 {
+    word & MAX_ACTIVE
+}
+
+const fn sequence(word: u32) -> u32 {
+    word / BEGUN
+}
+
+impl<F: Futex + Default> Default for Notifier<F> {
+    fn default() -> Self {
+        Self::with_futex(F::default())
+    }
+}
+
+impl<F: Futex> fmt::Debug for Notifier<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: a look.
+        let seen = self.word.load(Relaxed);
+        f.debug_struct("Notifier").field("sequence", &sequence(seen)).field("active", &active(seen)).finish_non_exhaustive()
+    }
+}
+
+impl<F: Futex> fmt::Debug for Invalidation<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Invalidation").field(self.notifier).finish()
+    }
+}
+
+#[cfg(all(test, not(pagelock_loom)))]
+mod tests {
+    use super::*;
+
+    /// Neither the number of invalidations at a time nor the sequence runs into its neighbour.
+    #[test]
+    fn the_fields_keep_to_themselves() {
+        let notifier = Notifier::new();
+        notifier.word.store(0_u32.wrapping_sub(BEGUN), Relaxed); // the last sequence there is
+        let ticket = notifier.try_ticket().unwrap();
+        for n in 1..=MAX_ACTIVE {
+            notifier.begin_raw();
+            assert_eq!(notifier.active(), n);
+            assert!(notifier.try_ticket().is_none());
+        }
+        for _ in 0..MAX_ACTIVE {
+            notifier.end_raw();
+        }
+        assert_eq!(notifier.word.load(Relaxed), (MAX_ACTIVE - 1) * BEGUN);
+        assert!(!notifier.is_good(ticket) && notifier.try_ticket().is_some());
+    }
+}

@@ -1,0 +1,62 @@
+//! Invalidations: whoever keeps copies of entries is told before they change.
+
+use super::{At, Soft, SpaceId};
+use crate::futex::Futex;
+use crate::mm::drain::Cpus;
+use crate::mm::range::Notifier;
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering::{Acquire, Release};
+
+/// An invalidation that is on.
+pub(super) struct Invalidating<'m, F: Futex, C: Cpus> {
+    mm: &'m Soft<F, C>,
+    at: At,
+}
+
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// The notifier of an address space: unmap, discard, protect, remap, fork, copy on write, migration and exclusive access invalidate
+    /// through it. `None` if there can be no such space.
+    #[must_use]
+    pub fn notifier(&self, space: SpaceId) -> Option<&Notifier<F>> {
+        self.notifiers.get(usize::try_from(space.0).ok()?)
+    }
+
+    /// Who is told, when an invalidation has begun, of the first page and how many there are: the place where a device forgets its copies.
+    ///
+    /// Called without page-table locks, one call at a time, and sometimes with page locks; it may not access pages itself.
+    pub fn on_invalidate(&self, tell: impl FnMut(At, usize) + Send + 'static) {
+        *self.on_invalidate.lock() = Some(Box::new(tell));
+        // Release: pairs with the look in `begin_invalidation`.
+        self.is_watched.store(true, Release);
+    }
+
+    /// `count` pages are about to change. To be called without page-table locks, and kept until they are let go of again.
+    pub(super) fn invalidating(&self, at: At, count: usize) -> Invalidating<'_, F, C> {
+        self.begin_invalidation(at, count);
+        Invalidating { mm: self, at }
+    }
+
+    pub(super) fn begin_invalidation(&self, at: At, count: usize) {
+        if let Some(notifier) = self.notifier(at.space) {
+            notifier.begin_raw();
+        }
+        // Acquire: pairs with `on_invalidate`. So that those who have no devices do not meet at one lock.
+        if self.is_watched.load(Acquire) {
+            if let Some(tell) = &mut *self.on_invalidate.lock() {
+                tell(at, count);
+            }
+        }
+    }
+
+    pub(super) fn end_invalidation(&self, at: At) {
+        if let Some(notifier) = self.notifier(at.space) {
+            notifier.end_raw();
+        }
+    }
+}
+
+impl<F: Futex, C: Cpus> Drop for Invalidating<'_, F, C> {
+    fn drop(&mut self) {
+        self.mm.end_invalidation(self.at);
+    }
+}
