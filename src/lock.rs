@@ -59,7 +59,7 @@ impl<F: Futex> PageLock<F> {
     #[inline]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
-        if seen.is_taken() && !(seeded!("promise-to-nobody") && !seen.is_locked()) {
+        if seen.is_taken() && (seen.is_locked() || !seeded!("promise-to-nobody")) {
             return None;
         }
         match self.take(seen, seen.taken_by_newcomer()) {
