@@ -1,48 +1,64 @@
-//! 2 to 64 threads, one lock, short holds: holds per second, and, from a second run with the clock on, the longest wait and how
-//! evenly the threads were served.
+//! 2 to 64 threads (and as many as there are cores), one lock, short holds and longer ones: holds per second, and, from a second run with
+//! the clock on, how long they waited and how evenly they were served.
 
 mod support;
 
 use core::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode, Throughput};
-use support::contention::{Until, contend};
+use support::bench::criterion;
+use support::contention::{Fight, Section, Until, contend};
 use support::crew::Crew;
+use support::effort::Effort;
 use support::locks::{Lock, RawFutex};
-use support::report::{criterion, millis};
+use support::spread::millis;
 
-const THREADS: [usize; 6] = [2, 4, 8, 16, 32, 64];
-
-fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, threads: usize) {
+fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, section: Section, threads: usize) {
     let mut ran = false;
     group.bench_function(BenchmarkId::new(L::NAME, threads), |b| {
         b.iter_custom(|holds| {
             ran = true;
-            contend::<L>(crew, threads, Until::Holds(holds), false).elapsed
+            contend::<L>(crew, Fight { threads, section, until: Until::Holds(holds), timed: false }).elapsed
         });
     });
     if ran {
-        let seen = contend::<L>(crew, threads, Until::Time(Duration::from_millis(250)), true);
+        let until = Until::Time(Duration::from_millis(150));
+        let seen = contend::<L>(crew, Fight { threads, section, until, timed: true });
         println!(
-            "    longest wait {:.2} ms, least served thread {:.2} of the most served",
-            millis(seen.worst_wait),
-            seen.share
+            "    waits: p50 {:.0} ns, p99 {:.0} ns, p999 {:.0} ns, longest {:.2} ms; least served thread {:.2} of the most served; \
+             {:.2} CPU s; {} switches by choice, {} by force",
+            seen.wait(0.5),
+            seen.wait(0.99),
+            seen.wait(0.999),
+            millis(seen.worst_wait()),
+            seen.share,
+            seen.usage.cpu.as_secs_f64(),
+            seen.usage.voluntary,
+            seen.usage.involuntary,
         );
     }
 }
 
 fn main() {
-    let mut criterion = criterion(10, Duration::from_millis(1000));
-    let crew = Crew::new(THREADS[THREADS.len() - 1]);
-    let mut group = criterion.benchmark_group("contended");
-    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
-    for threads in THREADS {
-        measure::<pagelock::PageLock>(&mut group, &crew, threads);
-        measure::<std::sync::Mutex<()>>(&mut group, &crew, threads);
-        measure::<parking_lot::Mutex<()>>(&mut group, &crew, threads);
-        measure::<usync::Mutex<()>>(&mut group, &crew, threads);
-        measure::<RawFutex>(&mut group, &crew, threads);
+    let mut criterion = criterion(10, Duration::from_millis(400));
+    let threads = Effort::full().threads;
+    let crew = Crew::new(*threads.last().expect("there are some"));
+    for section in Section::BOTH {
+        let mut group = criterion.benchmark_group(format!("contended/{}", section.name()));
+        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
+        for &threads in threads.iter().filter(|&&n| n <= crew.size()) {
+            measure::<pagelock::PageLock>(&mut group, &crew, section, threads);
+            measure::<std::sync::Mutex<()>>(&mut group, &crew, section, threads);
+            measure::<parking_lot::Mutex<()>>(&mut group, &crew, section, threads);
+            measure::<parking_lot::FairMutex<()>>(&mut group, &crew, section, threads);
+            measure::<usync::Mutex<()>>(&mut group, &crew, section, threads);
+            // With many threads on few cores a spinning lock has rounds of whole seconds; the report, which measures by time, has it.
+            if threads <= 8 {
+                measure::<spin::Mutex<()>>(&mut group, &crew, section, threads);
+            }
+            measure::<RawFutex>(&mut group, &crew, section, threads);
+        }
+        group.finish();
     }
-    group.finish();
     criterion.final_summary();
 }

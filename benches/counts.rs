@@ -11,7 +11,7 @@ use core::time::Duration;
 use pagelock::{FreezeRule, PageLock};
 use std::sync::Arc;
 use support::Padded;
-use support::report::criterion;
+use support::bench::criterion;
 
 fn main() {
     let mut criterion = criterion(20, Duration::from_millis(600));

@@ -1,40 +1,95 @@
-//! One release, many sleepers: until the last one runs, and until the releaser's own call returns.
+//! One release, many sleepers: until the first and the last one run, and until the releaser's own call returns; also with lockers in
+//! the page's queue, and with many pages released at once whose event slots collide.
 
 mod support;
 
 use core::time::Duration;
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode};
 use std::sync::Arc;
+use support::bench::criterion;
 use support::crew::Crew;
-use support::events::{Event, EventListener, MOST, Page, ParkingLotCondvar, RawWakeAll, StdCondvar, Times, release_to};
-use support::report::criterion;
+use support::events::{
+    COLLIDING, DISTINCT, Event, EventListener, Page, Parked, ParkingLotCondvar, Queue, QueuedPage, RawQueue, RawWakeAll,
+    StdCondvar,
+};
+use support::release::{MOST, Times, release_many, release_queued, release_to};
 
-const SLEEPERS: [usize; 4] = [1, 8, 64, MOST];
+const SLEEPERS: [usize; 5] = [1, 8, 64, 512, MOST];
+const LOCKERS: usize = 8;
+const PAGES: [usize; 3] = [1, 16, 256];
 
-fn measure<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: fn(Times) -> Duration) {
-    for sleepers in SLEEPERS {
-        let event = Arc::new(E::new());
-        group.bench_function(BenchmarkId::new(E::NAME, sleepers), |b| {
-            b.iter_custom(|rounds| (0..rounds).map(|_| what(release_to(crew, &event, sleepers))).sum());
-        });
+/// Which of the times is measured.
+type Figure = fn(&Times) -> Duration;
+
+fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: Figure, once: impl Fn() -> Times) {
+    group.bench_function(id, |b| b.iter_custom(|rounds| (0..rounds).map(|_| what(&once())).sum()));
+}
+
+fn alone<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: Figure) {
+    let event = Arc::new(E::new());
+    for sleepers in SLEEPERS.into_iter().filter(|&n| n <= crew.size()) {
+        time(group, BenchmarkId::new(E::NAME, sleepers), what, || release_to(crew, &event, sleepers));
     }
 }
 
+fn queued<E: Queue>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew) {
+    let event = Arc::new(E::new());
+    for sleepers in [8, 64, 512].into_iter().filter(|&n| n + LOCKERS <= crew.size()) {
+        let once = || release_queued(crew, &event, sleepers, LOCKERS);
+        time(group, BenchmarkId::new(E::NAME, sleepers), |t| t.last, once);
+    }
+}
+
+fn several<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, name: &str, make: fn(usize) -> Vec<Arc<E>>) {
+    for pages in PAGES.into_iter().filter(|_| crew.size() >= 256) {
+        let events = make(pages);
+        time(group, BenchmarkId::new(name, pages), |t| t.last, || release_many(crew, &events, 256));
+    }
+}
+
+fn fresh<E: Event>(n: usize) -> Vec<Arc<E>> {
+    (0..n).map(|_| Arc::new(E::new())).collect()
+}
+
+fn flat<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(format!("event_wait/{name}"));
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
 fn main() {
-    let mut criterion = criterion(10, Duration::from_millis(700));
+    let mut criterion = criterion(10, Duration::from_millis(300));
     let crew = Crew::new(MOST);
-    for (name, what) in
-        [("until the last one runs", (|t| t.last) as fn(Times) -> Duration), ("the release's own call", |t| t.call)]
-    {
-        let mut group = criterion.benchmark_group(format!("event_wait/{name}"));
-        group.sampling_mode(SamplingMode::Flat);
-        measure::<RawWakeAll>(&mut group, &crew, what);
-        measure::<Page>(&mut group, &crew, what);
-        measure::<StdCondvar>(&mut group, &crew, what);
-        measure::<ParkingLotCondvar>(&mut group, &crew, what);
-        measure::<EventListener>(&mut group, &crew, what);
+    let figures: [(&str, Figure); 3] = [
+        ("until the first one runs", |t| t.first),
+        ("until the last one runs", |t| t.last),
+        ("the release's own call", |t| t.call),
+    ];
+    for (name, what) in figures {
+        let mut group = flat(&mut criterion, name);
+        alone::<RawWakeAll>(&mut group, &crew, what);
+        alone::<Page>(&mut group, &crew, what);
+        alone::<Parked>(&mut group, &crew, what);
+        alone::<StdCondvar>(&mut group, &crew, what);
+        alone::<ParkingLotCondvar>(&mut group, &crew, what);
+        alone::<EventListener>(&mut group, &crew, what);
         group.finish();
     }
+    let mut group = flat(&mut criterion, "until the last one runs, lockers in the queue");
+    queued::<RawQueue>(&mut group, &crew);
+    queued::<QueuedPage>(&mut group, &crew);
+    queued::<StdCondvar>(&mut group, &crew);
+    queued::<ParkingLotCondvar>(&mut group, &crew);
+    group.finish();
+
+    let mut group = flat(&mut criterion, "until the last of 256 runs, pages released at once");
+    several::<RawWakeAll>(&mut group, &crew, RawWakeAll::NAME, fresh);
+    several::<Page>(&mut group, &crew, COLLIDING, |n| Page::many(n, true));
+    several::<Page>(&mut group, &crew, DISTINCT, |n| Page::many(n, false));
+    several::<Parked>(&mut group, &crew, Parked::NAME, fresh);
+    several::<StdCondvar>(&mut group, &crew, StdCondvar::NAME, fresh);
+    several::<EventListener>(&mut group, &crew, EventListener::NAME, fresh);
+    group.finish();
     criterion.final_summary();
 }

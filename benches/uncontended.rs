@@ -8,8 +8,8 @@ use core::time::Duration;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use support::Padded;
+use support::bench::criterion;
 use support::locks::{Lock, RawFutex, RawPair};
-use support::report::criterion;
 
 fn pair<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>) {
     let lock = Padded(L::new());
@@ -33,8 +33,10 @@ macro_rules! each {
         #[cfg(feature = "lock_api")]
         $measure::<support::locks::LockApi>(&mut $group);
         $measure::<parking_lot::Mutex<()>>(&mut $group);
+        $measure::<parking_lot::FairMutex<()>>(&mut $group);
         $measure::<std::sync::Mutex<()>>(&mut $group);
         $measure::<usync::Mutex<()>>(&mut $group);
+        $measure::<spin::Mutex<()>>(&mut $group);
         $measure::<RawFutex>(&mut $group);
         $group.finish();
     };

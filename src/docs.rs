@@ -1,4 +1,18 @@
-//! How it is known that this works.
+//! What is known about the crate, and by what.
+//!
+//! Pages of the repository's `docs` folder, beside the reference that they speak of.
+
+#[doc = include_str!("../docs/verification.md")]
+pub mod verification {}
+
+#[doc = include_str!("../docs/model/README.md")]
+pub mod model {}
+
+#[doc = include_str!("../docs/coverage.md")]
+pub mod coverage {}
+
+#[doc = include_str!("../docs/mutants.md")]
+pub mod mutants {}
 
 #[doc = include_str!("../docs/orderings.md")]
 pub mod orderings {}

@@ -438,6 +438,69 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_names_its_frame_and_keeps_it_when_it_is_restricted() {
+        let (rights, tracking) = (Rights::Write, Tracking { dirty: true, ..Tracking::default() });
+        for (leaf, pfn) in [
+            (Leaf::Present { pfn: 1, rights, tracking }, Some(1)),
+            (Leaf::Migration { pfn: 2, rights, tracking }, Some(2)),
+            (Leaf::DevicePrivate { pfn: 3, rights, tracking }, Some(3)),
+            (Leaf::DeviceExclusive { pfn: 4, rights, tracking }, Some(4)),
+            (Leaf::Poison { pfn: 5 }, Some(5)),
+            (Leaf::None, None),
+            (Leaf::Swap { slot: 6, tracking }, None),
+            (Leaf::Marker(Marker::Guard), None),
+        ] {
+            let restricted = leaf.restrict(Rights::Read);
+            assert_eq!((leaf.pfn(), restricted.pfn()), (pfn, pfn));
+            assert_eq!(restricted.rights(), leaf.rights().map(|_| Rights::Read));
+            if leaf.rights().is_none() {
+                assert_eq!(restricted, leaf);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_converted_is_not() {
+        let (rights, tracking) = (Rights::ReadExclusive, Tracking { soft_dirty: true, ..Tracking::default() });
+        let present = Leaf::Present { pfn: 1, rights, tracking };
+        let migration = Leaf::Migration { pfn: 1, rights, tracking };
+        let exclusive = Leaf::DeviceExclusive { pfn: 1, rights, tracking };
+        assert_eq!(present.to_migration(), Some(migration));
+        assert_eq!(exclusive.to_migration(), Some(migration));
+        assert_eq!(migration.to_migration(), None);
+        assert_eq!(present.to_device_exclusive(), Some(exclusive));
+        assert_eq!(migration.to_device_exclusive(), None);
+        for leaf in [Leaf::None, Leaf::Swap { slot: 1, tracking }, Leaf::Poison { pfn: 1 }, Leaf::Marker(Marker::Guard)] {
+            assert_eq!((leaf.rights(), leaf.to_migration(), leaf.to_present(2)), (None, None, None));
+            assert_eq!((leaf.to_device_private(2), leaf.to_device_exclusive()), (None, None));
+        }
+    }
+
+    /// The picture at the top, bit by bit.
+    #[test]
+    fn the_encoding_is_the_one_that_is_documented() {
+        let pfn = 0xf_ffff_ffff_ffff;
+        let none = Tracking::default();
+        let all = Tracking { accessed: true, dirty: true, soft_dirty: true, uffd_wp: true };
+        for (leaf, word) in [
+            (Leaf::None, 0),
+            (Leaf::Present { pfn: 1, rights: Rights::Read, tracking: none }, 0x1001),
+            (Leaf::Present { pfn: 0, rights: Rights::ReadExclusive, tracking: all }, 0x3d1),
+            (Leaf::Swap { slot: 2, tracking: Tracking { accessed: true, ..none } }, 0x2042),
+            (Leaf::Migration { pfn, rights: Rights::Write, tracking: Tracking { dirty: true, ..none } }, 0xffff_ffff_ffff_f0a3),
+            (Leaf::DevicePrivate { pfn: 0, rights: Rights::Read, tracking: Tracking { soft_dirty: true, ..none } }, 0x104),
+            (Leaf::DeviceExclusive { pfn: 0, rights: Rights::Read, tracking: Tracking { uffd_wp: true, ..none } }, 0x205),
+            (Leaf::Poison { pfn: 3 }, 0x3006),
+            (Leaf::Marker(Marker::UffdWp), 7),
+            (Leaf::Marker(Marker::Poison), 0x1007),
+            (Leaf::Marker(Marker::Guard), 0x2007),
+        ] {
+            assert_eq!(leaf.encode(), Ok(word), "{leaf:?}");
+            assert_eq!(Leaf::decode(word), Ok(leaf));
+        }
+    }
+
+    #[test]
     fn zero_is_none_and_nothing_else_is() {
         assert_eq!(Leaf::decode(0), Ok(Leaf::None));
         assert!(Leaf::decode(1 << NUMBER_SHIFT).is_err());

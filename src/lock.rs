@@ -39,6 +39,7 @@ use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
+    step,
 };
 pub use crate::tune::BYPASS_BOUND;
 #[cfg(not(pagelock_loom))]
@@ -181,14 +182,15 @@ impl<F: Futex> PageLock<F> {
     fn begin_releasing<G>(&self, ptl: G) -> Result<PageGuard<'_, F>, Locker<'_, F>> {
         let mut locker = Locker::new(self);
         locker.starved = true;
-        let step = locker.take_or_register();
+        let next = locker.take_or_register();
         if seeded!("sleeps-with-the-guard") {
-            if let Step::Sleep(expected) = step {
+            if let Step::Sleep(expected) = next {
                 self.futex.wait(&self.state, expected);
             }
         }
+        step!("lock_releasing: registered, PTL held");
         drop(ptl);
-        match step {
+        match next {
             Step::Owned(guard) => Ok(guard),
             Step::Sleep(_) | Step::Crowded(_) => Err(locker),
         }
@@ -227,6 +229,7 @@ impl<F: Futex> PageLock<F> {
         if seen.has_event_waiters() || seeded!("flag-not-set") {
             return Ok(());
         }
+        step!("wait: taken, about to set the flag");
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait` for the sequence.
         self.replace(seen, seen.with_event_waiters())
     }
@@ -243,6 +246,7 @@ impl<F: Futex> PageLock<F> {
             self.state.store(next.0, Relaxed);
             return Ok(PageGuard { page: self });
         }
+        step!("lock: free, about to take it");
         // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
@@ -267,8 +271,10 @@ impl<F: Futex> PageLock<F> {
                     .has_event_waiters(),
             };
         }
+        step!("release: about to");
         // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
+        step!("release: done, nobody woken yet");
         if held.has_waiters() {
             wake_after_release(futex, word, key, held);
         }
@@ -284,9 +290,11 @@ impl<F: Futex> PageLock<F> {
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let mut seen = self.state();
         while seen.sleepers() > 0 && !seeded!("fair-is-unfair") {
+            step!("release, fair: about to");
             // Release: as in `release`.
             match self.state.compare_exchange_weak(seen.0, seen.released_to_sleeper().0, Release, Relaxed) {
                 Ok(_) => {
+                    step!("release, fair: done, nobody woken yet");
                     wake_after_release(futex, word, key, seen);
                     return Released { event_waiters: seen.has_event_waiters() };
                 }
@@ -308,6 +316,7 @@ fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, he
         futex.wake_one(word);
     }
     if held.has_event_waiters() {
+        step!("release: about to tell");
         futex.tell(key);
     }
 }
@@ -348,7 +357,9 @@ impl<'a, F: Futex> Locker<'a, F> {
             match self.take_or_register() {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
+                    step!("lock: about to sleep");
                     let sleep = self.page.futex.wait(&self.page.state, expected);
+                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                 }
                 Step::Crowded(registered) => self.woken = registered.sleep() == Wake::Released,
@@ -367,7 +378,9 @@ impl<'a, F: Futex> Locker<'a, F> {
             let timed_out = match self.take_or_register() {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
+                    step!("lock: about to sleep");
                     let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
+                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
                 }
@@ -446,6 +459,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 }
                 continue;
             };
+            step!("lock: about to register");
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
                 Ok(()) => {
                     self.registered = true;
@@ -463,6 +477,7 @@ impl<'a, F: Futex> Locker<'a, F> {
             stats::count(Counter::Handoffs);
         }
         if before.has_crowd() && !after.has_crowd() && !seeded!("crowd-not-told") {
+            step!("lock: made room, about to tell the crowd");
             self.page.futex.tell_event(self.page.key());
         }
     }
@@ -490,11 +505,13 @@ impl<F: Futex> Drop for Locker<'_, F> {
         let mut seen = page.state();
         let left = loop {
             let next = seen.without_sleeper();
+            step!("leave: about to");
             match page.replace(seen, next) {
                 Ok(()) => break next,
                 Err(now) => seen = now,
             }
         };
+        step!("leave: left, nobody woken yet");
         self.ceased_to_sleep(seen, left);
         if left.is_locked() {
             return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.

@@ -33,6 +33,7 @@ use crate::refs::Put;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::step;
 use crate::word::state::MIGRATING;
 use crate::word::{Count, State};
 use core::fmt;
@@ -62,8 +63,10 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     /// Announces that the page is about to move: new pins fail from now on, and [`PageLock::wait_migration`] waits.
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
+        step!("begin: about to");
         // Relaxed: see the table at the top.
         page.state.fetch_or(MIGRATING, Relaxed);
+        step!("begin: done");
         Migration { page }
     }
 }
@@ -97,6 +100,7 @@ impl<'a, F: Futex> Migration<'a, F> {
                 let moves = if let FreezeRule::ExactRefs(n) = rule { n } else { 0 };
                 return Ok(Frozen { page: self.forget(), moves });
             }
+            step!("freeze: about to");
             // Acquire: pairs with the Release of put and unpin.
             match self.page.count.compare_exchange_weak(seen.0, seen.frozen().0, Acquire, Relaxed) {
                 Ok(_) => {
@@ -155,6 +159,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         stats::count(Counter::Aborts);
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
+        step!("cancel: done, nobody told yet");
         if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
@@ -233,7 +238,9 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// The references that [`FreezeRule::ExactRefs`] named move along: they are counted on `dst` from now on, on top of those it
     /// has. If one of them has a [`PageRef`](crate::PageRef), turn that [raw](crate::PageRef::into_raw) first. After
     /// [`FreezeRule::Unpinned`] none move, because the crate cannot know whose they are: see
-    /// [`commit_to_moving`](Self::commit_to_moving). Both pages are unlocked, `dst` first, and all who wait for either are told.
+    /// [`commit_to_moving`](Self::commit_to_moving). Until then `dst` does not have them: whoever comes through a new entry before
+    /// this finds [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for. Both pages are unlocked, `dst`
+    /// first, and all who wait for either are told.
     ///
     /// # Errors
     ///
@@ -269,6 +276,7 @@ impl<'a, F: Futex> Frozen<'a, F> {
                 let page = self.forget();
                 page.thaw();
                 dst.unlock();
+                step!("commit: destination unlocked, source not yet");
                 let Released { event_waiters } = page.release(true, false);
                 return Ok(Committed { source, event_waiters });
             }
@@ -354,7 +362,9 @@ impl<F: Futex> PageLock<F> {
     fn thaw(&self) {
         debug_assert!(self.is_frozen(), "{self:?}");
         // Release: pairs with the Acquire of get and pin.
+        step!("thaw: about to");
         self.count.fetch_and(!Count::FROZEN, Release);
+        step!("thaw: done");
     }
 
     /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns; and says whether any are left.
@@ -389,6 +399,7 @@ impl<F: Futex> PageLock<F> {
                 Err(now) => there = Count(now),
             }
         }
+        step!("commit: counted there, still counted here");
         let mut seen = self.counts();
         loop {
             let Some(next) = seen.minus_refs(refs) else {

@@ -19,6 +19,7 @@ use crate::lock::Released;
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::step;
 use crate::word::{Count, MAX_PINS, MAX_REFS};
 use core::fmt;
 
@@ -30,6 +31,7 @@ impl<F: Futex> PageLock<F> {
             // Relaxed: the compare-exchange of get and pin fails on the bit itself.
             self.count.fetch_or(Count::FROZEN, Relaxed);
         }
+        step!("poison: counts frozen");
         self.release(migrating, true)
     }
 
@@ -81,6 +83,7 @@ impl<F: Futex> PageLock<F> {
                 return Err(GetError::Free);
             }
             let next = seen.plus_refs(1).ok_or(GetError::Overflow)?;
+            step!("get: about to");
             // Acquire: pairs with the Release of activate and thaw.
             match self.count.compare_exchange_weak(seen.0, next.0, Acquire, Relaxed) {
                 Ok(_) => return Ok(PageRef { page: self }),
@@ -110,6 +113,7 @@ impl<F: Futex> PageLock<F> {
                 return Err(PinError::Free);
             }
             let next = seen.plus_pin().ok_or(PinError::Overflow)?;
+            step!("pin: not migrating, about to");
             // Acquire: pairs with the Release of activate and thaw.
             match self.count.compare_exchange_weak(seen.0, next.0, Acquire, Relaxed) {
                 Ok(_) => return Ok(PagePin { page: self }),
@@ -143,6 +147,7 @@ impl<F: Futex> PageLock<F> {
     fn put(&self) -> Put {
         // AcqRel: Release pairs with the Acquire of a freeze, and of the last put; Acquire makes this the last put's other half.
         let held = Count(self.count.fetch_sub(Count::REF, AcqRel));
+        step!("put: done");
         if held.refs() == 0 {
             return self.undo(Count::REF);
         }
@@ -156,6 +161,7 @@ impl<F: Futex> PageLock<F> {
     fn unpin(&self) -> Put {
         // AcqRel: as for `put`.
         let held = Count(self.count.fetch_sub(Count::PIN, AcqRel));
+        step!("unpin: done");
         if held.pins() == 0 {
             return self.undo(Count::PIN);
         }

@@ -35,3 +35,46 @@ macro_rules! const_unless_loom {
     };
 }
 pub(crate) use const_unless_loom;
+
+/// Names a step of the protocol, between two of its atomic operations. Nothing, except in a build with `--cfg pagelock_delay`, where
+/// a test can make something of every step: lose time there, let another thread run, note where a thread stands. See `steps`.
+macro_rules! step {
+    ($name:literal) => {
+        #[cfg(pagelock_delay)]
+        crate::sync::steps::at(&crate::sync::steps::Step($name));
+    };
+}
+pub(crate) use step;
+
+/// What a test makes of the steps of the protocol.
+#[cfg(pagelock_delay)]
+pub mod steps {
+    use core::ptr::null_mut;
+    use core::sync::atomic::{
+        AtomicPtr,
+        Ordering::{Acquire, Release},
+    };
+
+    /// A step of the protocol, by its name. Each is a static, so that its address is enough to remember it by.
+    #[derive(Debug)]
+    pub struct Step(pub &'static str);
+
+    /// A `fn(&'static Step)`, or null.
+    static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
+
+    /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
+    /// anything but use the page.
+    pub fn call(hook: fn(&'static Step)) {
+        // Release: pairs with the Acquire of `at`.
+        HOOK.store(hook as *mut (), Release);
+    }
+
+    pub(crate) fn at(step: &'static Step) {
+        let hook = HOOK.load(Acquire);
+        if !hook.is_null() {
+            // SAFETY: only `call` stores there, and what it stores was a function of this type.
+            let hook = unsafe { core::mem::transmute::<*mut (), fn(&'static Step)>(hook) };
+            hook(step);
+        }
+    }
+}

@@ -75,3 +75,28 @@ const fn from_environment(value: Option<&str>, otherwise: u32) -> u32 {
     }
     n
 }
+
+#[cfg(test)]
+mod tests {
+    use super::from_environment;
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        assert_eq!(from_environment(None, 3), 3);
+        assert_eq!(from_environment(Some("0"), 3), 0);
+        assert_eq!(from_environment(Some("7"), 3), 7);
+        assert_eq!(from_environment(Some("1290"), 3), 1290);
+    }
+
+    #[test]
+    #[should_panic(expected = "a number was expected")]
+    fn what_is_no_number_is_refused() {
+        let _ = from_environment(Some("12a"), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "a number was expected")]
+    fn an_empty_number_is_refused() {
+        let _ = from_environment(Some(""), 3);
+    }
+}

@@ -45,7 +45,7 @@ use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep};
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU32, step};
 use crate::word::State;
 use core::time::Duration;
 
@@ -223,7 +223,9 @@ impl<F: Futex> PageLock<F> {
             }
         }
         let registered = self.register(wait.what, wait.cancel);
+        step!("wait: registered, PTL held");
         drop(ptl);
+        step!("wait: PTL dropped");
         Ok(match registered {
             Ok(registered) => cancelled_or(registered.sleep_until(deadline), wait.cancel),
             Err(wake) => wake,
@@ -248,7 +250,9 @@ impl<F: Futex> PageLock<F> {
             return self.register(what, cancel).map_or_else(|wake| wake, Registered::sleep);
         }
         let registered = self.register(what, cancel);
+        step!("wait: registered, PTL held");
         drop(ptl);
+        step!("wait: PTL dropped");
         match registered {
             Ok(registered) => cancelled_or(registered.sleep(), cancel),
             Err(wake) => wake,
@@ -265,9 +269,11 @@ impl<F: Futex> PageLock<F> {
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
         let mut ready = self.read_sequence();
+        step!("wait: sequence read");
         if cancel.is_some_and(|c| !c.join(ready.index)) {
             return Err(Wake::Cancelled);
         }
+        step!("wait: joined the switch");
         if seeded!("sequence-after-the-switch") {
             ready = self.read_sequence();
         }
@@ -292,6 +298,7 @@ impl<F: Futex> PageLock<F> {
     /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
     pub(crate) fn register_in_crowd(&self, starved: bool) -> Option<Registered<F>> {
         let ready = self.read_sequence();
+        step!("crowd: sequence read");
         let mut seen = self.state();
         while seen.is_crowded(starved) {
             match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
@@ -332,7 +339,9 @@ impl<F: Futex> Registered<F> {
         stats::count(Counter::EventWaits);
         let slot = self.futex.event(self.index);
         loop {
+            step!("wait: about to sleep");
             let ended = sleep(slot.word(), self.sequence, class(self.sequence));
+            step!("wait: awake");
             match after_sleep(self.futex, slot, self.sequence, ended) {
                 Slept::Told => return Wake::Released,
                 Slept::TimedOut => return Wake::TimedOut,

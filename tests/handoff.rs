@@ -488,6 +488,67 @@ fn a_locker_that_gives_up_leaves_the_wake_to_the_next_release() {
     });
 }
 
+/// A page that nobody else sleeps for, and whose release has told the waiters already: who gives up has nobody to disturb.
+#[test]
+fn a_locker_that_gives_up_alone_disturbs_nobody() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let gives_up = s.spawn(|| page.try_lock_until(1000).map(drop));
+            sim.until_asleep(1);
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(2);
+            sim.hold();
+            sim.end_oldest(Sleep::TimedOut);
+            drop(guard);
+            assert!(sim.calls().iter().any(|c| matches!(c, Call::Tell { .. })), "that was the release");
+            sim.resume();
+            assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+            assert_eq!(sim.calls(), []);
+        });
+        is_idle(page);
+    });
+}
+
+/// Two are promised the page, and one gives up: the page is as taken as before, so nothing has happened that waiters wait for.
+#[test]
+fn a_locker_that_gives_up_does_not_tell_of_a_page_that_is_promised_to_another() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let gives_up = s.spawn(|| page.lock_releasing_until((), 1000).map(drop));
+            sim.until_asleep(1);
+            let patient = s.spawn(|| drop(page.lock_releasing(())));
+            sim.until_asleep(2);
+            sim.hold();
+            sim.end_oldest(Sleep::TimedOut);
+            drop(guard); // Wakes the other one.
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(1);
+            sim.calls();
+            // Those who run from here on: the one that gives up. The other's wake is held until that is over.
+            let calls = {
+                let text = || format!("{page:?}");
+                assert!(text().contains("promised, 2 sleepers, 2 handoffs promised, awaited"), "{}", text());
+                sim.resume_oldest();
+                assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
+                assert!(text().contains("promised, 1 sleepers, 1 handoffs promised, awaited"), "{}", text());
+                sim.calls()
+            };
+            assert!(!calls.iter().any(|c| matches!(c, Call::Tell { .. })), "{calls:?}");
+            sim.resume();
+            patient.join().unwrap();
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        });
+        is_idle(page);
+    });
+}
+
 #[test]
 fn lock_releasing_drops_the_ptl_before_it_sleeps_and_only_once() {
     let sim = Sim::new(1);
@@ -614,6 +675,59 @@ fn a_panic_in_the_ptl_of_lock_releasing_leaves_nothing_behind() {
         assert_eq!(said, "again, with the page free");
         is_idle(page);
     });
+}
+
+/// Somebody stands in the crowd until a promise to another has been kept, is told, and finds the page taken.
+fn a_loss_in_the_crowd_counts(lock: impl FnOnce(&'static Page) + Send) {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    let (owns, owned) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            s.spawn(move || {
+                let guard = page.lock_releasing(());
+                owns.send(()).unwrap();
+                released.recv().unwrap();
+                drop(guard);
+                owns.send(()).unwrap();
+            });
+            sim.until_asleep(1);
+            let crowd = s.spawn(move || lock(page));
+            sim.until_asleep(2);
+            assert!(format!("{page:?}").contains("1 sleepers, 1 handoffs promised, crowded"), "{page:?}");
+            drop(guard);
+            owned.recv().unwrap();
+            // Told and too late: the first loss. It sleeps for the lock now, as others do.
+            sim.until_asleep(1);
+            assert_eq!(page.sleepers(), 1);
+            sim.hold();
+            release.send(()).unwrap();
+            owned.recv().unwrap();
+            let mut guard = page.try_lock().expect("nothing is promised yet");
+            sim.resume();
+            sim.until_asleep(1);
+            for _ in 2..BYPASS_BOUND {
+                assert!(!is_promised(page), "{page:?}");
+                guard = overtake(sim, guard);
+            }
+            assert!(is_promised(page), "{page:?}");
+            drop(guard);
+            crowd.join().unwrap();
+        });
+        is_idle(page);
+    });
+}
+
+#[test]
+fn to_be_told_in_the_crowd_and_to_be_late_is_to_be_overtaken() {
+    a_loss_in_the_crowd_counts(|page| drop(page.lock()));
+}
+
+#[test]
+fn to_be_told_in_the_crowd_and_to_be_late_is_to_be_overtaken_with_a_deadline_too() {
+    a_loss_in_the_crowd_counts(|page| drop(page.try_lock_until(1).unwrap()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Any sequence of operations on one page does what a model of plain numbers does, and what fails changes nothing (I3, I15, I21,
+//! Any sequence of operations on two pages does what a model of plain numbers does, and what fails changes nothing (I3, I15, I21,
 //! I25).
 
 #![cfg(not(pagelock_loom))]
@@ -7,7 +7,7 @@ mod common;
 #[path = "common/model.rs"]
 mod model;
 
-use model::Op;
+use model::{Limit, Op};
 use pagelock::MAX_REFS;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -46,7 +46,28 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Unpin),
         2 => Just(Op::WaitUnlocked),
         2 => Just(Op::WaitMigration),
+        4 => Just(Op::Other),
+        3 => count().prop_map(|moving| Op::CommitToOther { moving }),
+        1 => Just(Op::CommitToPoisoned),
+        1 => (0..3u8).prop_map(|nanos| Op::TryLockFor { nanos }),
+        1 => Just(Op::TryLockLate),
+        2 => Just(Op::LockReleasing),
+        2 => Just(Op::LockReleasingLate),
+        4 => (any::<bool>(), limit(), any::<bool>())
+            .prop_map(|(migration, limit, cancellable)| Op::WaitWith { migration, limit, cancellable }),
+        1 => (any::<bool>(), 0..3u8).prop_map(|(migration, nanos)| Op::WaitFor { migration, nanos }),
+        1 => Just(Op::Cancel),
+        1 => Just(Op::ResetCancel),
+        1 => Just(Op::CloneRef),
+        1 => Just(Op::DropRef),
+        1 => Just(Op::RefRawAndBack),
+        1 => Just(Op::PinRawAndBack),
+        1 => Just(Op::UnpinRaw),
     ]
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    prop_oneof![3 => Just(Limit::None), 3 => Just(Limit::Past), 1 => Just(Limit::Soon)]
 }
 
 /// As above, with what is seldom wanted in a long life: poison, and every pin there is.

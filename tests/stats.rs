@@ -107,20 +107,28 @@ fn a_waiter_that_is_woken_for_nothing() {
     assert_eq!(words(stats), "event_waits: 1, event_wakes: 1, spurious_returns: 1");
 }
 
+/// Each kind so many times that no two could be mistaken for each other.
 #[test]
 fn freezes_that_are_refused() {
     let stats = counted(|| {
         let page = PageLock::new();
         page.activate(2).unwrap();
-        let busy = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap_err();
-        let guard = busy.into_migration().cancel();
+        let refused = |rule| drop(page.lock().begin_migration().freeze(rule).unwrap_err());
+        refused(FreezeRule::ExactRefs(1));
         let pin = page.try_pin().unwrap();
-        let busy = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap_err();
+        refused(FreezeRule::Unpinned);
+        refused(FreezeRule::ExactRefs(1));
         drop(pin);
-        let refused = busy.into_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no"));
-        drop(refused);
+        drop(page.lock().begin_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no")));
+        let (frozen, refs) = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
+        // SAFETY: of the two stages that the page is given, this one is forgotten again.
+        let again = unsafe { pagelock::Migration::from_raw(frozen) };
+        again.freeze(FreezeRule::Unpinned).unwrap_err().into_migration().into_raw();
+        // SAFETY: the stage above is forgotten, so this is the one that ends the migration.
+        unsafe { pagelock::Frozen::from_raw(frozen, refs) }.poison();
+        refused(FreezeRule::Unpinned);
     });
-    assert_eq!(words(stats), "frozen_refused_pins: 1, frozen_refused_refs: 1, frozen_refused_other: 1, aborts: 2");
+    assert_eq!(words(stats), "frozen_refused_pins: 2, frozen_refused_refs: 1, frozen_refused_other: 3, aborts: 6");
 }
 
 #[test]

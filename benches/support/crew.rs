@@ -24,13 +24,14 @@ pub struct Crew {
 }
 
 impl Crew {
+    /// As many threads as that, or as the system gives.
     pub fn new(size: usize) -> Self {
         let mut crew = Self { orders: Vec::new(), ids: Vec::new(), threads: Vec::new() };
         let (id_to, id_from) = channel();
         for i in 0..size {
             let (to, from) = channel::<Order>();
             let id_to = id_to.clone();
-            // Five hundred default stacks are a gigabyte of address space; none of the jobs needs more than this.
+            // Two thousand default stacks are four gigabytes of address space; none of the jobs needs more than this.
             let thread = thread::Builder::new().stack_size(128 << 10).spawn(move || {
                 id_to.send((i, thread_id())).expect("the crew is being built");
                 for Order { job, left, lead } in from {
@@ -43,13 +44,22 @@ impl Crew {
                     }
                 }
             });
-            crew.threads.push(thread.expect("a thread can be started"));
+            let Ok(thread) = thread else {
+                eprintln!("no more than {i} threads can be started here; what needs more is left out");
+                break;
+            };
+            crew.threads.push(thread);
             crew.orders.push(to);
         }
-        let mut ids: Vec<_> = id_from.iter().take(size).collect();
+        let mut ids: Vec<_> = id_from.iter().take(crew.threads.len()).collect();
         ids.sort_unstable();
         crew.ids = ids.into_iter().map(|(_, id)| id).collect();
         crew
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.threads.len()
     }
 
     /// Runs `job(0)` to `job(workers - 1)`, each on its own thread, and `lead` on this one. Returns when all have ended.

@@ -1,39 +1,129 @@
-//! One releaser, many sleepers: how long until the last one runs, and how long the releaser is kept.
+//! The events that are compared: many sleep until one says that it is over.
 //!
 //! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and lets go of it as it goes to sleep.
 
 use super::Padded;
-use super::crew::Crew;
+use super::locks::RawFutex;
+use super::table::Role;
 use core::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
 };
-use core::time::Duration;
-use pagelock::{PageGuard, PageLock};
+use pagelock::{Futex, OsFutex, PageGuard, PageLock};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
 
-/// The sleepers' longest queue; the crew must be as large.
-pub const MOST: usize = 512;
+/// What an event of this name is to the comparison.
+pub fn role(name: &str) -> Role {
+    match name {
+        "pagelock" | COLLIDING => Role::Ours,
+        RawWakeAll::NAME => Role::Bound,
+        DISTINCT => Role::Beside,
+        _ => Role::Peer,
+    }
+}
+
+/// Pages that share one slot of the event table, which is as bad as it gets.
+pub const COLLIDING: &str = "pagelock, one slot";
+/// Pages that share slots only where the table has fewer than there are pages.
+pub const DISTINCT: &str = "pagelock, own slots";
 
 pub trait Event: Send + Sync + 'static {
     const NAME: &'static str;
     fn new() -> Self;
     /// From now on there is something to wait for.
     fn begin(&self);
-    /// Sleeps until the end. `ready` is to be called with the page-table lock held.
-    fn wait(&self, ready: &dyn Fn());
+    /// Sleeps until the end, and says how often it slept. `ready` is to be called with the page-table lock held.
+    fn wait(&self, ready: &dyn Fn()) -> u32;
     /// The end: wakes all.
     fn end(&self);
 }
 
+/// An event whose beginning and end are those of a hold that others queue for.
+pub trait Queue: Event {
+    /// Takes the hold when it can be had, and gives it up.
+    fn pass_through(&self);
+}
+
 /// This crate: the wait for the release of a page.
 pub struct Page {
+    page: Header,
+    ptl: Padded<Mutex<()>>,
+}
+
+enum Header {
+    Own(Padded<PageLock>),
+    /// One of many, chosen by its address.
+    Of(Arc<Vec<PageLock>>, usize),
+}
+
+impl Page {
+    fn page(&self) -> &PageLock {
+        match &self.page {
+            Header::Own(page) => &page.0,
+            Header::Of(pages, index) => &pages[*index],
+        }
+    }
+
+    /// `n` pages: all of one slot of the event table, or spread over the slots as evenly as can be.
+    pub fn many(n: usize, colliding: bool) -> Vec<Arc<Self>> {
+        let slots = OsFutex.events();
+        let pool: Arc<Vec<PageLock>> = Arc::new((0..4 * n.max(16) * slots).map(|_| PageLock::new()).collect());
+        let slot = |index: usize| OsFutex.event_index(core::ptr::from_ref(&pool[index]).addr());
+        let mut taken = vec![0; slots];
+        let most = n.div_ceil(slots);
+        let mut chosen = Vec::new();
+        for index in 0..pool.len() {
+            let wanted = if colliding { slot(index) == slot(0) } else { taken[slot(index)] < most };
+            if wanted && chosen.len() < n {
+                taken[slot(index)] += 1;
+                chosen.push(Arc::new(Self { page: Header::Of(pool.clone(), index), ptl: Padded::default() }));
+            }
+        }
+        assert_eq!(chosen.len(), n, "the pool is large enough for what the hash gives");
+        chosen
+    }
+}
+
+impl Event for Page {
+    const NAME: &'static str = "pagelock";
+
+    fn new() -> Self {
+        Self { page: Header::Own(Padded(PageLock::new())), ptl: Padded::default() }
+    }
+
+    fn begin(&self) {
+        self.page().lock().into_raw();
+    }
+
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        let mut ptl = self.ptl.0.lock().unwrap();
+        ready();
+        let mut slept = 0;
+        // Another page's release may end a wait; a faulter would look at its page table, this looks at the page.
+        while self.page().is_locked() {
+            let _ = self.page().wait_unlocked(ptl);
+            slept += 1;
+            ptl = match self.page().is_locked() {
+                true => self.ptl.0.lock().unwrap(),
+                false => return slept,
+            };
+        }
+        slept
+    }
+
+    fn end(&self) {
+        // SAFETY: `begin` locked the page and gave up the guard; this is the one release of that hold.
+        unsafe { PageGuard::from_raw(self.page()) }.unlock();
+    }
+}
+
+/// A page with lockers in its queue: those who wait for its release are not to see whether somebody has it again.
+pub struct QueuedPage {
     page: Padded<PageLock>,
     ptl: Padded<Mutex<()>>,
 }
 
-impl Event for Page {
+impl Event for QueuedPage {
     const NAME: &'static str = "pagelock";
 
     fn new() -> Self {
@@ -44,17 +134,11 @@ impl Event for Page {
         self.page.0.lock().into_raw();
     }
 
-    fn wait(&self, ready: &dyn Fn()) {
-        let mut ptl = self.ptl.0.lock().unwrap();
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        let ptl = self.ptl.0.lock().unwrap();
         ready();
-        // Another page's release may end a wait; a faulter would look at its page table, this looks at the page.
-        while self.page.0.is_locked() {
-            let _ = self.page.0.wait_unlocked(ptl);
-            ptl = match self.page.0.is_locked() {
-                true => self.ptl.0.lock().unwrap(),
-                false => return,
-            };
-        }
+        let _ = self.page.0.wait_unlocked(ptl);
+        1
     }
 
     fn end(&self) {
@@ -63,9 +147,16 @@ impl Event for Page {
     }
 }
 
-/// The bound: all sleep on one futex word, and one system call wakes them.
+impl Queue for QueuedPage {
+    fn pass_through(&self) {
+        drop(self.page.0.lock());
+    }
+}
+
+/// The bound: all sleep on one futex word, and one system call wakes them. Those who want the hold sleep on another.
 pub struct RawWakeAll {
     word: Padded<AtomicU32>,
+    hold: Padded<RawFutex>,
     ptl: Padded<Mutex<()>>,
 }
 
@@ -73,20 +164,24 @@ impl Event for RawWakeAll {
     const NAME: &'static str = "raw-futex";
 
     fn new() -> Self {
-        Self { word: Padded::default(), ptl: Padded::default() }
+        use super::locks::Lock;
+        Self { word: Padded::default(), hold: Padded(RawFutex::new()), ptl: Padded::default() }
     }
 
     fn begin(&self) {
         self.word.0.store(1, Relaxed);
     }
 
-    fn wait(&self, ready: &dyn Fn()) {
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
         let ptl = self.ptl.0.lock().unwrap();
         ready();
         drop(ptl);
+        let mut slept = 0;
         while self.word.0.load(Acquire) == 1 {
             atomic_wait::wait(&self.word.0, 1);
+            slept += 1;
         }
+        slept
     }
 
     fn end(&self) {
@@ -95,8 +190,47 @@ impl Event for RawWakeAll {
     }
 }
 
+/// The bound with a queue: as above, and the hold's own word wakes one.
+pub struct RawQueue(RawWakeAll);
+
+impl Event for RawQueue {
+    const NAME: &'static str = RawWakeAll::NAME;
+
+    fn new() -> Self {
+        Self(RawWakeAll::new())
+    }
+
+    fn begin(&self) {
+        self.0.hold.0.lock();
+        self.0.begin();
+    }
+
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        self.0.wait(ready)
+    }
+
+    fn end(&self) {
+        self.0.end();
+        self.0.hold.0.unlock();
+    }
+}
+
+impl Queue for RawQueue {
+    fn pass_through(&self) {
+        self.0.hold.0.lock();
+        self.0.hold.0.unlock();
+    }
+}
+
+/// What a condition variable guards: whether somebody has the hold, and how many there were.
+#[derive(Default)]
+struct Held {
+    on: bool,
+    ends: u64,
+}
+
 pub struct StdCondvar {
-    on: Padded<Mutex<bool>>,
+    held: Padded<Mutex<Held>>,
     condvar: Padded<Condvar>,
 }
 
@@ -104,27 +238,43 @@ impl Event for StdCondvar {
     const NAME: &'static str = "std-condvar";
 
     fn new() -> Self {
-        Self { on: Padded::default(), condvar: Padded::default() }
+        Self { held: Padded::default(), condvar: Padded::default() }
     }
 
     fn begin(&self) {
-        *self.on.0.lock().unwrap() = true;
+        let held = self.held.0.lock().unwrap();
+        self.condvar.0.wait_while(held, |held| held.on).unwrap().on = true;
     }
 
-    fn wait(&self, ready: &dyn Fn()) {
-        let on = self.on.0.lock().unwrap();
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        let mut held = self.held.0.lock().unwrap();
         ready();
-        drop(self.condvar.0.wait_while(on, |on| *on).unwrap());
+        let (mut slept, ends) = (0, held.ends);
+        while held.on && held.ends == ends {
+            held = self.condvar.0.wait(held).unwrap();
+            slept += 1;
+        }
+        slept
     }
 
     fn end(&self) {
-        *self.on.0.lock().unwrap() = false;
+        let mut held = self.held.0.lock().unwrap();
+        held.on = false;
+        held.ends += 1;
+        drop(held);
         self.condvar.0.notify_all();
     }
 }
 
+impl Queue for StdCondvar {
+    fn pass_through(&self) {
+        self.begin();
+        self.end();
+    }
+}
+
 pub struct ParkingLotCondvar {
-    on: Padded<parking_lot::Mutex<bool>>,
+    held: Padded<parking_lot::Mutex<Held>>,
     condvar: Padded<parking_lot::Condvar>,
 }
 
@@ -132,22 +282,88 @@ impl Event for ParkingLotCondvar {
     const NAME: &'static str = "parking_lot-condvar";
 
     fn new() -> Self {
-        Self { on: Padded::default(), condvar: Padded::default() }
+        Self { held: Padded::default(), condvar: Padded::default() }
     }
 
     fn begin(&self) {
-        *self.on.0.lock() = true;
+        let mut held = self.held.0.lock();
+        self.condvar.0.wait_while(&mut held, |held| held.on);
+        held.on = true;
     }
 
-    fn wait(&self, ready: &dyn Fn()) {
-        let mut on = self.on.0.lock();
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        let mut held = self.held.0.lock();
         ready();
-        self.condvar.0.wait_while(&mut on, |on| *on);
+        let (mut slept, ends) = (0, held.ends);
+        while held.on && held.ends == ends {
+            self.condvar.0.wait(&mut held);
+            slept += 1;
+        }
+        slept
     }
 
     fn end(&self) {
-        *self.on.0.lock() = false;
+        let mut held = self.held.0.lock();
+        held.on = false;
+        held.ends += 1;
+        drop(held);
         self.condvar.0.notify_all();
+    }
+}
+
+impl Queue for ParkingLotCondvar {
+    fn pass_through(&self) {
+        self.begin();
+        self.end();
+    }
+}
+
+/// `parking_lot_core`: a global table of queues by address; the page-table lock is let go of in `before_sleep`. The one peer that
+/// releases a caller's guard and sleeps, as this crate does.
+pub struct Parked {
+    on: Padded<AtomicU32>,
+    ptl: Padded<parking_lot::Mutex<()>>,
+}
+
+impl Parked {
+    fn key(&self) -> usize {
+        core::ptr::from_ref(&self.on.0).addr()
+    }
+}
+
+impl Event for Parked {
+    const NAME: &'static str = "parking_lot_core-park";
+
+    fn new() -> Self {
+        Self { on: Padded::default(), ptl: Padded::default() }
+    }
+
+    fn begin(&self) {
+        self.on.0.store(1, Relaxed);
+    }
+
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        use parking_lot_core::{DEFAULT_PARK_TOKEN, park};
+        let mut slept = 0;
+        loop {
+            let mut ptl = Some(self.ptl.0.lock());
+            ready();
+            // SAFETY: the key is an address of our own, which nobody else parks on. The closures neither panic nor park; dropping
+            // the guard may unpark, which `before_sleep` allows.
+            unsafe {
+                park(self.key(), || self.on.0.load(Acquire) == 1, || drop(ptl.take()), |_, _| {}, DEFAULT_PARK_TOKEN, None)
+            };
+            slept += 1;
+            if self.on.0.load(Acquire) != 1 {
+                return slept;
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.on.0.store(0, Release);
+        // SAFETY: as for `park`.
+        unsafe { parking_lot_core::unpark_all(self.key(), parking_lot_core::DEFAULT_UNPARK_TOKEN) };
     }
 }
 
@@ -168,8 +384,9 @@ impl Event for EventListener {
         self.on.0.store(1, Relaxed);
     }
 
-    fn wait(&self, ready: &dyn Fn()) {
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
         use event_listener::Listener;
+        let mut slept = 0;
         while self.on.0.load(Acquire) == 1 {
             let ptl = self.ptl.0.lock().unwrap();
             ready();
@@ -177,70 +394,14 @@ impl Event for EventListener {
             drop(ptl);
             if self.on.0.load(Acquire) == 1 {
                 listener.wait();
+                slept += 1;
             }
         }
+        slept
     }
 
     fn end(&self) {
         self.on.0.store(0, Release);
         self.event.0.notify(usize::MAX);
     }
-}
-
-#[derive(Clone, Copy, Default)]
-pub struct Times {
-    /// From the release to the last sleeper running.
-    pub last: Duration,
-    /// The releaser's own call.
-    pub call: Duration,
-    /// What of that the releaser was running, and not pushed aside by those it woke. Zero where the system does not say.
-    pub cpu: Duration,
-}
-
-struct Round {
-    ready: AtomicUsize,
-    up: AtomicUsize,
-    last: AtomicU64,
-    epoch: Instant,
-}
-
-/// Puts `sleepers` threads to sleep on `event`, waits until they all do, and releases them.
-pub fn release_to<E: Event>(crew: &Crew, event: &Arc<E>, sleepers: usize) -> Times {
-    event.begin();
-    let round =
-        Arc::new(Round { ready: AtomicUsize::new(0), up: AtomicUsize::new(0), last: AtomicU64::new(0), epoch: Instant::now() });
-    let (theirs, their_round) = (event.clone(), round.clone());
-    let job = move |_| {
-        theirs.wait(&|| {
-            their_round.ready.fetch_add(1, AcqRel);
-        });
-        if their_round.up.fetch_add(1, AcqRel) + 1 == sleepers {
-            their_round.last.store(their_round.epoch.elapsed().as_nanos() as u64, Relaxed);
-        }
-    };
-    let (released, call, cpu) = crew.run(sleepers, job, || {
-        while round.ready.load(Acquire) < sleepers {
-            std::thread::sleep(Duration::from_micros(20));
-        }
-        crew.until_asleep(sleepers);
-        let ran = thread_time();
-        let released = round.epoch.elapsed();
-        event.end();
-        (released, round.epoch.elapsed() - released, thread_time() - ran)
-    });
-    Times { last: Duration::from_nanos(round.last.load(Relaxed)).saturating_sub(released), call, cpu }
-}
-
-/// How long this thread has been running.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn thread_time() -> Duration {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `t` is a timespec that the call fills in.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn thread_time() -> Duration {
-    Duration::ZERO
 }

@@ -1,10 +1,24 @@
 //! The locks that are compared.
 
+use super::table::Role;
 use core::sync::atomic::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 use pagelock::PageLock;
+
+/// What a lock of this name is to the comparison.
+pub fn role(name: &str) -> Role {
+    match name {
+        "pagelock" => Role::Ours,
+        RawPair::NAME | RawFutex::NAME | RAW_LOAD => Role::Bound,
+        "pagelock-lock_api" => Role::Beside,
+        _ => Role::Peer,
+    }
+}
+
+/// The raw pair when it fails: one load.
+pub const RAW_LOAD: &str = "raw-load";
 
 pub trait Lock: Send + Sync + 'static {
     const NAME: &'static str;
@@ -96,6 +110,46 @@ impl Lock for parking_lot::Mutex<()> {
     }
 }
 
+/// Hands the lock to the longest sleeper at every release.
+impl Lock for parking_lot::FairMutex<()> {
+    const NAME: &'static str = "parking_lot-fair";
+
+    fn new() -> Self {
+        Self::new(())
+    }
+
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _guard = self.lock();
+        f()
+    }
+
+    #[inline]
+    fn try_pair(&self) -> bool {
+        self.try_lock().is_some()
+    }
+}
+
+/// Never sleeps, so its release is a plain store; and burns the time that it waits.
+impl Lock for spin::Mutex<()> {
+    const NAME: &'static str = "spin";
+
+    fn new() -> Self {
+        Self::new(())
+    }
+
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _guard = self.lock();
+        f()
+    }
+
+    #[inline]
+    fn try_pair(&self) -> bool {
+        self.try_lock().is_some()
+    }
+}
+
 impl Lock for usync::Mutex<()> {
     const NAME: &'static str = "usync";
 
@@ -160,9 +214,7 @@ impl Lock for RawFutex {
 
     #[inline]
     fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        if self.0.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            self.contended();
-        }
+        self.lock();
         let answer = f();
         self.unlock();
         answer
@@ -180,7 +232,15 @@ impl Lock for RawFutex {
 
 impl RawFutex {
     #[inline]
-    fn unlock(&self) {
+    pub fn lock(&self) {
+        if self.0.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            self.contended();
+        }
+    }
+
+    /// The caller has it.
+    #[inline]
+    pub fn unlock(&self) {
         if self.0.swap(0, Release) == 2 {
             atomic_wait::wake_one(&self.0);
         }

@@ -1,4 +1,20 @@
-//! What the benchmarks share: the locks and events that are compared, and the harnesses that compare them.
+//! What the benchmarks and the report share: the locks and events that are compared, the harnesses that compare them, and the tables
+//! that the figures end up in.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `locks.rs`, `events.rs` | the peers, behind two small traits |
+//! | `single.rs` | one thread, nobody else: nanoseconds of an operation |
+//! | `contention.rs` | threads that fight over one lock |
+//! | `release.rs` | one releaser, many sleepers; a round trip between two |
+//! | `scale.rs` | many headers, many threads, no two of them often on the same |
+//! | `layout.rs` | where headers lie, and what that costs |
+//! | `storm.rs` | the storm example, run as a program |
+//! | `counts.rs` | instructions, as `ci/instructions.sh` counts them |
+//! | `crew.rs`, `turns.rs`, `usage.rs` | threads that are started once; rounds that take turns; what the system says was used |
+//! | `spread.rs`, `table.rs`, `machine.rs` | many rounds as three numbers; the figures; what they were measured on |
+//! | `effort.rs`, `parts/` | how long to measure; which figures there are, as jobs that fill tables |
+//! | `bars.rs` | how good it must be |
 //!
 //! Rules, each of which was broken once and cost a factor of two:
 //! * peers take turns within one run, so that a change of the machine's mood hits all of them;
@@ -8,11 +24,25 @@
 
 #![allow(dead_code)] // Each benchmark is a crate of its own and uses a part of this.
 
+pub mod bars;
+pub mod bench;
 pub mod contention;
+pub mod counts;
 pub mod crew;
+pub mod effort;
 pub mod events;
+pub mod layout;
 pub mod locks;
-pub mod report;
+pub mod machine;
+pub mod parts;
+pub mod release;
+pub mod scale;
+pub mod single;
+pub mod spread;
+pub mod storm;
+pub mod table;
+pub mod turns;
+pub mod usage;
 
 /// A value with two cache lines to itself: neighbouring lines are fetched in pairs.
 #[repr(C, align(128))]

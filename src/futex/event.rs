@@ -32,7 +32,7 @@ use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
-    const_unless_loom,
+    const_unless_loom, step,
 };
 pub use crate::tune::{FIRST, NEXT};
 
@@ -62,6 +62,7 @@ impl EventSlot {
     /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees that
     /// the page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep for its end.
     #[must_use]
+    #[inline]
     pub fn sequence(&self) -> u32 {
         self.sequence.load(Acquire)
     }
@@ -134,7 +135,9 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
         slot.bump();
         return;
     }
+    step!("tell: about to bump");
     let slept_under = slot.bump();
+    step!("tell: bumped, nobody woken yet");
     if F::CLASSES {
         slot.forget_drained(slept_under);
         slot.set_telling(!slept_under);
@@ -150,6 +153,7 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
     if !F::CLASSES || seeded!("chain-broken") {
         return;
     }
+    step!("pass on: about to");
     if !over {
         // Woken by mistake. Others may still go to sleep under this value, so nothing can be said about it.
         futex.wake_class(slot.word(), NEXT, class(slept_under));
@@ -167,6 +171,7 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
     let class = if seeded!("one-class-for-all") { super::EVERY_CLASS } else { class(slept_under) };
     if futex.wake_class(slot.word(), n, class) < n || seeded!("drained-too-early") {
+        step!("tell: the last is woken");
         slot.set_drained(slept_under);
     }
 }
@@ -271,6 +276,71 @@ mod tests {
         assert!(!slot.is_drained(u32::MAX) && slot.is_drained((1 << 31) - 1), "half a round away");
         slot.forget_drained(3);
         assert!(slot.is_drained((1 << 31) - 1), "nothing to forget");
+    }
+
+    /// A platform that looks whether the release is at waking when it is asked to wake, and counts how often it lets others run.
+    #[derive(Clone, Copy)]
+    struct Watches(&'static Watched);
+
+    struct Watched {
+        slot: EventSlot,
+        seen_telling: AtomicU32,
+        relaxed: AtomicU32,
+    }
+
+    impl Futex for Watches {
+        const CLASSES: bool = true;
+
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("nobody sleeps here")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+            let over = self.0.slot.sequence().wrapping_sub(1);
+            self.0.seen_telling.fetch_add(u32::from(self.0.slot.is_telling(over)), Relaxed);
+            n
+        }
+
+        fn relax(&self) {
+            self.0.relaxed.fetch_add(1, Relaxed);
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            &self.0.slot
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn whoever_passes_a_wake_on_lets_a_release_that_is_still_at_it_go_first() {
+        static WATCHED: Watched =
+            Watched { slot: EventSlot::new(), seen_telling: AtomicU32::new(0), relaxed: AtomicU32::new(0) };
+        let (futex, slot) = (Watches(&WATCHED), &WATCHED.slot);
+        let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
+        tell(futex, 0);
+        assert_eq!((slot.sequence(), counts()), (1, (1, 0)), "it says so while it wakes");
+        let woken = || {
+            let _ = after_sleep(futex, slot, 0, Sleep::Woken);
+        };
+        woken();
+        assert_eq!(counts(), (1, 0), "and not afterwards");
+        slot.set_telling(!0);
+        woken();
+        assert_eq!(counts(), (2, 1));
+        slot.set_telling(!1);
+        woken();
+        assert_eq!(counts(), (2, 1), "that is another release");
+        slot.set_telling(!0);
+        slot.set_drained(0);
+        woken();
+        assert_eq!(counts(), (2, 1), "with nobody left there is no haste");
     }
 
     #[test]

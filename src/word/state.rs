@@ -422,6 +422,19 @@ mod tests {
         }
     }
 
+    /// Sooner would be for nothing: while there are promises, nobody of the crowd may be counted.
+    #[test]
+    fn the_crowd_is_told_when_no_promises_are_left() {
+        for s in legal().filter(|s| s.sleepers() > 0).map(State::with_crowd) {
+            let left = s.without_sleeper();
+            assert_eq!(left.has_crowd(), left.handoffs() > 0, "{s:?} -> {left:?}");
+            if !s.is_locked() {
+                let taken = s.taken_by_sleeper();
+                assert_eq!(taken.has_crowd(), taken.handoffs() > 0, "{s:?} -> {taken:?}");
+            }
+        }
+    }
+
     #[test]
     fn one_more_than_the_most_sleepers_is_refused() {
         let full = State(LOCKED | LOCK_WAITERS | MAX_SLEEPERS << SLEEPERS_SHIFT);

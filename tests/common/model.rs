@@ -1,17 +1,79 @@
-//! One page, one thread, any sequence of operations, against a model of plain numbers.
+//! Two pages, one thread, any sequence of operations, against a model of plain numbers.
 //!
-//! [`run`] applies operations to a page and to the model, and panics where they differ: in an outcome, in an error, or in the
+//! [`run`] applies operations to the pages and to the model, and panics where they differ: in an outcome, in an error, or in a
 //! page's whole `Debug` text, which the model predicts. An operation that fails must leave that text as it was; that is not tested
 //! apart, because the model does not change then.
 //!
 //! It needs `core`, `std` and the crate only, so a fuzz target can include this file by its path. With `--cfg pagelock_fuzz`
 //! operations derive `arbitrary::Arbitrary`.
 
+use core::cell::Cell;
 use core::fmt::Write as _;
+use core::time::Duration;
+use pagelock::futex::{DeadlineError, EventSlot, Sleep};
+use pagelock::sync::AtomicU32;
 use pagelock::{
-    Claim, CommitRefused, CountError, FreezeError, FreezeRule, Frozen, GetError, MAX_PINS, MAX_REFS, Migration, PageGuard,
-    PageLock, PagePin, PageRef, PinError, Put, UserBits, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Futex, FutexTimed, GetError, LockError, MAX_PINS,
+    MAX_REFS, PinError, Put, UserBits, Wait, Wake,
 };
+use std::sync::atomic::Ordering::SeqCst;
+
+type PageLock = pagelock::PageLock<Alone>;
+type PageGuard<'a> = pagelock::PageGuard<'a, Alone>;
+type PageRef<'a> = pagelock::PageRef<'a, Alone>;
+type PagePin<'a> = pagelock::PagePin<'a, Alone>;
+type Migration<'a> = pagelock::Migration<'a, Alone>;
+type Frozen<'a> = pagelock::Frozen<'a, Alone>;
+
+/// A platform for one thread: nobody can wake it, so a sleep with a deadline ends when that has come, which is at once, and one without
+/// is a failure.
+#[derive(Clone, Copy, Debug)]
+struct Alone;
+
+thread_local! {
+    static SLOTS: &'static [EventSlot; 2] = Box::leak(Box::default());
+    static NOW: Cell<u64> = const { Cell::new(1000) };
+}
+
+impl Futex for Alone {
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        assert_ne!(word.load(SeqCst), expected, "sleeps for ever");
+        Sleep::Changed
+    }
+
+    fn wake_one(&self, _word: *const AtomicU32) {}
+
+    fn wake_all(&self, _word: *const AtomicU32) {}
+
+    fn event(&self, index: usize) -> &EventSlot {
+        SLOTS.with(|slots| &slots[index])
+    }
+
+    fn events(&self) -> usize {
+        2
+    }
+}
+
+impl FutexTimed for Alone {
+    type Instant = u64;
+
+    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
+        let nanos = u64::try_from(d.as_nanos()).map_err(|_| DeadlineError::BeyondClock { asked: d })?;
+        NOW.get().checked_add(nanos).ok_or(DeadlineError::BeyondClock { asked: d })
+    }
+
+    fn late_by(&self, at: u64) -> Option<Duration> {
+        NOW.get().checked_sub(at).map(Duration::from_nanos)
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, at: u64) -> Sleep {
+        if word.load(SeqCst) != expected {
+            return Sleep::Changed;
+        }
+        NOW.set(NOW.get().max(at));
+        Sleep::TimedOut
+    }
+}
 
 /// Something that can be done to a page. One that does not apply at the moment (releasing what is not held) is skipped.
 #[derive(Clone, Debug)]
@@ -55,6 +117,60 @@ pub(crate) enum Op {
     WaitUnlocked,
     /// Only where it does not sleep.
     WaitMigration,
+    /// From now on operations are on the other page.
+    Other,
+    /// To the other page, if it is owned.
+    CommitToOther {
+        moving: u32,
+    },
+    /// To a page whose contents are lost.
+    CommitToPoisoned,
+    TryLockFor {
+        nanos: u8,
+    },
+    TryLockLate,
+    /// Only where it does not sleep.
+    LockReleasing,
+    LockReleasingLate,
+    WaitWith {
+        migration: bool,
+        limit: Limit,
+        cancellable: bool,
+    },
+    WaitFor {
+        migration: bool,
+        nanos: u8,
+    },
+    Cancel,
+    ResetCancel,
+    CloneRef,
+    DropRef,
+    RefRawAndBack,
+    PinRawAndBack,
+    UnpinRaw,
+}
+
+/// The deadline of a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
+pub(crate) enum Limit {
+    /// Only where it does not sleep.
+    None,
+    Past,
+    /// It is slept for.
+    Soon,
+}
+
+/// How late some calls are.
+const LATE: u64 = 7;
+
+/// Stands for a page-table lock: counts how often it was let go of.
+struct Ptl<'d>(&'d Cell<u32>);
+
+impl Drop for Ptl<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 /// Who owns the page, and at which stage.
@@ -200,21 +316,47 @@ struct Run<'a> {
     raw: u32,
     /// How many references the stage will move by itself.
     named: u32,
+    switch: Cancel<Alone>,
+    /// How often its page-table lock was let go of.
+    ptl: Cell<u32>,
 }
 
-/// Applies `ops` to a new page, one after the other.
+/// Applies `ops` to two new pages, one after the other.
 pub(crate) fn run(ops: &[Op]) {
-    let page = PageLock::new();
-    let mut run =
-        Run { page: &page, model: Model::default(), owner: Owner::None, refs: Vec::new(), pins: Vec::new(), raw: 0, named: 0 };
+    let pages = [PageLock::with_futex(Alone), PageLock::with_futex(Alone)];
+    let mut runs = pages.each_ref().map(Run::new);
+    let mut at = 0;
     for op in ops {
-        run.apply(op);
-        assert_eq!(format!("{page:?}"), run.model.text(), "after {op:?}");
-        run.looks();
+        match *op {
+            Op::Other => at = 1 - at,
+            Op::CommitToOther { moving } => {
+                let [first, second] = &mut runs;
+                if at == 0 { first.commit_to_other(second, moving) } else { second.commit_to_other(first, moving) }
+            }
+            _ => runs[at].apply(op),
+        }
+        for (page, run) in pages.iter().zip(&runs) {
+            assert_eq!(format!("{page:?}"), run.model.text(), "after {op:?}");
+            run.looks();
+        }
     }
 }
 
 impl<'a> Run<'a> {
+    fn new(page: &'a PageLock) -> Self {
+        Self {
+            page,
+            model: Model::default(),
+            owner: Owner::None,
+            refs: Vec::new(),
+            pins: Vec::new(),
+            raw: 0,
+            named: 0,
+            switch: Cancel::with_futex(Alone),
+            ptl: Cell::new(0),
+        }
+    }
+
     /// The questions that a page answers.
     fn looks(&self) {
         let (page, model) = (self.page, &self.model);
@@ -368,6 +510,181 @@ impl<'a> Run<'a> {
                     assert_eq!(self.page.wait_migration(()), wake);
                 }
             }
+            Op::Other | Op::CommitToOther { .. } => unreachable!("concerns both pages"),
+            Op::CommitToPoisoned => {
+                let Some(frozen) = self.frozen() else { return };
+                let dst = PageLock::with_futex(Alone);
+                dst.lock().poison();
+                let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
+                assert_eq!(error.why, CommitRefused::Poisoned);
+                self.owner = Owner::Frozen(error.frozen);
+            }
+            Op::TryLockFor { nanos } => {
+                let taken = self.page.try_lock_for(Duration::from_nanos(nanos.into()));
+                assert_eq!(taken.is_some(), !self.model.locked);
+                self.owned(taken);
+            }
+            Op::TryLockLate => {
+                let taken = self.page.try_lock_until(NOW.get() - LATE);
+                self.locked_or_late(taken);
+            }
+            Op::LockReleasing => {
+                if !self.model.locked {
+                    let guard = self.page.lock_releasing(Ptl(&self.ptl));
+                    self.let_go();
+                    self.owned(Some(guard));
+                }
+            }
+            Op::LockReleasingLate => {
+                let taken = self.page.lock_releasing_until(Ptl(&self.ptl), NOW.get() - LATE);
+                self.let_go();
+                self.locked_or_late(taken);
+            }
+            Op::WaitWith { migration, limit, cancellable } => self.wait_with(migration, limit, cancellable),
+            Op::WaitFor { migration, nanos } => {
+                let d = Duration::from_nanos(nanos.into());
+                let (wake, is_on) = match migration {
+                    true => (self.page.wait_migration_for(Ptl(&self.ptl), d), self.model.migrating),
+                    false => (self.page.wait_unlocked_for(Ptl(&self.ptl), d), self.model.locked),
+                };
+                self.let_go();
+                let expected = self.model.wake(is_on);
+                // No time at all is over before the wait begins, and leaves no trace.
+                self.model.awaited |= expected.is_none() && nanos > 0;
+                assert_eq!(wake, expected.unwrap_or(Wake::TimedOut));
+            }
+            Op::Cancel => {
+                self.switch.cancel();
+                assert!(self.switch.is_cancelled());
+            }
+            Op::ResetCancel => self.switch.reset(),
+            Op::CloneRef => {
+                let Some(reference) = self.refs.last() else { return };
+                let got = reference.try_clone();
+                assert_eq!(got.as_ref().map(drop).map_err(|e| *e), self.model.can_get());
+                if let Ok(reference) = got {
+                    self.refs.push(reference);
+                    self.model.refs += 1;
+                }
+            }
+            Op::DropRef => {
+                if self.refs.pop().is_some() {
+                    self.model.put();
+                }
+            }
+            Op::RefRawAndBack => {
+                if let Some(reference) = self.refs.pop() {
+                    // SAFETY: made raw just now.
+                    self.refs.push(unsafe { PageRef::from_raw(reference.into_raw()) });
+                }
+            }
+            Op::PinRawAndBack => {
+                if let Some(pin) = self.pins.pop() {
+                    // SAFETY: made raw just now.
+                    self.pins.push(unsafe { PagePin::from_raw(pin.into_raw()) });
+                }
+            }
+            Op::UnpinRaw => {
+                if let Some(pin) = self.pins.pop() {
+                    // SAFETY: made raw just now.
+                    assert_eq!(unsafe { pin.into_raw().unpin_raw() }, self.model.unpin());
+                }
+            }
+        }
+    }
+
+    /// The page-table lock was let go of, once.
+    fn let_go(&self) {
+        assert_eq!(self.ptl.replace(0), 1);
+    }
+
+    /// What an attempt with a deadline that has passed comes to.
+    fn locked_or_late(&mut self, taken: Result<PageGuard<'a>, LockError>) {
+        match taken {
+            Ok(guard) => {
+                assert!(!self.model.locked);
+                self.owned(Some(guard));
+            }
+            Err(error) => {
+                assert!(self.model.locked);
+                assert_eq!(error, LockError::Late { late_by: Duration::from_nanos(LATE) });
+            }
+        }
+    }
+
+    fn wait_with(&mut self, migration: bool, limit: Limit, cancellable: bool) {
+        let (mut wait, is_on) = match migration {
+            true => (Wait::migration(), self.model.migrating),
+            false => (Wait::unlocked(), self.model.locked),
+        };
+        let (sleeps, cancelled) = (self.model.wake(is_on).is_none(), cancellable && self.switch.is_cancelled());
+        match limit {
+            Limit::None if sleeps && !cancelled => return,
+            Limit::None => {}
+            Limit::Past => wait = wait.until(NOW.get() - LATE),
+            Limit::Soon => wait = wait.until(NOW.get() + 1),
+        }
+        if cancellable {
+            wait = wait.unless(&self.switch);
+        }
+        let woken = self.page.wait_with(Ptl(&self.ptl), wait);
+        self.let_go();
+        let expected = match self.model.wake(is_on) {
+            None if limit == Limit::Past => {
+                assert_eq!(woken, Err(DeadlineError::Past { late_by: Duration::from_nanos(LATE) }));
+                return;
+            }
+            _ if cancelled => Wake::Cancelled,
+            Some(wake) => wake,
+            None => {
+                self.model.awaited = true;
+                Wake::TimedOut
+            }
+        };
+        assert_eq!(woken, Ok(expected));
+    }
+
+    /// Moves the page's identity to the other page, if this one is frozen and that one is owned.
+    fn commit_to_other(&mut self, other: &mut Run<'a>, moving: u32) {
+        let Some(frozen) = self.frozen() else { return };
+        let guard = match core::mem::replace(&mut other.owner, Owner::None) {
+            Owner::Guard(guard) => guard,
+            owner => {
+                (self.owner, other.owner) = (Owner::Frozen(frozen), owner);
+                return;
+            }
+        };
+        let moves = if self.named > 0 { self.named } else { moving };
+        let expected = if other.model.poisoned {
+            Err(CommitRefused::Poisoned)
+        } else if moves > self.model.refs {
+            Err(CommitRefused::TooFew { have: self.model.refs, move_: moves })
+        } else if moves > MAX_REFS - other.model.refs {
+            Err(CommitRefused::Overflow { have: other.model.refs, move_: moves })
+        } else if moves > self.raw {
+            // Those that moved would still have guards here.
+            (self.owner, other.owner) = (Owner::Frozen(frozen), Owner::Guard(guard));
+            return;
+        } else {
+            Ok(())
+        };
+        match frozen.commit_to_moving(guard, moves) {
+            Ok(told) => {
+                assert_eq!(expected, Ok(()));
+                assert_eq!(told.event_waiters, self.model.release());
+                other.model.release();
+                self.model.refs -= moves;
+                self.raw -= moves;
+                other.model.refs += moves;
+                other.raw += moves;
+                // Where none moved, none was the last.
+                let left = if moves == 0 { Put::Kept } else { self.model.left() };
+                assert_eq!(told.source, left);
+            }
+            Err(error) => {
+                assert_eq!(Err(error.why), expected);
+                (self.owner, other.owner) = (Owner::Frozen(error.frozen), Owner::Guard(error.dst));
+            }
         }
     }
 
@@ -459,7 +776,7 @@ impl<'a> Run<'a> {
     /// Moves references to another header: those that the freeze named, or, if it named none, `moving`.
     fn commit_to(&mut self, there: u32, moving: u32) {
         let Some(frozen) = self.frozen() else { return };
-        let dst = PageLock::new();
+        let dst = PageLock::with_futex(Alone);
         let there = there % (MAX_REFS + 1);
         if there > 0 {
             dst.activate(there).unwrap();

@@ -35,6 +35,8 @@ struct World {
     now: u64,
     slept: usize,
     held: bool,
+    /// Whom `held` does not hold.
+    free: Option<u64>,
     steal: bool,
     calls: Vec<Call>,
 }
@@ -118,6 +120,15 @@ impl<const CLASSES: bool> Sim<CLASSES> {
     /// Lets those run.
     pub(crate) fn resume(self) {
         self.world().held = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Lets the oldest of those run, and the others wait on.
+    pub(crate) fn resume_oldest(self) {
+        let mut world = self.world();
+        world.free = world.queue.iter().find(|s| s.ended.is_some()).map(|s| s.id);
+        assert!(world.free.is_some(), "nobody's sleep has ended");
+        drop(world);
         self.0.changed.notify_all();
     }
 
@@ -233,7 +244,8 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         loop {
             world = self.0.changed.wait(world).unwrap();
             let at = world.queue.iter().position(|s| s.id == id).unwrap();
-            if let (Some(ended), false) = (world.queue[at].ended, world.held) {
+            let held = world.held && world.free != Some(id);
+            if let (Some(ended), false) = (world.queue[at].ended, held) {
                 world.queue.remove(at);
                 return ended;
             }

@@ -1,0 +1,224 @@
+//! How good it must be: the bars, judged by the tables.
+
+use super::contention::Section;
+use super::parts::{contended, instructions, release, storm, uncontended};
+use super::spread::{Spread, digits};
+use super::storm::MEMORIES;
+use super::table::{Better, Row, Series, Table, Tables};
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// What is asked of a figure.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Bar {
+    RatioAtMost(f64),
+    RatioAtLeast(f64),
+    /// Of the figure itself.
+    AtMost(f64),
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RatioAtMost(bar) => write!(f, "≤ {bar:.2} ×"),
+            Self::RatioAtLeast(bar) => write!(f, "≥ {bar:.2} ×"),
+            Self::AtMost(bar) => write!(f, "≤ {}", digits(*bar)),
+        }
+    }
+}
+
+/// A bar, and how far we are from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    pub what: String,
+    pub ours: f64,
+    pub unit: String,
+    /// Beside whom; empty for a bar of the figure itself.
+    pub beside: String,
+    pub theirs: Option<f64>,
+    pub ratio: Option<Spread>,
+    pub bar: Bar,
+    pub met: bool,
+    pub rounds: usize,
+}
+
+impl Verdict {
+    fn new(table: &Table, what: String, ours: &Series, theirs: Option<&Series>, bar: Bar) -> Self {
+        let ratio = theirs.map(|theirs| table.head.ratio(ours, theirs));
+        let met = match bar {
+            Bar::RatioAtMost(most) => ratio.is_some_and(|r| r.median <= most),
+            // Two runs of the same lock differ by a hundredth.
+            Bar::RatioAtLeast(least) => ratio.is_some_and(|r| r.median >= least - 0.01),
+            Bar::AtMost(most) => ours.spread.median <= most,
+        };
+        Self {
+            what,
+            ours: ours.spread.median,
+            unit: table.head.unit.clone(),
+            beside: theirs.map_or(String::new(), |t| t.subject.clone()),
+            theirs: theirs.map(|t| t.spread.median),
+            ratio,
+            bar,
+            met,
+            rounds: ours.rounds.len(),
+        }
+    }
+}
+
+/// The peers that a lock is held to: those that sleep, and are not fair by handing over at every release.
+const LOCKS: [&str; 3] = ["std", "parking_lot", "usync"];
+
+/// Every bar that the tables have figures for.
+pub fn judge(tables: &Tables) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    let mut rows = |title: &str, judge: &mut dyn FnMut(&Table, &Row, &Series) -> Option<Verdict>| {
+        let Some(table) = tables.get(title) else { return };
+        all.extend(table.rows.iter().filter_map(|row| judge(table, row, row.ours()?)));
+    };
+    rows(instructions::TITLE, &mut |table, row, ours| {
+        let most = match row.label.as_str() {
+            "lock-unlock" => 11.0,
+            // One load, its test, and the answer.
+            "try_lock-fails" => 4.0,
+            _ => return None,
+        };
+        Some(Verdict::new(table, format!("{}, instructions", row.label), ours, None, Bar::AtMost(most)))
+    });
+    rows(uncontended::LOCKS, &mut |table, row, ours| {
+        // A failed try is one load and no store. In time that is "like a load", with room for a nanosecond's fractions; a failed
+        // compare-exchange would be twenty times as long.
+        let bar = match row.label.as_str() {
+            uncontended::PAIR => Bar::RatioAtMost(1.03),
+            uncontended::TRY_FAIL => Bar::RatioAtMost(2.0),
+            _ => return None,
+        };
+        Some(Verdict::new(table, row.label.clone(), ours, Some(row.bound()?), bar))
+    });
+    for section in Section::BOTH {
+        rows(&contended::throughput(section), &mut |table, row, ours| {
+            let best = row.best(Better::More, |s| LOCKS.contains(&s.subject.as_str()))?;
+            let what = format!("throughput, {}, {} threads", section.name(), row.label);
+            Some(Verdict::new(table, what, ours, Some(best), Bar::RatioAtLeast(1.0)))
+        });
+        rows(&contended::worst(section), &mut |table, row, ours| {
+            let what = format!("longest wait, {}, {} threads", section.name(), row.label);
+            Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)))
+        });
+    }
+    rows(release::LAST, &mut |table, row, ours| {
+        let what = format!("release to the last of {}", row.label);
+        Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)))
+    });
+    rows(release::CALL, &mut |table, row, ours| {
+        let judged = row.label == "512";
+        judged.then(|| Verdict::new(table, "releaser's own call, 512 sleepers".to_string(), ours, None, Bar::AtMost(100.0)))
+    });
+    rows(release::ROUND_TRIP, &mut |table, row, ours| {
+        Some(Verdict::new(table, "round trip of two threads".to_string(), ours, Some(row.bound()?), Bar::RatioAtMost(1.5)))
+    });
+    for (_, memory) in MEMORIES {
+        rows(&storm::retries(memory), &mut |table, row, ours| {
+            let what = format!("retries per migration, {memory}, {} faulters", row.label);
+            Some(Verdict::new(table, what, ours, None, Bar::AtMost(2.0)))
+        });
+        rows(&storm::aborts(memory), &mut |table, row, ours| {
+            let what = format!("migrations failed because of waiters, {memory}, {} faulters", row.label);
+            Some(Verdict::new(table, what, ours, None, Bar::AtMost(0.0)))
+        });
+    }
+    all
+}
+
+/// The bars as a table.
+pub fn markdown(verdicts: &[Verdict], cores: usize) -> String {
+    let met = verdicts.iter().filter(|v| v.met).count();
+    let mut text = format!("**{met} of {} bars met**; {cores} cores\n\n", verdicts.len());
+    text += "| what | pagelock | beside | theirs | ratio (min–max) | bar | met | rounds |\n|---|--:|---|--:|--:|--:|---|--:|\n";
+    for v in verdicts {
+        text += &format!(
+            "| {} | {} {} | {} | {} | {} | {} | {} | {} |\n",
+            v.what,
+            digits(v.ours),
+            v.unit,
+            v.beside,
+            v.theirs.map_or(String::new(), |t| format!("{} {}", digits(t), v.unit)),
+            v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max)),
+            v.bar,
+            if v.met { "yes" } else { "**NO**" },
+            v.rounds,
+        );
+    }
+    text
+}
+
+/// A row in which somebody is ahead of us.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Loss {
+    pub table: String,
+    pub row: String,
+    pub rows: String,
+    pub unit: String,
+    pub ours: f64,
+    pub ahead: String,
+    pub theirs: f64,
+    pub ratio: Spread,
+    /// Whether the one ahead is a bound, which nobody could take instead.
+    pub bound: bool,
+    /// The rounds' ratios lie on both sides of 1.
+    pub in_the_noise: bool,
+}
+
+/// Every row of every table in which a peer's median is better than ours, one loss for each such peer; and those in which the bound's is,
+/// marked as such.
+pub fn losses(tables: &Tables) -> Vec<Loss> {
+    use super::table::Role;
+    let mut all = Vec::new();
+    for table in &tables.0 {
+        for row in &table.rows {
+            let Some(ours) = row.ours() else { continue };
+            for theirs in row.series.iter().filter(|s| matches!(s.role, Role::Peer | Role::Bound)) {
+                let ratio = table.head.ratio(ours, theirs);
+                if !table.head.is_loss(ratio.median) {
+                    continue;
+                }
+                all.push(Loss {
+                    table: table.head.title.clone(),
+                    row: row.label.clone(),
+                    rows: table.head.rows.clone(),
+                    unit: table.head.unit.clone(),
+                    ours: ours.spread.median,
+                    ahead: theirs.subject.clone(),
+                    theirs: theirs.spread.median,
+                    ratio,
+                    bound: theirs.role == Role::Bound,
+                    in_the_noise: ratio.min < 1.0 && ratio.max > 1.0,
+                });
+            }
+        }
+    }
+    all
+}
+
+/// The losses as a table, to peers or to bounds.
+pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
+    let (what, ahead) = if bounds { ("the bound is", "bound") } else { ("a peer is", "ahead") };
+    let wanted: Vec<_> = losses.iter().filter(|l| l.bound == bounds).collect();
+    let mut text = format!("**{} rows in which {what} ahead**; {cores} cores\n\n", wanted.len());
+    text += &format!("| table | row | pagelock | {ahead} | theirs | ratio (min–max) | |\n|---|---|--:|---|--:|--:|---|\n");
+    for l in wanted {
+        let Spread { min, median, max } = l.ratio;
+        text += &format!(
+            "| {} | {}{} | {} {} | {} | {} | {median:.2} ({min:.2}–{max:.2}) | {} |\n",
+            l.table,
+            l.row,
+            // What is done is named by the row already; how many of what is not.
+            if l.rows == "operation" { String::new() } else { format!(" {}", l.rows) },
+            digits(l.ours),
+            l.unit,
+            l.ahead,
+            digits(l.theirs),
+            if l.in_the_noise { "the spread crosses 1" } else { "" },
+        );
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! What the figures were measured on, as far as it bears on them.
+
+use serde::{Deserialize, Serialize};
+use std::fs::read_to_string;
+use std::process::Command;
+
+/// The crates that are measured beside this one.
+const PEERS: [&str; 6] = ["parking_lot", "parking_lot_core", "usync", "spin", "event-listener", "atomic-wait"];
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// Processors that this process may use. Every table says it.
+    pub cores: usize,
+    pub processor: String,
+    pub system: String,
+    /// Under a hypervisor, as far as the processor says so.
+    pub virtual_machine: bool,
+    pub rustc: String,
+    /// The load average of the last minute when the run began.
+    pub load: Option<f64>,
+    pub crates: Vec<(String, String)>,
+}
+
+impl Machine {
+    pub fn this() -> Self {
+        let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = info.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_string())
+        };
+        Self {
+            cores: cores(),
+            processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_string()),
+            system: said_by("uname", &["-sr"]).unwrap_or_else(|| std::env::consts::OS.to_string()),
+            virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            rustc: said_by("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_string()),
+            load: read_to_string("/proc/loadavg").ok().and_then(|l| l.split(' ').next()?.parse().ok()),
+            crates: versions(),
+        }
+    }
+
+    /// Whether something else was running, which spoils most figures.
+    pub fn was_busy(&self) -> bool {
+        self.load.is_some_and(|load| load > 0.3)
+    }
+}
+
+impl core::fmt::Display for Machine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { cores, processor, system, .. } = self;
+        write!(f, "{cores} cores, {processor}, {system}")?;
+        if self.virtual_machine {
+            f.write_str(", a virtual machine")?;
+        }
+        match self.load {
+            Some(load) if self.was_busy() => {
+                write!(f, "; load {load} when it began: SOMETHING ELSE WAS RUNNING, measure again")
+            }
+            Some(load) => write!(f, "; load {load} when it began"),
+            None => Ok(()),
+        }
+    }
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a program prints, if it is there.
+fn said_by(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(args).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
+}
+
+/// The peers' versions, from the lock file of the build.
+fn versions() -> Vec<(String, String)> {
+    let lock = read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap_or_default();
+    let version = |name: &str| {
+        let at = lock.find(&format!("name = \"{name}\"\n"))?;
+        Some(lock[at..].lines().nth(1)?.trim_start_matches("version = ").trim_matches('"').to_string())
+    };
+    let found = PEERS.iter().map(|&name| (name.to_string(), version(name).unwrap_or_else(|| "unknown".to_string())));
+    core::iter::once(("pagelock".to_string(), env!("CARGO_PKG_VERSION").to_string())).chain(found).collect()
+}

@@ -1,0 +1,167 @@
+//! One releaser, many sleepers: how long until the first and the last one run, how long the releaser is kept, and what it costs.
+
+use super::crew::Crew;
+use super::events::{Event, Queue};
+use super::usage::thread_time;
+use core::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The most sleepers that are measured; the crew must be as large.
+pub const MOST: usize = 2048;
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Times {
+    /// From the release to the first sleeper running.
+    pub first: Duration,
+    /// To the last.
+    pub last: Duration,
+    /// The releaser's own call.
+    pub call: Duration,
+    /// What of that the releaser was running, and not pushed aside by those it woke. Zero where the system does not say.
+    pub cpu: Duration,
+    /// Processor time for each sleeper: going to sleep, waking up, and its part of the releaser's call.
+    pub each: Duration,
+    /// To the last of those who queued for the hold having had it. Zero if nobody did.
+    pub queue: Duration,
+    /// How often a sleeper slept: above 1, it was woken for somebody else's release.
+    pub sleeps: f64,
+}
+
+struct Round {
+    ready: AtomicUsize,
+    first: AtomicU64,
+    last: AtomicU64,
+    queue: AtomicU64,
+    cpu: AtomicU64,
+    sleeps: AtomicU64,
+    epoch: Instant,
+}
+
+impl Round {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ready: AtomicUsize::new(0),
+            first: AtomicU64::new(u64::MAX),
+            last: AtomicU64::new(0),
+            queue: AtomicU64::new(0),
+            cpu: AtomicU64::new(0),
+            sleeps: AtomicU64::new(0),
+            epoch: Instant::now(),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// One sleeper's part.
+    fn sleep(&self, on: &impl Event) {
+        let ran = thread_time();
+        let said = core::cell::Cell::new(false);
+        let slept = on.wait(&|| {
+            // Some look twice.
+            if !said.replace(true) {
+                self.ready.fetch_add(1, AcqRel);
+            }
+        });
+        let up = self.now();
+        self.first.fetch_min(up, Relaxed);
+        self.last.fetch_max(up, Relaxed);
+        self.sleeps.fetch_add(u64::from(slept), Relaxed);
+        self.cpu.fetch_add((thread_time() - ran).as_nanos() as u64, Relaxed);
+    }
+
+    /// The releaser's part, once `all` threads are asleep: what it takes, by the clock and by the processor, and when it began.
+    fn release(&self, crew: &Crew, all: usize, end: impl FnOnce()) -> (Duration, Duration, Duration) {
+        while self.ready.load(Acquire) < all {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        crew.until_asleep(all);
+        let ran = thread_time();
+        let released = self.epoch.elapsed();
+        end();
+        (released, self.epoch.elapsed() - released, thread_time() - ran)
+    }
+
+    fn times(&self, sleepers: usize, (released, call, cpu): (Duration, Duration, Duration)) -> Times {
+        let since = |at: &AtomicU64| Duration::from_nanos(at.load(Relaxed)).saturating_sub(released);
+        Times {
+            first: since(&self.first),
+            last: since(&self.last),
+            call,
+            cpu,
+            each: (Duration::from_nanos(self.cpu.load(Relaxed)) + cpu) / sleepers as u32,
+            queue: since(&self.queue),
+            sleeps: self.sleeps.load(Relaxed) as f64 / sleepers as f64,
+        }
+    }
+}
+
+/// Puts `sleepers` threads to sleep on `event`, waits until they all do, and releases them.
+pub fn release_to<E: Event>(crew: &Crew, event: &Arc<E>, sleepers: usize) -> Times {
+    release_many(crew, core::slice::from_ref(event), sleepers)
+}
+
+/// The same with several events that end one after another; the sleepers are spread over them.
+pub fn release_many<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize) -> Times {
+    for event in events {
+        event.begin();
+    }
+    let round = Round::new();
+    let (theirs, their_round) = (events.to_vec(), round.clone());
+    let job = move |me: usize| their_round.sleep(&*theirs[me % theirs.len()]);
+    let released = crew.run(sleepers, job, || round.release(crew, sleepers, || events.iter().for_each(|event| event.end())));
+    round.times(sleepers, released)
+}
+
+/// The same with one event whose hold `lockers` more threads queue for.
+pub fn release_queued<E: Queue>(crew: &Crew, event: &Arc<E>, sleepers: usize, lockers: usize) -> Times {
+    event.begin();
+    let round = Round::new();
+    let (theirs, their_round) = (event.clone(), round.clone());
+    let job = move |me: usize| {
+        if me < sleepers {
+            return their_round.sleep(&*theirs);
+        }
+        their_round.ready.fetch_add(1, AcqRel);
+        theirs.pass_through();
+        their_round.queue.fetch_max(their_round.now(), Relaxed);
+    };
+    let all = sleepers + lockers;
+    let released = crew.run(all, job, || round.release(crew, all, || event.end()));
+    round.times(sleepers, released)
+}
+
+/// Two threads that wake each other in turn: nanoseconds of a round trip, which is two sleeps and two wakes.
+pub fn ping_pong<E: Event>(crew: &Crew, trips: u32) -> f64 {
+    let (ping, pong) = (Arc::new(E::new()), Arc::new(E::new()));
+    ping.begin();
+    pong.begin();
+    let took = Arc::new(AtomicU64::new(0));
+    let their_took = took.clone();
+    let job = move |me: usize| {
+        if me == 1 {
+            for _ in 0..trips {
+                ping.wait(&|| ());
+                ping.begin();
+                pong.end();
+            }
+        } else {
+            let began = Instant::now();
+            for _ in 0..trips {
+                // The other has begun it again before it ended ours.
+                ping.end();
+                pong.wait(&|| ());
+                pong.begin();
+            }
+            their_took.store(began.elapsed().as_nanos() as u64, Relaxed);
+        }
+    };
+    crew.run(2, job, || ());
+    took.load(Relaxed) as f64 / f64::from(trips)
+}

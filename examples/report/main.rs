@@ -1,0 +1,124 @@
+//! The whole comparison in one run: this crate beside its peers and beside what nothing can beat.
+//!
+//! `cargo run --release --example report -- --help`
+//!
+//! Where to look:
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `main.rs` | the command line, the progress bar, what is written where |
+//! | `results.rs` | everything that a run found, as the JSON file has it |
+//! | `markdown.rs` | the same as a document: `tables.md` |
+//! | `page.rs`, `picture.rs` | the same as one HTML page with pictures in it |
+//! | `../../benches/support/` | what is measured, and how |
+
+mod markdown;
+mod page;
+mod picture;
+mod results;
+#[path = "../../benches/support/mod.rs"]
+mod support;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use results::Results;
+use std::fs::{create_dir_all, write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use support::crew::Crew;
+use support::effort::Effort;
+use support::machine::Machine;
+use support::parts::{Job, PARTS, jobs};
+use support::release::MOST;
+use support::table::Tables;
+
+/// Measures this crate beside its peers, and writes a page, a JSON file and the tables of a document.
+///
+/// About ten minutes on two cores. Nothing else should be running: the load is in the results, and says so if something was.
+#[derive(Parser, Debug)]
+#[command(version, about, long_about)]
+struct Options {
+    /// A minute and a half, with fewer rows and wider spreads
+    #[arg(long)]
+    quick: bool,
+
+    /// Seconds, only to see that everything runs
+    #[arg(long, conflicts_with = "quick")]
+    smoke: bool,
+
+    /// Only this part; may be given several times
+    #[arg(long, value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
+    only: Vec<String>,
+
+    /// Where index.html, report.json, tables.md and contended.svg go
+    #[arg(long, value_name = "DIR", default_value = "target/report")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match report(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("report: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(options: &Options) -> Result<(), String> {
+    let (effort, name) = match (options.smoke, options.quick) {
+        (true, _) => (Effort::smoke(), "smoke: the figures mean nothing"),
+        (_, true) => (Effort::quick(), "quick"),
+        _ => (Effort::full(), "full"),
+    };
+    create_dir_all(&options.out).map_err(|e| format!("{}: {e}", options.out.display()))?;
+    let (machine, began) = (Machine::this(), Instant::now());
+    println!("{machine}");
+
+    let parts = PARTS.into_iter().filter(|part| options.only.is_empty() || options.only.iter().any(|only| only == part));
+    let jobs: Vec<Job<'_>> = parts.flat_map(|part| jobs(part, &effort)).collect();
+    let tables = measure(jobs);
+    if tables.0.is_empty() {
+        return Err("nothing could be measured here; what stood in the way is said above".to_string());
+    }
+
+    let results = Results::new(machine, name, began.elapsed(), tables);
+    let page = page::html(&results).map_err(|e| format!("the page could not be made: {e}"))?;
+    let json = serde_json::to_string_pretty(&results).map_err(|e| e.to_string())?;
+    let picture = picture::for_readme(&results).map_err(|e| format!("the picture could not be made: {e}"))?;
+    let files = [
+        ("index.html", Some(page)),
+        ("report.json", Some(json)),
+        ("tables.md", Some(markdown::document(&results))),
+        ("contended.svg", picture),
+    ];
+    for (file, text) in files {
+        let path = options.out.join(file);
+        // What was not measured this time is not to stand there from another.
+        match text {
+            Some(text) => write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?,
+            None => drop(std::fs::remove_file(&path)),
+        }
+    }
+    println!("{}", results.summary());
+    println!("{:.0} s; open {}", results.seconds, options.out.join("index.html").display());
+    Ok(())
+}
+
+/// Runs the jobs one after another. Nothing else of this process runs meanwhile: the bar moves between them only.
+fn measure(jobs: Vec<Job<'_>>) -> Tables {
+    let (crew, mut tables) = (Crew::new(MOST), Tables::default());
+    let all: f64 = jobs.iter().map(|job| job.seconds).sum();
+    let style =
+        ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3} % {msg:45}").expect("it is well-formed");
+    let bar = ProgressBar::new((all * 1e3) as u64).with_style(style);
+    for job in jobs {
+        bar.set_message(format!("{}: {}", job.part, job.name));
+        bar.tick();
+        (job.run)(&crew, &mut tables);
+        bar.inc((job.seconds * 1e3) as u64);
+    }
+    bar.finish_and_clear();
+    tables
+}

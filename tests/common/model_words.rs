@@ -1,0 +1,354 @@
+//! The two words of a page against the same thing in plain fields.
+//!
+//! [`run_state`] and [`run_count`] apply transitions to a word and to a struct of plain numbers, and panic where they differ: in a field,
+//! in the words of the `Debug` text, or in what is refused. The struct knows the documented bit layout and the state table, and
+//! nothing of how the word computes.
+//!
+//! Whoever includes this file has a module `word` beside it, which is `src/word/mod.rs`. With `--cfg pagelock_fuzz` operations derive
+//! `arbitrary::Arbitrary`.
+
+use crate::word::{Count, MAX_PINS, MAX_REFS, MAX_SLEEPERS, State, UserBits};
+use core::fmt::Write as _;
+
+/// A transition of the state word. One that the state table does not allow at the moment is skipped.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
+pub(crate) enum StateOp {
+    Take,
+    TakeAsSleeper,
+    Register {
+        starved: bool,
+    },
+    /// So many at once.
+    RegisterMany(u8),
+    /// Somebody who is registered goes back to sleep.
+    Rearm {
+        starved: bool,
+    },
+    Leave,
+    LeaveMany(u8),
+    Await,
+    Crowd {
+        starved: bool,
+    },
+    SetUser(u8),
+    Begin,
+    Cancel,
+    Release {
+        poison: bool,
+    },
+    ReleaseFair,
+    /// So many holds, to see the generation wrap.
+    Holds(u8),
+}
+
+/// The state word in plain fields.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Plain {
+    locked: bool,
+    lock_waiters: bool,
+    event_waiters: bool,
+    migrating: bool,
+    poisoned: bool,
+    crowd: bool,
+    user: u32,
+    sleepers: u32,
+    handoffs: u32,
+    generation: u32,
+}
+
+impl Plain {
+    /// By the picture in the documentation.
+    fn of(word: u32) -> Self {
+        let bit = |n: u32| word >> n & 1 == 1;
+        Self {
+            locked: bit(0),
+            lock_waiters: bit(1),
+            event_waiters: bit(2),
+            migrating: bit(3),
+            poisoned: bit(4),
+            crowd: bit(5),
+            user: word >> 6 & 3,
+            sleepers: word >> 8 & 0xff,
+            handoffs: word >> 16 & 0xff,
+            generation: word >> 24,
+        }
+    }
+
+    fn taken(&self) -> bool {
+        self.locked || self.handoffs > 0
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from(match (self.locked, self.handoffs) {
+            (true, _) => "locked",
+            (false, 0) => "free",
+            _ => "promised",
+        });
+        let mut say = |is: bool, what: String| {
+            if is {
+                write!(text, ", {what}").unwrap();
+            }
+        };
+        say(self.migrating, "migrating".into());
+        say(self.poisoned, "poisoned".into());
+        say(self.sleepers > 0, format!("{} sleepers", self.sleepers));
+        say(self.handoffs > 0, format!("{} handoffs promised", self.handoffs));
+        say(self.crowd, "crowded".into());
+        say(self.taken() && self.event_waiters, "awaited".into());
+        say(self.user > 0, format!("user {}", self.user));
+        say(true, format!("generation {}", self.generation));
+        text
+    }
+
+    /// The rows of the state table, and what each field says of who changes it.
+    fn is_legal(&self) -> bool {
+        self.handoffs <= self.sleepers
+            && (!self.locked || self.handoffs == 0 || self.lock_waiters)
+            && (self.locked || !self.migrating)
+            && (!self.crowd || self.sleepers > 0)
+    }
+
+    /// Registers one sleeper; false if there is no room.
+    fn register(&mut self, starved: bool) -> bool {
+        if self.handoffs > 0 && !starved || self.sleepers == MAX_SLEEPERS {
+            return false;
+        }
+        self.sleepers += 1;
+        self.goes_to_sleep(starved);
+        true
+    }
+
+    fn goes_to_sleep(&mut self, starved: bool) {
+        self.lock_waiters = true;
+        if starved {
+            self.handoffs = self.sleepers;
+        }
+    }
+
+    fn leave(&mut self) {
+        self.sleepers -= 1;
+        self.handoffs = self.handoffs.min(self.sleepers);
+        self.crowd &= self.handoffs > 0;
+        if self.locked {
+            self.lock_waiters = self.sleepers > 0;
+        } else {
+            // Nobody may take the word for what it was.
+            self.generation = (self.generation + 1) % 256;
+        }
+    }
+
+    fn release(&mut self, poison: bool) {
+        self.locked = false;
+        self.migrating = false;
+        self.poisoned |= poison;
+        self.generation = (self.generation + 1) % 256;
+    }
+}
+
+struct Run {
+    word: State,
+    plain: Plain,
+}
+
+/// Applies `ops` to an idle word, one after the other.
+pub(crate) fn run_state(ops: &[StateOp]) {
+    let mut run = Run { word: State(0), plain: Plain::default() };
+    for op in ops {
+        run.apply(*op);
+        run.compare(op);
+    }
+}
+
+impl Run {
+    fn compare(&self, op: &StateOp) {
+        let (word, plain) = (self.word, &self.plain);
+        assert_eq!(Plain::of(word.0), *plain, "after {op:?}");
+        assert!(plain.is_legal(), "{plain:?} after {op:?}");
+        assert_eq!(format!("{word:?}"), plain.text());
+        assert_eq!(
+            (word.is_taken(), word.is_locked(), word.is_migrating(), word.is_poisoned()),
+            (plain.taken(), plain.locked, plain.migrating, plain.poisoned)
+        );
+        assert_eq!(
+            (word.has_lock_waiters(), word.has_event_waiters(), word.has_crowd()),
+            (plain.lock_waiters, plain.event_waiters, plain.crowd)
+        );
+        assert_eq!(word.has_waiters(), plain.lock_waiters || plain.event_waiters);
+        assert_eq!(word.is_plain(), !plain.taken() && !plain.lock_waiters && !plain.event_waiters);
+        assert_eq!((word.sleepers(), word.handoffs()), (plain.sleepers, plain.handoffs));
+        assert_eq!((u32::from(word.generation()), u32::from(word.user().get())), (plain.generation, plain.user));
+        for starved in [false, true] {
+            let mut more = plain.clone();
+            assert_eq!(word.is_crowded(starved), plain.taken() && !more.register(starved), "{plain:?}");
+        }
+    }
+
+    fn apply(&mut self, op: StateOp) {
+        let Self { word, plain } = self;
+        match op {
+            StateOp::Take if !plain.taken() => {
+                // Only LOCKED is set where nothing else has to change, by the shorter way as well.
+                assert!(!word.is_plain() || word.with_locked() == word.taken_by_newcomer());
+                *word = word.taken_by_newcomer();
+                *plain = Plain { locked: true, lock_waiters: false, event_waiters: false, ..plain.clone() };
+            }
+            StateOp::TakeAsSleeper if !plain.locked && plain.sleepers > 0 => {
+                *word = word.taken_by_sleeper();
+                plain.locked = true;
+                plain.sleepers -= 1;
+                plain.lock_waiters = plain.sleepers > 0;
+                // Who waits for a promised page may have come since its release.
+                plain.event_waiters &= plain.handoffs > 0;
+                plain.handoffs = plain.handoffs.saturating_sub(1);
+                plain.crowd &= plain.handoffs > 0;
+            }
+            StateOp::Register { starved } if plain.taken() => self.register(starved),
+            StateOp::RegisterMany(n) if plain.taken() => (0..n).for_each(|_| self.register(false)),
+            StateOp::Rearm { starved } if plain.taken() && plain.sleepers > 0 => {
+                *word = word.with_sleeper(true, starved).expect("it is counted already");
+                plain.goes_to_sleep(starved);
+            }
+            StateOp::Leave => self.leave(),
+            StateOp::LeaveMany(n) => (0..n).for_each(|_| self.leave()),
+            StateOp::Await if plain.taken() => {
+                *word = word.with_event_waiters();
+                plain.event_waiters = true;
+            }
+            StateOp::Crowd { starved } if word.is_crowded(starved) => {
+                *word = word.with_crowd();
+                plain.crowd = true;
+            }
+            StateOp::SetUser(bits) if plain.locked => {
+                *word = word.with_user(UserBits::new(bits));
+                plain.user = u32::from(bits % 4);
+            }
+            StateOp::Begin if plain.locked => {
+                word.0 |= crate::word::state::MIGRATING;
+                plain.migrating = true;
+            }
+            StateOp::Cancel if plain.migrating => {
+                word.0 &= !crate::word::state::MIGRATING;
+                plain.migrating = false;
+            }
+            StateOp::Release { poison } if plain.locked => {
+                let delta = State::release_delta(plain.migrating, poison && !plain.poisoned);
+                *word = State(word.0.wrapping_add(delta));
+                plain.release(poison);
+            }
+            StateOp::ReleaseFair if plain.locked && !plain.migrating && plain.sleepers > 0 => {
+                *word = word.released_to_sleeper();
+                plain.release(false);
+                plain.handoffs = plain.handoffs.max(1);
+            }
+            StateOp::Holds(n) if !plain.taken() => {
+                for _ in 0..n {
+                    *word = word.taken_by_newcomer();
+                    *word = State(word.0.wrapping_add(State::release_delta(false, false)));
+                    plain.release(false);
+                }
+                if n > 0 {
+                    (plain.lock_waiters, plain.event_waiters) = (false, false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn register(&mut self, starved: bool) {
+        let next = self.word.with_sleeper(false, starved);
+        assert_eq!(next.is_some(), self.plain.register(starved), "{:?}", self.plain);
+        self.word = next.unwrap_or(self.word);
+    }
+
+    fn leave(&mut self) {
+        if self.plain.sleepers > 0 {
+            self.word = self.word.without_sleeper();
+            self.plain.leave();
+        }
+    }
+}
+
+/// A transition of the count word.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
+pub(crate) enum CountOp {
+    Get,
+    Put,
+    Pin,
+    Unpin,
+    PlusRefs(u32),
+    /// So many that there is room for `short` more.
+    FillRefs {
+        short: u8,
+    },
+    FillPins {
+        short: u8,
+    },
+    MinusRefs(u32),
+    Freeze,
+    Thaw,
+}
+
+/// Applies `ops` to an empty word, one after the other.
+pub(crate) fn run_count(ops: &[CountOp]) {
+    let mut word = Count(0);
+    // Wide, so that nothing here can wrap.
+    let (mut refs, mut pins, mut frozen) = (0u64, 0u64, false);
+    let (most_refs, most_pins) = (u64::from(MAX_REFS), u64::from(MAX_PINS));
+    for op in ops {
+        match *op {
+            CountOp::Get => plus_refs(&mut word, &mut refs, 1),
+            CountOp::PlusRefs(n) => plus_refs(&mut word, &mut refs, n),
+            CountOp::FillRefs { short } => {
+                let n = (most_refs - refs).saturating_sub(short.into());
+                plus_refs(&mut word, &mut refs, n as u32);
+            }
+            CountOp::Put if refs > 0 => {
+                // What a put does to the word, and what it may be compared with.
+                let less = Count(word.0 - Count::REF);
+                assert_eq!(word.minus_refs(1), Some(less));
+                (word, refs) = (less, refs - 1);
+            }
+            CountOp::MinusRefs(n) => {
+                let less = word.minus_refs(n);
+                assert_eq!(less.is_some(), u64::from(n) <= refs, "{n} of {refs}");
+                if let Some(less) = less {
+                    (word, refs) = (less, refs - u64::from(n));
+                }
+            }
+            CountOp::Pin => {
+                let more = word.plus_pin();
+                assert_eq!(more.is_some(), pins < most_pins);
+                if let Some(more) = more {
+                    (word, pins) = (more, pins + 1);
+                }
+            }
+            CountOp::FillPins { short } => {
+                while pins < most_pins.saturating_sub(short.into()) {
+                    (word, pins) = (word.plus_pin().expect("there is room"), pins + 1);
+                }
+            }
+            CountOp::Unpin if pins > 0 => (word, pins) = (Count(word.0 - Count::PIN), pins - 1),
+            CountOp::Freeze => {
+                assert_eq!(word.frozen().0, word.0 | Count::FROZEN);
+                (word, frozen) = (word.frozen(), true);
+            }
+            CountOp::Thaw => (word, frozen) = (word.thawed(), false),
+            CountOp::Put | CountOp::Unpin => {}
+        }
+        assert_eq!((u64::from(word.refs()), u64::from(word.pins()), word.is_frozen()), (refs, pins, frozen), "after {op:?}");
+        assert_eq!(u64::from(word.0), refs | pins << 19 | u64::from(frozen) << 31, "after {op:?}");
+        assert_eq!(word.is_free(), (refs, pins) == (0, 0));
+        let text = format!("{refs} references, {pins} pins{}", if frozen { ", frozen" } else { "" });
+        assert_eq!(format!("{word:?}"), text);
+    }
+}
+
+fn plus_refs(word: &mut Count, refs: &mut u64, n: u32) {
+    let more = word.plus_refs(n);
+    assert_eq!(more.is_some(), *refs + u64::from(n) <= u64::from(MAX_REFS), "{n} on top of {refs}");
+    if let Some(more) = more {
+        (*word, *refs) = (more, *refs + u64::from(n));
+    }
+}
