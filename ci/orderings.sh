@@ -2,7 +2,7 @@
 # Proves: every atomic access of the crate is in the table of docs/orderings.md, with the orderings that it has; and every ordering
 # stronger than Relaxed is needed: weakened by itself it makes a model in tests/loom fail. What survives is explained in
 # ci/ordering-survivors, or this fails.
-# Costs: about 3 minutes on two cores with the models compiled (100 s of processor time more without).
+# Costs: 10 seconds with the models compiled (2 minutes more without).
 #
 #   ci/orderings.sh             all
 #   ci/orderings.sh --check     the table only, at once

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves, as far as random schedules go: eight threads and the fault path keep what tests/shuttle claims. Prints the seed of each
 # scenario, and how to run a failing schedule again.
-# Costs: about a minute with the default of 2000 schedules for each scenario and scheduler, after a first build of about a minute.
+# Costs: about a minute with the default of 10 000 schedules for each scenario and scheduler, after a first build of about a minute.
 #
 #   ci/shuttle.sh                               all scenarios
 #   ci/shuttle.sh fault                         those with "fault" in their names

@@ -183,12 +183,12 @@ impl<F: Futex> PageLock<F> {
         let mut locker = Locker::new(self);
         locker.starved = true;
         let next = locker.take_or_register();
-        step!("lock_releasing: registered, PTL held");
         if seeded!("sleeps-with-the-guard") {
             if let Step::Sleep(expected) = next {
                 self.futex.wait(&self.state, expected);
             }
         }
+        step!("lock_releasing: registered, PTL held");
         drop(ptl);
         match next {
             Step::Owned(guard) => Ok(guard),
@@ -242,11 +242,11 @@ impl<F: Futex> PageLock<F> {
 
     #[inline]
     fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
-        step!("lock: free, about to take it");
         if seeded!("taken-in-two-steps") && self.state() == seen {
             self.state.store(next.0, Relaxed);
             return Ok(PageGuard { page: self });
         }
+        step!("lock: free, about to take it");
         // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
@@ -264,7 +264,6 @@ impl<F: Futex> PageLock<F> {
         debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let poison = poison && !self.state().is_poisoned();
-        step!("release: about to");
         if seeded!("wake-before-release") && self.state().has_waiters() {
             wake_after_release(futex, word, key, self.state());
             return Released {
@@ -272,6 +271,7 @@ impl<F: Futex> PageLock<F> {
                     .has_event_waiters(),
             };
         }
+        step!("release: about to");
         // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
         step!("release: done, nobody woken yet");

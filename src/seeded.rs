@@ -29,7 +29,7 @@ pub(crate) use chosen::weakened;
 mod chosen {
     extern crate std;
 
-    use crate::sync::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+    use core::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
     use std::string::String;
     use std::sync::OnceLock;
 

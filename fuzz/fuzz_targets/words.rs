@@ -5,7 +5,7 @@
 #[path = "../../tests/common/model_words.rs"]
 mod model_words;
 #[path = "../../src/seeded.rs"]
-#[allow(unused_imports)]
+#[allow(dead_code, unreachable_pub)]
 mod seeded;
 #[path = "../../src/word/mod.rs"]
 #[allow(dead_code, unreachable_pub)]

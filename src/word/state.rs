@@ -410,6 +410,18 @@ mod tests {
         }
     }
 
+    /// Somebody who has registered and is about to sleep under `s` misses the wake that a leaver passes on. The word must not come back
+    /// to what it was when another registers in the leaver's place.
+    #[test]
+    fn leaving_a_promised_page_cannot_be_undone_by_another_that_registers() {
+        for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
+            let left = s.without_sleeper();
+            for again in [left.with_sleeper(false, false), left.with_sleeper(false, true)].into_iter().flatten() {
+                assert_ne!(again, s, "{s:?}");
+            }
+        }
+    }
+
     /// Sooner would be for nothing: while there are promises, nobody of the crowd may be counted.
     #[test]
     fn the_crowd_is_told_when_no_promises_are_left() {
@@ -419,18 +431,6 @@ mod tests {
             if !s.is_locked() {
                 let taken = s.taken_by_sleeper();
                 assert_eq!(taken.has_crowd(), taken.handoffs() > 0, "{s:?} -> {taken:?}");
-            }
-        }
-    }
-
-    /// Somebody who has registered and is about to sleep under `s` misses the wake that a leaver passes on. The word must not come back
-    /// to what it was when another registers in the leaver's place.
-    #[test]
-    fn leaving_a_promised_page_cannot_be_undone_by_another_that_registers() {
-        for s in legal().filter(|s| !s.is_locked() && s.handoffs() > 0) {
-            let left = s.without_sleeper();
-            for again in [left.with_sleeper(false, false), left.with_sleeper(false, true)].into_iter().flatten() {
-                assert_ne!(again, s, "{s:?}");
             }
         }
     }

@@ -133,7 +133,7 @@ impl Plain {
         if self.locked {
             self.lock_waiters = self.sleepers > 0;
         } else {
-            // Whoever is about to sleep under the word as it was must not.
+            // Nobody may take the word for what it was.
             self.generation = (self.generation + 1) % 256;
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PAGELOCK_SCHEDULES` | how many schedules per scenario and scheduler (2000) |
+//! | `PAGELOCK_SCHEDULES` | how many schedules per scenario and scheduler (10 000) |
 //! | `PAGELOCK_SEED` | the seed of the first schedule; printed by every run, and drawn anew if not given |
 //! | `PAGELOCK_REPLAY` | a schedule, as a failure prints it between quotation marks: runs just that |
 //!
@@ -58,7 +58,7 @@ fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
     if let Ok(schedule) = std::env::var("PAGELOCK_REPLAY") {
         return run(Box::new(ReplayScheduler::new_from_encoded(schedule.trim())));
     }
-    let schedules = number("PAGELOCK_SCHEDULES").unwrap_or(2000) as usize;
+    let schedules = number("PAGELOCK_SCHEDULES").unwrap_or(10_000) as usize;
     let seed = number("PAGELOCK_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
     eprintln!("PAGELOCK_SEED={seed}");
     let began = Instant::now();
