@@ -299,6 +299,10 @@ fn a_pin_through_another_mapping_waits_as_well() {
 /// Every way to fail, with the page as it was.
 #[test]
 fn what_cannot_be_pinned() {
+    watched(&[], every_failure);
+}
+
+fn every_failure() {
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     written(mm, space, 8);

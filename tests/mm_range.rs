@@ -618,7 +618,7 @@ fn a_good_ticket_never_goes_with_half_a_change() {
             s.spawn(|| {
                 for n in 0.. {
                     let marker = [Marker::Guard, Marker::Poison][n % 2];
-                    let _on = notifier(mm, space).begin();
+                    let on = notifier(mm, space).begin();
                     for at in ends {
                         mm.lock(at).set_leaf(Leaf::Marker(marker));
                         if n % 16 == 0 {
@@ -628,15 +628,20 @@ fn a_good_ticket_never_goes_with_half_a_change() {
                     if stop.load(SeqCst) {
                         return;
                     }
+                    drop(on);
+                    // Readers want their turn too.
+                    (0..n % 64).for_each(|_| thread::yield_now());
                 }
             });
             for _ in 0..2 {
                 s.spawn(|| {
-                    for _ in 0..rounds(5_000) {
-                        let mut range = ends.map(|at| Page::new(at, Want::Nothing));
-                        match snapshot(mm, notifier(mm, space), &mut range, &Order::new(within(own, 1000))) {
+                    for _ in 0..rounds(1_000) {
+                        // With a hundred pages between the two, there is time for a change.
+                        let mut range = pages(ends[0], 101, Want::Nothing);
+                        let order = Order::new(within(own, 1000)).attempts(20);
+                        match snapshot(mm, notifier(mm, space), &mut range, &order) {
                             Ok(_) => {
-                                assert_eq!(range[0].found, range[1].found);
+                                assert_eq!(range[0].found, range[100].found);
                                 seen.fetch_add(1, SeqCst);
                             }
                             Err(error) => assert_eq!(error.why, Stop::Attempts, "{error}"),
