@@ -98,10 +98,6 @@ impl Region for Anon {
         self.map.at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, _mapping: usize, _page: usize) -> io::Result<()> {
         Ok(())
     }

@@ -54,10 +54,6 @@ impl Region for AnonCopy {
         self.map.at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, _mapping: usize, page: usize) -> io::Result<()> {
         self.uffd.write_protect(self.map.at(page), true)
     }

@@ -99,10 +99,6 @@ impl Region for Memfd {
         self.maps[mapping].at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()> {
         // Where the mapping has no entry for the page yet, this leaves a mark in its place: a later store through it
         // maps the page read-only first, and faults.
