@@ -4,7 +4,8 @@ use crate::region::{PAGE, WORD};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xxhash_rust::xxh3::Xxh3;
 
-const WORDS: usize = PAGE / WORD;
+/// Words in a page.
+pub const WORDS: usize = PAGE / WORD;
 
 /// Additions commute, so what a word must hold at the end is known without knowing the order: what the file said, plus all
 /// that was added. A write that was lost, or a page that came back stale, shows in the sum.
@@ -26,11 +27,16 @@ impl Ledger {
         self.words[page * WORDS + word].fetch_add(add, Relaxed);
     }
 
+    /// What a word has to contain, if nobody writes any more.
+    pub fn word(&self, page: usize, word: usize) -> usize {
+        self.words[page * WORDS + word].load(Relaxed)
+    }
+
     /// What the page has to contain, if nobody writes any more.
     pub fn page(&self, page: usize) -> [u8; PAGE] {
         let mut bytes = [0; PAGE];
-        for (to, from) in bytes.chunks_exact_mut(WORD).zip(&self.words[page * WORDS..][..WORDS]) {
-            to.copy_from_slice(&from.load(Relaxed).to_ne_bytes());
+        for (word, to) in bytes.chunks_exact_mut(WORD).enumerate() {
+            to.copy_from_slice(&self.word(page, word).to_ne_bytes());
         }
         bytes
     }

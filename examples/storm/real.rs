@@ -4,8 +4,9 @@
 //! another is to have the [region](crate::region) move it out or back.
 
 use crate::frames::Frames;
+use crate::ledger::WORDS;
 use crate::machine::{COLD, HOT, Machine, at};
-use crate::region::{PAGE, Region, WORD};
+use crate::region::{PAGE, Region};
 use crate::tables::{Locked, PageTables};
 use pagelock::mm::drain::NoBatches;
 use pagelock::mm::migrate::{Outcome, bring_back};
@@ -115,7 +116,7 @@ impl Machine for Real {
         let addr = self.region.base(at.space.0 as usize).cast::<usize>();
         // SAFETY: the mapping has that many words, aligned, and lives as long as the region. All threads access it by
         // atomics; where the page is not there, the access traps and is repeated once it is.
-        let word = unsafe { AtomicUsize::from_ptr(addr.add(at.page * (PAGE / WORD) + word)) };
+        let word = unsafe { AtomicUsize::from_ptr(addr.add(at.page * (WORDS) + word)) };
         Some(match add {
             Some(add) => word.fetch_add(add, Relaxed),
             None => word.load(Relaxed),

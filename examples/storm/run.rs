@@ -5,7 +5,7 @@ use crate::counters::Counters;
 use crate::drain::IdleWorkers;
 use crate::engine::Engine;
 use crate::handler;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, WORDS};
 use crate::machine::{Machine, at};
 use crate::options::Plan;
 use crate::real::Real;
@@ -75,17 +75,10 @@ impl Outcome {
 /// Runs a plan. An error is a defect: a wrong byte, a lost page, a leak.
 pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
     let ledger = Ledger::new(work.file, work.pages);
-    let file = (0..work.pages).map(|page| (page, ledger.page(page)));
     match region::open(kind, work.pages, region::Pretend::default()).0 {
-        Some(region) => {
-            for (page, bytes) in file {
-                region.fill(page, &bytes).map_err(|e| format!("page {page} could not be filled: {e}"))?;
-            }
-            run_on(Real::new(region), handler::resolve_with, kind, plan, work, &ledger)
-        }
+        Some(region) => run_on(Real::new(region), handler::resolve_with, kind, plan, work, &ledger),
         None => {
             let mm = software::open(work.pages, kind.mappings()).map_err(|e| format!("no memory: {e}"))?;
-            file.for_each(|(page, bytes)| mm.write_frame(mm.frame_at(at(0, page)).unwrap_or(0), 0, &bytes));
             run_on(mm, |_| {}, kind, plan, work, &ledger)
         }
     }
@@ -108,12 +101,16 @@ fn run_on<M: Machine>(
         counters: Counters::default(),
         stop: AtomicBool::new(false),
     };
+    // All of it is hot and zero.
+    for (page, word) in (0..work.pages).flat_map(|page| (0..WORDS).map(move |word| (page, word))) {
+        engine.mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
+    }
     let bar = progress_bar(&plan.name(), work.time);
     let drain = IdleWorkers::start();
     trap_to(Some(&engine));
     let (before, began) = (Usage::now(), Instant::now());
 
-    let (worked, seconds, usage) = std::thread::scope(|s| {
+    let ran = std::thread::scope(|s| {
         let migrator = s.spawn(|| migrate(&engine, &drain, work.seed));
         let workers: Vec<_> = (0..work.threads)
             .map(|t| {
@@ -132,8 +129,9 @@ fn run_on<M: Machine>(
         migrator.join().map_err(|_| "the migrator panicked".to_string())?;
         let worked = worked.into_iter().flatten().collect::<Result<Vec<Worked>, String>>()?;
         Ok::<_, String>((worked, seconds, usage))
-    })?;
+    });
     trap_to(None);
+    let (worked, seconds, usage) = ran?;
     bar.finish_and_clear();
 
     let digest = check(&engine, ledger).map_err(|e| format!("{}: {e}", plan.name()))?;

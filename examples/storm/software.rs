@@ -3,7 +3,7 @@
 //! Nothing traps, so an access asks the table, and keeps the page from leaving by the entry's lock.
 
 use crate::machine::{Machine, SPARE, at};
-use crate::region::{PAGE, WORD};
+use crate::region::PAGE;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::Tables;
 use pagelock::mm::soft::{Area, AreaKind, At, Config, MapError, Soft};
@@ -35,12 +35,7 @@ impl Machine for Soft {
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize> {
         let entry = self.lock(at);
         let Leaf::Present { pfn, .. } = entry.leaf() else { return None };
-        if let Some(add) = add {
-            return Some(self.add_frame(pfn, word, add));
-        }
-        let mut bytes = [0; WORD];
-        self.read_frame(pfn, word * WORD, &mut bytes);
-        Some(usize::from_ne_bytes(bytes))
+        Some(self.add_frame(pfn, word, add.unwrap_or(0)))
     }
 
     fn read_page(&self, _page: usize, pfn: u64, out: &mut [u8; PAGE]) -> io::Result<()> {

@@ -1,9 +1,8 @@
 //! The threads that use the memory, and what they feel of it.
 
 use crate::engine::Engine;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, WORDS};
 use crate::machine::{self, Machine};
-use crate::region::{PAGE, WORD};
 use hdrhistogram::Histogram;
 use pagelock::PageLock;
 use pagelock::leaf::Leaf;
@@ -75,7 +74,7 @@ pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u6
             return Ok(Worked { latency, finished: false });
         }
         let at = machine::at(random.below(engine.mappings), random.below(engine.pages));
-        let word = random.below(PAGE / WORD);
+        let word = random.below(WORDS);
         let add = (random.next() % WRITE_EVERY == 0).then(|| random.next() as usize | 1);
         if random.next() % PIN_EVERY == 0 {
             access_pinned(engine, at, word)?;

@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::cold::ColdStore;
-use super::map::{Mapping, os_result, peek, poke};
+use super::map::{Mapping, os_result, peek};
 use super::page::Page;
 use super::uffd::{self, Uffd};
 use super::{PAGE, Pretend, Region};
@@ -131,9 +131,5 @@ impl Region for Memfd {
             true => self.cold.get(page).map(|copy| copy.read(out)),
             false => peek(self.maps[0].at(page), out),
         }
-    }
-
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()> {
-        poke(self.maps[0].at(page), bytes)
     }
 }

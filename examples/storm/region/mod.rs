@@ -121,9 +121,6 @@ pub trait Region: Send + Sync {
     /// Never faults: where the records are wrong, it is an error (`EFAULT`, `ENOENT`).
     fn read_page(&self, page: usize, cold: bool, out: &mut [u8; PAGE]) -> io::Result<()>;
 
-    /// Writes a whole hot page that is not protected. Never faults either.
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()>;
-
     /// Which mapping and page an address belongs to, if any.
     fn locate(&self, addr: usize) -> Option<(usize, usize)> {
         (0..self.mappings()).find_map(|mapping| {
