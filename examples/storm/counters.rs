@@ -34,7 +34,7 @@ pub struct Counters {
     pub skipped_locked: Counter,
     /// Migrations aborted because of references.
     pub aborted_refs: Counter,
-    /// Migrations aborted because of pins.
+    /// Migrations aborted, or not begun, because of pins.
     pub aborted_pins: Counter,
     /// Migrations aborted because the system would not move the memory.
     pub aborted_system: Counter,

@@ -1,76 +1,80 @@
-//! The trap of the original bug: a thread for each processor, of idle priority, that all have to run before a drain is done.
+//! What the trap needs: a drain that waits for every processor's scheduler.
 //!
-//! In the kernel these are the workers behind `lru_add_drain_all()`, which empty per-processor batches of page references. A drain is
-//! an implicit wait for every processor's scheduler. If what keeps one of them busy is a thread that spins for a page which the
-//! drainer holds, neither ever gets on.
+//! In the kernel it is `lru_add_drain_all()`, which has a worker on each processor empty that processor's batch of page references. Here
+//! too, with the crate's [batches](pagelock::mm::drain), and a worker of idle priority for each. If what keeps a processor busy is a
+//! thread that spins for a page which the drainer holds, neither ever gets on.
 
-use std::sync::{Arc, Condvar, Mutex};
+use crossbeam_utils::CachePadded;
+use pagelock::OsFutex;
+use pagelock::mm::drain::{Batch, Batches, Cpus, Drain, DrainPermit, Reach};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-/// Which drain was asked for last, and how far each processor's worker has come.
-struct Rounds {
-    asked: u64,
-    done: Vec<u64>,
-    quit: bool,
+/// One for each processor's worker: whether to empty its batch, or to go home.
+#[derive(Clone)]
+struct Bells(Vec<Sender<bool>>);
+
+impl Cpus for Bells {
+    /// No processor's batch is the drainer's own, which it would not have to wait for: its is one more.
+    fn current(&self) -> usize {
+        self.0.len()
+    }
+
+    fn kick(&self, cpu: usize) -> Reach {
+        // A worker that is gone has panicked, and fails the run.
+        let _ = self.0[cpu].send(true);
+        Reach::Kicked
+    }
 }
 
-pub struct Drain {
-    rounds: Arc<(Mutex<Rounds>, Condvar)>,
+pub struct IdleWorkers {
+    batches: Arc<Batches<Vec<CachePadded<Batch>>, Bells>>,
+    bells: Bells,
     workers: Vec<JoinHandle<()>>,
 }
 
-impl Drain {
+impl IdleWorkers {
     /// Starts a worker on each processor that this process may use.
     pub fn start() -> Self {
         let cpus = cpus();
-        let rounds = Rounds { asked: 0, done: vec![0; cpus.len()], quit: false };
-        let rounds = Arc::new((Mutex::new(rounds), Condvar::new()));
-        let workers = cpus
-            .into_iter()
-            .enumerate()
-            .map(|(index, cpu)| {
-                let rounds = rounds.clone();
-                std::thread::spawn(move || {
-                    pin_to(cpu);
-                    idle_priority();
-                    work(index, &rounds);
-                })
+        let (bells, heard): (Vec<_>, Vec<_>) = cpus.iter().map(|_| channel()).unzip();
+        let bells = Bells(bells);
+        let each = (0..=cpus.len()).map(|_| CachePadded::default()).collect();
+        let batches = Arc::new(Batches::new(bells.clone(), OsFutex, each));
+        let workers = cpus.into_iter().zip(heard).enumerate().map(|(index, (cpu, heard))| {
+            let batches = Arc::clone(&batches);
+            std::thread::spawn(move || {
+                pin_to(cpu);
+                idle_priority();
+                while heard.recv() == Ok(true) {
+                    batches.run(index, put);
+                }
             })
-            .collect();
-        Self { rounds, workers }
-    }
-
-    /// Returns once every processor's worker has run since the call.
-    pub fn all(&self) {
-        let (rounds, changed) = &*self.rounds;
-        let mut rounds = rounds.lock().unwrap();
-        rounds.asked += 1;
-        let round = rounds.asked;
-        changed.notify_all();
-        while rounds.done.iter().any(|&done| done < round) {
-            rounds = changed.wait(rounds).unwrap();
-        }
+        });
+        let workers = workers.collect();
+        Self { batches, bells, workers }
     }
 }
 
-fn work(index: usize, rounds: &(Mutex<Rounds>, Condvar)) {
-    let (rounds, changed) = rounds;
-    let mut rounds = rounds.lock().unwrap();
-    while !rounds.quit {
-        if rounds.done[index] < rounds.asked {
-            // Here a kernel would empty this processor's batch.
-            rounds.done[index] = rounds.asked;
-            changed.notify_all();
-        }
-        rounds = changed.wait(rounds).unwrap();
+/// The batches stay empty: it is the wait that is to be seen, not what it is for.
+fn put(_pfn: u64) {}
+
+impl Drain for IdleWorkers {
+    fn local(&self) {
+        self.batches.drain_local(put);
+    }
+
+    fn all(&self, permit: DrainPermit<'_>) {
+        self.batches.drain_all(permit, put);
     }
 }
 
-impl Drop for Drain {
+impl Drop for IdleWorkers {
     fn drop(&mut self) {
-        let (rounds, changed) = &*self.rounds;
-        rounds.lock().unwrap().quit = true;
-        changed.notify_all();
+        for bell in &self.bells.0 {
+            let _ = bell.send(false);
+        }
         for worker in self.workers.drain(..) {
             worker.join().expect("a drain worker panicked");
         }

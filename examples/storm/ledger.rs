@@ -1,36 +1,42 @@
 //! What the memory has to contain: the file, and everything that was added to it since.
 
-use crate::region::PAGE;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::region::{PAGE, WORD};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xxhash_rust::xxh3::Xxh3;
 
-const WORDS: usize = PAGE / 8;
+/// Words in a page.
+pub const WORDS: usize = PAGE / WORD;
 
 /// Additions commute, so what a word must hold at the end is known without knowing the order: what the file said, plus all
 /// that was added. A write that was lost, or a page that came back stale, shows in the sum.
 pub struct Ledger {
-    words: Vec<AtomicU64>,
+    words: Vec<AtomicUsize>,
 }
 
 impl Ledger {
     /// The file, repeated or cut to fill `pages` pages.
     pub fn new(file: &[u8], pages: usize) -> Self {
         let mut bytes = file.iter().copied().cycle();
-        let word = |_| AtomicU64::new(u64::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0))));
+        let word = |_| AtomicUsize::new(usize::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0))));
         Self { words: (0..pages * WORDS).map(word).collect() }
     }
 
     /// Somebody added `add` to a word of the memory.
-    pub fn added(&self, page: usize, word: usize, add: u64) {
+    pub fn added(&self, page: usize, word: usize, add: usize) {
         // Relaxed: read when all threads have ended.
         self.words[page * WORDS + word].fetch_add(add, Relaxed);
+    }
+
+    /// What a word has to contain, if nobody writes any more.
+    pub fn word(&self, page: usize, word: usize) -> usize {
+        self.words[page * WORDS + word].load(Relaxed)
     }
 
     /// What the page has to contain, if nobody writes any more.
     pub fn page(&self, page: usize) -> [u8; PAGE] {
         let mut bytes = [0; PAGE];
-        for (to, from) in bytes.chunks_exact_mut(8).zip(&self.words[page * WORDS..][..WORDS]) {
-            to.copy_from_slice(&from.load(Relaxed).to_ne_bytes());
+        for (word, to) in bytes.chunks_exact_mut(WORD).enumerate() {
+            to.copy_from_slice(&self.word(page, word).to_ne_bytes());
         }
         bytes
     }

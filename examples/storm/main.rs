@@ -6,10 +6,13 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `engine.rs` | page tables, headers and memory put together; both directions of migration. *The part to copy* |
-//! | `worker.rs` | the threads that use the memory; the fault handler |
+//! | `real.rs` | the crate's traits over page tables (`tables.rs`), frames (`frames.rs`) and real memory. *The part to copy* |
+//! | `software.rs` | the same, with faults in software: `pagelock::mm::soft` |
+//! | `machine.rs` | what the storm wants of either |
+//! | `engine.rs` | faults and migrations, by `pagelock::mm` |
+//! | `trap.rs`, `drain.rs` | the trap: a drain with pages in hand, by per-processor workers of idle priority. *Not to copy* |
+//! | `worker.rs`, `handler.rs` | the threads that use the memory; the handler of their faults |
 //! | `run.rs` | one strategy for its time: workers, migrator, progress |
-//! | `drain.rs` | the trap: per-processor workers of idle priority |
 //! | `region/` | the memory: userfaultfd and its next best |
 //! | `ledger.rs`, `check.rs` | what the memory has to contain, and whether it does |
 //! | `report.rs`, `plot.rs` | table, JSON, picture |
@@ -18,13 +21,19 @@ mod check;
 mod counters;
 mod drain;
 mod engine;
+mod frames;
+mod handler;
 mod ledger;
+mod machine;
 mod options;
 mod plot;
+mod real;
 mod region;
 mod report;
 mod run;
+mod software;
 mod tables;
+mod trap;
 mod usage;
 mod worker;
 
@@ -73,7 +82,7 @@ fn storm(options: &Options) -> Result<(), String> {
         path.display()
     );
 
-    region::on_fault(worker::on_fault).map_err(|e| format!("no fault handler: {e}"))?;
+    region::on_fault(handler::on_fault).map_err(|e| format!("no fault handler: {e}"))?;
     let kinds: &[Kind] = match options.memory {
         Memory::Anon => &[Kind::Anon],
         Memory::Memfd => &[Kind::Memfd { mappings: 2 }],
@@ -82,13 +91,10 @@ fn storm(options: &Options) -> Result<(), String> {
     };
     let mut sections: Vec<Section> = Vec::new();
     for &kind in kinds {
-        let (memory, instead) =
-            region::open(kind, work.pages, region::Pretend::default()).map_err(|e| format!("no memory: {e}"))?;
-        if let Some(instead) = instead {
+        if let Some(instead) = region::open(kind, work.pages, region::Pretend::default()).1 {
             println!("{instead}");
         }
-        let name = format!("{}, {} mapping{}", name_of(kind), memory.mappings(), if memory.mappings() == 1 { "" } else { "s" });
-        drop(memory);
+        let name = format!("{}, {} mapping{}", name_of(kind), kind.mappings(), if kind.mappings() == 1 { "" } else { "s" });
         let outcomes = options.plans().into_iter().map(|plan| run::run(kind, plan, &work)).collect::<Result<_, _>>()?;
         let section = Section { memory: name, outcomes };
         println!("\n{}\n{}", section.memory, report::table(&section));

@@ -1,18 +1,22 @@
 //! One strategy on one kind of memory, for its time.
 
 use crate::check::check;
-use crate::drain::Drain;
+use crate::counters::Counters;
+use crate::drain::IdleWorkers;
 use crate::engine::Engine;
-use crate::ledger::Ledger;
+use crate::handler;
+use crate::ledger::{Ledger, WORDS};
+use crate::machine::{Machine, at};
 use crate::options::Plan;
-use crate::region::{self, Kind, Region};
-use crate::tables::At;
+use crate::real::Real;
+use crate::region::{self, Kind};
+use crate::software;
 use crate::usage::Usage;
 use crate::worker::{self, Random, Worked};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use pagelock::leaf::Leaf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Pages that the migrator takes at a time.
@@ -68,29 +72,49 @@ impl Outcome {
     }
 }
 
-/// Opens memory and fills it with the file.
-fn filled(kind: Kind, work: &Work<'_>, ledger: &Ledger) -> Result<Box<dyn Region>, String> {
-    let (region, _) = region::open(kind, work.pages, region::Pretend::default()).map_err(|e| format!("no memory: {e}"))?;
-    for page in 0..work.pages {
-        region.fill(page, &ledger.page(page)).map_err(|e| format!("page {page} could not be filled: {e}"))?;
-    }
-    Ok(region)
-}
-
 /// Runs a plan. An error is a defect: a wrong byte, a lost page, a leak.
 pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
     let ledger = Ledger::new(work.file, work.pages);
-    let engine = Engine::new(filled(kind, work, &ledger)?, plan);
+    match region::open(kind, work.pages, region::Pretend::default()).0 {
+        Some(region) => run_on(Real::new(region), handler::resolve_with, kind, plan, work, &ledger),
+        None => {
+            let mm = software::open(work.pages, kind.mappings()).map_err(|e| format!("no memory: {e}"))?;
+            run_on(mm, |_| {}, kind, plan, work, &ledger)
+        }
+    }
+}
+
+/// `trap_to` has faults that trap resolved by an engine.
+fn run_on<M: Machine>(
+    mm: M,
+    trap_to: impl Fn(Option<&Engine<M>>),
+    kind: Kind,
+    plan: Plan,
+    work: &Work<'_>,
+    ledger: &Ledger,
+) -> Result<Outcome, String> {
+    let engine = Engine {
+        mm,
+        mappings: kind.mappings(),
+        pages: work.pages,
+        plan,
+        counters: Counters::default(),
+        stop: AtomicBool::new(false),
+    };
+    // All of it is hot and zero.
+    for (page, word) in (0..work.pages).flat_map(|page| (0..WORDS).map(move |word| (page, word))) {
+        engine.mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
+    }
     let bar = progress_bar(&plan.name(), work.time);
-    let drain = Drain::start();
-    let faults_go_here = worker::resolve_faults_with(&engine);
+    let drain = IdleWorkers::start();
+    trap_to(Some(&engine));
     let (before, began) = (Usage::now(), Instant::now());
 
-    let (worked, seconds, usage) = std::thread::scope(|s| {
+    let ran = std::thread::scope(|s| {
         let migrator = s.spawn(|| migrate(&engine, &drain, work.seed));
         let workers: Vec<_> = (0..work.threads)
             .map(|t| {
-                let (engine, ledger) = (&engine, &ledger);
+                let engine = &engine;
                 let seed = work.seed + 1 + t as u64;
                 s.spawn(move || worker::work(engine, ledger, seed, work.accesses))
             })
@@ -105,11 +129,12 @@ pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
         migrator.join().map_err(|_| "the migrator panicked".to_string())?;
         let worked = worked.into_iter().flatten().collect::<Result<Vec<Worked>, String>>()?;
         Ok::<_, String>((worked, seconds, usage))
-    })?;
-    drop(faults_go_here);
+    });
+    trap_to(None);
+    let (worked, seconds, usage) = ran?;
     bar.finish_and_clear();
 
-    let digest = check(&engine, &ledger).map_err(|e| format!("{}: {e}", plan.name()))?;
+    let digest = check(&engine, ledger).map_err(|e| format!("{}: {e}", plan.name()))?;
     let mut latency = worker::histogram();
     for worked in &worked {
         latency.add(&worked.latency).map_err(|e| e.to_string())?;
@@ -117,7 +142,7 @@ pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
     let c = &engine.counters;
     Ok(Outcome {
         plan,
-        region: engine.region.describe(),
+        region: engine.mm.describe(),
         finished: worked.len() == work.threads && worked.iter().all(|w| w.finished),
         seconds,
         accesses: c.accesses.get(),
@@ -139,9 +164,9 @@ pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
 
 /// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each batch are cold pages, which it
 /// brings back ahead of faults, as drivers do: it takes mixed batches to fall into the trap.
-fn migrate(engine: &Engine, drain: &Drain, seed: u64) {
+fn migrate<M: Machine>(engine: &Engine<M>, drain: &IdleWorkers, seed: u64) {
     let mut random = Random::new(seed ^ 0x6d69_6772);
-    let pages = engine.region.pages();
+    let pages = engine.pages;
     let batch = BATCH.min(pages / 8).max(4);
     while !engine.stopped() {
         if engine.counters.hot_pages(pages) * 2 < pages {
@@ -149,21 +174,18 @@ fn migrate(engine: &Engine, drain: &Drain, seed: u64) {
             continue;
         }
         let first = random.below(pages);
-        let (mut hot, mut cold) = (batch - batch / 4, batch / 4);
-        let chosen: Vec<usize> = (0..pages)
-            .map(|i| (first + i) % pages)
-            .filter(|&page| {
-                let left = match engine.tables.leaf(At { mapping: 0, page }) {
-                    Leaf::Present { .. } => &mut hot,
-                    Leaf::DevicePrivate { .. } => &mut cold,
-                    _ => return false,
-                };
-                let wanted = *left > 0;
-                *left -= usize::from(wanted);
-                wanted
-            })
-            .collect();
-        engine.migrate_batch(&chosen, &|| drain.all());
+        let (mut hot, mut cold) = (Vec::new(), Vec::new());
+        for at in (0..pages).map(|i| at(0, (first + i) % pages)) {
+            let (list, most) = match engine.mm.leaf(at) {
+                Leaf::Present { .. } => (&mut hot, batch - batch / 4),
+                Leaf::DevicePrivate { .. } => (&mut cold, batch / 4),
+                _ => continue,
+            };
+            if list.len() < most {
+                list.push(at);
+            }
+        }
+        engine.migrate_batch(&hot, &cold, drain);
     }
 }
 
@@ -172,7 +194,7 @@ fn progress_bar(name: &str, time: Duration) -> ProgressBar {
     ProgressBar::new(time.as_millis() as u64).with_style(style).with_prefix(name.to_string())
 }
 
-fn show(bar: &ProgressBar, engine: &Engine, began: Instant) {
+fn show<M>(bar: &ProgressBar, engine: &Engine<M>, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     bar.set_position(began.elapsed().as_millis() as u64);
     bar.set_message(format!(

@@ -1,16 +1,14 @@
 //! The threads that use the memory, and what they feel of it.
 
 use crate::engine::Engine;
-use crate::ledger::Ledger;
-use crate::region::PAGE;
-use crate::tables::At;
+use crate::ledger::{Ledger, WORDS};
+use crate::machine::{self, Machine};
 use hdrhistogram::Histogram;
+use pagelock::PageLock;
 use pagelock::leaf::Leaf;
-use pagelock::mm::Access;
+use pagelock::mm::Entry;
+use pagelock::mm::soft::At;
 use std::cell::Cell;
-use std::io::Write;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant};
 
 thread_local! {
@@ -38,43 +36,6 @@ const LONGEST: u64 = 600_000_000_000;
 /// A histogram of nanoseconds with two digits. It does not grow, so recording does not allocate.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order")
-}
-
-/// Where the signal handler finds the engine; null between runs.
-static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(ptr::null_mut());
-
-/// Lets the signal handler resolve faults with this engine until the answer is dropped.
-pub fn resolve_faults_with(engine: &Engine) -> impl Drop + use<'_> {
-    struct Clear;
-    impl Drop for Clear {
-        fn drop(&mut self) {
-            ENGINE.store(ptr::null_mut(), Ordering::Release);
-        }
-    }
-    // Release: pairs with the handler's Acquire.
-    ENGINE.store(ptr::from_ref(engine).cast_mut(), Ordering::Release);
-    Clear
-}
-
-/// Called in the signal handler of the thread that faulted: it may take page-table locks and sleep for pages, but not allocate.
-pub fn on_fault(addr: usize, write: bool) -> bool {
-    // Acquire: pairs with the Release of the store.
-    let engine = ENGINE.load(Ordering::Acquire);
-    // SAFETY: not null only while a run lasts, and faults come only from threads that the run joins before it ends.
-    let Some(engine) = (unsafe { engine.as_ref() }) else { return false };
-    let Some((mapping, page)) = engine.region.locate(addr) else { return false };
-    count_fault();
-    let access = if write { Access::Write } else { Access::Read };
-    if let Err(e) = engine.fault(At { mapping, page }, access) {
-        // No allocation here: format into a buffer of our own. The instruction would trap for ever, so this is the end.
-        let mut text = [0u8; 256];
-        let mut rest = &mut text[..];
-        let _ = writeln!(rest, "storm: page {page}, mapping {mapping}: {e}");
-        let length = 256 - rest.len();
-        let _ = std::io::stderr().write_all(&text[..length]);
-        std::process::abort();
-    }
-    true
 }
 
 /// xorshift64*: random enough, and each worker's sequence is the same for every strategy.
@@ -105,17 +66,16 @@ pub struct Worked {
 }
 
 /// Makes `work` accesses, or as many as the time allows.
-pub fn work(engine: &Engine, ledger: &Ledger, seed: u64, work: u64) -> Result<Worked, String> {
+pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u64) -> Result<Worked, String> {
     let mut random = Random::new(seed);
     let mut latency = histogram();
-    let (mappings, pages) = (engine.region.mappings(), engine.region.pages());
     for done in 0..work {
         if engine.stopped() {
             return Ok(Worked { latency, finished: false });
         }
-        let at = At { mapping: random.below(mappings), page: random.below(pages) };
-        let word = random.below(PAGE / 8);
-        let add = (random.next() % WRITE_EVERY == 0).then(|| random.next() | 1);
+        let at = machine::at(random.below(engine.mappings), random.below(engine.pages));
+        let word = random.below(WORDS);
+        let add = (random.next() % WRITE_EVERY == 0).then(|| random.next() as usize | 1);
         if random.next() % PIN_EVERY == 0 {
             access_pinned(engine, at, word)?;
         }
@@ -137,20 +97,22 @@ pub fn work(engine: &Engine, ledger: &Ledger, seed: u64, work: u64) -> Result<Wo
     Ok(Worked { latency, finished: true })
 }
 
-/// Pins the page if it can be pinned; if it is hot then, it has to stay hot, and accesses to it do not fault.
-fn access_pinned(engine: &Engine, at: At, word: usize) -> Result<(), String> {
-    let Ok(pin) = engine.headers[at.page].try_pin() else { return Ok(()) };
+/// Pins the page if it is hot and can be pinned. Then it has to stay hot, and accesses to it do not fault.
+fn access_pinned<M: Machine>(engine: &Engine<M>, at: At, word: usize) -> Result<(), String> {
+    let entry = engine.mm.lock(at);
+    let Ok(Leaf::Present { pfn, .. }) = Leaf::decode(entry.get()) else { return Ok(()) };
+    // While the entry is locked it keeps its reference, and the frame is this page's.
+    let Some(Ok(pin)) = engine.mm.header(pfn).map(PageLock::try_pin) else { return Ok(()) };
+    drop(entry);
     engine.counters.pins.add(1);
-    if matches!(engine.tables.leaf(at), Leaf::Present { .. }) {
-        let faults = FAULTS.get();
-        for _ in 0..8 {
-            engine.access(at, word, None).map_err(|e| format!("page {}: {e}", at.page))?;
-        }
-        // A migration that had begun before the pin may have replaced entries, and then found the pin and put them back; an
-        // access in between waits. But the page may not have gone.
-        if FAULTS.get() != faults && !matches!(engine.tables.leaf(at), Leaf::Present { .. } | Leaf::Migration { .. }) {
-            return Err(format!("page {} was moved while it was pinned", at.page));
-        }
+    for _ in 0..8 {
+        engine.access(at, word, None).map_err(|e| format!("page {}: {e}", at.page))?;
+    }
+    // A migration that had begun before the pin may have replaced entries, and then found the pin and put them back; an
+    // access in between waits. But the page may not have gone.
+    let leaf = engine.mm.leaf(at);
+    if !matches!(leaf, Leaf::Present { pfn: is, .. } | Leaf::Migration { pfn: is, .. } if is == pfn) {
+        return Err(format!("page {} was moved while it was pinned", at.page));
     }
     drop(pin);
     Ok(())

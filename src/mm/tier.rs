@@ -26,6 +26,15 @@ pub trait Tiers: Memory {
     /// lock, nor free pages by migrating others: the caller owns locks.
     fn allocate(&self, tier: Self::Tier, order: u32) -> Option<u64>;
 
+    /// [`allocate`](Self::allocate) for the page that is in the frame (the first of a large page) `from`, or for a hole. Asked
+    /// wherever the protocol needs a frame; for who has a place for each page and not just any.
+    ///
+    /// The page at `from` is locked and frozen.
+    fn allocate_for(&self, tier: Self::Tier, order: u32, from: Option<u64>) -> Option<u64> {
+        let _ = from;
+        self.allocate(tier, order)
+    }
+
     /// Takes back what [`allocate`](Self::allocate) gave. The header has no references, and its lock is not held by the caller.
     ///
     /// A large page is given back as a whole, by its first frame.

@@ -17,7 +17,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::map::{Mapping, peek, poke};
+use super::map::{Mapping, peek};
 use super::page::Page;
 use super::uffd::{self, Uffd};
 use super::{PAGE, Pretend, Region};
@@ -98,10 +98,6 @@ impl Region for Anon {
         self.map.at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, _mapping: usize, _page: usize) -> io::Result<()> {
         Ok(())
     }
@@ -124,9 +120,5 @@ impl Region for Anon {
             true => peek(self.cold(page), out),
             false => peek(self.hot(page), out),
         }
-    }
-
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()> {
-        poke(self.hot(page), bytes)
     }
 }

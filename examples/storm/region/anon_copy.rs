@@ -7,7 +7,7 @@
 use std::io;
 
 use super::cold::ColdStore;
-use super::map::{Mapping, peek, poke};
+use super::map::{Mapping, peek};
 use super::page::Page;
 use super::uffd::{self, Uffd};
 use super::{PAGE, Pretend, Region};
@@ -54,10 +54,6 @@ impl Region for AnonCopy {
         self.map.at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, _mapping: usize, page: usize) -> io::Result<()> {
         self.uffd.write_protect(self.map.at(page), true)
     }
@@ -87,9 +83,5 @@ impl Region for AnonCopy {
             true => self.cold.get(page).map(|copy| copy.read(out)),
             false => peek(self.map.at(page), out),
         }
-    }
-
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()> {
-        poke(self.map.at(page), bytes)
     }
 }

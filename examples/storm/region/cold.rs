@@ -4,17 +4,14 @@
 //! caller who gets it wrong is told so (`EEXIST`) instead of losing the contents without a word, and so
 //! that the regions that copy answer as `UFFDIO_MOVE` does.
 
+use libc::{EEXIST, ENOENT};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::page::Page;
 
 /// What a vacated page is overwritten with: a stale access is to be seen in the sums.
-pub const POISON: u64 = 0xdead_beef_0bad_f00d;
-
-// The same numbers on every Unix; elsewhere they are numbers that no caller looks at.
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
+const POISON: u64 = 0xdead_beef_0bad_f00d;
 
 pub struct ColdStore {
     pages: Box<[Page]>,
@@ -54,13 +51,5 @@ impl ColdStore {
             return Err(io::Error::from_raw_os_error(ENOENT));
         }
         Ok(&self.pages[page])
-    }
-
-    /// An error where the page is here, and not among the hot ones.
-    pub fn lacks(&self, page: usize) -> io::Result<()> {
-        if self.held[page].load(Relaxed) {
-            return Err(io::Error::from_raw_os_error(ENOENT));
-        }
-        Ok(())
     }
 }

@@ -97,26 +97,16 @@ pub fn os_result(rc: i32) -> io::Result<()> {
 /// `write` and `read` fail. What breaks programs that pass such memory to system calls is put to use here: a page
 /// goes through a pipe, which holds at least one, so neither end blocks.
 pub fn peek(addr: *const u8, out: &mut [u8; PAGE]) -> io::Result<()> {
-    through_a_pipe(addr, out.as_mut_ptr())
-}
-
-/// Writes a page of the process's own memory; `EFAULT` where touching it would trap.
-pub fn poke(addr: *mut u8, bytes: &[u8; PAGE]) -> io::Result<()> {
-    through_a_pipe(bytes.as_ptr(), addr)
-}
-
-fn through_a_pipe(from: *const u8, to: *mut u8) -> io::Result<()> {
     let mut ends = [-1; 2];
     // SAFETY: `ends` has room for the two descriptors.
     os_result(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
     // SAFETY: both were just opened, and nobody else owns them.
     let [reader, writer] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     // SAFETY: the kernel checks the address itself and fails with EFAULT where it cannot read.
-    let n = unsafe { libc::write(writer.as_raw_fd(), from.cast(), PAGE) };
+    let n = unsafe { libc::write(writer.as_raw_fd(), addr.cast(), PAGE) };
     whole_page(n)?;
-    // SAFETY: as above; what is written to is a page of the caller's: an array it lent, or memory of a region, which
-    // is accessed by the kernel and by atomics only.
-    let n = unsafe { libc::read(reader.as_raw_fd(), to.cast(), PAGE) };
+    // SAFETY: what is written to is an array that the caller lent.
+    let n = unsafe { libc::read(reader.as_raw_fd(), out.as_mut_ptr().cast(), PAGE) };
     whole_page(n)
 }
 

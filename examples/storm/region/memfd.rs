@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::cold::ColdStore;
-use super::map::{Mapping, os_result, peek, poke};
+use super::map::{Mapping, os_result, peek};
 use super::page::Page;
 use super::uffd::{self, Uffd};
 use super::{PAGE, Pretend, Region};
@@ -99,10 +99,6 @@ impl Region for Memfd {
         self.maps[mapping].at(0)
     }
 
-    fn traps(&self) -> bool {
-        true
-    }
-
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()> {
         // Where the mapping has no entry for the page yet, this leaves a mark in its place: a later store through it
         // maps the page read-only first, and faults.
@@ -135,9 +131,5 @@ impl Region for Memfd {
             true => self.cold.get(page).map(|copy| copy.read(out)),
             false => peek(self.maps[0].at(page), out),
         }
-    }
-
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()> {
-        poke(self.maps[0].at(page), bytes)
     }
 }

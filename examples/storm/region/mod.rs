@@ -10,7 +10,6 @@
 //! | `Anon`     | `UFFDIO_MOVE`                                | `UFFDIO_MOVE`       | nothing need: the move is atomic|
 //! |  (no MOVE) | copy, `MADV_DONTNEED`                        | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`           |
 //! | `Memfd`    | copy, `FALLOC_FL_PUNCH_HOLE`                 | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`, each map |
-//! | `Software` | copy, poison what is left                    | copy                | the caller: nothing traps       |
 //!
 //! # What the caller owes
 //!
@@ -31,20 +30,23 @@ use std::io;
 mod anon;
 #[cfg(target_os = "linux")]
 mod anon_copy;
+#[cfg(target_os = "linux")]
 mod cold;
 #[cfg(target_os = "linux")]
 mod map;
 #[cfg(target_os = "linux")]
 mod memfd;
+#[cfg(target_os = "linux")]
 mod page;
 #[cfg(target_os = "linux")]
 mod sigbus;
-mod software;
 #[cfg(target_os = "linux")]
 mod uffd;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
+/// Bytes in a word, the unit of every access.
+pub const WORD: usize = size_of::<usize>();
 
 /// Which memory to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +55,17 @@ pub enum Kind {
     Anon,
     /// One memfd, mapped this many times.
     Memfd { mappings: usize },
-    /// Ordinary memory that never traps; the mappings are all the same addresses.
+    /// Ordinary memory that never traps, which is no region.
     Software { mappings: usize },
+}
+
+impl Kind {
+    pub fn mappings(self) -> usize {
+        match self {
+            Self::Anon => 1,
+            Self::Memfd { mappings } | Self::Software { mappings } => mappings,
+        }
+    }
 }
 
 /// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is lacking.
@@ -86,10 +97,6 @@ pub trait Region: Send + Sync {
     /// Where a mapping begins: `pages() * PAGE` bytes, valid as long as the region, page-aligned.
     fn base(&self, mapping: usize) -> *mut u8;
 
-    /// Whether touching a cold page traps by itself. Where it does not, a worker asks the caller's records before each
-    /// access, and keeps the page from leaving during it.
-    fn traps(&self) -> bool;
-
     /// Makes stores to the page through this mapping fault, while loads go on. When it returns, no store through this
     /// mapping is still under way.
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()>;
@@ -114,9 +121,6 @@ pub trait Region: Send + Sync {
     /// Never faults: where the records are wrong, it is an error (`EFAULT`, `ENOENT`).
     fn read_page(&self, page: usize, cold: bool, out: &mut [u8; PAGE]) -> io::Result<()>;
 
-    /// Writes a whole hot page that is not protected. Never faults either.
-    fn fill(&self, page: usize, bytes: &[u8; PAGE]) -> io::Result<()>;
-
     /// Which mapping and page an address belongs to, if any.
     fn locate(&self, addr: usize) -> Option<(usize, usize)> {
         (0..self.mappings()).find_map(|mapping| {
@@ -127,23 +131,16 @@ pub trait Region: Send + Sync {
 }
 
 /// Opens memory of this kind, all of it hot and zero; or, where the kernel lacks something, the next best, and one
-/// line that says so.
-pub fn open(kind: Kind, pages: usize, pretend: Pretend) -> io::Result<(Box<dyn Region>, Option<String>)> {
-    let mappings = match kind {
-        Kind::Anon => 1,
-        Kind::Memfd { mappings } | Kind::Software { mappings } => mappings,
-    };
-    if pages == 0 || mappings == 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let missing = match open_trapping(kind, pages, pretend) {
-        Ok(opened) => return Ok(opened),
-        Err(Missing::Nothing) => None,
+/// line that says so. With nothing that traps there is no region.
+pub fn open(kind: Kind, pages: usize, pretend: Pretend) -> (Option<Box<dyn Region>>, Option<String>) {
+    match open_trapping(kind, pages, pretend) {
+        Ok((region, instead)) => (Some(region), instead),
+        Err(Missing::Nothing) => (None, None),
         Err(Missing::Because(why)) => {
-            Some(format!("{why}: no real page faults, ordinary memory with faults in software instead"))
+            let instead = format!("{why}: no real page faults, ordinary memory with faults in software instead");
+            (None, Some(instead))
         }
-    };
-    Ok((Box::new(software::Software::new(pages, mappings)), missing))
+    }
 }
 
 /// Why there is no memory that traps.
@@ -197,7 +194,7 @@ fn open_trapping(kind: Kind, _pages: usize, _pretend: Pretend) -> Result<(Box<dy
 /// Has every fault of this process resolved by `resolve`, which is told the address and whether it was a store, and
 /// says whether the instruction may run again. A later call replaces the function.
 ///
-/// Needed for regions that [trap](Region::traps); does nothing on systems where none does.
+/// Does nothing on systems where there are no regions.
 pub fn on_fault(resolve: fn(addr: usize, write: bool) -> bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return sigbus::install(resolve);

@@ -53,6 +53,7 @@ impl Page {
         }
     }
 
+    #[allow(dead_code)] // for the tests that share this file
     pub fn write(&self, bytes: &[u8; PAGE]) {
         for (to, from) in self.0.iter().zip(bytes.chunks_exact(8)) {
             let mut word = [0; 8];

@@ -250,7 +250,7 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     /// Allocates a frame for each page in the tier that the order names, and copies. Pages for which that fails are put back.
     pub fn copy(self) -> Copied<'s, 'm, M> {
         let (mm, to) = (self.0.mm, self.0.order.to);
-        self.copy_to(|_, order| mm.allocate(to, order).ok_or(Abort::NoDestination))
+        self.copy_to(|from, order| mm.allocate_for(to, order, from).ok_or(Abort::NoDestination))
     }
 
     /// [`copy`](Self::copy), with frames of the caller's choice: `choose` is asked for a free frame for the page at a frame and

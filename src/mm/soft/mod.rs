@@ -281,6 +281,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.bytes.write(pfn, offset, bytes);
     }
 
+    /// Adds to the `word`th `usize` of a frame in one step, past every table, and says what it was.
+    pub fn add_frame(&self, pfn: u64, word: usize, add: usize) -> usize {
+        self.bytes.add(pfn, word, add)
+    }
+
     /// Takes a reference to the page at `pfn`, for work on it, in the ledger too.
     ///
     /// # Errors
