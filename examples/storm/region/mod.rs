@@ -14,15 +14,9 @@
 //! # What the caller owes
 //!
 //! The region keeps no lock. For one page, `protect`, `push_out`, `bring_back` and `unprotect` are called by whoever
-//! holds that page's lock; for different pages they run at the same time. A migration is
-//!
-//! 1. take the page's lock, mark the page as migrating;
-//! 2. [`Region::protect`] it in *every* mapping: a store from now on faults, and its thread waits for the lock;
-//! 3. [`Region::push_out`]; if that fails, or the migration is given up, [`Region::unprotect`] it in every mapping;
-//! 4. note in the caller's own records that the page is cold (or still hot), release the lock.
-//!
-//! and a fault is: take the lock; if the page is cold by those records, [`Region::bring_back`] and note it; release
-//! the lock; let the instruction run again. The fault of a page that is hot by then needs nothing but the retry.
+//! holds that page's lock; for different pages they run at the same time. To push a page out, [`Region::protect`] it in
+//! *every* mapping first: a store from now on faults, and its thread waits for the lock. If pushing out fails,
+//! [`Region::unprotect`] it in every mapping. The fault of a page that is hot by then needs nothing but the retry.
 
 use std::io;
 
@@ -135,60 +129,42 @@ pub trait Region: Send + Sync {
 pub fn open(kind: Kind, pages: usize, pretend: Pretend) -> (Option<Box<dyn Region>>, Option<String>) {
     match open_trapping(kind, pages, pretend) {
         Ok((region, instead)) => (Some(region), instead),
-        Err(Missing::Nothing) => (None, None),
-        Err(Missing::Because(why)) => {
-            let instead = format!("{why}: no real page faults, ordinary memory with faults in software instead");
-            (None, Some(instead))
+        Err(why) => {
+            (None, why.map(|why| format!("{why}: no real page faults, ordinary memory with faults in software instead")))
         }
     }
 }
 
-/// Why there is no memory that traps.
-enum Missing {
-    /// It was not asked for.
-    Nothing,
-    /// One line on what stands in the way.
-    Because(String),
-}
+/// A region, and why it is the next best, if it is. The error is what stands in the way; nothing, if none was asked for.
+type Opened = Result<(Box<dyn Region>, Option<String>), Option<String>>;
 
 #[cfg(target_os = "linux")]
-fn open_trapping(kind: Kind, pages: usize, pretend: Pretend) -> Result<(Box<dyn Region>, Option<String>), Missing> {
-    if matches!(kind, Kind::Software { .. }) {
-        return Err(Missing::Nothing);
-    }
-    if map::system_page_size() != PAGE {
-        let size = map::system_page_size();
-        return Err(Missing::Because(format!("pages have {size} bytes here, not {PAGE}")));
-    }
+fn open_trapping(kind: Kind, pages: usize, pretend: Pretend) -> Opened {
+    let size = map::system_page_size();
     match kind {
-        Kind::Software { .. } => Err(Missing::Nothing),
+        Kind::Software { .. } => Err(None),
+        _ if size != PAGE => Err(Some(format!("pages have {size} bytes here, not {PAGE}"))),
         Kind::Anon => {
             let no_move = match anon::Anon::new(pages, pretend) {
                 Ok(region) => return Ok((Box::new(region), None)),
                 Err(error) => error,
             };
+            let line = format!("userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead");
             match anon_copy::AnonCopy::new(pages, pretend) {
-                Ok(region) => {
-                    let line =
-                        format!("userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead");
-                    Ok((Box::new(region), Some(line)))
-                }
-                Err(error) => Err(Missing::Because(format!("userfaultfd serves no anonymous memory ({error})"))),
+                Ok(region) => Ok((Box::new(region), Some(line))),
+                Err(error) => Err(Some(format!("userfaultfd serves no anonymous memory ({error})"))),
             }
         }
         Kind::Memfd { mappings } => match memfd::Memfd::new(pages, mappings, pretend) {
             Ok(region) => Ok((Box::new(region), None)),
-            Err(error) => Err(Missing::Because(format!("userfaultfd write-protects no shared memory ({error})"))),
+            Err(error) => Err(Some(format!("userfaultfd write-protects no shared memory ({error})"))),
         },
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_trapping(kind: Kind, _pages: usize, _pretend: Pretend) -> Result<(Box<dyn Region>, Option<String>), Missing> {
-    match kind {
-        Kind::Software { .. } => Err(Missing::Nothing),
-        _ => Err(Missing::Because("userfaultfd is Linux only".to_string())),
-    }
+fn open_trapping(kind: Kind, _pages: usize, _pretend: Pretend) -> Opened {
+    Err((!matches!(kind, Kind::Software { .. })).then(|| "userfaultfd is Linux only".to_string()))
 }
 
 /// Has every fault of this process resolved by `resolve`, which is told the address and whether it was a store, and
