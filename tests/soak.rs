@@ -24,6 +24,8 @@ mod noise;
 #[path = "../examples/storm/region/mod.rs"]
 #[allow(dead_code)]
 mod region;
+#[path = "soak/software.rs"]
+mod software;
 #[path = "soak/tables.rs"]
 mod tables;
 #[path = "soak/watchdog.rs"]
@@ -33,6 +35,7 @@ use group::{Group, STOP};
 use machine::{Machine, TOTALS};
 use noise::{DELAYS, SIGNALS, draw};
 use region::{Kind, Pretend};
+use software::Software;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 use watchdog::Watchdog;
@@ -71,15 +74,17 @@ fn soak() {
         .iter()
         .zip(kinds.iter().cycle())
         .map(|(&(threads, pages), &kind)| {
-            let (region, missing) = region::open(kind, pages, Pretend::default()).expect("there is memory");
+            let (region, missing) = region::open(kind, pages, Pretend::default());
             if let Some(missing) = missing {
                 println!("soak: {missing}");
             }
-            Group::new(Machine::new(region).expect("the memory can be written"), threads)
+            let traps = region.is_some();
+            let region = region.unwrap_or_else(|| Box::new(Software::new(pages, kind.mappings())));
+            Group::new(Machine::new(region, traps), threads)
         })
         .collect();
     let groups: &'static [Group] = groups.leak();
-    group::resolve_faults_of(groups.iter().map(|g| &g.machine).filter(|m| m.region.traps()).collect());
+    group::resolve_faults_of(groups.iter().map(|g| &g.machine).filter(|m| m.traps).collect());
     region::on_fault(group::on_fault).expect("a handler can be installed");
 
     let (began, threads) = (Instant::now(), GROUPS.iter().map(|(threads, _)| threads).sum::<usize>());

@@ -50,10 +50,8 @@ pub(crate) struct Real {
 
 /// Memory whose pages trap, all of them hot; or why there is none.
 pub(crate) fn open(kind: Kind, pages: usize) -> Result<Real, String> {
-    let (region, missing) = region::open(kind, pages, Pretend::default()).map_err(|e| e.to_string())?;
-    if !region.traps() {
-        return Err(missing.unwrap_or_default());
-    }
+    let (region, missing) = region::open(kind, pages, Pretend::default());
+    let region = region.ok_or_else(|| missing.unwrap_or_default())?;
     let mappings = region.mappings();
     let headers: Vec<_> = (0..2 * pages).map(|_| PageLock::new()).collect();
     for header in &headers[..pages] {

@@ -71,7 +71,7 @@ impl Group {
         match draw(32) {
             0..16 => {
                 slot.begins(&"accesses a page");
-                machine.access(at, word, (draw(2) == 0).then(|| draw(1 << 40)));
+                machine.access(at, word, (draw(2) == 0).then(|| draw(1 << 30) as usize));
             }
             16..24 => {
                 slot.begins(&"pushes pages out");

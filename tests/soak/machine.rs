@@ -1,6 +1,6 @@
 //! Memory in two tiers with its page tables and headers, as a group of threads has it to itself.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, WORDS};
 use crate::noise;
 use crate::region::{PAGE, Region};
 use crate::tables::{At, Locked, PageTables, decode, encode};
@@ -9,7 +9,7 @@ use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, 
 use pagelock::{FreezeRule, Migration, OsFutex, PageLock, PageRef};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Counted over all groups.
 #[derive(Default)]
@@ -40,6 +40,8 @@ pub(crate) fn add(to: &AtomicU64, n: u64) {
 
 pub(crate) struct Machine {
     pub(crate) region: Box<dyn Region>,
+    /// Whether touching a page that is not there is a fault by itself.
+    pub(crate) traps: bool,
     tables: PageTables,
     pub(crate) headers: Vec<PageLock>,
     ledger: Ledger,
@@ -53,34 +55,32 @@ enum Way {
 }
 
 impl Machine {
-    pub(crate) fn new(region: Box<dyn Region>) -> io::Result<Self> {
+    /// Pages that are all hot, and zero.
+    pub(crate) fn new(region: Box<dyn Region>, traps: bool) -> Self {
         let (mappings, pages) = (region.mappings(), region.pages());
-        let ledger = Ledger::new(b"soak", pages);
-        for page in 0..pages {
-            region.fill(page, &ledger.page(page))?;
-        }
+        let ledger = Ledger::new(&[], pages);
         let headers: Vec<PageLock> = (0..pages).map(|_| PageLock::new()).collect();
         for header in &headers {
             header.activate(mappings as u32).expect("a fresh header is free");
         }
-        Ok(Self { tables: PageTables::new(mappings, pages), headers, ledger, region })
+        Self { tables: PageTables::new(mappings, pages), headers, ledger, region, traps }
     }
 
     /// Touches a word through a mapping, however often that faults: adds `add` to it, or reads it.
-    pub(crate) fn access(&self, at: At, word: usize, add_: Option<u64>) {
-        assert!(at.mapping < self.region.mappings() && at.page < self.region.pages() && word < PAGE / 8);
+    pub(crate) fn access(&self, at: At, word: usize, add_: Option<usize>) {
+        assert!(at.mapping < self.region.mappings() && at.page < self.region.pages() && word < WORDS);
         add(&TOTALS.accesses, 1);
         let touch = || {
-            let addr = self.region.base(at.mapping).cast::<u64>();
+            let addr = self.region.base(at.mapping).cast::<usize>();
             // SAFETY: the mapping has that many words, aligned, and lives as long as the region. All threads access it by atomics;
             // where the page is not there, the access traps and is repeated once it is.
-            let word = unsafe { AtomicU64::from_ptr(addr.add(at.page * (PAGE / 8) + word)) };
+            let word = unsafe { AtomicUsize::from_ptr(addr.add(at.page * WORDS + word)) };
             match add_ {
                 Some(add) => word.fetch_add(add, Relaxed),
                 None => word.load(Relaxed),
             };
         };
-        if self.region.traps() {
+        if self.traps {
             touch();
         } else {
             let access = if add_.is_some() { Access::Write } else { Access::Read };
