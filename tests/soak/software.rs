@@ -10,9 +10,12 @@ const WORDS: usize = PAGE / WORD;
 /// What a page holds that has left: an access that did not ask finds it, and so does the check.
 const GONE: usize = usize::MAX / 3;
 
+/// The words of a page that has left.
+type Left = Box<[usize; WORDS]>;
+
 pub(crate) struct Software {
     hot: Box<[AtomicUsize]>,
-    cold: Box<[Mutex<Option<Box<[usize; WORDS]>>>]>,
+    cold: Box<[Mutex<Option<Left>>]>,
     mappings: usize,
 }
 
