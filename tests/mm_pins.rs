@@ -2,7 +2,7 @@
 //! and pin against unmap, fork or migration has one winner (I19); whether a page is pinned is known exactly (I20); a lost page is an error
 //! and no wait (I25); whatever is waited for ends (I29, I37), and holds no lock (I38).
 
-#![cfg(all(feature = "alloc", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 

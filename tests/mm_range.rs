@@ -3,7 +3,7 @@
 //! an error and never a wait (I25); a range that never keeps still, and a page that can never be brought in, end with an error for everybody
 //! (I29, I37); whoever waits holds no lock (I38).
 
-#![cfg(all(feature = "alloc", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 

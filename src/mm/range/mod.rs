@@ -19,6 +19,7 @@
 //! call begins with them.
 //!
 //! ```
+//! # #[cfg(feature = "alloc")] {
 //! use pagelock::Limits;
 //! use pagelock::mm::range::{Found, Order, Page, Want, fault_range};
 //! use pagelock::mm::soft::{Config, Soft};
@@ -35,6 +36,7 @@
 //!
 //! // With the lock held that whoever invalidates takes to tell the device:
 //! assert!(notifier.is_good(read.ticket));
+//! # }
 //! ```
 
 mod found;
