@@ -10,7 +10,7 @@ use common::sim::{Call, Sim, script};
 use common::{OnDrop, watched};
 use core::time::Duration;
 use pagelock::futex::{DeadlineError, Sleep};
-use pagelock::{Cancel, FreezeRule, LockError, PageLock, Wait, Wake};
+use pagelock::{Cancel, FreezeRule, FutexTimed, Limits, LockError, PageLock, Wait, Wake};
 use std::thread;
 
 type Page = PageLock<Sim>;
@@ -605,6 +605,24 @@ mod linux {
         assert!(matches!(page.try_lock_until(past), Err(LockError::Late { late_by }) if late_by > Duration::ZERO));
         assert!(matches!(page.wait_with((), Wait::unlocked().until(past)), Err(DeadlineError::Past { .. })));
     }
+}
+
+#[test]
+fn limits_are_over_when_cancelled_or_late() {
+    fn again<T: Clone>(x: &T) -> T {
+        x.clone()
+    }
+    let sim = Sim::new(1);
+    let cancel = Cancel::with_futex(sim);
+    assert_eq!(Limits::default().over(sim), None);
+    let until = Limits::default().until(sim.after(Duration::from_nanos(NOON)).unwrap());
+    let limits = again(&until.unless(&cancel));
+    assert_eq!(limits.over(sim), None);
+    until_noon(sim);
+    assert_eq!((until.over(sim), limits.over(sim)), (Some(Wake::TimedOut), Some(Wake::TimedOut)));
+    cancel.cancel();
+    // The deadline has passed as well: that it was cancelled is said first.
+    assert_eq!((until.over(sim), limits.over(sim)), (Some(Wake::TimedOut), Some(Wake::Cancelled)));
 }
 
 #[test]

@@ -10,7 +10,8 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, MAX_REFS, Migration, PageLock, PageRef, PinError, Put, Wake,
+    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
+    Wake,
 };
 use std::thread;
 
@@ -212,6 +213,32 @@ fn a_panic_in_the_copy_leaves_the_page_as_it_was_and_wakes_its_sleepers() {
         assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{page:?}");
         assert_eq!((page.refs(), page.pins()), (2, 0));
     }
+}
+
+#[test]
+fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_was() {
+    let sim = Sim::new(1);
+    let page = PageLock::with_futex(sim);
+    page.activate(2).unwrap();
+    watched(&[&page], || {
+        let pin = page.try_pin().unwrap();
+        for freezing in [false, true] {
+            let migration = page.lock().begin_migration();
+            sim.at_sleep(|| panic!("the platform is on fire"));
+            let said = panic_of(|| {
+                if freezing {
+                    _ = migration.freeze_unpinned(Unpinned, Limits::none());
+                } else {
+                    _ = migration.wait_unpinned(Limits::none());
+                }
+            });
+            assert_eq!(said, "the platform is on fire");
+            assert!(page.try_get().is_ok());
+            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{page:?}");
+        }
+        drop(pin);
+        assert_eq!((page.refs(), page.pins()), (2, 0));
+    });
 }
 
 // ---- commits to another header ----

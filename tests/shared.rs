@@ -318,3 +318,27 @@ fn a_table_has_a_power_of_two_slots() {
         assert_eq!(SharedFutex::new(&EVENTS[..n], 0).is_some(), n.is_power_of_two(), "{n} slots");
     }
 }
+
+/// What the other process does in the tests above, here.
+#[test]
+fn a_sleep_needs_the_expected_value() {
+    let mapped = Mapped::new();
+    let (word, began) = (Word::new(1), AtomicU32::new(0));
+    assert_eq!(here().wait(&word, 0), Sleep::Changed);
+    watched(&[], || {
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while began.load(SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                word.store(2, SeqCst);
+                here().wake_all(&raw const word);
+            });
+            began.store(1, SeqCst);
+            while word.load(SeqCst) == 1 {
+                here().wait(&word, 1);
+            }
+        });
+    });
+    drop(mapped);
+}
