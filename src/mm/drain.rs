@@ -26,6 +26,7 @@
 use crate::futex::{Futex, OsFutex};
 use crate::lock::PageGuard;
 use crate::page::PageLock;
+use crate::seeded::seeded;
 use crate::sync::AtomicU32;
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -200,6 +201,9 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         let generation = self.asked.fetch_add(1, AcqRel).wrapping_add(1);
         let own = self.cpus.current();
         self.drain_local(&mut put);
+        if seeded!("drains-its-own-only") {
+            return;
+        }
         for cpu in 0..self.each().len() {
             let Some(batch) = self.of(cpu) else { continue };
             // Acquire: see the table.

@@ -8,6 +8,7 @@ use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
 use crate::refs::{GetError, PageRef, Put};
+use crate::seeded::seeded;
 
 /// Collects all pages that are to do. With `may_sleep`, which is for a batch of one, waits for locks.
 pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>, may_sleep: bool) {
@@ -160,7 +161,12 @@ fn lock<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, span: Span, page: &'m PageLock<
     debug_assert!(batch.mm.header(span.head).is_some_and(|p| core::ptr::eq(p, page)));
     match &mut batch.fault {
         Some(fault) if fault.is_of(page) => fault.guard.take(),
-        _ => page.try_lock(),
+        _ => {
+            if seeded!("sleeps-with-a-lock") {
+                return Some(page.lock());
+            }
+            page.try_lock()
+        }
     }
 }
 

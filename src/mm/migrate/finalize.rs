@@ -8,6 +8,7 @@ use crate::mm::ledger::{Change, Owner};
 use crate::mm::range::invalidating;
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
+use crate::seeded::seeded;
 
 pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
@@ -38,6 +39,9 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>
             Some(fault) => {
                 drop(new);
                 fault.guard = Some(page.thaw().cancel());
+                if seeded!("faulters-lock-released") {
+                    fault.guard = None;
+                }
             }
             None => {
                 // Moves no reference, so there is nothing that could be refused; and if it were, both pages are let go of all the same.
@@ -97,6 +101,9 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one.
 pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>) {
+    if seeded!("entry-left-behind") {
+        return;
+    }
     let owner = owner(mm, to.head);
     for (old, new) in from.frames().zip(to.frames()) {
         mm.each_mapping(old, |at| {
@@ -108,7 +115,11 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
             let Ok(word) = leaf(mm, new, rights, tracking).encode() else { return };
             match page.try_get() {
                 Ok(reference) => {
-                    reference.into_raw();
+                    if seeded!("entry-without-a-reference") {
+                        drop(reference);
+                    } else {
+                        reference.into_raw();
+                    }
                     mm.account(to.head, owner, Change::Taken);
                     entry.set(word);
                 }
