@@ -27,7 +27,7 @@ normal_build() {
 }
 if [ "$(uname -sm)" = "Linux x86_64" ] && install objdump binutils; then
     mkdir "$SCRATCH/tree"
-    cp -r Cargo.toml Cargo.lock README.md src benches ci "$SCRATCH/tree"
+    cp -r Cargo.toml Cargo.lock README.md docs src benches examples tests ci "$SCRATCH/tree"
     normal_build >"$SCRATCH/with"
     find "$SCRATCH/tree/src" -name '*.rs' -exec sed -i 's/seeded!("[^"]*")/false/g; s/^use crate::seeded::seeded;$//' {} +
     grep -rq 'seeded!("[a-z]' "$SCRATCH/tree/src" --include=*.rs --exclude=seeded.rs && { echo 'not all were replaced'; exit 1; }

@@ -206,20 +206,25 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         }
         for cpu in 0..self.each().len() {
             let Some(batch) = self.of(cpu) else { continue };
-            // Acquire: see the table.
-            if is_at_least(batch.done.load(Acquire), generation) {
+            // Relaxed: it spares a kick. The look below is the one that counts.
+            if is_at_least(batch.done.load(Relaxed), generation) {
                 continue;
             }
-            match if cpu == own { Reach::Direct } else { self.cpus.kick(cpu) } {
-                Reach::Direct => self.empty(batch, &mut put),
-                Reach::Kicked => loop {
-                    let done = batch.done.load(Acquire);
-                    if is_at_least(done, generation) {
-                        break;
-                    }
-                    // Whatever ends the sleep, the look at `done` decides.
-                    let _ = self.futex.wait(&batch.done, done);
-                },
+            let reach = if cpu == own { Reach::Direct } else { self.cpus.kick(cpu) };
+            if reach == Reach::Direct {
+                self.empty(batch, &mut put);
+            }
+        }
+        // All are kicked by now, and get to it at the same time.
+        for batch in self.each() {
+            loop {
+                // Acquire: see the table.
+                let done = batch.done.load(Acquire);
+                if is_at_least(done, generation) {
+                    break;
+                }
+                // Whatever ends the sleep, the look at `done` decides.
+                let _ = self.futex.wait(&batch.done, done);
             }
         }
     }
