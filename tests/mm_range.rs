@@ -729,8 +729,11 @@ fn a_device_never_reads_what_was_taken_away() {
                         for (&n, &pfn) in &*table.lock().unwrap() {
                             let mut bytes = [0; 16];
                             mm.read_frame(pfn, 0, &mut bytes);
-                            // Zeroes: thrown away and not written yet.
-                            assert!(bytes == tag(n) || bytes == [0; 16], "page {n} in frame {pfn:#x} is {bytes:?}");
+                            // Zeroes: thrown away and not written yet, or not to the end.
+                            assert!(
+                                bytes.iter().all(|&byte| byte == 0 || byte == tag(n)[0]),
+                                "page {n} in frame {pfn:#x} is {bytes:?}"
+                            );
                             read.fetch_add(1, SeqCst);
                         }
                     }
