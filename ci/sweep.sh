@@ -25,7 +25,7 @@ grid() {
     case $FAMILY in
     bypass) for a in 0 1 2 4 8 16 64 1000000; do echo "BYPASS_BOUND=$a"; done ;;
     spin) for a in 0 1 2 3 4 6; do for b in 0 2 5 10; do echo "SPIN_ROUNDS=$a YIELDS=$b"; done; done ;;
-    fan) for a in 1 2 4 8 64; do for b in 1 2 4 8 16; do echo "FIRST=$a NEXT=$b"; done; done; echo "FIRST=1000000 NEXT=1" ;;
+    fan) for a in 1 2 4 8 16 32 64; do for b in 1 4 16 64; do echo "FIRST=$a NEXT=$b"; done; done; echo "FIRST=1000000 NEXT=1" ;;
     smoke) echo "BYPASS_BOUND=0 FIRST=2 NEXT=2" ;;
     esac
 }

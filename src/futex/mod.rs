@@ -93,6 +93,9 @@ pub enum Sleep {
 pub trait Futex: Copy {
     /// Whether [`wait_class`](Self::wait_class) and [`wake_class`](Self::wake_class) tell classes of sleepers apart. Only
     /// then does a release with many sleepers wake a few and let those wake the rest.
+    ///
+    /// Whoever says so must say [`Sleep::Woken`] of every sleep that a wake has ended: those sleepers are who wakes the rest, and a
+    /// sleep of which it is not said is the end of the chain.
     const CLASSES: bool = false;
 
     /// Sleeps while `*word == expected`, until woken. May return at any time.
