@@ -311,6 +311,23 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
     });
 }
 
+/// A page that is on its way to somebody who was promised it is not for one that comes later, starved from the start or not.
+#[test]
+fn lock_releasing_does_not_overtake_a_wake() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let promised = on(&page, |page| {
+            keep(page.lock.lock_releasing(()));
+            expire();
+        });
+        page.until_says("promised");
+        drop(guard);
+        assert!(page.lock.lock_releasing_until((), ()).is_err(), "overtaken");
+        promised.join().unwrap();
+    });
+}
+
 /// The deadline has passed before the call: an error at once, and nothing left behind.
 #[test]
 fn late_is_said_without_registering() {
