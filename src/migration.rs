@@ -256,11 +256,13 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
         step!("cancel: done, nobody told yet");
+        // The guard first: should telling panic, the page is not left locked.
+        let guard = PageGuard { page };
         if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
         }
-        PageGuard { page }
+        guard
     }
 
     /// Marks the contents lost for good and ends the migration. See [`PageGuard::poison`].
@@ -455,11 +457,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
         let why = match self.page.move_refs(dst.page, refs) {
             Ok(source) => {
                 stats::count(Counter::Commits);
-                let page = self.forget();
-                page.thaw();
+                let moved = Moved { page: self.forget() };
+                moved.page.thaw();
                 dst.unlock();
                 step!("commit: destination unlocked, source not yet");
-                let Released { event_waiters } = page.release(true, false);
+                let Released { event_waiters } = moved.release();
                 return Ok(Committed { source, event_waiters });
             }
             Err(why) => why,
@@ -514,6 +516,25 @@ impl<F: Futex> Drop for Frozen<'_, F> {
     fn drop(&mut self) {
         self.page.thaw();
         self.page.abort_migration();
+    }
+}
+
+/// The source of a commit, thawed, and not released yet. Dropping it releases it: telling of the destination may panic.
+struct Moved<'a, F: Futex> {
+    page: &'a PageLock<F>,
+}
+
+impl<F: Futex> Moved<'_, F> {
+    fn release(self) -> Released {
+        let page = self.page;
+        core::mem::forget(self);
+        page.release(true, false)
+    }
+}
+
+impl<F: Futex> Drop for Moved<'_, F> {
+    fn drop(&mut self) {
+        self.page.release(true, false);
     }
 }
 
