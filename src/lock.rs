@@ -36,6 +36,7 @@
 //! | acquire: compare-exchange that sets LOCKED | Acquire | the release's add, so that the new owner sees what the old one wrote |
 //! | release: add (compare-exchange, if fair) | Release | the above |
 //! | registering, leaving: compare-exchange | Relaxed | nothing: they decide by the word's own modification order, which the release's read-modify-write is part of |
+//! | the caller's bits: compare-exchange | Release | `user` (Acquire), so that who sees them sees what was done before |
 //! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
 
 use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep};
@@ -606,11 +607,13 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         self.forget().poison(false)
     }
 
-    /// Writes the caller's two bits.
+    /// Writes the caller's two bits. Release: see [`PageLock::user`].
     pub fn set_user(&mut self, user: UserBits) {
+        let state = &self.page.state;
         let mut seen = self.page.state();
-        while let Err(now) = self.page.replace(seen, seen.with_user(user)) {
-            seen = now;
+        // Release: pairs with the Acquire of `user`.
+        while let Err(now) = state.compare_exchange_weak(seen.0, seen.with_user(user).0, Release, Relaxed) {
+            seen = State(now);
         }
     }
 
