@@ -22,3 +22,6 @@ pub mod seeded_bugs {}
 
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("../docs/soak.md")]
+pub mod soak {}
