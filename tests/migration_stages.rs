@@ -10,8 +10,8 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
-    Wake,
+    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError,
+    Put, Wake,
 };
 use std::thread;
 
@@ -241,13 +241,41 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
     });
 }
 
+/// The platform panics when somebody is to be told. The stage is over then, and the pages are released all the same.
+#[test]
+fn a_panic_in_telling_leaves_no_page_locked() {
+    watched(&[], || {
+        let sim = Sim::new(1);
+        let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
+        src.activate(1).unwrap();
+        let burns = |awaited: &PageLock<Sim>| {
+            assert!(matches!(awaited.claim(), Claim::InFlight));
+            sim.at_wake(|| panic!("the platform is on fire"));
+        };
+        let over = |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
+
+        let migration = src.lock().begin_migration();
+        burns(&src);
+        assert_eq!(panic_of(|| drop(migration.cancel())), "the platform is on fire");
+        assert!(over(&src), "{src:?}");
+
+        let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+        let held = dst.lock();
+        burns(&dst);
+        assert_eq!(panic_of(|| drop(frozen.commit_without_refs(held))), "the platform is on fire");
+        assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
+        assert_eq!((src.refs(), dst.refs()), (1, 0));
+    });
+}
+
 // ---- commits to another header ----
 
 #[test]
 fn references_move_along_with_the_identity() {
     let (src, dst) = (live(3), live(2));
     let frozen = src.lock().begin_migration().freeze(ExactRefs(3)).unwrap();
-    frozen.commit_to(dst.lock()).unwrap();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    unsafe { frozen.commit_to(dst.lock()) }.unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 5, 0);
     assert_eq!(src.try_get().unwrap_err(), GetError::Free, "nobody can reach the old header");
@@ -257,7 +285,8 @@ fn references_move_along_with_the_identity() {
 #[test]
 fn a_free_header_comes_to_life_by_a_commit() {
     let (src, dst) = (live(2), live(0));
-    src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()).unwrap();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    unsafe { src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()) }.unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 2, 0);
 }
@@ -268,7 +297,8 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
     let reference = src.try_get().unwrap();
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     reference.into_raw();
-    frozen.commit_to(dst.lock()).unwrap();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    unsafe { frozen.commit_to(dst.lock()) }.unwrap();
     // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here now.
     let reference = unsafe { PageRef::from_raw(&dst) };
     assert_eq!(reference.put(), Put::Kept);
@@ -279,10 +309,15 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
 #[test]
 fn under_the_pin_rule_references_move_only_if_told() {
     let (src, dst) = (live(3), live(0));
-    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()).unwrap();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    unsafe { src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()) }.unwrap();
     is_at_rest(&src, 3, 0);
     is_at_rest(&dst, 0, 0);
-    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2).unwrap();
+    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_without_refs(dst.lock()).unwrap();
+    is_at_rest(&src, 3, 0);
+    is_at_rest(&dst, 0, 0);
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    unsafe { src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2) }.unwrap();
     is_at_rest(&src, 1, 0);
     is_at_rest(&dst, 2, 0);
 }
@@ -298,7 +333,8 @@ fn a_commit_tells_those_who_wait_for_either_header() {
             let held = dst.lock();
             let waiters = [s.spawn(|| src.wait_migration(())), s.spawn(|| dst.wait_unlocked(()))];
             sim.until_asleep(2);
-            assert!(frozen.commit_to(held).unwrap().event_waiters);
+            // SAFETY: the references that move are the test's, and no guard stands for them.
+            assert!(unsafe { frozen.commit_to(held) }.unwrap().event_waiters);
             for waiter in waiters {
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
             }
@@ -312,7 +348,8 @@ fn is_refused(src: &PageLock, dst: &PageLock, refs: u32, why: CommitRefused, wha
     let frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
     let held = dst.lock();
     let before = (text(src), text(dst));
-    let error = frozen.commit_to_moving(held, refs).unwrap_err();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    let error = unsafe { frozen.commit_to_moving(held, refs) }.unwrap_err();
     assert_eq!((text(src), text(dst)), before, "a refusal changes nothing");
     assert_eq!(error.why, why);
     says(&error, what);
@@ -343,7 +380,8 @@ fn a_commit_of_references_that_were_put_meanwhile_is_refused() {
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     // SAFETY: one of the two that `live` made.
     assert_eq!(unsafe { src.put_raw() }, Put::Kept);
-    let error = frozen.commit_to(dst.lock()).unwrap_err();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    let error = unsafe { frozen.commit_to(dst.lock()) }.unwrap_err();
     assert_eq!(error.why, CommitRefused::TooFew { have: 1, move_: 2 });
     drop(error);
     is_at_rest(&src, 1, 0);
@@ -365,7 +403,8 @@ fn a_commit_to_a_frozen_header_is_refused() {
     // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&dst) };
     let before = (text(&src), text(&dst));
-    let error = frozen.commit_to(held).unwrap_err();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    let error = unsafe { frozen.commit_to(held) }.unwrap_err();
     assert_eq!(error.why, CommitRefused::Frozen);
     says(&error, &["frozen"]);
     assert_eq!((text(&src), text(&dst)), before);
@@ -384,7 +423,8 @@ fn a_commit_of_a_page_to_itself_is_refused() {
     // SAFETY: there is an owner, `frozen`, and this second guard is forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&page) };
     let before = text(&page);
-    let error = frozen.commit_to(held).unwrap_err();
+    // SAFETY: the references that move are the test's, and no guard stands for them.
+    let error = unsafe { frozen.commit_to(held) }.unwrap_err();
     assert_eq!(error.why, CommitRefused::SamePage);
     says(&error, &["same"]);
     assert_eq!(text(&page), before);
@@ -416,7 +456,8 @@ fn a_refused_commit_is_not_seen_by_those_who_put() {
                 });
                 go.store(true, SeqCst);
                 while !done.load(SeqCst) {
-                    let refused = frozen.commit_to_moving(held, 1).expect_err("there is no room");
+                    // SAFETY: the references that move are the test's, and no guard stands for them.
+                    let refused = unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
                     (frozen, held) = (refused.frozen, refused.dst);
                 }
                 putter.join().unwrap()

@@ -215,7 +215,9 @@ impl<const C: bool> Machine<C> {
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
-        let committed = frozen.commit_to_moving(destination, MAPPINGS as u32).expect("the destination is free and ours");
+        // SAFETY: the references that move are the mappings', and no guard stands for them.
+        let committed =
+            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }
