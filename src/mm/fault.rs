@@ -410,7 +410,7 @@ fn device_private<'m, M: Memory>(
     mm: &'m M,
     at: M::Address,
     access: Access,
-    leaf: Leaf,
+    mut leaf: Leaf,
     pfn: u64,
     mut entry: M::Entry<'m>,
     faulter: &mut Faulter<'_, M::Futex>,
@@ -425,11 +425,16 @@ fn device_private<'m, M: Memory>(
                 return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
-                let word = entry.get();
                 let guard = page.lock_releasing(entry);
-                // The lock is ours, and the entry may be another by now.
+                // The lock is ours, and the entry may be another by now; or the same, and the frame has another header, because the
+                // large page that it was part of was split.
                 entry = mm.lock(at);
-                if entry.get() != word && !seeded!("entry-not-reread") {
+                match Leaf::decode(entry.get()) {
+                    Ok(now @ Leaf::DevicePrivate { pfn: of, .. }) if of == pfn => leaf = now,
+                    _ if seeded!("entry-not-reread") => {}
+                    _ => return Ok(Fault::Retry(Why::Changed)),
+                }
+                if !seeded!("split-not-noticed") && !mm.header(pfn).is_some_and(|now| core::ptr::eq(now, page)) {
                     return Ok(Fault::Retry(Why::Changed));
                 }
                 guard
