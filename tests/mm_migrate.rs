@@ -688,6 +688,65 @@ fn an_entry_in_the_fault_is_taken_over() {
     }
 }
 
+/// The entry was replaced by the fault path, and then the migration does not even begin with the page: the entry is put up again all the
+/// same, with its reference, and nothing is lost.
+#[test]
+fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
+    for why in ["immovable", "pinned"] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        mm.fork(parent).unwrap();
+        move_one(mm, at, &order());
+        let before = picture(mm, at);
+        let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+        let pin = (why == "pinned").then(|| page.try_pin().unwrap());
+        mm.set_immovable(why == "immovable");
+        let expected = match why {
+            "pinned" => AccessError::Busy { rounds: 3 },
+            _ => AccessError::NotBrought(Outcome::Skipped(Skip::Refused(Refusal::Immovable))),
+        };
+        for _ in 0..2 {
+            let mut faulter = Faulter::new(Strategy::EntryInFault).patience(3);
+            assert_eq!(mm.read_with(at, 0, &mut [0], &mut faulter), Err(expected), "{why}");
+            assert!(!is_migrating(mm, at), "{why}: an entry is left that nobody puts up");
+        }
+        drop(pin);
+        mm.set_immovable(false);
+        assert_eq!(picture(mm, at), before, "{why}");
+        mm.audit().unwrap();
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
+/// The entry that was replaced is unmapped before the page is begun with: the reference is put once, by whoever replaced it.
+#[test]
+fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
+    for is_skipped in [false, true] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        let child = mm.fork(parent).unwrap().page(0);
+        move_one(mm, at, &order());
+        let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+        // With the page's lock held and the entry replaced: the one moment at which a test gets in between.
+        mm.on_prepare(move |_| {
+            assert!(is_migrating(mm, at) && page.is_locked());
+            mm.unmap(at, 1);
+            assert_eq!(page.refs(), 3, "the other entry's, the faulter's, the migrator's");
+            mm.set_immovable(is_skipped);
+        });
+        let read = mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::EntryInFault).patience(1));
+        assert!(read.is_err(), "{read:?}");
+        mm.on_prepare(|_| {});
+        mm.set_immovable(false);
+        mm.audit().unwrap();
+        check_all(mm, child, 1);
+        mm.audit().unwrap();
+    }
+}
+
 /// I37: whoever faults on a page that cannot be brought back is told so, all of them; nobody goes round for ever.
 #[test]
 fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {

@@ -34,6 +34,9 @@ pub enum Strategy {
     ReferenceAndSleep,
     /// As `TryAndRetry`, but whoever wins the lock replaces the entry by a migration entry at once, so that later faulters find
     /// something to wait for. They do, as long as they come through the same entry: a page with several mappings has others.
+    ///
+    /// The reference of that entry goes with it. If the faulter can have none of its own, because the page's header counts none, the entry
+    /// stays as it is, and this is `TryAndRetry`.
     EntryInFault,
     /// Registers, lets go of the entry, sleeps until the owner is done, takes no reference (Linux since 7.0).
     #[default]
@@ -298,8 +301,13 @@ pub struct ToRam<'p, A, F: Futex> {
     pub at: A,
     /// What it was.
     pub access: Access,
-    /// The entry as it was when the page was locked; a migration entry has since taken its place under
-    /// [`Strategy::EntryInFault`].
+    /// The entry as it was when the page was locked.
+    ///
+    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, for as long as nobody unmaps it, and *the reference that the
+    /// entry owned has been put* in the same step. What is counted is what would be if the implementation had taken the entry down itself:
+    /// the other entries' references and the faulter's. Whatever becomes of the page, also if it is not even begun with, the implementation
+    /// makes that migration entry an entry again, with a new reference, before it lets go of the lock. Under the other strategies the entry
+    /// is untouched.
     pub leaf: Leaf,
     /// The frame's number.
     pub pfn: u64,
@@ -450,9 +458,13 @@ fn device_private<'m, M: Memory>(
     if reference.is_some() {
         mm.account(pfn, Owner::Get, Change::Taken);
     }
-    if faulter.strategy == Strategy::EntryInFault {
+    if faulter.strategy == Strategy::EntryInFault && reference.is_some() {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
+            mm.account(pfn, Owner::Entry, Change::Put);
+            // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on puts
+            // none. It is not the last: the faulter has one.
+            let _ = unsafe { page.put_raw() };
         }
     }
     drop(entry);

@@ -3,11 +3,10 @@
 use super::slot::{Batch, What};
 use super::{Collected, Mode, Order, Outcome, Slot, Summary, collect};
 use crate::futex::{Futex, OsFutex};
-use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 use crate::mm::drain::Drain;
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
+use crate::mm::{Memory, Mm, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
 use crate::seeded::seeded;
@@ -120,15 +119,21 @@ pub fn bring_back<'p, M: Mm>(
     to: M::Tier,
     drain: &impl Drain,
 ) -> Result<bool, Outcome<<M as Tiers>::Refusal>> {
-    let ToRam { at, pfn, reference, page, .. } = request;
-    let head = mm.span(pfn).head;
-    adopt_entry(mm, at, pfn, head, page.page());
+    let ToRam { pfn, reference, page, .. } = request;
+    let (span, header) = (mm.span(pfn), page.page());
+    let head = span.head;
     let had_reference = reference.is_some();
     let mut fault = FaultPage::new(page, reference);
     let mut slots = [Slot::frame(pfn)];
     debug_assert!(matches!(slots[0].what, What::Frame(_)));
     let order = Order::to(to);
     let _ = collect(mm, &mut slots, &order, Some(&mut fault)).unmap().drain_local(drain).check().copy().finalize();
+    if !matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned)
+        && !seeded!("skipped-not-put-up")
+    {
+        // Nothing was begun, so nothing was put back; but the faulter may have taken down its entry, and the page is still locked.
+        super::finalize::put_up(mm, span, span, header);
+    }
     if had_reference {
         mm.account(head, Owner::Get, Change::Put);
     }
@@ -141,18 +146,5 @@ pub fn bring_back<'p, M: Mm>(
         Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
         outcome if outcome.is_transient() => Ok(false),
         outcome => Err(outcome),
-    }
-}
-
-/// [`Strategy::EntryInFault`](crate::mm::Strategy::EntryInFault) has left a migration entry, whose former reference nobody has put.
-///
-/// Such an entry is of this faulter's making, because the page is locked by this faulter (I12).
-fn adopt_entry<M: Mm>(mm: &M, at: M::Address, pfn: u64, head: u64, page: &PageLock<M::Futex>) {
-    let entry = mm.lock(at);
-    if matches!(Leaf::decode(entry.get()), Ok(Leaf::Migration { pfn: of, .. }) if of == pfn) {
-        drop(entry);
-        mm.account(head, Owner::Entry, Change::Put);
-        // SAFETY: the reference of the entry that was replaced. The faulter has one of its own.
-        let _ = unsafe { page.put_raw() };
     }
 }
