@@ -486,6 +486,51 @@ fn a_cache_that_has_changed_puts_the_page_back() {
     mm.audit().unwrap();
 }
 
+/// Somebody makes the cache forget the page, at the last moment at which that is not too late: of two places one is left, and no reference
+/// is taken for the other.
+#[test]
+fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {
+    let (mm, at) = two_pages();
+    let pfn = mm.frame_at(at).unwrap();
+    mm.cache(1, pfn).unwrap();
+    mm.cache(2, pfn).unwrap();
+    let mut times = 0;
+    mm.on_move_cached(move |_, _| {
+        times += 1;
+        if times == 1 {
+            mm.uncache(2);
+        }
+    });
+    assert_eq!(move_one(mm, at, &order().tries(1)), Outcome::Aborted(Abort::CacheChanged));
+    assert_eq!((mm.frame_at(at), mm.cached_at(1), mm.cached_at(2)), (Some(pfn), Some(pfn), None));
+    assert_eq!(mm.page(pfn).unwrap().refs(), 2, "the entry's and the cache's");
+    mm.audit().unwrap();
+    let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!("what it is now is known next time") };
+    assert_eq!((mm.cached_at(1), mm.page(pfn).unwrap().refs()), (Some(pfn), 2));
+    mm.audit().unwrap();
+}
+
+/// And right after it: what is put is a reference to the new page that was the cache's already, even if nothing else has one.
+#[test]
+fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let old = mm.frame_at(at).unwrap();
+    mm.cache(1, old).unwrap();
+    mm.unmap(at, 1);
+    mm.on_move_cached(move |now, _| {
+        if now != old {
+            mm.uncache(1);
+            assert_eq!(mm.page(now).unwrap().refs(), 1, "the migrator's");
+        }
+    });
+    let mut slots = [Slot::frame(old)];
+    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 1);
+    assert_eq!(slots[0].outcome(), Outcome::Freed);
+    assert_eq!((mm.free_frames(RAM), mm.free_frames(DEVICE)), (127, 128));
+    mm.audit().unwrap();
+}
+
 #[test]
 fn a_hole_that_a_fault_fills_first_stays_filled() {
     let (mm, _) = machine();
