@@ -125,6 +125,10 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
 }
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one.
+///
+/// Each entry gets a new reference. One that can have none, because there are [`MAX_REFS`](crate::MAX_REFS), becomes a poison entry: it
+/// can neither stay (nobody would ever put it up) nor lead to a page that does not know of it. That is so for a page that is put back as
+/// well: while its entries were down, others may have taken their references' places in the count.
 pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>) {
     if seeded!("entry-left-behind") {
         return;
@@ -137,9 +141,11 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
             if pfn != old {
                 return;
             }
-            let Ok(word) = leaf(mm, new, rights, tracking).encode() else { return };
-            match page.try_get() {
-                Ok(reference) => {
+            // Every frame fits: the old one is named by an entry, and a destination that cannot be is not accepted.
+            let word = leaf(mm, new, rights, tracking).encode();
+            debug_assert!(word.is_ok(), "{word:?}");
+            match (page.try_get(), word) {
+                (Ok(reference), Ok(word)) => {
                     if seeded!("entry-without-a-reference") {
                         drop(reference);
                     } else {
@@ -148,8 +154,9 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
                     mm.account(to.head, owner, Change::Taken);
                     entry.set(word);
                 }
-                // More entries than can be counted. What cannot be counted cannot be mapped.
-                Err(_) => set_poison(&mut entry, old),
+                // More references than can be counted, by whoever has taken so many since the entries were taken down. What cannot be
+                // counted cannot be mapped.
+                _ => set_poison(&mut entry, old),
             }
         });
     }

@@ -101,7 +101,8 @@ pub enum Abort {
     Declined,
     /// Somebody owns the lock of the destination.
     DestinationBusy,
-    /// The destination is not free, or is the page itself.
+    /// The destination is not free, or is the page itself, or its number is not below [`FRAME_LIMIT`](crate::leaf::FRAME_LIMIT), so that no
+    /// entry can say that the page is there.
     BadDestination,
     /// Source and destination are not of the same size.
     SizeMismatch,

@@ -1,11 +1,13 @@
 //! The work list.
 
 use super::{Abort, FaultPage, Order, Outcome, Summary};
+use crate::leaf::FRAME_LIMIT;
 use crate::lock::PageGuard;
 use crate::migration::{Frozen, Migration};
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Mm, Span};
 use crate::refs::{PageRef, Put};
+use crate::seeded::seeded;
 use core::fmt;
 
 /// What a slot is about.
@@ -182,10 +184,17 @@ impl<M: Mm> Drop for Batch<'_, '_, M> {
 impl<'m, M: Mm> Dst<'m, M> {
     /// Makes the free page at `pfn` live, and locks it.
     pub(super) fn new(mm: &'m M, pfn: u64, order: u32) -> Result<Self, Abort> {
+        // Before anything is asked about it: no entry could say that the page is there, and so none would.
+        if pfn >= FRAME_LIMIT && !seeded!("destination-not-checked") {
+            return Err(Abort::BadDestination);
+        }
         let span = mm.span(pfn);
         // Not ours to free: it is no frame, or not the first of its page, or somebody's page.
         let Some(page) = mm.header(pfn) else { return Err(Abort::BadDestination) };
-        if span.head != pfn || page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {
+        if span.head != pfn || (FRAME_LIMIT.saturating_sub(pfn) < span.len() && !seeded!("destination-not-checked")) {
+            return Err(Abort::BadDestination);
+        }
+        if page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {
             return Err(Abort::BadDestination);
         }
         if span.order != order {
