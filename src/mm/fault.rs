@@ -312,7 +312,8 @@ pub struct ToRam<'p, A, F: Futex> {
     /// The frame's number.
     pub pfn: u64,
     /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
-    /// caller counts them elsewhere. It is an [`Owner::Get`] of the [ledger](super::ledger).
+    /// caller counts them elsewhere; then [`migrate`](super::migrate), which goes by these counts, is not for the caller, and
+    /// [`bring_back`](super::migrate::bring_back) is an error. It is an [`Owner::Get`] of the [ledger](super::ledger).
     ///
     /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
     /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.

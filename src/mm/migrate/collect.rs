@@ -63,7 +63,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
         Err(why) => {
             drop(entry);
             give_back(batch, guard);
-            return Err(why);
+            // Not free, or there would be no entry.
+            return Err(if matches!(why, Outcome::Freed) { Outcome::Skipped(Skip::Uncounted) } else { why });
         }
     };
     drop(entry);

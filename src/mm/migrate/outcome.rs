@@ -69,6 +69,9 @@ pub enum Skip<R> {
     },
     /// It has as many references as can be counted, or is frozen.
     Uncountable,
+    /// Its header counts no references, although an entry says that the page is there. Migration goes by the counts of this crate's headers,
+    /// and has nothing to go by if they are kept elsewhere.
+    Uncounted,
     /// The caller has refused it.
     Refused(R),
     /// The entry has changed while its page was waited for.
@@ -178,6 +181,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Locked => f.write_str("it is locked"),
             Self::Pinned { pins } => write!(f, "it has {pins} pins"),
             Self::Uncountable => f.write_str("no reference to it could be had"),
+            Self::Uncounted => f.write_str("its header counts no references, although it is mapped"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Changed => f.write_str("its entry has changed"),
         }

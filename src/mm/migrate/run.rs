@@ -1,12 +1,13 @@
 //! The whole protocol in one call, with its tries.
 
 use super::slot::{Batch, What};
-use super::{Collected, Mode, Order, Outcome, Slot, Summary, collect};
+use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
 use crate::futex::{Futex, OsFutex};
+use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 use crate::mm::drain::Drain;
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Memory, Mm, Tiers, ToRam};
+use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
 use crate::seeded::seeded;
@@ -112,14 +113,15 @@ impl<'p, F: Futex> FaultPage<'p, F> {
 ///
 /// # Errors
 ///
-/// The outcome, if trying again is of no use.
+/// The outcome, if trying again is of no use. [`Skip::Uncounted`] if the page's header counts no references: this goes by the counts, and who
+/// keeps them elsewhere implements `migrate_to_ram` by [`freeze_with`](crate::Migration::freeze_with) instead.
 pub fn bring_back<'p, M: Mm>(
     mm: &'p M,
     request: ToRam<'p, <M as crate::mm::Tables>::Address, <M as Memory>::Futex>,
     to: M::Tier,
     drain: &impl Drain,
 ) -> Result<bool, Outcome<<M as Tiers>::Refusal>> {
-    let ToRam { pfn, reference, page, .. } = request;
+    let ToRam { at, pfn, reference, page, .. } = request;
     let (span, header) = (mm.span(pfn), page.page());
     let head = span.head;
     let had_reference = reference.is_some();
@@ -141,10 +143,19 @@ pub fn bring_back<'p, M: Mm>(
         mm.free(head);
     }
     match slots[0].outcome {
+        // Nothing to do, it seemed. If the entry says otherwise, the next fault would find everything as this one did.
+        Outcome::Freed if leads_to(mm, at, pfn) => Err(Outcome::Skipped(Skip::Uncounted)),
+        Outcome::AlreadyThere if leads_to(mm, at, pfn) => Err(Outcome::AlreadyThere),
         outcome if outcome.is_done() => Ok(true),
         // The entry says what there is to know: the frame that was wanted may be among those that came, and poison says so itself.
         Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
         outcome if outcome.is_transient() => Ok(false),
         outcome => Err(outcome),
     }
+}
+
+/// Whether the entry is still one for the page in frame `pfn`, where the processor cannot access it.
+fn leads_to<M: Mm>(mm: &M, at: M::Address, pfn: u64) -> bool {
+    !seeded!("nothing-done-is-done")
+        && matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::DevicePrivate { pfn: of, .. }) if of == pfn)
 }
