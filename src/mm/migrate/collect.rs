@@ -204,8 +204,10 @@ fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result
 }
 
 fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
+    let page = own.page();
     mm.account(span.head, Owner::Get, Change::Put);
-    if own.put() == Put::Last {
+    // The lock's owner may have found the contents lost since the reference was taken. A frame that is lost is not used again.
+    if own.put() == Put::Last && (!page.is_poisoned() || seeded!("lost-page-freed")) {
         mm.free(span.head);
     }
 }

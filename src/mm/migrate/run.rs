@@ -95,14 +95,19 @@ impl<'p, F: Futex> FaultPage<'p, F> {
 
     /// What the fault handler does when all is over: puts its reference, then releases the lock, in this order. Whether the page is
     /// free now.
+    ///
+    /// A page whose contents are lost is poisoned first: whoever else has got a reference to it by its number since, and puts that as the
+    /// last, is to find it so.
     pub fn release(self) -> bool {
         let Self { page: _, guard, reference, is_lost } = self;
-        let put = reference.map(PageRef::put);
-        match guard {
-            Some(guard) if is_lost => drop(guard.poison()),
-            guard => drop(guard),
+        if is_lost {
+            let _ = guard.map(PageGuard::poison);
+            drop(reference);
+            return false;
         }
-        put == Some(Put::Last) && !is_lost
+        let put = reference.map(PageRef::put);
+        drop(guard);
+        put == Some(Put::Last)
     }
 }
 
