@@ -190,7 +190,10 @@ fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
     for lost in [0, 4, 7] {
         let (mm, _, at, head) = large();
         mm.set_lost(head + lost, true);
-        assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 7, of: 8 });
+        let mut slots = [Slot::at(at)];
+        let summary = migrate(mm, &mut slots, &order(), mm);
+        assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 7, of: 8 }, 1));
+        assert_eq!((summary.done, summary.poisoned, summary.left), (0, 1, 1), "a lost frame is not hidden by the split");
         for at in at.pages(FRAMES) {
             if at.page as u64 == lost {
                 assert_eq!(mm.leaf(at), Leaf::Poison { pfn: head + lost });

@@ -11,7 +11,7 @@ use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, migrate};
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Refusal};
-use pagelock::mm::{Access, Entry, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
+use pagelock::mm::{Access, Entry, Fault, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
 use std::thread;
 
@@ -204,6 +204,28 @@ fn a_hole_gets_the_rights_of_its_area() {
     assert!(matches!(move_one(mm, at, &order().filling_holes()), Outcome::Filled { .. }));
     assert_eq!(mm.leaf(at).rights(), Some(Rights::Read));
     assert_eq!(mm.write(at, 0, &[1]), Err(AccessError::NotAllowed));
+}
+
+/// What was to be reported of a page of zeroes is to be reported of the page that takes its place: writing to it faults.
+#[test]
+fn a_zero_page_whose_writes_are_reported_is_filled_write_protected() {
+    let (mm, _) = machine();
+    let at = mm.spawn().unwrap().page(0);
+    mm.map(at, 1).unwrap();
+    for uffd_wp in [true, false] {
+        let tracking = Tracking { accessed: true, uffd_wp, ..Tracking::default() };
+        mm.discard(at, 1);
+        mm.lock(at).set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
+        let Outcome::Filled { pfn } = move_one(mm, at, &order().filling_holes()) else { panic!() };
+        let rights = if uffd_wp { Rights::ReadExclusive } else { Rights::Write };
+        assert_eq!(mm.leaf(at), Leaf::DevicePrivate { pfn, rights, tracking });
+        mm.read(at, 0, &mut [0]).unwrap();
+        let mut faulter = Faulter::new(Strategy::Wait);
+        let fault = pagelock::mm::fault(mm, at, Access::Write, &mut faulter);
+        let expected = if uffd_wp { Fault::Protected { rights } } else { Fault::Present };
+        assert_eq!(fault, Ok(expected));
+        mm.audit().unwrap();
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>, may_sleep: bool) {
         if !batch.is_to_do(index) {
             continue;
         }
+        batch.slots[index].lost = 0;
         let collected = match batch.slots[index].what {
             What::At(at) => at_address(batch, index, at, may_sleep),
             What::Frame(pfn) => at_frame(batch, index, pfn, may_sleep),

@@ -214,9 +214,9 @@ impl fmt::Display for Abort {
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,
-    /// Pages whose contents were lost.
+    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for itself.
     pub poisoned: u32,
-    /// Pages that are as they were.
+    /// Pages that are as they were, or were split and have not moved as a whole.
     pub left: u32,
     /// How many of those are so for a reason that may have gone by now.
     pub transient: u32,

@@ -24,19 +24,20 @@ pub struct Slot<'m, M: Mm> {
     pub(super) what: What<M::Address>,
     pub(super) work: Work<'m, M>,
     pub(super) outcome: Outcome<M::Refusal>,
+    pub(super) lost: u32,
 }
 
 impl<M: Mm> Slot<'_, M> {
     /// The page at an address.
     #[must_use]
     pub fn at(at: M::Address) -> Self {
-        Self { what: What::At(at), work: Work::Idle, outcome: Outcome::Pending }
+        Self { what: What::At(at), work: Work::Idle, outcome: Outcome::Pending, lost: 0 }
     }
 
     /// The page at a frame.
     #[must_use]
     pub fn frame(pfn: u64) -> Self {
-        Self { what: What::Frame(pfn), work: Work::Idle, outcome: Outcome::Pending }
+        Self { what: What::Frame(pfn), work: Work::Idle, outcome: Outcome::Pending, lost: 0 }
     }
 
     /// What it is about.
@@ -50,6 +51,13 @@ impl<M: Mm> Slot<'_, M> {
     pub fn outcome(&self) -> Outcome<M::Refusal> {
         self.outcome
     }
+
+    /// How many frames were found lost: 1 if it was poisoned, and any number if it was [split](Outcome::Split), whose outcome does not say
+    /// why a frame has not moved.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.lost
+    }
 }
 
 impl<M: Mm> fmt::Debug for Slot<'_, M>
@@ -58,7 +66,11 @@ where
     M::Refusal: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("what", &self.what).field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("what", &self.what)
+            .field("outcome", &self.outcome)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,8 +170,10 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
     pub(super) fn summary(&self) -> Summary {
         let mut summary = Summary { tries: 1, ..Summary::default() };
         for slot in &*self.slots {
+            let hidden = seeded!("split-hides-the-lost") && matches!(slot.outcome, Outcome::Split { .. });
+            summary.poisoned += if hidden { 0 } else { slot.lost };
             match slot.outcome {
-                Outcome::Poisoned => summary.poisoned += 1,
+                Outcome::Poisoned => {}
                 outcome if outcome.is_done() => summary.done += 1,
                 outcome => {
                     summary.left += 1;
