@@ -53,6 +53,10 @@ impl Memory for Machine {
             return Err("no memory");
         }
         self.to_ram.fetch_add(1, SeqCst);
+        if matches!(Leaf::decode(*self.lock(request.at)), Ok(Leaf::Migration { .. })) {
+            // Taken down by the faulter, with its reference. Here migration entries keep theirs.
+            let _ = request.page.page().try_get().unwrap().into_raw();
+        }
         let migration = request.page.begin_migration();
         // One reference for each entry, one for the faulter.
         match migration.freeze(FreezeRule::ExactRefs(self.entries.len() as u32 + 1)) {
