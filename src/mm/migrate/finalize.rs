@@ -80,7 +80,10 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
         _ => Tracking::default(),
     };
     // Both may have changed since, with the page-table lock let go of.
-    let word = entry.hole().filter(|_| entry.get() == was).map(|rights| leaf(mm, dst.span.head, rights, tracking).encode());
+    let word = entry
+        .hole()
+        .filter(|_| entry.get() == was || seeded!("hole-filled-over"))
+        .map(|rights| leaf(mm, dst.span.head, rights, tracking).encode());
     let filled = match word {
         Some(Ok(word)) => dst.own.try_clone().ok().map(|reference| (word, reference)),
         _ => None,
