@@ -312,6 +312,9 @@ impl<'a, F: FutexTimed> Drained<'a, F> {
         let mut ready = page.read_sequence();
         // Relaxed, here and below: whoever goes by what is counted looks once more.
         let mut seen = Count(page.count.fetch_or(Count::FROZEN, Relaxed));
+        if seeded!("pins-before-the-sequence") {
+            ready = page.read_sequence();
+        }
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = ready.sleep_within(limits);

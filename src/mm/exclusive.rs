@@ -8,6 +8,7 @@ use super::ledger::{Change, Owner};
 use super::range::invalidating;
 use super::{Entry, Memory, Mm};
 use crate::leaf::{Leaf, Rights};
+use crate::seeded::seeded;
 use crate::wait::Wake;
 
 /// Why a device did not get a page to itself.
@@ -63,7 +64,7 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
         return Err(ExclusiveError::Waited(page.wait_unlocked((entry, invalidating))));
     };
     let pins = guard.page().pins();
-    if pins > 0 {
+    if pins > 0 && !seeded!("exclusive-beside-a-pin") {
         return Err(ExclusiveError::Pinned { pins });
     }
     // What the hardware noted at last; the reference goes from the one kind of entry to the other.
@@ -80,7 +81,9 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
 
 /// Ends it, with the page's lock held and the entry's as well: tells the device, makes the entry present.
 pub(super) fn revoke<M: Memory>(mm: &M, mut entry: M::Entry<'_>, pfn: u64) {
-    mm.revoke_exclusive(pfn);
+    if !seeded!("exclusive-not-revoked") {
+        mm.revoke_exclusive(pfn);
+    }
     let leaf = Leaf::decode(entry.get()).ok().and_then(|leaf| leaf.to_present(pfn));
     if let Some(Ok(word)) = leaf.map(Leaf::encode) {
         entry.set(word);
