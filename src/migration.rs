@@ -4,13 +4,12 @@
 //!              begin_migration           freeze(rule)
 //!  PageGuard ───────────────────▶ Migration ───────────────▶ Frozen ──▶ commit_in_place
 //!   locked                         MIGRATING        │           │       commit_to(dst)
-//!     ▲                            no new pins      │ Busy      │       commit_without_refs(dst)
+//!     ▲                            no new pins      │ Busy      │
 //!     └── cancel                                    ▼           ▼
 //!                                              Migration      abort
 //! ```
 //!
-//! * [`Migration`]: MIGRATING is set, so pins are refused (one that is under way may still arrive, until the freeze), and waiters keyed on
-//!   migration wait. The migrator takes down the page's
+//! * [`Migration`]: MIGRATING is set, so no new pins, and waiters keyed on migration wait. The migrator takes down the page's
 //!   mappings (each entry replaced by a migration entry under its page-table lock).
 //! * [`Frozen`]: the counts were as the rule demands, at one instant, and since then nobody can get or pin the page. The
 //!   migrator copies, puts up the new entries, and commits.
@@ -82,9 +81,7 @@ impl FreezeRule {
 }
 
 impl<'a, F: Futex> PageGuard<'a, F> {
-    /// Announces that the page is about to move: [`PageLock::wait_migration`] waits from now on, and whoever calls
-    /// [`PageLock::try_pin`] is refused. A `try_pin` that has begun already may still succeed: that there are no pins, and that there will
-    /// be none, is what [`freeze`](Migration::freeze) and [`freeze_unpinned`](Migration::freeze_unpinned) decide.
+    /// Announces that the page is about to move: new pins fail from now on, and [`PageLock::wait_migration`] waits.
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
         step!("begin: about to");
@@ -165,9 +162,8 @@ impl<'a, F: Futex> Migration<'a, F> {
         }
     }
 
-    /// Waits until the page has no pins. There will be no new ones, as long as this lasts. Afterwards [`PageLock::try_pin`] is refused because
-    /// the page is migrating, but one that had begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
-    /// [`freeze`](Self::freeze) leave no room for it.
+    /// Waits until the page has no pins. There will be no new ones, as long as this lasts: [`PageLock::try_pin`] fails while the page is
+    /// migrating.
     ///
     /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
     /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
@@ -402,14 +398,6 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// this finds [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for. Both pages are unlocked, `dst`
     /// first, and all who wait for either are told.
     ///
-    /// [`commit_without_refs`](Self::commit_without_refs) is for those who count the references on `dst` themselves, and safe.
-    ///
-    /// # Safety
-    ///
-    /// As for [`PageLock::put_raw`]: the references that move are the caller's, and none of them has a [`PageRef`](crate::PageRef), who would
-    /// put it where it is not counted any more. Otherwise somebody's reference ends early, and the page is reused under their hands. The
-    /// freeze does not see to that: it counts references, and does not know whose they are.
-    ///
     /// # Errors
     ///
     /// [`CommitError`], with nothing changed and both handed back.
@@ -423,40 +411,21 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// old.activate(2).unwrap(); // mapped twice
     /// let frozen = old.lock().begin_migration().freeze(FreezeRule::ExactRefs(2)).unwrap();
     /// // ... copy, put up the new entries ...
-    /// // SAFETY: the two references are the mappings', and no guard stands for them.
-    /// let committed = unsafe { frozen.commit_to(new.lock()) }.unwrap();
+    /// let committed = frozen.commit_to(new.lock()).unwrap();
     /// assert_eq!((old.refs(), new.refs()), (0, 2));
     /// assert_eq!(committed.source, Put::Last); // the old page is free
     /// ```
-    pub unsafe fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
+    pub fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
         let moves = self.moves;
-        self.commit(dst, moves)
+        self.commit_to_moving(dst, moves)
     }
 
     /// [`commit_to`](Self::commit_to), moving `refs` references.
     ///
-    /// # Safety
-    ///
-    /// As for `commit_to`.
-    ///
     /// # Errors
     ///
     /// As for `commit_to`.
-    pub unsafe fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
-        self.commit(dst, refs)
-    }
-
-    /// [`commit_to`](Self::commit_to), moving no references: each holder's is put on the one header and got on the other by whoever knows
-    /// the holder. Whatever was counted stays counted here.
-    ///
-    /// # Errors
-    ///
-    /// As for `commit_to`; for want of references or of room it is never refused.
-    pub fn commit_without_refs<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
-        self.commit(dst, 0)
-    }
-
-    fn commit<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
+    pub fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
         let why = match self.page.move_refs(dst.page, refs) {
             Ok(source) => {
                 stats::count(Counter::Commits);

@@ -348,8 +348,7 @@ const ENDS: [(&str, End); 9] = [
     ("committed in place", |m| _ = m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_in_place()),
     ("committed to another header", |m| {
         let dst = PageLock::with_futex(Sim::with_classes(1));
-        // SAFETY: the references that move are the test's, and no guard stands for them.
-        unsafe { m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()) }.unwrap();
+        m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()).unwrap();
     }),
     ("aborted", |m| _ = m.abort()),
     ("aborted when frozen", |m| _ = m.freeze(FreezeRule::Unpinned).unwrap().abort()),

@@ -219,9 +219,7 @@ impl<const C: bool> Machine<C> {
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
-        // SAFETY: the references that move are the mappings', and no guard stands for them.
-        let committed =
-            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
+        let committed = frozen.commit_to_moving(destination, MAPPINGS as u32).expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }
