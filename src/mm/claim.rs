@@ -59,9 +59,10 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
                     self.pfns.start = span.frames().end.min(self.pfns.end);
                     return Some((span, guard));
                 }
-                // SAFETY: none. That is the bug.
                 Claim::InFlight if seeded!("claim-of-a-busy-page") => {
-                    return Some((span, unsafe { PageGuard::from_raw(page) }));
+                    // SAFETY: none. That is the bug.
+                    let guard = unsafe { PageGuard::from_raw(page) };
+                    return Some((span, guard));
                 }
                 other => {
                     self.pfns.start = span.frames().end.clamp(self.pfns.start, self.pfns.end);
