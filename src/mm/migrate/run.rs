@@ -18,6 +18,13 @@ use crate::seeded::seeded;
 /// everything is put back and let go of, so whoever was waiting for one of these pages and has a reference to another gets on;
 /// and unless the mode is [`Mode::Async`] every processor's batch is drained. With a mode that may sleep, those that are left are
 /// then tried one by one, where the page's lock is waited for.
+///
+/// The caller has neither a page's lock nor a page-table lock: between two tries this waits for other processors, which may be waiting
+/// for either, and at the end it sleeps for locks. So it is not to be called from within
+/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram), nor from any other call that this crate makes with a page locked
+/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), a [`drain`](crate::mm::drain::Drain)). Whoever owns a
+/// page goes by the stages with a [`FaultPage`], as [`bring_back`] does. With [`Mode::Async`] it waits for nobody, and a caller with locks
+/// gets [`Skip::Locked`] for its own pages.
 pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &D) -> Summary {
     let mut total = Summary::default();
     for slot in &mut *slots {
@@ -113,7 +120,7 @@ impl<'p, F: Futex> FaultPage<'p, F> {
 
 /// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
 ///
-/// One try, without a drain of other processors: the page's lock is held. `Ok(true)` if it was worth the while, and the entry says what
+/// One try, without a drain of other processors: the page's lock is held, and no page-table lock. `Ok(true)` if it was worth the while, and the entry says what
 /// has come of it. `Ok(false)` if it did not work this time; the faulter then lets go of everything before it tries again.
 ///
 /// # Errors
@@ -128,6 +135,10 @@ pub fn bring_back<'p, M: Mm>(
 ) -> Result<bool, Outcome<<M as Tiers>::Refusal>> {
     let ToRam { at, pfn, reference, page, .. } = request;
     let (span, header) = (mm.span(pfn), page.page());
+    debug_assert!(
+        mm.header(pfn).is_some_and(|of| core::ptr::eq(of, header)),
+        "the lock is that of another page than frame {pfn:#x}'s"
+    );
     let head = span.head;
     let had_reference = reference.is_some();
     let mut fault = FaultPage::new(page, reference);
