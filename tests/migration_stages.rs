@@ -10,7 +10,7 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
+    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
     Wake,
 };
 use std::thread;
@@ -262,7 +262,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
         let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
         let held = dst.lock();
         burns(&dst);
-        assert_eq!(panic_of(|| drop(frozen.commit_without_refs(held))), "the platform is on fire");
+        assert_eq!(panic_of(|| drop(frozen.commit_to_moving(held, 0))), "the platform is on fire");
         assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
         assert_eq!((src.refs(), dst.refs()), (1, 0));
     });
