@@ -39,7 +39,7 @@
 //! | the caller's bits: compare-exchange | Release | `user` (Acquire), so that who sees them sees what was done before |
 //! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
 
-use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep};
+use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
@@ -247,6 +247,33 @@ impl<F: Futex> PageLock<F> {
         self.replace(seen, seen.with_event_waiters())
     }
 
+    /// Strikes all sleepers, and what was promised to them, after a process that was one of them has died.
+    ///
+    /// A locker that is killed while it sleeps stays counted, and a page that is promised to it stays taken for ever. Whether anybody
+    /// else is counted the word cannot say, so call this when nobody is, and wait for the end of the calls that are under way before.
+    /// A page that an owner has locked stays locked; [`PageGuard::from_raw`] is for an owner that has died.
+    ///
+    /// # Safety
+    ///
+    /// Nobody alive is in a call that sleeps for the page's ownership: [`lock`](Self::lock), [`try_lock_for`](Self::try_lock_for),
+    /// [`try_lock_until`](Self::try_lock_until), [`lock_releasing`](Self::lock_releasing),
+    /// [`lock_releasing_until`](Self::lock_releasing_until). Otherwise that one is subtracted from a count that it is not in any more, and
+    /// what stands next to the count changes: who owns the page included. Other calls may be under way.
+    pub unsafe fn reset_sleepers(&self) {
+        let mut seen = self.state();
+        let left = loop {
+            let next = seen.without_sleepers();
+            match self.replace(seen, next) {
+                Ok(()) => break next,
+                Err(now) => seen = now,
+            }
+        };
+        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() {
+            // As when a locker leaves: waiters counted on the promise, and there will be no release to tell them.
+            self.futex.tell(self.key());
+        }
+    }
+
     /// One compare-exchange from `seen` to `next`, without ordering.
     pub(crate) fn replace(&self, seen: State, next: State) -> Result<(), State> {
         // Relaxed: as the table at the top says of registering and leaving.
@@ -394,7 +421,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
                     step!("lock: about to sleep");
-                    let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
+                    let sleep = wait_until(self.page.futex, &self.page.state, expected, EVERY_CLASS, deadline);
                     step!("lock: awake");
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut

@@ -41,7 +41,7 @@
 
 use crate::cancel::Cancel;
 use crate::futex::event::{Slept, after_sleep, class};
-use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep};
+use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
@@ -412,7 +412,7 @@ impl<F: Futex> Registered<F> {
     where
         F: FutexTimed,
     {
-        self.sleep_by(|word, expected, class| self.futex.wait_until(word, expected, class, deadline))
+        self.sleep_by(|word, expected, class| wait_until(self.futex, word, expected, class, deadline))
     }
 
     fn sleep_by(&self, sleep: impl Fn(&AtomicU32, u32, u32) -> Sleep) -> Wake {

@@ -269,6 +269,12 @@ impl State {
         Self(next.0.wrapping_add(1 << GENERATION_SHIFT))
     }
 
+    /// Nobody sleeps, and nothing is promised. The generation as when a sleeper leaves.
+    pub(crate) const fn without_sleepers(self) -> Self {
+        let next = Self(self.0 & !(SLEEPERS | HANDOFFS | LOCK_WAITERS | CROWD));
+        if next.is_locked() { next } else { Self(next.0.wrapping_add(1 << GENERATION_SHIFT)) }
+    }
+
     /// A fair release: free, but promised to a sleeper. Call it only with sleepers.
     pub(crate) fn released_to_sleeper(self) -> Self {
         let next = Self(self.0.wrapping_add(Self::release_delta(false, false)));
@@ -378,6 +384,7 @@ mod tests {
             if s.sleepers() > 0 {
                 next.push(s.without_sleeper());
             }
+            next.push(s.without_sleepers());
             if s.is_locked() && !s.is_migrating() && s.sleepers() > 0 {
                 next.push(s.released_to_sleeper());
             }
