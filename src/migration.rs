@@ -4,7 +4,7 @@
 //!              begin_migration           freeze(rule)
 //!  PageGuard ───────────────────▶ Migration ───────────────▶ Frozen ──▶ commit_in_place
 //!   locked                         MIGRATING        │           │       commit_to(dst)
-//!     ▲                            no new pins      │ Busy      │       commit_without_refs(dst)
+//!     ▲                            no new pins      │ Busy      │
 //!     └── cancel                                    ▼           ▼
 //!                                              Migration      abort
 //! ```
@@ -312,6 +312,9 @@ impl<'a, F: FutexTimed> Drained<'a, F> {
         let mut ready = page.read_sequence();
         // Relaxed, here and below: whoever goes by what is counted looks once more.
         let mut seen = Count(page.count.fetch_or(Count::FROZEN, Relaxed));
+        if seeded!("pins-before-the-sequence") {
+            ready = page.read_sequence();
+        }
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = ready.sleep_within(limits);
@@ -399,13 +402,12 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// this finds [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for. Both pages are unlocked, `dst`
     /// first, and all who wait for either are told.
     ///
-    /// [`commit_without_refs`](Self::commit_without_refs) is for those who count the references on `dst` themselves, and safe.
+    /// # Whose references move
     ///
-    /// # Safety
-    ///
-    /// As for [`PageLock::put_raw`]: the references that move are the caller's, and none of them has a [`PageRef`](crate::PageRef), who would
-    /// put it where it is not counted any more. Otherwise somebody's reference ends early, and the page is reused under their hands. The
-    /// freeze does not see to that: it counts references, and does not know whose they are.
+    /// Those that the rule expected: the caller's, which it has in raw form. A freeze counts references and does not know whose they are, so
+    /// a [`PageRef`](crate::PageRef) among them would put, later, what is counted elsewhere by then: debug builds panic there, and whoever frees pages by
+    /// [`Put::Last`] frees too early. It is the same mistake as a wrong number in [`FreezeRule::ExactRefs`], and no memory of this crate's is at
+    /// stake. Turn guards into raw references before they move, or move none ([`commit_to_moving`](Self::commit_to_moving) with 0).
     ///
     /// # Errors
     ///
@@ -420,40 +422,21 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// old.activate(2).unwrap(); // mapped twice
     /// let frozen = old.lock().begin_migration().freeze(FreezeRule::ExactRefs(2)).unwrap();
     /// // ... copy, put up the new entries ...
-    /// // SAFETY: the two references are the mappings', and no guard stands for them.
-    /// let committed = unsafe { frozen.commit_to(new.lock()) }.unwrap();
+    /// let committed = frozen.commit_to(new.lock()).unwrap();
     /// assert_eq!((old.refs(), new.refs()), (0, 2));
     /// assert_eq!(committed.source, Put::Last); // the old page is free
     /// ```
-    pub unsafe fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
+    pub fn commit_to<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
         let moves = self.moves;
-        self.commit(dst, moves)
+        self.commit_to_moving(dst, moves)
     }
 
     /// [`commit_to`](Self::commit_to), moving `refs` references.
     ///
-    /// # Safety
-    ///
-    /// As for `commit_to`.
-    ///
     /// # Errors
     ///
     /// As for `commit_to`.
-    pub unsafe fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
-        self.commit(dst, refs)
-    }
-
-    /// [`commit_to`](Self::commit_to), moving no references: each holder's is put on the one header and got on the other by whoever knows
-    /// the holder. Whatever was counted stays counted here.
-    ///
-    /// # Errors
-    ///
-    /// As for `commit_to`; for want of references or of room it is never refused.
-    pub fn commit_without_refs<'d>(self, dst: PageGuard<'d, F>) -> Result<Committed, CommitError<'a, 'd, F>> {
-        self.commit(dst, 0)
-    }
-
-    fn commit<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
+    pub fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
         let why = match self.page.move_refs(dst.page, refs) {
             Ok(source) => {
                 stats::count(Counter::Commits);

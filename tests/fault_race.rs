@@ -77,8 +77,7 @@ impl Machine {
     fn evict(&self) {
         let frozen = self.system.lock().begin_migration().freeze(FreezeRule::ExactRefs(self.mappings.len() as u32)).unwrap();
         self.mappings.iter().for_each(|m| *m.lock().unwrap() = Entry::Device);
-        // SAFETY: the references that move are the mappings' and the migrator's, and no guard stands for them.
-        unsafe { frozen.commit_to(self.device.lock()) }.unwrap();
+        frozen.commit_to(self.device.lock()).unwrap();
     }
 
     /// Touches the page through a mapping. Says how often it had to wait.
@@ -156,8 +155,7 @@ impl Machine {
             *mapping.lock().unwrap() = Entry::Present;
         }
         reference.into_raw();
-        // SAFETY: the references that move are the mappings' and the migrator's, and no guard stands for them.
-        unsafe { frozen.commit_to(system) }.unwrap();
+        frozen.commit_to(system).unwrap();
         // SAFETY: the migrator's reference, which has moved along.
         assert_eq!(unsafe { self.system.put_raw() }, Put::Kept);
         self.migrations.fetch_add(1, SeqCst);

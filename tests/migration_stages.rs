@@ -10,8 +10,8 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError,
-    Put, Wake,
+    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
+    Wake,
 };
 use std::thread;
 
@@ -262,7 +262,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
         let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
         let held = dst.lock();
         burns(&dst);
-        assert_eq!(panic_of(|| drop(frozen.commit_without_refs(held))), "the platform is on fire");
+        assert_eq!(panic_of(|| drop(frozen.commit_to_moving(held, 0))), "the platform is on fire");
         assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
         assert_eq!((src.refs(), dst.refs()), (1, 0));
     });
@@ -274,8 +274,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
 fn references_move_along_with_the_identity() {
     let (src, dst) = (live(3), live(2));
     let frozen = src.lock().begin_migration().freeze(ExactRefs(3)).unwrap();
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    unsafe { frozen.commit_to(dst.lock()) }.unwrap();
+    frozen.commit_to(dst.lock()).unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 5, 0);
     assert_eq!(src.try_get().unwrap_err(), GetError::Free, "nobody can reach the old header");
@@ -285,8 +284,7 @@ fn references_move_along_with_the_identity() {
 #[test]
 fn a_free_header_comes_to_life_by_a_commit() {
     let (src, dst) = (live(2), live(0));
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    unsafe { src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()) }.unwrap();
+    src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()).unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 2, 0);
 }
@@ -297,8 +295,7 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
     let reference = src.try_get().unwrap();
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     reference.into_raw();
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    unsafe { frozen.commit_to(dst.lock()) }.unwrap();
+    frozen.commit_to(dst.lock()).unwrap();
     // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here now.
     let reference = unsafe { PageRef::from_raw(&dst) };
     assert_eq!(reference.put(), Put::Kept);
@@ -309,15 +306,10 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
 #[test]
 fn under_the_pin_rule_references_move_only_if_told() {
     let (src, dst) = (live(3), live(0));
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    unsafe { src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()) }.unwrap();
+    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()).unwrap();
     is_at_rest(&src, 3, 0);
     is_at_rest(&dst, 0, 0);
-    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_without_refs(dst.lock()).unwrap();
-    is_at_rest(&src, 3, 0);
-    is_at_rest(&dst, 0, 0);
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    unsafe { src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2) }.unwrap();
+    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2).unwrap();
     is_at_rest(&src, 1, 0);
     is_at_rest(&dst, 2, 0);
 }
@@ -333,8 +325,7 @@ fn a_commit_tells_those_who_wait_for_either_header() {
             let held = dst.lock();
             let waiters = [s.spawn(|| src.wait_migration(())), s.spawn(|| dst.wait_unlocked(()))];
             sim.until_asleep(2);
-            // SAFETY: the references that move are the test's, and no guard stands for them.
-            assert!(unsafe { frozen.commit_to(held) }.unwrap().event_waiters);
+            assert!(frozen.commit_to(held).unwrap().event_waiters);
             for waiter in waiters {
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
             }
@@ -348,8 +339,7 @@ fn is_refused(src: &PageLock, dst: &PageLock, refs: u32, why: CommitRefused, wha
     let frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
     let held = dst.lock();
     let before = (text(src), text(dst));
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    let error = unsafe { frozen.commit_to_moving(held, refs) }.unwrap_err();
+    let error = frozen.commit_to_moving(held, refs).unwrap_err();
     assert_eq!((text(src), text(dst)), before, "a refusal changes nothing");
     assert_eq!(error.why, why);
     says(&error, what);
@@ -380,8 +370,7 @@ fn a_commit_of_references_that_were_put_meanwhile_is_refused() {
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     // SAFETY: one of the two that `live` made.
     assert_eq!(unsafe { src.put_raw() }, Put::Kept);
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    let error = unsafe { frozen.commit_to(dst.lock()) }.unwrap_err();
+    let error = frozen.commit_to(dst.lock()).unwrap_err();
     assert_eq!(error.why, CommitRefused::TooFew { have: 1, move_: 2 });
     drop(error);
     is_at_rest(&src, 1, 0);
@@ -403,8 +392,7 @@ fn a_commit_to_a_frozen_header_is_refused() {
     // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&dst) };
     let before = (text(&src), text(&dst));
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    let error = unsafe { frozen.commit_to(held) }.unwrap_err();
+    let error = frozen.commit_to(held).unwrap_err();
     assert_eq!(error.why, CommitRefused::Frozen);
     says(&error, &["frozen"]);
     assert_eq!((text(&src), text(&dst)), before);
@@ -423,8 +411,7 @@ fn a_commit_of_a_page_to_itself_is_refused() {
     // SAFETY: there is an owner, `frozen`, and this second guard is forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&page) };
     let before = text(&page);
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    let error = unsafe { frozen.commit_to(held) }.unwrap_err();
+    let error = frozen.commit_to(held).unwrap_err();
     assert_eq!(error.why, CommitRefused::SamePage);
     says(&error, &["same"]);
     assert_eq!(text(&page), before);
@@ -456,8 +443,7 @@ fn a_refused_commit_is_not_seen_by_those_who_put() {
                 });
                 go.store(true, SeqCst);
                 while !done.load(SeqCst) {
-                    // SAFETY: the references that move are the test's, and no guard stands for them.
-                    let refused = unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
+                    let refused = frozen.commit_to_moving(held, 1).expect_err("there is no room");
                     (frozen, held) = (refused.frozen, refused.dst);
                 }
                 putter.join().unwrap()

@@ -143,8 +143,7 @@ fn migrations_that_end_well_and_not_so_well() {
         page.lock().begin_migration().abort();
         drop(page.lock().begin_migration());
         page.lock().begin_migration().cancel().unlock();
-        // SAFETY: the references that move are the test's, and no guard stands for them.
-        unsafe { frozen().commit_to(dst.lock()) }.unwrap();
+        frozen().commit_to(dst.lock()).unwrap();
         dst.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().poison();
     });
     assert_eq!(words(stats), "aborts: 6, commits: 2");

@@ -104,8 +104,7 @@ fn what_was_refused_says_why() {
 
     let frozen = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
     let other = PageLock::new();
-    // SAFETY: the references that move are the test's, and no guard stands for them.
-    let error = unsafe { frozen.commit_to_moving(other.lock(), 3) }.unwrap_err();
+    let error = frozen.commit_to_moving(other.lock(), 3).unwrap_err();
     assert_eq!(error.why, CommitRefused::TooFew { have: 2, move_: 3 });
     assert_eq!(format!("{error:?}"), "CommitError { why: TooFew { have: 2, move_: 3 }, .. }");
 }

@@ -515,9 +515,7 @@ impl<'a> Run<'a> {
                 let Some(frozen) = self.frozen() else { return };
                 let dst = PageLock::with_futex(Alone);
                 dst.lock().poison();
-                // SAFETY: refused, so none moves.
-                let error =
-                    unsafe { frozen.commit_to_moving(dst.lock(), 1) }.map(drop).expect_err("the destination is poisoned");
+                let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
                 assert_eq!(error.why, CommitRefused::Poisoned);
                 self.owner = Owner::Frozen(error.frozen);
             }
@@ -670,8 +668,7 @@ impl<'a> Run<'a> {
         } else {
             Ok(())
         };
-        // SAFETY: those that have no guard are ours, and if there are not so many, it is refused.
-        match unsafe { frozen.commit_to_moving(guard, moves) } {
+        match frozen.commit_to_moving(guard, moves) {
             Ok(told) => {
                 assert_eq!(expected, Ok(()));
                 assert_eq!(told.event_waiters, self.model.release());
@@ -797,13 +794,7 @@ impl<'a> Run<'a> {
             Ok(())
         };
         let guard = dst.lock();
-        let outcome = match self.named {
-            0 if moves == 0 => frozen.commit_without_refs(guard),
-            // SAFETY: those that have no guard are ours, and if there are not so many, it is refused.
-            0 => unsafe { frozen.commit_to_moving(guard, moves) },
-            // SAFETY: as above.
-            _ => unsafe { frozen.commit_to(guard) },
-        };
+        let outcome = if self.named > 0 { frozen.commit_to(guard) } else { frozen.commit_to_moving(guard, moves) };
         match outcome {
             Ok(told) => {
                 assert_eq!(expected, Ok(()));

@@ -107,7 +107,11 @@ impl<const C: bool> Memory for Machine<C> {
         let frame = request.pfn as usize;
         assert!(core::ptr::eq(request.page.page(), &self.headers[frame]) && frame % 2 == 1);
         self.own(frame);
-        // Under one of the strategies the entry that was faulted on is a migration entry by now; a failure has to put it back.
+        // Under one of the strategies the entry that was faulted on is a migration entry by now, and its reference is put. Here migration
+        // entries keep theirs, so it gets another; whatever comes of the migration puts the entry up.
+        if matches!(self.lock(request.at).leaf(), Leaf::Migration { .. }) {
+            self.headers[frame].try_get().map_err(|_| "the faulter has a reference")?.into_raw();
+        }
         Ok(self.migrate(frame, frame - 1, request.page, request.reference.ok_or("a mapped page has references")?))
     }
 }
@@ -215,9 +219,7 @@ impl<const C: bool> Machine<C> {
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
-        // SAFETY: the references that move are the mappings', and no guard stands for them.
-        let committed =
-            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
+        let committed = frozen.commit_to_moving(destination, MAPPINGS as u32).expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }

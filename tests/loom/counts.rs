@@ -211,8 +211,7 @@ fn the_last_put_may_be_a_commit() {
             last
         });
         src.read();
-        // SAFETY: the references that move are the model's, and no guard stands for them.
-        let committed = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap();
+        let committed = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap();
         let last = committed.source == Put::Last;
         if last {
             src.add();
@@ -270,8 +269,7 @@ fn references_move_with_the_data() {
         let guard = there.lock.lock();
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
         there.add();
-        // SAFETY: the references that move are the model's, and no guard stands for them.
-        unsafe { frozen.commit_to(guard) }.unwrap();
+        frozen.commit_to(guard).unwrap();
         getter.join().unwrap();
         assert_eq!((src.lock.refs(), there.lock.refs()), (0, 1));
     });
@@ -308,8 +306,7 @@ fn the_last_put_is_said_once_across_a_refused_commit() {
         };
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
         let holder = on(&src, put);
-        // SAFETY: the references that move are the model's, and no guard stands for them.
-        let refused = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap_err();
+        let refused = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap_err();
         drop(refused);
         assert_eq!(put(&src) + holder.join().unwrap(), 1);
     });

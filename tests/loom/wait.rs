@@ -134,8 +134,7 @@ fn a_migration_that_moves_to_another_header() {
         let a = on(&src, |page| page.lock.wait_migration(()));
         let b = on(&dst, wait);
         let frozen = migration.freeze(FreezeRule::ExactRefs(1)).unwrap();
-        // SAFETY: the references that move are the model's, and no guard stands for them.
-        unsafe { frozen.commit_to(there) }.unwrap();
+        frozen.commit_to(there).unwrap();
         assert_over(a.join().unwrap());
         assert_over(b.join().unwrap());
         assert_eq!((src.lock.refs(), dst.lock.refs()), (0, 1));

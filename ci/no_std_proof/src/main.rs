@@ -58,8 +58,7 @@ fn work() -> u8 {
         }
     }
     let frozen = here.lock().begin_migration().freeze(FreezeRule::ExactRefs(1));
-    // SAFETY: the reference is the one that the page was made with, and no guard stands for it.
-    if !frozen.is_ok_and(|frozen| unsafe { frozen.commit_to(there.lock()) }.is_ok()) {
+    if !frozen.is_ok_and(|frozen| frozen.commit_to(there.lock()).is_ok()) {
         return 100;
     }
     if here.refs() != 0 || there.refs() != 1 || here.is_locked() || there.is_locked() { 101 } else { 0 }
