@@ -18,7 +18,11 @@ pub fn wrong(section: &Section, kind: Kind, traps: bool) -> Vec<String> {
     if !traps && !matches!(kind, Kind::Software { .. }) {
         println!("SKIPPED: {}: its memory does not trap here, so faults were raised in software", section.memory);
     }
-    section.outcomes.iter().filter_map(|o| Some(format!("{}, {}: {}", section.memory, o.plan.name(), fault(o, kind, traps)?))).collect()
+    section
+        .outcomes
+        .iter()
+        .filter_map(|o| Some(format!("{}, {}: {}", section.memory, o.plan.name(), fault(o, kind, traps)?)))
+        .collect()
 }
 
 fn fault(outcome: &Outcome, kind: Kind, traps: bool) -> Option<String> {
