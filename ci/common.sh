@@ -5,8 +5,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 
+# skipped WHY: says what could not be done here. Nothing has failed by it, and nothing is proved either; so it also goes into the file
+# that PAGELOCK_SKIPS names, if any, for the summary of .ci/run.
 skipped() {
     printf '\n*** SKIPPED: %s\n\n' "$*"
+    [ -z "${PAGELOCK_SKIPS:-}" ] || printf '%s\n' "$*" >>"$PAGELOCK_SKIPS"
 }
 
 # install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.
@@ -41,8 +44,17 @@ checker() {
     sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
 
+# cargo_fuzz: that cargo-fuzz is there, in the version that is used.
+cargo_fuzz() {
+    local version=0.13.2
+    if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $version" ]; then
+        cargo install --locked --quiet "cargo-fuzz@$version" >&2
+    fi
+}
+
 # with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug: loom, shuttle, lib, or files of tests/. They are made from
-# a copy of the tree, in which every ordering can be weakened as well. Prints `KIND<tab>PATH` lines.
+# a copy of the tree, in which every ordering can be weakened as well. And fuzz: all fuzz targets, from the tree itself. Prints
+# `KIND<tab>PATH` lines, for fuzz `fuzz:TARGET<tab>PATH`.
 with_bugs() {
     local copy=$TARGET/seeded/tree kind ordinary=() json
     python3 ci/orderings.py copy "$copy"
@@ -50,6 +62,7 @@ with_bugs() {
     for kind in "$@"; do
         case $kind in
             loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
+            fuzz) fuzz_with_bugs ;;
             lib) ordinary+=(--lib) ;;
             *) ordinary+=(--test "$kind") ;;
         esac
@@ -59,4 +72,19 @@ with_bugs() {
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
     unset RUSTC_WORKSPACE_WRAPPER
+}
+
+fuzz_with_bugs() {
+    local target
+    cargo_fuzz
+    for target in fuzz/fuzz_targets/*.rs; do
+        target=$(basename "$target" .rs)
+        # Not by the wrapper: for the fuzz crate's workspace this crate is one of the dependencies.
+        env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$TARGET/fuzz" RUSTFLAGS="--cfg pagelock_delay --cfg pagelock_bug=\"chosen\" ${RUSTFLAGS:-}" \
+            cargo fuzz build -s none "$target" >&2
+        mkdir -p "$TARGET/seeded/fuzz"
+        cp "$TARGET/fuzz"/*/release/"$target" "$TARGET/seeded/fuzz/"
+        printf 'fuzz:%s\t%s\n' "$target" "$TARGET/seeded/fuzz/$target"
+    done
+    rmdir fuzz/artifacts/* fuzz/artifacts fuzz/corpus/* fuzz/corpus 2>/dev/null || true
 }

@@ -11,11 +11,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 FOR=${1:-30}
 TARGETS=("${@:2}")
 [ ${#TARGETS[@]} -gt 0 ] || TARGETS=(words leaf page schedule)
-VERSION=0.13.2
 
-if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $VERSION" ]; then
-    cargo install --locked --quiet "cargo-fuzz@$VERSION"
-fi
+cargo_fuzz
 scratch
 export CARGO_TARGET_DIR=$TARGET/fuzz RUSTFLAGS="--cfg pagelock_delay ${RUSTFLAGS:-}"
 for target in "${TARGETS[@]}"; do

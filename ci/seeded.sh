@@ -2,7 +2,7 @@
 # Proves: each bug of ci/seeded.list, put into the crate by itself, is found by the tests, models or scenarios that must find it; and
 # that those pass without it. Fails if a bug survives. And: nothing of them is in a normal build, whose machine code is the same
 # with every seeded!("name") replaced by false.
-# Costs: about 5 minutes on two cores, most of it waiting for watchdogs (3 minutes more with nothing compiled).
+# Costs: about 6 minutes on two cores, most of it waiting for watchdogs (5 minutes more with nothing compiled, cargo-fuzz among it).
 #
 #   ci/seeded.sh                 every bug, until its first finder
 #   ci/seeded.sh --all           every bug, all of its finders

@@ -402,14 +402,13 @@ fn a_pin_in_the_last_moment_puts_the_page_back() {
 
 #[test]
 fn a_mapping_that_a_device_has_to_itself_puts_the_page_back() {
-    let (mm, _) = machine();
-    let space = mm.spawn().unwrap();
-    let at = space.page(0);
-    mm.map_shared(at, 1).unwrap();
-    let other = mm.fork(space).unwrap().page(0);
-    make_exclusive(mm, other).unwrap();
+    let (mm, at) = two_pages();
+    let pfn = make_exclusive(mm, at).unwrap();
     let before = picture(mm, at);
-    assert_eq!(move_one(mm, at, &order()), Outcome::Aborted(Abort::Exclusive));
+    // By frame, so that the entry is found by the walk only.
+    let mut slots = [Slot::frame(pfn)];
+    let _ = migrate(mm, &mut slots, &order(), mm);
+    assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Exclusive));
     assert_eq!(picture(mm, at), before);
     mm.audit().unwrap();
 }

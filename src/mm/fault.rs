@@ -386,7 +386,7 @@ fn attempt<M: Memory>(
             faulter.wait(page, pfn, entry, waiting)
         }
         leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter, waiting),
-        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter, waiting),
+        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, at, pfn, entry, faulter, waiting),
     }
 }
 
@@ -478,6 +478,7 @@ fn device_private<'m, M: Memory>(
             mm.drain(DrainPermit::released());
             faulter.was_busy(futex, waiting)
         }
+        Err(_) if seeded!("error-swallowed") => faulter.was_busy(futex, waiting),
         Err(e) => Err(FaultError::ToRam(e)),
     }
 }
@@ -485,6 +486,7 @@ fn device_private<'m, M: Memory>(
 /// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
 fn device_exclusive<M: Memory>(
     mm: &M,
+    at: M::Address,
     pfn: u64,
     entry: M::Entry<'_>,
     faulter: &mut Faulter<'_, M::Futex>,
@@ -503,7 +505,7 @@ fn device_exclusive<M: Memory>(
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    super::exclusive::revoke(mm, entry, pfn);
+    super::exclusive::revoke(mm, at, entry, pfn);
     drop(guard);
     Ok(Fault::Resolved)
 }

@@ -26,6 +26,7 @@ use crate::futex::{Futex, FutexTimed};
 use crate::leaf::{Leaf, Rights};
 use crate::page::PageLock;
 use crate::refs::{PagePin, PinError, Put};
+use crate::seeded::seeded;
 use crate::wait::{Limits, Wait, Wake};
 use core::fmt;
 
@@ -366,11 +367,11 @@ where
     if access == Access::Write && rights != Rights::Write {
         return Ok(Look::Fault);
     }
-    if mm.is_copied_on_write(&entry) {
+    if mm.is_copied_on_write(&entry) && !seeded!("pinned-though-copied") {
         return Ok(Look::Unshare);
     }
     let page = mm.header(pfn).ok_or(NotPinned::Fault(FaultError::NoFrame { pfn }))?;
-    if term == Term::Long {
+    if term == Term::Long && !seeded!("long-pin-where-it-is") {
         let tier = mm.tier(pfn);
         if let Some(to) = policy.home(mm, tier).filter(|&to| to != tier) {
             return Ok(Look::Move { page, to });

@@ -105,7 +105,7 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
         _ => Tracking::default(),
     };
     // Both may have changed since, with the page-table lock let go of.
-    let word = entry.hole().filter(|_| entry.get() == was).map(|rights| {
+    let word = entry.hole().filter(|_| entry.get() == was || seeded!("hole-filled-over")).map(|rights| {
         // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
         let most = if tracking.uffd_wp && !seeded!("filled-unprotected") { Rights::ReadExclusive } else { Rights::Write };
         leaf(mm, dst.span.head, rights.min(most), tracking).encode()
