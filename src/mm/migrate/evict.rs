@@ -15,7 +15,8 @@ use crate::wait::{Limits, Wait, Wake};
 /// so whoever makes another entry for the page, by fork for instance: the counts can only fall.
 ///
 /// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
-/// are drained, whoever owns the page is waited for, and the processor is given away.
+/// are drained, whoever owns the page is waited for, and the processor is given away. The drain is the one of these that `limits` do not
+/// end.
 pub fn evict<M, D>(mm: &M, pfn: u64, order: &Order<M>, limits: Limits<'_, M::Futex>, drain: &D) -> Outcome<M::Refusal>
 where
     M: Mm + Memory<Futex: FutexTimed>,
