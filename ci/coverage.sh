@@ -22,6 +22,8 @@ fi
 export LLVM_COV=$bin/llvm-cov LLVM_PROFDATA=$bin/llvm-profdata
 scratch
 
+# What an earlier run has left would be counted too, by the lines that the sources had then.
+cargo llvm-cov clean --workspace
 cargo llvm-cov --quiet --all-features --lib --tests --no-report >"$SCRATCH/tests" 2>&1 || { cat "$SCRATCH/tests"; exit 1; }
 cargo llvm-cov report --ignore-filename-regex "$APART" --summary-only | cut -d' ' -f1-
 cargo llvm-cov report --ignore-filename-regex "$APART" --lcov --output-path "$SCRATCH/lcov" 2>/dev/null

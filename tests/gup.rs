@@ -19,6 +19,10 @@
 //! a long one; and by the slow way, one page, as well as by the fast one, which is a range at a time here: there is no way past the
 //! page-table lock.
 //!
+//! All of it is memory in software, for most of it is about forks, and real memory with userfaultfd has none that the memory manager here could
+//! follow: each frame is in one place at a time, and what a fork or a write to a shared page does to the tables is the kernel's doing. What
+//! is left, a pin that brings a page back by real faults and keeps it in its frame, is `hmm`'s `real::a_pinned_page_stays`.
+//!
 //! Not here: `cow.c`'s collapse of pages into a large one, because nothing collapses pages; vmsplice as a system call, of
 //! which what it does is left, a reference of which nobody else knows.
 

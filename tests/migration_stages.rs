@@ -10,8 +10,8 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
-    Wake,
+    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError,
+    Put, Wake,
 };
 use std::thread;
 

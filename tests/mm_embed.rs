@@ -16,6 +16,9 @@ use pagelock::{GetError, OsFutex, PageLock};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 
+/// Done once, in the middle of a call.
+type Hook = Mutex<Option<Box<dyn FnOnce(&Tiny)>>>;
+
 /// Frames `0..8` are RAM. Those of the device are eight from `first` on.
 struct Tiny {
     frames: [PageLock; 16],
@@ -23,9 +26,9 @@ struct Tiny {
     table: Mutex<[u64; 2]>,
     free: Mutex<Vec<u64>>,
     /// Called with every reference of a migrator's or a faulter's, when it has been taken.
-    on_get: Mutex<Option<Box<dyn FnOnce(&Tiny)>>>,
+    on_get: Hook,
     /// Called with a page that is to be brought back, before anything else.
-    on_fault: Mutex<Option<Box<dyn FnOnce(&Tiny)>>>,
+    on_fault: Hook,
     to_ram: AtomicU64,
 }
 

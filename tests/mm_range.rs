@@ -434,6 +434,14 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
         assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
         assert!(began.elapsed() >= Duration::from_millis(30));
 
+        // Nor by those who would sleep for the lock, if they were let.
+        for strategy in [Strategy::WaitThenLock { after: 0 }, Strategy::ReferenceAndSleep] {
+            let mut order = Order::new(within(own, 10));
+            order.strategy = strategy;
+            let error = fault(mm, &mut pages(at, 3, Want::Write), &order).unwrap_err();
+            assert_eq!((error.why, error.done), (Stop::TimedOut, 1), "{strategy:?}");
+        }
+
         let cancel = Cancel::with_futex(own);
         thread::scope(|s| {
             let readers: Vec<_> = (0..4)

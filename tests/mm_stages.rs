@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, move_one, picture, written};
+use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, picture, written};
 use common::watched;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
@@ -80,6 +80,74 @@ fn every_reference_has_an_owner_at_every_step() {
     // And back, put back at the last moment.
     let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), None).unmap().check().copy().in_work();
     assert_eq!((copied, owned(new)), (1, [0, 2, 1, 0, 0]));
+    mm.audit().unwrap();
+}
+
+/// I14: the same with a batch's reference and somebody else's, which put the page back; with a faulter's; with a hole that is filled; and with a
+/// page that is lost on the way.
+#[test]
+fn every_kind_of_reference_has_an_owner_at_every_step() {
+    // New pages are in a batch.
+    let (mm, _) = machine_with(1);
+    let parent = mm.spawn().unwrap();
+    let at = written(mm, parent, 1);
+    let child = mm.fork(parent).unwrap().page(0);
+    let old = mm.frame_at(at).unwrap();
+    mm.cache(5, old).unwrap();
+    mm.get(old).unwrap();
+    let owned = move |pfn| {
+        mm.balance().unwrap();
+        pagelock::mm::ledger::OWNERS.map(|owner| mm.owned(pfn, owner))
+    };
+    // Mapping, entry, cache, batch, get.
+    assert_eq!(owned(old), [2, 0, 1, 1, 1]);
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), None);
+    assert_eq!(owned(old), [1, 0, 1, 1, 2]);
+    let unmapped = collected.unmap();
+    assert_eq!(owned(old), [0, 0, 1, 1, 2]);
+    let unmapped = unmapped.drain_local(mm);
+    assert_eq!(owned(old), [0, 0, 1, 0, 2]);
+    let checked = unmapped.check();
+    assert_eq!((owned(old), checked.in_work()), ([2, 0, 1, 0, 1], 0));
+    let _ = checked.copy().finalize();
+    // SAFETY: got above.
+    unsafe { mm.put(old) };
+    assert!(move_one(mm, at, &order()).is_done());
+    let new = mm.frame_at(at).unwrap();
+    mm.get(new).unwrap();
+    assert_eq!((owned(old), owned(new)), ([0; 5], [0, 2, 1, 0, 1]));
+    // SAFETY: got above.
+    unsafe { mm.put(new) };
+
+    // A faulter has one of its own, and so has the migrator.
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = seen.clone();
+    mm.on_prepare(move |pfn| note.lock().unwrap().push(owned(pfn)));
+    mm.read(child, 0, &mut [0]).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [[0, 2, 1, 0, 2]]);
+    let back = mm.frame_at(at).unwrap();
+    assert_eq!((owned(new), owned(back)), ([0; 5], [2, 0, 1, 0, 0]));
+
+    // A hole.
+    mm.on_prepare(|_| ());
+    let hole = parent.page(1);
+    mm.map(hole, 1).unwrap();
+    let mut slots = [Slot::at(hole)];
+    let order = Order::to(DEVICE).tries(1).filling_holes();
+    let copied = collect(mm, &mut slots, &order, None).unmap().check().copy();
+    mm.balance().unwrap();
+    let _ = copied.finalize();
+    assert_eq!(owned(mm.frame_at(hole).unwrap()), [0, 1, 0, 0, 0]);
+
+    // And a loss.
+    mm.set_lost(back, true);
+    let mut slots = [Slot::at(child)];
+    let copied = collect(mm, &mut slots, &order, None).unmap().check().copy();
+    mm.balance().unwrap();
+    let _ = copied.finalize();
+    assert_eq!(slots[0].outcome(), Outcome::Poisoned);
+    assert_eq!(owned(back), [0, 0, 1, 0, 0], "the cache still has it");
     mm.audit().unwrap();
 }
 

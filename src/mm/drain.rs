@@ -36,8 +36,8 @@
 //! |---|---|---|
 //! | `word`: to hold | Acquire | the former holder's letting go: what it left in the batch |
 //! | `word`: to let go | Release | the above |
-//! | `word`: to hold or ask | AcqRel | Acquire as above; Release: the holder's taking note of it |
-//! | `word`: to take note | Acquire | the ask: the holder reads a generation that is not older |
+//! | `word`: to hold or ask | Release | the holder's taking note of it |
+//! | `word`: to take note | Acquire | the ask: no older generation is read. It also passes on the former holder's letting go |
 //! | `asked`: add, load | Relaxed | ordered by `word`: see [`Batches::drain_all`]'s source |
 //! | `done`: store, load | Release, Acquire | whoever sees g done sees the references of the batch put |
 //! | a batch's pages | – | `word` |
@@ -47,7 +47,7 @@ use crate::seeded::seeded;
 use crate::sync::AtomicU32;
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crossbeam_utils::CachePadded;
 #[cfg(pagelock_loom)]
 use loom::cell::UnsafeCell;
@@ -354,9 +354,9 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     /// Waits for nobody, so it may be called in an interrupt, if `put` and the platform's wake may.
     pub fn run(&self, cpu: usize, put: impl FnMut(u64)) {
         let Some(batch) = self.of(cpu) else { return };
-        // Release: the holder who takes note of it sees what was asked for before. Acquire: if there is none, this is the next, and
-        // sees what the last one left.
-        if batch.word.fetch_or(HELD | ASKED, AcqRel) & HELD == 0 {
+        // Release: the holder who takes note of it sees what was asked for before. If there is none, this is the next, takes note itself
+        // before it does anything else, and that is when it acquires what the last one left.
+        if batch.word.fetch_or(HELD | ASKED, Release) & HELD == 0 {
             self.holder(batch).release(put);
         }
     }

@@ -462,10 +462,12 @@ fn device_private<'m, M: Memory>(
     if faulter.strategy == Strategy::EntryInFault && reference.is_some() {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
-            mm.account(pfn, Owner::Entry, Change::Put);
-            // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on puts
-            // none. It is not the last: the faulter has one.
-            let _ = unsafe { page.put_raw() };
+            if !seeded!("replaced-entry-keeps-its-reference") {
+                mm.account(pfn, Owner::Entry, Change::Put);
+                // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on
+                // puts none. It is not the last: the faulter has one.
+                let _ = unsafe { page.put_raw() };
+            }
         }
     }
     drop(entry);

@@ -7,7 +7,9 @@
 //! * what a freeze expects is the number of references that the migrator has in its [`Hand`], one object for each, plus what the
 //!   cache says it has: nothing is added by hand;
 //! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a ledger of one page for whoever wants to check
-//!   that the sum is the count; [`mm::soft`](super::soft) does, in debug builds.
+//!   that the sum is the count. Nothing checks it by itself, for while somebody is between the change and the report it is not:
+//!   [`mm::soft`](super::soft) keeps such a ledger for every frame, in every build, and compares when it is asked, which tests do
+//!   between steps.
 
 use crate::futex::Futex;
 use crate::page::PageLock;

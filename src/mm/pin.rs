@@ -167,7 +167,8 @@ pub struct PinOrder<'c, F: FutexTimed> {
     pub access: Access,
     /// How long it will last.
     pub term: Term,
-    /// How long it may take.
+    /// How long it may take: how long to wait for pages and their owners. [Batches](super::drain) that are drained, before a page is moved
+    /// once more, are waited for as long as that takes.
     pub limits: Limits<'c, F>,
     /// How often to fault, to move, to wait before it is too often.
     pub patience: u32,

@@ -23,13 +23,14 @@ use pagelock::leaf::{Leaf, Rights, Tracking};
 use pagelock::mm::drain::{Drain, DrainPermit};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::ledger::{Change, Owner, Owners};
-use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, bring_back, migrate as migrate_slots};
+use pagelock::mm::migrate::{Mode, Order, Outcome, Skip, Slot, bring_back, migrate as migrate_slots};
+use pagelock::mm::pin::{PinOrder, PinPolicy, Term, pin_page};
 use pagelock::mm::range::Notifier;
 use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{
     Access, Areas, CopyError, Entry, Fault, FaultError, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, fault,
 };
-use pagelock::{PageLock, Put};
+use pagelock::{Limits, PageLock, Put};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -622,6 +623,53 @@ fn exclusive() {
         assert_eq!(real.revoked.load(SeqCst), page + 1, "one access, one page");
     }
     b.expect(|i| i + 1);
+    real.close();
+}
+
+/// Everything may be pinned, where it can be accessed.
+struct Anywhere;
+
+impl PinPolicy<Real> for Anywhere {
+    type Refused = ();
+
+    fn permit(&self, _: &Real, _: At, _: &RealEntry<'_>, _: Access, _: Term) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn home(&self, _: &Real, tier: TierId) -> Option<TierId> {
+        (tier != RAM).then_some(RAM)
+    }
+}
+
+/// A pin brings a page back from the device, by the fault path on real tables, and keeps it in its frame: no migration moves it, and what the
+/// processor writes is where the pin says. When it is dropped the page can be moved again.
+#[test]
+fn a_pinned_page_stays() {
+    let Some(real) = real(|_| 0) else { return };
+    let device = Device::new(real, DEVICE);
+    let mut b = written(real, 2, |i| i);
+    for (turn, term) in [Term::Short, Term::Long].into_iter().enumerate() {
+        assert_eq!(b.migrate_to(&device), Ok(2));
+        assert_eq!(tier_at(real, b.at), DEVICE);
+        let order = PinOrder::new(Access::Write, term, Limits::none());
+        let pinned = pin_page(real, b.at, &order, &Anywhere, real).unwrap_or_else(|e| panic!("{term:?}: {e:?}"));
+        assert_eq!(real.tier(pinned.pfn()), RAM);
+        for mut slot in [Slot::at(b.at), Slot::frame(pinned.pfn())] {
+            let order = Order::to(DEVICE).mode(Mode::SyncLight).tries(2);
+            let _ = migrate_slots(real, core::slice::from_mut(&mut slot), &order, real);
+            assert_eq!(slot.outcome(), Outcome::Skipped(Skip::Pinned { pins: 1 }));
+        }
+        let value = |i| i + turn as u32 + 1;
+        b.set(value);
+        let mut bytes = [0; PAGE];
+        real.load(b.at, pinned.pfn(), &mut bytes);
+        assert_eq!(u32::from_ne_bytes(bytes[4..8].try_into().unwrap()), value(1));
+        assert_eq!(real.lock(b.at).leaf().pfn(), Some(pinned.pfn()));
+        drop(pinned);
+        b.expect(value);
+    }
+    assert_eq!(b.migrate_to(&device), Ok(2));
+    b.expect(|i| i + 2);
     real.close();
 }
 

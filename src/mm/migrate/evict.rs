@@ -15,7 +15,8 @@ use crate::wait::{Limits, Wait, Wake};
 /// so whoever makes another entry for the page, by fork for instance: the counts can only fall.
 ///
 /// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
-/// are drained, whoever owns the page is waited for, and the processor is given away.
+/// are drained, whoever owns the page is waited for, and the processor is given away. The drain is the one of these that `limits` do not
+/// end.
 ///
 /// The caller has neither a page's lock, nor a page-table lock, nor a pin of this page, whatever the [`Order::mode`]: all of this sleeps. Not
 /// from within [`Memory::migrate_to_ram`], nor any other call that is made with a page locked.

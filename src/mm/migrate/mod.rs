@@ -231,7 +231,7 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
 }
 
 impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
-    /// Empties this processor's batch, which waits for nobody. For the others see [`Finished::permit`].
+    /// Empties this processor's batch, as far as nobody is using it, and waits for nobody. For the others see [`Finished::permit`].
     pub fn drain_local(self, drain: &impl Drain) -> Self {
         if self.0.in_work() > 0 {
             drain.local();
@@ -286,6 +286,10 @@ impl Finished<'_> {
     }
 
     /// The right to wait for other processors: no page is locked by this migration. `None` if a faulter's page is, by the faulter.
+    ///
+    /// It speaks of this migration and no other. A caller that owns page locks besides, by another stage that it keeps, by hand, or because
+    /// it was called with one ([`migrate_to_ram`](Memory::migrate_to_ram)), must not use it, nor call [`migrate`] in another mode than
+    /// [`Mode::Async`], which drains by itself.
     pub fn permit(&mut self) -> Option<DrainPermit<'_>> {
         (!self.fault).then(DrainPermit::released)
     }

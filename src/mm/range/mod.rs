@@ -11,8 +11,9 @@
 //! 4. otherwise, if the ticket is still good, that is the answer; if not, yield, and begin again.
 //!
 //! The kernel's `hmm_range_fault` does this with a fault for each failed look and leaves the loop to its callers, who spun in it: without a
-//! pause, for as long as it took, with waits that nobody could end. Here every wait ends at the [limits](Limits), within an attempt as
-//! well as between attempts; attempts are counted; between two of them the processor is given away; and a fault waits for a page's owner
+//! pause, for as long as it took, with waits that nobody could end. Here every wait for a page or for an invalidation ends at the
+//! [limits](Limits), within an attempt as well as between attempts (what the memory itself does to bring a page in, drains included, takes
+//! as long as it takes); attempts are counted; between two of them the processor is given away; and a fault waits for a page's owner
 //! without a reference, like all others. No page-table lock is held across any of it.
 //!
 //! What an error leaves behind is not lost: pages that were brought in stay where they are, and [`RangeError`] says how far it got. A second
@@ -65,7 +66,8 @@ where
     pub attempts: u32,
     /// The reader's own tier: pages there are where they should be, though the processor cannot access them.
     pub own: Option<M::Tier>,
-    /// How faults wait.
+    /// How faults wait. A strategy that sleeps for a page's lock, where no limit ends it, is taken as [`Strategy::Wait`]:
+    /// [`Strategy::WaitThenLock`] and [`Strategy::ReferenceAndSleep`].
     pub strategy: Strategy,
     /// How often one page may be faulted on in one attempt.
     pub patience: u32,
@@ -276,7 +278,11 @@ where
     /// Faults on a page until it is as wanted.
     fn bring_in(&mut self, page: &mut Page<M::Address>) -> Result<(), StopOf<M>> {
         let Some(access) = page.want.access() else { return Ok(()) };
-        let mut faulter = Faulter::new(self.order.strategy).patience(self.order.patience);
+        let strategy = match self.order.strategy {
+            Strategy::WaitThenLock { .. } | Strategy::ReferenceAndSleep => Strategy::Wait,
+            strategy => strategy,
+        };
+        let mut faulter = Faulter::new(strategy).patience(self.order.patience);
         let mut rounds = 0;
         loop {
             page.found = found::look(self.mm, page.at, self.order.own);
