@@ -59,8 +59,8 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
                     self.pfns.start = span.frames().end.min(self.pfns.end);
                     return Some((span, guard));
                 }
-                // SAFETY: none. That is the bug.
                 Claim::InFlight if seeded!("claim-of-a-busy-page") => {
+                    // SAFETY: none. That is the bug.
                     return Some((span, unsafe { PageGuard::from_raw(page) }));
                 }
                 other => {
