@@ -5,8 +5,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 
+# skipped WHY: says what could not be done here. Nothing has failed by it, and nothing is proved either; so it also goes into the file
+# that PAGELOCK_SKIPS names, if any, for the summary of .ci/run.
 skipped() {
     printf '\n*** SKIPPED: %s\n\n' "$*"
+    [ -z "${PAGELOCK_SKIPS:-}" ] || printf '%s\n' "$*" >>"$PAGELOCK_SKIPS"
 }
 
 # install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Proves: the tests notice when the core (src without mm) is changed. Every mutant that cargo-mutants can think of (an operator
 # replaced, a match arm deleted, a function that returns something else at once) fails a test, or stands in docs/mutants.md with the
-# reason why it need not.
-# Costs: 20 minutes on two cores, most of it waiting for tests that hang; 5 more to compile cargo-mutants. Not in .ci/run. Needs python3.
+# reason why it need not; and what stands there does survive, if all of them are run.
+# Costs: 20 minutes on two cores for the first round, most of it waiting for tests that hang, and up to 25 for those that hang once more,
+# with a processor to each; 5 more to compile cargo-mutants. Not in .ci/run. Needs python3.
 #
 # cargo-mutants names the mutants. They are not compiled one by one: ci/mutants.py writes all of them into one build, in a copy, and runs
 # its tests once for each. Mutants of constants cannot be switched on at run time and are left out; the tests of the layout and the

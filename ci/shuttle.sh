@@ -17,10 +17,10 @@ scenarios=$("$binary" --list "${1-}" | sed -n 's/: test$//p')
 
 status=0
 for scenario in $scenarios; do
-    if "$binary" --exact "$scenario" --nocapture >"$SCRATCH/out" 2>&1; then
-        printf '%-52s %s, %s\n' "$scenario" "$(sed -n 's/.*explored: //p' "$SCRATCH/out")" "$(grep -o 'PAGELOCK_SEED=.*' "$SCRATCH/out")"
+    if "$binary" --exact "$scenario" --nocapture >"$SCRATCH/out" 2>&1 && explored=$(sed -n 's/.*explored: //p' "$SCRATCH/out") && [ -n "$explored" ]; then
+        printf '%-52s %s, %s\n' "$scenario" "$explored" "$(grep -o 'PAGELOCK_SEED=.*' "$SCRATCH/out")"
     else
-        printf '%-52s FAILED\n' "$scenario"
+        printf '%-52s FAILED, or did not say how many schedules it explored\n' "$scenario"
         cat "$SCRATCH/out"
         status=1
     fi

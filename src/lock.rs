@@ -23,6 +23,12 @@
 //! sleeper who keeps the last promise tells them. To be told and to find the page taken is to lose like any other; a locker that is
 //! starved does not stand in the crowd, but registers and has the promises renewed so that they cover it too.
 //!
+//! Renewing must not go on for ever, or those who were promised the page first would lose it to those who came last, and the crowd would
+//! never be told. So only who has lost so often may renew in any case. Who is starved from the start ([`PageLock::lock_releasing`]) may
+//! while the page is locked and nobody stands in the crowd: a page that is released is on its way to a sleeper, who must not be
+//! overtaken now. And a sleeper who finds that more had the page than were before it *closes* the queue: it sets CROWD itself. From then
+//! on promises are only kept, not made, but for those who have lost in the crowd; and to lose there takes promises that have run out.
+//!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
@@ -30,9 +36,10 @@
 //! | acquire: compare-exchange that sets LOCKED | Acquire | the release's add, so that the new owner sees what the old one wrote |
 //! | release: add (compare-exchange, if fair) | Release | the above |
 //! | registering, leaving: compare-exchange | Relaxed | nothing: they decide by the word's own modification order, which the release's read-modify-write is part of |
+//! | the caller's bits: compare-exchange | Release | `user` (Acquire), so that who sees them sees what was done before |
 //! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
 
-use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep};
+use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
@@ -150,6 +157,10 @@ impl<F: Futex> PageLock<F> {
     /// the page is promised to it and to those who slept before it from that moment on. Once it owns the page it must look at
     /// its page table again: the entry may have changed.
     ///
+    /// If the page is promised to others already, and on its way to one of them or awaited by lockers that may not register, then this
+    /// one may not either until those promises are kept. Like them it is told then, and may find that somebody was faster: at most
+    /// [`BYPASS_BOUND`] times, after which nothing keeps it from registering.
+    ///
     /// `ptl` is any value whose drop releases whatever guards the entry. It is dropped before any sleep. The header must stay
     /// where it is for the whole call, unlike for [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself.
     /// The page is not referenced, and whether it still is the page that the entry meant is for the caller to find out.
@@ -234,6 +245,33 @@ impl<F: Futex> PageLock<F> {
         step!("wait: taken, about to set the flag");
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait` for the sequence.
         self.replace(seen, seen.with_event_waiters())
+    }
+
+    /// Strikes all sleepers, and what was promised to them, after a process that was one of them has died.
+    ///
+    /// A locker that is killed while it sleeps stays counted, and a page that is promised to it stays taken for ever. Whether anybody
+    /// else is counted the word cannot say, so call this when nobody is, and wait for the end of the calls that are under way before.
+    /// A page that an owner has locked stays locked; [`PageGuard::from_raw`] is for an owner that has died.
+    ///
+    /// # Safety
+    ///
+    /// Nobody alive is in a call that sleeps for the page's ownership: [`lock`](Self::lock), [`try_lock_for`](Self::try_lock_for),
+    /// [`try_lock_until`](Self::try_lock_until), [`lock_releasing`](Self::lock_releasing),
+    /// [`lock_releasing_until`](Self::lock_releasing_until). Otherwise that one is subtracted from a count that it is not in any more, and
+    /// what stands next to the count changes: who owns the page included. Other calls may be under way.
+    pub unsafe fn reset_sleepers(&self) {
+        let mut seen = self.state();
+        let left = loop {
+            let next = seen.without_sleepers();
+            match self.replace(seen, next) {
+                Ok(()) => break next,
+                Err(now) => seen = now,
+            }
+        };
+        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() {
+            // As when a locker leaves: waiters counted on the promise, and there will be no release to tell them.
+            self.futex.tell(self.key());
+        }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.
@@ -335,6 +373,8 @@ struct Locker<'a, F: Futex> {
     woken: bool,
     /// How often it was woken for nothing.
     lost: u32,
+    /// What the word was when the page was first promised to it: who sleeps there goes before it, and nobody else should.
+    promised: Option<State>,
 }
 
 /// What a locker does next.
@@ -348,7 +388,7 @@ enum Step<'a, F: Futex> {
 
 impl<'a, F: Futex> Locker<'a, F> {
     fn new(page: &'a PageLock<F>) -> Self {
-        Self { page, registered: false, starved: false, woken: false, lost: 0 }
+        Self { page, registered: false, starved: false, woken: false, lost: 0, promised: None }
     }
 
     fn lock(mut self) -> PageGuard<'a, F> {
@@ -381,7 +421,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
                     step!("lock: about to sleep");
-                    let sleep = self.page.futex.wait_until(&self.page.state, expected, EVERY_CLASS, deadline);
+                    let sleep = wait_until(self.page.futex, &self.page.state, expected, EVERY_CLASS, deadline);
                     step!("lock: awake");
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
@@ -454,23 +494,44 @@ impl<'a, F: Futex> Locker<'a, F> {
                 }
                 None => {}
             }
-            let Some(next) = seen.with_sleeper(self.registered, self.starved) else {
-                match self.page.register_in_crowd(self.starved) {
+            let Some(mut next) = seen.with_sleeper(self.registered, self.may_promise(seen)) else {
+                match self.page.register_in_crowd(|seen| self.may_promise(seen)) {
                     Some(registered) => return Step::Crowded(registered),
                     None => seen = self.page.state(),
                 }
                 continue;
             };
+            if self.is_overtaken(seen) {
+                next = next.with_crowd();
+            }
             step!("lock: about to register");
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
                 Ok(()) => {
                     self.registered = true;
+                    if self.starved {
+                        self.promised.get_or_insert(next);
+                    }
                     stats::count(Counter::LockWaits);
                     return Step::Sleep(if seeded!("sleeps-under-a-later-value") { self.page.state().0 } else { next.0 });
                 }
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Whether the page, last seen as `seen`, is promised to all who sleep when this locker registers. See the top for why not always.
+    fn may_promise(&self, seen: State) -> bool {
+        let holds_nobody_up = seen.handoffs() == 0 || seen.is_locked() && !seen.has_crowd() || seeded!("renews-for-ever");
+        self.starved && (self.registered || self.lost >= BYPASS_BOUND || holds_nobody_up)
+    }
+
+    /// Whether somebody has the page who was not before this locker when it was promised the page. The generation counts the releases
+    /// since; should it have come round, the next look tells.
+    fn is_overtaken(&self, seen: State) -> bool {
+        self.promised.is_some_and(|promised| {
+            let turns = u32::from(seen.generation().wrapping_sub(promised.generation()));
+            turns >= promised.sleepers() && !seeded!("overtaken-and-silent")
+        })
     }
 
     /// This locker is not counted as a sleeper any more: what follows from that for others.
@@ -575,11 +636,13 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         self.forget().poison(false)
     }
 
-    /// Writes the caller's two bits.
+    /// Writes the caller's two bits. Release: see [`PageLock::user`].
     pub fn set_user(&mut self, user: UserBits) {
+        let state = &self.page.state;
         let mut seen = self.page.state();
-        while let Err(now) = self.page.replace(seen, seen.with_user(user)) {
-            seen = now;
+        // Release: pairs with the Acquire of `user`.
+        while let Err(now) = state.compare_exchange_weak(seen.0, seen.with_user(user).0, Release, Relaxed) {
+            seen = State(now);
         }
     }
 

@@ -9,7 +9,8 @@
 //!                                              Migration      abort
 //! ```
 //!
-//! * [`Migration`]: MIGRATING is set, so no new pins, and waiters keyed on migration wait. The migrator takes down the page's
+//! * [`Migration`]: MIGRATING is set, so pins are refused (one that is under way may still arrive, until the freeze), and waiters keyed on
+//!   migration wait. The migrator takes down the page's
 //!   mappings (each entry replaced by a migration entry under its page-table lock).
 //! * [`Frozen`]: the counts were as the rule demands, at one instant, and since then nobody can get or pin the page. The
 //!   migrator copies, puts up the new entries, and commits.
@@ -81,7 +82,9 @@ impl FreezeRule {
 }
 
 impl<'a, F: Futex> PageGuard<'a, F> {
-    /// Announces that the page is about to move: new pins fail from now on, and [`PageLock::wait_migration`] waits.
+    /// Announces that the page is about to move: [`PageLock::wait_migration`] waits from now on, and whoever calls
+    /// [`PageLock::try_pin`] is refused. A `try_pin` that has begun already may still succeed: that there are no pins, and that there will
+    /// be none, is what [`freeze`](Migration::freeze) and [`freeze_unpinned`](Migration::freeze_unpinned) decide.
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
         step!("begin: about to");
@@ -162,8 +165,9 @@ impl<'a, F: Futex> Migration<'a, F> {
         }
     }
 
-    /// Waits until the page has no pins. There will be no new ones, as long as this lasts: [`PageLock::try_pin`] fails while the page is
-    /// migrating.
+    /// Waits until the page has no pins. There will be no new ones, as long as this lasts. Afterwards [`PageLock::try_pin`] is refused because
+    /// the page is migrating, but one that had begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
+    /// [`freeze`](Self::freeze) leave no room for it.
     ///
     /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
     /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
@@ -252,11 +256,13 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
         step!("cancel: done, nobody told yet");
+        // The guard first: should telling panic, the page is not left locked.
+        let guard = PageGuard { page };
         if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
         }
-        PageGuard { page }
+        guard
     }
 
     /// Marks the contents lost for good and ends the migration. See [`PageGuard::poison`].
@@ -396,6 +402,13 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// this finds [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for. Both pages are unlocked, `dst`
     /// first, and all who wait for either are told.
     ///
+    /// # Whose references move
+    ///
+    /// Those that the rule expected: the caller's, which it has in raw form. A freeze counts references and does not know whose they are, so
+    /// a [`PageRef`](crate::PageRef) among them would put, later, what is counted elsewhere by then: debug builds panic there, and whoever frees pages by
+    /// [`Put::Last`] frees too early. It is the same mistake as a wrong number in [`FreezeRule::ExactRefs`], and no memory of this crate's is at
+    /// stake. Turn guards into raw references before they move, or move none ([`commit_to_moving`](Self::commit_to_moving) with 0).
+    ///
     /// # Errors
     ///
     /// [`CommitError`], with nothing changed and both handed back.
@@ -427,11 +440,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
         let why = match self.page.move_refs(dst.page, refs) {
             Ok(source) => {
                 stats::count(Counter::Commits);
-                let page = self.forget();
-                page.thaw();
+                let moved = Moved { page: self.forget() };
+                moved.page.thaw();
                 dst.unlock();
                 step!("commit: destination unlocked, source not yet");
-                let Released { event_waiters } = page.release(true, false);
+                let Released { event_waiters } = moved.release();
                 return Ok(Committed { source, event_waiters });
             }
             Err(why) => why,
@@ -486,6 +499,25 @@ impl<F: Futex> Drop for Frozen<'_, F> {
     fn drop(&mut self) {
         self.page.thaw();
         self.page.abort_migration();
+    }
+}
+
+/// The source of a commit, thawed, and not released yet. Dropping it releases it: telling of the destination may panic.
+struct Moved<'a, F: Futex> {
+    page: &'a PageLock<F>,
+}
+
+impl<F: Futex> Moved<'_, F> {
+    fn release(self) -> Released {
+        let page = self.page;
+        core::mem::forget(self);
+        page.release(true, false)
+    }
+}
+
+impl<F: Futex> Drop for Moved<'_, F> {
+    fn drop(&mut self) {
+        self.page.release(true, false);
     }
 }
 

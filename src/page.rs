@@ -1,7 +1,11 @@
 //! The page header: two words and a platform.
 
 use crate::futex::{Futex, OsFutex};
-use crate::sync::{AtomicU32, Ordering::Relaxed, const_unless_loom};
+use crate::sync::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed},
+    const_unless_loom,
+};
 use crate::word::{Count, State, UserBits};
 use core::fmt;
 
@@ -107,10 +111,14 @@ impl<F: Futex> PageLock<F> {
         self.state().sleepers()
     }
 
-    /// The two bits that are the caller's. Relaxed; they are written by the owner.
+    /// The two bits that are the caller's; they are written by the owner.
+    ///
+    /// Acquire: whoever sees what [`set_user`](crate::PageGuard::set_user) wrote sees what its caller did before it, also without owning
+    /// the page. So they can say, for instance, that the page's bytes are there.
     #[must_use]
     pub fn user(&self) -> UserBits {
-        self.state().user()
+        // Acquire: pairs with the Release of `set_user`.
+        State(self.state.load(Acquire)).user()
     }
 
     /// How often the page was released, or given up by a locker that it was promised to, modulo 256. Relaxed. Two equal readings some time apart with [`is_locked`](Self::is_locked)

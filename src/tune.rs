@@ -22,36 +22,34 @@ tuned! {
     /// How often a sleeping locker can be woken only to find the page taken by somebody who came later. After that the page is
     /// promised to it and to those who slept before it.
     ///
-    /// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. (Under the model checker it is
-    /// 1, so that the bound is reached within a model's few steps.)
-    pub const BYPASS_BOUND = 4, model 1;
+    /// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. Throughput is the same from 1 to
+    /// never; the longest wait grows with it. The curves are in [`tuning`](crate::docs::tuning).
+    pub const BYPASS_BOUND = 1, model 1;
 }
 
 tuned! {
-    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 + 4 pauses.
+    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 + 4 + 8 + 16 pauses.
     ///
-    /// Few, because on a contended page every look takes the word away from its owner. How much that costs depends on how far
-    /// apart the processors are, and two virtual ones may be moved: with 2 rounds the lock had 1.63 to 1.79 times the best peer's
-    /// throughput while they were far apart, and 0.76 to 0.96 while they were near; with 3 rounds 1.59 to 1.71 and 0.89 to 1.01; with 4 and
-    /// more rounds 1.2 to 1.5 and 0.95 to 1.05, but then the longest wait in the near state is no shorter than a peer's.
+    /// About a microsecond: a hold that is shorter ends before the locker gives its processor away. With 3 rounds and 5 yields
+    /// sections of a microsecond had 0.58 times the best peer's throughput, because each hold cost a switch of threads; with these 0.90 to
+    /// 0.95 times. The curves are in [`tuning`](crate::docs::tuning).
     #[cfg_attr(pagelock_loom, allow(dead_code))]
-    pub(crate) const SPIN_ROUNDS = 3, model 0;
+    pub(crate) const SPIN_ROUNDS = 5, model 0;
 }
 
 tuned! {
     /// How often it then [gives its processor away](crate::Futex::relax) and looks again, before it sleeps.
     ///
-    /// Without it the lock has half the throughput and a longest wait of tens of milliseconds; from 2 to 80 there is little
-    /// difference.
+    /// Without it short sections have half the throughput; with more, longer ones lose theirs to switches of threads.
     #[cfg_attr(pagelock_loom, allow(dead_code))]
-    pub(crate) const YIELDS = 5, model 1;
+    pub(crate) const YIELDS = 1, model 1;
 }
 
 tuned! {
     /// How many sleepers a release wakes itself.
     ///
-    /// So few that its call is short, and more than one, so that a chain does not hang on one sleeper that is slow to run. Up to
-    /// this many are woken as fast as by waking all.
+    /// So few that its call is short, and more than one, so that a chain does not hang on one sleeper that is slow to run. What it costs is in
+    /// [`tuning`](crate::docs::tuning).
     pub const FIRST = 4, model 1;
 }
 

@@ -41,7 +41,7 @@
 
 use crate::cancel::Cancel;
 use crate::futex::event::{Slept, after_sleep, class};
-use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep};
+use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
@@ -351,14 +351,14 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Steps (1) and (2) of a locker that can neither take the page nor be counted as a sleeper; `None` if it can, by now.
+    /// Steps (1) and (2) of a locker that can neither take the page nor be counted as a sleeper, `starved` or not; `None` if it can, by now.
     ///
     /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
-    pub(crate) fn register_in_crowd(&self, starved: bool) -> Option<Registered<F>> {
+    pub(crate) fn register_in_crowd(&self, starved: impl Fn(State) -> bool) -> Option<Registered<F>> {
         let ready = self.read_sequence();
         step!("crowd: sequence read");
         let mut seen = self.state();
-        while seen.is_crowded(starved) {
+        while seen.is_crowded(starved(seen)) {
             match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
                 Ok(()) => return Some(ready),
                 Err(now) => seen = now,
@@ -412,7 +412,7 @@ impl<F: Futex> Registered<F> {
     where
         F: FutexTimed,
     {
-        self.sleep_by(|word, expected, class| self.futex.wait_until(word, expected, class, deadline))
+        self.sleep_by(|word, expected, class| wait_until(self.futex, word, expected, class, deadline))
     }
 
     fn sleep_by(&self, sleep: impl Fn(&AtomicU32, u32, u32) -> Sleep) -> Wake {

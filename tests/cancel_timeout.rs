@@ -8,9 +8,11 @@ mod common;
 
 use common::sim::{Call, Sim, script};
 use common::{OnDrop, watched};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, Sleep};
-use pagelock::{Cancel, FreezeRule, FutexTimed, Limits, LockError, PageLock, Wait, Wake};
+use pagelock::futex::{DeadlineError, EventSlot, Sleep};
+use pagelock::sync::AtomicU32;
+use pagelock::{Cancel, FreezeRule, Futex, FutexTimed, Limits, LockError, PageLock, Wait, Wake};
 use std::thread;
 
 type Page = PageLock<Sim>;
@@ -635,4 +637,62 @@ fn errors_say_what_was_seen() {
     says(LockError::Late { late_by: Duration::from_millis(3) }, &["deadline", "3ms"]);
     says(DeadlineError::Past { late_by: Duration::from_millis(5) }, &["deadline", "5ms"]);
     says(DeadlineError::BeyondClock { asked: Duration::from_secs(9) }, &["clock", "9s"]);
+}
+
+// ---- a platform that cannot tell how a sleep ended ----
+
+/// Every sleep ends after one tick of the clock, and nobody knows why.
+#[derive(Clone, Copy)]
+struct Vague;
+
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+impl Futex for Vague {
+    fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+        TICKS.fetch_add(1, SeqCst);
+        Sleep::Unknown
+    }
+
+    fn wake_one(&self, _word: *const AtomicU32) {}
+
+    fn wake_all(&self, _word: *const AtomicU32) {}
+
+    fn event(&self, _index: usize) -> &EventSlot {
+        static SLOT: EventSlot = EventSlot::new();
+        &SLOT
+    }
+
+    fn events(&self) -> usize {
+        1
+    }
+}
+
+impl FutexTimed for Vague {
+    type Instant = u64;
+
+    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
+        Ok(TICKS.load(SeqCst) + u64::try_from(d.as_nanos()).unwrap())
+    }
+
+    fn late_by(&self, at: u64) -> Option<Duration> {
+        TICKS.load(SeqCst).checked_sub(at).map(Duration::from_nanos)
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, _at: u64) -> Sleep {
+        self.wait(word, expected)
+    }
+}
+
+#[test]
+fn a_platform_that_cannot_tell_has_its_clock_asked() {
+    let page = PageLock::with_futex(Vague);
+    let soon = || Vague.after(Duration::from_nanos(5)).unwrap();
+    watched(&[&page], || {
+        let guard = page.lock();
+        assert_eq!(page.try_lock_until(soon()).map(drop), Err(LockError::TimedOut));
+        assert_eq!(page.lock_releasing_until((), soon()).map(drop), Err(LockError::TimedOut));
+        assert_eq!(page.wait_with((), Wait::unlocked().until(soon())), Ok(Wake::TimedOut));
+        drop(guard);
+        assert!(page.try_lock().is_some());
+    });
 }

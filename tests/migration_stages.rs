@@ -10,8 +10,8 @@ use common::{panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
-    Wake,
+    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError,
+    Put, Wake,
 };
 use std::thread;
 
@@ -238,6 +238,33 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
         }
         drop(pin);
         assert_eq!((page.refs(), page.pins()), (2, 0));
+    });
+}
+
+/// The platform panics when somebody is to be told. The stage is over then, and the pages are released all the same.
+#[test]
+fn a_panic_in_telling_leaves_no_page_locked() {
+    watched(&[], || {
+        let sim = Sim::new(1);
+        let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
+        src.activate(1).unwrap();
+        let burns = |awaited: &PageLock<Sim>| {
+            assert!(matches!(awaited.claim(), Claim::InFlight));
+            sim.at_wake(|| panic!("the platform is on fire"));
+        };
+        let over = |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
+
+        let migration = src.lock().begin_migration();
+        burns(&src);
+        assert_eq!(panic_of(|| drop(migration.cancel())), "the platform is on fire");
+        assert!(over(&src), "{src:?}");
+
+        let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+        let held = dst.lock();
+        burns(&dst);
+        assert_eq!(panic_of(|| drop(frozen.commit_to_moving(held, 0))), "the platform is on fire");
+        assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
+        assert_eq!((src.refs(), dst.refs()), (1, 0));
     });
 }
 

@@ -9,9 +9,9 @@ use common::own::Own;
 use common::{panic_of, watched};
 use core::cell::Cell;
 use pagelock::leaf::Leaf;
-use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect, migrate};
+use pagelock::mm::migrate::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::soft::{AccessError, At};
-use pagelock::mm::{Span, Tiers, claim_range};
+use pagelock::mm::{Faulter, Span, Strategy, Tiers, claim_range};
 use std::thread;
 
 const ORDER: u32 = 3;
@@ -190,7 +190,10 @@ fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
     for lost in [0, 4, 7] {
         let (mm, _, at, head) = large();
         mm.set_lost(head + lost, true);
-        assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 7, of: 8 });
+        let mut slots = [Slot::at(at)];
+        let summary = migrate(mm, &mut slots, &order(), mm);
+        assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 7, of: 8 }, 1));
+        assert_eq!((summary.done, summary.poisoned, summary.left), (0, 1, 1), "a lost frame is not hidden by the split");
         for at in at.pages(FRAMES) {
             if at.page as u64 == lost {
                 assert_eq!(mm.leaf(at), Leaf::Poison { pfn: head + lost });
@@ -299,6 +302,68 @@ fn a_split_races_waiters() {
     });
     check_all(mm, at, FRAMES);
     mm.audit().unwrap();
+}
+
+/// Splits the large page at `head`, which is in nobody's way, with nothing moved: every entry is the same word as before.
+fn split_in_place(collected: Collected<'_, 'static, Mm>) {
+    let checked = collected.unmap().check();
+    assert_eq!(checked.in_work(), 1);
+    let _ = checked.copy_to(|_, order| Err(if order == ORDER { Abort::NoDestination } else { Abort::Declined })).finalize();
+}
+
+/// A locker that sleeps on the first frame's header wakes as the owner of a page that is another one by now, though its entry is what it was:
+/// each frame has a header of its own.
+#[test]
+fn a_split_races_a_locker_that_is_asleep() {
+    for named in [0, 5] {
+        let (mm, own, at, head) = large();
+        let (page, before) = (mm.page(head).unwrap(), mm.leaf(at.space.page(named)));
+        watched(&[page], || {
+            thread::scope(|s| {
+                let mut slots = [Slot::frame(head)];
+                let collected = collect(mm, &mut slots, &order(), None);
+                assert_eq!(collected.in_work(), 1);
+                let order = order().mode(Mode::SyncLight);
+                let moved = s.spawn(move || move_one(mm, at.space.page(named), &order));
+                own.until_asleep(1);
+                split_in_place(collected);
+                assert_eq!(slots[0].outcome(), Outcome::Split { moved: 0, of: 8 });
+                let outcome = moved.join().unwrap();
+                assert_eq!(outcome, Outcome::Skipped(Skip::Changed));
+            });
+        });
+        assert_eq!(mm.leaf(at.space.page(named)), before, "the same word, and another page");
+        mm.audit().unwrap();
+        assert!(move_one(mm, at.space.page(named), &order()).is_done());
+        check_all(mm, at, FRAMES);
+        mm.audit().unwrap();
+    }
+}
+
+/// The same with a faulter that queues for the lock itself: it looks again, and brings back its own frame.
+#[test]
+fn a_split_races_a_faulter_that_queues_for_the_lock() {
+    for named in [0, 5] {
+        let (mm, own, at, _) = large();
+        let Outcome::Moved { pfn: head } = move_one(mm, at, &order()) else { panic!() };
+        watched(&[mm.page(head).unwrap()], || {
+            thread::scope(|s| {
+                let mut slots = [Slot::frame(head)];
+                let collected = collect(mm, &mut slots, &Order::to(RAM), None);
+                let read = s.spawn(move || {
+                    let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
+                    mm.read_with(at.space.page(named), 0, &mut [0], &mut faulter)
+                });
+                own.until_asleep(1);
+                split_in_place(collected);
+                read.join().unwrap().unwrap();
+            });
+        });
+        assert_eq!(mm.tier(mm.frame_at(at.space.page(named)).unwrap()), RAM);
+        mm.audit().unwrap();
+        check_all(mm, at, FRAMES);
+        mm.audit().unwrap();
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, migrate};
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Refusal};
-use pagelock::mm::{Access, Entry, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
+use pagelock::mm::{Access, Entry, Fault, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
 use std::thread;
 
@@ -206,6 +206,28 @@ fn a_hole_gets_the_rights_of_its_area() {
     assert_eq!(mm.write(at, 0, &[1]), Err(AccessError::NotAllowed));
 }
 
+/// What was to be reported of a page of zeroes is to be reported of the page that takes its place: writing to it faults.
+#[test]
+fn a_zero_page_whose_writes_are_reported_is_filled_write_protected() {
+    let (mm, _) = machine();
+    let at = mm.spawn().unwrap().page(0);
+    mm.map(at, 1).unwrap();
+    for uffd_wp in [true, false] {
+        let tracking = Tracking { accessed: true, uffd_wp, ..Tracking::default() };
+        mm.discard(at, 1);
+        mm.lock(at).set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
+        let Outcome::Filled { pfn } = move_one(mm, at, &order().filling_holes()) else { panic!() };
+        let rights = if uffd_wp { Rights::ReadExclusive } else { Rights::Write };
+        assert_eq!(mm.leaf(at), Leaf::DevicePrivate { pfn, rights, tracking });
+        mm.read(at, 0, &mut [0]).unwrap();
+        let mut faulter = Faulter::new(Strategy::Wait);
+        let fault = pagelock::mm::fault(mm, at, Access::Write, &mut faulter);
+        let expected = if uffd_wp { Fault::Protected { rights } } else { Fault::Present };
+        assert_eq!(fault, Ok(expected));
+        mm.audit().unwrap();
+    }
+}
+
 #[test]
 fn a_cached_page_takes_the_caches_references_along() {
     let (mm, at) = two_pages();
@@ -380,14 +402,13 @@ fn a_pin_in_the_last_moment_puts_the_page_back() {
 
 #[test]
 fn a_mapping_that_a_device_has_to_itself_puts_the_page_back() {
-    let (mm, _) = machine();
-    let space = mm.spawn().unwrap();
-    let at = space.page(0);
-    mm.map_shared(at, 1).unwrap();
-    let other = mm.fork(space).unwrap().page(0);
-    make_exclusive(mm, other).unwrap();
+    let (mm, at) = two_pages();
+    let pfn = make_exclusive(mm, at).unwrap();
     let before = picture(mm, at);
-    assert_eq!(move_one(mm, at, &order()), Outcome::Aborted(Abort::Exclusive));
+    // By frame, so that the entry is found by the walk only.
+    let mut slots = [Slot::frame(pfn)];
+    let _ = migrate(mm, &mut slots, &order(), mm);
+    assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Exclusive));
     assert_eq!(picture(mm, at), before);
     mm.audit().unwrap();
 }
@@ -483,6 +504,51 @@ fn a_cache_that_has_changed_puts_the_page_back() {
     mm.cache(1, mm.frame_at(at).unwrap()).unwrap();
     mm.fail_cache(1);
     assert_eq!(only_the_first_stays(mm, at, &order().tries(1)), Outcome::Aborted(Abort::CacheChanged));
+    mm.audit().unwrap();
+}
+
+/// Somebody makes the cache forget the page, at the last moment at which that is not too late: of two places one is left, and no reference
+/// is taken for the other.
+#[test]
+fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {
+    let (mm, at) = two_pages();
+    let pfn = mm.frame_at(at).unwrap();
+    mm.cache(1, pfn).unwrap();
+    mm.cache(2, pfn).unwrap();
+    let mut times = 0;
+    mm.on_move_cached(move |_, _| {
+        times += 1;
+        if times == 1 {
+            mm.uncache(2);
+        }
+    });
+    assert_eq!(move_one(mm, at, &order().tries(1)), Outcome::Aborted(Abort::CacheChanged));
+    assert_eq!((mm.frame_at(at), mm.cached_at(1), mm.cached_at(2)), (Some(pfn), Some(pfn), None));
+    assert_eq!(mm.page(pfn).unwrap().refs(), 2, "the entry's and the cache's");
+    mm.audit().unwrap();
+    let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!("what it is now is known next time") };
+    assert_eq!((mm.cached_at(1), mm.page(pfn).unwrap().refs()), (Some(pfn), 2));
+    mm.audit().unwrap();
+}
+
+/// And right after it: what is put is a reference to the new page that was the cache's already, even if nothing else has one.
+#[test]
+fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    let old = mm.frame_at(at).unwrap();
+    mm.cache(1, old).unwrap();
+    mm.unmap(at, 1);
+    mm.on_move_cached(move |now, _| {
+        if now != old {
+            mm.uncache(1);
+            assert_eq!(mm.page(now).unwrap().refs(), 1, "the migrator's");
+        }
+    });
+    let mut slots = [Slot::frame(old)];
+    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 1);
+    assert_eq!(slots[0].outcome(), Outcome::Freed);
+    assert_eq!((mm.free_frames(RAM), mm.free_frames(DEVICE)), (127, 128));
     mm.audit().unwrap();
 }
 
@@ -684,6 +750,65 @@ fn an_entry_in_the_fault_is_taken_over() {
         } else {
             read.unwrap();
         }
+        mm.audit().unwrap();
+    }
+}
+
+/// The entry was replaced by the fault path, and then the migration does not even begin with the page: the entry is put up again all the
+/// same, with its reference, and nothing is lost.
+#[test]
+fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
+    for why in ["immovable", "pinned"] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        mm.fork(parent).unwrap();
+        move_one(mm, at, &order());
+        let before = picture(mm, at);
+        let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+        let pin = (why == "pinned").then(|| page.try_pin().unwrap());
+        mm.set_immovable(why == "immovable");
+        let expected = match why {
+            "pinned" => AccessError::Busy { rounds: 3 },
+            _ => AccessError::NotBrought(Outcome::Skipped(Skip::Refused(Refusal::Immovable))),
+        };
+        for _ in 0..2 {
+            let mut faulter = Faulter::new(Strategy::EntryInFault).patience(3);
+            assert_eq!(mm.read_with(at, 0, &mut [0], &mut faulter), Err(expected), "{why}");
+            assert!(!is_migrating(mm, at), "{why}: an entry is left that nobody puts up");
+        }
+        drop(pin);
+        mm.set_immovable(false);
+        assert_eq!(picture(mm, at), before, "{why}");
+        mm.audit().unwrap();
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
+/// The entry that was replaced is unmapped before the page is begun with: the reference is put once, by whoever replaced it.
+#[test]
+fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
+    for is_skipped in [false, true] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        let child = mm.fork(parent).unwrap().page(0);
+        move_one(mm, at, &order());
+        let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
+        // With the page's lock held and the entry replaced: the one moment at which a test gets in between.
+        mm.on_prepare(move |_| {
+            assert!(is_migrating(mm, at) && page.is_locked());
+            mm.unmap(at, 1);
+            assert_eq!(page.refs(), 3, "the other entry's, the faulter's, the migrator's");
+            mm.set_immovable(is_skipped);
+        });
+        let read = mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::EntryInFault).patience(1));
+        assert!(read.is_err(), "{read:?}");
+        mm.on_prepare(|_| {});
+        mm.set_immovable(false);
+        mm.audit().unwrap();
+        check_all(mm, child, 1);
         mm.audit().unwrap();
     }
 }

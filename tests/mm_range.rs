@@ -351,7 +351,7 @@ fn attempts_are_counted() {
     let at = written(mm, mm.spawn().unwrap(), 2);
     let away = at.space.page(1);
     mm.on_revoke(move |_| {
-        // The fault ends the exclusive access under the entry's lock; the notifier needs no lock.
+        // The fault ends the exclusive access under the page's lock; the notifier needs no lock.
         mm.notifier(at.space).unwrap().begin_raw();
         mm.notifier(at.space).unwrap().end_raw();
     });

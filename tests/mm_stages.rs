@@ -506,6 +506,61 @@ fn a_device_has_a_page_to_itself_until_somebody_wants_it() {
     mm.audit().unwrap();
 }
 
+/// A device may take its time to stop: the page is locked meanwhile, and no page table.
+#[test]
+fn a_device_is_told_without_a_page_table_lock() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 2);
+    let pfn = make_exclusive(mm, at).unwrap();
+    mm.on_revoke(move |_| {
+        assert!(mm.page(pfn).unwrap().is_locked());
+        // From another thread, which would wait for a page-table lock for ever.
+        thread::scope(|s| s.spawn(move || assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { .. }))).join().unwrap());
+    });
+    watched(&[], || check_all(mm, at, 2));
+    assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Write, .. }));
+    mm.audit().unwrap();
+}
+
+/// The entry has changed when the device has stopped: it is left as it is.
+#[test]
+fn an_entry_that_changed_while_a_device_was_told_is_left_alone() {
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 1);
+    make_exclusive(mm, at).unwrap();
+    mm.on_revoke(move |_| {
+        let Leaf::DeviceExclusive { pfn, rights, tracking } = mm.leaf(at) else { panic!() };
+        assert_eq!(rights, Rights::Write);
+        let read = Leaf::DeviceExclusive { pfn, rights: Rights::Read, tracking };
+        let other = read.to_present(pfn).unwrap();
+        pagelock::mm::Entry::set(&mut pagelock::mm::Tables::lock(mm, at), other.encode().unwrap());
+    });
+    watched(&[], || mm.read(at, 0, &mut [0]).unwrap());
+    assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Read, .. }), "{:?}", mm.leaf(at));
+}
+
+/// Through another entry the processor would write past the device.
+#[test]
+fn a_page_with_other_mappings_is_not_a_devices_alone() {
+    let (mm, _) = machine();
+    let space = mm.spawn().unwrap();
+    let at = space.page(0);
+    mm.map_shared(at, 1).unwrap();
+    mm.write(at, 0, &[1]).unwrap();
+    let other = mm.fork(space).unwrap();
+    mm.write(other.page(0), 0, &[2]).unwrap();
+    mm.write(at, 0, &[1]).unwrap();
+    let before = (picture(mm, at), picture(mm, other.page(0)));
+    for at in [at, other.page(0)] {
+        assert_eq!(make_exclusive(mm, at), Err(ExclusiveError::Shared));
+    }
+    assert_eq!((picture(mm, at), picture(mm, other.page(0))), before);
+    mm.audit().unwrap();
+    mm.exit(other);
+    make_exclusive(mm, at).unwrap();
+    mm.audit().unwrap();
+}
+
 /// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's for itself.
 #[test]
 fn those_who_want_an_exclusive_page_are_not_in_the_way() {

@@ -55,6 +55,10 @@ impl Futex for Guest {
         here().wake_all(word);
     }
 
+    fn relax(&self) {
+        here().relax();
+    }
+
     fn event(&self, index: usize) -> &EventSlot {
         // SAFETY: as in `here`.
         unsafe { &(*HERE.load(SeqCst)).events[index] }
@@ -165,6 +169,17 @@ fn map(fd: libc::c_int) -> *mut Segment {
 struct Child(libc::pid_t);
 
 impl Child {
+    /// Ends it where it is.
+    fn kill(self) {
+        let mut status = 0;
+        // SAFETY: the child is ours and was not waited for, so the number is its own; `status` is an int that the second call fills in.
+        let pid = unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, &mut status, 0)
+        };
+        assert!(pid == self.0 && libc::WIFSIGNALED(status), "status {status:#x}");
+    }
+
     /// Waits for its end and says with what.
     fn status(self) -> u8 {
         let mut status = 0;
@@ -295,6 +310,37 @@ fn a_deadline_bounds_the_wait_for_an_owner_that_died() {
         assert!(page.try_lock_for(Duration::from_millis(1)).is_none());
         let child = mapped.fork(|there| code(there.pages[1].wait_unlocked_for((), Duration::from_millis(1))));
         assert_eq!(child.status(), code(Wake::TimedOut));
+    });
+}
+
+/// A locker that is killed in its sleep stays counted, and the page stays promised to it until somebody says that it is gone.
+#[test]
+fn a_sleeper_that_was_killed_can_be_struck() {
+    let mapped = Mapped::new();
+    let (page, asked) = (&mapped.segment().pages[2], AtomicUsize::new(0));
+    watched(&[page], || {
+        let guard = page.lock();
+        let child = mapped.fork(|there| {
+            drop(there.pages[2].lock_releasing(()));
+            0
+        });
+        while page.sleepers() == 0 {
+            std::thread::yield_now();
+        }
+        child.kill();
+        drop(guard);
+        assert!(page.is_locked() && page.try_lock().is_none(), "promised to the dead: {page:?}");
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| page.wait_unlocked(OnDrop(|| asked.store(1, SeqCst))));
+            while asked.load(SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            // SAFETY: who was counted is dead, and nobody else locks this page.
+            unsafe { page.reset_sleepers() };
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        });
+        assert_eq!(page.sleepers(), 0);
+        assert!(page.try_lock().is_some(), "{page:?}");
     });
 }
 

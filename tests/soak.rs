@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `PAGELOCK_SOAK_SECONDS` | how long (60) |
 //! | `PAGELOCK_SOAK_SEED` | where random numbers start (the time); printed |
+//! | `PAGELOCK_SOAK_MIN_FAULTS` | with fewer faults than this, real ones and those in software, the run is not long enough (0) |
 //!
-//! Half of the groups have memory that really traps (userfaultfd), where it can be had; the others take faults in software.
+//! Half of the groups have memory that really traps (userfaultfd), where it can be had; the others take faults in software. A run in
+//! which something of all this never happened has not shown what it is for, and fails.
 
 #![cfg(all(target_os = "linux", not(any(pagelock_loom, pagelock_shuttle, miri))))]
 
@@ -65,7 +67,8 @@ fn soak() {
     println!("soak: {seconds} s, PAGELOCK_SOAK_SEED={seed}");
     noise::two_processors();
     noise::interruptible().unwrap();
-    if !noise::delay_steps() {
+    let delays = noise::delay_steps();
+    if !delays {
         println!("soak: NO DELAYS at the steps of the protocol: this build has no --cfg pagelock_delay");
     }
 
@@ -84,6 +87,7 @@ fn soak() {
         })
         .collect();
     let groups: &'static [Group] = groups.leak();
+    let traps = groups.iter().any(|g| g.machine.traps);
     group::resolve_faults_of(groups.iter().map(|g| &g.machine).filter(|m| m.traps).collect());
     region::on_fault(group::on_fault).expect("a handler can be installed");
 
@@ -118,7 +122,27 @@ fn soak() {
     }
     println!("soak: {threads} threads in {} groups; every byte, reference and pin is accounted for", groups.len());
     report(groups, began);
-    assert!(groups.iter().all(|g| g.turns.load(Relaxed) > 0));
+    assert!(groups.iter().all(|g| g.turns.load(Relaxed) > 0), "a group has taken no turn");
+    assert_happened(traps, delays, from_environment("PAGELOCK_SOAK_MIN_FAULTS", 0));
+}
+
+/// Whether the run was what a soak is for. `traps`: there is memory that does. `delays`: the steps of the protocol can be delayed.
+fn assert_happened(traps: bool, delays: bool, min_faults: u64) {
+    let (real, software) = (TOTALS.real_faults.load(Relaxed), TOTALS.software_faults.load(Relaxed));
+    for (what, how_often, expected) in [
+        ("an access", TOTALS.accesses.load(Relaxed), true),
+        ("a real fault", real, traps),
+        ("a fault in software", software, true),
+        ("a fault that waits", TOTALS.waits.load(Relaxed), true),
+        ("a page pushed out", TOTALS.out.load(Relaxed), true),
+        ("a page brought back", TOTALS.back.load(Relaxed), true),
+        ("a move that is aborted", TOTALS.aborted.load(Relaxed), true),
+        ("a signal", SIGNALS.load(Relaxed), true),
+        ("a delay", DELAYS.load(Relaxed), delays),
+    ] {
+        assert!(how_often > 0 || !expected, "never happened: {what}");
+    }
+    assert!(real + software >= min_faults, "{real} real faults and {software} in software are fewer than {min_faults}");
 }
 
 /// Interrupts threads at random, each a few times in one operation and then no more: whoever is stranded is not to be saved by it.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::fs::read_to_string;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The crates that are measured beside this one.
 const PEERS: [&str; 6] = ["parking_lot", "parking_lot_core", "usync", "spin", "event-listener", "atomic-wait"];
@@ -16,8 +18,9 @@ pub struct Machine {
     /// Under a hypervisor, as far as the processor says so.
     pub virtual_machine: bool,
     pub rustc: String,
-    /// The load average of the last minute when the run began.
-    pub load: Option<f64>,
+    /// The share of the processors' time that others used, in the second before the run. Not the load average, which the compiler
+    /// that made this program has its part in.
+    pub busy: Option<f64>,
     pub crates: Vec<(String, String)>,
 }
 
@@ -34,14 +37,14 @@ impl Machine {
             system: said_by("uname", &["-sr"]).unwrap_or_else(|| std::env::consts::OS.to_string()),
             virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             rustc: said_by("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_string()),
-            load: read_to_string("/proc/loadavg").ok().and_then(|l| l.split(' ').next()?.parse().ok()),
+            busy: busy(),
             crates: versions(),
         }
     }
 
     /// Whether something else was running, which spoils most figures.
     pub fn was_busy(&self) -> bool {
-        self.load.is_some_and(|load| load > 0.3)
+        self.busy.is_some_and(|busy| busy > 0.05)
     }
 }
 
@@ -52,11 +55,11 @@ impl core::fmt::Display for Machine {
         if self.virtual_machine {
             f.write_str(", a virtual machine")?;
         }
-        match self.load {
-            Some(load) if self.was_busy() => {
-                write!(f, "; load {load} when it began: SOMETHING ELSE WAS RUNNING, measure again")
+        match self.busy.map(|busy| busy * 100.0) {
+            Some(busy) if self.was_busy() => {
+                write!(f, "; {busy:.0} % busy when it began: SOMETHING ELSE WAS RUNNING, measure again")
             }
-            Some(load) => write!(f, "; load {load} when it began"),
+            Some(busy) => write!(f, "; {busy:.1} % busy when it began"),
             None => Ok(()),
         }
     }
@@ -64,6 +67,23 @@ impl core::fmt::Display for Machine {
 
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// See [`Machine::busy`]. What a hypervisor gave to others meanwhile counts.
+fn busy() -> Option<f64> {
+    let before = spent()?;
+    sleep(Duration::from_secs(1));
+    let after = spent()?;
+    let (idle, all) = (after.0 - before.0, after.1 - before.1);
+    (all > 0).then(|| 1.0 - idle as f64 / all as f64)
+}
+
+/// Ticks that all processors have been idle, and all there were.
+fn spent() -> Option<(u64, u64)> {
+    let stat = read_to_string("/proc/stat").ok()?;
+    // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests, whom the first two have in them.
+    let ticks: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
+    Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().sum()))
 }
 
 /// What a program prints, if it is there.

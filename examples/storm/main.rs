@@ -16,6 +16,7 @@
 //! | `region/` | the memory: userfaultfd and its next best |
 //! | `ledger.rs`, `check.rs` | what the memory has to contain, and whether it does |
 //! | `report.rs`, `plot.rs` | table, JSON, picture |
+//! | `verdict.rs` | who has to finish, and who must not |
 
 mod check;
 mod counters;
@@ -35,6 +36,7 @@ mod software;
 mod tables;
 mod trap;
 mod usage;
+mod verdict;
 mod worker;
 
 use clap::Parser;
@@ -90,14 +92,21 @@ fn storm(options: &Options) -> Result<(), String> {
         Memory::Both => &[Kind::Anon, Kind::Memfd { mappings: 2 }],
     };
     let mut sections: Vec<Section> = Vec::new();
+    let mut wrong = Vec::new();
     for &kind in kinds {
-        if let Some(instead) = region::open(kind, work.pages, region::Pretend::default()).1 {
+        let (region, instead) = region::open(kind, work.pages, region::Pretend::default());
+        if let Some(instead) = instead {
             println!("{instead}");
         }
+        let traps = region.is_some();
+        drop(region);
         let name = format!("{}, {} mapping{}", name_of(kind), kind.mappings(), if kind.mappings() == 1 { "" } else { "s" });
         let outcomes = options.plans().into_iter().map(|plan| run::run(kind, plan, &work)).collect::<Result<_, _>>()?;
         let section = Section { memory: name, outcomes };
         println!("\n{}\n{}", section.memory, report::table(&section));
+        if options.must_finish {
+            wrong.extend(verdict::wrong(&section, kind, traps));
+        }
         sections.push(section);
     }
     println!(
@@ -113,7 +122,10 @@ fn storm(options: &Options) -> Result<(), String> {
         let text = report::json(&sections).map_err(|e| e.to_string())?;
         std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    Ok(())
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\nstorm: ")),
+    }
 }
 
 fn name_of(kind: Kind) -> &'static str {

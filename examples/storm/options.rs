@@ -51,6 +51,11 @@ pub struct Options {
     /// Where random numbers start
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+
+    /// Fail unless the strategies that wait finish and make no migration fail by a reference, and, as a control, those that fall into
+    /// the trap do not finish where real memory has two mappings
+    #[arg(long)]
+    pub must_finish: bool,
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -24,7 +24,35 @@
 //! run: a millisecond, with hundreds of sleepers. So a sleeper that is to pass a wake on and finds that the release is still at waking
 //! lets others run for a moment first. Also a hint.
 //!
-//! Where a platform cannot tell classes apart, a release wakes everybody.
+//! # When not to
+//!
+//! A chain depends on its first links: who sleeps behind the [`FIRST`] is woken when one of these runs. If they do not get to run, because
+//! they are `SCHED_IDLE`, or in a group that is throttled or stopped, then the others wait for them whatever their own priority: a
+//! priority inversion that nothing here bounds. Where waiters are so unlike, wake all of them at once. A release does so on every
+//! platform that does not tell classes apart ([`Futex::CLASSES`] is `false`, the default), for instance on one that forwards to
+//! another and says no more than it must:
+//!
+//! ```
+//! use pagelock::futex::{EventSlot, Futex, OsFutex, Sleep};
+//! use pagelock::{PageLock, sync::AtomicU32};
+//!
+//! const OS: &OsFutex = &OsFutex;
+//!
+//! #[derive(Clone, Copy)]
+//! struct WakesAll;
+//!
+//! impl Futex for WakesAll {
+//!     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep { OS.wait(word, expected) }
+//!     fn wake_one(&self, word: *const AtomicU32) { OS.wake_one(word) }
+//!     fn wake_all(&self, word: *const AtomicU32) { OS.wake_all(word) }
+//!     fn relax(&self) { OS.relax() }
+//!     fn event(&self, index: usize) -> &EventSlot { OS.event(index) }
+//!     fn events(&self) -> usize { OS.events() }
+//! }
+//!
+//! static PAGE: PageLock<WakesAll> = PageLock::with_futex(WakesAll);
+//! # drop(PAGE.lock());
+//! ```
 
 use super::{Futex, Sleep};
 use crate::seeded::seeded;

@@ -29,6 +29,26 @@ impl Scope {
     }
 }
 
+/// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library has a `time_t` of 64, that is not the
+/// old one, but one that Linux has since 5.1, and `libc` has no name for on most of these targets. Its number is the same on
+/// all of them but MIPS, which counts from 4000.
+const SYS_FUTEX: libc::c_long =
+    if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64"))) && size_of::<libc::time_t>() == 8 {
+        if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) { 4422 } else { 422 }
+    } else {
+        libc::SYS_futex
+    };
+
+/// Some targets' has padding, without a name.
+const fn timespec(secs: libc::time_t, nanos: i64) -> libc::timespec {
+    // SAFETY: integers, of which all zeroes are a value.
+    let mut t: libc::timespec = unsafe { core::mem::zeroed() };
+    t.tv_sec = secs;
+    // Below a thousand million, so it fits whatever the field's type is.
+    t.tv_nsec = nanos as _;
+    t
+}
+
 /// Sleeps while `*word == expected`, as a member of `class`, until `until` if given.
 pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, until: Option<MonotonicTime>) -> Sleep {
     let until = until.map(|t| t.0);
@@ -37,7 +57,7 @@ pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
     // timespec on this frame. The second address is not used by this operation. The call has no other effect on memory.
     let rc = unsafe {
         libc::syscall(
-            libc::SYS_futex,
+            SYS_FUTEX,
             ptr::from_ref(word),
             libc::FUTEX_WAIT_BITSET | scope.flag(),
             expected,
@@ -132,7 +152,7 @@ impl MonotonicTime {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
-        let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut t = timespec(0, 0);
         // SAFETY: `t` is a timespec that the call fills in. It cannot fail for this clock and a valid pointer.
         let rc = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
         debug_assert_eq!(rc, 0);
@@ -155,11 +175,7 @@ impl MonotonicTime {
         let (secs, nanos) = self.parts();
         let nanos = nanos + i64::from(d.subsec_nanos());
         let secs = secs.checked_add(i64::try_from(d.as_secs()).ok()?)?.checked_add(nanos / NANOS_PER_SEC)?;
-        Some(Self(libc::timespec {
-            tv_sec: secs.try_into().ok()?,
-            // Below a thousand million, so it fits whatever the field's type is.
-            tv_nsec: (nanos % NANOS_PER_SEC) as _,
-        }))
+        Some(Self(timespec(secs.try_into().ok()?, nanos % NANOS_PER_SEC)))
     }
 
     /// The point `d` before this one, or the clock's zero.
@@ -167,13 +183,13 @@ impl MonotonicTime {
     fn saturating_sub(self, d: Duration) -> Self {
         let (secs, nanos) = self.parts();
         let since_zero = Duration::new(secs.try_into().unwrap_or(0), nanos.try_into().unwrap_or(0));
-        let zero = Self(libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        let zero = Self(timespec(0, 0));
         zero.checked_add(since_zero.saturating_sub(d)).unwrap_or(zero)
     }
 
     /// The last point that the clock can hold.
     #[cfg(feature = "std")]
-    const LAST: Self = Self(libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 });
+    const LAST: Self = Self(timespec(libc::time_t::MAX, 0));
 
     /// How long ago this was; `None` if it is yet to come.
     #[must_use]
@@ -238,7 +254,7 @@ mod tests {
     #[test]
     fn a_deadline_in_the_past_times_out_at_once() {
         let word = AtomicU32::new(0);
-        let past = MonotonicTime(libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        let past = MonotonicTime(timespec(0, 0));
         assert_eq!(OsFutex.wait_until(&word, 0, EVERY_CLASS, past), Sleep::TimedOut);
         assert!(past.late_by().is_some());
     }
@@ -262,7 +278,7 @@ mod tests {
 
     #[test]
     fn additions_carry_and_overflow_is_seen() {
-        let t = MonotonicTime(libc::timespec { tv_sec: 1, tv_nsec: 999_999_999 });
+        let t = MonotonicTime(timespec(1, 999_999_999));
         let u = t.checked_add(Duration::new(2, 2)).unwrap();
         assert_eq!(u.parts(), (4, 1));
         assert!(t.checked_add(Duration::from_secs(u64::MAX)).is_none());

@@ -152,8 +152,10 @@ pub trait Futex: Copy {
 
     /// Called by a release that found that somebody waits for it: bumps the page's event slot and wakes its sleepers.
     ///
-    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an interrupt) instead, or calls
-    /// [`tell_event`](Self::tell_event) and then does so. The page is not locked any more and may not exist any more.
+    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an interrupt): it calls
+    /// [`tell_event`](Self::tell_event) and then does so. Without `tell_event` only [claims](crate::PageLock::claim) are served: whoever
+    /// sleeps in one of the `wait_*` calls, here or in [`Migration::wait_unpinned`](crate::Migration::wait_unpinned), sleeps on. The
+    /// page is not locked any more and may not exist any more.
     fn tell(&self, page: usize) {
         self.tell_event(page);
     }
@@ -180,7 +182,18 @@ pub trait FutexTimed: Futex {
     fn late_by(&self, at: Self::Instant) -> Option<Duration>;
 
     /// [`Futex::wait_class`] that also ends when the clock reaches `at`.
+    ///
+    /// A sleep that ends for that reason is [`Sleep::TimedOut`]. Of a platform that cannot tell ([`Sleep::Unknown`]) the crate asks the
+    /// clock; but [`Sleep::Interrupted`] or [`Sleep::Changed`] beyond the deadline would be slept again.
     fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep;
+}
+
+/// [`FutexTimed::wait_until`], whose answer is [`Sleep::TimedOut`] beyond `at` also on a platform that cannot tell.
+pub(crate) fn wait_until<F: FutexTimed>(futex: F, word: &AtomicU32, expected: u32, class: u32, at: F::Instant) -> Sleep {
+    match futex.wait_until(word, expected, class, at) {
+        Sleep::Unknown if futex.late_by(at).is_some() => Sleep::TimedOut,
+        sleep => sleep,
+    }
 }
 
 /// A class that every sleeper belongs to, and every wake reaches.

@@ -10,8 +10,32 @@ use core::time::Duration;
 /// Each process may map the headers at another address, so a page's event slot is chosen by its *index*: the distance of its
 /// header from `base`, where this process sees the first header.
 ///
-/// Wakes are not fanned out: a process that was woken to wake others may die first. And a process that dies as the owner of a
-/// page leaves it locked; nobody can tell. Waits with a deadline bound the harm.
+/// # Processes that die
+///
+/// Wakes are not fanned out: a process that was woken to wake others may die first. Beyond that nobody can tell that a process has died, and
+/// the page's word is left as that process has made it:
+///
+/// | killed in, or with | is left | harm to others |
+/// |---|---|---|
+/// | [`try_lock`], [`claim`] that did not get the page; `wait_*` | at most a flag | a needless wake |
+/// | the page: a guard, a migration | locked, migrating or frozen | all wait, until the deadlines that they have |
+/// | [`lock`], [`try_lock_for`], [`try_lock_until`], [`lock_releasing`], [`lock_releasing_until`] | one sleeper too many | a page that is promised to it is taken for ever, a wake that it was given is lost |
+/// | a [reference](crate::PageRef), a [pin](crate::PagePin) | counted | the page is not freed, or not moved |
+///
+/// So a process that may be killed at any time should use `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Who knows that a
+/// process has died, and that nobody else is in a call of the third line, can strike its sleepers
+/// ([`PageLock::reset_sleepers`](crate::PageLock::reset_sleepers)), and who knows that it was the owner can release the page
+/// for it ([`PageGuard::from_raw`](crate::PageGuard::from_raw)). Otherwise waits with a deadline bound the harm.
+///
+/// [`try_lock`]: crate::PageLock::try_lock
+/// [`claim`]: crate::PageLock::claim
+/// [`lock`]: crate::PageLock::lock
+/// [`try_lock_for`]: crate::PageLock::try_lock_for
+/// [`try_lock_until`]: crate::PageLock::try_lock_until
+/// [`lock_releasing`]: crate::PageLock::lock_releasing
+/// [`lock_releasing_until`]: crate::PageLock::lock_releasing_until
+///
+/// # Headers
 ///
 /// A header in shared memory must not hold one process's addresses. So give the headers a platform of size zero that finds
 /// this handle in a static of each process, and forward to it:
@@ -34,6 +58,7 @@ use core::time::Duration;
 ///     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep { here().wait(word, expected) }
 ///     fn wake_one(&self, word: *const AtomicU32) { here().wake_one(word) }
 ///     fn wake_all(&self, word: *const AtomicU32) { here().wake_all(word) }
+///     fn relax(&self) { here().relax() }
 ///     fn event(&self, index: usize) -> &EventSlot { here().event(index) }
 ///     fn events(&self) -> usize { here().events() }
 ///     fn event_index(&self, page: usize) -> usize { here().event_index(page) }
@@ -76,6 +101,10 @@ impl Futex for SharedFutex<'_> {
 
     fn wake_all(&self, word: *const AtomicU32) {
         linux::wake(Scope::Shared, word, u32::MAX, EVERY_CLASS);
+    }
+
+    fn relax(&self) {
+        linux::relax();
     }
 
     fn event(&self, index: usize) -> &EventSlot {

@@ -5,34 +5,52 @@
 //! batch emptied.
 //!
 //! That a drain waits for every processor is what made the livelock that this crate began with: the drainer held the lock of a
-//! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. Here it cannot be written:
+//! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. The migration here is written
+//! so that it cannot come to that by itself:
 //!
 //! * [`drain_all`](Batches::drain_all) wants a [`DrainPermit`], which also shows what does not compile. In a migration only [`migrate::Finished`](super::migrate::Finished) gives
 //!   one: the stage after every entry of the batch had been taken down and checked, and after all that did not pass have been put back
-//!   and every lock is released. With a page in hand, or entries still to install, there is no such value. The fault path, which
+//!   and every lock is released. With a page in hand, or entries still to install, this migration has no such value. The fault path, which
 //!   owns a page's lock, gets one when it has given that up.
+//! * What a permit says it says of one migration. Whoever runs two at a time, or one inside another's callback, or owns a page's lock
+//!   for a reason of his own, may have the permit of one while the other has pages: that is for him to know, as with
+//!   [`promise`](DrainPermit::promise).
 //! * The processor's own batch is emptied first, and without a permit: [`drain_local`](Batches::drain_local) waits for nobody.
-//! * By default even `drain_all` waits for no scheduler: the drainer empties the other batches itself. Where only its own processor can
-//!   reach a batch, [`Cpus::kick`] has it do so, and the drainer sleeps until it has.
+//! * By default `drain_all` empties the other batches itself, and waits only for who is in the middle of using one. Where only its own
+//!   processor can reach a batch, [`Cpus::kick`] has it do so, and the drainer sleeps until it has.
+//!
+//! # Who has a batch
+//!
+//! A batch is held while it is used, and nobody ever waits to hold one. Whoever adds a page and finds the batch held goes without.
+//! Whoever is to empty it and finds it held *asks*, by a bit in the very word that says so, and goes away; the holder cannot let go of a
+//! batch for which it is asked, and empties it first. So [`run`](Batches::run) may be called in an interrupt that came in the middle of
+//! [`add`](Batches::add), and a migrator that has pages locked never waits for another drainer, which may not be running. The one who waits is
+//! `drain_all`, for the word that says up to which drain a batch was emptied.
+//!
+//! `put` is called with the batch held: when a drain is over, what was in a batch before is put, and not just about to be. It must not
+//! drain: that would wait for itself. If it panics, references for which it was not called yet are lost.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | `asked`: add, load | AcqRel, Acquire | a batch emptied for generation g is emptied after g was asked for |
+//! | `word`: to hold | Acquire | the former holder's letting go: what it left in the batch |
+//! | `word`: to let go | Release | the above |
+//! | `word`: to hold or ask | AcqRel | Acquire as above; Release: the holder's taking note of it |
+//! | `word`: to take note | Acquire | the ask: the holder reads a generation that is not older |
+//! | `asked`: add, load | Relaxed | ordered by `word`: see [`Batches::drain_all`]'s source |
 //! | `done`: store, load | Release, Acquire | whoever sees g done sees the references of the batch put |
-//! | a batch's words | – | the batch's lock |
+//! | a batch's pages | – | `word` |
 
 use crate::futex::{Futex, OsFutex};
-use crate::lock::PageGuard;
-use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::sync::AtomicU32;
-use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crossbeam_utils::CachePadded;
+#[cfg(pagelock_loom)]
+use loom::cell::UnsafeCell;
 
 /// How many pages a batch holds: the kernel's figure.
 pub const BATCH: usize = 15;
@@ -42,8 +60,8 @@ pub trait Cpus {
     /// Which of the batches is the caller's own. Nobody minds if the caller is on another processor by the time it gets the answer.
     fn current(&self) -> usize;
 
-    /// Asks processor `cpu` to call [`Batches::run`] soon, by an interrupt or a worker. The default says that there is no need: the
-    /// drainer can empty the batch itself.
+    /// Asks processor `cpu` to call [`Batches::run`] soon, by an interrupt or a worker. That call comes after this one, as sending
+    /// an interrupt and queueing work see to. The default says that there is no need: the drainer can empty the batch itself.
     fn kick(&self, cpu: usize) -> Reach {
         let _ = cpu;
         Reach::Direct
@@ -82,49 +100,48 @@ impl Cpus for ThreadCpus {
 /// How a drainer gets at another processor's batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
-    /// By itself, under the batch's lock.
+    /// By itself, or by who has the batch just then.
     Direct,
     /// The processor was told, will call [`Batches::run`], and the drainer sleeps until then.
     Kicked,
 }
 
+/// The batch is held by nobody, and nobody asks for it.
+const FREE: u32 = 0;
+/// Somebody uses the batch.
+const HELD: u32 = 1;
+/// It is to be emptied before it is let go of. Only together with [`HELD`].
+const ASKED: u32 = 2;
+
 /// One processor's batch. Put as many as there are processors wherever per-processor data is kept.
 pub struct Batch<F: Futex = OsFutex> {
-    /// Guards the rest. Only drainers ever wait for it; whoever adds tries, and otherwise goes without the batch.
-    lock: PageLock<F>,
-    /// The latest generation for which this was emptied.
+    /// [`FREE`], [`HELD`], or that and [`ASKED`]. Nobody waits for it.
+    word: AtomicU32,
+    /// The latest generation for which this was emptied. Drainers sleep on it.
     done: AtomicU32,
     held: UnsafeCell<Held>,
+    /// The platform on which they sleep.
+    futex: PhantomData<F>,
 }
 
-#[derive(Clone, Copy)]
 struct Held {
     pfns: [u64; BATCH],
     len: usize,
 }
 
-// SAFETY: `held` is used by whoever owns `lock` only, and is plain numbers.
+// SAFETY: `held` is used by whoever holds `word` only, and is plain numbers.
 unsafe impl<F: Futex + Sync> Sync for Batch<F> {}
 
 impl<F: Futex> Batch<F> {
-    /// An empty batch.
+    /// An empty batch, whose drainers sleep on the platform `futex`.
     pub fn with_futex(futex: F) -> Self {
+        let _ = futex;
         Self {
-            lock: PageLock::with_futex(futex),
+            word: AtomicU32::new(FREE),
             done: AtomicU32::new(0),
             held: UnsafeCell::new(Held { pfns: [0; BATCH], len: 0 }),
+            futex: PhantomData,
         }
-    }
-
-    fn held<'b>(&'b self, owner: &'b mut PageGuard<'_, F>) -> &'b mut Held {
-        debug_assert!(core::ptr::eq(owner.page(), &self.lock));
-        // SAFETY: the guard says that nobody else owns the lock, and it is borrowed for as long as the answer.
-        unsafe { &mut *self.held.get() }
-    }
-
-    /// What the batch holds; it holds nothing then.
-    fn take(&self, owner: &mut PageGuard<'_, F>) -> Held {
-        core::mem::replace(self.held(owner), Held { pfns: [0; BATCH], len: 0 })
     }
 }
 
@@ -137,7 +154,88 @@ impl<F: Futex + Default> Default for Batch<F> {
 impl<F: Futex> fmt::Debug for Batch<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Relaxed: a look.
-        f.debug_struct("Batch").field("lock", &self.lock).field("done", &self.done.load(Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Batch").field("done", &self.done.load(Relaxed)).finish_non_exhaustive()
+    }
+}
+
+/// Whoever holds a batch. [`release`](Self::release) lets go of it.
+struct Holder<'b, F: Futex> {
+    batch: &'b Batch<F>,
+    asked: &'b AtomicU32,
+    futex: F,
+}
+
+impl<F: Futex> Holder<'_, F> {
+    fn held<R>(&mut self, look: impl FnOnce(&mut Held) -> R) -> R {
+        // SAFETY: this is the only holder, and borrowed for as long as it looks.
+        self.batch.held.with_mut(|held| look(unsafe { &mut *held }))
+    }
+
+    /// Puts what the batch holds; it holds nothing then.
+    fn empty(&mut self, put: impl FnMut(u64)) {
+        let Held { pfns, len } = self.held(|held| core::mem::replace(held, Held { pfns: [0; BATCH], len: 0 }));
+        pfns.into_iter().take(len).for_each(put);
+    }
+
+    /// Lets go of the batch. As long as somebody asks that it be emptied, does that first.
+    fn release(mut self, mut put: impl FnMut(u64)) {
+        while !self.let_go() {
+            // Relaxed: taking note of who asked was the Acquire. Read before the batch is emptied, while nobody can add.
+            let generation = self.asked.load(Relaxed);
+            self.empty(&mut put);
+            self.is_done(generation);
+        }
+        core::mem::forget(self);
+    }
+
+    /// Lets go of the batch, or takes note that somebody asks for it.
+    fn let_go(&self) -> bool {
+        if seeded!("asked-in-vain") {
+            self.batch.word.store(FREE, Release);
+            return true;
+        }
+        // Release: the next holder sees what this one did. Relaxed: the line below looks.
+        if self.batch.word.compare_exchange(HELD, FREE, Release, Relaxed).is_ok() {
+            return true;
+        }
+        // Acquire: pairs with the Release of `run`, and so with all that was asked for before.
+        self.batch.word.fetch_and(!ASKED, Acquire);
+        false
+    }
+
+    /// Everything that was in the batch when `generation` was asked for is put.
+    fn is_done(&self, generation: u32) {
+        // Release: see the table.
+        self.batch.done.store(generation, Release);
+        self.futex.wake_all(&self.batch.done);
+    }
+}
+
+impl<F: Futex> Drop for Holder<'_, F> {
+    /// A `put` has panicked. The batch is empty, what was not put is lost, and drainers do not wait for it.
+    fn drop(&mut self) {
+        loop {
+            // Relaxed: as in `release`.
+            self.is_done(self.asked.load(Relaxed));
+            if self.let_go() {
+                break;
+            }
+        }
+    }
+}
+
+/// As the model checker's, which sees whether two use it at a time.
+#[cfg(not(pagelock_loom))]
+struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(pagelock_loom))]
+impl<T> UnsafeCell<T> {
+    fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    fn with_mut<R>(&self, look: impl FnOnce(*mut T) -> R) -> R {
+        look(self.0.get())
     }
 }
 
@@ -167,40 +265,61 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         self.each().get(cpu.checked_rem(self.each().len())?).map(|b| &**b)
     }
 
+    fn holder<'b>(&'b self, batch: &'b Batch<F>) -> Holder<'b, F> {
+        Holder { batch, asked: &self.asked, futex: self.futex }
+    }
+
+    /// Holds `batch`, if nobody else does.
+    fn try_hold<'b>(&'b self, batch: &'b Batch<F>) -> Option<Holder<'b, F>> {
+        // Acquire: pairs with the Release of `let_go`.
+        let held = batch.word.compare_exchange(FREE, HELD, Acquire, Relaxed);
+        held.is_ok().then(|| self.holder(batch))
+    }
+
     /// Puts the page at `pfn` into this processor's batch, together with a reference of the caller's. If the batch is full, it is
-    /// emptied first. `false` if the batch cannot be had just now: then the reference is still the caller's.
+    /// emptied first. `false` if the batch is in use just now: then the reference is still the caller's.
     ///
     /// `put` drops a batch's reference to a page.
-    pub fn add(&self, pfn: u64, put: impl FnMut(u64)) -> bool {
+    pub fn add(&self, pfn: u64, mut put: impl FnMut(u64)) -> bool {
         let Some(batch) = self.of(self.cpus.current()) else { return false };
-        let Some(mut owner) = batch.lock.try_lock() else { return false };
-        let full = (batch.held(&mut owner).len == BATCH).then(|| batch.take(&mut owner));
-        let held = batch.held(&mut owner);
-        held.pfns[held.len] = pfn;
-        held.len += 1;
-        drop(owner);
-        if let Some(full) = full {
-            full.put_all(put);
+        let Some(mut holder) = self.try_hold(batch) else { return false };
+        if holder.held(|held| held.len == BATCH) {
+            if seeded!("put-when-let-go-of") {
+                let full = holder.held(|held| core::mem::replace(held, Held { pfns: [0; BATCH], len: 0 }));
+                holder.release(&mut put);
+                full.pfns.into_iter().for_each(&mut put);
+                return self.add(pfn, put);
+            }
+            holder.empty(&mut put);
         }
+        holder.held(|held| {
+            held.pfns[held.len] = pfn;
+            held.len += 1;
+        });
+        holder.release(put);
         true
     }
 
-    /// Empties this processor's batch. Waits for nobody's scheduler.
+    /// Empties this processor's batch, or if somebody is using it leaves that to him. Waits for nobody.
     pub fn drain_local(&self, put: impl FnMut(u64)) {
-        if let Some(batch) = self.of(self.cpus.current()) {
-            self.empty(batch, put);
-        }
+        self.run(self.cpus.current(), put);
     }
 
-    /// Returns once no batch has a reference that it had when this was called (I26).
+    /// Returns once no batch has a reference that it had when this was called, and all of those are put (I26).
     ///
     /// A drain that began after this was called, by whomever, counts: processors that it has been to are not asked twice.
+    ///
+    /// There is no limit to it: it takes as long as the slowest of the processors that were kicked, or of those who are using a batch.
+    /// Not to be called in an interrupt, nor in a `put`.
     pub fn drain_all(&self, permit: DrainPermit<'_>, mut put: impl FnMut(u64)) {
         let _ = permit;
-        // AcqRel: see the table.
-        let generation = self.asked.fetch_add(1, AcqRel).wrapping_add(1);
+        // Relaxed: that a batch is emptied for this generation after it was asked for is in each batch's word. A holder whom this asks
+        // takes note of that before it reads `asked`, so it reads no older generation. And one who reads this generation without having
+        // been asked has every page that was added before: if it had held the batch before the page was added, then its reading would
+        // have come before this line, by way of the word, and could not have read it.
+        let generation = self.asked.fetch_add(1, Relaxed).wrapping_add(1);
         let own = self.cpus.current();
-        self.drain_local(&mut put);
+        self.run(own, &mut put);
         if seeded!("drains-its-own-only") {
             return;
         }
@@ -212,10 +331,10 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
             }
             let reach = if cpu == own { Reach::Direct } else { self.cpus.kick(cpu) };
             if reach == Reach::Direct {
-                self.empty(batch, &mut put);
+                self.run(cpu, &mut put);
             }
         }
-        // All are kicked by now, and get to it at the same time.
+        // All are told by now, and get to it at the same time.
         for batch in self.each() {
             loop {
                 // Acquire: see the table.
@@ -229,42 +348,34 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         }
     }
 
-    /// What a processor that was [kicked](Cpus::kick) does: empties its batch and says so.
+    /// What a processor that was [kicked](Cpus::kick) does: empties its batch and says so. If the batch is in use, by another thread or
+    /// by the very one that this interrupts, it is emptied and said so before it is let go of.
+    ///
+    /// Waits for nobody, so it may be called in an interrupt, if `put` and the platform's wake may.
     pub fn run(&self, cpu: usize, put: impl FnMut(u64)) {
-        if let Some(batch) = self.of(cpu) {
-            self.empty(batch, put);
+        let Some(batch) = self.of(cpu) else { return };
+        // Release: the holder who takes note of it sees what was asked for before. Acquire: if there is none, this is the next, and
+        // sees what the last one left.
+        if batch.word.fetch_or(HELD | ASKED, AcqRel) & HELD == 0 {
+            self.holder(batch).release(put);
         }
     }
 
-    /// Whether `pfn` is in some batch, at this moment or that. For tests and ledgers.
-    pub fn count(&self, pfn: u64) -> usize {
-        self.each()
-            .iter()
-            .map(|batch| {
-                let mut owner = batch.lock.lock();
-                let held = batch.held(&mut owner);
-                held.pfns[..held.len].iter().filter(|&&p| p == pfn).count()
-            })
-            .sum()
-    }
-
-    fn empty(&self, batch: &Batch<F>, put: impl FnMut(u64)) {
-        let mut owner = batch.lock.lock();
-        // Acquire: read before the batch is emptied, under its lock. All that was added before this generation was asked for is in it.
-        let generation = self.asked.load(Acquire);
-        let held = batch.take(&mut owner);
-        // Under the lock, so that whoever sees it done finds no reference left.
-        held.put_all(put);
-        // Release: see the table.
-        batch.done.store(generation, Release);
-        drop(owner);
-        self.futex.wake_all(&batch.done);
-    }
-}
-
-impl Held {
-    fn put_all(self, put: impl FnMut(u64)) {
-        self.pfns.into_iter().take(self.len).for_each(put);
+    /// In how many places of the batches `pfn` is, at this moment or that. For tests and ledgers: it tries until it has had each batch,
+    /// which may be asked for meanwhile, and then has to be emptied by this. Not to be called in a `put`.
+    pub fn count(&self, pfn: u64, mut put: impl FnMut(u64)) -> usize {
+        let mut found = 0;
+        for batch in self.each() {
+            let mut holder = loop {
+                match self.try_hold(batch) {
+                    Some(holder) => break holder,
+                    None => self.futex.relax(),
+                }
+            };
+            found += holder.held(|held| held.pfns[..held.len].iter().filter(|&&p| p == pfn).count());
+            holder.release(&mut put);
+        }
+        found
     }
 }
 
@@ -273,13 +384,17 @@ fn is_at_least(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) < 1 << 31
 }
 
-/// The right to wait for every processor: whoever has it holds no page's lock.
+/// The right to wait for every processor: the migration, or the faulter, that it comes from holds no page's lock.
 ///
 /// Comes from [`migrate::Finished::permit`](super::migrate::Finished::permit), which exists only when a migration has let go of
 /// everything; with [`Memory::drain`](super::Memory::drain), which the fault path calls when it has; or from
 /// [`promise`](Self::promise), for who is in neither.
 ///
-/// Not with pages in hand:
+/// That is all that it says. It cannot know of page locks that its caller has besides: a second migration under way, a fault handler's page
+/// in whose [`migrate_to_ram`](super::Memory::migrate_to_ram) another migration is run, a lock that was taken by hand. Whoever has such a
+/// lock, and drains, waits with it for every processor; it is for him not to.
+///
+/// Not with this migration's pages in hand:
 ///
 /// ```compile_fail
 /// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
@@ -333,7 +448,11 @@ impl DrainPermit<'_> {
         Self(PhantomData)
     }
 
-    /// The caller's word that it holds no page's lock. A lie is the livelock that this type exists to prevent, and nothing worse.
+    /// The caller's word: from now until the permit is used up, neither this thread nor anybody it keeps waiting owns a page's lock, whether
+    /// by a guard, by a stage of a migration or by being called from one, or has a page-table lock.
+    ///
+    /// Nothing checks it. If it is not so, that is the livelock that this type exists to prevent, and nothing worse: no memory is
+    /// touched that should not be, which is why this is not `unsafe`.
     #[must_use]
     pub fn promise() -> DrainPermit<'static> {
         DrainPermit(PhantomData)
@@ -342,10 +461,10 @@ impl DrainPermit<'_> {
 
 /// Where a migration has batches drained: [`Batches`] and how to put a page's reference, put together by the owner of both.
 pub trait Drain {
-    /// Empties the batch of the processor that this runs on. Waits for nobody's scheduler: page locks are held.
+    /// Empties the batch of the processor that this runs on, as far as that can be done without waiting: page locks are held.
     fn local(&self);
 
-    /// Returns once every batch is empty of what it held at the call.
+    /// Returns once every batch is empty of what it held at the call. No [limits](crate::Limits) apply to this.
     fn all(&self, permit: DrainPermit<'_>);
 }
 

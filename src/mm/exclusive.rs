@@ -47,6 +47,9 @@ impl core::error::Error for ExclusiveError {}
 
 /// Makes the entry at `at` a device's, for as long as nobody accesses it. Says which frame it is.
 ///
+/// It has to be the only one that names the page: through another the processor would go on writing, and nobody would notice. While the
+/// device has the page, whoever makes another entry for it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
+///
 /// # Errors
 ///
 /// [`ExclusiveError`], with nothing changed.
@@ -74,18 +77,42 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
     mm.account(pfn, Owner::Entry, Change::Taken);
     mm.account(pfn, Owner::Mapping, Change::Put);
     drop(entry);
+    // The reverse map is walked without a page-table lock. This entry is taken down by now, so no copy of it is missed.
+    if is_present_anywhere(mm, pfn) && !seeded!("exclusive-among-others") {
+        present_again(mm, at, pfn);
+        return Err(ExclusiveError::Shared);
+    }
     drop(invalidating);
     drop(guard);
     Ok(pfn)
 }
 
-/// Ends it, with the page's lock held and the entry's as well: tells the device, makes the entry present.
-pub(super) fn revoke<M: Memory>(mm: &M, mut entry: M::Entry<'_>, pfn: u64) {
+/// Whether the processor can access frame `pfn` through some entry.
+fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
+    let mut is_present = false;
+    mm.each_mapping(pfn, |at| {
+        is_present = is_present || matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::Present { pfn: of, .. }) if of == pfn);
+    });
+    is_present
+}
+
+/// Ends it, with the page's lock held: lets go of the entry, for the device may take its time; tells the device; and makes the entry present,
+/// unless it is another by then. Nobody has made it exclusive anew, for that takes the page's lock.
+pub(super) fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, pfn: u64) {
+    drop(entry);
     if !seeded!("exclusive-not-revoked") {
         mm.revoke_exclusive(pfn);
     }
-    let leaf = Leaf::decode(entry.get()).ok().and_then(|leaf| leaf.to_present(pfn));
-    if let Some(Ok(word)) = leaf.map(Leaf::encode) {
+    present_again(mm, at, pfn);
+}
+
+fn present_again<M: Memory>(mm: &M, at: M::Address, pfn: u64) {
+    let mut entry = mm.lock(at);
+    let Ok(leaf @ Leaf::DeviceExclusive { pfn: of, .. }) = Leaf::decode(entry.get()) else { return };
+    if of != pfn {
+        return;
+    }
+    if let Some(Ok(word)) = leaf.to_present(pfn).map(Leaf::encode) {
         entry.set(word);
         mm.account(pfn, Owner::Mapping, Change::Taken);
         mm.account(pfn, Owner::Entry, Change::Put);

@@ -34,6 +34,9 @@ pub enum Strategy {
     ReferenceAndSleep,
     /// As `TryAndRetry`, but whoever wins the lock replaces the entry by a migration entry at once, so that later faulters find
     /// something to wait for. They do, as long as they come through the same entry: a page with several mappings has others.
+    ///
+    /// The reference of that entry goes with it. If the faulter can have none of its own, because the page's header counts none, the entry
+    /// stays as it is, and this is `TryAndRetry`.
     EntryInFault,
     /// Registers, lets go of the entry, sleeps until the owner is done, takes no reference (Linux since 7.0).
     #[default]
@@ -298,13 +301,19 @@ pub struct ToRam<'p, A, F: Futex> {
     pub at: A,
     /// What it was.
     pub access: Access,
-    /// The entry as it was when the page was locked; a migration entry has since taken its place under
-    /// [`Strategy::EntryInFault`].
+    /// The entry as it was when the page was locked.
+    ///
+    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, for as long as nobody unmaps it, and *the reference that the
+    /// entry owned has been put* in the same step. What is counted is what would be if the implementation had taken the entry down itself:
+    /// the other entries' references and the faulter's. Whatever becomes of the page, also if it is not even begun with, the implementation
+    /// makes that migration entry an entry again, with a new reference, before it lets go of the lock. Under the other strategies the entry
+    /// is untouched.
     pub leaf: Leaf,
     /// The frame's number.
     pub pfn: u64,
     /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
-    /// caller counts them elsewhere. It is an [`Owner::Get`] of the [ledger](super::ledger).
+    /// caller counts them elsewhere; then [`migrate`](super::migrate), which goes by these counts, is not for the caller, and
+    /// [`bring_back`](super::migrate::bring_back) is an error. It is an [`Owner::Get`] of the [ledger](super::ledger).
     ///
     /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
     /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.
@@ -377,7 +386,7 @@ fn attempt<M: Memory>(
             faulter.wait(page, pfn, entry, waiting)
         }
         leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter, waiting),
-        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, pfn, entry, faulter, waiting),
+        Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, at, pfn, entry, faulter, waiting),
     }
 }
 
@@ -410,7 +419,7 @@ fn device_private<'m, M: Memory>(
     mm: &'m M,
     at: M::Address,
     access: Access,
-    leaf: Leaf,
+    mut leaf: Leaf,
     pfn: u64,
     mut entry: M::Entry<'m>,
     faulter: &mut Faulter<'_, M::Futex>,
@@ -425,11 +434,16 @@ fn device_private<'m, M: Memory>(
                 return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
-                let word = entry.get();
                 let guard = page.lock_releasing(entry);
-                // The lock is ours, and the entry may be another by now.
+                // The lock is ours, and the entry may be another by now; or the same, and the frame has another header, because the
+                // large page that it was part of was split.
                 entry = mm.lock(at);
-                if entry.get() != word && !seeded!("entry-not-reread") {
+                match Leaf::decode(entry.get()) {
+                    Ok(now @ Leaf::DevicePrivate { pfn: of, .. }) if of == pfn => leaf = now,
+                    _ if seeded!("entry-not-reread") => {}
+                    _ => return Ok(Fault::Retry(Why::Changed)),
+                }
+                if !seeded!("split-not-noticed") && !mm.header(pfn).is_some_and(|now| core::ptr::eq(now, page)) {
                     return Ok(Fault::Retry(Why::Changed));
                 }
                 guard
@@ -445,9 +459,13 @@ fn device_private<'m, M: Memory>(
     if reference.is_some() {
         mm.account(pfn, Owner::Get, Change::Taken);
     }
-    if faulter.strategy == Strategy::EntryInFault {
+    if faulter.strategy == Strategy::EntryInFault && reference.is_some() {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
+            mm.account(pfn, Owner::Entry, Change::Put);
+            // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on puts
+            // none. It is not the last: the faulter has one.
+            let _ = unsafe { page.put_raw() };
         }
     }
     drop(entry);
@@ -466,6 +484,7 @@ fn device_private<'m, M: Memory>(
 /// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
 fn device_exclusive<M: Memory>(
     mm: &M,
+    at: M::Address,
     pfn: u64,
     entry: M::Entry<'_>,
     faulter: &mut Faulter<'_, M::Futex>,
@@ -484,7 +503,7 @@ fn device_exclusive<M: Memory>(
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    super::exclusive::revoke(mm, entry, pfn);
+    super::exclusive::revoke(mm, at, entry, pfn);
     drop(guard);
     Ok(Fault::Resolved)
 }

@@ -33,8 +33,9 @@ pub trait Memory: Tables {
     /// fault.
     fn migrate_to_ram(&self, request: ToRam<'_, Self::Address, Self::Futex>) -> Result<bool, Self::Error>;
 
-    /// Ends a device's exclusive access to frame `pfn`, whose lock and whose entry's PTL are held: tells the device to stop. The
-    /// entry is made present again afterwards.
+    /// Ends a device's exclusive access to frame `pfn`, whose lock is held: tells the device to stop, and returns when it has. No PTL is
+    /// held, so this may wait for the device; it must not wait for a page's lock. The entry is made present again afterwards, unless
+    /// somebody has changed it meanwhile. If that one has told the device as well, this finds that nothing is left to end.
     fn revoke_exclusive(&self, pfn: u64) {
         let _ = pfn;
     }

@@ -18,6 +18,8 @@ struct Machine {
     to_ram: AtomicU32,
     refused: AtomicU32,
     revoked: AtomicU64,
+    /// How much further on the headers are since a large page was split.
+    split: AtomicU32,
     fail: bool,
 }
 
@@ -45,7 +47,7 @@ impl Memory for Machine {
     type Error = &'static str;
 
     fn header(&self, pfn: u64) -> Option<&PageLock> {
-        self.frames.get(usize::try_from(pfn).ok()?)
+        self.frames.get(usize::try_from(pfn).ok()? + self.split.load(SeqCst) as usize)
     }
 
     fn migrate_to_ram(&self, request: ToRam<'_, usize, OsFutex>) -> Result<bool, &'static str> {
@@ -53,6 +55,10 @@ impl Memory for Machine {
             return Err("no memory");
         }
         self.to_ram.fetch_add(1, SeqCst);
+        if matches!(Leaf::decode(*self.lock(request.at)), Ok(Leaf::Migration { .. })) {
+            // Taken down by the faulter, with its reference. Here migration entries keep theirs.
+            let _ = request.page.page().try_get().unwrap().into_raw();
+        }
         let migration = request.page.begin_migration();
         // One reference for each entry, one for the faulter.
         match migration.freeze(FreezeRule::ExactRefs(self.entries.len() as u32 + 1)) {
@@ -88,6 +94,7 @@ fn machine(mappings: usize, leaf: Leaf) -> Machine {
         to_ram: AtomicU32::new(0),
         refused: AtomicU32::new(0),
         revoked: AtomicU64::new(0),
+        split: AtomicU32::new(0),
         fail: false,
     };
     machine.frames[0].activate(mappings as u32).unwrap();
@@ -274,6 +281,41 @@ fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
         assert_eq!(faulter.join().unwrap(), Ok(Fault::Retry(Why::Changed)));
     });
     assert!(!m.frames[0].is_locked());
+}
+
+/// The entry is the very same word, and the frame has another header by now: the lock is that of another page.
+#[test]
+fn a_split_while_the_lock_was_queued_for_is_noticed() {
+    let m = machine(1, device_private());
+    let owner = m.frames[0].lock();
+    std::thread::scope(|s| {
+        let faulter = s.spawn(|| fault(&m, 0, Access::Write, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
+        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
+            std::thread::yield_now();
+        }
+        m.split.store(1, SeqCst);
+        drop(owner);
+        assert_eq!(faulter.join().unwrap(), Ok(Fault::Retry(Why::Changed)));
+    });
+    assert!(!m.frames[0].is_locked());
+    assert_eq!(m.to_ram.load(SeqCst), 0);
+}
+
+/// What is not of the entry's kind and frame may have changed: the fault goes on with what it is now.
+#[test]
+fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
+    let m = machine(1, device_private());
+    let owner = m.frames[0].lock();
+    std::thread::scope(|s| {
+        let faulter = s.spawn(|| fault(&m, 0, Access::Read, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
+        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
+            std::thread::yield_now();
+        }
+        *m.lock(0) = device_private().restrict(Rights::Read).encode().unwrap();
+        drop(owner);
+        assert_eq!(faulter.join().unwrap(), Ok(Fault::Resolved));
+    });
+    assert_eq!(Leaf::decode(*m.lock(0)), Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING }));
 }
 
 #[test]

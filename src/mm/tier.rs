@@ -92,10 +92,14 @@ pub trait Tiers: Memory {
         0
     }
 
-    /// Makes the cache find `to` where it found `from`, which is frozen. Its references are moved by the caller. `false` if the
-    /// cache's slot has changed meanwhile, and nothing was done.
-    fn move_cached(&self, from: u64, to: u64) -> bool {
-        let _ = (from, to);
+    /// Makes the cache find `to` in all the places where it found `from`, which is frozen, if those are still `expected`, and of the caller's
+    /// [`cached`](Self::cached) references: both are looked at and changed in one step, under whatever lock the cache has. `false` if there
+    /// are fewer or more by now, and nothing was done.
+    ///
+    /// The references are the caller's to move. `to` has those of the cache already, so that a place which is emptied right after this has
+    /// one to put; `from` has them until the caller puts them.
+    fn move_cached(&self, from: u64, to: u64, expected: u32) -> bool {
+        let _ = (from, to, expected);
         true
     }
 }

@@ -16,7 +16,7 @@
 //! | EVENT_WAITERS | the next release must tell the page's event slot | set by a waiter or a claim while the page is taken; cleared by whoever acquires |
 //! | MIGRATING | the owner is migrating the page | the owner |
 //! | POISONED | the contents are lost, for good | the owner; never cleared |
-//! | CROWD | lockers that may not be counted yet wait to be told that they may | set by such a locker; cleared by the sleeper that makes room |
+//! | CROWD | lockers that may not be counted yet wait to be told that they may | set by such a locker, and by a sleeper that is overtaken; cleared by the sleeper that makes room |
 //! | user | two bits for the caller | the owner |
 //! | sleepers | lockers that are asleep on this word, or on their way to it or from it; exact | each locker for itself |
 //! | handoffs | how many of the next acquisitions are promised to sleepers; never more than `sleepers` | a starved locker and a fair release raise it; each sleeper that acquires lowers it |
@@ -34,7 +34,8 @@
 //! | 1 | >0 | 0 | never |
 //!
 //! A locker may be counted as a sleeper while there are no promises and fewer than [`MAX_SLEEPERS`] sleepers; one that is starved
-//! may be counted all the same, because it makes the promises cover everybody anew. So whoever is counted is covered by every promise
+//! may be counted all the same, because it makes the promises cover everybody anew (but not if that would hold up for ever those
+//! who have been promised the page, or the crowd). So whoever is counted is covered by every promise
 //! that exists, and may take the page whenever it is not locked: there is no question of whose turn it is that the word could not
 //! answer. The others are the *crowd*: they wait in the event table, as those do who do not want to own the page, until a
 //! sleeper that ceases to be one leaves room and no promises.
@@ -268,6 +269,12 @@ impl State {
         Self(next.0.wrapping_add(1 << GENERATION_SHIFT))
     }
 
+    /// Nobody sleeps, and nothing is promised. The generation as when a sleeper leaves.
+    pub(crate) const fn without_sleepers(self) -> Self {
+        let next = Self(self.0 & !(SLEEPERS | HANDOFFS | LOCK_WAITERS | CROWD));
+        if next.is_locked() { next } else { Self(next.0.wrapping_add(1 << GENERATION_SHIFT)) }
+    }
+
     /// A fair release: free, but promised to a sleeper. Call it only with sleepers.
     pub(crate) fn released_to_sleeper(self) -> Self {
         let next = Self(self.0.wrapping_add(Self::release_delta(false, false)));
@@ -377,6 +384,7 @@ mod tests {
             if s.sleepers() > 0 {
                 next.push(s.without_sleeper());
             }
+            next.push(s.without_sleepers());
             if s.is_locked() && !s.is_migrating() && s.sleepers() > 0 {
                 next.push(s.released_to_sleeper());
             }

@@ -107,7 +107,11 @@ impl<const C: bool> Memory for Machine<C> {
         let frame = request.pfn as usize;
         assert!(core::ptr::eq(request.page.page(), &self.headers[frame]) && frame % 2 == 1);
         self.own(frame);
-        // Under one of the strategies the entry that was faulted on is a migration entry by now; a failure has to put it back.
+        // Under one of the strategies the entry that was faulted on is a migration entry by now, and its reference is put. Here migration
+        // entries keep theirs, so it gets another; whatever comes of the migration puts the entry up.
+        if matches!(self.lock(request.at).leaf(), Leaf::Migration { .. }) {
+            self.headers[frame].try_get().map_err(|_| "the faulter has a reference")?.into_raw();
+        }
         Ok(self.migrate(frame, frame - 1, request.page, request.reference.ok_or("a mapped page has references")?))
     }
 }

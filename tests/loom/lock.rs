@@ -184,6 +184,24 @@ fn a_fair_release_is_seen_by_the_sleeper() {
     });
 }
 
+/// Whoever sees the caller's bits sees what their writer did before, without owning the page.
+#[test]
+fn the_callers_bits_publish() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let reader = on(&page, |page| {
+            if page.lock.user() == UserBits::new(1) {
+                assert_eq!(page.read(), 1);
+            }
+        });
+        let mut guard = page.lock.lock();
+        page.add();
+        guard.set_user(UserBits::new(1));
+        drop(guard);
+        reader.join().unwrap();
+    });
+}
+
 /// A fair release with two newcomers that lock: the second one's registration cuts the first one's sleep short.
 #[test]
 fn unlock_fair_hands_over_past_two_newcomers() {
@@ -308,6 +326,23 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
         other.join().unwrap();
         assert_eq!(page.read(), 2);
         page.assert_idle();
+    });
+}
+
+/// A page that is on its way to somebody who was promised it is not for one that comes later, starved from the start or not.
+#[test]
+fn lock_releasing_does_not_overtake_a_wake() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let promised = on(&page, |page| {
+            keep(page.lock.lock_releasing(()));
+            expire();
+        });
+        page.until_says("promised");
+        drop(guard);
+        assert!(page.lock.lock_releasing_until((), ()).is_err(), "overtaken");
+        promised.join().unwrap();
     });
 }
 

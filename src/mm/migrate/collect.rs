@@ -17,6 +17,7 @@ pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>, may_sleep: bool) {
         if !batch.is_to_do(index) {
             continue;
         }
+        batch.slots[index].lost = 0;
         let collected = match batch.slots[index].what {
             What::At(at) => at_address(batch, index, at, may_sleep),
             What::Frame(pfn) => at_frame(batch, index, pfn, may_sleep),
@@ -32,8 +33,7 @@ type Step<M> = Result<(), Outcome<<M as crate::mm::Tiers>::Refusal>>;
 fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address, may_sleep: bool) -> Step<M> {
     let mm = batch.mm;
     let mut entry = mm.lock(at);
-    let word = entry.get();
-    let leaf = Leaf::decode(word).map_err(|e| Outcome::Skipped(Skip::Unknown(e)))?;
+    let leaf = Leaf::decode(entry.get()).map_err(|e| Outcome::Skipped(Skip::Unknown(e)))?;
     let pfn = match leaf {
         Leaf::None => return hole(batch, index, at, &entry),
         Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => return hole(batch, index, at, &entry),
@@ -49,7 +49,7 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
             // Nothing is held but the PTL, which goes before the sleep.
             let guard = page.lock_releasing(entry);
             entry = mm.lock(at);
-            if entry.get() != word {
+            if !leads_still(mm, entry.get(), leaf, span, page) {
                 drop(entry);
                 give_back(batch, guard);
                 return Err(Outcome::Skipped(Skip::Changed));
@@ -64,7 +64,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
         Err(why) => {
             drop(entry);
             give_back(batch, guard);
-            return Err(why);
+            // Not free, or there would be no entry.
+            return Err(if matches!(why, Outcome::Freed) { Outcome::Skipped(Skip::Uncounted) } else { why });
         }
     };
     drop(entry);
@@ -72,6 +73,20 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
     // The entry again, now that the caller was asked: it may have changed, and is then another mapping's business.
     super::unmap::take_down(mm, span, page, at);
     Ok(())
+}
+
+/// Whether an entry that was `leaf`, and is `word` by now, still leads to the page of `span`, whose header is `page`.
+///
+/// The word alone does not say: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
+/// of their own. Nor does it have to be the same word: hardware may have noted an access, and fork may have taken a right away.
+fn leads_still<M: Mm>(mm: &M, word: u64, leaf: Leaf, span: Span, page: &PageLock<M::Futex>) -> bool {
+    let Some(pfn) = leaf.pfn() else { return false };
+    let is_same = Leaf::decode(word)
+        .is_ok_and(|now| now.pfn() == Some(pfn) && core::mem::discriminant(&now) == core::mem::discriminant(&leaf));
+    if seeded!("split-not-noticed") {
+        return is_same;
+    }
+    is_same && mm.span(pfn) == span && mm.header(pfn).is_some_and(|now| core::ptr::eq(now, page))
 }
 
 fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sleep: bool) -> Step<M> {
@@ -190,8 +205,10 @@ fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result
 }
 
 fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
+    let page = own.page();
     mm.account(span.head, Owner::Get, Change::Put);
-    if own.put() == Put::Last {
+    // The lock's owner may have found the contents lost since the reference was taken. A frame that is lost is not used again.
+    if own.put() == Put::Last && (!page.is_poisoned() || seeded!("lost-page-freed")) {
         mm.free(span.head);
     }
 }

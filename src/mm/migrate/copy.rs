@@ -82,6 +82,7 @@ fn poison<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     let Work::Frozen { src, page, .. } = batch.take(index) else { return };
     super::finalize::condemn(batch.mm, src.span);
     batch.slots[index].outcome = Outcome::Poisoned;
+    batch.slots[index].lost += 1;
     super::finalize::let_go_of_lost(batch, src, page);
 }
 

@@ -16,6 +16,9 @@ use crate::wait::{Limits, Wait, Wake};
 ///
 /// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
 /// are drained, whoever owns the page is waited for, and the processor is given away.
+///
+/// The caller has neither a page's lock, nor a page-table lock, nor a pin of this page, whatever the [`Order::mode`]: all of this sleeps. Not
+/// from within [`Memory::migrate_to_ram`], nor any other call that is made with a page locked.
 pub fn evict<M, D>(mm: &M, pfn: u64, order: &Order<M>, limits: Limits<'_, M::Futex>, drain: &D) -> Outcome<M::Refusal>
 where
     M: Mm + Memory<Futex: FutexTimed>,

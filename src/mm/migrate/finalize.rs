@@ -26,13 +26,12 @@ pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
 
 fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>, page: Frozen<'m, M::Futex>, dst: Dst<'m, M>) {
     let mm = batch.mm;
-    if src.hand.cached() > 0 && !mm.move_cached(src.span.head, dst.span.head) {
+    if src.hand.cached() > 0 && !move_cached(mm, &src, &dst) {
         batch.slots[index].work = Work::Frozen { src, page, dst: Some(dst) };
         return batch.put_back(index, Abort::CacheChanged);
     }
     put_up(mm, src.span, dst.span, dst.own.page());
     let pfn = dst.span.head;
-    move_cached_references(mm, &src, &dst);
     let is_free = dst.release(mm, |new| {
         batch.let_go(src, |fault| match fault {
             // The faulter's lock stays the faulter's. Those who wait for the migration are told; the entries are up.
@@ -54,18 +53,44 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>
     batch.slots[index].outcome = if is_free { Outcome::Freed } else { Outcome::Moved { pfn } };
 }
 
-/// The references of a cache, which finds the new page by now.
-fn move_cached_references<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) {
-    let (old, new) = (src.hand.page(), dst.own.page());
-    for _ in 0..src.hand.cached() {
-        match new.try_get() {
+/// Makes a cache find the new page, and moves its references, unless the cache has changed meanwhile.
+///
+/// The new page's first: as soon as the cache finds it, somebody may empty the place and put what it has there.
+fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
+    let (cached, early) = (src.hand.cached(), !seeded!("caches-references-late"));
+    if early && !take_cached(mm, dst, cached) {
+        return false;
+    }
+    let is_moved = mm.move_cached(src.span.head, dst.span.head, cached);
+    if is_moved && !early {
+        take_cached(mm, dst, cached);
+    }
+    // Those of the page that the cache does not find.
+    let (head, lost) = if is_moved { (src.span.head, src.hand.page()) } else { (dst.span.head, dst.own.page()) };
+    put_cached(mm, head, lost, cached);
+    is_moved
+}
+
+/// Takes as many references for a cache. None at all if they are too many, which they are not: the source had as many.
+fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
+    for taken in 0..cached {
+        match dst.own.try_clone() {
             Ok(reference) => drop(reference.into_raw()),
-            Err(why) => debug_assert!(false, "a page that was just made live cannot be referred to: {why}"),
+            Err(_) => {
+                put_cached(mm, dst.span.head, dst.own.page(), taken);
+                return false;
+            }
         }
         mm.account(dst.span.head, Owner::Cache, Change::Taken);
-        mm.account(src.span.head, Owner::Cache, Change::Put);
-        // SAFETY: the cache's own reference to a page that it does not find any more. Not the last: the migrator has one.
-        let _ = unsafe { old.put_raw() };
+    }
+    true
+}
+
+fn put_cached<M: Mm>(mm: &M, head: u64, page: &PageLock<M::Futex>, cached: u32) {
+    for _ in 0..cached {
+        mm.account(head, Owner::Cache, Change::Put);
+        // SAFETY: a reference of the cache's to a page that it does not find. Not the last: the migrator has one.
+        let _ = unsafe { page.put_raw() };
     }
 }
 
@@ -80,10 +105,11 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
         _ => Tracking::default(),
     };
     // Both may have changed since, with the page-table lock let go of.
-    let word = entry
-        .hole()
-        .filter(|_| entry.get() == was || seeded!("hole-filled-over"))
-        .map(|rights| leaf(mm, dst.span.head, rights, tracking).encode());
+    let word = entry.hole().filter(|_| entry.get() == was || seeded!("hole-filled-over")).map(|rights| {
+        // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
+        let most = if tracking.uffd_wp && !seeded!("filled-unprotected") { Rights::ReadExclusive } else { Rights::Write };
+        leaf(mm, dst.span.head, rights.min(most), tracking).encode()
+    });
     let filled = match word {
         Some(Ok(word)) => dst.own.try_clone().ok().map(|reference| (word, reference)),
         _ => None,
@@ -103,6 +129,10 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
 }
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one.
+///
+/// Each entry gets a new reference. One that can have none, because there are [`MAX_REFS`](crate::MAX_REFS), becomes a poison entry: it
+/// can neither stay (nobody would ever put it up) nor lead to a page that does not know of it. That is so for a page that is put back as
+/// well: while its entries were down, others may have taken their references' places in the count.
 pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>) {
     if seeded!("entry-left-behind") {
         return;
@@ -115,9 +145,11 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
             if pfn != old {
                 return;
             }
-            let Ok(word) = leaf(mm, new, rights, tracking).encode() else { return };
-            match page.try_get() {
-                Ok(reference) => {
+            // Every frame fits: the old one is named by an entry, and a destination that cannot be is not accepted.
+            let word = leaf(mm, new, rights, tracking).encode();
+            debug_assert!(word.is_ok(), "{word:?}");
+            match (page.try_get(), word) {
+                (Ok(reference), Ok(word)) => {
                     if seeded!("entry-without-a-reference") {
                         drop(reference);
                     } else {
@@ -126,8 +158,9 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
                     mm.account(to.head, owner, Change::Taken);
                     entry.set(word);
                 }
-                // More entries than can be counted. What cannot be counted cannot be mapped.
-                Err(_) => set_poison(&mut entry, old),
+                // More references than can be counted, by whoever has taken so many since the entries were taken down. What cannot be
+                // counted cannot be mapped.
+                _ => set_poison(&mut entry, old),
             }
         });
     }

@@ -69,6 +69,9 @@ pub enum Skip<R> {
     },
     /// It has as many references as can be counted, or is frozen.
     Uncountable,
+    /// Its header counts no references, although an entry says that the page is there. Migration goes by the counts of this crate's headers,
+    /// and has nothing to go by if they are kept elsewhere.
+    Uncounted,
     /// The caller has refused it.
     Refused(R),
     /// The entry has changed while its page was waited for.
@@ -101,7 +104,8 @@ pub enum Abort {
     Declined,
     /// Somebody owns the lock of the destination.
     DestinationBusy,
-    /// The destination is not free, or is the page itself.
+    /// The destination is not free, or is the page itself, or its number is not below [`FRAME_LIMIT`](crate::leaf::FRAME_LIMIT), so that no
+    /// entry can say that the page is there.
     BadDestination,
     /// Source and destination are not of the same size.
     SizeMismatch,
@@ -177,6 +181,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Locked => f.write_str("it is locked"),
             Self::Pinned { pins } => write!(f, "it has {pins} pins"),
             Self::Uncountable => f.write_str("no reference to it could be had"),
+            Self::Uncounted => f.write_str("its header counts no references, although it is mapped"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Changed => f.write_str("its entry has changed"),
         }
@@ -209,9 +214,9 @@ impl fmt::Display for Abort {
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,
-    /// Pages whose contents were lost.
+    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for itself.
     pub poisoned: u32,
-    /// Pages that are as they were.
+    /// Pages that are as they were, or were split and have not moved as a whole.
     pub left: u32,
     /// How many of those are so for a reason that may have gone by now.
     pub transient: u32,

@@ -1,7 +1,7 @@
 //! The whole protocol in one call, with its tries.
 
 use super::slot::{Batch, What};
-use super::{Collected, Mode, Order, Outcome, Slot, Summary, collect};
+use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
 use crate::futex::{Futex, OsFutex};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
@@ -18,6 +18,13 @@ use crate::seeded::seeded;
 /// everything is put back and let go of, so whoever was waiting for one of these pages and has a reference to another gets on;
 /// and unless the mode is [`Mode::Async`] every processor's batch is drained. With a mode that may sleep, those that are left are
 /// then tried one by one, where the page's lock is waited for.
+///
+/// The caller has neither a page's lock nor a page-table lock: between two tries this waits for other processors, which may be waiting
+/// for either, and at the end it sleeps for locks. So it is not to be called from within
+/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram), nor from any other call that this crate makes with a page locked
+/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), a [`drain`](crate::mm::drain::Drain)). Whoever owns a
+/// page goes by the stages with a [`FaultPage`], as [`bring_back`] does. With [`Mode::Async`] it waits for nobody, and a caller with locks
+/// gets [`Skip::Locked`] for its own pages.
 pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &D) -> Summary {
     let mut total = Summary::default();
     for slot in &mut *slots {
@@ -95,25 +102,31 @@ impl<'p, F: Futex> FaultPage<'p, F> {
 
     /// What the fault handler does when all is over: puts its reference, then releases the lock, in this order. Whether the page is
     /// free now.
+    ///
+    /// A page whose contents are lost is poisoned first: whoever else has got a reference to it by its number since, and puts that as the
+    /// last, is to find it so.
     pub fn release(self) -> bool {
         let Self { page: _, guard, reference, is_lost } = self;
-        let put = reference.map(PageRef::put);
-        match guard {
-            Some(guard) if is_lost => drop(guard.poison()),
-            guard => drop(guard),
+        if is_lost {
+            let _ = guard.map(PageGuard::poison);
+            drop(reference);
+            return false;
         }
-        put == Some(Put::Last) && !is_lost
+        let put = reference.map(PageRef::put);
+        drop(guard);
+        put == Some(Put::Last)
     }
 }
 
 /// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
 ///
-/// One try, without a drain of other processors: the page's lock is held. `Ok(true)` if it was worth the while, and the entry says what
+/// One try, without a drain of other processors: the page's lock is held, and no page-table lock. `Ok(true)` if it was worth the while, and the entry says what
 /// has come of it. `Ok(false)` if it did not work this time; the faulter then lets go of everything before it tries again.
 ///
 /// # Errors
 ///
-/// The outcome, if trying again is of no use.
+/// The outcome, if trying again is of no use. [`Skip::Uncounted`] if the page's header counts no references: this goes by the counts, and who
+/// keeps them elsewhere implements `migrate_to_ram` by [`freeze_with`](crate::Migration::freeze_with) instead.
 pub fn bring_back<'p, M: Mm>(
     mm: &'p M,
     request: ToRam<'p, <M as crate::mm::Tables>::Address, <M as Memory>::Futex>,
@@ -121,14 +134,24 @@ pub fn bring_back<'p, M: Mm>(
     drain: &impl Drain,
 ) -> Result<bool, Outcome<<M as Tiers>::Refusal>> {
     let ToRam { at, pfn, reference, page, .. } = request;
-    let head = mm.span(pfn).head;
-    adopt_entry(mm, at, pfn, head, page.page());
+    let (span, header) = (mm.span(pfn), page.page());
+    debug_assert!(
+        mm.header(pfn).is_some_and(|of| core::ptr::eq(of, header)),
+        "the lock is that of another page than frame {pfn:#x}'s"
+    );
+    let head = span.head;
     let had_reference = reference.is_some();
     let mut fault = FaultPage::new(page, reference);
     let mut slots = [Slot::frame(pfn)];
     debug_assert!(matches!(slots[0].what, What::Frame(_)));
     let order = Order::to(to);
     let _ = collect(mm, &mut slots, &order, Some(&mut fault)).unmap().drain_local(drain).check().copy().finalize();
+    if !matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned)
+        && !seeded!("skipped-not-put-up")
+    {
+        // Nothing was begun, so nothing was put back; but the faulter may have taken down its entry, and the page is still locked.
+        super::finalize::put_up(mm, span, span, header);
+    }
     if had_reference {
         mm.account(head, Owner::Get, Change::Put);
     }
@@ -136,6 +159,9 @@ pub fn bring_back<'p, M: Mm>(
         mm.free(head);
     }
     match slots[0].outcome {
+        // Nothing to do, it seemed. If the entry says otherwise, the next fault would find everything as this one did.
+        Outcome::Freed if leads_to(mm, at, pfn) => Err(Outcome::Skipped(Skip::Uncounted)),
+        Outcome::AlreadyThere if leads_to(mm, at, pfn) => Err(Outcome::AlreadyThere),
         outcome if outcome.is_done() => Ok(true),
         // The entry says what there is to know: the frame that was wanted may be among those that came, and poison says so itself.
         Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
@@ -144,15 +170,8 @@ pub fn bring_back<'p, M: Mm>(
     }
 }
 
-/// [`Strategy::EntryInFault`](crate::mm::Strategy::EntryInFault) has left a migration entry, whose former reference nobody has put.
-///
-/// Such an entry is of this faulter's making, because the page is locked by this faulter (I12).
-fn adopt_entry<M: Mm>(mm: &M, at: M::Address, pfn: u64, head: u64, page: &PageLock<M::Futex>) {
-    let entry = mm.lock(at);
-    if matches!(Leaf::decode(entry.get()), Ok(Leaf::Migration { pfn: of, .. }) if of == pfn) {
-        drop(entry);
-        mm.account(head, Owner::Entry, Change::Put);
-        // SAFETY: the reference of the entry that was replaced. The faulter has one of its own.
-        let _ = unsafe { page.put_raw() };
-    }
+/// Whether the entry is still one for the page in frame `pfn`, where the processor cannot access it.
+fn leads_to<M: Mm>(mm: &M, at: M::Address, pfn: u64) -> bool {
+    !seeded!("nothing-done-is-done")
+        && matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::DevicePrivate { pfn: of, .. }) if of == pfn)
 }

@@ -1,11 +1,13 @@
 //! The work list.
 
 use super::{Abort, FaultPage, Order, Outcome, Summary};
+use crate::leaf::FRAME_LIMIT;
 use crate::lock::PageGuard;
 use crate::migration::{Frozen, Migration};
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Mm, Span};
 use crate::refs::{PageRef, Put};
+use crate::seeded::seeded;
 use core::fmt;
 
 /// What a slot is about.
@@ -22,19 +24,20 @@ pub struct Slot<'m, M: Mm> {
     pub(super) what: What<M::Address>,
     pub(super) work: Work<'m, M>,
     pub(super) outcome: Outcome<M::Refusal>,
+    pub(super) lost: u32,
 }
 
 impl<M: Mm> Slot<'_, M> {
     /// The page at an address.
     #[must_use]
     pub fn at(at: M::Address) -> Self {
-        Self { what: What::At(at), work: Work::Idle, outcome: Outcome::Pending }
+        Self { what: What::At(at), work: Work::Idle, outcome: Outcome::Pending, lost: 0 }
     }
 
     /// The page at a frame.
     #[must_use]
     pub fn frame(pfn: u64) -> Self {
-        Self { what: What::Frame(pfn), work: Work::Idle, outcome: Outcome::Pending }
+        Self { what: What::Frame(pfn), work: Work::Idle, outcome: Outcome::Pending, lost: 0 }
     }
 
     /// What it is about.
@@ -48,6 +51,13 @@ impl<M: Mm> Slot<'_, M> {
     pub fn outcome(&self) -> Outcome<M::Refusal> {
         self.outcome
     }
+
+    /// How many frames were found lost: 1 if it was poisoned, and any number if it was [split](Outcome::Split), whose outcome does not say
+    /// why a frame has not moved.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.lost
+    }
 }
 
 impl<M: Mm> fmt::Debug for Slot<'_, M>
@@ -56,7 +66,11 @@ where
     M::Refusal: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("what", &self.what).field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("what", &self.what)
+            .field("outcome", &self.outcome)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,8 +170,10 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
     pub(super) fn summary(&self) -> Summary {
         let mut summary = Summary { tries: 1, ..Summary::default() };
         for slot in &*self.slots {
+            let hidden = seeded!("split-hides-the-lost") && matches!(slot.outcome, Outcome::Split { .. });
+            summary.poisoned += if hidden { 0 } else { slot.lost };
             match slot.outcome {
-                Outcome::Poisoned => summary.poisoned += 1,
+                Outcome::Poisoned => {}
                 outcome if outcome.is_done() => summary.done += 1,
                 outcome => {
                     summary.left += 1;
@@ -182,10 +198,17 @@ impl<M: Mm> Drop for Batch<'_, '_, M> {
 impl<'m, M: Mm> Dst<'m, M> {
     /// Makes the free page at `pfn` live, and locks it.
     pub(super) fn new(mm: &'m M, pfn: u64, order: u32) -> Result<Self, Abort> {
+        // Before anything is asked about it: no entry could say that the page is there, and so none would.
+        if pfn >= FRAME_LIMIT && !seeded!("destination-not-checked") {
+            return Err(Abort::BadDestination);
+        }
         let span = mm.span(pfn);
         // Not ours to free: it is no frame, or not the first of its page, or somebody's page.
         let Some(page) = mm.header(pfn) else { return Err(Abort::BadDestination) };
-        if span.head != pfn || page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {
+        if span.head != pfn || (FRAME_LIMIT.saturating_sub(pfn) < span.len() && !seeded!("destination-not-checked")) {
+            return Err(Abort::BadDestination);
+        }
+        if page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {
             return Err(Abort::BadDestination);
         }
         if span.order != order {

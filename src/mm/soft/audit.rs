@@ -160,7 +160,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Whether frame `pfn` is in a batch, as the batches say.
     #[must_use]
     pub fn is_batched(&self, pfn: u64) -> bool {
-        self.batches.count(pfn) > 0
+        // SAFETY: the batch's own references, given back by the batch.
+        self.batches.count(pfn, |pfn| unsafe { self.put_as(pfn, Owner::Batch) }) > 0
     }
 }
 

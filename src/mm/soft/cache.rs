@@ -7,6 +7,7 @@ use crate::mm::drain::Cpus;
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::{Memory, Tiers};
 use crate::refs::GetError;
+use crate::seeded::seeded;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -62,11 +63,17 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         frame(&self.frames, pfn).map_or(0, |frame| frame.cached.load(Relaxed))
     }
 
-    pub(super) fn move_slots(&self, from: u64, to: u64) -> bool {
+    /// Makes all slots for `from`, if those are `expected`, slots for `to`.
+    pub(super) fn move_slots(&self, from: u64, to: u64, expected: u32) -> bool {
         if use_up(&self.fail_cache) {
             return false;
         }
         let mut slots = self.cache.lock();
+        // The slots themselves, and not the frame's number of them, which changes after the slot does.
+        let found = slots.values().filter(|pfn| **pfn == from).count();
+        if usize::try_from(expected) != Ok(found) && !seeded!("cache-not-compared") {
+            return false;
+        }
         for pfn in slots.values_mut().filter(|pfn| **pfn == from) {
             *pfn = to;
             self.count_cached(from, 1_u32.wrapping_neg());

@@ -44,6 +44,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.fail_cache.store(n, Relaxed);
     }
 
+    /// Who is called with the frames that a cached page moves from and to, in this order before the cache is changed, and in the other
+    /// one right after it.
+    pub fn on_move_cached(&self, call: impl FnMut(u64, u64) + Send + 'static) {
+        *self.on_move_cached.lock() = Some(Box::new(call));
+    }
+
     /// Who is called when a migration has locked a page and before it announces that the page is about to move.
     pub fn on_prepare(&self, call: impl FnMut(u64) + Send + 'static) {
         *self.on_prepare.lock() = Some(Box::new(call));

@@ -336,7 +336,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
                 Leaf::DeviceExclusive { pfn, .. } => match page.try_lock() {
                     Some(guard) => {
-                        super::super::exclusive::revoke(self, old, pfn);
+                        super::super::exclusive::revoke(self, from, old, pfn);
                         drop(guard);
                     }
                     None => {

@@ -172,6 +172,8 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     /// Refuses every migration: see `inject`.
     immovable: AtomicBool,
     #[allow(clippy::type_complexity)]
+    on_move_cached: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    #[allow(clippy::type_complexity)]
     on_prepare: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
     #[allow(clippy::type_complexity)]
     on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
@@ -214,6 +216,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             cache: Guarded::new(cache::Slots::new()),
             fail_cache: AtomicUsize::new(0),
             immovable: AtomicBool::new(false),
+            on_move_cached: Guarded::new(None),
             on_prepare: Guarded::new(None),
             on_revoke: Guarded::new(None),
             notifiers: (0..config.spaces).map(|_| Notifier::with_futex(futex)).collect(),

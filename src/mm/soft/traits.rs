@@ -233,8 +233,15 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
         self.cached_count(pfn)
     }
 
-    fn move_cached(&self, from: u64, to: u64) -> bool {
-        self.move_slots(from, to)
+    fn move_cached(&self, from: u64, to: u64, expected: u32) -> bool {
+        if let Some(call) = &mut *self.on_move_cached.lock() {
+            call(from, to);
+        }
+        let is_moved = self.move_slots(from, to, expected);
+        if let (true, Some(call)) = (is_moved, &mut *self.on_move_cached.lock()) {
+            call(to, from);
+        }
+        is_moved
     }
 
     fn prepare(&self, pfn: u64, _mode: Mode) -> Result<(), Refusal> {
