@@ -61,8 +61,7 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
                 }
                 Claim::InFlight if seeded!("claim-of-a-busy-page") => {
                     // SAFETY: none. That is the bug.
-                    let guard = unsafe { PageGuard::from_raw(page) };
-                    return Some((span, guard));
+                    return Some((span, unsafe { PageGuard::from_raw(page) }));
                 }
                 other => {
                     self.pfns.start = span.frames().end.clamp(self.pfns.start, self.pfns.end);
