@@ -405,9 +405,10 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// # Whose references move
     ///
     /// Those that the rule expected: the caller's, which it has in raw form. A freeze counts references and does not know whose they are, so
-    /// a [`PageRef`](crate::PageRef) among them would put, later, what is counted elsewhere by then: debug builds panic there, and whoever frees pages by
-    /// [`Put::Last`] frees too early. It is the same mistake as a wrong number in [`FreezeRule::ExactRefs`], and no memory of this crate's is at
-    /// stake. Turn guards into raw references before they move, or move none ([`commit_to_moving`](Self::commit_to_moving) with 0).
+    /// a [`PageRef`](crate::PageRef) among them would put, later, what is counted elsewhere by then. Debug builds panic there if nothing is
+    /// counted on the source; if it has been made live again, nobody can tell, and whoever frees pages by [`Put::Last`] frees too early. It is
+    /// the same mistake as a wrong number in [`FreezeRule::ExactRefs`], and no memory of this crate's is at stake. Turn guards into
+    /// raw references before they move, or move none ([`commit_to_moving`](Self::commit_to_moving) with 0).
     ///
     /// # Errors
     ///

@@ -247,6 +247,18 @@ mod unbalanced {
         is_noticed(&page, "without references", || drop(unsafe { PageRef::from_raw(&page) }));
     }
 
+    /// A commit moves the reference of somebody who has a guard for it. As long as the header is not live again, that is noticed.
+    #[test]
+    fn a_put_of_what_has_moved_is_noticed() {
+        let (src, dst) = (live(1), PageLock::new());
+        let guarded = src.try_get().unwrap();
+        let frozen = src.lock().begin_migration().freeze(FreezeRule::ExactRefs(2)).unwrap();
+        assert_eq!(frozen.commit_to(dst.lock()).unwrap().source, Put::Last);
+        let text = panic_of(|| drop(guarded));
+        assert!(text.contains("unbalanced"), "{text}");
+        assert_eq!((src.refs(), dst.refs()), (0, 2), "and nothing has changed");
+    }
+
     #[test]
     fn an_unpin_too_many_is_noticed() {
         let page = live(1);
