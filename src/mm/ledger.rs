@@ -10,6 +10,9 @@
 //!   that the sum is the count. Nothing checks it by itself, for while somebody is between the change and the report it is not:
 //!   [`mm::soft`](super::soft) keeps such a ledger for every frame, in every build, and compares when it is asked, which tests do
 //!   between steps.
+//!
+//! Pins are no references here, as they are in the kernel, but a count of their own beside them; each has its
+//! [`PagePin`](crate::PagePin), and `mm::soft` balances them apart.
 
 use crate::futex::Futex;
 use crate::page::PageLock;
