@@ -42,7 +42,7 @@ awk -F'[:,]' '
 # with or without `&&` and more, and before the brace that closes that, at the indentation that rustfmt gives it.
 in_seeded_block() {
     awk -v line="$2" '
-        !end && /^ *if (.* && )?seeded!\([^)]*\).* \{$/ && !/\|\|/ { end = match($0, /[^ ]/); next }
+        !end && /^ *(\} else )?if (.* && )?seeded!\([^)]*\).* \{$/ && !/\|\|/ { end = match($0, /[^ ]/); next }
         end && match($0, /[^ ]/) == end && /^ *\}/ { end = 0 }
         end && NR == line { found = 1 }
         END { exit !found }
