@@ -43,6 +43,18 @@ def explanations():
     return explained
 
 
+def output(command, environment, limit):
+    """The exit status of a program and what it printed; no status if it was not done within `limit` seconds."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT) as process:
+        try:
+            out, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return None, ""
+    return process.returncode, out.decode(errors="replace")
+
+
 def run(programs, finder, bug, limit=LIMIT):
     """(failed, how) of one finder against one bug; `bug` may be empty."""
     kind, test = finder.split(":", 1)
@@ -55,15 +67,10 @@ def run(programs, finder, bug, limit=LIMIT):
     command = [programs[kind], *exact, test, "--nocapture", "--test-threads=1"]
     environment = dict(os.environ, PAGELOCK_BUG=bug, RUST_BACKTRACE="0", PAGELOCK_SEED=os.environ.get("PAGELOCK_SEED", "1"))
     began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT) as process:
-        try:
-            out, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return True, f"hangs for {limit} s"
-    out = out.decode(errors="replace")
-    if process.returncode == 0:
+    status, out = output(command, environment, limit)
+    if status is None:
+        return True, f"hangs for {limit} s"
+    if status == 0:
         ran = re.search(r"test result: ok\. (\d+) passed", out)
         if not ran or ran.group(1) == "0":
             raise SystemExit(f"{bug}: {finder} names no test")
@@ -72,7 +79,7 @@ def run(programs, finder, bug, limit=LIMIT):
     found = re.search(r"failed in (execution|schedule) (\d+)", out)
     if found:
         return True, f"{found.group(1)} {found.group(2)}"
-    return True, "fails" if process.returncode > 0 else f"dies of signal {-process.returncode}"
+    return True, "fails" if status > 0 else f"dies of signal {-status}"
 
 
 def fuzz(programs, finder, bug, limit, scratch):
@@ -83,17 +90,12 @@ def fuzz(programs, finder, bug, limit, scratch):
     os.mkdir(found)
     seeds = os.path.join(ROOT, "fuzz", "seeds", finder.split(":", 1)[1])
     command = [programs[finder], f"-max_total_time={FUZZ}", "-seed=1", "-max_len=512", f"-artifact_prefix={scratch}/", found, seeds]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ, PAGELOCK_BUG=bug), cwd=ROOT) as process:
-        try:
-            out, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return True, f"hangs for {limit} s"
-    out = out.decode(errors="replace")
+    status, out = output(command, dict(os.environ, PAGELOCK_BUG=bug), limit)
+    if status is None:
+        return True, f"hangs for {limit} s"
     runs = re.findall(r"^#(\d+)", out, re.M)
     runs = runs[-1] if runs else "0"
-    if process.returncode == 0:
+    if status == 0:
         if runs == "0":
             raise SystemExit(f"{bug}: {finder} ran nothing")
         return False, f"{runs} inputs"

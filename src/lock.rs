@@ -268,8 +268,13 @@ impl<F: Futex> PageLock<F> {
                 Err(now) => seen = now,
             }
         };
-        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() {
-            // As when a locker leaves: waiters counted on the promise, and there will be no release to tell them.
+        self.promise_ceased(seen, left);
+    }
+
+    /// Tells the waiters who counted on a promise, if taking it back has freed the page: there will be no release to tell them.
+    fn promise_ceased(&self, before: State, after: State) {
+        let is_undone = before.is_taken() && !after.is_taken();
+        if is_undone && before.has_event_waiters() && !seeded!("undone-promise-not-told") {
             self.futex.tell(self.key());
         }
     }
@@ -582,10 +587,7 @@ impl<F: Futex> Drop for Locker<'_, F> {
         if left.sleepers() > 0 && !seeded!("wake-not-passed-on") {
             page.futex.wake_one(&raw const page.state);
         }
-        if seen.is_taken() && !left.is_taken() && seen.has_event_waiters() && !seeded!("undone-promise-not-told") {
-            // Waiters counted on the promise that has just been undone; there will be no release to tell them.
-            page.futex.tell(page.key());
-        }
+        page.promise_ceased(seen, left);
     }
 }
 

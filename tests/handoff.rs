@@ -109,26 +109,25 @@ fn a_promised_page_is_taken_for_newcomers() {
     });
 }
 
-#[test]
-fn a_newcomer_that_locks_a_promised_page_queues() {
+/// The page is released and on its way to a starved sleeper, whose wake takes a moment. Whoever comes now and locks it by `lock` is later.
+fn queues_behind_a_promise(lock: impl FnOnce(&'static Page) -> Guard<'static> + Send) {
     let sim = Sim::new(1);
     let page = page_on(sim);
     let order = Mutex::new(Vec::new());
     watched(&[page], || {
         thread::scope(|s| {
             let order = &order;
-            let own = move |who: &'static str| {
-                let guard = page.lock();
+            let own = move |who: &'static str, guard: Guard<'_>| {
                 order.lock().unwrap().push(who);
                 drop(guard);
             };
             let guard = page.lock();
-            s.spawn(move || own("starved"));
+            s.spawn(move || own("starved", page.lock()));
             sim.until_asleep(1);
             let guard = starve(sim, guard);
             sim.hold();
             drop(guard);
-            s.spawn(move || own("newcomer"));
+            s.spawn(move || own("later", lock(page)));
             while sim.asleep() == 0 && order.lock().unwrap().is_empty() {
                 thread::yield_now();
             }
@@ -136,7 +135,12 @@ fn a_newcomer_that_locks_a_promised_page_queues() {
         });
         is_idle(page);
     });
-    assert_eq!(order.into_inner().unwrap(), ["starved", "newcomer"]);
+    assert_eq!(order.into_inner().unwrap(), ["starved", "later"]);
+}
+
+#[test]
+fn a_newcomer_that_locks_a_promised_page_queues() {
+    queues_behind_a_promise(|page| page.lock());
 }
 
 #[test]
@@ -660,39 +664,10 @@ fn lock_releasing_is_not_overtaken_while_others_are_promised_the_page() {
     });
 }
 
-/// The page is released and on its way to a starved sleeper, whose wake takes a moment. To be starved from the start is no reason to be
-/// faster than that.
+/// To be starved from the start is no reason to be faster than a sleeper that was promised the page.
 #[test]
 fn lock_releasing_does_not_overtake_a_sleeper_that_is_on_its_way() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    let order = Mutex::new(Vec::new());
-    watched(&[page], || {
-        thread::scope(|s| {
-            let order = &order;
-            let guard = page.lock();
-            s.spawn(move || {
-                let guard = page.lock();
-                order.lock().unwrap().push("starved");
-                drop(guard);
-            });
-            sim.until_asleep(1);
-            let guard = starve(sim, guard);
-            sim.hold();
-            drop(guard);
-            s.spawn(move || {
-                let guard = page.lock_releasing(());
-                order.lock().unwrap().push("later");
-                drop(guard);
-            });
-            while sim.asleep() == 0 && order.lock().unwrap().is_empty() {
-                thread::yield_now();
-            }
-            sim.resume();
-        });
-        is_idle(page);
-    });
-    assert_eq!(order.into_inner().unwrap(), ["starved", "later"]);
+    queues_behind_a_promise(|page| page.lock_releasing(()));
 }
 
 /// Promises that are renewed again and again never run out, and until they have the crowd is not told. Who does not stand in it yet

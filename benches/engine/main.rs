@@ -9,6 +9,8 @@
 //! rest after each, or those that get on would fault so often that those that are kept waiting drop out of the figures.
 
 mod biglock;
+#[path = "../support/machine.rs"]
+mod machine;
 mod subjects;
 
 use biglock::BigLock;
@@ -18,6 +20,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 use core::time::Duration;
+use machine::Machine;
 use std::thread;
 use std::time::Instant;
 use subjects::{COLD, Engine, HOT, Ours};
@@ -48,10 +51,9 @@ fn main() {
         (_, true) => QUICK,
         _ => FULL,
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown");
-    println!("{cores} cores; load {load} when it began (above 0.3, something else was running: measure again)\n");
+    let machine = Machine::this();
+    let cores = machine.cores;
+    println!("{machine}\n");
     // As many threads as processors, the migrator among them, and twice as many.
     for faulters in [0, cores.max(2) - 1, 2 * cores] {
         by_call(&effort, cores, faulters);

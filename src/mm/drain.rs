@@ -129,6 +129,14 @@ struct Held {
     len: usize,
 }
 
+impl Held {
+    const EMPTY: Self = Self { pfns: [0; BATCH], len: 0 };
+
+    fn put_all(self, put: impl FnMut(u64)) {
+        self.pfns.into_iter().take(self.len).for_each(put);
+    }
+}
+
 // SAFETY: `held` is used by whoever holds `word` only, and is plain numbers.
 unsafe impl<F: Futex + Sync> Sync for Batch<F> {}
 
@@ -136,12 +144,7 @@ impl<F: Futex> Batch<F> {
     /// An empty batch, whose drainers sleep on the platform `futex`.
     pub fn with_futex(futex: F) -> Self {
         let _ = futex;
-        Self {
-            word: AtomicU32::new(FREE),
-            done: AtomicU32::new(0),
-            held: UnsafeCell::new(Held { pfns: [0; BATCH], len: 0 }),
-            futex: PhantomData,
-        }
+        Self { word: AtomicU32::new(FREE), done: AtomicU32::new(0), held: UnsafeCell::new(Held::EMPTY), futex: PhantomData }
     }
 }
 
@@ -171,10 +174,13 @@ impl<F: Futex> Holder<'_, F> {
         self.batch.held.with_mut(|held| look(unsafe { &mut *held }))
     }
 
-    /// Puts what the batch holds; it holds nothing then.
+    /// What the batch holds; it holds nothing then.
+    fn take(&mut self) -> Held {
+        self.held(|held| core::mem::replace(held, Held::EMPTY))
+    }
+
     fn empty(&mut self, put: impl FnMut(u64)) {
-        let Held { pfns, len } = self.held(|held| core::mem::replace(held, Held { pfns: [0; BATCH], len: 0 }));
-        pfns.into_iter().take(len).for_each(put);
+        self.take().put_all(put);
     }
 
     /// Lets go of the batch. As long as somebody asks that it be emptied, does that first.
@@ -285,9 +291,9 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         let Some(mut holder) = self.try_hold(batch) else { return false };
         if holder.held(|held| held.len == BATCH) {
             if seeded!("put-when-let-go-of") {
-                let full = holder.held(|held| core::mem::replace(held, Held { pfns: [0; BATCH], len: 0 }));
+                let full = holder.take();
                 holder.release(&mut put);
-                full.pfns.into_iter().for_each(&mut put);
+                full.put_all(&mut put);
                 return self.add(pfn, put);
             }
             holder.empty(&mut put);

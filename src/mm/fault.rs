@@ -21,6 +21,7 @@ use crate::seeded::seeded;
 use crate::sync::spin_loop;
 use crate::wait::{Limits, Wait, Wake};
 use core::fmt;
+use core::mem::discriminant;
 
 /// What a faulter does when the page it needs is locked by somebody else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -435,16 +436,12 @@ fn device_private<'m, M: Memory>(
             }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let guard = page.lock_releasing(entry);
-                // The lock is ours, and the entry may be another by now; or the same, and the frame has another header, because the
-                // large page that it was part of was split.
+                // The lock is ours, and the entry may be another by now.
                 entry = mm.lock(at);
-                match Leaf::decode(entry.get()) {
-                    Ok(now @ Leaf::DevicePrivate { pfn: of, .. }) if of == pfn => leaf = now,
-                    _ if seeded!("entry-not-reread") => {}
-                    _ => return Ok(Fault::Retry(Why::Changed)),
-                }
-                if !seeded!("split-not-noticed") && !mm.header(pfn).is_some_and(|now| core::ptr::eq(now, page)) {
-                    return Ok(Fault::Retry(Why::Changed));
+                match leads_still(mm, entry.get(), leaf, page) {
+                    Some(now) => leaf = now,
+                    None if seeded!("entry-not-reread") => {}
+                    None => return Ok(Fault::Retry(Why::Changed)),
                 }
                 guard
             }
@@ -481,6 +478,18 @@ fn device_private<'m, M: Memory>(
         Err(_) if seeded!("error-swallowed") => faulter.was_busy(futex, waiting),
         Err(e) => Err(FaultError::ToRam(e)),
     }
+}
+
+/// What an entry says that was `leaf`, and is `word` after a sleep for the lock of `page`, if it still leads to that page.
+///
+/// The word alone does not tell: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
+/// of their own. Nor does it have to be the same word: hardware may have noted an access, and fork may have taken a right away.
+pub(super) fn leads_still<M: Memory>(mm: &M, word: u64, leaf: Leaf, page: &PageLock<M::Futex>) -> Option<Leaf> {
+    let pfn = leaf.pfn()?;
+    let now = Leaf::decode(word).ok()?;
+    let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
+    let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page)) || seeded!("split-not-noticed");
+    (is_same && is_there()).then_some(now)
 }
 
 /// The kernel's faulters take a reference here and sleep for the lock with it; these do not.

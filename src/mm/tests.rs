@@ -252,34 +252,27 @@ fn a_reference_taken_to_sleep_with_aborts_the_migration_it_waits_for() {
 #[test]
 fn after_enough_waits_the_faulter_takes_the_lock_itself() {
     let m = machine(1, device_private());
+    assert_eq!(queued_during(&m, Access::Write, || drop(m.lock(0))), Ok(Fault::Resolved));
+}
+
+/// What a fault comes to that queues for the page's lock, if `change` is made meanwhile.
+fn queued_during(m: &Machine, access: Access, change: impl FnOnce()) -> Result<Fault, FaultError<&'static str>> {
     let owner = m.frames[0].lock();
     std::thread::scope(|s| {
-        let faulter = s.spawn(|| {
-            let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 0 });
-            fault(&m, 0, Access::Write, &mut faulter)
-        });
+        let faulter = s.spawn(|| fault(m, 0, access, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
         while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
             std::thread::yield_now();
         }
-        drop(m.lock(0));
+        change();
         drop(owner);
-        assert_eq!(faulter.join().unwrap(), Ok(Fault::Resolved));
-    });
+        faulter.join().unwrap()
+    })
 }
 
 #[test]
 fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
     let m = machine(1, device_private());
-    let owner = m.frames[0].lock();
-    std::thread::scope(|s| {
-        let faulter = s.spawn(|| fault(&m, 0, Access::Write, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
-        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
-            std::thread::yield_now();
-        }
-        *m.lock(0) = 0;
-        drop(owner);
-        assert_eq!(faulter.join().unwrap(), Ok(Fault::Retry(Why::Changed)));
-    });
+    assert_eq!(queued_during(&m, Access::Write, || *m.lock(0) = 0), Ok(Fault::Retry(Why::Changed)));
     assert!(!m.frames[0].is_locked());
 }
 
@@ -287,16 +280,7 @@ fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
 #[test]
 fn a_split_while_the_lock_was_queued_for_is_noticed() {
     let m = machine(1, device_private());
-    let owner = m.frames[0].lock();
-    std::thread::scope(|s| {
-        let faulter = s.spawn(|| fault(&m, 0, Access::Write, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
-        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
-            std::thread::yield_now();
-        }
-        m.split.store(1, SeqCst);
-        drop(owner);
-        assert_eq!(faulter.join().unwrap(), Ok(Fault::Retry(Why::Changed)));
-    });
+    assert_eq!(queued_during(&m, Access::Write, || m.split.store(1, SeqCst)), Ok(Fault::Retry(Why::Changed)));
     assert!(!m.frames[0].is_locked());
     assert_eq!(m.to_ram.load(SeqCst), 0);
 }
@@ -305,16 +289,8 @@ fn a_split_while_the_lock_was_queued_for_is_noticed() {
 #[test]
 fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
     let m = machine(1, device_private());
-    let owner = m.frames[0].lock();
-    std::thread::scope(|s| {
-        let faulter = s.spawn(|| fault(&m, 0, Access::Read, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
-        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
-            std::thread::yield_now();
-        }
-        *m.lock(0) = device_private().restrict(Rights::Read).encode().unwrap();
-        drop(owner);
-        assert_eq!(faulter.join().unwrap(), Ok(Fault::Resolved));
-    });
+    let restrict = || *m.lock(0) = device_private().restrict(Rights::Read).encode().unwrap();
+    assert_eq!(queued_during(&m, Access::Read, restrict), Ok(Fault::Resolved));
     assert_eq!(Leaf::decode(*m.lock(0)), Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING }));
 }
 

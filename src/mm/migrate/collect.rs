@@ -4,6 +4,7 @@ use super::slot::{Batch, Src, What, Work};
 use super::{Mode, Outcome, Skip};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
+use crate::mm::fault::leads_still;
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
@@ -49,7 +50,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
             // Nothing is held but the PTL, which goes before the sleep.
             let guard = page.lock_releasing(entry);
             entry = mm.lock(at);
-            if !leads_still(mm, entry.get(), leaf, span, page) {
+            let is_whole = || mm.span(pfn) == span || seeded!("split-not-noticed");
+            if leads_still(mm, entry.get(), leaf, page).is_none() || !is_whole() {
                 drop(entry);
                 give_back(batch, guard);
                 return Err(Outcome::Skipped(Skip::Changed));
@@ -73,20 +75,6 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
     // The entry again, now that the caller was asked: it may have changed, and is then another mapping's business.
     super::unmap::take_down(mm, span, page, at);
     Ok(())
-}
-
-/// Whether an entry that was `leaf`, and is `word` by now, still leads to the page of `span`, whose header is `page`.
-///
-/// The word alone does not say: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
-/// of their own. Nor does it have to be the same word: hardware may have noted an access, and fork may have taken a right away.
-fn leads_still<M: Mm>(mm: &M, word: u64, leaf: Leaf, span: Span, page: &PageLock<M::Futex>) -> bool {
-    let Some(pfn) = leaf.pfn() else { return false };
-    let is_same = Leaf::decode(word)
-        .is_ok_and(|now| now.pfn() == Some(pfn) && core::mem::discriminant(&now) == core::mem::discriminant(&leaf));
-    if seeded!("split-not-noticed") {
-        return is_same;
-    }
-    is_same && mm.span(pfn) == span && mm.header(pfn).is_some_and(|now| core::ptr::eq(now, page))
 }
 
 fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sleep: bool) -> Step<M> {
