@@ -474,8 +474,8 @@ fn a_pin_outlives_the_mapping() {
 fn pins_against_everybody() {
     let (mm, own) = machine_with(2);
     let space = mm.spawn().unwrap();
-    let at = space.page(0);
-    mm.map(at, 2).unwrap();
+    // Filled before the migrator, who may be the first to run, looks for its frame.
+    let at = written(mm, space, 2);
     let stop = AtomicBool::new(false);
     let (pinned, moved) = (AtomicUsize::new(0), AtomicUsize::new(0));
     watched(&[], || {
