@@ -1,11 +1,11 @@
 //! The whole protocol in one call, with its tries.
 
 use super::slot::{Batch, What};
-use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
+use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect, collect_for_fault};
 use crate::futex::{Futex, OsFutex};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
-use crate::mm::drain::Drain;
+use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
 use crate::page::PageLock;
@@ -20,12 +20,17 @@ use crate::seeded::seeded;
 /// then tried one by one, where the page's lock is waited for.
 ///
 /// The caller has neither a page's lock nor a page-table lock: between two tries this waits for other processors, which may be waiting
-/// for either, and at the end it sleeps for locks. So it is not to be called from within
-/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram), nor from any other call that this crate makes with a page locked
-/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), a [`drain`](crate::mm::drain::Drain)). Whoever owns a
-/// page goes by the stages with a [`FaultPage`], as [`bring_back`] does. With [`Mode::Async`] it waits for nobody, and a caller with locks
-/// gets [`Skip::Locked`] for its own pages.
-pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &D) -> Summary {
+/// for either, and at the end it sleeps for locks. `unlocked` is its word for that, and not to be had within
+/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram) or any other call that this crate makes with a page locked
+/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), [`Drain::local`]). A fault handler, which owns a page,
+/// goes by the stages from [`collect_for_fault`], as [`bring_back`] does.
+pub fn migrate<'m, M: Mm, D: Drain>(
+    mm: &'m M,
+    slots: &mut [Slot<'m, M>],
+    order: &Order<M>,
+    drain: &D,
+    unlocked: &mut Unlocked,
+) -> Summary {
     let mut total = Summary::default();
     for slot in &mut *slots {
         slot.outcome = Outcome::Pending;
@@ -34,17 +39,17 @@ pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order:
         if round > 0 {
             again(slots);
         }
-        let unmapped = collect(mm, slots, order, None).unmap();
+        let unmapped = collect(mm, slots, order, unlocked).unmap();
         if seeded!("drain-under-a-lock") {
-            drain.all(crate::mm::drain::DrainPermit::released());
+            drain.all(&mut Unlocked::promise());
         }
-        let mut finished = unmapped.drain_local(drain).check().copy().finalize();
-        total = Summary { tries: round + 1, drains: total.drains, ..finished.summary() };
+        let summary = unmapped.drain_local(drain).check().copy().finalize();
+        total = Summary { tries: round + 1, drains: total.drains, ..summary };
         if total.transient == 0 {
             return total;
         }
-        if let (true, Some(permit)) = (order.mode != Mode::Async, finished.permit()) {
-            drain.all(permit);
+        if order.mode != Mode::Async {
+            drain.all(unlocked);
             total.drains += 1;
         }
     }
@@ -52,12 +57,12 @@ pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order:
         for slot in &mut *slots {
             if slot.outcome.is_transient() {
                 again(core::slice::from_mut(slot));
-                let mut batch = Batch { mm, slots: core::slice::from_mut(slot), order: *order, fault: None };
+                let mut batch = Batch::new(mm, core::slice::from_mut(slot), order, unlocked);
                 collect::collect(&mut batch, collect::may_sleep(order.mode));
                 let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
             }
         }
-        let batch = Batch { mm, slots, order: *order, fault: None };
+        let batch = Batch::new(mm, slots, order, unlocked);
         total = Summary { tries: total.tries + 1, drains: total.drains, ..batch.summary() };
     }
     total
@@ -145,7 +150,7 @@ pub fn bring_back<'p, M: Mm>(
     let mut slots = [Slot::frame(pfn)];
     debug_assert!(matches!(slots[0].what, What::Frame(_)));
     let order = Order::to(to);
-    let _ = collect(mm, &mut slots, &order, Some(&mut fault)).unmap().drain_local(drain).check().copy().finalize();
+    let _ = collect_for_fault(mm, &mut slots, &order, &mut fault).unmap().drain_local(drain).check().copy().finalize();
     if !matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned)
         && !seeded!("skipped-not-put-up")
     {
