@@ -812,6 +812,36 @@ fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
     }
 }
 
+/// Whoever is asked whether the page may move panics. The page is as it was, and so is its entry: a migration entry that nobody puts up would
+/// lead all that fault later to a page that nobody owns.
+#[test]
+fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
+    for strategy in [Some(Strategy::EntryInFault), Some(Strategy::Wait), None] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        mm.fork(parent).unwrap();
+        if strategy.is_some() {
+            assert!(move_one(mm, at, &order()).is_done());
+        }
+        let before = picture(mm, at);
+        mm.on_prepare(|_| panic!("the driver"));
+        for _ in 0..2 {
+            let text = common::panic_of(|| match strategy {
+                Some(strategy) => drop(mm.read_with(at, 0, &mut [0], &mut Faulter::new(strategy).patience(1))),
+                None => drop(move_one(mm, at, &order())),
+            });
+            assert_eq!(text, "the driver");
+            assert!(!is_migrating(mm, at), "{strategy:?}: an entry is left that nobody puts up");
+            assert_eq!(picture(mm, at), before, "{strategy:?}");
+            mm.audit().unwrap();
+        }
+        mm.on_prepare(|_| ());
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
 /// The entry that was replaced is unmapped before the page is begun with: the reference is put once, by whoever replaced it.
 #[test]
 fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {

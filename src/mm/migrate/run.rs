@@ -7,7 +7,7 @@ use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
+use crate::mm::{Entry, Memory, Mm, Span, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
 use crate::seeded::seeded;
@@ -144,25 +144,16 @@ pub fn bring_back<'p, M: Mm>(
         mm.header(pfn).is_some_and(|of| core::ptr::eq(of, header)),
         "the lock is that of another page than frame {pfn:#x}'s"
     );
-    let head = span.head;
-    let had_reference = reference.is_some();
-    let mut fault = FaultPage::new(page, reference);
+    let mut end = End { mm, span, fault: Some(FaultPage::new(page, reference)), is_put_up: false };
     let mut slots = [Slot::frame(pfn)];
     debug_assert!(matches!(slots[0].what, What::Frame(_)));
     let order = Order::to(to);
-    let _ = collect_for_fault(mm, &mut slots, &order, &mut fault).unmap().drain_local(drain).check().copy().finalize();
-    if !matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned)
-        && !seeded!("skipped-not-put-up")
-    {
-        // Nothing was begun, so nothing was put back; but the faulter may have taken down its entry, and the page is still locked.
-        super::finalize::put_up(mm, span, span, header);
+    if let Some(fault) = &mut end.fault {
+        let _ = collect_for_fault(mm, &mut slots, &order, fault).unmap().drain_local(drain).check().copy().finalize();
     }
-    if had_reference {
-        mm.account(head, Owner::Get, Change::Put);
-    }
-    if fault.release() {
-        mm.free(head);
-    }
+    end.is_put_up =
+        matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned);
+    drop(end);
     match slots[0].outcome {
         // Nothing to do, it seemed. If the entry says otherwise, the next fault would find everything as this one did.
         Outcome::Freed if leads_to(mm, at, pfn) => Err(Outcome::Skipped(Skip::Uncounted)),
@@ -172,6 +163,32 @@ pub fn bring_back<'p, M: Mm>(
         Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
         outcome if outcome.is_transient() => Ok(false),
         outcome => Err(outcome),
+    }
+}
+
+/// How a faulter lets go of its page, also while a panic unwinds: entries, then the reference, then the lock.
+struct End<'p, M: Mm> {
+    mm: &'p M,
+    span: Span,
+    fault: Option<FaultPage<'p, M::Futex>>,
+    /// The entries say what has become of the page. Otherwise nothing was begun, so nothing was put back; but the faulter may have taken down
+    /// its entry, and the page is still locked.
+    is_put_up: bool,
+}
+
+impl<M: Mm> Drop for End<'_, M> {
+    fn drop(&mut self) {
+        let Some(fault) = self.fault.take() else { return };
+        let Self { mm, span, .. } = *self;
+        if !self.is_put_up && fault.is_owned() && !seeded!("skipped-not-put-up") {
+            super::finalize::put_up(mm, span, span, fault.page);
+        }
+        if fault.reference.is_some() {
+            mm.account(span.head, Owner::Get, Change::Put);
+        }
+        if fault.release() {
+            mm.free(span.head);
+        }
     }
 }
 
