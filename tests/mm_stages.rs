@@ -154,6 +154,68 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
+/// I14: and with a large page that is split on the way. Most of its frames move, one is put back and one is lost.
+#[test]
+fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
+    const SIZE: u32 = 2;
+    let unlocked = &mut Unlocked::promise();
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = parent.page(0);
+    let head = mm.map_large(at, SIZE, RAM).unwrap();
+    let frames = head..head + (1 << SIZE);
+    let owned = move |pfn| {
+        mm.balance().unwrap();
+        pagelock::mm::ledger::OWNERS.map(|owner| mm.owned(pfn, owner))
+    };
+    // Mapping, entry, cache, batch, get.
+    assert_eq!(owned(head), [4, 0, 0, 0, 0]);
+    mm.fork(parent).unwrap();
+    assert_eq!(owned(head), [8, 0, 0, 0, 0]);
+    mm.set_lost(head + 3, true);
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), unlocked);
+    assert_eq!(owned(head), [7, 0, 0, 0, 1]);
+    let unmapped = collected.unmap();
+    assert_eq!(owned(head), [0, 0, 0, 0, 1]);
+    let checked = unmapped.check();
+    assert_eq!((owned(head), checked.in_work()), ([0, 0, 0, 0, 1], 1));
+    let mut new = Vec::new();
+    let copied = checked.copy_to(|from, size| {
+        let from = from.unwrap();
+        if size > 0 {
+            assert_eq!(owned(head), [0, 0, 0, 0, 1], "with one header");
+            return Err(Abort::NoDestination);
+        }
+        // Those before this one are through, this one and those after it have the migrator's.
+        for pfn in frames.clone() {
+            let expected = match pfn.checked_sub(head) {
+                Some(1) if pfn < from => [2, 0, 0, 0, 0],
+                _ if pfn < from => [0; 5],
+                _ => [0, 0, 0, 0, 1],
+            };
+            assert_eq!(owned(pfn), expected, "frame {pfn} when {from} is to be copied");
+        }
+        for &pfn in &new {
+            assert_eq!(owned(pfn), [0, 2, 0, 0, 0], "a frame that has arrived");
+        }
+        if from == head + 1 {
+            return Err(Abort::Declined);
+        }
+        let pfn = mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)?;
+        if from != head + 3 {
+            new.push(pfn);
+        }
+        Ok(pfn)
+    });
+    assert_eq!(copied.in_work(), 0);
+    let _ = copied.finalize();
+    assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 2, of: 4 }, 1));
+    assert_eq!(frames.map(owned).collect::<Vec<_>>(), [[0; 5], [2, 0, 0, 0, 0], [0; 5], [0; 5]]);
+    assert_eq!(new.into_iter().map(owned).collect::<Vec<_>>(), [[0, 2, 0, 0, 0]; 2]);
+    mm.audit().unwrap();
+}
+
 /// I9, I31, I35: sleepers change no count, and a migration that comes to nothing wakes the same ones as one that does not.
 #[test]
 fn sleepers_are_invisible_and_all_are_told_either_way() {
