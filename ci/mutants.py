@@ -14,10 +14,10 @@ import json, os, re, subprocess, sys, threading, time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-# The files of tests are made one binary, so that a mutant is one process. These need a process of their own:
-APART = "stats shared fault_race".split()
-# And these say nothing of a mutant, or of other mutants than these.
-WITHOUT = "map soak".split()
+# The files of tests are made one binary, so that a mutant is one process. These need a process of their own, or to be the root of a crate:
+APART = "stats shared fault_race property_words property_leaf property_schedule".split()
+# And these say nothing of a mutant, or of other mutants than these: of the engine's.
+WITHOUT = "map soak hmm gup migration".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.
@@ -118,6 +118,10 @@ def prepare(listed, copy):
     together = [f for f in files if f not in APART + WITHOUT and not f.startswith("mm_")]
     with open(os.path.join(copy, "tests/together.rs"), "w") as f:
         f.write("#![allow(dead_code)]\n" + "".join(f'#[path = "{n}.rs"]\nmod {n};\n' for n in together))
+    # This one compiles the words' own sources once more, which ask which mutant runs.
+    words = os.path.join(copy, "tests/property_words.rs")
+    text = open(words).read().replace("mod model_words;", 'mod model_words;\n#[path = "../src/mutants.rs"]\nmod mutants;', 1)
+    open(words, "w").write(text)
     manifest = os.path.join(copy, "Cargo.toml")
     text = open(manifest).read()
     text = re.sub(r"\[\[bench\]\]\nname = .*\nharness = false\n*", "", text)
