@@ -5,7 +5,8 @@ use crate::support::contention::{Fight, Outcome, Section, Until, contend};
 use crate::support::crew::Crew;
 use crate::support::effort::Effort;
 use crate::support::locks::{Lock, RawFutex, role};
-use crate::support::table::{Better, Head, Row, Tables};
+use crate::support::overtaken::{MOST, Tally, WatchedPage, most};
+use crate::support::table::{Better, Head, Role, Row, Tables};
 use crate::support::turns::{Rounds, take_turns};
 use pagelock::PageLock;
 
@@ -15,6 +16,11 @@ pub fn throughput(section: Section) -> String {
 
 pub fn worst(section: Section) -> String {
     format!("Contended, {}: longest wait", section.name())
+}
+
+/// The most wakes that an acquisition lost.
+pub fn lost(section: Section) -> String {
+    format!("Contended, {}: wakes that a sleeping locker lost, at most", section.name())
 }
 
 fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
@@ -41,6 +47,11 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
             let seconds = effort.rounds as f64 * 8.0 * 1.4 * (effort.throughput + effort.waits).as_secs_f64();
             let name = format!("{}, {threads} threads", section.name());
             jobs.push(Job::new("contended", name, seconds, move |crew, tables| row(crew, effort, section, threads, tables)));
+            let seconds = effort.rounds as f64 * 1.2 * effort.waits.as_secs_f64();
+            let name = format!("overtaking, {}, {threads} threads", section.name());
+            jobs.push(Job::new("contended", name, seconds, move |crew, tables| {
+                overtaking(crew, effort, section, threads, tables);
+            }));
         }
     }
     jobs
@@ -81,4 +92,49 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
         put(of(&format!("{name} of the waits")), "ns", Better::Less, clock, &all, &|o| o.wait(quantile));
     }
     put(worst(section), "ms", Better::Less, clock, &all, &|o| o.wait(1.0) / 1e6);
+}
+
+/// What becomes of wakes, by runs of their own: watching costs time.
+fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &mut Tables) {
+    if threads > crew.size() {
+        return;
+    }
+    let fight = Fight { threads, section, until: Until::Time(effort.waits), timed: false };
+    let rounds: Vec<Tally> = (0..effort.rounds)
+        .map(|_| {
+            contend::<WatchedPage>(crew, fight);
+            Tally::of_last()
+        })
+        .collect();
+    let row = |columns: &[(&str, Role, &dyn Fn(&Tally) -> f64)]| {
+        let mut row = Row::new(threads.to_string(), threads as f64);
+        for (name, role, part) in columns {
+            // Rounds in which nobody slept say nothing of those who did.
+            row.add(name, *role, rounds.iter().filter(|tally| tally.slept() > 0).map(part).collect());
+        }
+        row
+    };
+    let note = "A sleeper loses a wake if the page is taken again when it has come to. To newcomers: somebody had the page since it went to \
+                sleep who had not slept for it; this is what the bound is about. What is lost beyond that goes to others whom the page \
+                was promised to as well, and who were quicker. Runs of their own, in which the platform watches.";
+    let head = Head::new("contended", lost(section), "threads", "wakes of one acquisition", Better::Neither);
+    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 2] = [
+        ("pagelock, to newcomers", Role::Ours, &|t| most(&t.to_newcomers) as f64),
+        ("pagelock, to anybody", Role::Beside, &|t| most(&t.lost) as f64),
+    ];
+    tables.row(head.note(note), row(&columns));
+
+    let title = format!("Contended, {}: acquisitions that slept, by wakes lost", section.name());
+    let head = Head::new("contended", title, "threads", "part of them", Better::Neither);
+    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 4] = [
+        ("none lost", Role::Beside, &|t| t.part(0..=0)),
+        ("one", Role::Beside, &|t| t.part(1..=1)),
+        ("two", Role::Beside, &|t| t.part(2..=2)),
+        ("three or more", Role::Beside, &|t| t.part(3..=MOST)),
+    ];
+    tables.row(head.note("Of the same runs, whoever they were lost to."), row(&columns));
+
+    let title = format!("Contended, {}: acquisitions that slept", section.name());
+    let head = Head::new("contended", title, "threads", "acquisitions of a round", Better::Neither);
+    tables.row(head.note("Of the same runs."), row(&[("pagelock", Role::Beside, &|t| t.slept() as f64)]));
 }
