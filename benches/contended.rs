@@ -44,12 +44,13 @@ fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, secti
 }
 
 /// How often those who slept for the page were overtaken; by a run of its own, as watching costs time.
-fn overtaking(crew: &Crew, section: Section, threads: usize) {
+fn overtaking<const FAULTERS: bool>(crew: &Crew, section: Section, threads: usize) {
     let until = Until::Time(Duration::from_millis(150));
-    contend::<WatchedPage>(crew, Fight { threads, section, until, timed: false });
+    contend::<WatchedPage<FAULTERS>>(crew, Fight { threads, section, until, timed: false });
     let tally = Tally::of_last();
     println!(
-        "    overtaken, of {} that slept: {:?} lost 0, 1, 2... wakes; {:?} to newcomers, which are to be {BYPASS_BOUND} at most",
+        "    {}, of {} that slept: {:?} lost 0, 1, 2... wakes; {:?} to newcomers, which are to be {BYPASS_BOUND} at most",
+        WatchedPage::<FAULTERS>::NAME,
         tally.slept(),
         &tally.lost[..=most(&tally.lost)],
         &tally.to_newcomers[..=most(&tally.to_newcomers)],
@@ -65,7 +66,8 @@ fn main() {
         group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
         for &threads in threads.iter().filter(|&&n| n <= crew.size()) {
             if measure::<pagelock::PageLock>(&mut group, &crew, section, threads) {
-                overtaking(&crew, section, threads);
+                overtaking::<false>(&crew, section, threads);
+                overtaking::<true>(&crew, section, threads);
             }
             measure::<std::sync::Mutex<()>>(&mut group, &crew, section, threads);
             measure::<parking_lot::Mutex<()>>(&mut group, &crew, section, threads);

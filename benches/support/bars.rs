@@ -136,8 +136,13 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
             Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)))
         });
         rows(&contended::lost(section), &mut |table, row, ours| {
-            let what = format!("wakes lost to newcomers, {}, {} threads", section.name(), row.label);
+            let what = format!("wakes that a locker loses to newcomers, {}, {} threads", section.name(), row.label);
             Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
+        });
+        rows(&contended::lost(section), &mut |table, row, _| {
+            let what = format!("wakes that a faulter loses to newcomers, {}, {} threads", section.name(), row.label);
+            let faulter = row.get(contended::FAULTER_TO_NEWCOMERS)?;
+            Some(Verdict::new(table, what, faulter, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
         });
     }
     rows(release::LAST, &mut |table, row, ours| {
@@ -155,6 +160,10 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         rows(&storm::retries(memory), &mut |table, row, ours| {
             let what = format!("retries per migration, {memory}, {} faulters", row.label);
             Some(Verdict::new(table, what, ours, None, Bar::AtMost(2.0)))
+        });
+        rows(&storm::spins(memory), &mut |table, row, ours| {
+            let what = format!("attempts that do not sleep, {memory}, {} faulters", row.label);
+            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(0.0)))
         });
         rows(&storm::aborts(memory), &mut |table, row, ours| {
             let what = format!("migrations failed because of waiters, {memory}, {} faulters", row.label);

@@ -1,4 +1,4 @@
-//! How often a locker is overtaken: the page lock on a platform that watches what becomes of each wake.
+//! How often a locker or faulter is overtaken: the page lock on a platform that watches what becomes of each wake.
 //!
 //! The platform is the operating system's. Around each sleep it notes, for the thread that sleeps, how the sleep ended: a wake is *lost* if the
 //! page is locked when the sleeper has come to, or if it has to sleep once more. Each owner logs whether it was a *newcomer*, one that was not
@@ -15,12 +15,12 @@ use core::sync::atomic::{
     fence,
 };
 use pagelock::futex::{EventSlot, Sleep};
-use pagelock::{Futex, OsFutex, PageLock};
+use pagelock::{Futex, OsFutex, PageGuard, PageLock};
 
 /// Lost wakes are told apart up to so many; the last stands for all that is more.
 pub const MOST: usize = 8;
 
-/// How many acquisitions that slept lost so many wakes.
+/// How many of the acquisitions that slept lost so many wakes.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     pub lost: [u64; MOST + 1],
@@ -76,6 +76,7 @@ struct Now {
 }
 
 thread_local! {
+    static TURN: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Now> = const { Cell::new(Now { slept: false, registered: None, woken: false, lost: 0, to_newcomers: 0 }) };
 }
 
@@ -188,11 +189,44 @@ fn is_wake(sleep: Sleep) -> bool {
     matches!(sleep, Sleep::Woken | Sleep::Unknown)
 }
 
-/// The page lock, on it.
-pub struct WatchedPage(PageLock<Watched>);
+/// The page lock, on it. With `FAULTERS`, every other acquisition of a thread is that of a faulter who has lost often enough, by
+/// [`PageLock::lock_releasing`], and only those are tallied: the others are who might overtake them.
+pub struct WatchedPage<const FAULTERS: bool>(PageLock<Watched>);
 
-impl Lock for WatchedPage {
-    const NAME: &'static str = "pagelock, watched";
+impl<const FAULTERS: bool> WatchedPage<FAULTERS> {
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: the state word is the first of the two words of a header, which is `repr(C)`; it lives and is shared as long as the header.
+        unsafe { &*core::ptr::from_ref(&self.0).cast::<AtomicU32>() }
+    }
+
+    /// The page, and whether it was taken by a newcomer.
+    fn lock(&self, faulter: bool) -> (PageGuard<'_, Watched>, Now, bool) {
+        let seen = Cell::new(0);
+        let guard = match faulter {
+            true => self.0.lock_releasing(Ptl { word: self.word(), seen: &seen }),
+            false => self.0.lock(),
+        };
+        let now = NOW.take();
+        // A faulter may be registered and never sleep. It was not, if the hold that was when it let go of the page table is its own.
+        let took_at_once = seen.get() & LOCKED != 0 && generation(seen.get()) == self.0.generation();
+        (guard, now, now.registered.is_none() && (took_at_once || !faulter))
+    }
+}
+
+/// A page-table lock, which looks at the page when it is let go of.
+struct Ptl<'a> {
+    word: &'a AtomicU32,
+    seen: &'a Cell<u32>,
+}
+
+impl Drop for Ptl<'_> {
+    fn drop(&mut self) {
+        self.seen.set(self.word.load(Relaxed));
+    }
+}
+
+impl<const FAULTERS: bool> Lock for WatchedPage<FAULTERS> {
+    const NAME: &'static str = if FAULTERS { "lock_releasing, watched" } else { "pagelock, watched" };
 
     /// Forgets what was seen of the one before.
     fn new() -> Self {
@@ -201,13 +235,13 @@ impl Lock for WatchedPage {
     }
 
     fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let guard = self.0.lock();
-        let now = NOW.take();
+        let faulter = FAULTERS && TURN.replace(!TURN.get());
+        let (guard, now, newcomer) = self.lock(faulter);
         let generation = self.0.generation();
         let hold = (logged(generation.wrapping_sub(1)).load(Relaxed) >> 1) + 1;
         // Release: of two entries, who sees the later one sees the earlier.
-        logged(generation).store(hold << 1 | u64::from(now.registered.is_none()), Release);
-        if now.slept {
+        logged(generation).store(hold << 1 | u64::from(newcomer), Release);
+        if now.slept && faulter == FAULTERS {
             LOST[now.lost.min(MOST)].fetch_add(1, Relaxed);
             TO_NEWCOMERS[now.to_newcomers.min(MOST)].fetch_add(1, Relaxed);
         }

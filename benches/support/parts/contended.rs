@@ -18,9 +18,16 @@ pub fn worst(section: Section) -> String {
     format!("Contended, {}: longest wait", section.name())
 }
 
+/// Whose wakes are watched.
+const LOCKER: &str = "locker";
+const FAULTER: &str = "faulter";
+/// What the bars are about.
+pub const TO_NEWCOMERS: &str = "a locker, to newcomers";
+pub const FAULTER_TO_NEWCOMERS: &str = "a faulter, to newcomers";
+
 /// The most wakes that an acquisition lost.
 pub fn lost(section: Section) -> String {
-    format!("Contended, {}: wakes that a sleeping locker lost, at most", section.name())
+    format!("Contended, {}: wakes that a sleeper lost, at most", section.name())
 }
 
 fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
@@ -47,7 +54,7 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
             let seconds = effort.rounds as f64 * 8.0 * 1.4 * (effort.throughput + effort.waits).as_secs_f64();
             let name = format!("{}, {threads} threads", section.name());
             jobs.push(Job::new("contended", name, seconds, move |crew, tables| row(crew, effort, section, threads, tables)));
-            let seconds = effort.rounds as f64 * 1.2 * effort.waits.as_secs_f64();
+            let seconds = effort.rounds as f64 * 2.2 * effort.waits.as_secs_f64();
             let name = format!("overtaking, {}, {threads} threads", section.name());
             jobs.push(Job::new("contended", name, seconds, move |crew, tables| {
                 overtaking(crew, effort, section, threads, tables);
@@ -99,42 +106,43 @@ fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, ta
     if threads > crew.size() {
         return;
     }
+    fn fought<const FAULTERS: bool>(crew: &Crew, fight: Fight) -> Tally {
+        contend::<WatchedPage<FAULTERS>>(crew, fight);
+        Tally::of_last()
+    }
     let fight = Fight { threads, section, until: Until::Time(effort.waits), timed: false };
-    let rounds: Vec<Tally> = (0..effort.rounds)
-        .map(|_| {
-            contend::<WatchedPage>(crew, fight);
-            Tally::of_last()
-        })
-        .collect();
-    let row = |columns: &[(&str, Role, &dyn Fn(&Tally) -> f64)]| {
+    let all = take_turns::<Tally>(
+        effort.rounds,
+        &[(LOCKER, &|| fought::<false>(crew, fight)), (FAULTER, &|| fought::<true>(crew, fight))],
+    );
+    let mut put = |title: String, unit: &str, note: &str, columns: &[(&str, &str, &dyn Fn(&Tally) -> f64)]| {
         let mut row = Row::new(threads.to_string(), threads as f64);
-        for (name, role, part) in columns {
+        for (whose, name, part) in columns {
+            let role = if *name == TO_NEWCOMERS { Role::Ours } else { Role::Beside };
             // Rounds in which nobody slept say nothing of those who did.
-            row.add(name, *role, rounds.iter().filter(|tally| tally.slept() > 0).map(part).collect());
+            let rounds = all.iter().filter(|r| r.name == *whose).flat_map(|r| &r.rounds).filter(|tally| tally.slept() > 0);
+            row.add(name, role, rounds.map(part).collect());
         }
-        row
+        tables.row(Head::new("contended", title, "threads", unit, Better::Neither).note(note), row);
     };
     let note = "A sleeper loses a wake if the page is taken again when it has come to. To newcomers: somebody had the page since it went to \
                 sleep who had not slept for it; this is what the bound is about. What is lost beyond that goes to others whom the page \
-                was promised to as well, and who were quicker. Runs of their own, in which the platform watches.";
-    let head = Head::new("contended", lost(section), "threads", "wakes of one acquisition", Better::Neither);
-    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 2] = [
-        ("pagelock, to newcomers", Role::Ours, &|t| most(&t.to_newcomers) as f64),
-        ("pagelock, to anybody", Role::Beside, &|t| most(&t.lost) as f64),
-    ];
-    tables.row(head.note(note), row(&columns));
-
-    let title = format!("Contended, {}: acquisitions that slept, by wakes lost", section.name());
-    let head = Head::new("contended", title, "threads", "part of them", Better::Neither);
+                was promised to as well, and who were quicker. A faulter that has lost often enough locks with lock_releasing, as every \
+                other acquisition does in its runs. Runs of their own, in which the platform watches.";
     let columns: [(_, _, &dyn Fn(&Tally) -> f64); 4] = [
-        ("none lost", Role::Beside, &|t| t.part(0..=0)),
-        ("one", Role::Beside, &|t| t.part(1..=1)),
-        ("two", Role::Beside, &|t| t.part(2..=2)),
-        ("three or more", Role::Beside, &|t| t.part(3..=MOST)),
+        (LOCKER, TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
+        (LOCKER, "a locker, to anybody", &|t| most(&t.lost) as f64),
+        (FAULTER, FAULTER_TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
+        (FAULTER, "a faulter, to anybody", &|t| most(&t.lost) as f64),
     ];
-    tables.row(head.note("Of the same runs, whoever they were lost to."), row(&columns));
-
-    let title = format!("Contended, {}: acquisitions that slept", section.name());
-    let head = Head::new("contended", title, "threads", "acquisitions of a round", Better::Neither);
-    tables.row(head.note("Of the same runs."), row(&[("pagelock", Role::Beside, &|t| t.slept() as f64)]));
+    put(lost(section), "wakes", note, &columns);
+    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 5] = [
+        (LOCKER, "none lost", &|t| t.part(0..=0)),
+        (LOCKER, "one", &|t| t.part(1..=1)),
+        (LOCKER, "two", &|t| t.part(2..=2)),
+        (LOCKER, "three or more", &|t| t.part(3..=MOST)),
+        (LOCKER, "how many slept", &|t| t.slept() as f64),
+    ];
+    let title = format!("Contended, {}: lockers that slept, by wakes lost", section.name());
+    put(title, "part of them", "Of the same runs, whoever they were lost to.", &columns);
 }
