@@ -101,6 +101,9 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
     put(worst(section), "ms", Better::Less, clock, &all, &|o| o.wait(1.0) / 1e6);
 }
 
+/// Whose, what it is called, and which figure.
+type Column<'a> = (&'static str, &'static str, &'a dyn Fn(&Tally) -> f64);
+
 /// What becomes of wakes, by runs of their own: watching costs time.
 fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &mut Tables) {
     if threads > crew.size() {
@@ -115,7 +118,7 @@ fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, ta
         effort.rounds,
         &[(LOCKER, &|| fought::<false>(crew, fight)), (FAULTER, &|| fought::<true>(crew, fight))],
     );
-    let mut put = |title: String, unit: &str, note: &str, columns: &[(&str, &str, &dyn Fn(&Tally) -> f64)]| {
+    let mut put = |title: String, unit: &str, note: &str, columns: &[Column<'_>]| {
         let mut row = Row::new(threads.to_string(), threads as f64);
         for (whose, name, part) in columns {
             let role = if *name == TO_NEWCOMERS { Role::Ours } else { Role::Beside };
@@ -129,20 +132,22 @@ fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, ta
                 sleep who had not slept for it; this is what the bound is about. What is lost beyond that goes to others whom the page \
                 was promised to as well, and who were quicker. A faulter that has lost often enough locks with lock_releasing, as every \
                 other acquisition does in its runs. Runs of their own, in which the platform watches.";
-    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 4] = [
+    let columns: &[Column<'_>] = &[
         (LOCKER, TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
         (LOCKER, "a locker, to anybody", &|t| most(&t.lost) as f64),
         (FAULTER, FAULTER_TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
         (FAULTER, "a faulter, to anybody", &|t| most(&t.lost) as f64),
     ];
-    put(lost(section), "wakes", note, &columns);
-    let columns: [(_, _, &dyn Fn(&Tally) -> f64); 5] = [
+    put(lost(section), "wakes", note, columns);
+    let columns: &[Column<'_>] = &[
         (LOCKER, "none lost", &|t| t.part(0..=0)),
         (LOCKER, "one", &|t| t.part(1..=1)),
         (LOCKER, "two", &|t| t.part(2..=2)),
         (LOCKER, "three or more", &|t| t.part(3..=MOST)),
-        (LOCKER, "how many slept", &|t| t.slept() as f64),
     ];
     let title = format!("Contended, {}: lockers that slept, by wakes lost", section.name());
-    put(title, "part of them", "Of the same runs, whoever they were lost to.", &columns);
+    put(title, "part of them", "Of the same runs, whoever they were lost to.", columns);
+    let columns: &[Column<'_>] = &[(LOCKER, "lockers", &|t| t.slept() as f64), (FAULTER, "faulters", &|t| t.slept() as f64)];
+    let title = format!("Contended, {}: acquisitions that slept", section.name());
+    put(title, "acquisitions of a round", "Of the same runs: so many are behind each round of the two tables above.", columns);
 }
