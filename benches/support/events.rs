@@ -110,7 +110,8 @@ impl<E: WithLock<H>, H: Hold> Event for Beside<E, H> {
     }
 
     fn end(&self) {
-        // The event first, as the page does not: whoever queues must not be able to begin it again before it has ended.
+        // The event first, which suits the sleepers: whoever has the hold next could begin the event again. A page's release ends both at once,
+        // and wakes a locker first.
         self.event.end();
         self.hold.0.unlock();
     }

@@ -21,7 +21,7 @@ use pagelock::{Futex, OsFutex, PageGuard, PageLock};
 pub const MOST: usize = 8;
 
 /// How many of the acquisitions that slept lost so many wakes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Tally {
     pub lost: [u64; MOST + 1],
     pub to_newcomers: [u64; MOST + 1],
@@ -64,20 +64,24 @@ fn logged(generation: u8) -> &'static AtomicU64 {
 }
 
 /// What this thread's acquisition has come to so far.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Now {
     slept: bool,
     /// The generation of the hold that it waits for the end of, and the number of that hold; none in the crowd, which is not counted.
     registered: Option<(u8, u64)>,
+    /// A locker looks there to stand in the crowd, or to tell it.
+    looked_at_events: bool,
     /// Woken, and neither asleep again nor seen to have lost that wake.
     woken: bool,
     lost: usize,
     to_newcomers: usize,
 }
 
+const NOTHING: Now = Now { slept: false, registered: None, looked_at_events: false, woken: false, lost: 0, to_newcomers: 0 };
+
 thread_local! {
     static TURN: Cell<bool> = const { Cell::new(false) };
-    static NOW: Cell<Now> = const { Cell::new(Now { slept: false, registered: None, woken: false, lost: 0, to_newcomers: 0 }) };
+    static NOW: Cell<Now> = const { Cell::new(NOTHING) };
 }
 
 impl Now {
@@ -117,7 +121,7 @@ const fn generation(word: u32) -> u8 {
 }
 
 /// The operating system's futex, watched.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Watched;
 
 impl Futex for Watched {
@@ -177,6 +181,7 @@ impl Futex for Watched {
 
     fn event(&self, index: usize) -> &EventSlot {
         const OS: &OsFutex = &OsFutex;
+        NOW.set(Now { looked_at_events: true, ..NOW.get() });
         OS.event(index)
     }
 
@@ -201,27 +206,31 @@ impl<const FAULTERS: bool> WatchedPage<FAULTERS> {
 
     /// The page, and whether it was taken by a newcomer.
     fn lock(&self, faulter: bool) -> (PageGuard<'_, Watched>, Now, bool) {
-        let seen = Cell::new(0);
+        NOW.set(NOTHING);
+        let (seen, crowded) = (Cell::new(0), Cell::new(false));
         let guard = match faulter {
-            true => self.0.lock_releasing(Ptl { word: self.word(), seen: &seen }),
+            true => self.0.lock_releasing(Ptl { word: self.word(), seen: &seen, crowded: &crowded }),
             false => self.0.lock(),
         };
-        let now = NOW.take();
-        // A faulter may be registered and never sleep. It was not, if the hold that was when it let go of the page table is its own.
+        let now = NOW.replace(NOTHING);
+        // A faulter may be registered and never sleep. It was not if it stood in the crowd when it let go of the page table, or if the hold
+        // of that moment is its own.
         let took_at_once = seen.get() & LOCKED != 0 && generation(seen.get()) == self.0.generation();
-        (guard, now, now.registered.is_none() && (took_at_once || !faulter))
+        (guard, now, now.registered.is_none() && (!faulter || took_at_once || crowded.get()))
     }
 }
 
-/// A page-table lock, which looks at the page when it is let go of.
+/// A page-table lock, which notes how things are when it is let go of.
 struct Ptl<'a> {
     word: &'a AtomicU32,
     seen: &'a Cell<u32>,
+    crowded: &'a Cell<bool>,
 }
 
 impl Drop for Ptl<'_> {
     fn drop(&mut self) {
         self.seen.set(self.word.load(Relaxed));
+        self.crowded.set(NOW.get().looked_at_events);
     }
 }
 

@@ -1,4 +1,5 @@
-//! One releaser, or several that race, and many sleepers: how long until the first and the last one run, how long the releaser is kept, and what it costs.
+//! One releaser, or several that race, and many sleepers: how long until the first and the last one run, how long the releaser is kept, and
+//! what it costs.
 
 use super::crew::Crew;
 use super::events::{Event, Queue};

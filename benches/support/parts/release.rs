@@ -127,7 +127,8 @@ fn queued(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
         tables.row(head, Row::of(sleepers.to_string(), sleepers as f64, &all, role, part));
     };
     let note = "The bound has a futex word for the sleepers and one for the lockers. park and event-listener are no locks: beside each \
-                stands the one that its name says, for the lockers alone. A condition variable has both kinds of sleeper on it.";
+                stands the one that its name says, for the lockers alone. A condition variable has both kinds of sleeper on it. A page wakes a \
+                locker first and then tells the sleepers; the bound and the two pairs do it the other way round.";
     put("to the last sleeper running", note, &|t| micros(t.last));
     put("to the last locker done", "", &|t| micros(t.queue));
     put("the releaser's own call, by the clock", "", &|t| micros(t.call));

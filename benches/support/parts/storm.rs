@@ -77,8 +77,8 @@ fn row(effort: &Effort, memory: &str, described: &str, faulters: usize, tables: 
         o.retries_per_migration
     });
     put(spins(described), "attempts", Better::Less, "", &Outcome::spins_per_migration);
-    let note = "Of all faults of a round. Nothing bounds it for who waits each time: the page may be moved, or be taken by a faster faulter, again \
-                and again. `wait, then lock` queues for the lock after two waits, and then has the page.";
+    let note = "Of all faults of a round. Nothing bounds it for who waits each time: the page may be moved, or be taken by a faster \
+                faulter, again and again. `wait, then lock` queues for the lock after two waits, and then has the page.";
     put(most_retries(described), "retries", Better::Less, note, &|o| o.most_retries as f64);
     put(aborts(described), "aborts", Better::Less, "", &Outcome::aborted_per_migration);
     put(format!("Storm, {described}: p99 of a fault"), "ms", Better::Less, "", &|o| o.fault_ns_p99 as f64 / 1e6);
