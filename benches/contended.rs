@@ -6,14 +6,17 @@ mod support;
 use core::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode, Throughput};
+use pagelock::BYPASS_BOUND;
 use support::bench::criterion;
 use support::contention::{Fight, Section, Until, contend};
 use support::crew::Crew;
 use support::effort::Effort;
 use support::locks::{Lock, RawFutex};
+use support::overtaken::{Tally, WatchedPage, most};
 use support::spread::millis;
 
-fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, section: Section, threads: usize) {
+/// Says whether it ran: it may have been filtered out.
+fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, section: Section, threads: usize) -> bool {
     let mut ran = false;
     group.bench_function(BenchmarkId::new(L::NAME, threads), |b| {
         b.iter_custom(|holds| {
@@ -37,6 +40,21 @@ fn measure<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, secti
             seen.usage.involuntary,
         );
     }
+    ran
+}
+
+/// How often those who slept for the page were overtaken; by a run of its own, as watching costs time.
+fn overtaking<const FAULTERS: bool>(crew: &Crew, section: Section, threads: usize) {
+    let until = Until::Time(Duration::from_millis(150));
+    contend::<WatchedPage<FAULTERS>>(crew, Fight { threads, section, until, timed: false });
+    let tally = Tally::of_last();
+    println!(
+        "    {}, of {} that slept: {:?} lost 0, 1, 2... wakes; {:?} to newcomers, which are to be {BYPASS_BOUND} at most",
+        WatchedPage::<FAULTERS>::NAME,
+        tally.slept(),
+        &tally.lost[..=most(&tally.lost)],
+        &tally.to_newcomers[..=most(&tally.to_newcomers)],
+    );
 }
 
 fn main() {
@@ -47,7 +65,10 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("contended/{}", section.name()));
         group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
         for &threads in threads.iter().filter(|&&n| n <= crew.size()) {
-            measure::<pagelock::PageLock>(&mut group, &crew, section, threads);
+            if measure::<pagelock::PageLock>(&mut group, &crew, section, threads) {
+                overtaking::<false>(&crew, section, threads);
+                overtaking::<true>(&crew, section, threads);
+            }
             measure::<std::sync::Mutex<()>>(&mut group, &crew, section, threads);
             measure::<parking_lot::Mutex<()>>(&mut group, &crew, section, threads);
             measure::<parking_lot::FairMutex<()>>(&mut group, &crew, section, threads);

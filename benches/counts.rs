@@ -12,6 +12,7 @@ use pagelock::{FreezeRule, PageLock};
 use std::sync::Arc;
 use support::Padded;
 use support::bench::criterion;
+use support::single::{raw_freeze_thaw, raw_steps};
 
 fn main() {
     let mut criterion = criterion(20, Duration::from_millis(600));
@@ -34,13 +35,18 @@ fn main() {
     group.finish();
 
     let mut group = criterion.benchmark_group("counts/migration");
+    let raw = Padded((AtomicU32::new(0), AtomicU32::new(1)));
+    group.bench_function("raw compare-exchange+swap", |b| b.iter(|| raw_freeze_thaw(&black_box(&raw).0.1)));
     group.bench_function("freeze+thaw", |b| {
         let mut stage = Some(page.0.lock().begin_migration());
         b.iter(|| {
-            let migration = stage.take().expect("put back below");
+            let migration = black_box(&mut stage).take().expect("put back below");
             let frozen = migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
             stage = Some(frozen.thaw());
         });
+    });
+    group.bench_function("raw compare-exchange+or+compare-exchange+swap+swap", |b| {
+        b.iter(|| raw_steps(&black_box(&raw).0.0, &black_box(&raw).0.1));
     });
     group.bench_function("lock+begin+freeze+commit", |b| {
         b.iter(|| {

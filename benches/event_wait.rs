@@ -1,5 +1,6 @@
 //! One release, many sleepers: until the first and the last one run, and until the releaser's own call returns; also with lockers in
-//! the page's queue, and with many pages released at once whose event slots collide.
+//! the page's queue, and with many pages released at once whose event slots collide, by one thread or by as many as there are cores.
+//! Below each of criterion's figures stands what a sleep and a wake cost in processor time.
 
 mod support;
 
@@ -10,10 +11,12 @@ use std::sync::Arc;
 use support::bench::criterion;
 use support::crew::Crew;
 use support::events::{
-    COLLIDING, DISTINCT, Event, EventListener, Page, Parked, ParkingLotCondvar, Queue, QueuedPage, RawQueue, RawWakeAll,
-    StdCondvar,
+    COLLIDING, DISTINCT, Event, EventListener, ListenerQueue, Page, Parked, ParkedQueue, ParkingLotCondvar, Queue, QueuedPage,
+    RawQueue, RawWakeAll, StdCondvar,
 };
-use support::release::{MOST, Times, release_many, release_queued, release_to};
+use support::machine::cores;
+use support::release::{MOST, Times, release_many, release_queued, release_racing, release_to};
+use support::spread::{Spread, micros};
 
 const SLEEPERS: [usize; 5] = [1, 8, 64, 512, MOST];
 const LOCKERS: usize = 8;
@@ -23,7 +26,19 @@ const PAGES: [usize; 3] = [1, 16, 256];
 type Figure = fn(&Times) -> Duration;
 
 fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: Figure, once: impl Fn() -> Times) {
-    group.bench_function(id, |b| b.iter_custom(|rounds| (0..rounds).map(|_| what(&once())).sum()));
+    let mut cost = Vec::new();
+    group.bench_function(id, |b| {
+        b.iter_custom(|rounds| {
+            let times: Vec<_> = (0..rounds).map(|_| once()).collect();
+            // What criterion has no place for.
+            cost.extend(times.iter().map(|t| micros(t.each)));
+            times.iter().map(what).sum()
+        });
+    });
+    if !cost.is_empty() {
+        let Spread { min, median, max } = Spread::of(cost);
+        println!("    processor time per sleeper: {median:.2} µs ({min:.2}–{max:.2})");
+    }
 }
 
 fn alone<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: Figure) {
@@ -42,9 +57,14 @@ fn queued<E: Queue>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew) {
 }
 
 fn several<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, name: &str, make: fn(usize) -> Vec<Arc<E>>) {
-    for pages in PAGES.into_iter().filter(|_| crew.size() >= 256) {
+    for pages in PAGES.into_iter().filter(|_| crew.size() >= 256 + cores()) {
         let events = make(pages);
         time(group, BenchmarkId::new(name, pages), |t| t.last, || release_many(crew, &events, 256));
+        let releasers = cores().min(pages);
+        if releasers > 1 {
+            let id = BenchmarkId::new(format!("{name}, {releasers} releasers"), pages);
+            time(group, id, |t| t.last, || release_racing(crew, &events, 256, releasers));
+        }
     }
 }
 
@@ -79,8 +99,10 @@ fn main() {
     let mut group = flat(&mut criterion, "until the last one runs, lockers in the queue");
     queued::<RawQueue>(&mut group, &crew);
     queued::<QueuedPage>(&mut group, &crew);
+    queued::<ParkedQueue>(&mut group, &crew);
     queued::<StdCondvar>(&mut group, &crew);
     queued::<ParkingLotCondvar>(&mut group, &crew);
+    queued::<ListenerQueue>(&mut group, &crew);
     group.finish();
 
     let mut group = flat(&mut criterion, "until the last of 256 runs, pages released at once");
@@ -89,6 +111,7 @@ fn main() {
     several::<Page>(&mut group, &crew, DISTINCT, |n| Page::many(n, false));
     several::<Parked>(&mut group, &crew, Parked::NAME, fresh);
     several::<StdCondvar>(&mut group, &crew, StdCondvar::NAME, fresh);
+    several::<ParkingLotCondvar>(&mut group, &crew, ParkingLotCondvar::NAME, fresh);
     several::<EventListener>(&mut group, &crew, EventListener::NAME, fresh);
     group.finish();
     criterion.final_summary();

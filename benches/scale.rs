@@ -36,6 +36,9 @@ fn everybody(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, bits: u32, t
     roaming::<Locks<pagelock::PageLock>>(group, crew, "pagelock", bits, threads, x);
     roaming::<Locks<std::sync::Mutex<()>>>(group, crew, "std", bits, threads, x);
     roaming::<Locks<parking_lot::Mutex<()>>>(group, crew, "parking_lot", bits, threads, x);
+    roaming::<Locks<parking_lot::FairMutex<()>>>(group, crew, "parking_lot-fair", bits, threads, x);
+    roaming::<Locks<usync::Mutex<()>>>(group, crew, "usync", bits, threads, x);
+    roaming::<Locks<spin::Mutex<()>>>(group, crew, "spin", bits, threads, x);
     roaming::<TouchAll>(group, crew, "touch all of a fault", bits, threads, x);
     roaming::<Faults>(group, crew, "fault", bits, threads, x);
 }

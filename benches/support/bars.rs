@@ -6,6 +6,8 @@ use super::spread::{Spread, digits};
 use super::storm::MEMORIES;
 use super::table::{Better, Row, Series, Table, Tables};
 use core::fmt;
+use pagelock::futex::EventSlot;
+use pagelock::{BYPASS_BOUND, Futex, OsFutex, PageLock};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of a figure.
@@ -15,6 +17,8 @@ pub enum Bar {
     RatioAtLeast(f64),
     /// Of the figure itself.
     AtMost(f64),
+    /// Of the figure itself, in every round.
+    NeverAbove(f64),
 }
 
 impl fmt::Display for Bar {
@@ -23,6 +27,7 @@ impl fmt::Display for Bar {
             Self::RatioAtMost(bar) => write!(f, "≤ {bar:.2} ×"),
             Self::RatioAtLeast(bar) => write!(f, "≥ {bar:.2} ×"),
             Self::AtMost(bar) => write!(f, "≤ {}", digits(*bar)),
+            Self::NeverAbove(bar) => write!(f, "never above {}", digits(*bar)),
         }
     }
 }
@@ -49,10 +54,11 @@ impl Verdict {
             Bar::RatioAtMost(most) => ratio.is_some_and(|r| r.median <= most),
             Bar::RatioAtLeast(least) => ratio.is_some_and(|r| r.median >= least),
             Bar::AtMost(most) => ours.spread.median <= most,
+            Bar::NeverAbove(most) => ours.spread.max <= most,
         };
         Self {
             what,
-            ours: ours.spread.median,
+            ours: if let Bar::NeverAbove(_) = bar { ours.spread.max } else { ours.spread.median },
             unit: table.head.unit.clone(),
             beside: theirs.map_or(String::new(), |t| t.subject.clone()),
             theirs: theirs.map(|t| t.spread.median),
@@ -62,14 +68,40 @@ impl Verdict {
             rounds: ours.rounds.len(),
         }
     }
+
+    /// Of something that is what it is, and not measured in rounds.
+    fn constant(what: &str, bytes: usize, most: usize) -> Self {
+        Self {
+            what: what.to_string(),
+            ours: bytes as f64,
+            unit: "bytes".to_string(),
+            beside: String::new(),
+            theirs: None,
+            ratio: None,
+            bar: Bar::AtMost(most as f64),
+            met: bytes <= most,
+            rounds: 1,
+        }
+    }
+}
+
+/// What the event table of the default platform takes, from where its slots are.
+fn event_table_bytes() -> usize {
+    const OS: &OsFutex = &OsFutex;
+    let slots = OS.events();
+    let at = |index: usize| core::ptr::from_ref(OS.event(index)).addr();
+    if slots == 1 { size_of::<EventSlot>() } else { (at(1) - at(0)) * slots }
 }
 
 /// The peers that a lock is held to: those that sleep, and are not fair by handing over at every release.
 const LOCKS: [&str; 3] = ["std", "parking_lot", "usync"];
 
-/// Every bar that the tables have figures for.
+/// Every bar that the tables have figures for, and those that are constants.
 pub fn judge(tables: &Tables) -> Vec<Verdict> {
-    let mut all = Vec::new();
+    let mut all = vec![
+        Verdict::constant("a page's header", size_of::<PageLock>(), 8),
+        Verdict::constant("the event table, for the whole program", event_table_bytes(), 16 << 10),
+    ];
     let mut rows = |title: &str, judge: &mut dyn FnMut(&Table, &Row, &Series) -> Option<Verdict>| {
         let Some(table) = tables.get(title) else { return };
         all.extend(table.rows.iter().filter_map(|row| judge(table, row, row.ours()?)));
@@ -103,6 +135,15 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
             let what = format!("longest wait, {}, {} threads", section.name(), row.label);
             Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)))
         });
+        rows(&contended::lost(section), &mut |table, row, ours| {
+            let what = format!("wakes that a locker loses to newcomers, {}, {} threads", section.name(), row.label);
+            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
+        });
+        rows(&contended::lost(section), &mut |table, row, _| {
+            let what = format!("wakes that a faulter loses to newcomers, {}, {} threads", section.name(), row.label);
+            let faulter = row.get(contended::FAULTER_TO_NEWCOMERS)?;
+            Some(Verdict::new(table, what, faulter, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
+        });
     }
     rows(release::LAST, &mut |table, row, ours| {
         let what = format!("release to the last of {}", row.label);
@@ -119,6 +160,10 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         rows(&storm::retries(memory), &mut |table, row, ours| {
             let what = format!("retries per migration, {memory}, {} faulters", row.label);
             Some(Verdict::new(table, what, ours, None, Bar::AtMost(2.0)))
+        });
+        rows(&storm::spins(memory), &mut |table, row, ours| {
+            let what = format!("attempts that do not sleep, {memory}, {} faulters", row.label);
+            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(0.0)))
         });
         rows(&storm::aborts(memory), &mut |table, row, ours| {
             let what = format!("migrations failed because of waiters, {memory}, {} faulters", row.label);

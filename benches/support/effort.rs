@@ -30,7 +30,7 @@ impl Effort {
     /// Ten minutes for everything.
     pub fn full() -> Self {
         Self {
-            rounds: 11,
+            rounds: 13,
             short_rounds: 101,
             ops: 100_000,
             throughput: Duration::from_millis(60),
@@ -38,10 +38,10 @@ impl Effort {
             threads: up_to_cores(&[2, 4, 8, 16, 32, 64]),
             sleepers: vec![1, 8, 64, 512, MOST],
             headers: vec![10, 12, 14, 16, 18, 20, 22],
-            roamers: vec![1, 2, 8, 32, 128, 512],
+            roamers: up_to_cores(&[1, 2, 8, 32, 128, 512]),
             faulters: up_to_cores(&[2, 8, 32]),
             storm_seconds: 0.6,
-            storm_rounds: 3,
+            storm_rounds: 5,
         }
     }
 

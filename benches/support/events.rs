@@ -3,7 +3,7 @@
 //! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and lets go of it as it goes to sleep.
 
 use super::Padded;
-use super::locks::RawFutex;
+use super::locks::{Lock, RawFutex};
 use super::table::Role;
 use core::sync::atomic::{
     AtomicU32,
@@ -42,6 +42,101 @@ pub trait Event: Send + Sync + 'static {
 pub trait Queue: Event {
     /// Takes the hold when it can be had, and gives it up.
     fn pass_through(&self);
+}
+
+/// An event that has no hold of its own: for the wait alone, with somebody's lock beside it for those who queue.
+pub struct Beside<E, H> {
+    event: E,
+    hold: Padded<H>,
+}
+
+/// A lock whose release may be on another thread than its acquisition, and that no guard is kept for.
+pub trait Hold: Send + Sync + 'static {
+    fn new() -> Self;
+    fn lock(&self);
+    /// The caller has it.
+    fn unlock(&self);
+}
+
+impl Hold for RawFutex {
+    fn new() -> Self {
+        Lock::new()
+    }
+
+    fn lock(&self) {
+        Self::lock(self);
+    }
+
+    fn unlock(&self) {
+        Self::unlock(self);
+    }
+}
+
+/// What is inside `parking_lot::Mutex`.
+impl Hold for parking_lot::RawMutex {
+    fn new() -> Self {
+        parking_lot::lock_api::RawMutex::INIT
+    }
+
+    fn lock(&self) {
+        parking_lot::lock_api::RawMutex::lock(self);
+    }
+
+    fn unlock(&self) {
+        // SAFETY: the caller has it.
+        unsafe { parking_lot::lock_api::RawMutex::unlock(self) };
+    }
+}
+
+/// The queued form of an event: its name, which says whose lock is beside it.
+pub trait WithLock<H>: Event {
+    const QUEUED: &'static str;
+}
+
+impl<E: WithLock<H>, H: Hold> Event for Beside<E, H> {
+    const NAME: &'static str = E::QUEUED;
+
+    fn new() -> Self {
+        Self { event: E::new(), hold: Padded(H::new()) }
+    }
+
+    fn begin(&self) {
+        self.hold.0.lock();
+        self.event.begin();
+    }
+
+    fn wait(&self, ready: &dyn Fn()) -> u32 {
+        self.event.wait(ready)
+    }
+
+    fn end(&self) {
+        // The event first, which suits the sleepers: whoever has the hold next could begin the event again. A page's release ends both at once,
+        // and wakes a locker first.
+        self.event.end();
+        self.hold.0.unlock();
+    }
+}
+
+impl<E: WithLock<H>, H: Hold> Queue for Beside<E, H> {
+    /// As a page's locker does: there is nobody to tell if nobody has waited since, so the event is not begun.
+    fn pass_through(&self) {
+        self.hold.0.lock();
+        self.hold.0.unlock();
+    }
+}
+
+/// `parking_lot_core::park` for those who wait, parking_lot's mutex for those who queue.
+pub type ParkedQueue = Beside<Parked, parking_lot::RawMutex>;
+
+impl WithLock<parking_lot::RawMutex> for Parked {
+    const QUEUED: &'static str = "parking_lot_core-park + parking_lot's mutex";
+}
+
+/// event-listener for those who wait; for those who queue a lock by the algorithm of std's, which it is most often found beside.
+pub type ListenerQueue = Beside<EventListener, RawFutex>;
+
+impl WithLock<RawFutex> for EventListener {
+    const QUEUED: &'static str = "event-listener + three-state futex mutex";
 }
 
 /// This crate: the wait for the release of a page.
@@ -153,10 +248,9 @@ impl Queue for QueuedPage {
     }
 }
 
-/// The bound: all sleep on one futex word, and one system call wakes them. Those who want the hold sleep on another.
+/// The bound: all sleep on one futex word, and one system call wakes them.
 pub struct RawWakeAll {
     word: Padded<AtomicU32>,
-    hold: Padded<RawFutex>,
     ptl: Padded<Mutex<()>>,
 }
 
@@ -164,8 +258,7 @@ impl Event for RawWakeAll {
     const NAME: &'static str = "raw-futex";
 
     fn new() -> Self {
-        use super::locks::Lock;
-        Self { word: Padded::default(), hold: Padded(RawFutex::new()), ptl: Padded::default() }
+        Self { word: Padded::default(), ptl: Padded::default() }
     }
 
     fn begin(&self) {
@@ -191,35 +284,10 @@ impl Event for RawWakeAll {
 }
 
 /// The bound with a queue: as above, and the hold's own word wakes one.
-pub struct RawQueue(RawWakeAll);
+pub type RawQueue = Beside<RawWakeAll, RawFutex>;
 
-impl Event for RawQueue {
-    const NAME: &'static str = RawWakeAll::NAME;
-
-    fn new() -> Self {
-        Self(RawWakeAll::new())
-    }
-
-    fn begin(&self) {
-        self.0.hold.0.lock();
-        self.0.begin();
-    }
-
-    fn wait(&self, ready: &dyn Fn()) -> u32 {
-        self.0.wait(ready)
-    }
-
-    fn end(&self) {
-        self.0.end();
-        self.0.hold.0.unlock();
-    }
-}
-
-impl Queue for RawQueue {
-    fn pass_through(&self) {
-        self.0.hold.0.lock();
-        self.0.hold.0.unlock();
-    }
+impl WithLock<RawFutex> for RawWakeAll {
+    const QUEUED: &'static str = Self::NAME;
 }
 
 /// What a condition variable guards: whether somebody has the hold, and how many there were.

@@ -6,7 +6,8 @@
 //! | `locks.rs`, `events.rs` | the peers, behind two small traits |
 //! | `single.rs` | one thread, nobody else: nanoseconds of an operation |
 //! | `contention.rs` | threads that fight over one lock |
-//! | `release.rs` | one releaser, many sleepers; a round trip between two |
+//! | `overtaken.rs` | how often those who sleep for it are overtaken |
+//! | `release.rs` | one releaser or several, many sleepers; a round trip between two |
 //! | `scale.rs` | many headers, many threads, no two of them often on the same |
 //! | `layout.rs` | where headers lie, and what that costs |
 //! | `storm.rs` | the storm example, run as a program |
@@ -34,6 +35,7 @@ pub mod events;
 pub mod layout;
 pub mod locks;
 pub mod machine;
+pub mod overtaken;
 pub mod parts;
 pub mod release;
 pub mod scale;

@@ -1,14 +1,15 @@
-//! One releaser, many sleepers: how long until the first and the last one run, how long the releaser is kept, and what it costs.
+//! One releaser, or several that race, and many sleepers: how long until the first and the last one run, how long the releaser is kept, and
+//! what it costs.
 
 use super::crew::Crew;
 use super::events::{Event, Queue};
 use super::usage::thread_time;
 use core::sync::atomic::{
-    AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 /// The most sleepers that are measured; the crew must be as large.
@@ -20,11 +21,11 @@ pub struct Times {
     pub first: Duration,
     /// To the last.
     pub last: Duration,
-    /// The releaser's own call.
+    /// The releaser's own call; of several that race, until the last of them is done.
     pub call: Duration,
-    /// What of that the releaser was running, and not pushed aside by those it woke. Zero where the system does not say.
+    /// What of that the releasers were running, and not pushed aside by those they woke. Zero where the system does not say.
     pub cpu: Duration,
-    /// Processor time for each sleeper: going to sleep, waking up, and its part of the releaser's call.
+    /// Processor time for each sleeper: going to sleep, waking up, and its part of the releasers' calls.
     pub each: Duration,
     /// To the last of those who queued for the hold having had it. Zero if nobody did.
     pub queue: Duration,
@@ -76,19 +77,27 @@ impl Round {
         self.cpu.fetch_add((thread_time() - ran).as_nanos() as u64, Relaxed);
     }
 
-    /// The releaser's part, once `all` threads are asleep: what it takes, by the clock and by the processor, and when it began.
-    fn release(&self, crew: &Crew, all: usize, end: impl FnOnce()) -> (Duration, Duration, Duration) {
+    /// The releaser's part, once `all` threads are asleep.
+    fn release(&self, crew: &Crew, all: usize, end: impl FnOnce()) -> Releases {
+        self.until_asleep(crew, all);
+        self.release_now(end)
+    }
+
+    fn release_now(&self, end: impl FnOnce()) -> Releases {
+        let ran = thread_time();
+        let released = self.epoch.elapsed();
+        end();
+        Releases { released, call: self.epoch.elapsed() - released, cpu: thread_time() - ran }
+    }
+
+    fn until_asleep(&self, crew: &Crew, all: usize) {
         while self.ready.load(Acquire) < all {
             std::thread::sleep(Duration::from_micros(20));
         }
         crew.until_asleep(all);
-        let ran = thread_time();
-        let released = self.epoch.elapsed();
-        end();
-        (released, self.epoch.elapsed() - released, thread_time() - ran)
     }
 
-    fn times(&self, sleepers: usize, (released, call, cpu): (Duration, Duration, Duration)) -> Times {
+    fn times(&self, sleepers: usize, Releases { released, call, cpu }: Releases) -> Times {
         let since = |at: &AtomicU64| Duration::from_nanos(at.load(Relaxed)).saturating_sub(released);
         Times {
             first: since(&self.first),
@@ -99,6 +108,61 @@ impl Round {
             queue: since(&self.queue),
             sleeps: self.sleeps.load(Relaxed) as f64 / sleepers as f64,
         }
+    }
+}
+
+/// When the releases began, and what they took, by the clock and by the processor.
+struct Releases {
+    released: Duration,
+    call: Duration,
+    cpu: Duration,
+}
+
+/// Several releasers that are to begin at the same moment.
+struct Race {
+    /// All have come this far, and sleep until everybody else does.
+    gate: Barrier,
+    spinning: AtomicUsize,
+    go: AtomicBool,
+    /// When the last one was done, and what those beside the lead ran.
+    done: AtomicU64,
+    cpu: AtomicU64,
+}
+
+impl Race {
+    fn new(releasers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Barrier::new(releasers),
+            spinning: AtomicUsize::new(0),
+            go: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            cpu: AtomicU64::new(0),
+        })
+    }
+
+    /// One of those beside the lead.
+    fn join(&self, round: &Round, end: impl FnOnce()) {
+        self.gate.wait();
+        self.spinning.fetch_add(1, AcqRel);
+        while !self.go.load(Acquire) {
+            core::hint::spin_loop();
+        }
+        let ran = thread_time();
+        end();
+        self.cpu.fetch_add((thread_time() - ran).as_nanos() as u64, Relaxed);
+        self.done.fetch_max(round.now(), Relaxed);
+    }
+
+    /// The lead, once everybody sleeps: lets the others go, and goes with them. What they took is known when they have ended.
+    fn lead(&self, round: &Round, others: usize, end: impl FnOnce()) -> Releases {
+        self.gate.wait();
+        while self.spinning.load(Acquire) < others {
+            core::hint::spin_loop();
+        }
+        round.release_now(|| {
+            self.go.store(true, Release);
+            end();
+        })
     }
 }
 
@@ -117,6 +181,32 @@ pub fn release_many<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize) -
     let job = move |me: usize| their_round.sleep(&*theirs[me % theirs.len()]);
     let released = crew.run(sleepers, job, || round.release(crew, sleepers, || events.iter().for_each(|event| event.end())));
     round.times(sleepers, released)
+}
+
+/// The same with `releasers` threads that race, each of which ends its part of the events. As many as cores may be running: they wait
+/// for each other awake.
+pub fn release_racing<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize, releasers: usize) -> Times {
+    for event in events {
+        event.begin();
+    }
+    let (round, race) = (Round::new(), Race::new(releasers));
+    let (theirs, their_round, their_race) = (events.to_vec(), round.clone(), race.clone());
+    let end_part =
+        move |events: &[Arc<E>], part: usize| events.iter().skip(part).step_by(releasers).for_each(|event| event.end());
+    let job = move |me: usize| match me.checked_sub(sleepers) {
+        None => their_round.sleep(&*theirs[me % theirs.len()]),
+        // Part 0 is the lead's.
+        Some(other) => their_race.join(&their_round, || end_part(&theirs, 1 + other)),
+    };
+    let others = releasers - 1;
+    let mut releases = crew.run(sleepers + others, job, || {
+        round.until_asleep(crew, sleepers);
+        race.lead(&round, others, || end_part(events, 0))
+    });
+    let last = Duration::from_nanos(race.done.load(Relaxed)).saturating_sub(releases.released);
+    releases.call = releases.call.max(last);
+    releases.cpu += Duration::from_nanos(race.cpu.load(Relaxed));
+    round.times(sleepers, releases)
 }
 
 /// The same with one event whose hold `lockers` more threads queue for.

@@ -59,12 +59,16 @@ pub fn pin(times: u32) -> f64 {
     nanos_each(&live(), times, |page| drop(black_box(page.0.try_pin().expect("it is live"))))
 }
 
-/// A compare-exchange that freezes, a swap that thaws.
+/// What freezing and thawing cannot do with less: a compare-exchange, because the counts must be the expected ones in the step that freezes
+/// them, and a swap, because a reference may be put meanwhile, which a plain store would undo.
+#[inline]
+pub fn raw_freeze_thaw(count: &AtomicU32) {
+    black_box(count.compare_exchange(1, u32::MAX, Acquire, Relaxed).is_ok());
+    black_box(count.swap(1, Release));
+}
+
 pub fn raw_freeze(times: u32) -> f64 {
-    nanos_each(&Padded(AtomicU32::new(1)), times, |word| {
-        black_box(word.0.compare_exchange(1, u32::MAX, Acquire, Relaxed).is_ok());
-        black_box(word.0.swap(1, Release));
-    })
+    nanos_each(&Padded(AtomicU32::new(1)), times, |count| raw_freeze_thaw(&count.0))
 }
 
 pub fn freeze_thaw(times: u32) -> f64 {
@@ -78,16 +82,19 @@ pub fn freeze_thaw(times: u32) -> f64 {
     began.elapsed().as_secs_f64() * 1e9 / f64::from(times)
 }
 
-/// What an empty migration cannot do with less: five read-modify-writes, on two words of a line.
+/// What an empty migration cannot do with less while each step is one that others can see: five read-modify-writes on two words of a line.
+/// A compare-exchange locks, an or begins, a compare-exchange freezes, a swap thaws, a swap unlocks.
+#[inline]
+pub fn raw_steps(state: &AtomicU32, count: &AtomicU32) {
+    black_box(state.compare_exchange(0, 1, Acquire, Relaxed).is_ok());
+    black_box(state.fetch_or(2, Relaxed));
+    raw_freeze_thaw(count);
+    black_box(state.swap(0, Release));
+}
+
 pub fn raw_migration(times: u32) -> f64 {
-    nanos_each(&Padded((AtomicU32::new(0), AtomicU32::new(1))), times, |words| {
-        let (state, count) = &words.0;
-        black_box(state.compare_exchange(0, 1, Acquire, Relaxed).is_ok());
-        black_box(state.fetch_or(2, Relaxed));
-        black_box(count.compare_exchange(1, u32::MAX, Acquire, Relaxed).is_ok());
-        black_box(count.swap(1, Release));
-        black_box(state.swap(0, Release));
-    })
+    let words = Padded((AtomicU32::new(0), AtomicU32::new(1)));
+    nanos_each(&words, times, |words| raw_steps(&words.0.0, &words.0.1))
 }
 
 /// Lock, begin, freeze, commit.

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub accesses: u64,
     pub faults: u64,
     pub retries_per_migration: f64,
+    pub most_retries: u64,
+    pub spins: u64,
     pub migrated_out: u64,
     pub migrated_back: u64,
     pub migrated_ahead: u64,
@@ -42,10 +44,18 @@ impl Outcome {
         self.faults as f64 / self.cpu_seconds.max(1e-3)
     }
 
+    /// Attempts that found the page locked and did not sleep, for each migration.
+    pub fn spins_per_migration(&self) -> f64 {
+        self.spins as f64 / self.migrations().max(1) as f64
+    }
+
+    fn migrations(&self) -> u64 {
+        self.migrated_out + self.migrated_back + self.migrated_ahead
+    }
+
     /// Migrations that references of waiters made fail, for each that went well.
     pub fn aborted_per_migration(&self) -> f64 {
-        let migrations = self.migrated_out + self.migrated_back + self.migrated_ahead;
-        self.aborted_refs as f64 / migrations.max(1) as f64
+        self.aborted_refs as f64 / self.migrations().max(1) as f64
     }
 }
 

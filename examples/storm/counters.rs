@@ -11,6 +11,11 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
+    /// Keeps the largest.
+    pub fn at_least(&self, n: u64) {
+        self.0.fetch_max(n, Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -24,6 +29,10 @@ pub struct Counters {
     pub faults: Counter,
     /// Attempts of the fault path that came to nothing: the access trapped again.
     pub retries: Counter,
+    /// The most of them that one access had.
+    pub most_retries: Counter,
+    /// Those that found the page locked and did not sleep.
+    pub spins: Counter,
     /// Pages moved out.
     pub out: Counter,
     /// Pages moved back, by faults.

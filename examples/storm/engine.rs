@@ -36,7 +36,9 @@ impl<M: Machine> Engine<M> {
         loop {
             match fault(&self.mm, at, access, &mut faulter)? {
                 Fault::Retry(why) => {
+                    worker::count_retry();
                     self.counters.retries.add(1);
+                    self.counters.spins.add(u64::from(why == Why::Locked));
                     // Only hot pages are pinned, so what was in the way of this one is references.
                     self.counters.aborted_refs.add(u64::from(why == Why::Busy));
                     // This one counts its waits across attempts, so it has to make all of them here.

@@ -14,11 +14,18 @@ use std::time::{Duration, Instant};
 thread_local! {
     /// Faults of this thread. Constant and without a destructor, so the signal handler may use it.
     static FAULTS: Cell<u64> = const { Cell::new(0) };
+    /// Attempts of this thread's that came to nothing.
+    static RETRIES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Notes that this thread's access trapped.
 pub fn count_fault() {
     FAULTS.set(FAULTS.get() + 1);
+}
+
+/// Notes that an attempt of this thread's came to nothing.
+pub fn count_retry() {
+    RETRIES.set(RETRIES.get() + 1);
 }
 
 /// After so many accesses a worker rests: real programs wait for other things too, and only a program that gets to its rest leaves
@@ -79,11 +86,12 @@ pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u6
         if random.next() % PIN_EVERY == 0 {
             access_pinned(engine, at, word)?;
         }
-        let faults = FAULTS.get();
+        let (faults, retries) = (FAULTS.get(), RETRIES.get());
         let began = Instant::now();
         engine.access(at, word, add).map_err(|e| format!("page {}: {e}", at.page))?;
         if FAULTS.get() != faults {
             engine.counters.faults.add(1);
+            engine.counters.most_retries.at_least(RETRIES.get() - retries);
             latency.saturating_record(began.elapsed().as_nanos() as u64);
         }
         if let Some(add) = add {

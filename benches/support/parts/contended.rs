@@ -5,7 +5,8 @@ use crate::support::contention::{Fight, Outcome, Section, Until, contend};
 use crate::support::crew::Crew;
 use crate::support::effort::Effort;
 use crate::support::locks::{Lock, RawFutex, role};
-use crate::support::table::{Better, Head, Row, Tables};
+use crate::support::overtaken::{MOST, Tally, WatchedPage, most};
+use crate::support::table::{Better, Head, Role, Row, Tables};
 use crate::support::turns::{Rounds, take_turns};
 use pagelock::PageLock;
 
@@ -15,6 +16,18 @@ pub fn throughput(section: Section) -> String {
 
 pub fn worst(section: Section) -> String {
     format!("Contended, {}: longest wait", section.name())
+}
+
+/// Whose wakes are watched.
+const LOCKER: &str = "locker";
+const FAULTER: &str = "faulter";
+/// What the bars are about.
+pub const TO_NEWCOMERS: &str = "a locker, to newcomers";
+pub const FAULTER_TO_NEWCOMERS: &str = "a faulter, to newcomers";
+
+/// The most wakes that an acquisition lost.
+pub fn lost(section: Section) -> String {
+    format!("Contended, {}: wakes that a sleeper lost, at most", section.name())
 }
 
 fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
@@ -41,6 +54,11 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
             let seconds = effort.rounds as f64 * 8.0 * 1.4 * (effort.throughput + effort.waits).as_secs_f64();
             let name = format!("{}, {threads} threads", section.name());
             jobs.push(Job::new("contended", name, seconds, move |crew, tables| row(crew, effort, section, threads, tables)));
+            let seconds = effort.rounds as f64 * 2.2 * effort.waits.as_secs_f64();
+            let name = format!("overtaking, {}, {threads} threads", section.name());
+            jobs.push(Job::new("contended", name, seconds, move |crew, tables| {
+                overtaking(crew, effort, section, threads, tables);
+            }));
         }
     }
     jobs
@@ -81,4 +99,55 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
         put(of(&format!("{name} of the waits")), "ns", Better::Less, clock, &all, &|o| o.wait(quantile));
     }
     put(worst(section), "ms", Better::Less, clock, &all, &|o| o.wait(1.0) / 1e6);
+}
+
+/// Whose, what it is called, and which figure.
+type Column<'a> = (&'static str, &'static str, &'a dyn Fn(&Tally) -> f64);
+
+/// What becomes of wakes, by runs of their own: watching costs time.
+fn overtaking(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &mut Tables) {
+    if threads > crew.size() {
+        return;
+    }
+    fn fought<const FAULTERS: bool>(crew: &Crew, fight: Fight) -> Tally {
+        contend::<WatchedPage<FAULTERS>>(crew, fight);
+        Tally::of_last()
+    }
+    let fight = Fight { threads, section, until: Until::Time(effort.waits), timed: false };
+    let all = take_turns::<Tally>(
+        effort.rounds,
+        &[(LOCKER, &|| fought::<false>(crew, fight)), (FAULTER, &|| fought::<true>(crew, fight))],
+    );
+    let mut put = |title: String, unit: &str, note: &str, columns: &[Column<'_>]| {
+        let mut row = Row::new(threads.to_string(), threads as f64);
+        for (whose, name, part) in columns {
+            let role = if *name == TO_NEWCOMERS { Role::Ours } else { Role::Beside };
+            // Rounds in which nobody slept say nothing of those who did.
+            let rounds = all.iter().filter(|r| r.name == *whose).flat_map(|r| &r.rounds).filter(|tally| tally.slept() > 0);
+            row.add(name, role, rounds.map(part).collect());
+        }
+        tables.row(Head::new("contended", title, "threads", unit, Better::Neither).note(note), row);
+    };
+    let note = "A sleeper loses a wake if the page is taken again when it has come to. To newcomers: somebody had the page since it went to \
+                sleep who had not slept for it; this is what the bound is about. What is lost beyond that goes to others whom the page \
+                was promised to as well, and who were quicker. A faulter that has lost often enough locks with lock_releasing, as every \
+                other acquisition does in its runs. Runs of their own, in which the platform watches.";
+    let columns: &[Column<'_>] = &[
+        (LOCKER, TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
+        (LOCKER, "a locker, to anybody", &|t| most(&t.lost) as f64),
+        (FAULTER, FAULTER_TO_NEWCOMERS, &|t| most(&t.to_newcomers) as f64),
+        (FAULTER, "a faulter, to anybody", &|t| most(&t.lost) as f64),
+    ];
+    put(lost(section), "wakes", note, columns);
+    let columns: &[Column<'_>] = &[
+        (LOCKER, "none lost", &|t| t.part(0..=0)),
+        (LOCKER, "one", &|t| t.part(1..=1)),
+        (LOCKER, "two", &|t| t.part(2..=2)),
+        (LOCKER, "three or more", &|t| t.part(3..=MOST)),
+    ];
+    let title = format!("Contended, {}: lockers that slept, by wakes lost", section.name());
+    put(title, "part of them", "Of the same runs, whoever they were lost to.", columns);
+    let columns: &[Column<'_>] = &[(LOCKER, "lockers", &|t| t.slept() as f64), (FAULTER, "faulters", &|t| t.slept() as f64)];
+    let title = format!("Contended, {}: acquisitions that slept", section.name());
+    put(title, "acquisitions of a round", "Of the same runs: so many are behind each round of the two tables above.", columns);
 }

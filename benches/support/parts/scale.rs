@@ -26,7 +26,7 @@ type Rate = Vec<Rounds<(f64, f64)>>;
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let visits = effort.ops;
-    let seconds = effort.rounds as f64 * f64::from(visits) * 9.0 * 60e-9;
+    let seconds = effort.rounds as f64 * f64::from(visits) * 11.0 * 60e-9;
     let mut jobs = Vec::new();
     for &bits in &effort.headers {
         jobs.push(Job::new("scale", format!("2^{bits} headers"), seconds + 0.3, move |crew, tables| {
@@ -61,7 +61,8 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
     }
     let (touch, raw, page) = (field::<Touch>(elements), field::<RawPairs>(elements), locks::<PageLock>(elements));
     let (std, parking_lot) = (locks::<std::sync::Mutex<()>>(elements), locks::<parking_lot::Mutex<()>>(elements));
-    let usync = locks::<usync::Mutex<()>>(elements);
+    let (fair, usync) = (locks::<parking_lot::FairMutex<()>>(elements), locks::<usync::Mutex<()>>(elements));
+    let spin = locks::<spin::Mutex<()>>(elements);
     let pairs = take_turns_warm::<(f64, f64)>(
         effort.rounds,
         &[
@@ -70,10 +71,12 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
             ("pagelock", &|| roam(crew, &page, elements, threads, visits)),
             ("std", &|| roam(crew, &std, elements, threads, visits)),
             ("parking_lot", &|| roam(crew, &parking_lot, elements, threads, visits)),
+            ("parking_lot-fair", &|| roam(crew, &fair, elements, threads, visits)),
             ("usync", &|| roam(crew, &usync, elements, threads, visits)),
+            ("spin", &|| roam(crew, &spin, elements, threads, visits)),
         ],
     );
-    drop((touch, raw, page, std, parking_lot, usync));
+    drop((touch, raw, page, std, parking_lot, fair, usync, spin));
     let (touch, fault) = (field::<TouchAll>(elements), field::<Faults>(elements));
     let faults = take_turns_warm::<(f64, f64)>(
         effort.rounds,
@@ -90,7 +93,7 @@ fn by_headers(bits: u32, pairs: &Rate, faults: &Rate, tables: &mut Tables) {
     let label = format!("2^{bits}");
     let head = |what: &str| Head::new("scale", format!("Scale: random {what}"), "headers", "ns", Better::Less);
     let note = "Touch: eight bytes loaded and stored, nothing else. A header has 8 bytes, a Mutex of std and of usync as well; one of \
-                parking_lot has 1, so that eight times as many fit into a cache line.";
+                parking_lot, fair or not, and of spin has 1, so that eight times as many fit into a cache line.";
     tables.row(head("lock + unlock").note(note), Row::of(&label, f64::from(bits), pairs, role, |&(ns, _)| ns));
     let note = "Fault: entry looked up under its table's lock, page locked, migration begun, frozen, entry changed under the table's \
                 lock, committed. Touch all: the same memory, loaded and stored.";

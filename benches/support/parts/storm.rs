@@ -13,6 +13,14 @@ pub fn retries(memory: &str) -> String {
     format!("Storm, {memory}: retries per migration")
 }
 
+pub fn spins(memory: &str) -> String {
+    format!("Storm, {memory}: attempts that found the page locked and did not sleep, per migration")
+}
+
+pub fn most_retries(memory: &str) -> String {
+    format!("Storm, {memory}: retries of one access, at most")
+}
+
 pub fn aborts(memory: &str) -> String {
     format!("Storm, {memory}: migrations failed because of waiters' references, per migration")
 }
@@ -68,6 +76,11 @@ fn row(effort: &Effort, memory: &str, described: &str, faulters: usize, tables: 
     put(retries(described), "retries", Better::Less, "Attempts of the fault path that came to nothing.", &|o| {
         o.retries_per_migration
     });
+    put(spins(described), "attempts", Better::Less, "", &Outcome::spins_per_migration);
+    let note = "Of all accesses of a round, in as many faults as each took: a page that was brought back may be moved out again before the \
+                access is made. For who waits each time nothing bounds the waits of a fault either; `wait, then lock` queues for the \
+                lock of a page that it has waited for twice.";
+    put(most_retries(described), "retries", Better::Less, note, &|o| o.most_retries as f64);
     put(aborts(described), "aborts", Better::Less, "", &Outcome::aborted_per_migration);
     put(format!("Storm, {described}: p99 of a fault"), "ms", Better::Less, "", &|o| o.fault_ns_p99 as f64 / 1e6);
     Ok(())
