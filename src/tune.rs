@@ -46,19 +46,19 @@ tuned! {
 }
 
 tuned! {
-    /// How many sleepers a release wakes itself.
+    /// How many sleepers a release wakes itself: all of them, if its slot has no more.
     ///
     /// So few that its call is short, and more than one, so that a chain does not hang on one sleeper that is slow to run. What it costs is in
     /// [`tuning`](crate::docs::tuning).
-    pub const FIRST = 4, model 1;
+    pub const FIRST = 16, model 1;
 }
 
 tuned! {
     /// How many each woken sleeper wakes in turn.
     ///
-    /// The more, the fewer of them need to: each call for the platform's queue costs. But a faulter that wakes others is kept from its
-    /// own access by 1.6 µs for each.
-    pub const NEXT = 16, model 1;
+    /// The more, the fewer of them need to: each call for the platform's queue costs, and each link of the chain has to run before the next.
+    /// But a faulter that wakes others is kept from its own access by 1.6 µs for each.
+    pub const NEXT = 64, model 1;
 }
 
 /// A number from the environment of the build.

@@ -40,7 +40,7 @@
 //! | (B) add to the sequence | Release | (1), and the load after the sleep |
 
 use crate::cancel::Cancel;
-use crate::futex::event::{Slept, after_sleep, class};
+use crate::futex::event::{Slept, after_sleep, asleep, class};
 use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
 use crate::seeded::seeded;
@@ -418,15 +418,17 @@ impl<F: Futex> Registered<F> {
     fn sleep_by(&self, sleep: impl Fn(&AtomicU32, u32, u32) -> Sleep) -> Wake {
         stats::count(Counter::EventWaits);
         let slot = self.futex.event(self.index);
-        loop {
-            step!("wait: about to sleep");
-            let ended = sleep(slot.word(), self.sequence, class(self.sequence));
-            step!("wait: awake");
-            match after_sleep(self.futex, slot, self.sequence, ended) {
-                Slept::Told => return Wake::Released,
-                Slept::TimedOut => return Wake::TimedOut,
-                Slept::SleepOn => {}
+        asleep(slot, || {
+            loop {
+                step!("wait: about to sleep");
+                let ended = sleep(slot.word(), self.sequence, class(self.sequence));
+                step!("wait: awake");
+                match after_sleep(self.futex, slot, self.sequence, ended) {
+                    Slept::Told => return Wake::Released,
+                    Slept::TimedOut => return Wake::TimedOut,
+                    Slept::SleepOn => {}
+                }
             }
-        }
+        })
     }
 }

@@ -35,7 +35,7 @@ use common::own::Own;
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::drain::ThreadCpus;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range};
 use pagelock::mm::soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
@@ -94,12 +94,13 @@ fn pin_backed(
     term: Term,
     backing: Backing,
 ) -> Result<Pinned<'static, Mm>, PinFailure> {
+    let unlocked = &mut Unlocked::promise();
     let (order, policy) = (PinOrder::<Own>::new(access, term, Limits::none()), Backed(|_| backing));
     match way {
-        Way::Slow => pin_page(mm, at, &order, &policy, mm),
+        Way::Slow => pin_page(mm, at, &order, &policy, mm, unlocked),
         Way::Fast => {
             let mut slots = [PinSlot::new(at)];
-            pin_range(mm, &mut slots, &order, &policy, mm).map_err(|e| e.why)?;
+            pin_range(mm, &mut slots, &order, &policy, mm, unlocked).map_err(|e| e.why)?;
             let [slot] = slots;
             Ok(slot.pinned.unwrap())
         }
@@ -191,11 +192,12 @@ fn gup_and_pin_balance() {
     watched(&[], || {
         thread::scope(|s| {
             s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
                 let mut lots = Lots::of(1);
                 while !stop.load(SeqCst) {
                     let mut slots: Vec<_> = at.pages(PAGES).map(Slot::at).collect();
                     let to = [RAM, DEVICE, FAR][lots.draw(3) as usize];
-                    let done = migrate(mm, &mut slots, &Order::to(to).mode(Mode::SyncLight).tries(2), mm).done;
+                    let done = migrate(mm, &mut slots, &Order::to(to).mode(Mode::SyncLight).tries(2), mm, unlocked).done;
                     moved.fetch_add(u64::from(done), SeqCst);
                 }
             });
@@ -258,6 +260,7 @@ fn getter_and_pinner(mm: &'static Mm, at: At, n: usize) {
 /// they move.
 #[test]
 fn pin_longterm_test() {
+    let unlocked = &mut Unlocked::promise();
     for way in [Way::Slow, Way::Fast] {
         let mm = machine_with_coherent();
         let space = mm.spawn().unwrap();
@@ -265,7 +268,7 @@ fn pin_longterm_test() {
         // Half of them in devices' memories, where nothing is pinned for long: one that a fault brings back, and one that none does.
         for (first, to) in [(0, DEVICE), (PAGES / 4, COHERENT)] {
             let mut slots: Vec<_> = space.page(first).pages(PAGES / 4).map(Slot::at).collect();
-            assert_eq!(migrate(mm, &mut slots, &Order::to(to), mm).done, PAGES as u32 / 4);
+            assert_eq!(migrate(mm, &mut slots, &Order::to(to), mm, unlocked).done, PAGES as u32 / 4);
         }
         let pins: Vec<_> = at.pages(PAGES).map(|at| pin(mm, way, at, Access::Write, Term::Long).unwrap()).collect();
         assert!(pins.iter().all(|pin| mm.tier(pin.pfn()) == RAM));
@@ -273,7 +276,7 @@ fn pin_longterm_test() {
         for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
             let by_address = at.pages(PAGES).map(Slot::at);
             let mut slots: Vec<_> = by_address.chain(pins.iter().map(|pin| Slot::frame(pin.pfn()))).collect();
-            let summary = migrate(mm, &mut slots, &Order::to(COHERENT).mode(mode).tries(2), mm);
+            let summary = migrate(mm, &mut slots, &Order::to(COHERENT).mode(mode).tries(2), mm, unlocked);
             assert_eq!((summary.done, summary.transient), (0, 2 * PAGES as u32), "{slots:?}");
             assert!(slots.iter().all(|slot| slot.outcome() == Outcome::Skipped(Skip::Pinned { pins: 1 })), "{slots:?}");
         }
@@ -293,7 +296,7 @@ fn pin_longterm_test() {
 
         drop(pins);
         let mut slots: Vec<_> = space.page(1).pages(PAGES - 1).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &Order::to(COHERENT), mm).done, PAGES as u32 - 1, "{slots:?}");
+        assert_eq!(migrate(mm, &mut slots, &Order::to(COHERENT), mm, unlocked).done, PAGES as u32 - 1, "{slots:?}");
         assert!(space.page(1).pages(PAGES - 1).all(|at| seen(mm, at) == NEW));
         finish(mm, &[space, child]);
     }
@@ -626,6 +629,7 @@ fn ro_pin_on_zero_page() {
 /// and copies. Sharing what it finds would take the parent's address away from the pinned page with the next write (I19).
 #[test]
 fn fork_while_a_pinned_page_is_taken_down() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     let at = space.page(0);
@@ -634,7 +638,7 @@ fn fork_while_a_pinned_page_is_taken_down() {
     let (tell, told) = std::sync::mpsc::channel();
     mm.on_prepare(move |_| tell.send(pin(mm, Way::Slow, at, Access::Write, Term::Long).unwrap()).unwrap());
     let mut slots = [Slot::at(at)];
-    let unmapped = collect(mm, &mut slots, &Order::to(FAR), None).unmap();
+    let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
     let pinned = told.recv().unwrap();
     assert!(matches!(mm.leaf(at), Leaf::Migration { .. }));
     let child = watched(&[], || {

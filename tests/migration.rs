@@ -36,7 +36,7 @@ use core::sync::atomic::{
 };
 use core::time::Duration;
 use pagelock::leaf::Rights;
-use pagelock::mm::drain::{Drain, ThreadCpus};
+use pagelock::mm::drain::{Drain, ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect};
 use pagelock::mm::soft::{Area, AreaKind, At, Config, Kind, Soft, TierConfig, TierId};
 use pagelock::mm::{Faulter, Strategy, Tiers};
@@ -157,13 +157,14 @@ fn from_tier(mm: &Mm, tier: TierId, order: u32) -> Result<u64, Abort> {
 
 /// Moves every page that begins at one of `starts`, and lets the others get at the entries while they are down.
 fn move_all(mm: &Mm, starts: impl Iterator<Item = At>, to: TierId, pool: Pool<'_>, tally: &mut Tally) {
+    let unlocked = &mut Unlocked::promise();
     let mut slots: Vec<_> = starts.map(Slot::at).collect();
-    let checked = collect(mm, &mut slots, &Order::to(to), None).unmap();
+    let checked = collect(mm, &mut slots, &Order::to(to), unlocked).unmap();
     thread::yield_now();
     let copied = checked.drain_local(mm).check().copy_to(|_, order| pool(mm, to, order));
     thread::yield_now();
-    let mut finished = copied.finalize();
-    mm.all(finished.permit().unwrap());
+    let _ = copied.finalize();
+    mm.all(unlocked);
     slots.iter().for_each(|slot| tally.count(slot.outcome()));
 }
 

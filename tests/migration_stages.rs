@@ -9,9 +9,10 @@ use common::sim::Sim;
 use common::{OnDrop, panic_of, rounds, watched};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use pagelock::futex::Sleep;
 use pagelock::{
-    Claim, CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError,
-    Put, Wake,
+    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
+    Wake,
 };
 use std::sync::Mutex;
 use std::thread;
@@ -250,21 +251,28 @@ fn a_panic_in_telling_leaves_no_page_locked() {
         let sim = Sim::new(1);
         let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
         src.activate(1).unwrap();
-        let burns = |awaited: &PageLock<Sim>| {
-            assert!(matches!(awaited.claim(), Claim::InFlight));
-            sim.at_wake(|| panic!("the platform is on fire"));
-        };
         let over = |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
 
-        let migration = src.lock().begin_migration();
-        burns(&src);
-        assert_eq!(panic_of(|| drop(migration.cancel())), "the platform is on fire");
+        // Somebody sleeps for the page, or the platform would not be asked.
+        let burns = |awaited: &PageLock<Sim>, act: &mut dyn FnMut()| {
+            thread::scope(|s| {
+                let sleeper = s.spawn(|| awaited.wait_unlocked(()));
+                sim.until_asleep(1);
+                sim.at_wake(|| panic!("the platform is on fire"));
+                assert_eq!(panic_of(act), "the platform is on fire");
+                // It was not woken, but it was told.
+                sim.end_all(Sleep::Interrupted);
+                assert_eq!(sleeper.join().unwrap(), Wake::Released);
+            });
+        };
+
+        let mut migration = Some(src.lock().begin_migration());
+        burns(&src, &mut || drop(migration.take().map(|m| m.cancel())));
         assert!(over(&src), "{src:?}");
 
         let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
-        let held = dst.lock();
-        burns(&dst);
-        assert_eq!(panic_of(|| drop(frozen.commit_to_moving(held, 0))), "the platform is on fire");
+        let mut both = Some((frozen, dst.lock()));
+        burns(&dst, &mut || drop(both.take().map(|(frozen, held)| frozen.commit_to_moving(held, 0))));
         assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
         assert_eq!((src.refs(), dst.refs()), (1, 0));
     });
@@ -572,15 +580,16 @@ fn those_who_slept_when_the_contents_were_lost_find_out() {
 // ---- races ----
 
 /// Two threads meet once a round, and each does its own as soon as the other has come; `judge` looks at what both got when they are done.
-/// As often as that goes in a second, but not more than `most` times; in each round with another lead for one of them.
+/// As often as that goes in a second, but not more than `most` times. Every third time one of them is first, every third time the other, and
+/// else whoever is, with some lead: on a busy machine, whose threads take turns, that is always the same one.
 fn races<A: Send, B: Send>(most: usize, a: impl Fn() -> A, b: impl Fn() -> B + Sync, mut judge: impl FnMut(A, B)) {
     let (come, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (a_is_done, b_is_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let answer = Mutex::new(None);
-    // Waits for the other to come to the same meeting. False: it will not come any more.
-    let meet = |meeting: usize| {
-        come.fetch_add(1, SeqCst);
+    // False: the other is not there any more.
+    let until = |count: &AtomicUsize, least: usize| {
         let mut spins = 0;
-        while come.load(SeqCst) < 2 * meeting + 2 {
+        while count.load(SeqCst) < least {
             if over.load(SeqCst) {
                 return false;
             }
@@ -589,17 +598,22 @@ fn races<A: Send, B: Send>(most: usize, a: impl Fn() -> A, b: impl Fn() -> B + S
         }
         true
     };
+    let meet = |meeting: usize| {
+        come.fetch_add(1, SeqCst);
+        until(&come, 2 * meeting + 2)
+    };
     let late = |by: usize| (0..by).for_each(|_| core::hint::spin_loop());
     thread::scope(|s| {
         s.spawn(|| {
             let _ends_the_other = OnDrop(|| over.store(true, SeqCst));
             // Two meetings a round: one before, one after.
             for round in 0.. {
-                if !meet(2 * round) {
+                if !meet(2 * round) || (round % 3 == 0 && !until(&a_is_done, round + 1)) {
                     return;
                 }
-                late(round % 9);
+                late(round % 10);
                 let got = b();
+                b_is_done.store(round + 1, SeqCst);
                 *answer.lock().unwrap() = Some(got);
                 if !meet(2 * round + 1) {
                     return;
@@ -609,11 +623,12 @@ fn races<A: Send, B: Send>(most: usize, a: impl Fn() -> A, b: impl Fn() -> B + S
         let _ends_the_other = OnDrop(|| over.store(true, SeqCst));
         let began = Instant::now();
         for round in 0..rounds(most) {
-            if !meet(2 * round) {
+            if !meet(2 * round) || (round % 3 == 1 && !until(&b_is_done, round + 1)) {
                 return;
             }
-            late(round / 9 % 9);
+            late(round / 10 % 10);
             let got = a();
+            a_is_done.store(round + 1, SeqCst);
             if !meet(2 * round + 1) {
                 return;
             }

@@ -10,7 +10,7 @@ use common::{rounds, watched};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use crossbeam_utils::CachePadded;
-use pagelock::mm::drain::{BATCH, Batch, Batches, Cpus, DrainPermit, OneCpu, Reach};
+use pagelock::mm::drain::{BATCH, Batch, Batches, Cpus, OneCpu, Reach, Unlocked};
 use pagelock::{PageLock, Put};
 use std::sync::Mutex;
 use std::thread;
@@ -79,11 +79,12 @@ fn a_batch_holds_so_many_and_is_then_emptied() {
 
 #[test]
 fn without_batches_nothing_is_batched() {
+    let unlocked = &mut Unlocked::promise();
     let own = Own::new(1);
     let none = Batches::new(OneCpu, own, batches(own, 0));
     assert!(!none.add(1, |_| ()));
     none.drain_local(|_| ());
-    none.drain_all(DrainPermit::promise(), |_| ());
+    none.drain_all(unlocked, |_| ());
     assert_eq!(none.count(1, nothing), 0);
 }
 
@@ -131,8 +132,9 @@ fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
         watched(&[], || {
             thread::scope(|s| {
                 let drainer = &s.spawn(|| {
+                    let unlocked = &mut Unlocked::promise();
                     on(0);
-                    all.drain_all(DrainPermit::promise(), |_| panic!("only its own processor may"));
+                    all.drain_all(unlocked, |_| panic!("only its own processor may"));
                 });
                 own.until_asleep(1);
                 let with_an_interrupt = |_| {
@@ -166,7 +168,7 @@ fn what_an_add_takes_out_is_waited_for() {
         thread::scope(|s| {
             let drain = || {
                 on(0);
-                all.drain_all(DrainPermit::promise(), |_| panic!("the batch is in use"));
+                all.drain_all(&mut Unlocked::promise(), |_| panic!("the batch is in use"));
                 assert!(put.load(SeqCst) >= BATCH, "still about to be put");
             };
             let mut drainer = None;
@@ -195,8 +197,9 @@ fn a_panic_leaves_an_empty_batch_that_can_be_used() {
     watched(&[], || {
         thread::scope(|s| {
             s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
                 on(0);
-                all.drain_all(DrainPermit::promise(), nothing);
+                all.drain_all(unlocked, nothing);
             });
             own.until_asleep(1);
             let panics = std::panic::AssertUnwindSafe(|| all.run(1, |_| std::panic::resume_unwind(Box::new(()))));
@@ -210,6 +213,7 @@ fn a_panic_leaves_an_empty_batch_that_can_be_used() {
 /// The own batch first, for which there is nobody to wait, and nobody is asked twice for one drain.
 #[test]
 fn the_own_batch_is_emptied_first_and_by_itself() {
+    let unlocked = &mut Unlocked::promise();
     let own = Own::new(1);
     let threads = Threads::new(3, false);
     let all = Batches::new(&threads, own, batches(own, 3));
@@ -219,7 +223,7 @@ fn the_own_batch_is_emptied_first_and_by_itself() {
     }
     on(1);
     let mut order = Vec::new();
-    all.drain_all(DrainPermit::promise(), |pfn| order.push(pfn));
+    all.drain_all(unlocked, |pfn| order.push(pfn));
     assert_eq!(order, [11, 10, 12]);
     assert_eq!(*threads.order.lock().unwrap(), [0, 2]);
 }
@@ -227,6 +231,7 @@ fn the_own_batch_is_emptied_first_and_by_itself() {
 /// I26: what was in a batch before the drain began is in none when it ends, while others add and drain all the time.
 #[test]
 fn after_a_drain_no_batch_has_what_it_had_before() {
+    let unlocked = &mut Unlocked::promise();
     let own = Own::new(16);
     let threads = Threads::new(4, false);
     let all = Batches::new(&threads, own, batches(own, 4));
@@ -240,6 +245,7 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
             for cpu in 0..4 {
                 let (all, pages, adds, put) = (&all, &pages, &adds, &put);
                 s.spawn(move || {
+                    let unlocked = &mut Unlocked::promise();
                     on(cpu);
                     for turn in 0..rounds(3000) {
                         // This thread's pages are nobody else's, so it knows how many references they have.
@@ -252,7 +258,7 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
                         if turn % 7 == 0 {
                             // From another processor than the one whose batch has them.
                             on((cpu + 1) % 4);
-                            all.drain_all(DrainPermit::promise(), put);
+                            all.drain_all(unlocked, put);
                             for page in &pages[cpu * 16..][..16] {
                                 assert_eq!(page.refs(), 1, "a reference from before the drain");
                             }
@@ -263,7 +269,7 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
             }
         });
     });
-    all.drain_all(DrainPermit::promise(), put);
+    all.drain_all(unlocked, put);
     assert!(pages.iter().all(|page| page.refs() == 1));
 }
 
@@ -279,8 +285,9 @@ fn a_kicked_processor_is_waited_for() {
     watched(&[], || {
         thread::scope(|s| {
             s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
                 on(0);
-                all.drain_all(DrainPermit::promise(), |_| panic!("only its own processor may"));
+                all.drain_all(unlocked, |_| panic!("only its own processor may"));
                 assert_eq!(emptied.load(SeqCst), 1, "not before it is empty");
             });
             own.until_asleep(1);
@@ -303,8 +310,9 @@ fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
         thread::scope(|s| {
             let drain = || {
                 s.spawn(|| {
+                    let unlocked = &mut Unlocked::promise();
                     on(0);
-                    all.drain_all(DrainPermit::promise(), |_| ());
+                    all.drain_all(unlocked, |_| ());
                 })
             };
             let (one, two) = (drain(), drain());
@@ -358,13 +366,14 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
                 }
             });
             s.spawn(move || {
+                let unlocked = &mut Unlocked::promise();
                 on(0);
                 let mut drains = 0;
                 for turn in 0..rounds(200) {
                     // Device and ordinary pages in one call, as it was.
                     let mut slots: Vec<_> = parent.page(0).pages(4).map(Slot::at).collect();
                     let order = Order::to(TierId((turn + 1) % 2)).mode(Mode::SyncLight).tries(3);
-                    drains += migrate(mm, &mut slots, &order, mm).drains;
+                    drains += migrate(mm, &mut slots, &order, mm, unlocked).drains;
                 }
                 assert!(drains > 0, "nothing was waited for");
                 stop.store(true, SeqCst);
@@ -374,4 +383,84 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     on(1);
     mm.run_batch(1);
     mm.audit().unwrap();
+}
+
+/// A page in processor 1's batch, on which processor 0 faults. The fault has the batch emptied and waits for nobody, for it may have come
+/// in the middle of anything: here, while its thread owns another page. A batch out of reach is one more try for later.
+#[cfg(feature = "alloc")]
+#[test]
+fn a_fault_has_batches_emptied_and_waits_for_nobody() {
+    use pagelock::mm::ledger::{Change, Owner};
+    use pagelock::mm::migrate::{Order, Slot, migrate};
+    use pagelock::mm::soft::{Config, Kind, Soft, TierConfig, TierId};
+    use pagelock::mm::{Access, Fault, Faulter, Memory, Strategy, Why};
+
+    for remote in [false, true] {
+        let own = Own::new(16);
+        let threads: &'static Threads = Box::leak(Box::new(Threads::new(2, remote)));
+        let tier = |kind| TierConfig { kind, frames: 64 };
+        let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
+        let mm = Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
+        on(0);
+        let [at, other] = [0, 1].map(|n| mm.spawn().unwrap().page(n));
+        for at in [at, other] {
+            mm.map(at, 1).unwrap();
+            mm.write(at, 0, &[7]).unwrap();
+        }
+        let order = Order::to(TierId(1)).tries(1);
+        assert_eq!(migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut Unlocked::promise()).done, 1);
+        let pfn = mm.frame_at(at).unwrap();
+        mm.page(pfn).unwrap().try_get().unwrap().into_raw();
+        mm.account(pfn, Owner::Batch, Change::Taken);
+        on(1);
+        assert!(mm.batches().add(pfn, |_| panic!("there is room")));
+        on(0);
+        watched(&[], || {
+            let owned = mm.page(mm.frame_at(other).unwrap()).unwrap().lock();
+            let fault = || mm.fault(at, Access::Read, &mut Faulter::new(Strategy::Wait)).unwrap();
+            assert_eq!(fault(), Fault::Retry(Why::Busy));
+            assert!(threads.order.lock().unwrap().contains(&1), "nobody was asked");
+            assert_eq!(mm.page(pfn).unwrap().refs(), 1 + u32::from(remote), "in reach, and not emptied");
+            if remote {
+                assert!(threads.kicked[1].swap(false, SeqCst));
+                assert_eq!(fault(), Fault::Retry(Why::Busy));
+                assert!(threads.kicked[1].load(SeqCst), "asked again");
+                mm.run_batch(1);
+            }
+            assert_eq!(fault(), Fault::Resolved);
+            drop(owned);
+        });
+        let mut byte = [0];
+        mm.read(at, 0, &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+        mm.audit().unwrap();
+    }
+}
+
+/// Who asks may be in the middle of using his own batch, or hold the lock of whoever uses another.
+#[test]
+fn asking_waits_for_no_batch_that_is_in_use() {
+    let own = Own::new(1);
+    let threads = Threads::new(2, false);
+    let all = Batches::new(&threads, own, batches(own, 2));
+    let put = AtomicUsize::new(0);
+    let count = |_| {
+        put.fetch_add(1, SeqCst);
+    };
+    on(1);
+    assert!(all.add(1, nothing));
+    on(0);
+    assert!(all.add(0, nothing));
+    watched(&[], || {
+        all.drain_local(|_| {
+            put.fetch_add(1, SeqCst);
+            all.ask_all(count);
+            assert_eq!(put.load(SeqCst), 2, "the other one is emptied, and this one left to its user");
+        });
+    });
+    assert_eq!((all.count(0, nothing), all.count(1, nothing)), (0, 0));
+    // Both were let go of.
+    assert!(all.add(0, nothing));
+    on(1);
+    assert!(all.add(1, nothing));
 }

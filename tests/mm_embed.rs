@@ -6,7 +6,7 @@
 mod common;
 
 use pagelock::leaf::{FRAME_LIMIT, Leaf, Rights, Tracking};
-use pagelock::mm::drain::NoBatches;
+use pagelock::mm::drain::{NoBatches, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, bring_back, migrate};
 use pagelock::mm::{
@@ -147,8 +147,9 @@ fn leaf(tiny: &Tiny, at: usize) -> Leaf {
 }
 
 fn move_out(tiny: &'static Tiny, slot: Slot<'static, Tiny>) -> Outcome<()> {
+    let unlocked = &mut Unlocked::promise();
     let mut slots = [slot];
-    let _ = migrate(tiny, &mut slots, &Order::to(true).tries(1), &NoBatches);
+    let _ = migrate(tiny, &mut slots, &Order::to(true).tries(1), &NoBatches, unlocked);
     slots[0].outcome()
 }
 

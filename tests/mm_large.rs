@@ -9,6 +9,7 @@ use common::own::Own;
 use common::{panic_of, watched};
 use core::cell::Cell;
 use pagelock::leaf::Leaf;
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::soft::{AccessError, At};
 use pagelock::mm::{Faulter, Span, Strategy, Tiers, claim_range};
@@ -91,9 +92,10 @@ fn a_large_page_moves_as_one_whichever_of_its_frames_is_named() {
 /// Every frame of it is named in one batch: it is one page all the same.
 #[test]
 fn a_large_page_in_one_batch_with_itself_moves_once() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _, at, _) = large();
     let mut slots: Vec<_> = at.pages(FRAMES).map(Slot::at).collect();
-    let summary = migrate(mm, &mut slots, &order().tries(3), mm);
+    let summary = migrate(mm, &mut slots, &order().tries(3), mm, unlocked);
     assert_eq!((summary.done as usize, summary.tries), (FRAMES, 2), "{slots:?}");
     assert_eq!(slots.iter().filter(|slot| matches!(slot.outcome(), Outcome::Moved { .. })).count(), 1);
     mm.audit().unwrap();
@@ -187,11 +189,12 @@ fn a_fault_that_brings_back_a_part_is_no_error_for_that_part() {
 
 #[test]
 fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
+    let unlocked = &mut Unlocked::promise();
     for lost in [0, 4, 7] {
         let (mm, _, at, head) = large();
         mm.set_lost(head + lost, true);
         let mut slots = [Slot::at(at)];
-        let summary = migrate(mm, &mut slots, &order(), mm);
+        let summary = migrate(mm, &mut slots, &order(), mm, unlocked);
         assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 7, of: 8 }, 1));
         assert_eq!((summary.done, summary.poisoned, summary.left), (0, 1, 1), "a lost frame is not hidden by the split");
         for at in at.pages(FRAMES) {
@@ -230,12 +233,13 @@ fn a_split_that_fails_changes_nothing() {
 
 #[test]
 fn a_panic_during_a_split_puts_back_what_is_left() {
+    let unlocked = &mut Unlocked::promise();
     for at_frame in [0, 3] {
         let (mm, _, at, head) = large();
         fragment(mm, DEVICE, 60);
         panic_of(|| {
             let mut slots = [Slot::at(at)];
-            let _ = collect(mm, &mut slots, &order(), None).unmap().check().copy_to(|from, order| match (from, order) {
+            let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|from, order| match (from, order) {
                 (_, ORDER) => Err(Abort::NoDestination),
                 (Some(pfn), _) if pfn == head + at_frame => panic!("the driver"),
                 _ => mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination),
@@ -253,6 +257,7 @@ fn a_panic_during_a_split_puts_back_what_is_left() {
 /// none finds its entry for a page that is not locked (I12).
 #[test]
 fn a_split_races_waiters() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own, at, head) = large();
     fragment(mm, DEVICE, 60);
     watched(&[mm.page(head).unwrap()], || {
@@ -263,13 +268,13 @@ fn a_split_races_waiters() {
                 })
             };
             let mut slots = [Slot::at(at)];
-            let checked = collect(mm, &mut slots, &order(), None).unmap().check();
+            let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
             // Before the split, for frames in the middle.
             let mut waiters: Vec<_> = [1, 4, 7].map(read).into();
             own.until_asleep(3);
             assert_eq!(mm.page(head + 4).unwrap().refs(), 1, "they have no references");
             let step = Cell::new(0);
-            let finished = checked
+            let summary = checked
                 .copy_to(|from, order| {
                     if order == ORDER {
                         return Err(Abort::NoDestination);
@@ -293,7 +298,7 @@ fn a_split_races_waiters() {
                     mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)
                 })
                 .finalize();
-            assert_eq!(finished.summary().done, 1);
+            assert_eq!(summary.done, 1);
             for waiter in waiters {
                 waiter.join().unwrap();
             }
@@ -315,13 +320,14 @@ fn split_in_place(collected: Collected<'_, 'static, Mm>) {
 /// each frame has a header of its own.
 #[test]
 fn a_split_races_a_locker_that_is_asleep() {
+    let unlocked = &mut Unlocked::promise();
     for named in [0, 5] {
         let (mm, own, at, head) = large();
         let (page, before) = (mm.page(head).unwrap(), mm.leaf(at.space.page(named)));
         watched(&[page], || {
             thread::scope(|s| {
                 let mut slots = [Slot::frame(head)];
-                let collected = collect(mm, &mut slots, &order(), None);
+                let collected = collect(mm, &mut slots, &order(), unlocked);
                 assert_eq!(collected.in_work(), 1);
                 let order = order().mode(Mode::SyncLight);
                 let moved = s.spawn(move || move_one(mm, at.space.page(named), &order));
@@ -343,13 +349,14 @@ fn a_split_races_a_locker_that_is_asleep() {
 /// The same with a faulter that queues for the lock itself: it looks again, and brings back its own frame.
 #[test]
 fn a_split_races_a_faulter_that_queues_for_the_lock() {
+    let unlocked = &mut Unlocked::promise();
     for named in [0, 5] {
         let (mm, own, at, _) = large();
         let Outcome::Moved { pfn: head } = move_one(mm, at, &order()) else { panic!() };
         watched(&[mm.page(head).unwrap()], || {
             thread::scope(|s| {
                 let mut slots = [Slot::frame(head)];
-                let collected = collect(mm, &mut slots, &Order::to(RAM), None);
+                let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
                 let read = s.spawn(move || {
                     let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
                     mm.read_with(at.space.page(named), 0, &mut [0], &mut faulter)

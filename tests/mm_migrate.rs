@@ -8,8 +8,11 @@ mod common;
 use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, move_one, picture, written};
 use common::watched;
 use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::exclusive::make_exclusive;
-use pagelock::mm::migrate::{Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, migrate};
+use pagelock::mm::migrate::{
+    Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, collect_for_fault, migrate,
+};
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Refusal};
 use pagelock::mm::{Access, Entry, Fault, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
@@ -21,9 +24,10 @@ fn order() -> Order<Mm> {
 
 /// Two pages, of which the first cannot be moved, whatever the reason, and the second is: the first's outcome.
 fn only_the_first_stays(mm: &Mm, at: At, order: &Order<Mm>) -> Outcome<Refusal> {
+    let unlocked = &mut Unlocked::promise();
     let before = picture(mm, at).normal();
     let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-    let summary = migrate(mm, &mut slots, order, mm);
+    let summary = migrate(mm, &mut slots, order, mm, unlocked);
     assert!(matches!(slots[1].outcome(), Outcome::Moved { .. }), "{slots:?}");
     assert_eq!((summary.done, summary.left), (1, 1), "{slots:?}");
     assert_eq!(picture(mm, at).normal(), before, "it is not as it was");
@@ -48,10 +52,11 @@ fn two_pages() -> (&'static Mm, At) {
 
 #[test]
 fn pages_go_out_and_come_back_by_faults() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 8);
     let mut slots: Vec<_> = at.pages(8).map(Slot::at).collect();
-    let summary = migrate(mm, &mut slots, &order(), mm);
+    let summary = migrate(mm, &mut slots, &order(), mm, unlocked);
     assert_eq!((summary.done, summary.left, summary.tries), (8, 0, 1), "{slots:?}");
     for (slot, at) in slots.iter().zip(at.pages(8)) {
         let Leaf::DevicePrivate { pfn, rights: Rights::Write, .. } = mm.leaf(at) else { panic!("{:?}", mm.leaf(at)) };
@@ -66,12 +71,13 @@ fn pages_go_out_and_come_back_by_faults() {
 
 #[test]
 fn a_page_of_many_mappings_moves_in_all_of_them() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let parent = mm.spawn().unwrap();
     let at = written(mm, parent, 4);
     let children: Vec<_> = (0..5).map(|_| mm.fork(parent).unwrap()).collect();
     let mut slots: Vec<_> = at.pages(4).map(Slot::at).collect();
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 4);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 4);
     for child in &children {
         for page in 0..4 {
             assert!(matches!(mm.leaf(child.page(page)), Leaf::DevicePrivate { rights: Rights::Read, .. }));
@@ -113,12 +119,13 @@ fn rights_and_tracking_travel_with_the_page() {
 
 #[test]
 fn a_list_of_frames_moves_whoever_maps_them() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 3);
     let pfns: Vec<_> = at.pages(3).map(|at| mm.frame_at(at).unwrap()).collect();
     let free = mm.frames_of(RAM).end - 1;
     let mut slots: Vec<_> = pfns.iter().copied().chain([free]).map(Slot::frame).collect();
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 4);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 4);
     assert_eq!(slots[3].outcome(), Outcome::Freed, "a free frame has nothing to move");
     assert!(at.pages(3).all(|at| matches!(mm.leaf(at), Leaf::DevicePrivate { .. })));
     mm.audit().unwrap();
@@ -128,6 +135,7 @@ fn a_list_of_frames_moves_whoever_maps_them() {
 /// Nobody has the page but for a reference that is on its way out: moving it would be a waste.
 #[test]
 fn a_page_that_turns_out_to_be_free_is_done() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
@@ -135,11 +143,11 @@ fn a_page_that_turns_out_to_be_free_is_done() {
     mm.unmap(at, 1);
     let mut slots = [Slot::frame(pfn)];
     // With somebody's reference it is not free.
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 0);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 0);
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Referenced { refs: 2, expected: 1 }));
     // SAFETY: taken above.
     unsafe { mm.put(pfn) };
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 1);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 1);
     assert_eq!(slots[0].outcome(), Outcome::Freed);
     mm.audit().unwrap();
 }
@@ -147,12 +155,13 @@ fn a_page_that_turns_out_to_be_free_is_done() {
 /// Unmapped by everybody while it was on its way: both frames are free at the end, once each (I16).
 #[test]
 fn a_page_that_is_unmapped_on_its_way_is_freed() {
+    let unlocked = &mut Unlocked::promise();
     for dropped in [false, true] {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 1);
         let before = mm.free_frames(DEVICE);
         let mut slots = [Slot::at(at)];
-        let copied = collect(mm, &mut slots, &order(), None).unmap().check().copy();
+        let copied = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy();
         mm.unmap(at, 1);
         if dropped {
             drop(copied);
@@ -173,13 +182,14 @@ fn a_page_that_is_there_is_done() {
 
 #[test]
 fn holes_and_zero_pages_become_pages() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = mm.spawn().unwrap().page(0);
     mm.map(at, 3).unwrap();
     mm.read(at, 0, &mut [0]).unwrap();
     assert!(matches!(mm.leaf(at), Leaf::Present { pfn: 0, .. }), "the frame of zeroes");
     let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-    assert_eq!(migrate(mm, &mut slots, &order().filling_holes(), mm).done, 2);
+    assert_eq!(migrate(mm, &mut slots, &order().filling_holes(), mm, unlocked).done, 2);
     for (slot, at) in slots.iter().zip(at.pages(2)) {
         let pfn = mm.frame_at(at).unwrap();
         assert_eq!(slot.outcome(), Outcome::Filled { pfn });
@@ -248,6 +258,7 @@ fn a_cached_page_takes_the_caches_references_along() {
 
 #[test]
 fn entries_that_are_no_pages_are_skipped() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     for (leaf, why) in [
         (Leaf::None, Skip::Hole),
@@ -267,7 +278,7 @@ fn entries_that_are_no_pages_are_skipped() {
         mm.lock(at).set(0);
     }
     let mut slots = [Slot::frame(1 << 40)];
-    let _ = migrate(mm, &mut slots, &order(), mm);
+    let _ = migrate(mm, &mut slots, &order(), mm, unlocked);
     assert_eq!(slots[0].outcome(), Outcome::Skipped(Skip::NoFrame));
 }
 
@@ -280,15 +291,18 @@ fn a_page_of_another_tier_is_not_selected() {
 
 #[test]
 fn a_page_that_somebody_else_moves_is_skipped() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let mut first = [Slot::at(at)];
-    let other = collect(mm, &mut first, &order(), None).unmap();
+    // Somebody else's, whose thread this is not.
+    let somebody = &mut Unlocked::promise();
+    let other = collect(mm, &mut first, &order(), somebody).unmap();
     assert_eq!(move_one(mm, at, &order()), Outcome::Skipped(Skip::Migrating));
     let mut by_frame = [Slot::frame(mm.frame_at(at).unwrap())];
-    let _ = migrate(mm, &mut by_frame, &order(), mm);
+    let _ = migrate(mm, &mut by_frame, &order(), mm, unlocked);
     assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Locked));
     let checked = other.check();
-    let _ = migrate(mm, &mut by_frame, &order(), mm);
+    let _ = migrate(mm, &mut by_frame, &order(), mm, unlocked);
     assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Migrating), "frozen");
     drop(checked);
     assert_eq!(first[0].outcome(), Outcome::Aborted(Abort::Abandoned));
@@ -402,12 +416,13 @@ fn a_pin_in_the_last_moment_puts_the_page_back() {
 
 #[test]
 fn a_mapping_that_a_device_has_to_itself_puts_the_page_back() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let pfn = make_exclusive(mm, at).unwrap();
     let before = picture(mm, at);
     // By frame, so that the entry is found by the walk only.
     let mut slots = [Slot::frame(pfn)];
-    let _ = migrate(mm, &mut slots, &order(), mm);
+    let _ = migrate(mm, &mut slots, &order(), mm, unlocked);
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Exclusive));
     assert_eq!(picture(mm, at), before);
     mm.audit().unwrap();
@@ -415,13 +430,14 @@ fn a_mapping_that_a_device_has_to_itself_puts_the_page_back() {
 
 #[test]
 fn a_mapping_that_comes_up_late_puts_the_page_back() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let late = at.space.page(9);
     mm.map(late, 1).unwrap();
     let leaf = mm.leaf(at);
     let pfn = leaf.pfn().unwrap();
     let mut slots = [Slot::at(at)];
-    let unmapped = collect(mm, &mut slots, &order(), None).unmap();
+    let unmapped = collect(mm, &mut slots, &order(), unlocked).unmap();
     // Somebody who had a reference makes it a mapping.
     mm.page(pfn).unwrap().try_get().unwrap().into_raw();
     mm.account(pfn, pagelock::mm::ledger::Owner::Mapping, pagelock::mm::ledger::Change::Taken);
@@ -445,19 +461,21 @@ fn without_a_frame_to_go_to_the_page_is_put_back() {
 
 #[test]
 fn a_destination_may_be_declined() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let before = picture(mm, at);
     let mut slots = [Slot::at(at)];
-    let _ = collect(mm, &mut slots, &order(), None).unmap().check().copy_to(|_, _| Err(Abort::Declined)).finalize();
+    let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| Err(Abort::Declined)).finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Declined));
     assert_eq!(picture(mm, at), before);
 }
 
 /// A destination that is not as it should be, by number.
 fn to(mm: &'static Mm, at: At, pfn: u64) -> Outcome<Refusal> {
+    let unlocked = &mut Unlocked::promise();
     let before = picture(mm, at).normal();
     let mut slots = [Slot::at(at)];
-    let _ = collect(mm, &mut slots, &order(), None).unmap().check().copy_to(|_, _| Ok(pfn)).finalize();
+    let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| Ok(pfn)).finalize();
     assert_eq!(picture(mm, at).normal(), before);
     slots[0].outcome()
 }
@@ -534,6 +552,7 @@ fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {
 /// And right after it: what is put is a reference to the new page that was the cache's already, even if nothing else has one.
 #[test]
 fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let old = mm.frame_at(at).unwrap();
@@ -546,7 +565,7 @@ fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
         }
     });
     let mut slots = [Slot::frame(old)];
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 1);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 1);
     assert_eq!(slots[0].outcome(), Outcome::Freed);
     assert_eq!((mm.free_frames(RAM), mm.free_frames(DEVICE)), (127, 128));
     mm.audit().unwrap();
@@ -554,11 +573,12 @@ fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
 
 #[test]
 fn a_hole_that_a_fault_fills_first_stays_filled() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = mm.spawn().unwrap().page(0);
     mm.map(at, 1).unwrap();
     let mut slots = [Slot::at(at)];
-    let copied = collect(mm, &mut slots, &order().filling_holes(), None).unmap().check().copy();
+    let copied = collect(mm, &mut slots, &order().filling_holes(), unlocked).unmap().check().copy();
     mm.write(at, 8, &[7]).unwrap();
     let _ = copied.finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::HoleFilled));
@@ -571,11 +591,12 @@ fn a_hole_that_a_fault_fills_first_stays_filled() {
 /// And one that is unmapped meanwhile stays unmapped.
 #[test]
 fn a_hole_that_is_unmapped_on_the_way_stays_empty() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = mm.spawn().unwrap().page(0);
     mm.map(at, 1).unwrap();
     let mut slots = [Slot::at(at)];
-    let copied = collect(mm, &mut slots, &order().filling_holes(), None).unmap().check().copy();
+    let copied = collect(mm, &mut slots, &order().filling_holes(), unlocked).unmap().check().copy();
     mm.unmap(at, 1);
     let _ = copied.finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::HoleFilled));
@@ -586,6 +607,7 @@ fn a_hole_that_is_unmapped_on_the_way_stays_empty() {
 /// Dropped at each of the stages, with every kind of entry.
 #[test]
 fn a_stage_that_is_dropped_puts_everything_back() {
+    let unlocked = &mut Unlocked::promise();
     for stage in 0..4 {
         let (mm, _) = machine();
         let parent = mm.spawn().unwrap();
@@ -594,7 +616,7 @@ fn a_stage_that_is_dropped_puts_everything_back() {
         mm.write(parent.page(1), 8, &[1]).unwrap();
         let before = [picture(mm, at), picture(mm, parent.page(1))];
         let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-        let collected = collect(mm, &mut slots, &order(), None);
+        let collected = collect(mm, &mut slots, &order(), unlocked);
         assert_eq!(collected.in_work(), 2);
         match stage {
             0 => drop(collected),
@@ -611,11 +633,12 @@ fn a_stage_that_is_dropped_puts_everything_back() {
 /// A panic in the middle of it is a drop like any other.
 #[test]
 fn a_panic_in_the_middle_puts_everything_back() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let before = picture(mm, at);
     let text = common::panic_of(|| {
         let mut slots = [Slot::at(at)];
-        let _ = collect(mm, &mut slots, &order(), None).unmap().check().copy_to(|_, _| panic!("the driver"));
+        let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| panic!("the driver"));
     });
     assert_eq!(text, "the driver");
     assert_eq!(picture(mm, at), before);
@@ -627,6 +650,7 @@ fn a_panic_in_the_middle_puts_everything_back() {
 /// One page of three cannot be read. It is lost, and says so to whoever touches it; the others are not concerned (I25).
 #[test]
 fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let parent = mm.spawn().unwrap();
     let at = written(mm, parent, 3);
@@ -635,7 +659,7 @@ fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
     mm.set_lost(lost, true);
     let free = mm.free_frames(RAM);
     let mut slots: Vec<_> = at.pages(3).map(Slot::at).collect();
-    let summary = migrate(mm, &mut slots, &order(), mm);
+    let summary = migrate(mm, &mut slots, &order(), mm, unlocked);
     assert_eq!((summary.done, summary.poisoned, summary.left), (2, 1, 0));
     assert_eq!(slots[1].outcome(), Outcome::Poisoned);
     for space in [parent, child] {
@@ -646,7 +670,7 @@ fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
     assert_eq!(mm.free_frames(RAM), free + 2, "its frame is not used again");
     assert_eq!(move_one(mm, parent.page(1), &order()), Outcome::Skipped(Skip::Poisoned));
     let mut by_frame = [Slot::frame(lost)];
-    let _ = migrate(mm, &mut by_frame, &order(), mm);
+    let _ = migrate(mm, &mut by_frame, &order(), mm, unlocked);
     assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Poisoned));
     mm.exit(child);
     mm.audit().unwrap();
@@ -655,10 +679,11 @@ fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
 /// The same when it is a fault that finds out: the faulter is told as everybody will be.
 #[test]
 fn a_faulter_that_finds_a_page_lost_is_told_so() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
     let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-    assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 2);
+    assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 2);
     let pfn = mm.frame_at(at).unwrap();
     mm.set_lost(pfn, true);
     for _ in 0..2 {
@@ -694,11 +719,12 @@ fn a_copy_on_write_that_fails_changes_nothing() {
 /// I22: locked before, locked after, by the same guard, whatever becomes of it.
 #[test]
 fn the_page_of_a_fault_stays_locked_by_the_faulter() {
+    let unlocked = &mut Unlocked::promise();
     for outcome in ["moved", "put back", "dropped", "skipped", "lost"] {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 2);
         let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &order(), mm).done, 2);
+        assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 2);
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
         let guard = page.try_lock().unwrap();
@@ -713,11 +739,11 @@ fn the_page_of_a_fault_stays_locked_by_the_faulter() {
             _ => {}
         }
         let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-        let copied = collect(mm, &mut slots, &Order::to(RAM), Some(&mut fault)).unmap().check().copy();
+        let copied = collect_for_fault(mm, &mut slots, &Order::to(RAM), &mut fault).unmap().check().copy();
         if outcome == "dropped" {
             drop(copied);
         } else {
-            assert!(copied.finalize().permit().is_none(), "the faulter owns a lock");
+            let _ = copied.finalize();
         }
         assert!(fault.is_owned() && page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{outcome}");
         assert_eq!(slots[0].outcome().is_done(), outcome == "moved");
@@ -781,6 +807,36 @@ fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
         mm.set_immovable(false);
         assert_eq!(picture(mm, at), before, "{why}");
         mm.audit().unwrap();
+        check_all(mm, at, 1);
+        mm.audit().unwrap();
+    }
+}
+
+/// Whoever is asked whether the page may move panics. The page is as it was, and so is its entry: a migration entry that nobody puts up would
+/// lead all that fault later to a page that nobody owns.
+#[test]
+fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
+    for strategy in [Some(Strategy::EntryInFault), Some(Strategy::Wait), None] {
+        let (mm, _) = machine();
+        let parent = mm.spawn().unwrap();
+        let at = written(mm, parent, 1);
+        mm.fork(parent).unwrap();
+        if strategy.is_some() {
+            assert!(move_one(mm, at, &order()).is_done());
+        }
+        let before = picture(mm, at);
+        mm.on_prepare(|_| panic!("the driver"));
+        for _ in 0..2 {
+            let text = common::panic_of(|| match strategy {
+                Some(strategy) => drop(mm.read_with(at, 0, &mut [0], &mut Faulter::new(strategy).patience(1))),
+                None => drop(move_one(mm, at, &order())),
+            });
+            assert_eq!(text, "the driver");
+            assert!(!is_migrating(mm, at), "{strategy:?}: an entry is left that nobody puts up");
+            assert_eq!(picture(mm, at), before, "{strategy:?}");
+            mm.audit().unwrap();
+        }
+        mm.on_prepare(|_| ());
         check_all(mm, at, 1);
         mm.audit().unwrap();
     }

@@ -12,7 +12,7 @@ use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights};
-use pagelock::mm::drain::ThreadCpus;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect, evict};
 use pagelock::mm::pin::{
     Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, PinSlot, Pinned, Term, long_term, pin_page, pin_range,
@@ -48,6 +48,7 @@ fn settled(mm: &Mm) {
 /// pinned where it is.
 #[test]
 fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 8);
     for (n, (access, term)) in
@@ -55,10 +56,10 @@ fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
     {
         let (far, there) = (at.space.page(n), at.space.page(n + 4));
         assert!(move_one(mm, far, &Order::to(DEVICE)).is_done());
-        let pin = mm.pin(far, access, term).unwrap();
+        let pin = mm.pin(far, access, term, unlocked).unwrap();
         assert_eq!((mm.tier(pin.pfn()), mm.frame_at(far)), (RAM, Some(pin.pfn())));
         let before = mm.frame_at(there);
-        let stays = mm.pin(there, access, term).unwrap();
+        let stays = mm.pin(there, access, term, unlocked).unwrap();
         assert_eq!((before, mm.frame_at(there)), (Some(stays.pfn()), Some(stays.pfn())));
         // It does not move any more, nor is it unpinned by the try.
         assert_eq!(move_one(mm, far, &Order::to(DEVICE).tries(1)), Outcome::Skipped(Skip::Pinned { pins: 1 }));
@@ -72,6 +73,7 @@ fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
 /// Memory of a device that the processor can access: a short pin takes it as it is, a long one only in RAM. And it says that it stays there.
 #[test]
 fn a_long_pin_moves_the_page_out_first() {
+    let unlocked = &mut Unlocked::promise();
     let own = Own::new(64);
     let tier = |kind| TierConfig { kind, frames: 16 };
     let tiers = vec![tier(Kind::System), tier(Kind::Coherent { owner: 3 })];
@@ -82,13 +84,13 @@ fn a_long_pin_moves_the_page_out_first() {
     mm.write(at, 0, b"coherent").unwrap();
     // New pages are in a batch: that is drained, by the long pin too.
     assert!(move_one(mm, at, &Order::to(TierId(1)).mode(pagelock::mm::migrate::Mode::Sync)).is_done());
-    let short = mm.pin(at, Access::Write, Term::Short).unwrap();
+    let short = mm.pin(at, Access::Write, Term::Short, unlocked).unwrap();
     assert_eq!(mm.tier(short.pfn()), TierId(1));
     // The short pin is in the way of the long one, and is waited for in vain.
-    let error = mm.pin_within(at, Access::Write, Term::Long, within(own, 20)).unwrap_err();
+    let error = mm.pin_within(at, Access::Write, Term::Long, within(own, 20), unlocked).unwrap_err();
     assert!(matches!(error, NotPinned::TimedOut), "{error:?}");
     drop(short);
-    let long = mm.pin(at, Access::Write, Term::Long).unwrap();
+    let long = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     assert_eq!(mm.tier(long.pfn()), RAM);
     assert_eq!(&bytes(mm, long.pfn()), b"coherent");
     drop(long);
@@ -98,6 +100,7 @@ fn a_long_pin_moves_the_page_out_first() {
 /// `gup_longterm`: which mappings may be pinned for long, all rows. A refused pin has changed nothing.
 #[test]
 fn the_table_of_what_may_be_pinned() {
+    let unlocked = &mut Unlocked::promise();
     use Access::{Read, Write};
     use Backing::{Anonymous, Device, MemoryFile, Storage, TrackedFile};
     let (private, shared) = (false, true);
@@ -138,7 +141,7 @@ fn the_table_of_what_may_be_pinned() {
         assert!(is_shared || move_one(mm, at, &Order::to(DEVICE)).is_done());
         let before = mm.leaf(at);
         let order = PinOrder::new(access, Term::Long, Limits::none());
-        match pin_page(mm, at, &order, &Backed(|_| backing), mm) {
+        match pin_page(mm, at, &order, &Backed(|_| backing), mm, unlocked) {
             Ok(pin) => assert!(yes && mm.tier(pin.pfn()) == RAM, "{row:?}"),
             Err(error) => {
                 assert!(!yes, "{row:?}");
@@ -153,6 +156,7 @@ fn the_table_of_what_may_be_pinned() {
 /// A policy of one's own: asked with the entry locked, and its answer is the error.
 #[test]
 fn a_policy_can_refuse_and_choose() {
+    let unlocked = &mut Unlocked::promise();
     struct OnlyFar;
     impl PinPolicy<Mm> for OnlyFar {
         type Refused = &'static str;
@@ -174,8 +178,11 @@ fn a_policy_can_refuse_and_choose() {
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let order = |term| PinOrder::new(Access::Read, term, Limits::none());
-    assert_eq!(pin_page(mm, at, &order(Term::Short), &OnlyFar, mm).unwrap_err(), NotPinned::Refused("long pins only"));
-    let pin = pin_page(mm, at, &order(Term::Long), &OnlyFar, mm).unwrap();
+    assert_eq!(
+        pin_page(mm, at, &order(Term::Short), &OnlyFar, mm, unlocked).unwrap_err(),
+        NotPinned::Refused("long pins only")
+    );
+    let pin = pin_page(mm, at, &order(Term::Long), &OnlyFar, mm, unlocked).unwrap();
     assert_eq!(mm.tier(pin.pfn()), FAR);
     drop(pin);
     check_all(mm, at, 1);
@@ -186,12 +193,13 @@ fn a_policy_can_refuse_and_choose() {
 /// later; with one that nobody shares any more, and with zeroes. Rights are not widened by it (I18).
 #[test]
 fn a_pin_to_read_stays_with_the_page_that_is_written_to() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let space = mm.spawn().unwrap();
     let at = written(mm, space, 2);
     let child = mm.fork(space).unwrap();
     for (parent, other) in [(at, child.page(0)), (child.page(1), space.page(1))] {
-        let pin = mm.pin(parent, Access::Read, Term::Long).unwrap();
+        let pin = mm.pin(parent, Access::Read, Term::Long, unlocked).unwrap();
         assert_ne!(mm.frame_at(other), Some(pin.pfn()));
         assert_eq!(mm.leaf(parent).rights(), Some(Rights::ReadExclusive));
         mm.write(parent, 0, b"after").unwrap();
@@ -206,7 +214,7 @@ fn a_pin_to_read_stays_with_the_page_that_is_written_to() {
     mm.map(space.page(4), 2).unwrap();
     mm.read(space.page(4), 0, &mut [0]).unwrap();
     for n in [4, 5] {
-        let pin = mm.pin(space.page(n), Access::Read, Term::Short).unwrap();
+        let pin = mm.pin(space.page(n), Access::Read, Term::Short, unlocked).unwrap();
         assert!(pin.pfn() != 0);
         mm.write(space.page(n), 0, b"late").unwrap();
         assert_eq!(&bytes(mm, pin.pfn()), b"late");
@@ -214,7 +222,7 @@ fn a_pin_to_read_stays_with_the_page_that_is_written_to() {
 
     // A page that may not be written to stays one.
     mm.protect(space.page(5), 1, Some(Rights::Read)).unwrap();
-    drop(mm.pin(space.page(5), Access::Read, Term::Long).unwrap());
+    drop(mm.pin(space.page(5), Access::Read, Term::Long, unlocked).unwrap());
     assert_eq!(mm.write(space.page(5), 0, b"no"), Err(AccessError::NotAllowed));
     settled(mm);
 }
@@ -222,11 +230,12 @@ fn a_pin_to_read_stays_with_the_page_that_is_written_to() {
 /// A fork after the pin: the pinned page stays the parent's, the child gets the copy (I19).
 #[test]
 fn a_pinned_page_stays_its_space_s_page_across_a_fork() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let space = mm.spawn().unwrap();
     let at = written(mm, space, 1);
     for access in [Access::Read, Access::Write] {
-        let pin = mm.pin(at, access, Term::Long).unwrap();
+        let pin = mm.pin(at, access, Term::Long, unlocked).unwrap();
         let child = mm.fork(space).unwrap();
         mm.write(at, 0, b"parent").unwrap();
         assert_eq!(mm.frame_at(at), Some(pin.pfn()));
@@ -241,6 +250,7 @@ fn a_pinned_page_stays_its_space_s_page_across_a_fork() {
 /// (I38), and gets the page where it arrives.
 #[test]
 fn a_pin_waits_out_a_migration_without_disturbing_it() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
@@ -248,11 +258,11 @@ fn a_pin_waits_out_a_migration_without_disturbing_it() {
         let order = Order::to(FAR);
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
-            let collected = collect(mm, &mut slots, &order, None);
+            let collected = collect(mm, &mut slots, &order, unlocked);
             let refs = page.refs();
             let pinners: Vec<_> = [Term::Short, Term::Long, Term::Short]
                 .into_iter()
-                .map(|term| s.spawn(move || mm.pin(at, Access::Write, term).unwrap()))
+                .map(|term| s.spawn(move || mm.pin(at, Access::Write, term, &mut Unlocked::promise()).unwrap()))
                 .collect();
             own.until_asleep(3);
             assert_eq!((page.refs(), page.pins()), (refs, 0));
@@ -271,6 +281,7 @@ fn a_pin_waits_out_a_migration_without_disturbing_it() {
 /// The page is announced to move and its entry is still up: through another mapping the pin finds the page migrating, and waits.
 #[test]
 fn a_pin_through_another_mapping_waits_as_well() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     let at = written(mm, space, 1);
@@ -281,12 +292,13 @@ fn a_pin_through_another_mapping_waits_as_well() {
         let order = Order::to(FAR);
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
-            let collected = collect(mm, &mut slots, &order, None);
+            let collected = collect(mm, &mut slots, &order, unlocked);
             assert!(is_migrating(mm, at) && !is_migrating(mm, other));
-            let pinner = s.spawn(|| mm.pin(other, Access::Write, Term::Short).unwrap());
+            let pinner = s.spawn(|| mm.pin(other, Access::Write, Term::Short, &mut Unlocked::promise()).unwrap());
             own.until_asleep(1);
             assert_eq!(page.pins(), 0);
-            let error = mm.pin_within(other, Access::Write, Term::Short, within(own, 20)).unwrap_err();
+            let pinned = mm.pin_within(other, Access::Write, Term::Short, within(own, 20), &mut Unlocked::promise());
+            let error = pinned.unwrap_err();
             assert!(matches!(error, NotPinned::TimedOut), "{error:?}");
             let _ = collected.unmap().check().copy().finalize();
             assert!(slots[0].outcome().is_done(), "{slots:?}");
@@ -303,11 +315,15 @@ fn what_cannot_be_pinned() {
 }
 
 fn every_failure() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     written(mm, space, 8);
     let p = |n| space.page(n);
-    let fails = |at: At, access, term| mm.pin_within(at, access, term, within(own, 5_000)).unwrap_err();
+    let fails = |at: At, access, term| {
+        let unlocked = &mut Unlocked::promise();
+        mm.pin_within(at, access, term, within(own, 5_000), unlocked).unwrap_err()
+    };
     let not_pinned: [(At, PinFailure); 5] = [
         (p(20), NotPinned::NotAllowed),
         (p(usize::MAX), NotPinned::NotAllowed),
@@ -340,22 +356,22 @@ fn every_failure() {
     assert_eq!(error, NotPinned::Fault(FaultError::ToRam(Outcome::Aborted(Abort::NoDestination))));
 
     // As many pins as can be counted.
-    let all: Vec<Pinned<'_, Mm>> = (0..MAX_PINS).map(|_| mm.pin(p(5), Access::Read, Term::Short).unwrap()).collect();
+    let all: Vec<Pinned<'_, Mm>> = (0..MAX_PINS).map(|_| mm.pin(p(5), Access::Read, Term::Short, unlocked).unwrap()).collect();
     assert_eq!(fails(p(5), Access::Read, Term::Short), NotPinned::Overflow);
     drop(all);
 
     // A page whose lock is somebody's: that is nothing to a pin of a page that is there.
     let guard = mm.page(mm.frame_at(p(6)).unwrap()).unwrap().lock();
-    drop(mm.pin(p(6), Access::Write, Term::Short).unwrap());
+    drop(mm.pin(p(6), Access::Write, Term::Short, unlocked).unwrap());
     drop(guard);
     // But a device's has to be waited for, and no longer than that.
     assert!(move_one(mm, p(6), &Order::to(DEVICE)).is_done());
     let guard = mm.page(mm.frame_at(p(6)).unwrap()).unwrap().lock();
-    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, within(own, 20)).unwrap_err(), NotPinned::TimedOut);
+    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, within(own, 20), unlocked).unwrap_err(), NotPinned::TimedOut);
     let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
-    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, limits).unwrap_err(), NotPinned::Cancelled);
+    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, limits, unlocked).unwrap_err(), NotPinned::Cancelled);
     drop(guard);
     settled(mm);
 }
@@ -364,6 +380,7 @@ fn every_failure() {
 /// deadline too (I37).
 #[test]
 fn a_long_pin_of_a_page_that_never_moves_ends() {
+    let unlocked = &mut Unlocked::promise();
     struct Away;
     impl PinPolicy<Mm> for Away {
         type Refused = NotPinnable;
@@ -378,7 +395,7 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
     let at = written(mm, mm.spawn().unwrap(), 2);
     let pfn = mm.frame_at(at).unwrap();
     let order = |limits| PinOrder::new(Access::Read, Term::Long, limits).patience(30);
-    let pin = |limits| pin_page(mm, at, &order(limits), &Away, mm).map(|pin| pin.pfn());
+    let pin = |limits| pin_page(mm, at, &order(limits), &Away, mm, &mut Unlocked::promise()).map(|pin| pin.pfn());
     mm.get(pfn).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
@@ -394,7 +411,7 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
                 });
             }
         });
-        let error = pin_page(mm, at, &order(within(own, 10)).patience(u32::MAX), &Away, mm).unwrap_err();
+        let error = pin_page(mm, at, &order(within(own, 10)).patience(u32::MAX), &Away, mm, unlocked).unwrap_err();
         assert_eq!(error, NotPinned::TimedOut);
     });
     // SAFETY: the reference taken above.
@@ -407,7 +424,7 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
     mm.set_immovable(false);
     // No patience is one round: enough to move, not to pin as well.
     let none = order(Limits::none()).patience(0);
-    assert_eq!(pin_page(mm, at, &none, &Away, mm).unwrap_err(), NotPinned::Busy { rounds: 1 });
+    assert_eq!(pin_page(mm, at, &none, &Away, mm, unlocked).unwrap_err(), NotPinned::Busy { rounds: 1 });
     assert_eq!(mm.tier(pin(Limits::none()).unwrap()), FAR);
     check_all(mm, at, 2);
     settled(mm);
@@ -416,6 +433,7 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
 /// A range of pins ends at the first page that cannot be, keeps what it has, and goes on from there.
 #[test]
 fn a_range_keeps_what_it_has() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let space = mm.spawn().unwrap();
     let at = written(mm, space, 6);
@@ -424,14 +442,14 @@ fn a_range_keeps_what_it_has() {
     let order = PinOrder::new(Access::Write, Term::Long, Limits::none());
     let policy = Backed(|_| Backing::Anonymous);
     let mut slots: Vec<_> = at.pages(6).map(PinSlot::new).collect();
-    let error = pin_range(mm, &mut slots, &order, &policy, mm).unwrap_err();
+    let error = pin_range(mm, &mut slots, &order, &policy, mm, unlocked).unwrap_err();
     assert_eq!((error.pinned, error.why), (3, NotPinned::Unsettled(AccessError::Marker(Marker::UffdWp))));
     assert!(slots[..3].iter().all(|slot| slot.pinned.is_some()) && slots[3..].iter().all(|slot| slot.pinned.is_none()));
     assert_eq!(mm.pin_balance().counted, 3);
     mm.replace(space.page(3), Leaf::None);
-    pin_range(mm, &mut slots, &order, &policy, mm).unwrap();
+    pin_range(mm, &mut slots, &order, &policy, mm, unlocked).unwrap();
     assert_eq!((mm.pin_balance().taken, mm.pin_balance().counted), (6, 6), "those before are not pinned twice");
-    pin_range(mm, &mut [], &order, &policy, mm).unwrap();
+    pin_range(mm, &mut [], &order, &policy, mm, unlocked).unwrap();
     drop(slots);
     settled(mm);
 }
@@ -440,10 +458,11 @@ fn a_range_keeps_what_it_has() {
 /// until it gets one again.
 #[test]
 fn a_pin_outlives_the_mapping() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
     let free = mm.free_frames(RAM);
-    let pin = mm.pin(at, Access::Write, Term::Long).unwrap();
+    let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     mm.unmap(at, 1);
     assert_eq!(mm.free_frames(RAM), free);
     let pfn = pin.into_raw();
@@ -458,7 +477,7 @@ fn a_pin_outlives_the_mapping() {
     settled(mm);
 
     // An unpin too many, or too few, shows.
-    let pin = mm.pin(at.space.page(1), Access::Read, Term::Short).unwrap();
+    let pin = mm.pin(at.space.page(1), Access::Read, Term::Short, unlocked).unwrap();
     let page = mm.page(pin.pfn()).unwrap();
     // SAFETY: not ours, which is the point; given back below.
     let _ = unsafe { page.unpin_raw() };
@@ -484,10 +503,11 @@ fn pins_against_everybody() {
                 .map(|seed| {
                     let pinned = &pinned;
                     s.spawn(move || {
+                        let unlocked = &mut Unlocked::promise();
                         let mut lots = Lots::of(seed);
                         for n in 0..rounds(1_500) {
                             let term = if lots.draw(2) == 0 { Term::Long } else { Term::Short };
-                            match mm.pin_within(at, Access::Write, term, within(own, 200)) {
+                            match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked) {
                                 Ok(pin) => {
                                     let value = [seed as u8 + 1, n as u8, (n >> 8) as u8];
                                     mm.write_frame(pin.pfn(), seed * 8, &value);
@@ -510,13 +530,14 @@ fn pins_against_everybody() {
                 })
                 .collect();
             s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
                 let mut lots = Lots::of(9);
                 while !stop.load(SeqCst) {
                     let order = Order::to([DEVICE, FAR, RAM][lots.draw(3) as usize]).tries(2);
                     // Giving up when there are pins, or not.
                     let outcome = match lots.draw(2) {
                         0 => move_one(mm, at, &order),
-                        _ => evict(mm, mm.frame_at(at).unwrap(), &order, within(own, 100), mm),
+                        _ => evict(mm, mm.frame_at(at).unwrap(), &order, within(own, 100), mm, unlocked),
                     };
                     moved.fetch_add(usize::from(matches!(outcome, Outcome::Moved { .. })), SeqCst);
                 }
@@ -554,7 +575,7 @@ fn a_pin_against_an_unmap() {
             mm.map(at, 1).unwrap();
             mm.write(at, 0, &[n as u8; 4]).unwrap();
             thread::scope(|s| {
-                s.spawn(|| match mm.pin(at, Access::Read, Term::Short) {
+                s.spawn(|| match mm.pin(at, Access::Read, Term::Short, &mut Unlocked::promise()) {
                     Ok(pin) => {
                         assert_eq!(bytes(mm, pin.pfn()), [n as u8; 4]);
                         won.fetch_add(1, SeqCst);
@@ -691,22 +712,23 @@ fn pins_are_exact() {
 /// and forks wait; and it arrives with all that the pinner wrote. With the time up it is as it was, pinned still.
 #[test]
 fn an_eviction_waits_for_pins() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
     let pfn = mm.frame_at(at).unwrap();
-    let pin = mm.pin(at, Access::Write, Term::Long).unwrap();
+    let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         let order = Order::to(FAR).tries(3);
-        let outcome = evict(mm, pfn, &order, within(own, 20), mm);
+        let outcome = evict(mm, pfn, &order, within(own, 20), mm, unlocked);
         assert_eq!(outcome, Outcome::Aborted(Abort::Pinned { pins: 1 }));
         assert_eq!((mm.frame_at(at), mm.page(pfn).unwrap().is_locked()), (Some(pfn), false));
         check_all(mm, at, 1);
         thread::scope(|s| {
-            let evictor = s.spawn(|| evict(mm, pfn, &order, Limits::none(), mm));
+            let evictor = s.spawn(|| evict(mm, pfn, &order, Limits::none(), mm, &mut Unlocked::promise()));
             own.until_asleep(1);
             // The pinner itself, through its own mapping.
             mm.write(at, 0, b"wrote").unwrap();
-            let pinner = s.spawn(|| drop(mm.pin(at, Access::Read, Term::Short).unwrap()));
+            let pinner = s.spawn(|| drop(mm.pin(at, Access::Read, Term::Short, &mut Unlocked::promise()).unwrap()));
             own.until_asleep(2);
             mm.write_frame(pin.pfn(), 5, b" past the tables");
             drop(pin);
@@ -721,15 +743,15 @@ fn an_eviction_waits_for_pins() {
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
         let guard = page.lock();
-        assert_eq!(evict(mm, pfn, &order, within(own, 20), mm), Outcome::Skipped(Skip::Locked));
+        assert_eq!(evict(mm, pfn, &order, within(own, 20), mm, unlocked), Outcome::Skipped(Skip::Locked));
         drop(guard);
         mm.get(pfn).unwrap();
-        let outcome = evict(mm, pfn, &order, Limits::none(), mm);
+        let outcome = evict(mm, pfn, &order, Limits::none(), mm, unlocked);
         assert!(matches!(outcome, Outcome::Aborted(Abort::Referenced { .. })), "{outcome:?}");
         // SAFETY: the reference just taken.
         unsafe { mm.put(pfn) };
-        assert_eq!(evict(mm, u64::MAX, &order, Limits::none(), mm), Outcome::Skipped(Skip::NoFrame));
-        assert!(evict(mm, pfn, &order, Limits::none(), mm).is_done());
+        assert_eq!(evict(mm, u64::MAX, &order, Limits::none(), mm, unlocked), Outcome::Skipped(Skip::NoFrame));
+        assert!(evict(mm, pfn, &order, Limits::none(), mm, unlocked).is_done());
     });
     check_all(mm, at.space.page(1), 1);
     settled(mm);
@@ -739,16 +761,17 @@ fn an_eviction_waits_for_pins() {
 /// fork waits for that, and then has the page where it is.
 #[test]
 fn a_fork_waits_out_an_eviction() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     let at = space.page(0);
     mm.map_shared(at, 1).unwrap();
     mm.write(at, 0, b"shared").unwrap();
     let pfn = mm.frame_at(at).unwrap();
-    let pin = mm.pin(at, Access::Write, Term::Long).unwrap();
+    let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
-            let evictor = s.spawn(|| evict(mm, pfn, &Order::to(FAR), Limits::none(), mm));
+            let evictor = s.spawn(|| evict(mm, pfn, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise()));
             own.until_asleep(1);
             let fork = s.spawn(|| mm.fork(space).unwrap());
             own.until_asleep(2);
@@ -767,13 +790,14 @@ fn a_fork_waits_out_an_eviction() {
 /// With several pages under way nobody sleeps for the pins of one (I23).
 #[test]
 fn several_pages_are_not_kept_for_the_pins_of_one() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
-    let pin = mm.pin(at, Access::Read, Term::Short).unwrap();
+    let pin = mm.pin(at, Access::Read, Term::Short, unlocked).unwrap();
     let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
     let order = Order::to(FAR).even_pinned();
     watched(&[], || {
-        let collected = collect(mm, &mut slots, &order, None).wait_unpinned(Limits::none());
+        let collected = collect(mm, &mut slots, &order, unlocked).wait_unpinned(Limits::none());
         assert_eq!(collected.in_work(), 2);
         let _ = collected.unmap().check().copy().finalize();
     });

@@ -13,6 +13,7 @@ use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot};
@@ -71,6 +72,7 @@ fn with_stuck_page(body: impl FnOnce(&'static Mm, Own, At, u64)) {
 /// `hmm2.snapshot`, and what that has not: every kind of entry is told apart, and nothing is faulted in or waited for.
 #[test]
 fn a_snapshot_tells_everything_apart() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let space = mm.spawn().unwrap();
     let at = written(mm, space, 8);
@@ -97,7 +99,7 @@ fn a_snapshot_tells_everything_apart() {
     let pfn = mm.frame_at(p(6)).unwrap();
     let mut slots = [Slot::at(p(6))];
     let order = migrate::Order::to(FAR);
-    let unmapped = collect(mm, &mut slots, &order, None).unmap();
+    let unmapped = collect(mm, &mut slots, &order, unlocked).unmap();
     assert_eq!(look(mm, p(6), &own), Found::Migrating { pfn });
     drop(unmapped);
 
@@ -620,7 +622,7 @@ fn a_good_ticket_never_goes_with_half_a_change() {
     mm.map(space.page(0), 128).unwrap();
     let ends = [space.page(1), space.page(101)]; // two tables
     let change = |at: At, n: usize| mm.lock(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]));
-    ends.map(|at| change(at, 1));
+    ends.into_iter().for_each(|at| change(at, 1));
     let read = move |tell: mpsc::Sender<Task>| {
         tell.send(Task::current()).unwrap();
         let mut range = pages(ends[0], 101, Want::Nothing);

@@ -8,7 +8,7 @@ use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, ma
 use common::watched;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::drain::{Drain, DrainPermit};
+use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::soft::{AccessError, At};
@@ -24,13 +24,14 @@ fn order() -> Order<Mm> {
 /// I12, I13, I15: from the first entry that is taken down to the last that is put up.
 #[test]
 fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let parent = mm.spawn().unwrap();
     let at = written(mm, parent, 1);
     let child = mm.fork(parent).unwrap().page(0);
     let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
     let mut slots = [Slot::at(at)];
-    let collected = collect(mm, &mut slots, &order(), None);
+    let collected = collect(mm, &mut slots, &order(), unlocked);
     assert!(is_migrating(mm, at) && !is_migrating(mm, child));
     assert!(page.is_locked() && page.is_migrating() && !page.is_frozen());
     assert_eq!(page.refs(), 2, "the other entry's, and the migrator's");
@@ -53,6 +54,7 @@ fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
 /// I14: whose the references are, step by step, with one of every kind; and what the freeze expects are those of the migrator.
 #[test]
 fn every_reference_has_an_owner_at_every_step() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let parent = mm.spawn().unwrap();
     let at = written(mm, parent, 1);
@@ -66,7 +68,7 @@ fn every_reference_has_an_owner_at_every_step() {
     // Mapping, entry, cache, batch, get.
     assert_eq!(owned(old), [2, 0, 1, 0, 0]);
     let mut slots = [Slot::at(at)];
-    let collected = collect(mm, &mut slots, &order(), None);
+    let collected = collect(mm, &mut slots, &order(), unlocked);
     assert_eq!(owned(old), [1, 0, 1, 0, 1]);
     let unmapped = collected.unmap();
     assert_eq!(owned(old), [0, 0, 1, 0, 1]);
@@ -79,7 +81,7 @@ fn every_reference_has_an_owner_at_every_step() {
     assert_eq!((owned(old), owned(new)), ([0; 5], [0, 2, 1, 0, 0]));
     assert_eq!(mm.cached_at(5), Some(new));
     // And back, put back at the last moment.
-    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), None).unmap().check().copy().in_work();
+    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), unlocked).unmap().check().copy().in_work();
     assert_eq!((copied, owned(new)), (1, [0, 2, 1, 0, 0]));
     mm.audit().unwrap();
 }
@@ -88,6 +90,7 @@ fn every_reference_has_an_owner_at_every_step() {
 /// page that is lost on the way.
 #[test]
 fn every_kind_of_reference_has_an_owner_at_every_step() {
+    let unlocked = &mut Unlocked::promise();
     // New pages are in a batch.
     let (mm, _) = machine_with(1);
     let parent = mm.spawn().unwrap();
@@ -103,7 +106,7 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     // Mapping, entry, cache, batch, get.
     assert_eq!(owned(old), [2, 0, 1, 1, 1]);
     let mut slots = [Slot::at(at)];
-    let collected = collect(mm, &mut slots, &order(), None);
+    let collected = collect(mm, &mut slots, &order(), unlocked);
     assert_eq!(owned(old), [1, 0, 1, 1, 2]);
     let unmapped = collected.unmap();
     assert_eq!(owned(old), [0, 0, 1, 1, 2]);
@@ -136,7 +139,7 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     mm.map(hole, 1).unwrap();
     let mut slots = [Slot::at(hole)];
     let order = Order::to(DEVICE).tries(1).filling_holes();
-    let copied = collect(mm, &mut slots, &order, None).unmap().check().copy();
+    let copied = collect(mm, &mut slots, &order, unlocked).unmap().check().copy();
     mm.balance().unwrap();
     let _ = copied.finalize();
     assert_eq!(owned(mm.frame_at(hole).unwrap()), [0, 1, 0, 0, 0]);
@@ -144,7 +147,7 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     // And a loss.
     mm.set_lost(back, true);
     let mut slots = [Slot::at(child)];
-    let copied = collect(mm, &mut slots, &order, None).unmap().check().copy();
+    let copied = collect(mm, &mut slots, &order, unlocked).unmap().check().copy();
     mm.balance().unwrap();
     let _ = copied.finalize();
     assert_eq!(slots[0].outcome(), Outcome::Poisoned);
@@ -152,9 +155,72 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
+/// I14: and with a large page that is split on the way. Most of its frames move, one is put back and one is lost.
+#[test]
+fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
+    const SIZE: u32 = 2;
+    let unlocked = &mut Unlocked::promise();
+    let (mm, _) = machine();
+    let parent = mm.spawn().unwrap();
+    let at = parent.page(0);
+    let head = mm.map_large(at, SIZE, RAM).unwrap();
+    let frames = head..head + (1 << SIZE);
+    let owned = move |pfn| {
+        mm.balance().unwrap();
+        pagelock::mm::ledger::OWNERS.map(|owner| mm.owned(pfn, owner))
+    };
+    // Mapping, entry, cache, batch, get.
+    assert_eq!(owned(head), [4, 0, 0, 0, 0]);
+    mm.fork(parent).unwrap();
+    assert_eq!(owned(head), [8, 0, 0, 0, 0]);
+    mm.set_lost(head + 3, true);
+    let mut slots = [Slot::at(at)];
+    let collected = collect(mm, &mut slots, &order(), unlocked);
+    assert_eq!(owned(head), [7, 0, 0, 0, 1]);
+    let unmapped = collected.unmap();
+    assert_eq!(owned(head), [0, 0, 0, 0, 1]);
+    let checked = unmapped.check();
+    assert_eq!((owned(head), checked.in_work()), ([0, 0, 0, 0, 1], 1));
+    let mut new = Vec::new();
+    let copied = checked.copy_to(|from, size| {
+        let from = from.unwrap();
+        if size > 0 {
+            assert_eq!(owned(head), [0, 0, 0, 0, 1], "with one header");
+            return Err(Abort::NoDestination);
+        }
+        // Those before this one are through, this one and those after it have the migrator's.
+        for pfn in frames.clone() {
+            let expected = match pfn.checked_sub(head) {
+                Some(1) if pfn < from => [2, 0, 0, 0, 0],
+                _ if pfn < from => [0; 5],
+                _ => [0, 0, 0, 0, 1],
+            };
+            assert_eq!(owned(pfn), expected, "frame {pfn} when {from} is to be copied");
+        }
+        for &pfn in &new {
+            assert_eq!(owned(pfn), [0, 2, 0, 0, 0], "a frame that has arrived");
+        }
+        if from == head + 1 {
+            return Err(Abort::Declined);
+        }
+        let pfn = mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)?;
+        if from != head + 3 {
+            new.push(pfn);
+        }
+        Ok(pfn)
+    });
+    assert_eq!(copied.in_work(), 0);
+    let _ = copied.finalize();
+    assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 2, of: 4 }, 1));
+    assert_eq!(frames.map(owned).collect::<Vec<_>>(), [[0; 5], [2, 0, 0, 0, 0], [0; 5], [0; 5]]);
+    assert_eq!(new.into_iter().map(owned).collect::<Vec<_>>(), [[0, 2, 0, 0, 0]; 2]);
+    mm.audit().unwrap();
+}
+
 /// I9, I31, I35: sleepers change no count, and a migration that comes to nothing wakes the same ones as one that does not.
 #[test]
 fn sleepers_are_invisible_and_all_are_told_either_way() {
+    let unlocked = &mut Unlocked::promise();
     for succeeds in [true, false] {
         let (mm, own) = machine();
         let parent = mm.spawn().unwrap();
@@ -165,7 +231,7 @@ fn sleepers_are_invisible_and_all_are_told_either_way() {
         watched(&[page], || {
             thread::scope(|s| {
                 let mut slots = [Slot::at(at)];
-                let unmapped = collect(mm, &mut slots, &order(), None).unmap();
+                let unmapped = collect(mm, &mut slots, &order(), unlocked).unmap();
                 for i in 0..12 {
                     let at = mappings[i % mappings.len()];
                     s.spawn(move || check_all(mm, at, 1));
@@ -193,6 +259,7 @@ fn tier_of(mm: &Mm, at: At) -> pagelock::mm::soft::TierId {
 /// in the way: the window in which the kernel's livelock was.
 #[test]
 fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let parent = mm.spawn().unwrap();
     let at = written(mm, parent, 1);
@@ -202,7 +269,7 @@ fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
     watched(&[page], || {
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
-            let collected = collect(mm, &mut slots, &Order::to(RAM), None);
+            let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
             assert!(matches!(mm.leaf(child), Leaf::DevicePrivate { .. }));
             s.spawn(move || check_all(mm, child, 1));
             own.until_asleep(1);
@@ -216,13 +283,14 @@ fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
 /// I17: what is written while the page is on its way is written to where it goes.
 #[test]
 fn a_writer_waits_and_writes_to_the_new_page() {
+    let unlocked = &mut Unlocked::promise();
     for succeeds in [true, false] {
         let (mm, own) = machine();
         let at = written(mm, mm.spawn().unwrap(), 1);
         watched(&[], || {
             thread::scope(|s| {
                 let mut slots = [Slot::at(at)];
-                let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+                let copied = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
                 let pfn = mm.frame_at(at).unwrap();
                 s.spawn(move || mm.write(at, 100, b"late").unwrap());
                 own.until_asleep(1);
@@ -248,6 +316,7 @@ fn a_writer_waits_and_writes_to_the_new_page() {
 /// I13, I18: a fork in the middle. The child's entry is found again, and neither may write without a copy.
 #[test]
 fn a_fork_in_the_middle_is_followed() {
+    let unlocked = &mut Unlocked::promise();
     for (stage, succeeds) in [(0, true), (1, true), (2, true), (3, true), (1, false), (3, false)] {
         let (mm, _) = machine();
         let parent = mm.spawn().unwrap();
@@ -259,7 +328,7 @@ fn a_fork_in_the_middle_is_followed() {
                 child = Some(mm.fork(parent).unwrap());
             }
         };
-        let collected = collect(mm, &mut slots, &Order::to(FAR), None);
+        let collected = collect(mm, &mut slots, &Order::to(FAR), unlocked);
         fork(0);
         let unmapped = collected.unmap();
         fork(1);
@@ -287,11 +356,12 @@ fn a_fork_in_the_middle_is_followed() {
 /// I18: what is taken away while the page is on its way is not there when it arrives.
 #[test]
 fn protection_in_the_middle_holds_on_arrival() {
+    let unlocked = &mut Unlocked::promise();
     for succeeds in [true, false] {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 1);
         let mut slots = [Slot::at(at)];
-        let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+        let copied = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
         mm.protect(at, 1, Some(Rights::Read)).unwrap();
         if succeeds {
             let _ = copied.finalize();
@@ -312,12 +382,13 @@ fn protection_in_the_middle_holds_on_arrival() {
 
 #[test]
 fn a_page_that_is_moved_to_another_address_in_the_middle_is_found_there() {
+    let unlocked = &mut Unlocked::promise();
     for (to, succeeds) in [(1, true), (100, true), (1, false), (100, false)] {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 1);
         let new = at.space.page(to);
         let mut slots = [Slot::at(at)];
-        let copied = collect(mm, &mut slots, &Order::to(FAR), None).unmap().check().copy();
+        let copied = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
         mm.remap(at, new, 1, false).unwrap();
         if succeeds {
             let _ = copied.finalize();
@@ -334,13 +405,14 @@ fn a_page_that_is_moved_to_another_address_in_the_middle_is_found_there() {
 
 #[test]
 fn a_waiter_that_is_cancelled_is_gone_without_a_trace() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let kill = Cancel::with_futex(own);
     watched(&[], || {
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
-            let unmapped = collect(mm, &mut slots, &Order::to(FAR), None).unmap();
+            let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
             let waiter = s.spawn(|| mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill)));
             own.until_asleep(1);
             kill.cancel();
@@ -355,13 +427,14 @@ fn a_waiter_that_is_cancelled_is_gone_without_a_trace() {
 /// Waiters of a page whose contents are lost get the error and do not sleep for ever (I25).
 #[test]
 fn waiters_of_a_page_that_is_lost_are_told() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
-            let checked = collect(mm, &mut slots, &order(), None).unmap().check();
+            let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
             let waiters: Vec<_> = (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
             own.until_asleep(4);
             mm.set_lost(pfn, true);
@@ -391,12 +464,13 @@ fn a_lock_is_waited_for_with_empty_hands() {
                 let mover = s.spawn({
                     let pages = pages.clone();
                     move || {
+                        let unlocked = &mut Unlocked::promise();
                         let mut slots: Vec<_> = if by_frame {
                             pages.iter().copied().map(Slot::frame).collect()
                         } else {
                             at.pages(3).map(Slot::at).collect()
                         };
-                        migrate(mm, &mut slots, &order().mode(mode).tries(3), mm)
+                        migrate(mm, &mut slots, &order().mode(mode).tries(3), mm, unlocked)
                     }
                 });
                 own.until_asleep(1);
@@ -430,8 +504,7 @@ impl Drain for Watching<'_> {
         assert!(self.at.pages(2).all(|at| is_migrating(self.mm, at)));
     }
 
-    fn all(&self, permit: DrainPermit<'_>) {
-        let _ = permit;
+    fn all(&self, _unlocked: &mut Unlocked) {
         self.alls.fetch_add(1, SeqCst);
         for &pfn in &self.pages {
             let page = self.mm.page(pfn).unwrap();
@@ -444,6 +517,7 @@ impl Drain for Watching<'_> {
 /// I30, I32: everything is put back and let go of before others are waited for, and before it is tried again.
 #[test]
 fn nothing_is_held_between_the_tries() {
+    let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
     let pages: Vec<_> = at.pages(2).map(|at| mm.frame_at(at).unwrap()).collect();
@@ -457,7 +531,7 @@ fn nothing_is_held_between_the_tries() {
         // The last tries of a mode that may sleep are one by one, so `local` is asked with one page in hand; not of interest here.
         let alone = mode != Mode::Async;
         let drain: &dyn DrainObject = if alone { &Counting(&drain) } else { &drain };
-        let summary = migrate(mm, &mut slots, &order().mode(mode).tries(tries), &Forward(drain));
+        let summary = migrate(mm, &mut slots, &order().mode(mode).tries(tries), &Forward(drain), unlocked);
         assert_eq!(summary.transient, 2);
         assert_eq!(summary.drains as usize, alls);
         assert_eq!(summary.tries as usize, locals);
@@ -475,15 +549,15 @@ fn nothing_is_held_between_the_tries() {
 
 trait DrainObject {
     fn local(&self);
-    fn all(&self, permit: DrainPermit<'_>);
+    fn all(&self, unlocked: &mut Unlocked);
 }
 
 impl DrainObject for Watching<'_> {
     fn local(&self) {
         Drain::local(self);
     }
-    fn all(&self, permit: DrainPermit<'_>) {
-        Drain::all(self, permit);
+    fn all(&self, unlocked: &mut Unlocked) {
+        Drain::all(self, unlocked);
     }
 }
 
@@ -493,8 +567,8 @@ impl DrainObject for Counting<'_, '_> {
     fn local(&self) {
         self.0.locals.fetch_add(1, SeqCst);
     }
-    fn all(&self, permit: DrainPermit<'_>) {
-        Drain::all(self.0, permit);
+    fn all(&self, unlocked: &mut Unlocked) {
+        Drain::all(self.0, unlocked);
     }
 }
 
@@ -504,8 +578,8 @@ impl Drain for Forward<'_> {
     fn local(&self) {
         self.0.local();
     }
-    fn all(&self, permit: DrainPermit<'_>) {
-        self.0.all(permit);
+    fn all(&self, unlocked: &mut Unlocked) {
+        self.0.all(unlocked);
     }
 }
 
@@ -513,6 +587,8 @@ impl Drain for Forward<'_> {
 /// are still there: so it is the lock that tells.
 #[test]
 fn migrators_in_opposite_orders_pass_over_each_others_pages() {
+    // Two migrators, in two threads of control that take turns.
+    let (unlocked, other) = (&mut Unlocked::promise(), &mut Unlocked::promise());
     for by_frame in [false, true] {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 2);
@@ -520,8 +596,8 @@ fn migrators_in_opposite_orders_pass_over_each_others_pages() {
         let slot = |n: usize| if by_frame { Slot::frame(pages[n]) } else { Slot::at(at.space.page(n)) };
         let (mut one, mut two) = ([slot(0)], [slot(1), slot(0)]);
         watched(&[mm.page(pages[0]).unwrap(), mm.page(pages[1]).unwrap()], || {
-            let first = collect(mm, &mut one, &order(), None);
-            let second = collect(mm, &mut two, &order(), None);
+            let first = collect(mm, &mut one, &order(), unlocked);
+            let second = collect(mm, &mut two, &order(), other);
             assert_eq!(second.in_work(), 1);
             let _ = second.unmap().check().copy().finalize();
             let _ = first.unmap().check().copy().finalize();
@@ -545,6 +621,7 @@ fn migrators_in_opposite_orders_both_come_to_an_end() {
         thread::scope(|s| {
             for backwards in [false, true] {
                 s.spawn(move || {
+                    let unlocked = &mut Unlocked::promise();
                     for turn in 0..common::rounds(300) {
                         // On a busy machine a turn can take long.
                         if began.elapsed() > Duration::from_secs(2) {
@@ -561,7 +638,7 @@ fn migrators_in_opposite_orders_both_come_to_an_end() {
                         }
                         let to = [DEVICE, RAM, FAR][(turn + usize::from(backwards)) % 3];
                         let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][turn % 3];
-                        let summary = migrate(mm, &mut slots, &Order::to(to).mode(mode).tries(2), mm);
+                        let summary = migrate(mm, &mut slots, &Order::to(to).mode(mode).tries(2), mm, unlocked);
                         assert_eq!(summary.done + summary.left, 16);
                     }
                 });

@@ -9,7 +9,7 @@ use common::own::Own;
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::Rights;
-use pagelock::mm::drain::ThreadCpus;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
 use pagelock::mm::soft::{At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use std::thread;
@@ -26,6 +26,7 @@ fn machine(batches: usize) -> Mm {
 
 /// Moves pages at random until told to stop.
 fn migrator(mm: &Mm, spaces: &[SpaceId], pages: usize, seed: usize, stop: &AtomicBool) -> u64 {
+    let unlocked = &mut Unlocked::promise();
     let mut lots = Lots::of(seed);
     let mut moved = 0;
     while !stop.load(SeqCst) {
@@ -41,7 +42,7 @@ fn migrator(mm: &Mm, spaces: &[SpaceId], pages: usize, seed: usize, stop: &Atomi
         if lots.draw(4) == 0 {
             order = order.filling_holes();
         }
-        moved += u64::from(migrate(mm, &mut slots, &order, mm).done);
+        moved += u64::from(migrate(mm, &mut slots, &order, mm, unlocked).done);
     }
     moved
 }

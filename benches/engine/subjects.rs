@@ -2,6 +2,7 @@
 
 use crate::biglock::BigLock;
 use pagelock::leaf::Leaf;
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Order, Slot, migrate};
 use pagelock::mm::soft::{At, Config, Kind, Soft, TierConfig, TierId};
 
@@ -54,10 +55,12 @@ impl Engine for Ours {
 
     fn migrator(&self) -> impl FnMut(usize, usize, TierId) -> usize {
         let mut slots: Vec<Slot<'_, Soft>> = Vec::new();
+        // The migrator is the thread that has it.
+        let mut unlocked = Unlocked::promise();
         move |first, count, to| {
             slots.clear();
             slots.extend(self.first.space.page(first).pages(count).map(Slot::at));
-            migrate(&self.mm, &mut slots, &Order::to(to).tries(1), &self.mm);
+            migrate(&self.mm, &mut slots, &Order::to(to).tries(1), &self.mm, &mut unlocked);
             // Those that were there already, or that a faulter has, have not been moved.
             slots.iter().filter(|slot| matches!(slot.outcome(), pagelock::mm::migrate::Outcome::Moved { .. })).count()
         }

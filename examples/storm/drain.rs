@@ -6,7 +6,7 @@
 
 use crossbeam_utils::CachePadded;
 use pagelock::OsFutex;
-use pagelock::mm::drain::{Batch, Batches, Cpus, Drain, DrainPermit, Reach};
+use pagelock::mm::drain::{Batch, Batches, Cpus, Drain, Reach, Unlocked};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -65,8 +65,8 @@ impl Drain for IdleWorkers {
         self.batches.drain_local(put);
     }
 
-    fn all(&self, permit: DrainPermit<'_>) {
-        self.batches.drain_all(permit, put);
+    fn all(&self, unlocked: &mut Unlocked) {
+        self.batches.drain_all(unlocked, put);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::machine::{COLD, HOT, Machine};
 use crate::options::{Drain as When, Plan};
 use crate::trap::migrate_and_drain_inside;
 use crate::worker;
-use pagelock::mm::drain::{Drain, DrainPermit, NoBatches};
+use pagelock::mm::drain::{Drain, NoBatches, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, migrate};
 use pagelock::mm::soft::At;
 use pagelock::mm::{Access, Fault, FaultError, Faulter, Strategy, Why, fault};
@@ -66,16 +66,15 @@ impl<M: Machine> Engine<M> {
     }
 
     /// Moves a batch of pages, hot ones out and cold ones back. Best effort: a page that somebody else has locked is left alone.
-    pub fn migrate_batch(&self, hot: &[At], cold: &[At], drain: &impl Drain) {
+    pub fn migrate_batch(&self, hot: &[At], cold: &[At], drain: &impl Drain, unlocked: &mut Unlocked) {
         let mut out: Vec<_> = hot.iter().copied().map(Slot::at).collect();
         let mut back: Vec<_> = cold.iter().copied().map(Slot::at).collect();
         match self.plan.drain {
-            When::Inside => migrate_and_drain_inside(&self.mm, &mut out, &mut back, drain),
+            When::Inside => migrate_and_drain_inside(&self.mm, &mut out, &mut back, drain, unlocked),
             When::Outside => {
-                // True: this thread holds nothing.
-                drain.all(DrainPermit::promise());
-                migrate(&self.mm, &mut out, &Order::to(COLD).tries(1), &NoBatches);
-                migrate(&self.mm, &mut back, &Order::to(HOT).tries(1), &NoBatches);
+                drain.all(unlocked);
+                migrate(&self.mm, &mut out, &Order::to(COLD).tries(1), &NoBatches, unlocked);
+                migrate(&self.mm, &mut back, &Order::to(HOT).tries(1), &NoBatches, unlocked);
             }
         }
         let c = &self.counters;

@@ -16,6 +16,7 @@ use crate::worker::{self, Random, Worked};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use pagelock::leaf::Leaf;
+use pagelock::mm::drain::Unlocked;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -166,6 +167,8 @@ fn run_on<M: Machine>(
 /// brings back ahead of faults, as drivers do: it takes mixed batches to fall into the trap.
 fn migrate<M: Machine>(engine: &Engine<M>, drain: &IdleWorkers, seed: u64) {
     let mut random = Random::new(seed ^ 0x6d69_6772);
+    // This is the top of the migrator's thread.
+    let mut unlocked = Unlocked::promise();
     let pages = engine.pages;
     let batch = BATCH.min(pages / 8).max(4);
     while !engine.stopped() {
@@ -185,7 +188,7 @@ fn migrate<M: Machine>(engine: &Engine<M>, drain: &IdleWorkers, seed: u64) {
                 list.push(at);
             }
         }
-        engine.migrate_batch(&hot, &cold, drain);
+        engine.migrate_batch(&hot, &cold, drain, &mut unlocked);
     }
 }
 

@@ -18,7 +18,12 @@
 //!
 //! The last to be woken find nobody left to wake, and they are the most. So that they need not ask the platform, whoever wakes fewer than
 //! it asked for leaves word in the slot that the class is *drained*: nobody can begin to sleep under a value that is over, so nobody is
-//! left for good. The word is a hint; without it there is a needless call, nothing more.
+//! left for good. Without that word there is a needless call, nothing more.
+//!
+//! A slot counts its sleepers besides. A release that finds no more than [`FIRST`] of them wakes them all, and leaves that word *before* it does, so
+//! that each goes its way at once; and one that finds none, because they have not got so far yet, calls nobody. The count is never too
+//! low: see [`EventSlot::sleepers`]. It may be too high, by the sleepers of other pages or by those of a process that was killed, and then
+//! there is a chain, which is always right.
 //!
 //! The first to be woken may push the releaser off its processor, in the middle of its call, and keep it off until the whole chain has
 //! run: a millisecond, with hundreds of sleepers. So a sleeper that is to pass a wake on and finds that the release is still at waking
@@ -60,8 +65,8 @@ use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-    const_unless_loom, step,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    const_unless_loom, fence, step,
 };
 pub use crate::tune::{FIRST, NEXT};
 
@@ -75,6 +80,8 @@ pub struct EventSlot {
     /// The complement of the sequence value that the latest release has ended, while that release is still at waking. Otherwise 0,
     /// or whatever releases that overlapped have left.
     telling: AtomicU32,
+    /// How many are about to sleep on this slot, or asleep, or have not noted yet that they are awake.
+    sleepers: AtomicU32,
 }
 
 impl EventSlot {
@@ -82,7 +89,7 @@ impl EventSlot {
         /// A slot that nobody waits on.
         #[must_use]
         pub fn new() -> Self {
-            Self { sequence: AtomicU32::new(0), drained: AtomicU32::new(0), telling: AtomicU32::new(0) }
+            Self { sequence: AtomicU32::new(0), drained: AtomicU32::new(0), telling: AtomicU32::new(0), sleepers: AtomicU32::new(0) }
         }
     }
 
@@ -104,6 +111,31 @@ impl EventSlot {
 
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.sequence
+    }
+
+    /// Counts a sleeper, before the platform looks at the sequence for it.
+    fn note_sleeper(&self) {
+        // Relaxed: ordered by the fence.
+        self.sleepers.fetch_add(1, Relaxed);
+        // SeqCst: pairs with that in `sleepers`, see there.
+        fence(SeqCst);
+    }
+
+    /// Takes a sleeper from the count that will not sleep any more.
+    fn note_awake(&self) {
+        // Relaxed: whoever reads an older count finds more than there are.
+        self.sleepers.fetch_sub(1, Relaxed);
+    }
+
+    /// How many sleep under values that were over before this was called, or more.
+    ///
+    /// Of the two fences one is first. If it is the sleeper's, this sees it counted. If it is this one, the platform sees, on behalf of the
+    /// sleeper, that the sequence has another value, and does not let it sleep.
+    fn sleepers(&self) -> u32 {
+        // SeqCst: pairs with that in `note_sleeper`; the bump is before it.
+        fence(SeqCst);
+        // Relaxed: ordered by the fence.
+        self.sleepers.load(Relaxed)
     }
 
     /// Nobody is left who slept under `sequence`, a value that is over.
@@ -167,7 +199,16 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
     step!("tell: about to bump");
     let slept_under = slot.bump();
     step!("tell: bumped, nobody woken yet");
-    if F::CLASSES {
+    let sleepers = slot.sleepers();
+    if sleepers == 0 {
+        return;
+    }
+    step!("tell: sleepers counted");
+    if F::CLASSES && (sleepers <= FIRST || seeded!("few-though-many")) {
+        // That is all of them: whoever comes from now on sees the bump. Said first, so that none of them asks for more.
+        slot.set_drained(slept_under);
+        futex.wake_class(slot.word(), FIRST, class(slept_under));
+    } else if F::CLASSES {
         slot.forget_drained(slept_under);
         slot.set_telling(!slept_under);
         wake(futex, slot, slept_under, FIRST);
@@ -231,6 +272,17 @@ pub(crate) enum Slept {
     Told,
     TimedOut,
     SleepOn,
+}
+
+/// Sleeps on `slot` by `sleep`, any number of times, and counts as a sleeper meanwhile.
+pub(crate) fn asleep<R>(slot: &EventSlot, sleep: impl FnOnce() -> R) -> R {
+    if seeded!("sleeper-not-counted") {
+        return sleep();
+    }
+    slot.note_sleeper();
+    let slept = sleep();
+    slot.note_awake();
+    slept
 }
 
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
@@ -354,6 +406,10 @@ mod tests {
         let (futex, slot) = (Watches(&WATCHED), &WATCHED.slot);
         let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
         tell(futex, 0);
+        assert_eq!((slot.sequence(), counts()), (1, (0, 0)), "nobody sleeps");
+        slot.sequence.store(0, Relaxed);
+        slot.sleepers.store(FIRST + 1, Relaxed);
+        tell(futex, 0);
         assert_eq!((slot.sequence(), counts()), (1, (1, 0)), "it says so while it wakes");
         let woken = || {
             let _ = after_sleep(futex, slot, 0, Sleep::Woken);
@@ -370,6 +426,69 @@ mod tests {
         slot.set_drained(0);
         woken();
         assert_eq!(counts(), (2, 1), "with nobody left there is no haste");
+    }
+
+    /// A platform whose sleepers are only counted, and which notes what it is asked to wake and whether the class is drained by then.
+    #[derive(Clone, Copy)]
+    struct Notes(&'static Noted);
+
+    struct Noted {
+        slot: EventSlot,
+        calls: AtomicU32,
+        asked: AtomicU32,
+        drained: AtomicU32,
+    }
+
+    impl Futex for Notes {
+        const CLASSES: bool = true;
+
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("nobody sleeps here")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+            self.0.calls.fetch_add(1, Relaxed);
+            self.0.asked.store(n, Relaxed);
+            self.0.drained.store(u32::from(self.0.slot.is_drained(self.0.slot.sequence().wrapping_sub(1))), Relaxed);
+            n
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            &self.0.slot
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn a_few_are_woken_at_once_and_told_that_they_are_all() {
+        static NOTED: Noted =
+            Noted { slot: EventSlot::new(), calls: AtomicU32::new(0), asked: AtomicU32::new(0), drained: AtomicU32::new(0) };
+        let futex = Notes(&NOTED);
+        let told = |sleepers: u32| {
+            NOTED.slot.sleepers.store(sleepers, Relaxed);
+            NOTED.calls.store(0, Relaxed);
+            tell(futex, 0);
+            (NOTED.calls.load(Relaxed), NOTED.asked.load(Relaxed), NOTED.drained.load(Relaxed))
+        };
+        assert_eq!(told(0).0, 0, "nobody, and no call");
+        assert_eq!(told(1), (1, FIRST, 1));
+        assert_eq!(told(FIRST), (1, FIRST, 1));
+        assert_eq!(told(FIRST + 1), (1, FIRST, 0), "a chain");
+        assert!(!NOTED.slot.is_drained(NOTED.slot.sequence().wrapping_sub(1)), "which goes on");
+    }
+
+    #[test]
+    fn a_sleeper_counts_until_it_is_awake() {
+        let slot = EventSlot::new();
+        asleep(&slot, || assert_eq!(slot.sleepers(), 1));
+        assert_eq!(slot.sleepers(), 0);
     }
 
     #[test]

@@ -5,17 +5,17 @@
 //! batch emptied.
 //!
 //! That a drain waits for every processor is what made the livelock that this crate began with: the drainer held the lock of a
-//! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. The migration here is written
-//! so that it cannot come to that by itself:
+//! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. Here that cannot be written by
+//! mistake:
 //!
-//! * [`drain_all`](Batches::drain_all) wants a [`DrainPermit`], which also shows what does not compile. In a migration only [`migrate::Finished`](super::migrate::Finished) gives
-//!   one: the stage after every entry of the batch had been taken down and checked, and after all that did not pass have been put back
-//!   and every lock is released. With a page in hand, or entries still to install, this migration has no such value. The fault path, which
-//!   owns a page's lock, gets one when it has given that up.
-//! * What a permit says it says of one migration. Whoever runs two at a time, or one inside another's callback, or owns a page's lock
-//!   for a reason of his own, may have the permit of one while the other has pages: that is for him to know, as with
-//!   [`promise`](DrainPermit::promise).
-//! * The processor's own batch is emptied first, and without a permit: [`drain_local`](Batches::drain_local) waits for nobody.
+//! * [`drain_all`](Batches::drain_all) borrows the thread's [`Unlocked`], of which there is one. So does whatever keeps pages locked:
+//!   [`collect`](super::migrate::collect) has it until the batch's last stage is consumed or dropped. While pages are in hand there is
+//!   nothing to drain with; and with a borrow given to one batch there is no second one, and no [`migrate`](super::migrate::migrate)
+//!   in the middle of it.
+//! * What is called with pages locked gets none: [`migrate_to_ram`](super::Memory::migrate_to_ram), [`prepare`](super::Tiers::prepare),
+//!   [`allocate`](super::Tiers::allocate), [`Drain::local`], the `put` of a batch. A fault gets none either, for it may come in the middle
+//!   of anything. It has batches emptied by [`ask_all`](Batches::ask_all), which waits for nobody, and comes again.
+//! * The processor's own batch is emptied first: [`drain_local`](Batches::drain_local) waits for nobody.
 //! * By default `drain_all` empties the other batches itself, and waits only for who is in the middle of using one. Where only its own
 //!   processor can reach a batch, [`Cpus::kick`] has it do so, and the drainer sleeps until it has.
 //!
@@ -27,8 +27,8 @@
 //! [`add`](Batches::add), and a migrator that has pages locked never waits for another drainer, which may not be running. The one who waits is
 //! `drain_all`, for the word that says up to which drain a batch was emptied.
 //!
-//! `put` is called with the batch held: when a drain is over, what was in a batch before is put, and not just about to be. It must not
-//! drain: that would wait for itself. If it panics, references for which it was not called yet are lost.
+//! `put` is called with the batch held: when a drain is over, what was in a batch before is put, and not just about to be. To drain from
+//! there would be to wait for itself, and it has nothing to do that with. If it panics, references for which it was not called yet are lost.
 //!
 //! # Orderings
 //!
@@ -317,8 +317,8 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     ///
     /// There is no limit to it: it takes as long as the slowest of the processors that were kicked, or of those who are using a batch.
     /// Not to be called in an interrupt, nor in a `put`.
-    pub fn drain_all(&self, permit: DrainPermit<'_>, mut put: impl FnMut(u64)) {
-        let _ = permit;
+    pub fn drain_all(&self, unlocked: &mut Unlocked, mut put: impl FnMut(u64)) {
+        let _ = unlocked;
         // Relaxed: that a batch is emptied for this generation after it was asked for is in each batch's word. A holder whom this asks
         // takes note of that before it reads `asked`, so it reads no older generation. And one who reads this generation without having
         // been asked has every page that was added before: if it had held the batch before the page was added, then its reading would
@@ -350,6 +350,23 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
                 }
                 // Whatever ends the sleep, the look at `done` decides.
                 let _ = self.futex.wait(&batch.done, done);
+            }
+        }
+    }
+
+    /// Has every batch emptied as soon as may be, and waits for nobody: this processor's, and those that can be reached and are not in use,
+    /// are empty on return; of the others those who use them, or whose they are, have been asked.
+    ///
+    /// For who cannot wait because locks are held, or may be, and tries again later: a [fault](super::Memory::busy).
+    pub fn ask_all(&self, mut put: impl FnMut(u64)) {
+        let own = self.cpus.current();
+        self.run(own, &mut put);
+        if seeded!("asks-for-its-own-only") {
+            return;
+        }
+        for cpu in (0..self.each().len()).filter(|&cpu| cpu != own) {
+            if self.cpus.kick(cpu) == Reach::Direct {
+                self.run(cpu, &mut put);
             }
         }
     }
@@ -390,78 +407,155 @@ fn is_at_least(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) < 1 << 31
 }
 
-/// The right to wait for every processor: the migration, or the faulter, that it comes from holds no page's lock.
+/// A thread that owns no page's lock, and so may wait: for every processor, and for locks.
 ///
-/// Comes from [`migrate::Finished::permit`](super::migrate::Finished::permit), which exists only when a migration has let go of
-/// everything; with [`Memory::drain`](super::Memory::drain), which the fault path calls when it has; or from
-/// [`promise`](Self::promise), for who is in neither.
+/// One for each thread of control, made at its top, by its [word](Self::promise), and lent from there: to what keeps pages locked
+/// ([`collect`](super::migrate::collect) and the stages that follow, and with them [`migrate`](super::migrate::migrate),
+/// [`evict`](super::migrate::evict), [`pin_page`](super::pin::pin_page)), for as long as it does; and to what waits for every processor
+/// ([`Drain::all`], [`Batches::drain_all`]). It cannot be lent to two of them at a time, and that is all there is to it. It takes no space.
+/// It can neither be copied nor go to another thread, nor can the stages that have it: the other thread may have one of its own.
 ///
-/// That is all that it says. It cannot know of page locks that its caller has besides: a second migration under way, a fault handler's page
-/// in whose [`migrate_to_ram`](super::Memory::migrate_to_ram) another migration is run, a lock that was taken by hand. Whoever has such a
-/// lock, and drains, waits with it for every processor; it is for him not to.
+/// Whoever is given one may use it until he returns: a [`Drain::all`] that moves pages is odd, but nothing is locked before it or after.
 ///
-/// Not with this migration's pages in hand:
+/// What it does not know of: a lock that was taken by hand ([`PageLock::lock`](crate::PageLock::lock),
+/// [`claim_range`](super::claim_range); a fault handler's, with what [`collect_for_fault`](super::migrate::collect_for_fault) locks besides), a
+/// page-table lock, a stage that was [forgotten](core::mem::forget). And it is worth nothing if it is
+/// kept where those find it who are called with pages locked, in a cell of the memory for instance. Those are the promise's to keep.
 ///
-/// ```compile_fail
-/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
-/// fn early<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
-///     let unmapped = collect(mm, slots, order, None).unmap();
-///     drain.all(unmapped.permit()); // no such method: pages are locked
+/// A drain between two batches:
+///
+/// ```
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn right<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain, unlocked: &mut Unlocked) {
+///     let unmapped = collect(mm, slots, order, unlocked).unmap();
+///     let _ = unmapped.drain_local(drain).check().copy().finalize();
+///     drain.all(unlocked);
+///     let _ = collect(mm, slots, order, unlocked).unmap().check().copy().finalize();
+/// }
+/// ```
+///
+/// None with pages in hand:
+///
+/// ```compile_fail,E0499
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn early<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain, unlocked: &mut Unlocked) {
+///     let unmapped = collect(mm, slots, order, unlocked).unmap();
+///     drain.all(unlocked); // the batch has it
+///     let _ = unmapped.drain_local(drain).check().copy().finalize();
+///     let _ = collect(mm, slots, order, unlocked).unmap().check().copy().finalize();
 /// }
 /// ```
 ///
 /// Nor before every entry is taken down:
 ///
-/// ```compile_fail
-/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
-/// fn earlier<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
-///     let collected = collect(mm, slots, order, None);
-///     drain.all(collected.permit()); // nor here
-///     let _ = collected.unmap();
+/// ```compile_fail,E0499
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn earlier<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain, unlocked: &mut Unlocked) {
+///     let collected = collect(mm, slots, order, unlocked);
+///     drain.all(unlocked); // nor here
+///     let _ = collected.unmap().drain_local(drain).check().copy().finalize();
+///     let _ = collect(mm, slots, order, unlocked).unmap().check().copy().finalize();
 /// }
 /// ```
 ///
-/// Nor is a permit kept until there are pages in hand again:
+/// Nor by what is called in the middle: the one who chooses frames, say.
 ///
-/// ```compile_fail
-/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
-/// fn late<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
-///     let mut finished = collect(mm, slots, order, None).unmap().check().copy().finalize();
-///     let permit = finished.permit().unwrap();
-///     let unmapped = collect(mm, slots, order, None).unmap(); // the slots are the permit's still
-///     drain.all(permit);
+/// ```compile_fail,E0500
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn inside<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain, unlocked: &mut Unlocked) {
+///     let checked = collect(mm, slots, order, unlocked).unmap().check();
+///     let _ = checked.copy_to(|from, size| {
+///         drain.all(unlocked); // it is not for this to lend
+///         mm.allocate_for(order.to, size, from).ok_or(Abort::NoDestination)
+///     }).finalize();
 /// }
 /// ```
 ///
-/// But like this:
+/// With the drain before it that is fine:
 ///
 /// ```
-/// # use pagelock::mm::{Mm, drain::Drain, migrate::*};
-/// fn right<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain) {
-///     let mut finished = collect(mm, slots, order, None).unmap().drain_local(drain).check().copy().finalize();
-///     if let Some(permit) = finished.permit() {
-///         drain.all(permit);
-///     }
-///     let _ = collect(mm, slots, order, None).unmap().check().copy().finalize();
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn before<'m, M: Mm>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &impl Drain, unlocked: &mut Unlocked) {
+///     drain.all(unlocked);
+///     let checked = collect(mm, slots, order, unlocked).unmap().check();
+///     let _ = checked.copy_to(|from, size| {
+///         mm.allocate_for(order.to, size, from).ok_or(Abort::NoDestination)
+///     }).finalize();
 /// }
 /// ```
-#[derive(Debug)]
-pub struct DrainPermit<'f>(PhantomData<&'f mut ()>);
+///
+/// Two batches, one after the other:
+///
+/// ```
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn one_by_one<'m, M: Mm>(mm: &'m M, out: &mut [Slot<'m, M>], back: &mut [Slot<'m, M>], order: [Order<M>; 2], unlocked: &mut Unlocked) {
+///     let first = collect(mm, out, &order[0], unlocked);
+///     let _ = first.unmap().check().copy().finalize();
+///     let second = collect(mm, back, &order[1], unlocked);
+///     let _ = second.unmap().check().copy().finalize();
+/// }
+/// ```
+///
+/// and not two at once:
+///
+/// ```compile_fail,E0499
+/// # use pagelock::mm::{Mm, drain::*, migrate::*};
+/// fn together<'m, M: Mm>(mm: &'m M, out: &mut [Slot<'m, M>], back: &mut [Slot<'m, M>], order: [Order<M>; 2], unlocked: &mut Unlocked) {
+///     let first = collect(mm, out, &order[0], unlocked);
+///     let second = collect(mm, back, &order[1], unlocked);
+///     let _ = first.unmap().check().copy().finalize();
+///     let _ = second.unmap().check().copy().finalize();
+/// }
+/// ```
+///
+/// A batch stays with its thread,
+///
+/// ```compile_fail,E0277
+/// # #[cfg(not(feature = "alloc"))] compile_error!("and so not tested");
+/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// fn away<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
+///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
+///     std::thread::scope(|s| {
+///         s.spawn(move || unmapped.check().in_work());
+///     });
+/// }
+/// ```
+///
+/// though its slots may go elsewhere when they are idle again:
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// fn here<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
+///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
+///     unmapped.check().in_work();
+///     std::thread::scope(|s| {
+///         s.spawn(move || slots.len());
+///     });
+/// }
+/// # }
+/// ```
+///
+/// And a fault handler, who owns a page, has none. The same with a [`migrate`](super::migrate::migrate) in it, or a drain, does not compile:
+/// see [`migrate_to_ram`](super::Memory::migrate_to_ram).
+pub struct Unlocked(PhantomData<*mut ()>);
 
-impl DrainPermit<'_> {
-    /// For the places in this module tree that have let go of everything.
-    pub(super) fn released() -> Self {
+impl Unlocked {
+    /// The caller's word: this is the top of a thread of control (a thread's first function, a system call, an item of a work queue), which
+    /// owns no page's lock and no page-table lock, keeps nobody waiting who does, and has not given its word before. And: it does not take
+    /// such a lock by hand and then lend this to something that drains.
+    ///
+    /// Nothing checks it. Two in one thread are as good as none. If it is not so, that is the livelock that this type exists to prevent, and
+    /// nothing worse: no memory is touched that should not be, which is why this is not `unsafe`.
+    #[must_use]
+    pub fn promise() -> Self {
         Self(PhantomData)
     }
+}
 
-    /// The caller's word: from now until the permit is used up, neither this thread nor anybody it keeps waiting owns a page's lock, whether
-    /// by a guard, by a stage of a migration or by being called from one, or has a page-table lock.
-    ///
-    /// Nothing checks it. If it is not so, that is the livelock that this type exists to prevent, and nothing worse: no memory is
-    /// touched that should not be, which is why this is not `unsafe`.
-    #[must_use]
-    pub fn promise() -> DrainPermit<'static> {
-        DrainPermit(PhantomData)
+impl fmt::Debug for Unlocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unlocked")
     }
 }
 
@@ -471,7 +565,7 @@ pub trait Drain {
     fn local(&self);
 
     /// Returns once every batch is empty of what it held at the call. No [limits](crate::Limits) apply to this.
-    fn all(&self, permit: DrainPermit<'_>);
+    fn all(&self, unlocked: &mut Unlocked);
 }
 
 /// There are no batches.
@@ -480,5 +574,5 @@ pub struct NoBatches;
 
 impl Drain for NoBatches {
     fn local(&self) {}
-    fn all(&self, _permit: DrainPermit<'_>) {}
+    fn all(&self, _unlocked: &mut Unlocked) {}
 }

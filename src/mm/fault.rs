@@ -8,7 +8,6 @@
 //! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
 //! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
 
-use super::drain::DrainPermit;
 use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
 use crate::cancel::Cancel;
@@ -102,7 +101,8 @@ pub enum Why {
     Waited(Wake),
     /// The page was locked and released by this thread in turn, and the entry has changed meanwhile.
     Changed,
-    /// This thread owned the page and could not bring it back this time.
+    /// This thread owned the page and could not bring it back this time. It has let go of it, [asked](Memory::busy) that batches be emptied,
+    /// and paused. A caller that has an [`Unlocked`](super::drain::Unlocked) may also wait for that: it can drain before it tries again.
     Busy,
 }
 
@@ -325,7 +325,9 @@ pub struct ToRam<'p, A, F: Futex> {
 
 /// Makes one attempt to resolve a fault.
 ///
-/// Locks the entry for `at` and does what it says. Holds no PTL across a sleep and none when it returns.
+/// Locks the entry for `at` and does what it says. Holds no PTL across a sleep, none when it returns, and no page either. It waits for one
+/// page's owner at most, as its [`Strategy`] says, and never for other processors: whoever accesses memory may own a page (another one), and
+/// so a fault has no [`Unlocked`](super::drain::Unlocked).
 ///
 /// # Errors
 ///
@@ -472,7 +474,7 @@ fn device_private<'m, M: Memory>(
     match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, reference, page: guard }) {
         Ok(true) => Ok(Fault::Resolved),
         Ok(false) => {
-            mm.drain(DrainPermit::released());
+            mm.busy();
             faulter.was_busy(futex, waiting)
         }
         Err(_) if seeded!("error-swallowed") => faulter.was_busy(futex, waiting),

@@ -1,6 +1,5 @@
 //! Frames and their headers: what the fault path needs to know.
 
-use super::drain::DrainPermit;
 use super::ledger::{Change, Owner};
 use super::{Tables, ToRam};
 use crate::futex::Futex;
@@ -27,6 +26,51 @@ pub trait Memory: Tables {
     /// puts back what it took down; the page's lock is released either way, because `request` owns it.
     /// [`migrate::bring_back`](super::migrate::bring_back) is such an implementation, for whoever has [`Tiers`](super::Tiers).
     ///
+    /// It owns a page's lock, so it is given no [`Unlocked`](super::drain::Unlocked), and can neither drain batches, which would wait for
+    /// other processors, nor [`migrate`](super::migrate::migrate) pages, which drains. Nor does the memory have one to use, since it is
+    /// shared. A thread of the driver's has:
+    ///
+    /// ```
+    /// # use pagelock::mm::{Mm, ToRam, drain::*, migrate::*};
+    /// struct Driver<'u, D> { drain: D, unlocked: &'u mut Unlocked }
+    /// impl<D: Drain> Driver<'_, D> {
+    ///     fn evict<M: Mm>(&mut self, mm: &M, pfn: u64, order: &Order<M>) -> bool {
+    ///         self.drain.all(self.unlocked);
+    ///         migrate(mm, &mut [Slot::frame(pfn)], order, &self.drain, self.unlocked).done == 1
+    ///     }
+    ///     fn migrate_to_ram<M: Mm>(&self, mm: &M, request: ToRam<'_, M::Address, M::Futex>, to: M::Tier) -> bool {
+    ///         self.drain.local();
+    ///         bring_back(mm, request, to, &self.drain).is_ok()
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// To drain in the middle of a fault does not compile,
+    ///
+    /// ```compile_fail,E0596
+    /// # use pagelock::mm::{Mm, ToRam, drain::*, migrate::*};
+    /// struct Driver<'u, D> { drain: D, unlocked: &'u mut Unlocked }
+    /// impl<D: Drain> Driver<'_, D> {
+    ///     fn migrate_to_ram<M: Mm>(&self, mm: &M, request: ToRam<'_, M::Address, M::Futex>, to: M::Tier) -> bool {
+    ///         self.drain.all(self.unlocked); // not through `&self`
+    ///         bring_back(mm, request, to, &self.drain).is_ok()
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// nor to move other pages out of the way:
+    ///
+    /// ```compile_fail,E0596
+    /// # use pagelock::mm::{Mm, ToRam, drain::*, migrate::*};
+    /// struct Driver<'u, D> { drain: D, unlocked: &'u mut Unlocked }
+    /// impl<D: Drain> Driver<'_, D> {
+    ///     fn migrate_to_ram<M: Mm>(&self, mm: &M, request: ToRam<'_, M::Address, M::Futex>, out: &Order<M>, to: M::Tier) -> bool {
+    ///         let _ = migrate(mm, &mut [Slot::frame(request.pfn + 1)], out, &self.drain, self.unlocked); // nor this
+    ///         bring_back(mm, request, to, &self.drain).is_ok()
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// `Ok(false)` means that it did not work this time (the page was busy) and the access is to be tried again. An error ends the
@@ -40,11 +84,13 @@ pub trait Memory: Tables {
         let _ = pfn;
     }
 
-    /// A page that was to be brought back was [busy](super::Why::Busy). Called by the faulter when it has let go of everything: the place
-    /// to empty [batches](super::drain), for a page that is in one is busy for as long.
-    fn drain(&self, permit: DrainPermit<'_>) {
-        let _ = permit;
-    }
+    /// A page that was to be brought back was [busy](super::Why::Busy): the place to have [batches](super::drain) emptied, for a page that is
+    /// in one is busy for as long. The faulter has let go of all that it had, and tries again after a pause.
+    ///
+    /// Must wait for nobody. An access may fault in the middle of anything, also with another page's lock held by whoever made it, so a
+    /// fault [has no right](super::drain::Unlocked) to wait for other processors. [`Batches::ask_all`](super::drain::Batches::ask_all) asks
+    /// them, and does not.
+    fn busy(&self) {}
 
     /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that the crate makes; for a
     /// [ledger](super::ledger).

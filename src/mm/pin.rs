@@ -17,11 +17,11 @@
 //! Whether an address may be pinned at all is for a [policy](PinPolicy). The kernel refuses long-term pins for writing of shared mappings of files
 //! whose file system keeps track of what is dirty, because nobody would notice such writes: [`long_term`] is that table.
 
-use super::drain::{Drain, DrainPermit};
+use super::drain::{Drain, Unlocked};
 use super::ledger::Change;
 use super::migrate::{self, Outcome, Slot};
 use super::range::is_allowed;
-use super::{Access, Areas, Entry, Fault, FaultError, Faulter, Memory, Mm, Strategy, Tables, Tiers, fault_within};
+use super::{Access, Areas, Entry, Fault, FaultError, Faulter, Memory, Mm, Strategy, Tables, Tiers, Why, fault_within};
 use crate::futex::{Futex, FutexTimed};
 use crate::leaf::{Leaf, Rights};
 use crate::page::PageLock;
@@ -168,7 +168,7 @@ pub struct PinOrder<'c, F: FutexTimed> {
     /// How long it will last.
     pub term: Term,
     /// How long it may take: how long to wait for pages and their owners. [Batches](super::drain) that are drained, before a page is moved
-    /// once more, are waited for as long as that takes.
+    /// or brought in once more, are waited for as long as that takes.
     pub limits: Limits<'c, F>,
     /// How often to fault, to move, to wait before it is too often.
     pub patience: u32,
@@ -268,7 +268,7 @@ pub type NotPinnedOf<M, P> =
 
 /// Pins the page at `at`, having brought it in if need be: see the [module](self).
 ///
-/// The caller holds no lock.
+/// The caller holds no lock, which `unlocked` is its word for.
 ///
 /// # Errors
 ///
@@ -279,6 +279,7 @@ pub fn pin_page<'m, M, P>(
     order: &PinOrder<'_, M::Futex>,
     policy: &P,
     drain: &impl Drain,
+    unlocked: &mut Unlocked,
 ) -> Result<Pinned<'m, M>, NotPinnedOf<M, P>>
 where
     M: Areas + Mm + Memory<Futex: FutexTimed>,
@@ -292,6 +293,8 @@ where
             Look::Pinned(pinned) => return Ok(pinned),
             Look::Fault => {
                 match fault_within(mm, at, access, &mut faulter, limits) {
+                    // The fault has asked for it. This may wait for it, too.
+                    Ok(Fault::Retry(Why::Busy)) => drain.all(unlocked),
                     Ok(Fault::Resolved | Fault::Present | Fault::Retry(_)) => {}
                     Ok(left) => mm.settle(at, access, left).map_err(NotPinned::Unsettled)?,
                     Err(FaultError::TimedOut) => return Err(NotPinned::TimedOut),
@@ -311,7 +314,7 @@ where
                 Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
             },
             Look::Move { page, to } => {
-                let outcome = move_home(mm, at, to, drain);
+                let outcome = move_home(mm, at, to, drain, unlocked);
                 if !outcome.is_done() && !outcome.is_transient() && !is_for_a_look(outcome) {
                     return Err(NotPinned::NotMoved(outcome));
                 }
@@ -394,12 +397,12 @@ where
 }
 
 /// One try to move a page, which never sleeps for a lock; batches are drained when it has let go of everything.
-fn move_home<M: Mm>(mm: &M, at: M::Address, to: M::Tier, drain: &impl Drain) -> Outcome<M::Refusal> {
+fn move_home<M: Mm>(mm: &M, at: M::Address, to: M::Tier, drain: &impl Drain, unlocked: &mut Unlocked) -> Outcome<M::Refusal> {
     let mut slots = [Slot::at(at)];
-    let _ = migrate::migrate(mm, &mut slots, &migrate::Order::to(to).tries(1), drain);
+    let _ = migrate::migrate(mm, &mut slots, &migrate::Order::to(to).tries(1), drain, unlocked);
     let outcome = slots[0].outcome();
     if outcome.is_transient() {
-        drain.all(DrainPermit::released());
+        drain.all(unlocked);
     }
     outcome
 }
@@ -466,6 +469,7 @@ pub fn pin_range<'m, M, P>(
     order: &PinOrder<'_, M::Futex>,
     policy: &P,
     drain: &impl Drain,
+    unlocked: &mut Unlocked,
 ) -> Result<(), PinRangeError<NotPinnedOf<M, P>>>
 where
     M: Areas + Mm + Memory<Futex: FutexTimed>,
@@ -473,7 +477,8 @@ where
 {
     for (pinned, slot) in slots.iter_mut().enumerate() {
         if slot.pinned.is_none() {
-            slot.pinned = Some(pin_page(mm, slot.at, order, policy, drain).map_err(|why| PinRangeError { pinned, why })?);
+            let pin = pin_page(mm, slot.at, order, policy, drain, unlocked);
+            slot.pinned = Some(pin.map_err(|why| PinRangeError { pinned, why })?);
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::Limits;
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::drain::Drain;
+use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, Summary, migrate};
 use pagelock::mm::range::{self, Found, Notifier, Page, Stop, Want, fault_range};
 use pagelock::mm::soft::{At, SpaceId, TierId};
@@ -278,13 +278,14 @@ impl<'h, H: Host> Device<'h, H> {
 
     /// Moves system pages of a range to the device, and has what became of each.
     pub(crate) fn pull(&self, at: At, pages: usize) -> Result<Pulled<H>, Denied> {
+        let unlocked = &mut Unlocked::promise();
         for at in at.pages(pages) {
             // Not the range for it if a part cannot even be read.
             is_allowed(self.host, at, Access::Read).map_err(|_| Denied::Invalid)?;
         }
         let order = Order::to(self.tier).from(RAM).filling_holes().mode(Mode::SyncLight);
         let mut slots: Vec<Slot<'_, H>> = at.pages(pages).map(Slot::at).collect();
-        let summary = migrate(self.host, &mut slots, &order, self.host);
+        let summary = migrate(self.host, &mut slots, &order, self.host, unlocked);
         Ok((summary, slots.iter().map(Slot::outcome).collect()))
     }
 
@@ -309,14 +310,16 @@ impl<'h, H: Host> Device<'h, H> {
 
     /// Moves what of a range is in the device's memory back. How many pages that are.
     pub(crate) fn migrate_to_system(&self, at: At, pages: usize) -> usize {
+        let unlocked = &mut Unlocked::promise();
         let order = Order::to(RAM).from(self.tier).mode(Mode::SyncLight);
         let mut slots: Vec<Slot<'_, H>> = at.pages(pages).map(Slot::at).collect();
-        let _ = migrate(self.host, &mut slots, &order, self.host);
+        let _ = migrate(self.host, &mut slots, &order, self.host, unlocked);
         slots.iter().filter(|slot| slot.outcome().is_done()).count()
     }
 
     /// Empties the device's memory, whoever has pages there: it is to be removed.
     pub(crate) fn release(&self) -> Summary {
+        let unlocked = &mut Unlocked::promise();
         let mut slots: Vec<Slot<'_, H>> = Vec::new();
         let mut frames = self.host.frames(self.tier);
         while let Some(pfn) = frames.next() {
@@ -326,7 +329,7 @@ impl<'h, H: Host> Device<'h, H> {
                 frames.start = span.frames().end;
             }
         }
-        migrate(self.host, &mut slots, &Order::to(RAM).mode(Mode::SyncLight), self.host)
+        migrate(self.host, &mut slots, &Order::to(RAM).mode(Mode::SyncLight), self.host, unlocked)
     }
 
     /// Looks, without a fault.

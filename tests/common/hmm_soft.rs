@@ -167,7 +167,7 @@ impl Fixture {
         self.mm.audit().unwrap();
         self.mm.exit(self.space);
         assert!(self.mm.pin_balance().is_even());
-        pagelock::mm::drain::Drain::all(self.mm, pagelock::mm::drain::DrainPermit::promise());
+        pagelock::mm::drain::Drain::all(self.mm, &mut pagelock::mm::drain::Unlocked::promise());
         self.mm.audit().unwrap();
         for (tier, frames) in [(RAM, FRAMES - 1), (DEVICES[0], FRAMES), (DEVICES[1], FRAMES)] {
             assert_eq!(self.mm.free_frames(tier), frames, "{tier:?} has pages left that nobody maps");

@@ -2,7 +2,7 @@
 
 use super::own::Own;
 use pagelock::leaf::Leaf;
-use pagelock::mm::drain::ThreadCpus;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Order, Outcome, Slot, migrate};
 use pagelock::mm::soft::{At, Config, Kind, Refusal, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{ReverseMap, Tiers};
@@ -55,10 +55,11 @@ pub(crate) fn check_all(mm: &Mm, at: At, pages: usize) {
     }
 }
 
-/// Moves one page, and says what became of it.
+/// Moves one page, as a thread of control of its own would, and says what became of it.
 pub(crate) fn move_one(mm: &Mm, at: At, order: &Order<Mm>) -> Outcome<Refusal> {
+    let unlocked = &mut Unlocked::promise();
     let mut slots = [Slot::at(at)];
-    let _ = migrate(mm, &mut slots, order, mm);
+    let _ = migrate(mm, &mut slots, order, mm, unlocked);
     slots[0].outcome()
 }
 

@@ -12,8 +12,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use pagelock::leaf::{Leaf, Rights, Tracking};
-use pagelock::mm::drain::NoBatches;
-use pagelock::mm::migrate::{Abort, FaultPage, Order, Outcome, Slot, collect};
+use pagelock::mm::drain::{NoBatches, Unlocked};
+use pagelock::mm::migrate::{Abort, FaultPage, Order, Outcome, Slot, collect, collect_for_fault};
 use pagelock::mm::{Access, CopyError, Entry, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, resolve};
 use pagelock::{OsFutex, PageLock};
 use region::{Kind, PAGE, Pretend, Region};
@@ -131,7 +131,8 @@ impl Real {
 
     /// Moves pages, and calls `pause` when their bytes are where they should be and their entries not yet.
     pub(crate) fn migrate<'m>(&'m self, slots: &mut [Slot<'m, Self>], to: Side, pause: impl FnOnce()) {
-        let copied = collect(self, slots, &Order::to(to), None)
+        let unlocked = &mut Unlocked::promise();
+        let copied = collect(self, slots, &Order::to(to), unlocked)
             .unmap()
             .drain_local(&NoBatches)
             .check()
@@ -215,7 +216,7 @@ impl Memory for Real {
         let ToRam { pfn, reference, page, .. } = request;
         let mut fault = FaultPage::new(page, reference);
         let mut slots = [Slot::frame(pfn)];
-        let _ = collect(self, &mut slots, &Order::to(Side::Hot), Some(&mut fault))
+        let _ = collect_for_fault(self, &mut slots, &Order::to(Side::Hot), &mut fault)
             .unmap()
             .drain_local(&NoBatches)
             .check()

@@ -8,6 +8,7 @@ use super::common::watched;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::leaf::Leaf;
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
 use pagelock::mm::soft::{AccessError, At, SpaceId};
 use pagelock::mm::{Access, Fault, Faulter, Strategy, Why};
@@ -152,6 +153,7 @@ const FAILURES: [Failure; 7] = [
 
 /// Moves the page at `at`, has `when_down` done when all its entries are down, and fails. What became of it.
 fn fail(mm: &'static Mm, at: At, failure: Failure, when_down: impl FnOnce()) -> Outcome<pagelock::mm::soft::Refusal> {
+    let unlocked = &mut Unlocked::promise();
     let pfn = mm.frame_at(at).unwrap();
     let page = mm.page(pfn).unwrap();
     let mut slots = [Slot::at(at)];
@@ -162,7 +164,7 @@ fn fail(mm: &'static Mm, at: At, failure: Failure, when_down: impl FnOnce()) -> 
             mm.page(pfn).unwrap().try_pin().unwrap().into_raw();
         });
     }
-    let unmapped = collect(mm, &mut slots, &order, None).unmap();
+    let unmapped = collect(mm, &mut slots, &order, unlocked).unmap();
     when_down();
     match failure {
         Failure::DroppedUnmapped => drop(unmapped),
@@ -293,6 +295,7 @@ struct CalledOff {
 
 /// Two of four sleepers are called off in the middle of a migration.
 fn called_off(strategy: Strategy) -> CalledOff {
+    let unlocked = &mut Unlocked::promise();
     let f = Fixture::unbatched();
     let b = f.written(1);
     let child = f.mm.fork(f.space).unwrap();
@@ -316,7 +319,7 @@ fn called_off(strategy: Strategy) -> CalledOff {
                 })
                 .collect();
             let mut slots = [Slot::at(b.at)];
-            let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[1]), None).unmap();
+            let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[1]), unlocked).unmap();
             go.wait();
             f.own.until_asleep(4);
             let (refs, leaf) = (page.refs(), f.mm.leaf(b.at));
@@ -371,6 +374,7 @@ fn a_faulter_that_is_called_off_leaves_no_trace() {
 /// The same at the very moment at which the page is released, over and over: whichever is first, nobody is stranded and nothing is lost.
 #[test]
 fn called_off_while_the_page_is_released() {
+    let unlocked = &mut Unlocked::promise();
     let f = Fixture::unbatched();
     let mut b = f.written(1);
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();
@@ -378,7 +382,7 @@ fn called_off_while_the_page_is_released() {
     watched(&[page], || {
         for turn in 0..super::common::rounds(400) {
             let mut slots = [Slot::at(b.at)];
-            let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[0]), None).unmap();
+            let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[0]), unlocked).unmap();
             let cancel = Cancel::with_futex(f.own);
             let start = Barrier::new(2);
             let read = thread::scope(|s| {

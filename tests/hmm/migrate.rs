@@ -6,6 +6,7 @@ use super::common::machine::RAM;
 use super::common::rounds;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::Access;
+use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Outcome, Skip};
 use pagelock::mm::pin::Term;
 use pagelock::mm::soft::{Area, AreaKind};
@@ -155,6 +156,7 @@ pub(super) fn hmm_cow_in_device(v: Variant) {
 
 /// References to pages in the device's memory bring back what the processor cannot access; long-term pins bring back all of them.
 pub(super) fn hmm_gup_test(v: Variant) {
+    let unlocked = &mut Unlocked::promise();
     let f = Fixture::new(v);
     let mut b = f.written(4);
     assert_eq!(b.migrate_to(f.device()), Ok(4));
@@ -162,8 +164,8 @@ pub(super) fn hmm_gup_test(v: Variant) {
     // A reference, a short-term pin, and two long-term ones.
     let at = |page| after(b.at, page);
     let got = super::gup::get(f.mm, at(0));
-    let pin = f.mm.pin(at(1), Access::Write, Term::Short).unwrap();
-    let long = [2, 3].map(|page| f.mm.pin(at(page), Access::Write, Term::Long).unwrap());
+    let pin = f.mm.pin(at(1), Access::Write, Term::Short, unlocked).unwrap();
+    let long = [2, 3].map(|page| f.mm.pin(at(page), Access::Write, Term::Long, unlocked).unwrap());
     let short = match v {
         Variant::Private => write(Place::System),
         Variant::Coherent => write(Place::Local),

@@ -11,7 +11,7 @@ use super::common::watched;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use pagelock::futex::{EventSlot, Sleep};
-use pagelock::mm::drain::{Cpus, Drain, DrainPermit, Reach};
+use pagelock::mm::drain::{Cpus, Drain, Reach, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Slot, Summary, collect, migrate};
 use pagelock::mm::soft::{At, Config, Kind, Soft, TierConfig, TierId};
 use pagelock::mm::{Access, Fault, Faulter, Strategy, Why};
@@ -221,6 +221,7 @@ fn until(is_so: impl Fn() -> bool) {
 }
 
 fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
+    let unlocked = &mut Unlocked::promise();
     let processors: &'static Processors = Box::leak(Box::default());
     let signs: &'static Signs = Box::leak(Box::default());
     // With the drain inside nothing ends it, so a few will do. Outside it is to end by itself, however long the migrator is kept from
@@ -239,7 +240,7 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
     // One page goes to the first device. The other stays, with a reference in the batch of processor 1, on which it was made.
     mm.local();
     let mut slots = [Slot::at(mixed)];
-    assert_eq!(migrate(mm, &mut slots, &Order::to(TierId(1)), mm).done, 1);
+    assert_eq!(migrate(mm, &mut slots, &Order::to(TierId(1)), mm, unlocked).done, 1);
     processors.on(1, || mm.write(plain, 0, &to_bytes(&[8])).unwrap());
     let pfns = [mixed, plain].map(|at| mm.frame_at(at).unwrap());
     assert_eq!((mm.mappings(pfns[0]), mm.is_batched(pfns[0])), (3, false));
@@ -273,11 +274,11 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
                 let mut slots = [Slot::at(mixed), Slot::at(plain)];
                 match drained {
                     Drained::Inside => {
-                        let collected = collect(mm, &mut slots, &order, None);
+                        let collected = collect(mm, &mut slots, &order, unlocked);
                         signs.meet(own, strategy);
-                        // An untrue promise: both pages are locked, and two entries of the first are still up.
-                        mm.all(DrainPermit::promise());
-                        collected.unmap().check().copy().finalize().summary()
+                        // An untrue promise, and a second one: both pages are locked, and two entries of the first are still up.
+                        mm.all(&mut Unlocked::promise());
+                        collected.unmap().check().copy().finalize()
                     }
                     Drained::Outside => {
                         mm.on_prepare(move |pfn| {
@@ -285,7 +286,7 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
                                 signs.meet(own, strategy);
                             }
                         });
-                        migrate(mm, &mut slots, &order, mm)
+                        migrate(mm, &mut slots, &order, mm, unlocked)
                     }
                 }
             });

@@ -20,7 +20,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights, Tracking};
-use pagelock::mm::drain::{Drain, DrainPermit};
+use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::ledger::{Change, Owner, Owners};
 use pagelock::mm::migrate::{Mode, Order, Outcome, Skip, Slot, bring_back, migrate as migrate_slots};
@@ -435,7 +435,7 @@ impl Tiers for Real {
 
 impl Drain for Real {
     fn local(&self) {}
-    fn all(&self, _permit: DrainPermit<'_>) {}
+    fn all(&self, _unlocked: &mut Unlocked) {}
 }
 
 impl Host for Real {
@@ -645,6 +645,7 @@ impl PinPolicy<Real> for Anywhere {
 /// processor writes is where the pin says. When it is dropped the page can be moved again.
 #[test]
 fn a_pinned_page_stays() {
+    let unlocked = &mut Unlocked::promise();
     let Some(real) = real(|_| 0) else { return };
     let device = Device::new(real, DEVICE);
     let mut b = written(real, 2, |i| i);
@@ -652,11 +653,11 @@ fn a_pinned_page_stays() {
         assert_eq!(b.migrate_to(&device), Ok(2));
         assert_eq!(tier_at(real, b.at), DEVICE);
         let order = PinOrder::new(Access::Write, term, Limits::none());
-        let pinned = pin_page(real, b.at, &order, &Anywhere, real).unwrap_or_else(|e| panic!("{term:?}: {e:?}"));
+        let pinned = pin_page(real, b.at, &order, &Anywhere, real, unlocked).unwrap_or_else(|e| panic!("{term:?}: {e:?}"));
         assert_eq!(real.tier(pinned.pfn()), RAM);
         for mut slot in [Slot::at(b.at), Slot::frame(pinned.pfn())] {
             let order = Order::to(DEVICE).mode(Mode::SyncLight).tries(2);
-            let _ = migrate_slots(real, core::slice::from_mut(&mut slot), &order, real);
+            let _ = migrate_slots(real, core::slice::from_mut(&mut slot), &order, real, unlocked);
             assert_eq!(slot.outcome(), Outcome::Skipped(Skip::Pinned { pins: 1 }));
         }
         let value = |i| i + turn as u32 + 1;
@@ -731,10 +732,11 @@ fn no_addition_is_lost() {
             for tier in [DEVICE, RAM] {
                 let stop = &stop;
                 s.spawn(move || {
+                    let unlocked = &mut Unlocked::promise();
                     while !stop.load(SeqCst) {
                         let mut slots: Vec<_> = real.at(0).pages(pages).map(Slot::at).collect();
                         let order = Order::to(tier).mode(Mode::SyncLight).tries(2);
-                        let _ = migrate_slots(real, &mut slots, &order, real);
+                        let _ = migrate_slots(real, &mut slots, &order, real, unlocked);
                         thread::yield_now();
                     }
                 });

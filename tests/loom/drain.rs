@@ -3,7 +3,7 @@
 use crate::{In, Page, explore_with, on};
 use crossbeam_utils::CachePadded;
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use pagelock::mm::drain::{BATCH, Batch, Batches, Cpus, DrainPermit, Reach};
+use pagelock::mm::drain::{BATCH, Batch, Batches, Cpus, Reach, Unlocked};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Machine {
     }
 
     fn drain(&self) {
-        self.batches.drain_all(DrainPermit::promise(), |pfn| self.put(pfn));
+        self.batches.drain_all(&mut Unlocked::promise(), |pfn| self.put(pfn));
         assert_eq!(self.page.lock.refs(), 1, "drained, and the reference is still seen");
     }
 }

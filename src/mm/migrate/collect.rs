@@ -44,8 +44,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
     let span = mm.span(pfn);
     let page = mm.header(span.head).ok_or(Outcome::Skipped(Skip::NoFrame))?;
     is_selected(batch, span)?;
-    let guard = match lock(batch, span, page) {
-        Some(guard) => guard,
+    let lock = match lock(batch, span, page) {
+        Some(lock) => lock,
         None if may_sleep => {
             // Nothing is held but the PTL, which goes before the sleep.
             let guard = page.lock_releasing(entry);
@@ -53,10 +53,10 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
             let is_whole = || mm.span(pfn) == span || seeded!("split-not-noticed");
             if leads_still(mm, entry.get(), leaf, page).is_none() || !is_whole() {
                 drop(entry);
-                give_back(batch, guard);
+                drop(guard);
                 return Err(Outcome::Skipped(Skip::Changed));
             }
-            guard
+            Lock::Own(guard)
         }
         None => return Err(Outcome::Skipped(Skip::Locked)),
     };
@@ -65,13 +65,14 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
         Ok(own) => own,
         Err(why) => {
             drop(entry);
-            give_back(batch, guard);
+            drop(lock);
             // Not free, or there would be no entry.
             return Err(if matches!(why, Outcome::Freed) { Outcome::Skipped(Skip::Uncounted) } else { why });
         }
     };
+    let held = Held::new(mm, span, lock, own);
     drop(entry);
-    begin(batch, index, span, guard, own)?;
+    begin(batch, index, held)?;
     // The entry again, now that the caller was asked: it may have changed, and is then another mapping's business.
     super::unmap::take_down(mm, span, page, at);
     Ok(())
@@ -84,16 +85,16 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sle
     is_selected(batch, span)?;
     // The reference first: without an entry it is what keeps the page a page.
     let own = get(mm, span, page)?;
-    let guard = match lock(batch, span, page) {
-        Some(guard) => guard,
+    let lock = match lock(batch, span, page) {
+        Some(lock) => lock,
         None if may_sleep => {
             // A reference across the sleep would stand in the way of the migration that is waited for. Headers stay where they are.
             put(mm, span, own);
             let guard = page.lock();
             match get(mm, span, page) {
-                Ok(own) => return begin_as(batch, index, pfn, span, guard, own),
+                Ok(own) => return begin_as(batch, index, pfn, Held::new(mm, span, Lock::Own(guard), own)),
                 Err(why) => {
-                    give_back(batch, guard);
+                    drop(guard);
                     return Err(why);
                 }
             }
@@ -103,42 +104,27 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64, may_sle
             return Err(Outcome::Skipped(Skip::Locked));
         }
     };
-    begin_as(batch, index, pfn, span, guard, own)
+    begin_as(batch, index, pfn, Held::new(mm, span, lock, own))
 }
 
 /// `begin`, if frame `pfn` is still part of the page that was looked up without its lock.
-fn begin_as<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    index: usize,
-    pfn: u64,
-    span: Span,
-    guard: PageGuard<'m, M::Futex>,
-    own: PageRef<'m, M::Futex>,
-) -> Step<M> {
-    if batch.mm.span(pfn) != span {
-        put_and_give_back(batch, span, guard, own);
+fn begin_as<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, pfn: u64, held: Held<'m, M>) -> Step<M> {
+    if batch.mm.span(pfn) != held.span {
         return Err(Outcome::Skipped(Skip::Changed));
     }
-    begin(batch, index, span, guard, own)
+    begin(batch, index, held)
 }
 
-/// The page is locked and referred to: may it move?
-fn begin<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    index: usize,
-    span: Span,
-    guard: PageGuard<'m, M::Futex>,
-    own: PageRef<'m, M::Futex>,
-) -> Step<M> {
-    let mm = batch.mm;
-    let is_fault = batch.fault.as_ref().is_some_and(|fault| fault.is_of(guard.page()));
-    let (pins, refs) = (guard.page().pins(), guard.page().refs());
+/// The page is locked and referred to: may it move? If not, `held` is let go of.
+fn begin<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, mut held: Held<'m, M>) -> Step<M> {
+    let (mm, span, page) = (batch.mm, held.span, held.page);
+    let is_fault = batch.fault.as_ref().is_some_and(|fault| fault.is_of(page));
+    let (pins, refs) = (page.pins(), page.refs());
     if refs == 1 && pins == 0 && !is_fault {
         // The one reference is the migrator's, so it was on its way out: done.
-        put_and_give_back(batch, span, guard, own);
         return Err(Outcome::Freed);
     }
-    let refused = if guard.is_poisoned() {
+    let refused = if page.is_poisoned() {
         Some(Skip::Poisoned)
     } else if pins > 0 && !batch.order.even_pinned {
         // Where it stays, now rather than after everything was taken down. One that comes later is seen by the freeze.
@@ -147,37 +133,67 @@ fn begin<'m, M: Mm>(
         mm.prepare(span.head, batch.order.mode).err().map(Skip::Refused)
     };
     if let Some(why) = refused {
-        put_and_give_back(batch, span, guard, own);
         return Err(Outcome::Skipped(why));
     }
-    let mut hand = Hand::new(own).with_cached(mm.cached(span.head));
-    if is_fault {
-        hand = hand.with_faulter(batch.fault.as_ref().and_then(|fault| fault.reference.as_ref()));
-    }
+    let cached = mm.cached(span.head);
+    // From here to the end of this nobody else's code is run. After that it is the batch that puts the page back.
+    let Some((own, lock)) = held.own.take() else { return Err(Outcome::Skipped(Skip::Changed)) };
+    let (guard, reference) = match (lock, &mut batch.fault) {
+        (Lock::Own(guard), _) => (Some(guard), None),
+        (Lock::Faulters, Some(fault)) => (fault.guard.take(), fault.reference.as_ref()),
+        (Lock::Faulters, None) => (None, None),
+    };
+    // It is there: `lock` has seen it, and nobody else gets at the faulter's meanwhile.
+    let Some(guard) = guard else { return Err(Outcome::Skipped(Skip::Locked)) };
+    let hand = Hand::new(own).with_cached(cached).with_faulter(reference);
     let src = Src { span, hand, is_fault };
     batch.slots[index].work = Work::Locked { src, page: guard.begin_migration() };
     Ok(())
 }
 
+/// A page's lock.
+enum Lock<'m, M: Mm> {
+    /// The migrator's.
+    Own(PageGuard<'m, M::Futex>),
+    /// The faulter's, and with the faulter as long as nothing is done to the page.
+    Faulters,
+}
+
 /// The page's lock: the faulter's, if it is the faulter's page, or tried.
-fn lock<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, span: Span, page: &'m PageLock<M::Futex>) -> Option<PageGuard<'m, M::Futex>> {
+fn lock<'m, M: Mm>(batch: &Batch<'_, 'm, M>, span: Span, page: &'m PageLock<M::Futex>) -> Option<Lock<'m, M>> {
     debug_assert!(batch.mm.header(span.head).is_some_and(|p| core::ptr::eq(p, page)));
-    match &mut batch.fault {
-        Some(fault) if fault.is_of(page) => fault.guard.take(),
-        _ => {
-            if seeded!("sleeps-with-a-lock") {
-                return Some(page.lock());
-            }
-            page.try_lock()
-        }
+    match &batch.fault {
+        Some(fault) if fault.is_of(page) => fault.is_owned().then_some(Lock::Faulters),
+        _ if seeded!("sleeps-with-a-lock") => Some(Lock::Own(page.lock())),
+        _ => page.try_lock().map(Lock::Own),
     }
 }
 
-/// Undoes `lock`.
-fn give_back<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, guard: PageGuard<'m, M::Futex>) {
-    match &mut batch.fault {
-        Some(fault) if fault.is_of(guard.page()) => fault.guard = Some(guard),
-        _ => drop(guard),
+/// A page that is locked and referred to. Dropping it, also while a panic unwinds, puts the reference first and lets go of the lock second,
+/// as everywhere; and a page that is free then goes back.
+struct Held<'m, M: Mm> {
+    mm: &'m M,
+    span: Span,
+    page: &'m PageLock<M::Futex>,
+    own: Option<(PageRef<'m, M::Futex>, Lock<'m, M>)>,
+}
+
+impl<'m, M: Mm> Held<'m, M> {
+    fn new(mm: &'m M, span: Span, lock: Lock<'m, M>, own: PageRef<'m, M::Futex>) -> Self {
+        Self { mm, span, page: own.page(), own: Some((own, lock)) }
+    }
+}
+
+impl<M: Mm> Drop for Held<'_, M> {
+    fn drop(&mut self) {
+        let Some((own, lock)) = self.own.take() else { return };
+        let is_poisoned = self.page.is_poisoned();
+        self.mm.account(self.span.head, Owner::Get, Change::Put);
+        let put = own.put();
+        drop(lock);
+        if put == Put::Last && !is_poisoned {
+            self.mm.free(self.span.head);
+        }
     }
 }
 
@@ -198,22 +214,6 @@ fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
     // The lock's owner may have found the contents lost since the reference was taken. A frame that is lost is not used again.
     if own.put() == Put::Last && (!page.is_poisoned() || seeded!("lost-page-freed")) {
         mm.free(span.head);
-    }
-}
-
-/// Reference first, lock second, as everywhere; and a page that is free then goes back.
-fn put_and_give_back<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
-    span: Span,
-    guard: PageGuard<'m, M::Futex>,
-    own: PageRef<'m, M::Futex>,
-) {
-    let is_poisoned = guard.is_poisoned();
-    batch.mm.account(span.head, Owner::Get, Change::Put);
-    let put = own.put();
-    give_back(batch, guard);
-    if put == Put::Last && !is_poisoned {
-        batch.mm.free(span.head);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::slot::{Batch, Work};
 use super::{Abort, Order, Outcome, Slot, collect};
 use crate::futex::{Futex, FutexTimed};
-use crate::mm::drain::Drain;
+use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::{Memory, Mm};
 use crate::wait::{Limits, Wait, Wake};
 
@@ -18,9 +18,16 @@ use crate::wait::{Limits, Wait, Wake};
 /// are drained, whoever owns the page is waited for, and the processor is given away. The drain is the one of these that `limits` do not
 /// end.
 ///
-/// The caller has neither a page's lock, nor a page-table lock, nor a pin of this page, whatever the [`Order::mode`]: all of this sleeps. Not
-/// from within [`Memory::migrate_to_ram`], nor any other call that is made with a page locked.
-pub fn evict<M, D>(mm: &M, pfn: u64, order: &Order<M>, limits: Limits<'_, M::Futex>, drain: &D) -> Outcome<M::Refusal>
+/// The caller has neither a page's lock, nor a page-table lock, which `unlocked` is its word for, nor a pin of this page, whatever the
+/// [`Order::mode`]: all of this sleeps.
+pub fn evict<M, D>(
+    mm: &M,
+    pfn: u64,
+    order: &Order<M>,
+    limits: Limits<'_, M::Futex>,
+    drain: &D,
+    unlocked: &mut Unlocked,
+) -> Outcome<M::Refusal>
 where
     M: Mm + Memory<Futex: FutexTimed>,
     D: Drain,
@@ -29,14 +36,11 @@ where
     let mut slots = [Slot::frame(pfn)];
     for _ in 0..order.tries.max(1) {
         slots[0].outcome = Outcome::Pending;
-        let collected = collect(mm, &mut slots, &order, None).wait_unpinned(limits);
-        let mut finished = collected.unmap().drain_local(drain).check().copy().finalize();
-        if finished.summary().transient == 0 {
+        let collected = collect(mm, &mut slots, &order, unlocked).wait_unpinned(limits);
+        if collected.unmap().drain_local(drain).check().copy().finalize().transient == 0 {
             break;
         }
-        if let Some(permit) = finished.permit() {
-            drain.all(permit);
-        }
+        drain.all(unlocked);
         if wait(mm, pfn, limits).is_err() {
             break;
         }

@@ -1,14 +1,15 @@
 //! Moving pages: collect, unmap, check, copy, finalize, and drain when everything is let go of.
 //!
 //! ```text
-//!  slots ──collect──▶ Collected ──unmap──▶ Unmapped ──check──▶ Checked ──copy──▶ Copied ──finalize──▶ Finished ──permit──▶ drain
+//!  slots ──collect──▶ Collected ──unmap──▶ Unmapped ──check──▶ Checked ──copy──▶ Copied ──finalize──▶ Summary ──▶ drain
 //!         try-lock,               every     (local   freeze:             allocate,         entries,             no lock is held
 //!         own reference,          other      drain)  exactly the         copy              then locks,
 //!         first entry down        entry              references in                         then references
 //!                                 down               the hand
 //! ```
 //!
-//! Each arrow consumes the stage before, so none can be left out or done twice. It is best effort, page by page: whatever stands in a
+//! Each stage has the thread's [`Unlocked`], so that nothing is waited for, by a drain or by another batch, before the last is gone. Each
+//! arrow consumes the stage before, so none can be left out or done twice. It is best effort, page by page: whatever stands in a
 //! page's way at any step is its [`Outcome`], the page is put back as it was, and the others go on. Dropping a stage puts everything
 //! back, also while a panic unwinds.
 //!
@@ -20,7 +21,8 @@
 //!   time, with what is left; one lock may be waited for, because none is held.
 //! * Waiters have no references, so they cannot make a migration fail (I9, I31). References that others have can: the page is put back,
 //!   *all* locks are released, the batches are drained, and then it is tried again (I30, I32).
-//! * A fault handler that owns a page passes it in as [`FaultPage`]: it is neither locked nor unlocked here (I22).
+//! * A fault handler that owns a page passes it in as [`FaultPage`], by [`collect_for_fault`]: it is neither locked nor unlocked here (I22),
+//!   and there is no [`Unlocked`], and no drain.
 //!
 //! The caller owns the work list: one [`Slot`] a page. What the caller implements may fail, and must not panic where entries are put up
 //! (reverse map, tables): elsewhere a panic puts everything back.
@@ -56,12 +58,11 @@ pub use outcome::{Abort, Outcome, Skip, Summary};
 pub use run::{FaultPage, bring_back, migrate};
 pub use slot::{Slot, What};
 
-use super::drain::{Drain, DrainPermit};
+use super::drain::{Drain, Unlocked};
 use super::{Memory, Mm, Tiers};
 use crate::futex::FutexTimed;
 use crate::wait::Limits;
 use core::fmt;
-use core::marker::PhantomData;
 use slot::Batch;
 
 /// How much a migration may wait.
@@ -195,14 +196,29 @@ stages! {
 
 /// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), and takes down the entries that led to them.
 ///
-/// Tries each lock and skips what it does not get.
+/// Tries each lock and skips what it does not get. From here to the end the batch has the thread's [`Unlocked`]: nothing can be drained
+/// that is waited for, and no other batch begun.
 pub fn collect<'s, 'm, M: Mm>(
     mm: &'m M,
     slots: &'s mut [Slot<'m, M>],
     order: &Order<M>,
-    fault: Option<&'s mut FaultPage<'m, M::Futex>>,
+    unlocked: &'s mut Unlocked,
 ) -> Collected<'s, 'm, M> {
-    let mut batch = Batch { mm, slots, order: *order, fault };
+    let mut batch = Batch::new(mm, slots, order, unlocked);
+    collect::collect(&mut batch, false);
+    Collected(batch)
+}
+
+/// [`collect`] for a fault handler, which owns the lock of the page `fault` and so has no [`Unlocked`].
+///
+/// That page is moved if it is in `slots`; others are too, as far as their locks are free.
+pub fn collect_for_fault<'s, 'm, M: Mm>(
+    mm: &'m M,
+    slots: &'s mut [Slot<'m, M>],
+    order: &Order<M>,
+    fault: &'s mut FaultPage<'m, M::Futex>,
+) -> Collected<'s, 'm, M> {
+    let mut batch = Batch::for_fault(mm, slots, order, fault);
     collect::collect(&mut batch, false);
     Collected(batch)
 }
@@ -231,7 +247,8 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
 }
 
 impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
-    /// Empties this processor's batch, as far as nobody is using it, and waits for nobody. For the others see [`Finished::permit`].
+    /// Empties this processor's batch, as far as nobody is using it, and waits for nobody. For the others see [`Drain::all`], when this batch has
+    /// come to its end.
     pub fn drain_local(self, drain: &impl Drain) -> Self {
         if self.0.in_work() > 0 {
             drain.local();
@@ -261,36 +278,12 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     }
 }
 
-impl<'s, 'm, M: Mm> Copied<'s, 'm, M> {
-    /// Puts up the new entries, releases the locks, drops the references, frees what is left.
-    pub fn finalize(mut self) -> Finished<'s> {
-        finalize::finalize(&mut self.0);
-        Finished { summary: self.0.summary(), fault: self.0.fault.is_some(), _slots: PhantomData }
-    }
-}
-
-/// A migration that has let go of everything.
-#[derive(Debug)]
-pub struct Finished<'s> {
-    summary: Summary,
-    /// A faulter still owns the lock of its page.
-    fault: bool,
-    _slots: PhantomData<&'s mut ()>,
-}
-
-impl Finished<'_> {
-    /// What it came to.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        self.summary
-    }
-
-    /// The right to wait for other processors: no page is locked by this migration. `None` if a faulter's page is, by the faulter.
+impl<M: Mm> Copied<'_, '_, M> {
+    /// Puts up the new entries, releases the locks, drops the references, frees what is left. Says what it came to.
     ///
-    /// It speaks of this migration and no other. A caller that owns page locks besides, by another stage that it keeps, by hand, or because
-    /// it was called with one ([`migrate_to_ram`](Memory::migrate_to_ram)), must not use it, nor call [`migrate`] in another mode than
-    /// [`Mode::Async`], which drains by itself.
-    pub fn permit(&mut self) -> Option<DrainPermit<'_>> {
-        (!self.fault).then(DrainPermit::released)
+    /// The thread's [`Unlocked`] is free again, and so is the right to drain.
+    pub fn finalize(mut self) -> Summary {
+        finalize::finalize(&mut self.0);
+        self.0.summary()
     }
 }

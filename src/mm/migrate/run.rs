@@ -1,13 +1,13 @@
 //! The whole protocol in one call, with its tries.
 
 use super::slot::{Batch, What};
-use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
+use super::{Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect, collect_for_fault};
 use crate::futex::{Futex, OsFutex};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
-use crate::mm::drain::Drain;
+use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Entry, Memory, Mm, Tiers, ToRam};
+use crate::mm::{Entry, Memory, Mm, Span, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
 use crate::seeded::seeded;
@@ -20,12 +20,17 @@ use crate::seeded::seeded;
 /// then tried one by one, where the page's lock is waited for.
 ///
 /// The caller has neither a page's lock nor a page-table lock: between two tries this waits for other processors, which may be waiting
-/// for either, and at the end it sleeps for locks. So it is not to be called from within
-/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram), nor from any other call that this crate makes with a page locked
-/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), a [`drain`](crate::mm::drain::Drain)). Whoever owns a
-/// page goes by the stages with a [`FaultPage`], as [`bring_back`] does. With [`Mode::Async`] it waits for nobody, and a caller with locks
-/// gets [`Skip::Locked`] for its own pages.
-pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order: &Order<M>, drain: &D) -> Summary {
+/// for either, and at the end it sleeps for locks. `unlocked` is its word for that, and not to be had within
+/// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram) or any other call that this crate makes with a page locked
+/// ([`prepare`](crate::mm::Tiers::prepare), [`allocate`](crate::mm::Tiers::allocate), [`Drain::local`]). A fault handler, which owns a page,
+/// goes by the stages from [`collect_for_fault`], as [`bring_back`] does.
+pub fn migrate<'m, M: Mm, D: Drain>(
+    mm: &'m M,
+    slots: &mut [Slot<'m, M>],
+    order: &Order<M>,
+    drain: &D,
+    unlocked: &mut Unlocked,
+) -> Summary {
     let mut total = Summary::default();
     for slot in &mut *slots {
         slot.outcome = Outcome::Pending;
@@ -34,17 +39,17 @@ pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order:
         if round > 0 {
             again(slots);
         }
-        let unmapped = collect(mm, slots, order, None).unmap();
+        let unmapped = collect(mm, slots, order, unlocked).unmap();
         if seeded!("drain-under-a-lock") {
-            drain.all(crate::mm::drain::DrainPermit::released());
+            drain.all(&mut Unlocked::promise());
         }
-        let mut finished = unmapped.drain_local(drain).check().copy().finalize();
-        total = Summary { tries: round + 1, drains: total.drains, ..finished.summary() };
+        let summary = unmapped.drain_local(drain).check().copy().finalize();
+        total = Summary { tries: round + 1, drains: total.drains, ..summary };
         if total.transient == 0 {
             return total;
         }
-        if let (true, Some(permit)) = (order.mode != Mode::Async, finished.permit()) {
-            drain.all(permit);
+        if order.mode != Mode::Async {
+            drain.all(unlocked);
             total.drains += 1;
         }
     }
@@ -52,12 +57,12 @@ pub fn migrate<'m, M: Mm, D: Drain>(mm: &'m M, slots: &mut [Slot<'m, M>], order:
         for slot in &mut *slots {
             if slot.outcome.is_transient() {
                 again(core::slice::from_mut(slot));
-                let mut batch = Batch { mm, slots: core::slice::from_mut(slot), order: *order, fault: None };
+                let mut batch = Batch::new(mm, core::slice::from_mut(slot), order, unlocked);
                 collect::collect(&mut batch, collect::may_sleep(order.mode));
                 let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
             }
         }
-        let batch = Batch { mm, slots, order: *order, fault: None };
+        let batch = Batch::new(mm, slots, order, unlocked);
         total = Summary { tries: total.tries + 1, drains: total.drains, ..batch.summary() };
     }
     total
@@ -139,25 +144,16 @@ pub fn bring_back<'p, M: Mm>(
         mm.header(pfn).is_some_and(|of| core::ptr::eq(of, header)),
         "the lock is that of another page than frame {pfn:#x}'s"
     );
-    let head = span.head;
-    let had_reference = reference.is_some();
-    let mut fault = FaultPage::new(page, reference);
+    let mut end = End { mm, span, fault: Some(FaultPage::new(page, reference)), is_put_up: false };
     let mut slots = [Slot::frame(pfn)];
     debug_assert!(matches!(slots[0].what, What::Frame(_)));
     let order = Order::to(to);
-    let _ = collect(mm, &mut slots, &order, Some(&mut fault)).unmap().drain_local(drain).check().copy().finalize();
-    if !matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned)
-        && !seeded!("skipped-not-put-up")
-    {
-        // Nothing was begun, so nothing was put back; but the faulter may have taken down its entry, and the page is still locked.
-        super::finalize::put_up(mm, span, span, header);
+    if let Some(fault) = &mut end.fault {
+        let _ = collect_for_fault(mm, &mut slots, &order, fault).unmap().drain_local(drain).check().copy().finalize();
     }
-    if had_reference {
-        mm.account(head, Owner::Get, Change::Put);
-    }
-    if fault.release() {
-        mm.free(head);
-    }
+    end.is_put_up =
+        matches!(slots[0].outcome, Outcome::Moved { .. } | Outcome::Split { .. } | Outcome::Aborted(_) | Outcome::Poisoned);
+    drop(end);
     match slots[0].outcome {
         // Nothing to do, it seemed. If the entry says otherwise, the next fault would find everything as this one did.
         Outcome::Freed if leads_to(mm, at, pfn) => Err(Outcome::Skipped(Skip::Uncounted)),
@@ -167,6 +163,32 @@ pub fn bring_back<'p, M: Mm>(
         Outcome::Split { moved: 1.., .. } | Outcome::Poisoned => Ok(true),
         outcome if outcome.is_transient() => Ok(false),
         outcome => Err(outcome),
+    }
+}
+
+/// How a faulter lets go of its page, also while a panic unwinds: entries, then the reference, then the lock.
+struct End<'p, M: Mm> {
+    mm: &'p M,
+    span: Span,
+    fault: Option<FaultPage<'p, M::Futex>>,
+    /// The entries say what has become of the page. Otherwise nothing was begun, so nothing was put back; but the faulter may have taken down
+    /// its entry, and the page is still locked.
+    is_put_up: bool,
+}
+
+impl<M: Mm> Drop for End<'_, M> {
+    fn drop(&mut self) {
+        let Some(fault) = self.fault.take() else { return };
+        let Self { mm, span, .. } = *self;
+        if !self.is_put_up && fault.is_owned() && !seeded!("skipped-not-put-up") {
+            super::finalize::put_up(mm, span, span, fault.page);
+        }
+        if fault.reference.is_some() {
+            mm.account(span.head, Owner::Get, Change::Put);
+        }
+        if fault.release() {
+            mm.free(span.head);
+        }
     }
 }
 

@@ -4,11 +4,13 @@ use super::{Abort, FaultPage, Order, Outcome, Summary};
 use crate::leaf::FRAME_LIMIT;
 use crate::lock::PageGuard;
 use crate::migration::{Frozen, Migration};
+use crate::mm::drain::Unlocked;
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Mm, Span};
 use crate::refs::{PageRef, Put};
 use crate::seeded::seeded;
 use core::fmt;
+use core::marker::PhantomData;
 
 /// What a slot is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +109,24 @@ pub(super) struct Batch<'s, 'm, M: Mm> {
     pub(super) slots: &'s mut [Slot<'m, M>],
     pub(super) order: Order<M>,
     pub(super) fault: Option<&'s mut FaultPage<'m, M::Futex>>,
+    /// What the batch has of its thread's for as long as it has pages, if that is not a fault handler, who has none.
+    unlocked: PhantomData<&'s mut Unlocked>,
+}
+
+impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
+    pub(super) fn new(mm: &'m M, slots: &'s mut [Slot<'m, M>], order: &Order<M>, unlocked: &'s mut Unlocked) -> Self {
+        let _ = unlocked;
+        Self { mm, slots, order: *order, fault: None, unlocked: PhantomData }
+    }
+
+    pub(super) fn for_fault(
+        mm: &'m M,
+        slots: &'s mut [Slot<'m, M>],
+        order: &Order<M>,
+        fault: &'s mut FaultPage<'m, M::Futex>,
+    ) -> Self {
+        Self { mm, slots, order: *order, fault: Some(fault), unlocked: PhantomData }
+    }
 }
 
 impl<'m, M: Mm> Batch<'_, 'm, M> {

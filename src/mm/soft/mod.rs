@@ -4,6 +4,7 @@
 //! that nothing traps: an access [asks](Soft::read) the table, and faults if it may not.
 //!
 //! ```
+//! use pagelock::mm::drain::Unlocked;
 //! use pagelock::mm::migrate::{Order, Slot, migrate};
 //! use pagelock::mm::soft::{At, Config, Soft, TierId};
 //! use pagelock::mm::Tiers;
@@ -17,7 +18,8 @@
 //!
 //! // To the device, where the processor cannot read it, ...
 //! let mut slots = [Slot::at(here)];
-//! let summary = migrate(&mm, &mut slots, &Order::to(DEVICE), &mm);
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let summary = migrate(&mm, &mut slots, &Order::to(DEVICE), &mm, &mut unlocked);
 //! assert_eq!(summary.done, 1);
 //! assert_eq!(mm.frame_at(here).map(|pfn| mm.tier(pfn)), Some(DEVICE));
 //!

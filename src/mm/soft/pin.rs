@@ -4,7 +4,7 @@ use super::traits::Refusal;
 use super::{AccessError, Area, AreaKind, At, Kind, Soft, SoftEntry, TierId};
 use crate::futex::{Futex, FutexTimed};
 use crate::leaf::{Leaf, Rights};
-use crate::mm::drain::Cpus;
+use crate::mm::drain::{Cpus, Unlocked};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::migrate::Outcome;
 use crate::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
@@ -87,8 +87,8 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
     /// # Errors
     ///
     /// [`NotPinned`].
-    pub fn pin(&self, at: At, access: Access, term: Term) -> Result<Pinned<'_, Self>, PinFailure> {
-        self.pin_as(at, &PinOrder::new(access, term, Limits::none()))
+    pub fn pin(&self, at: At, access: Access, term: Term, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+        self.pin_as(at, &PinOrder::new(access, term, Limits::none()), unlocked)
     }
 
     /// [`pin`](Self::pin) that has patience until the `limits`, which are to be some.
@@ -102,12 +102,13 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
         access: Access,
         term: Term,
         limits: Limits<'_, F>,
+        unlocked: &mut Unlocked,
     ) -> Result<Pinned<'_, Self>, PinFailure> {
-        self.pin_as(at, &PinOrder::new(access, term, limits).patience(u32::MAX))
+        self.pin_as(at, &PinOrder::new(access, term, limits).patience(u32::MAX), unlocked)
     }
 
-    fn pin_as(&self, at: At, order: &PinOrder<'_, F>) -> Result<Pinned<'_, Self>, PinFailure> {
-        pin_page(self, at, order, &Backed(|_| Backing::Anonymous), self)
+    fn pin_as(&self, at: At, order: &PinOrder<'_, F>, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+        pin_page(self, at, order, &Backed(|_| Backing::Anonymous), self, unlocked)
     }
 }
 

@@ -6,7 +6,7 @@ use super::space::{Area, AreaKind, Table};
 use super::{At, Kind, Soft, TierId};
 use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights};
-use crate::mm::drain::{Cpus, Drain, DrainPermit};
+use crate::mm::drain::{Cpus, Drain, Unlocked};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::migrate::{self, Mode, Outcome};
 use crate::mm::{CopyError, Entry, Memory, ReverseMap, Span, Tables, Tiers, ToRam};
@@ -142,8 +142,9 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
         }
     }
 
-    fn drain(&self, permit: DrainPermit<'_>) {
-        self.all(permit);
+    fn busy(&self) {
+        // SAFETY: the batch's own references, given back by the batch.
+        self.batches.ask_all(|pfn| unsafe { self.put_as(pfn, Owner::Batch) });
     }
 
     fn account(&self, pfn: u64, owner: Owner, change: Change) {
@@ -267,9 +268,9 @@ impl<F: Futex, C: Cpus> Drain for Soft<F, C> {
         self.batches.drain_local(|pfn| unsafe { self.put_as(pfn, Owner::Batch) });
     }
 
-    fn all(&self, permit: DrainPermit<'_>) {
+    fn all(&self, unlocked: &mut Unlocked) {
         // SAFETY: as above.
-        self.batches.drain_all(permit, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });
+        self.batches.drain_all(unlocked, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });
     }
 }
 
