@@ -35,13 +35,24 @@ use common::own::Own;
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::drain::Unlocked;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range};
-use pagelock::mm::soft::{Area, AreaKind, At, Backed, PinFailure, SpaceId};
+use pagelock::mm::soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Access, Tables, Tiers};
 use pagelock::wait::Limits;
 use std::thread;
+
+/// In [`machine_with_coherent`], a device's memory that the processor can access: it faults in nothing, and nothing may stay there for long.
+const COHERENT: TierId = TierId(2);
+
+/// [`machine`], with [`COHERENT`] for its third tier.
+fn machine_with_coherent() -> &'static Mm {
+    let tier = |kind| TierConfig { kind, frames: 128 };
+    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 }), tier(Kind::Coherent { owner: 2 })];
+    let config = Config { page_size: 256, pages: 128, spaces: 16, tiers, batches: 0 };
+    Box::leak(Box::new(Soft::on(Own::new(64), ThreadCpus, config)))
+}
 
 type Text = [u8; 16];
 const OLD: Text = *b"what was before.";
@@ -251,19 +262,21 @@ fn getter_and_pinner(mm: &'static Mm, at: At, n: usize) {
 fn pin_longterm_test() {
     let unlocked = &mut Unlocked::promise();
     for way in [Way::Slow, Way::Fast] {
-        let (mm, _) = machine();
+        let mm = machine_with_coherent();
         let space = mm.spawn().unwrap();
         let at = written(mm, space, PAGES);
-        // Half of them in a device's memory, where nothing is pinned for long.
-        let mut slots: Vec<_> = at.pages(PAGES / 2).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &Order::to(DEVICE), mm, unlocked).done, PAGES as u32 / 2);
+        // Half of them in devices' memories, where nothing is pinned for long: one that a fault brings back, and one that none does.
+        for (first, to) in [(0, DEVICE), (PAGES / 4, COHERENT)] {
+            let mut slots: Vec<_> = space.page(first).pages(PAGES / 4).map(Slot::at).collect();
+            assert_eq!(migrate(mm, &mut slots, &Order::to(to), mm, unlocked).done, PAGES as u32 / 4);
+        }
         let pins: Vec<_> = at.pages(PAGES).map(|at| pin(mm, way, at, Access::Write, Term::Long).unwrap()).collect();
         assert!(pins.iter().all(|pin| mm.tier(pin.pfn()) == RAM));
 
         for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
             let by_address = at.pages(PAGES).map(Slot::at);
             let mut slots: Vec<_> = by_address.chain(pins.iter().map(|pin| Slot::frame(pin.pfn()))).collect();
-            let summary = migrate(mm, &mut slots, &Order::to(FAR).mode(mode).tries(2), mm, unlocked);
+            let summary = migrate(mm, &mut slots, &Order::to(COHERENT).mode(mode).tries(2), mm, unlocked);
             assert_eq!((summary.done, summary.transient), (0, 2 * PAGES as u32), "{slots:?}");
             assert!(slots.iter().all(|slot| slot.outcome() == Outcome::Skipped(Skip::Pinned { pins: 1 })), "{slots:?}");
         }
@@ -283,7 +296,7 @@ fn pin_longterm_test() {
 
         drop(pins);
         let mut slots: Vec<_> = space.page(1).pages(PAGES - 1).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &Order::to(FAR), mm, unlocked).done, PAGES as u32 - 1, "{slots:?}");
+        assert_eq!(migrate(mm, &mut slots, &Order::to(COHERENT), mm, unlocked).done, PAGES as u32 - 1, "{slots:?}");
         assert!(space.page(1).pages(PAGES - 1).all(|at| seen(mm, at) == NEW));
         finish(mm, &[space, child]);
     }
@@ -312,7 +325,7 @@ fn gup_longterm() {
                         ("file that is storage", AreaKind::Shared) => false,
                         _ => true,
                     };
-                    let (mm, _) = machine();
+                    let mm = machine_with_coherent();
                     let space = mm.spawn().unwrap();
                     let at = space.page(0);
                     if name == "memfd hugetlb" && kind == AreaKind::Private {
@@ -323,16 +336,23 @@ fn gup_longterm() {
                     put(mm, at, OLD);
                     // Another process maps it as well: what is private is shared until it is written to.
                     let other = mm.fork(space).unwrap();
+                    // In a tier where it can be accessed and may not stay.
+                    assert!(move_one(mm, at, &Order::to(COHERENT)).is_done());
+                    let before = mm.frame_at(at);
                     let pinned = pin_backed(mm, way, at, access, Term::Long, backing);
                     let what = (name, kind, access, way);
                     match (pinned, is_allowed) {
                         (Ok(pinned), true) => {
+                            assert_eq!(mm.tier(pinned.pfn()), RAM, "{what:?}");
                             put(mm, at, NEW);
                             assert_eq!((held(mm, pinned.pfn()), mm.frame_at(at)), (NEW, Some(pinned.pfn())), "{what:?}");
                             let expected = if kind == AreaKind::Shared { NEW } else { OLD };
                             assert_eq!(seen(mm, other.page(0)), expected, "{what:?}");
                         }
-                        (Err(why), false) => assert_eq!(why, NotPinned::Refused(NotPinnable { backing }), "{what:?}"),
+                        (Err(why), false) => {
+                            assert_eq!(why, NotPinned::Refused(NotPinnable { backing }), "{what:?}");
+                            assert_eq!(mm.frame_at(at), before, "{what:?}");
+                        }
                         (Ok(_), false) => panic!("{what:?}: pinned"),
                         (Err(why), true) => panic!("{what:?}: {why}"),
                     }

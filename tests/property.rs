@@ -78,7 +78,7 @@ fn rare_op() -> impl Strategy<Value = Op> {
 const CASES: u32 = if cfg!(miri) { 4 } else { 300 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_page_does_what_its_model_does(ops in prop::collection::vec(op(), 0..120)) {

@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
 const CASES: u32 = if cfg!(miri) { 16 } else { 2000 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_word_is_the_leaf_that_the_picture_says(word in word()) {

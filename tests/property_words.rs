@@ -3,6 +3,7 @@
 
 #![cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 
+mod common;
 #[path = "common/model_words.rs"]
 mod model_words;
 #[path = "../src/seeded.rs"]
@@ -55,15 +56,15 @@ fn count_op() -> impl Strategy<Value = CountOp> {
 const CASES: u32 = if cfg!(miri) { 4 } else { 500 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_state_word_does_what_plain_fields_do(ops in prop::collection::vec(state_op(), 0..200)) {
-        run_state(&ops);
+        common::watched(&[], || run_state(&ops));
     }
 
     #[test]
     fn the_count_word_does_what_plain_numbers_do(ops in prop::collection::vec(count_op(), 0..100)) {
-        run_count(&ops);
+        common::watched(&[], || run_count(&ops));
     }
 }

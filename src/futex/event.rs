@@ -262,8 +262,8 @@ pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32
             Slept::Told
         }
         _ if changed => Slept::Told,
-        Sleep::TimedOut => Slept::TimedOut,
-        Sleep::Changed | Sleep::Interrupted | Sleep::Unknown => Slept::SleepOn,
+        Sleep::TimedOut if !seeded!("late-sleeps-on") => Slept::TimedOut,
+        Sleep::TimedOut | Sleep::Changed | Sleep::Interrupted | Sleep::Unknown => Slept::SleepOn,
     }
 }
 

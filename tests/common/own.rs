@@ -141,20 +141,20 @@ impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
 }
 
 /// A thread of the system.
-struct Task {
+pub(crate) struct Task {
     #[cfg(all(target_os = "linux", not(miri)))]
     id: libc::pid_t,
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]
 impl Task {
-    fn current() -> Self {
+    pub(crate) fn current() -> Self {
         // SAFETY: it has no arguments and cannot fail.
         Self { id: unsafe { libc::gettid() } }
     }
 
     /// Whether it sleeps. (That it is about to sleep in the futex is known; there is nothing else it could sleep in.)
-    fn is_asleep(&self) -> bool {
+    pub(crate) fn is_asleep(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.id)).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
     }
@@ -162,12 +162,12 @@ impl Task {
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
 impl Task {
-    fn current() -> Self {
+    pub(crate) fn current() -> Self {
         Self {}
     }
 
     /// The system does not tell.
-    fn is_asleep(&self) -> bool {
+    pub(crate) fn is_asleep(&self) -> bool {
         true
     }
 }
