@@ -689,9 +689,16 @@ fn a_platform_that_cannot_tell_has_its_clock_asked() {
     let soon = || Vague.after(Duration::from_nanos(5)).unwrap();
     watched(&[&page], || {
         let guard = page.lock();
-        assert_eq!(page.try_lock_until(soon()).map(drop), Err(LockError::TimedOut));
-        assert_eq!(page.lock_releasing_until((), soon()).map(drop), Err(LockError::TimedOut));
-        assert_eq!(page.wait_with((), Wait::unlocked().until(soon())), Ok(Wake::TimedOut));
+        let until = |at: u64| assert!(Vague.late_by(at).is_some(), "not before it was late");
+        let at = soon();
+        assert_eq!(page.try_lock_until(at).map(drop), Err(LockError::TimedOut));
+        until(at);
+        let at = soon();
+        assert_eq!(page.lock_releasing_until((), at).map(drop), Err(LockError::TimedOut));
+        until(at);
+        let at = soon();
+        assert_eq!(page.wait_with((), Wait::unlocked().until(at)), Ok(Wake::TimedOut));
+        until(at);
         drop(guard);
         assert!(page.try_lock().is_some());
     });

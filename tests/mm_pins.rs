@@ -21,10 +21,8 @@ use pagelock::mm::soft::{
     AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig, TierId,
 };
 use pagelock::mm::{Access, FaultError, Tables, Tiers};
-use pagelock::refs::{GetError, PinError};
-use pagelock::{Cancel, FreezeRule, FutexTimed, Limits, MAX_PINS, PageLock, PagePin, Put, StillPinned, Wake};
+use pagelock::{Cancel, FutexTimed, Limits, MAX_PINS};
 use std::thread;
-use std::time::Instant;
 
 fn within<'c>(own: Own, ms: u64) -> Limits<'c, Own> {
     Limits::none().until(own.after(Duration::from_millis(ms)).unwrap())
@@ -588,124 +586,6 @@ fn a_pin_against_an_unmap() {
     });
     eprintln!("the pin won {won:?} of {} times", rounds(2_000));
     settled(mm);
-}
-
-fn live(own: Own) -> PageLock<Own> {
-    let page = PageLock::with_futex(own);
-    page.activate(2).unwrap();
-    page
-}
-
-/// The migrator that must win sleeps until the last pin is dropped, and is woken by that one. New pins and references fail meanwhile and say
-/// why; afterwards the page is frozen, with no moment in between.
-#[test]
-fn the_last_unpin_ends_the_wait() {
-    let own = Own::new(4);
-    let page = live(own);
-    watched(&[&page], || {
-        let (a, b) = (page.try_pin().unwrap(), page.try_pin().unwrap());
-        thread::scope(|s| {
-            let migrator = s.spawn(|| {
-                let migration = page.lock().begin_migration();
-                let frozen = migration.freeze_unpinned(FreezeRule::ExactRefs(2), Limits::none()).unwrap();
-                assert!(page.is_frozen());
-                frozen.commit_in_place()
-            });
-            own.until_asleep(1);
-            assert_eq!(page.try_pin().unwrap_err(), PinError::Frozen);
-            assert_eq!(page.try_get().unwrap_err(), GetError::Frozen);
-            drop(a);
-            own.until_asleep(1);
-            let wakes = own.wakes();
-            assert_eq!(b.unpin(), Put::Kept);
-            assert!(own.wakes() > wakes);
-            let _ = migrator.join().unwrap();
-        });
-        // With nobody waiting an unpin tells nobody.
-        let wakes = own.wakes();
-        drop(page.try_pin().unwrap());
-        assert_eq!(own.wakes(), wakes);
-        assert!(page.try_get().is_ok() && !page.is_frozen());
-    });
-}
-
-/// Limits, and what is as it was when they are reached.
-#[test]
-fn a_wait_for_the_last_unpin_within_limits() {
-    let own = Own::new(4);
-    let page = live(own);
-    watched(&[&page], || {
-        let pin = page.try_pin().unwrap();
-        let migration = page.lock().begin_migration();
-        let began = Instant::now();
-        assert_eq!(migration.wait_unpinned(within(own, 20)), Err(StillPinned { pins: 1, wake: Wake::TimedOut }));
-        assert!(began.elapsed() >= Duration::from_millis(20));
-        assert_eq!(migration.wait_unpinned(within(own, 0)), Err(StillPinned { pins: 1, wake: Wake::TimedOut }));
-        assert!(page.try_get().is_ok(), "references are given again");
-        assert_eq!(page.try_pin().unwrap_err(), PinError::Migrating);
-
-        let cancel = Cancel::with_futex(own);
-        thread::scope(|s| {
-            s.spawn(|| {
-                own.until_asleep(1);
-                cancel.cancel();
-            });
-            let still = migration.wait_unpinned(Limits::none().unless(&cancel)).unwrap_err();
-            assert_eq!(still, StillPinned { pins: 1, wake: Wake::Cancelled });
-            assert!(!still.to_string().is_empty());
-        });
-        let busy = migration.freeze_unpinned(FreezeRule::Unpinned, within(own, 5)).unwrap_err();
-        assert_eq!((busy.pins(), busy.refs(), busy.frozen), (1, 2, false));
-        let migration = busy.into_migration();
-        drop(pin);
-        // Without pins there is nothing to wait for, whatever the time is, or who has cancelled.
-        migration.wait_unpinned(within(own, 0).unless(&cancel)).unwrap();
-        // References are not waited for.
-        let busy = migration.freeze_unpinned(FreezeRule::ExactRefs(1), Limits::none()).unwrap_err();
-        assert_eq!((busy.pins(), busy.refs()), (0, 2));
-        assert!(page.try_get().is_ok());
-        drop(busy);
-        assert!(page.try_pin().is_ok() && !page.is_locked());
-    });
-}
-
-/// A poisoned page stays frozen, and is not waited for (I25).
-#[test]
-fn a_wait_for_the_last_unpin_of_a_poisoned_page() {
-    let own = Own::new(4);
-    let page = live(own);
-    watched(&[&page], || {
-        page.try_pin().unwrap().into_raw();
-        let _ = page.lock().poison();
-        let migration = page.lock().begin_migration();
-        assert_eq!(migration.wait_unpinned(Limits::none()), Err(StillPinned { pins: 1, wake: Wake::Poisoned }));
-        let busy = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap_err();
-        assert!(busy.poisoned && busy.pins() == 1);
-        // SAFETY: the pin above.
-        drop(unsafe { PagePin::from_raw(&page) });
-        let migration = busy.into_migration();
-        migration.wait_unpinned(Limits::none()).unwrap();
-        drop(migration);
-        assert_eq!(page.try_get().unwrap_err(), GetError::Poisoned);
-    });
-}
-
-/// I20: pins are counted apart from references, exactly: a thousand references are no pin, and one pin is one.
-#[test]
-fn pins_are_exact() {
-    let own = Own::new(4);
-    let page = live(own);
-    let references: Vec<_> = (0..5000).map(|_| page.try_get().unwrap()).collect();
-    assert_eq!(page.pins(), 0);
-    let migration = page.lock().begin_migration();
-    migration.wait_unpinned(within(own, 0)).unwrap();
-    drop(migration);
-    let pin = page.try_pin().unwrap();
-    assert_eq!((page.pins(), page.refs()), (1, 5002));
-    drop(references);
-    assert_eq!(page.pins(), 1);
-    drop(pin);
-    assert_eq!(page.pins(), 0);
 }
 
 /// A page that has to go: its pins are waited for, with the entries up so that accesses go on and nobody waits for itself, while new pins
