@@ -110,6 +110,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn an_unpin_is_plain_unless_it_is_one_too_many_or_the_page_is_frozen() {
+        for refs in [0, 1, MAX_REFS] {
+            for pins in [0, 1, 2, MAX_PINS] {
+                let count = Count(refs | (pins * PIN));
+                assert_eq!(count.is_plain_unpin(), pins > 0, "{count:?}");
+                assert!(!count.frozen().is_plain_unpin(), "{count:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_maxima_fill_the_word() {
         assert_eq!(MAX_REFS, (1 << 19) - 1);
         assert_eq!(MAX_PINS, (1 << 12) - 1);
