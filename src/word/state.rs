@@ -321,6 +321,16 @@ mod tests {
     use super::*;
     use std::format;
 
+    #[test]
+    fn striking_the_sleepers_leaves_the_rest_and_ages_a_page_that_nobody_has() {
+        let kept = EVENT_WAITERS | 0b10 << USER_SHIFT;
+        let struck = LOCK_WAITERS | CROWD | 3 << SLEEPERS_SHIFT | 2 << HANDOFFS_SHIFT;
+        let at = |generation: u32| generation << GENERATION_SHIFT;
+        assert_eq!(State(kept | struck | at(7)).without_sleepers(), State(kept | at(8)));
+        assert_eq!(State(kept | struck | LOCKED | at(7)).without_sleepers(), State(kept | LOCKED | at(7)));
+        assert_eq!(State(struck | at(0xff)).without_sleepers(), State(0), "the generation comes round");
+    }
+
     /// Every state with few enough sleepers to enumerate, that the state table allows.
     fn legal() -> impl Iterator<Item = State> {
         (0u32..1 << 5)
