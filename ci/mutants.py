@@ -4,7 +4,7 @@ cargo-mutants compiles the crate anew for each of its mutants, a thousand times.
 in the environment chooses which of its bodies runs, compiles that once, and runs the tests once for each number.
 
     mutants.py prepare LIST COPY        rewrites the sources under COPY; leaves COPY/mutants.json
-    mutants.py run COPY KNOWN [SOME]    runs; compares who survives with the names in KNOWN; SOME is `1/3` or part of a name
+    mutants.py run COPY KNOWN [SOME]    runs; compares who survives with the names in KNOWN; SOME is `1/3` or a regular expression for names
 
 Tests that only time tells from a hang must not be found by the load that the other mutants make. So the tests have to pass without a mutant
 under the same load first, and what seemed to hang gets a processor to itself and a second chance.
@@ -225,7 +225,7 @@ def run(copy, known, some, out):
         k, n = map(int, some.split("/"))
         todo = todo[k - 1 :: n]
     elif some:
-        todo = [m for m in todo if some in m["name"]]
+        todo = [m for m in todo if re.search(some, m["name"])]
     log = open(out, "a")
 
     def one(m):
