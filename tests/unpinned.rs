@@ -41,9 +41,10 @@ fn the_last_unpin_ends_the_wait() {
             own.until_asleep(1);
             assert_eq!(page.try_pin().unwrap_err(), PinError::Frozen);
             assert_eq!(page.try_get().unwrap_err(), GetError::Frozen);
-            drop(a);
-            own.until_asleep(1);
             let wakes = own.wakes();
+            assert_eq!(a.unpin(), Put::Kept);
+            assert_eq!(own.wakes(), wakes, "there is another");
+            own.until_asleep(1);
             assert_eq!(b.unpin(), Put::Kept);
             assert!(own.wakes() > wakes);
             let _ = migrator.join().unwrap();
