@@ -248,12 +248,13 @@ def plain(m):
 
 
 def report(mutants, todo, known, complete):
-    # A name may stand for several mutants of one function; the list says how many of them may survive.
-    explained = {}
+    # A name may stand for several mutants of one function; the list says how many of them may survive, and how many must.
+    explained, must = {}, {}
     for line in open(known):
         if line.strip():
-            name, count = re.fullmatch(r"(.*?)(?: \((\d+)\))?", line.strip()).groups()
+            name, least, count = re.fullmatch(r"(.*?)(?: \((?:(\d+)-)?(\d+)\))?", line.strip()).groups()
             explained[name] = int(count or 1)
+            must[name] = int(least or explained[name])
     survivors = [m for m in todo if m["outcome"] == "survived"]
     caught = len(todo) - len(survivors)
     files = defaultdict(lambda: [0, 0])
@@ -271,7 +272,7 @@ def report(mutants, todo, known, complete):
     for name, places in by_name.items():
         print("SURVIVES, unexplained:" if name in unexplained else "survives:", *places, sep="\n    ")
     # An explanation of nothing is a licence for a survivor to come. Only a complete run can tell.
-    stale = [(name, n) for name, n in explained.items() if complete and len(by_name[name]) < n]
+    stale = [(name, n) for name, n in must.items() if complete and len(by_name[name]) < n]
     for name, n in stale:
         print(f"STALE: {len(by_name[name])} of the {n} explained survive: {name}")
     sys.exit(1 if unexplained or stale else 0)
