@@ -20,10 +20,11 @@
 //! it asked for leaves word in the slot that the class is *drained*: nobody can begin to sleep under a value that is over, so nobody is
 //! left for good. Without that word there is a needless call, nothing more.
 //!
-//! A slot counts its sleepers besides. A release that finds no more than [`FIRST`] of them wakes them all, and leaves that word *before* it does, so
-//! that each goes its way at once; and one that finds none, because they have not got so far yet, calls nobody. The count is never too
-//! low: see [`EventSlot::sleepers`]. It may be too high, by the sleepers of other pages or by those of a process that was killed, and then
-//! there is a chain, which is always right.
+//! A slot counts its sleepers besides. A release that finds no more than [`FIRST`] of them wakes them all, and leaves that word *before* it
+//! does, so that each goes its way at once; and one that finds none, because they have not got so far yet, calls nobody. The count is never
+//! too low: a sleeper counts itself, fences, and has the platform look at the sequence; a release bumps the sequence, fences, and looks at
+//! the count. One of the fences is first, so either the release sees the sleeper counted or the platform sees the bump. It may be too high,
+//! by the sleepers of other pages or by those of a process that was killed, and then there is a chain, which is always right.
 //!
 //! The first to be woken may push the releaser off its processor, in the middle of its call, and keep it off until the whole chain has
 //! run: a millisecond, with hundreds of sleepers. So a sleeper that is to pass a wake on and finds that the release is still at waking
