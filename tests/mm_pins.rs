@@ -7,10 +7,9 @@
 mod common;
 
 use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written};
-use common::own::Own;
+use common::own::{Own, within};
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect, evict};
@@ -21,12 +20,8 @@ use pagelock::mm::soft::{
     AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig, TierId,
 };
 use pagelock::mm::{Access, FaultError, Tables, Tiers};
-use pagelock::{Cancel, FutexTimed, Limits, MAX_PINS};
+use pagelock::{Cancel, Limits, MAX_PINS};
 use std::thread;
-
-fn within<'c>(own: Own, ms: u64) -> Limits<'c, Own> {
-    Limits::none().until(own.after(Duration::from_millis(ms)).unwrap())
-}
 
 fn bytes<const N: usize>(mm: &Mm, pfn: u64) -> [u8; N] {
     let mut bytes = [0; N];

@@ -8,7 +8,7 @@
 mod common;
 
 use common::machine::{DEVICE, FAR, Mm, RAM, check_all, machine, move_one, written};
-use common::own::{Own, Task};
+use common::own::{Own, Task, within};
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
@@ -19,7 +19,7 @@ use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot};
 use pagelock::mm::soft::{AccessError, At, SpaceId};
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tables, Tiers};
-use pagelock::{Cancel, FutexTimed, Limits};
+use pagelock::{Cancel, Limits};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -33,10 +33,6 @@ fn pages(at: At, count: usize, want: Want) -> Pages {
 
 fn no_limit<'c>() -> Order<'c, Mm> {
     Order::new(Limits::none())
-}
-
-fn within<'c>(own: Own, ms: u64) -> Limits<'c, Own> {
-    Limits::none().until(own.after(Duration::from_millis(ms)).unwrap())
 }
 
 fn notifier(mm: &'static Mm, space: SpaceId) -> &'static Notifier<Own> {

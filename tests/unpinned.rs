@@ -1,21 +1,17 @@
 //! A migrator that waits for the last unpin, and nothing else than the page: who is woken, what limits end, what is as it was then; and
 //! pins are counted exactly (I20, I25, I29).
 
-#![cfg(all(feature = "std", not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(feature = "std", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 
 mod common;
 
-use common::own::Own;
+use common::own::{Own, within};
 use common::watched;
 use core::time::Duration;
 use pagelock::refs::{GetError, PinError};
-use pagelock::{Cancel, FreezeRule, FutexTimed, Limits, PageLock, PagePin, Put, StillPinned, Wake};
+use pagelock::{Cancel, FreezeRule, Limits, PageLock, PagePin, Put, StillPinned, Wake};
 use std::thread;
 use std::time::Instant;
-
-fn within<'c>(own: Own, ms: u64) -> Limits<'c, Own> {
-    Limits::none().until(own.after(Duration::from_millis(ms)).unwrap())
-}
 
 fn live(own: Own) -> PageLock<Own> {
     let page = PageLock::with_futex(own);

@@ -205,17 +205,17 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
         return;
     }
     step!("tell: sleepers counted");
-    if F::CLASSES && (sleepers <= FIRST || seeded!("few-though-many")) {
+    if !F::CLASSES {
+        futex.wake_all(slot.word());
+    } else if sleepers <= FIRST || seeded!("few-though-many") {
         // That is all of them: whoever comes from now on sees the bump. Said first, so that none of them asks for more.
         slot.set_drained(slept_under);
         futex.wake_class(slot.word(), FIRST, class(slept_under));
-    } else if F::CLASSES {
+    } else {
         slot.forget_drained(slept_under);
         slot.set_telling(!slept_under);
         wake(futex, slot, slept_under, FIRST);
         slot.set_telling(0);
-    } else {
-        futex.wake_all(slot.word());
     }
 }
 
@@ -360,14 +360,36 @@ mod tests {
         assert!(slot.is_drained((1 << 31) - 1), "nothing to forget");
     }
 
-    /// A platform that looks whether the release is at waking when it is asked to wake, and counts how often it lets others run.
+    /// A platform that notes, when it is asked to wake, for how many, whether the release is at waking and whether the class is drained by then;
+    /// and counts how often it lets others run.
     #[derive(Clone, Copy)]
     struct Watches(&'static Watched);
 
     struct Watched {
         slot: EventSlot,
+        calls: AtomicU32,
+        asked: AtomicU32,
         seen_telling: AtomicU32,
+        drained: AtomicU32,
         relaxed: AtomicU32,
+    }
+
+    impl Watched {
+        const fn new() -> Self {
+            Self {
+                slot: EventSlot::new(),
+                calls: AtomicU32::new(0),
+                asked: AtomicU32::new(0),
+                seen_telling: AtomicU32::new(0),
+                drained: AtomicU32::new(0),
+                relaxed: AtomicU32::new(0),
+            }
+        }
+
+        /// The value that the latest release has ended.
+        fn over(&self) -> u32 {
+            self.slot.sequence().wrapping_sub(1)
+        }
     }
 
     impl Futex for Watches {
@@ -382,8 +404,11 @@ mod tests {
         fn wake_all(&self, _word: *const AtomicU32) {}
 
         fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
-            let over = self.0.slot.sequence().wrapping_sub(1);
+            let over = self.0.over();
+            self.0.calls.fetch_add(1, Relaxed);
+            self.0.asked.store(n, Relaxed);
             self.0.seen_telling.fetch_add(u32::from(self.0.slot.is_telling(over)), Relaxed);
+            self.0.drained.store(u32::from(self.0.slot.is_drained(over)), Relaxed);
             n
         }
 
@@ -402,8 +427,7 @@ mod tests {
 
     #[test]
     fn whoever_passes_a_wake_on_lets_a_release_that_is_still_at_it_go_first() {
-        static WATCHED: Watched =
-            Watched { slot: EventSlot::new(), seen_telling: AtomicU32::new(0), relaxed: AtomicU32::new(0) };
+        static WATCHED: Watched = Watched::new();
         let (futex, slot) = (Watches(&WATCHED), &WATCHED.slot);
         let counts = || (WATCHED.seen_telling.load(Relaxed), WATCHED.relaxed.load(Relaxed));
         tell(futex, 0);
@@ -429,60 +453,21 @@ mod tests {
         assert_eq!(counts(), (2, 1), "with nobody left there is no haste");
     }
 
-    /// A platform whose sleepers are only counted, and which notes what it is asked to wake and whether the class is drained by then.
-    #[derive(Clone, Copy)]
-    struct Notes(&'static Noted);
-
-    struct Noted {
-        slot: EventSlot,
-        calls: AtomicU32,
-        asked: AtomicU32,
-        drained: AtomicU32,
-    }
-
-    impl Futex for Notes {
-        const CLASSES: bool = true;
-
-        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
-            unreachable!("nobody sleeps here")
-        }
-
-        fn wake_one(&self, _word: *const AtomicU32) {}
-
-        fn wake_all(&self, _word: *const AtomicU32) {}
-
-        fn wake_class(&self, _word: *const AtomicU32, n: u32, _class: u32) -> u32 {
-            self.0.calls.fetch_add(1, Relaxed);
-            self.0.asked.store(n, Relaxed);
-            self.0.drained.store(u32::from(self.0.slot.is_drained(self.0.slot.sequence().wrapping_sub(1))), Relaxed);
-            n
-        }
-
-        fn event(&self, _index: usize) -> &EventSlot {
-            &self.0.slot
-        }
-
-        fn events(&self) -> usize {
-            1
-        }
-    }
-
     #[test]
     fn a_few_are_woken_at_once_and_told_that_they_are_all() {
-        static NOTED: Noted =
-            Noted { slot: EventSlot::new(), calls: AtomicU32::new(0), asked: AtomicU32::new(0), drained: AtomicU32::new(0) };
-        let futex = Notes(&NOTED);
+        static WATCHED: Watched = Watched::new();
+        let futex = Watches(&WATCHED);
         let told = |sleepers: u32| {
-            NOTED.slot.sleepers.store(sleepers, Relaxed);
-            NOTED.calls.store(0, Relaxed);
+            WATCHED.slot.sleepers.store(sleepers, Relaxed);
+            WATCHED.calls.store(0, Relaxed);
             tell(futex, 0);
-            (NOTED.calls.load(Relaxed), NOTED.asked.load(Relaxed), NOTED.drained.load(Relaxed))
+            (WATCHED.calls.load(Relaxed), WATCHED.asked.load(Relaxed), WATCHED.drained.load(Relaxed))
         };
         assert_eq!(told(0).0, 0, "nobody, and no call");
         assert_eq!(told(1), (1, FIRST, 1));
         assert_eq!(told(FIRST), (1, FIRST, 1));
         assert_eq!(told(FIRST + 1), (1, FIRST, 0), "a chain");
-        assert!(!NOTED.slot.is_drained(NOTED.slot.sequence().wrapping_sub(1)), "which goes on");
+        assert!(!WATCHED.slot.is_drained(WATCHED.over()), "which goes on");
     }
 
     #[test]

@@ -335,10 +335,7 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
             if is_at_least(batch.done.load(Relaxed), generation) {
                 continue;
             }
-            let reach = if cpu == own { Reach::Direct } else { self.cpus.kick(cpu) };
-            if reach == Reach::Direct {
-                self.run(cpu, &mut put);
-            }
+            self.ask(cpu, own, &mut put);
         }
         // All are told by now, and get to it at the same time.
         for batch in self.each() {
@@ -365,9 +362,14 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
             return;
         }
         for cpu in (0..self.each().len()).filter(|&cpu| cpu != own) {
-            if self.cpus.kick(cpu) == Reach::Direct {
-                self.run(cpu, &mut put);
-            }
+            self.ask(cpu, own, &mut put);
+        }
+    }
+
+    /// Has processor `cpu` empty its batch, or does it for it. Called on processor `own`.
+    fn ask(&self, cpu: usize, own: usize, put: impl FnMut(u64)) {
+        if cpu == own || self.cpus.kick(cpu) == Reach::Direct {
+            self.run(cpu, put);
         }
     }
 

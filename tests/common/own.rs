@@ -23,6 +23,13 @@ struct Table {
     deaf: AtomicBool,
 }
 
+/// So many milliseconds from now at most.
+#[cfg(target_os = "linux")]
+pub(crate) fn within<'c>(own: Own, ms: u64) -> pagelock::Limits<'c, Own> {
+    use pagelock::FutexTimed;
+    pagelock::Limits::none().until(own.after(core::time::Duration::from_millis(ms)).unwrap())
+}
+
 impl Own {
     /// A platform with `slots` event slots.
     pub(crate) fn new(slots: usize) -> Self {

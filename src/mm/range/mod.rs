@@ -12,7 +12,8 @@
 //!
 //! The kernel's `hmm_range_fault` does this with a fault for each failed look and leaves the loop to its callers, who spun in it: without a
 //! pause, for as long as it took, with waits that nobody could end. Here every wait for a page or for an invalidation ends at the
-//! [limits](Limits), within an attempt as well as between attempts (what the memory itself does to bring a page in takes as long as it takes); attempts are counted; between two of them the processor is given away; and a fault waits for a page's owner
+//! [limits](Limits), within an attempt as well as between attempts (what the memory itself does to bring a page in takes as long as it
+//! takes); attempts are counted; between two of them the processor is given away; and a fault waits for a page's owner
 //! without a reference, like all others. No page-table lock is held across any of it.
 //!
 //! What an error leaves behind is not lost: pages that were brought in stay where they are, and [`RangeError`] says how far it got. A second
