@@ -36,6 +36,7 @@ pub mod futex;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;
+mod linger;
 pub mod lock;
 #[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]

@@ -5,7 +5,7 @@
 //! The fast path is one compare-exchange to acquire and one add to release. Everybody else goes through a `Locker`, which
 //! sleeps on the page's own state word:
 //!
-//! 1. It spins for a moment, and lets others run.
+//! 1. It hangs back, looks for a moment whether the page is released, lets others run, and looks again (`src/linger.rs`).
 //! 2. It registers: one more in `sleepers`, LOCK_WAITERS set, in one compare-exchange on a word that says *taken*.
 //! 3. It sleeps while the word still has that value. Any change since makes the sleep end at once.
 //! 4. Awake, it takes the page if it is released (a promise, if there is one, is to sleepers, and it is one), or sleeps again.
@@ -40,6 +40,7 @@
 //! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
 
 use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep, wait_until};
+use crate::linger;
 use crate::page::PageLock;
 use crate::seeded::seeded;
 use crate::stats::{self, Counter};
@@ -49,14 +50,10 @@ use crate::sync::{
     step,
 };
 pub use crate::tune::BYPASS_BOUND;
-#[cfg(not(pagelock_loom))]
-use crate::tune::{SPIN_ROUNDS, YIELDS};
 use crate::wait::{Registered, Wake};
 use crate::word::{State, UserBits};
 use core::fmt;
 use core::time::Duration;
-#[cfg(not(pagelock_loom))]
-use crossbeam_utils::Backoff;
 
 impl<F: Futex> PageLock<F> {
     /// Takes the page if it is free, in one step.
@@ -113,7 +110,7 @@ impl<F: Futex> PageLock<F> {
     /// the argument keeps it in the register of the result, and then sets up a stack frame on the fast path too.
     #[cold]
     fn lock_cold(&self) {
-        Locker::new(self).lock().forget();
+        Locker::arrived(self).lock().forget();
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
@@ -127,7 +124,7 @@ impl<F: Futex> PageLock<F> {
             return Some(guard);
         }
         match self.futex.after(d) {
-            Ok(deadline) => Locker::new(self).lock_until(deadline).ok(),
+            Ok(deadline) => Locker::arrived(self).lock_until(deadline).ok(),
             Err(_) => Some(self.lock()),
         }
     }
@@ -147,7 +144,7 @@ impl<F: Futex> PageLock<F> {
         }
         match self.futex.late_by(deadline) {
             Some(late_by) if !seeded!("late-registers") => Err(LockError::Late { late_by }),
-            _ => Locker::new(self).lock_until(deadline),
+            _ => Locker::arrived(self).lock_until(deadline),
         }
     }
 
@@ -396,6 +393,15 @@ impl<'a, F: Futex> Locker<'a, F> {
         Self { page, registered: false, starved: false, woken: false, lost: 0, promised: None }
     }
 
+    /// A locker that has come upon a page that is taken. It may have to wait, but does not look at once.
+    fn arrived(page: &'a PageLock<F>) -> Self {
+        // To a model it would be one more look, for nothing.
+        if !cfg!(pagelock_loom) {
+            linger::hang_back(page);
+        }
+        Self::new(page)
+    }
+
     fn lock(mut self) -> PageGuard<'a, F> {
         loop {
             if let Some(guard) = self.spin() {
@@ -443,24 +449,21 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    /// Waits a moment for a short hold to end, before the first sleep and after each, and takes the page if it can.
+    /// Waits a moment for the page to be released, before the first sleep and after each, and takes it if it can.
     ///
     /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be short as well. A promise to others
-    /// is one. It yields before it looks, not after: the fewer looks, the longer an owner's runs of holds.
+    /// is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
-        #[cfg(not(pagelock_loom))]
-        {
-            let backoff = Backoff::new();
-            for round in 0..SPIN_ROUNDS + YIELDS {
-                if round >= SPIN_ROUNDS {
-                    self.page.futex.relax();
-                }
+        for turn in linger::turns() {
+            if turn > 0 {
+                self.page.futex.relax();
+            }
+            for _ in linger::looks() {
                 let seen = self.page.state();
                 match self.attempt(seen) {
                     Some(Ok(guard)) => return Some(guard),
-                    None if seen.handoffs() > 0 => break,
-                    Some(Err(_)) | None if round < SPIN_ROUNDS => backoff.spin(),
-                    Some(Err(_)) | None => {}
+                    None if seen.handoffs() > 0 && !self.registered => return None,
+                    Some(Err(_)) | None => linger::between_looks(),
                 }
             }
         }

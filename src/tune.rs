@@ -28,21 +28,39 @@ tuned! {
 }
 
 tuned! {
-    /// How many rounds of exponential backoff a locker makes at first: 1 + 2 + 4 + 8 + 16 pauses.
+    /// How many pauses a locker makes before it looks again, when it has come upon a page that is taken.
     ///
-    /// About a microsecond: a hold that is shorter ends before the locker gives its processor away. With 3 rounds and 5 yields
-    /// sections of a microsecond had 0.58 times the best peer's throughput, because each hold cost a switch of threads; with these 0.90 to
-    /// 0.95 times. The curves are in [`tuning`](crate::docs::tuning).
-    #[cfg_attr(pagelock_loom, allow(dead_code))]
-    pub(crate) const SPIN_ROUNDS = 5, model 0;
+    /// A pause is 10 to 45 ns, as the processor has it; twenty are enough to see that short holds follow one another.
+    pub(crate) const ARRIVAL_PAUSES = 20, model 0;
 }
 
 tuned! {
-    /// How often it then [gives its processor away](crate::Futex::relax) and looks again, before it sleeps.
+    /// How many more, if the page was released at least twice meanwhile.
     ///
-    /// Without it short sections have half the throughput; with more, longer ones lose theirs to switches of threads.
-    #[cfg_attr(pagelock_loom, allow(dead_code))]
+    /// Short holds come in runs: an owner that comes back for the page finds its line and its data in its own cache, and nobody's look slows it.
+    /// To let a run go on for another microsecond brings 1.2 to 1.8 times the holds.
+    pub(crate) const RUN_PAUSES = 80, model 0;
+}
+
+tuned! {
+    /// How often it then looks, two pauses apart, before it gives its processor away.
+    ///
+    /// One to five microseconds: a shorter hold costs no switch of threads.
+    pub(crate) const LOOKS = 50, model 1;
+}
+
+tuned! {
+    /// How often it [gives its processor away](crate::Futex::relax) and looks as often again, before it sleeps.
     pub(crate) const YIELDS = 1, model 1;
+}
+
+tuned! {
+    /// Every so many holds, a locker that has come upon a page that is taken gives its processor away at once.
+    ///
+    /// As long as holds are shorter than the looking, two threads can pass the page back and forth and never leave their
+    /// processors, until the scheduler's tick; all others wait for whole time slices. The lower, the shorter the longest wait, and the fewer the
+    /// holds of a microsecond. Odd, so that it is not always the same of two. 0 is never.
+    pub(crate) const GIVE_WAY = 7, model 1;
 }
 
 tuned! {

@@ -111,9 +111,9 @@ pub trait Futex: Copy {
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
-    /// Lets something else run for a moment: a locker calls this a few times before it sleeps, and a woken
-    /// waiter before it wakes others while the releaser is still at it. `sched_yield` where there is one; by
-    /// default some pauses of the processor.
+    /// Lets something else run for a moment: a locker calls this before it sleeps, and and when it comes upon a page that is
+    /// taken, now and then; a woken waiter before it wakes others while the releaser is still at it. `sched_yield` where
+    /// there is one; by default some pauses of the processor.
     fn relax(&self) {
         const PAUSES: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 32 };
         for _ in 0..PAUSES {

@@ -1,0 +1,130 @@
+//! How a locker waits while it is awake: what a short hold is worth waiting for.
+//!
+//! Only speed depends on it. What it is for:
+//!
+//! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's line and the data in its own cache; every look
+//!   of somebody else takes the line away from it. So who finds the page taken [hangs back](hang_back) without looking, and if the page
+//!   was released twice or more meanwhile, for longer.
+//! * *Long holds are handed on at once.* After that it looks often.
+//! * *Processors are passed on.* Two threads that pass the page back and forth do not sleep, and everybody else has to wait for the scheduler's
+//!   tick. So who finds the page taken in one hold of so many gives its processor away.
+//!
+//! Pauses are not time: they last from 10 to 45 ns, by processor. The curves are in [`tuning`](crate::docs::tuning).
+
+use crate::futex::Futex;
+use crate::page::PageLock;
+use crate::sync::spin_loop;
+use crate::tune::{ARRIVAL_PAUSES, GIVE_WAY, LOOKS, RUN_PAUSES, YIELDS};
+use core::ops::Range;
+
+/// So many releases while a locker hangs back say that holds are short.
+const A_RUN: u8 = 2;
+
+/// What a locker that has come upon a taken page does before it looks again.
+pub(crate) fn hang_back<F: Futex>(page: &PageLock<F>) {
+    let found = page.state();
+    if u32::from(found.generation()).checked_rem(GIVE_WAY) == Some(0) {
+        return page.futex.relax();
+    }
+    pause(ARRIVAL_PAUSES);
+    if page.generation().wrapping_sub(found.generation()) >= A_RUN {
+        pause(RUN_PAUSES);
+    }
+}
+
+/// How many turns at looking a locker takes before it sleeps. None under loom: registering begins with a look anyway.
+pub(crate) fn turns() -> Range<u32> {
+    0..if cfg!(pagelock_loom) { 0 } else { 1 + YIELDS }
+}
+
+/// Looks in each turn.
+pub(crate) fn looks() -> Range<u32> {
+    0..LOOKS
+}
+
+/// Between two looks.
+pub(crate) fn between_looks() {
+    pause(2);
+}
+
+fn pause(n: u32) {
+    for _ in 0..n {
+        spin_loop();
+    }
+}
+
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::futex::{EventSlot, Sleep};
+    use crate::lock::PageGuard;
+    use crate::sync::{
+        AtomicU32,
+        Ordering::{AcqRel, Relaxed},
+    };
+
+    /// Whoever gives its processor away here counts it, and if the page was left to be released, that is done meanwhile. Nobody sleeps.
+    #[derive(Clone, Copy)]
+    struct Meanwhile(&'static Elsewhere);
+
+    struct Elsewhere {
+        given: AtomicU32,
+        to_release: AtomicU32,
+        page: PageLock<Meanwhile>,
+    }
+
+    impl Elsewhere {
+        const fn new(this: &'static Self) -> Self {
+            let page = PageLock::with_futex(Meanwhile(this));
+            Self { given: AtomicU32::new(0), to_release: AtomicU32::new(0), page }
+        }
+    }
+
+    impl Futex for Meanwhile {
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            unreachable!("the page is released before anybody has to sleep")
+        }
+
+        fn wake_one(&self, _word: *const AtomicU32) {}
+
+        fn wake_all(&self, _word: *const AtomicU32) {}
+
+        fn relax(&self) {
+            self.0.given.fetch_add(1, Relaxed);
+            if self.0.to_release.swap(0, AcqRel) == 1 {
+                // SAFETY: whoever sets `to_release` has locked the page and left it to this.
+                drop(unsafe { PageGuard::from_raw(&self.0.page) });
+            }
+        }
+
+        fn event(&self, _index: usize) -> &EventSlot {
+            unreachable!("nobody waits")
+        }
+
+        fn events(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn one_hold_in_so_many_has_a_locker_give_way() {
+        static HERE: Elsewhere = Elsewhere::new(&HERE);
+        for hold in 0..2 * GIVE_WAY {
+            let guard = HERE.page.try_lock().expect("nobody else has it");
+            hang_back(&HERE.page);
+            drop(guard);
+            assert_eq!(HERE.given.load(Relaxed), 1 + hold / GIVE_WAY, "in hold {hold}");
+        }
+    }
+
+    #[test]
+    fn who_gives_its_processor_away_looks_again_before_it_sleeps() {
+        static HERE: Elsewhere = Elsewhere::new(&HERE);
+        for round in 1..=2 * GIVE_WAY {
+            let _ = HERE.page.try_lock().expect("nobody else has it").into_raw();
+            HERE.to_release.store(1, Relaxed);
+            drop(HERE.page.lock());
+            assert_eq!(HERE.given.load(Relaxed), round);
+        }
+    }
+}
