@@ -6,6 +6,8 @@
 //!   of somebody else takes the line away from it. So who finds the page taken [hangs back](hang_back) without looking, and if the page
 //!   was released twice or more meanwhile, for longer.
 //! * *Long holds are handed on at once.* After that it looks often.
+//! * *Who was woken gets to run.* A free page with LOCK_WAITERS is one that a locker has been woken for. If that one has not come yet, it may be
+//!   waiting for this very processor, which is offered to it, once.
 //! * *Processors are passed on.* Two threads that pass the page back and forth do not sleep, and everybody else has to wait for the scheduler's
 //!   tick. So who finds the page taken in one hold of so many gives its processor away.
 //!
@@ -23,6 +25,13 @@ const A_RUN: u8 = 2;
 /// What a locker that has come upon a taken page does before it looks again.
 pub(crate) fn hang_back<F: Futex>(page: &PageLock<F>) {
     let found = page.state();
+    if !found.is_taken() && found.has_waiters() {
+        // Released a moment ago or long since, and those who waited have been told.
+        if found.has_lock_waiters() {
+            page.futex.relax();
+        }
+        return;
+    }
     if u32::from(found.generation()).checked_rem(GIVE_WAY) == Some(0) {
         return page.futex.relax();
     }
@@ -62,6 +71,9 @@ mod tests {
         AtomicU32,
         Ordering::{AcqRel, Relaxed},
     };
+    use crate::word::state::{EVENT_WAITERS, LOCK_WAITERS};
+
+    const ONE_SLEEPER: u32 = 1 << 8;
 
     /// Whoever gives its processor away here counts it, and if the page was left to be released, that is done meanwhile. Nobody sleeps.
     #[derive(Clone, Copy)]
@@ -115,6 +127,20 @@ mod tests {
             drop(guard);
             assert_eq!(HERE.given.load(Relaxed), 1 + hold / GIVE_WAY, "in hold {hold}");
         }
+    }
+
+    #[test]
+    fn a_locker_that_was_woken_is_offered_the_processor_of_who_comes_before_it_has_run() {
+        static HERE: Elsewhere = Elsewhere::new(&HERE);
+        let after = |word: u32| {
+            HERE.given.store(0, Relaxed);
+            HERE.page.state.store(word, Relaxed);
+            hang_back(&HERE.page);
+            HERE.given.load(Relaxed)
+        };
+        let generation = 7 << 24;
+        assert_eq!(after(generation | ONE_SLEEPER | LOCK_WAITERS), 1, "released, a locker woken");
+        assert_eq!(after(generation | EVENT_WAITERS), 0, "released, waiters told");
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub trait Futex: Copy {
     fn wake_all(&self, word: *const AtomicU32);
 
     /// Lets something else run for a moment: a locker calls this before it sleeps, and and when it comes upon a page that is
-    /// taken, now and then; a woken waiter before it wakes others while the releaser is still at it. `sched_yield` where
+    /// taken, now and then, or that another was woken for; a woken waiter before it wakes others while the releaser is still at it. `sched_yield` where
     /// there is one; by default some pauses of the processor.
     fn relax(&self) {
         const PAUSES: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 32 };
