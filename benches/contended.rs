@@ -1,4 +1,4 @@
-//! 2 to 64 threads (and as many as there are cores), one lock, short holds and longer ones: holds per second, and, from a second run with
+//! 2 to 64 threads (and as many as there are cores), one lock, short holds, longer ones, and these back to back: holds per second, and, from a second run with
 //! the clock on, how long they waited and how evenly they were served.
 
 mod support;
@@ -61,7 +61,7 @@ fn main() {
     let mut criterion = criterion(10, Duration::from_millis(400));
     let threads = Effort::full().threads;
     let crew = Crew::new(*threads.last().expect("there are some"));
-    for section in Section::BOTH {
+    for section in Section::ALL {
         let mut group = criterion.benchmark_group(format!("contended/{}", section.name()));
         group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
         for &threads in threads.iter().filter(|&&n| n <= crew.size()) {

@@ -1,11 +1,13 @@
 //! One pass over what the chosen numbers of `src/tune.rs` decide, as one line of JSON. `ci/sweep.sh` builds it once for each choice and
 //! lets the builds take turns.
 //!
-//! `sweep lock` measures the contended lock, `sweep event` the release to many sleepers; each takes a second or two. `sweep table FILE`
-//! makes tables of many such lines, each preceded by the name of the choice and a tab; `sweep plot FILE SVG` draws them.
+//! `sweep lock` measures the contended lock, `sweep event` the release to many sleepers; each takes a second or two. `sweep lock PEER`
+//! measures std, parking_lot or usync in its stead. `sweep table FILE` makes tables of many such lines, each preceded by the name of the choice
+//! and a tab; `sweep plot FILE SVG` draws them. `sweep switch` says what it costs a processor to pass from one thread to another.
 
 mod support;
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
 use plotters::prelude::*;
 use serde_json::{Map, Value};
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use support::contention::{Fight, Section, Until, contend};
 use support::crew::Crew;
 use support::events::{Event, Page};
+use support::locks::Lock;
 use support::release::release_to;
 use support::spread::{Spread, digits, micros, millis};
 
@@ -29,6 +32,7 @@ fn main() {
     let has = |arg: &str| args.iter().any(|a| a == arg);
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["table", file, ..] => return print!("{}", Passes::read(file).tables()),
+        ["switch", ..] => return switches(),
         ["plot", file, svg, ..] => return Passes::read(file).plot(svg).expect("the picture can be written"),
         _ => {}
     }
@@ -37,6 +41,12 @@ fn main() {
         false => Effort { run: Duration::from_millis(60), rounds: 15 },
     };
     let mut said = Map::new();
+    let lock = match () {
+        () if has("std") => lock::<std::sync::Mutex<()>>,
+        () if has("parking_lot") => lock::<parking_lot::Mutex<()>>,
+        () if has("usync") => lock::<usync::Mutex<()>>,
+        () => lock::<pagelock::PageLock>,
+    };
     if has("lock") || !has("event") {
         lock(&effort, &mut said);
     }
@@ -46,20 +56,23 @@ fn main() {
     println!("{}", Value::Object(said));
 }
 
-fn lock(effort: &Effort, said: &mut Map<String, Value>) {
+fn lock<L: Lock>(effort: &Effort, said: &mut Map<String, Value>) {
     let crew = Crew::new(32);
-    for section in Section::BOTH {
-        let short = if section == Section::Short { "short" } else { "long" };
+    for section in Section::ALL {
+        let name = match section {
+            Section::Short => "short",
+            Section::Long => "long",
+            Section::Busy => "busy",
+        };
         for threads in [2, 8, 32] {
             let fight = Fight { threads, section, until: Until::Time(effort.run), timed: false };
-            let free = contend::<pagelock::PageLock>(&crew, fight);
-            said.insert(format!("{short} {threads}: M/s"), (free.per_second() / 1e6).into());
+            let free = contend::<L>(&crew, fight);
+            said.insert(format!("{name} {threads}: M/s"), (free.per_second() / 1e6).into());
             let cpu = free.usage.cpu.as_secs_f64() * 1e6 / free.holds.max(1) as f64;
-            said.insert(format!("{short} {threads}: CPU us/hold"), cpu.into());
-            let timed =
-                contend::<pagelock::PageLock>(&crew, Fight { until: Until::Time(2 * effort.run), timed: true, ..fight });
-            said.insert(format!("{short} {threads}: p999 us"), (timed.wait(0.999) / 1e3).into());
-            said.insert(format!("{short} {threads}: worst ms"), millis(timed.worst_wait()).into());
+            said.insert(format!("{name} {threads}: CPU us/hold"), cpu.into());
+            let timed = contend::<L>(&crew, Fight { until: Until::Time(2 * effort.run), timed: true, ..fight });
+            said.insert(format!("{name} {threads}: p999 us"), (timed.wait(0.999) / 1e3).into());
+            said.insert(format!("{name} {threads}: worst ms"), millis(timed.worst_wait()).into());
         }
     }
 }
@@ -79,6 +92,44 @@ fn event(effort: &Effort, said: &mut Map<String, Value>) {
         median("call CPU us", &|t| micros(t.cpu));
         median("CPU us each", &|t| micros(t.each));
     }
+}
+
+/// Threads that share one processor and give it to each other, with nothing else to do.
+fn switches() {
+    for threads in [1, 2, 16] {
+        let stop = AtomicBool::new(false);
+        let given: u64 = std::thread::scope(|scope| {
+            let give = || {
+                stay_on_first_processor();
+                let mut given = 0;
+                while !stop.load(Relaxed) {
+                    std::thread::yield_now();
+                    given += 1;
+                }
+                given
+            };
+            let crew: Vec<_> = (0..threads).map(|_| scope.spawn(give)).collect();
+            std::thread::sleep(Duration::from_millis(500));
+            stop.store(true, Relaxed);
+            crew.into_iter().map(|thread| thread.join().expect("it only counts")).sum()
+        });
+        println!("{threads} on one processor: {:.0} ns to give it away", 5e8 / given as f64);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn stay_on_first_processor() {
+    // SAFETY: a processor set is plain data, all zero when empty; the calls write and read no more than that.
+    unsafe {
+        let mut first: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(0, &mut first);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&first), &raw const first), 0, "the first processor may be used");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stay_on_first_processor() {
+    panic!("only Linux is told how to keep a thread on one processor");
 }
 
 /// All passes of all choices, the chosen one first.
@@ -116,7 +167,8 @@ impl Passes {
             .filter_map(|(what, of)| what.split_once(": ").filter(|(_, k)| *k == kind).map(|(subject, _)| (subject, of)))
             .collect();
         let number = |subject: &str| subject.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
-        all.sort_by_key(|(subject, _)| (subject.starts_with("long"), number(subject)));
+        let section = |subject: &str| ["short", "long", "busy"].iter().position(|name| subject.starts_with(name));
+        all.sort_by_key(|(subject, _)| (section(subject), number(subject)));
         all
     }
 

@@ -2,16 +2,17 @@
 # Shows: what the chosen numbers of src/tune.rs cost and bring, as curves. To be read by a person on a quiet machine; proves nothing.
 #
 #   ci/sweep.sh bypass [PASSES]   BYPASS_BOUND from 0 to never
-#   ci/sweep.sh spin   [PASSES]   SPIN_ROUNDS times YIELDS
+#   ci/sweep.sh linger [PASSES]   ARRIVAL_PAUSES times RUN_PAUSES, LOOKS times YIELDS
+#   ci/sweep.sh give   [PASSES]   GIVE_WAY, from every hold to never
 #   ci/sweep.sh fan    [PASSES]   FIRST times NEXT
 #   ci/sweep.sh smoke             two choices, one pass, to see that it runs
 #
-# Costs: on two cores, bypass 3 minutes (a third of it building), spin 8, fan 7; a minute more the first time. With STAGE=build in the
-# environment it only builds, with STAGE=run it only runs what was built: only the second needs the machine to be quiet.
+# Costs: on two cores, bypass and give 4 to 6 minutes (a third of it building), linger 8, fan 7; a minute more the first time. With STAGE=build in
+# the environment it only builds, with STAGE=run it only runs what was built: only the second needs the machine to be quiet.
 #
 # Every choice is a build of its own, with the numbers from the environment (`--cfg pagelock_tune`). All are built first, then they take
-# turns, one pass each, in an order that moves on by one with every pass. The results are left in target/sweep/FAMILY/: `passes` (each
-# pass a line of JSON), `tables.md`, `curves.svg`.
+# turns, one pass each, in an order that moves on by one with every pass; where it is about the lock, std, parking_lot and usync take turns with
+# them. The results are left in target/sweep/FAMILY/: `passes` (each pass a line of JSON), `tables.md`, `curves.svg`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 FAMILY=${1:-}
@@ -24,14 +25,19 @@ grid() {
     echo
     case $FAMILY in
     bypass) for a in 0 1 2 4 8 16 64 1000000; do echo "BYPASS_BOUND=$a"; done ;;
-    spin) for a in 0 1 2 3 4 6; do for b in 0 2 5 10; do echo "SPIN_ROUNDS=$a YIELDS=$b"; done; done ;;
+    linger)
+        for a in 0 10 20 40 80; do for b in 0 40 80 160; do echo "ARRIVAL_PAUSES=$a RUN_PAUSES=$b"; done; done
+        for a in 0 10 25 50 100; do for b in 0 1 4; do echo "LOOKS=$a YIELDS=$b"; done; done
+        ;;
+    give) for a in 1 3 5 9 13 17 23 31 63 127 0; do echo "GIVE_WAY=$a"; done ;;
     fan) for a in 1 2 4 8 16 32 64; do for b in 1 4 16 64; do echo "FIRST=$a NEXT=$b"; done; done; echo "FIRST=1000000 NEXT=1" ;;
     smoke) echo "BYPASS_BOUND=0 FIRST=2 NEXT=2" ;;
     esac
 }
 case $FAMILY in
 bypass) WHAT=lock PASSES=${2:-9} ;;
-spin) WHAT=lock PASSES=${2:-7} ;;
+linger) WHAT=lock PASSES=${2:-5} ;;
+give) WHAT=lock PASSES=${2:-15} ;;
 fan) WHAT=event PASSES=${2:-9} ;;
 smoke) WHAT=both PASSES=${2:-1} EXTRA=(--test) ;;
 *)
@@ -42,6 +48,9 @@ esac
 
 place=$TARGET/sweep/$FAMILY
 mapfile -t choices < <(grid)
+# Who takes turns with the choices, in the first one's binary.
+PEERS=()
+[ "$WHAT" != lock ] || PEERS=(std parking_lot usync)
 mkdir -p "$place"
 
 build() {
@@ -63,16 +72,21 @@ build() {
 }
 
 run() {
-    local pass turn index
+    local pass turn index all=$((${#choices[@]} + ${#PEERS[@]})) name bin
     for index in "${!choices[@]}"; do
         [ -x "$place/choice-$index" ] || { echo "choice $index was not built: STAGE=build first" >&2; exit 1; }
     done
     : >"$place/passes"
     for ((pass = 0; pass < PASSES; pass++)); do
         printf 'pass %d of %d, at %d s; load %s\n' $((pass + 1)) "$PASSES" "$SECONDS" "$(cut -d' ' -f1 /proc/loadavg 2>/dev/null || true)" >&2
-        for turn in "${!choices[@]}"; do
-            index=$(((pass + turn) % ${#choices[@]}))
-            printf '%s\t%s\n' "${choices[$index]:-as chosen}" "$("$place/choice-$index" "$WHAT" "${EXTRA[@]}")" >>"$place/passes"
+        for ((turn = 0; turn < all; turn++)); do
+            index=$(((pass + turn) % all))
+            if [ "$index" -lt ${#choices[@]} ]; then
+                name=${choices[$index]:-as chosen} bin=("$place/choice-$index" "$WHAT")
+            else
+                name=${PEERS[$index - ${#choices[@]}]} bin=("$place/choice-0" "$WHAT" "$name")
+            fi
+            printf '%s\t%s\n' "$name" "$("${bin[@]}" "${EXTRA[@]}")" >>"$place/passes"
         done
     done
     "$place/choice-0" table "$place/passes" | tee "$place/tables.md"

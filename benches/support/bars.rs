@@ -125,7 +125,7 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         };
         Some(Verdict::new(table, row.label.clone(), ours, Some(row.bound()?), bar))
     });
-    for section in Section::BOTH {
+    for section in Section::ALL {
         rows(&contended::throughput(section), &mut |table, row, ours| {
             let best = row.best(Better::More, |s| LOCKS.contains(&s.subject.as_str()))?;
             let what = format!("throughput, {}, {} threads", section.name(), row.label);

@@ -21,23 +21,34 @@ pub enum Section {
     Short,
     /// About a microsecond of each.
     Long,
+    /// About a microsecond inside and nothing outside: the lock is never free for long, and its owner comes back at once.
+    Busy,
 }
 
 impl Section {
-    pub const BOTH: [Self; 2] = [Self::Short, Self::Long];
+    pub const ALL: [Self; 3] = [Self::Short, Self::Long, Self::Busy];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Short => "short sections",
             Self::Long => "longer sections",
+            Self::Busy => "sections back to back",
+        }
+    }
+
+    /// Steps of a random generator with the lock held, and between two holds.
+    const fn steps(self) -> (u32, u32) {
+        match self {
+            Self::Short => (12, 40),
+            Self::Long => (600, 600),
+            Self::Busy => (600, 0),
         }
     }
 }
 
-/// Steps of a random generator with the lock held, and between two holds.
-const fn steps_of(long: bool) -> (u32, u32) {
-    if long { (600, 600) } else { (12, 40) }
-}
+const SHORT: u8 = Section::Short as u8;
+const LONG: u8 = Section::Long as u8;
+const BUSY: u8 = Section::Busy as u8;
 
 /// When a run ends.
 #[derive(Clone, Copy)]
@@ -189,11 +200,11 @@ impl<P> Arena<P> {
         self.stop.0.store(true, Relaxed);
     }
 
-    fn fight<L: Lock, const TIMED: bool, const LONG: bool>(&self, me: usize)
+    fn fight<L: Lock, const TIMED: bool, const SECTION: u8>(&self, me: usize)
     where
         P: Place<L>,
     {
-        let (inside, outside) = const { steps_of(LONG) };
+        let (inside, outside) = const { Section::ALL[SECTION as usize].steps() };
         let mut random = 0x2545_f491_4f6c_dd1d ^ (me as u64 + 1);
         let mut holds = 0u64;
         let mut waits = if TIMED { Some(histogram()) } else { None };
@@ -272,10 +283,12 @@ pub fn contend_in<L: Lock, P: Place<L>>(crew: &Crew, fight: Fight) -> Outcome {
     let theirs = arena.clone();
     let before = Usage::now();
     let job = move |me| match (fight.timed, fight.section) {
-        (false, Section::Short) => theirs.fight::<L, false, false>(me),
-        (false, Section::Long) => theirs.fight::<L, false, true>(me),
-        (true, Section::Short) => theirs.fight::<L, true, false>(me),
-        (true, Section::Long) => theirs.fight::<L, true, true>(me),
+        (false, Section::Short) => theirs.fight::<L, false, SHORT>(me),
+        (false, Section::Long) => theirs.fight::<L, false, LONG>(me),
+        (false, Section::Busy) => theirs.fight::<L, false, BUSY>(me),
+        (true, Section::Short) => theirs.fight::<L, true, SHORT>(me),
+        (true, Section::Long) => theirs.fight::<L, true, LONG>(me),
+        (true, Section::Busy) => theirs.fight::<L, true, BUSY>(me),
     };
     crew.run(fight.threads, job, || {
         if let Until::Time(d) = fight.until {

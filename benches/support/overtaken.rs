@@ -5,6 +5,10 @@
 //! counted as a sleeper when it took the page. A wake is lost to newcomers if any of those who had the page since its sleeper
 //! registered was one: that is more than [`pagelock::BYPASS_BOUND`] speaks of, for it may have been a newcomer that came before the wake. What
 //! is lost beyond the bound goes to sleepers that the page was promised to together with this one, in whatever order they come to.
+//!
+//! One thing the platform cannot see: whether a faulter that has looked at the event table stands in the crowd, or could be counted as a sleeper
+//! after all. It is taken for one of the crowd, and so for a newcomer when it has the page. Built with `--cfg pagelock_delay`, which names the
+//! steps of the protocol, the watch knows.
 
 use super::locks::Lock;
 use core::cell::Cell;
@@ -53,8 +57,8 @@ pub fn most(of: &[u64; MOST + 1]) -> usize {
 static LOST: [AtomicU64; MOST + 1] = [const { AtomicU64::new(0) }; MOST + 1];
 static TO_NEWCOMERS: [AtomicU64; MOST + 1] = [const { AtomicU64::new(0) }; MOST + 1];
 
-/// How often to look for an entry of the log.
-const PATIENCE: u32 = 10_000;
+/// How often to look for an entry of the log: some seconds, so that an owner that is not running is waited for.
+const PATIENCE: u32 = 10_000_000;
 
 /// Who had the page in which generation: the number of the hold, from 1, twice, and one more for a newcomer.
 static LOG: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
@@ -220,6 +224,38 @@ impl<const FAULTERS: bool> WatchedPage<FAULTERS> {
     }
 }
 
+/// Whether this thread, about to let go of its page-table lock, stands in the crowd. Without the steps' names: whether it may.
+#[cfg(not(pagelock_delay))]
+fn is_in_crowd() -> bool {
+    NOW.get().looked_at_events
+}
+
+#[cfg(pagelock_delay)]
+fn is_in_crowd() -> bool {
+    steps::LAST.get() == steps::CROWD
+}
+
+/// Which of the steps that decide it a thread was at last.
+#[cfg(pagelock_delay)]
+mod steps {
+    use core::cell::Cell;
+
+    pub const CROWD: &str = "crowd: sequence read";
+    const ALL: [&str; 3] = [CROWD, "lock: about to register", "lock: free, about to take it"];
+
+    thread_local! {
+        pub static LAST: Cell<&'static str> = const { Cell::new("") };
+    }
+
+    pub fn watch() {
+        pagelock::sync::steps::call(|step| {
+            if ALL.contains(&step.0) {
+                LAST.set(step.0);
+            }
+        });
+    }
+}
+
 /// A page-table lock, which notes how things are when it is let go of.
 struct Ptl<'a> {
     word: &'a AtomicU32,
@@ -230,7 +266,7 @@ struct Ptl<'a> {
 impl Drop for Ptl<'_> {
     fn drop(&mut self) {
         self.seen.set(self.word.load(Relaxed));
-        self.crowded.set(NOW.get().looked_at_events);
+        self.crowded.set(is_in_crowd());
     }
 }
 
@@ -239,6 +275,8 @@ impl<const FAULTERS: bool> Lock for WatchedPage<FAULTERS> {
 
     /// Forgets what was seen of the one before.
     fn new() -> Self {
+        #[cfg(pagelock_delay)]
+        steps::watch();
         LOST.iter().chain(&TO_NEWCOMERS).chain(&LOG).for_each(|n| n.store(0, Relaxed));
         Self(PageLock::with_futex(Watched))
     }

@@ -49,7 +49,7 @@ fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let mut jobs = Vec::new();
-    for section in Section::BOTH {
+    for section in Section::ALL {
         for &threads in &effort.threads {
             let seconds = effort.rounds as f64 * 8.0 * 1.4 * (effort.throughput + effort.waits).as_secs_f64();
             let name = format!("{}, {threads} threads", section.name());
