@@ -762,3 +762,25 @@ impl fmt::Display for LockError {
 }
 
 impl core::error::Error for LockError {}
+
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::word::state::CROWD;
+
+    /// Released, promised to one sleeper, and others stand in the crowd: nobody may be held up now, but for who has lost often enough.
+    #[test]
+    fn promises_are_renewed_in_any_case_for_who_has_lost_so_often_and_for_who_has_one() {
+        const CROWDED: State = State(1 << 16 | 1 << 8 | CROWD);
+        let page: PageLock = PageLock::new();
+        let may = |registered, starved, lost| {
+            let locker = Locker { registered, starved, woken: false, lost, page: &page, promised: None };
+            // Not dropped: the page does not count it.
+            core::mem::ManuallyDrop::new(locker).may_promise(CROWDED)
+        };
+        assert!(!may(false, true, BYPASS_BOUND - 1));
+        assert!(may(false, true, BYPASS_BOUND));
+        assert!(may(true, true, 0));
+        assert!(!may(true, false, 0));
+    }
+}
