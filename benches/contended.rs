@@ -1,5 +1,5 @@
-//! 2 to 64 threads (and as many as there are cores), one lock, short holds, longer ones, and these back to back: holds per second, and, from a second run with
-//! the clock on, how long they waited and how evenly they were served.
+//! 2 to 64 threads (and as many as there are cores), one lock, short holds, longer ones, and these back to back: holds per second, and, from
+//! a second run with the clock on, how long they waited and how evenly they were served.
 
 mod support;
 

@@ -41,11 +41,14 @@ fn main() {
         false => Effort { run: Duration::from_millis(60), rounds: 15 },
     };
     let mut said = Map::new();
-    let lock = match () {
-        () if has("std") => lock::<std::sync::Mutex<()>>,
-        () if has("parking_lot") => lock::<parking_lot::Mutex<()>>,
-        () if has("usync") => lock::<usync::Mutex<()>>,
-        () => lock::<pagelock::PageLock>,
+    let lock = if has("std") {
+        lock::<std::sync::Mutex<()>>
+    } else if has("parking_lot") {
+        lock::<parking_lot::Mutex<()>>
+    } else if has("usync") {
+        lock::<usync::Mutex<()>>
+    } else {
+        lock::<pagelock::PageLock>
     };
     if has("lock") || !has("event") {
         lock(&effort, &mut said);
@@ -56,14 +59,12 @@ fn main() {
     println!("{}", Value::Object(said));
 }
 
+/// What the tables call the sections, in the order of their columns.
+const SECTIONS: [(&str, Section); 3] = [("short", Section::Short), ("long", Section::Long), ("busy", Section::Busy)];
+
 fn lock<L: Lock>(effort: &Effort, said: &mut Map<String, Value>) {
     let crew = Crew::new(32);
-    for section in Section::ALL {
-        let name = match section {
-            Section::Short => "short",
-            Section::Long => "long",
-            Section::Busy => "busy",
-        };
+    for (name, section) in SECTIONS {
         for threads in [2, 8, 32] {
             let fight = Fight { threads, section, until: Until::Time(effort.run), timed: false };
             let free = contend::<L>(&crew, fight);
@@ -167,7 +168,7 @@ impl Passes {
             .filter_map(|(what, of)| what.split_once(": ").filter(|(_, k)| *k == kind).map(|(subject, _)| (subject, of)))
             .collect();
         let number = |subject: &str| subject.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
-        let section = |subject: &str| ["short", "long", "busy"].iter().position(|name| subject.starts_with(name));
+        let section = |subject: &str| SECTIONS.iter().position(|(name, _)| subject.starts_with(name));
         all.sort_by_key(|(subject, _)| (section(subject), number(subject)));
         all
     }

@@ -71,9 +71,8 @@ mod tests {
         AtomicU32,
         Ordering::{AcqRel, Relaxed},
     };
-    use crate::word::state::{EVENT_WAITERS, LOCK_WAITERS};
-
-    const ONE_SLEEPER: u32 = 1 << 8;
+    use crate::word::State;
+    use crate::word::state::{EVENT_WAITERS, LOCKED};
 
     /// Whoever gives its processor away here counts it, and if the page was left to be released, that is done meanwhile. Nobody sleeps.
     #[derive(Clone, Copy)]
@@ -132,15 +131,16 @@ mod tests {
     #[test]
     fn a_locker_that_was_woken_is_offered_the_processor_of_who_comes_before_it_has_run() {
         static HERE: Elsewhere = Elsewhere::new(&HERE);
-        let after = |word: u32| {
+        let after = |word: State| {
             HERE.given.store(0, Relaxed);
-            HERE.page.state.store(word, Relaxed);
+            HERE.page.state.store(word.0, Relaxed);
             hang_back(&HERE.page);
             HERE.given.load(Relaxed)
         };
-        let generation = 7 << 24;
-        assert_eq!(after(generation | ONE_SLEEPER | LOCK_WAITERS), 1, "released, a locker woken");
-        assert_eq!(after(generation | EVENT_WAITERS), 0, "released, waiters told");
+        // Generation 1, in which nobody gives way for another reason; and then 0, in which who finds the page taken does.
+        let slept_for = State(LOCKED).with_sleeper(false, false).expect("there is room");
+        assert_eq!(after(slept_for.released()), 1, "released, a locker woken");
+        assert_eq!(after(State(EVENT_WAITERS)), 0, "released, waiters told");
     }
 
     #[test]

@@ -766,17 +766,18 @@ impl core::error::Error for LockError {}
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests {
     use super::*;
-    use crate::word::state::CROWD;
+    use crate::word::state::LOCKED;
 
     /// Released, promised to one sleeper, and others stand in the crowd: nobody may be held up now, but for who has lost often enough.
     #[test]
     fn promises_are_renewed_in_any_case_for_who_has_lost_so_often_and_for_who_has_one() {
-        const CROWDED: State = State(1 << 16 | 1 << 8 | CROWD);
+        let slept_for = State(LOCKED).with_sleeper(false, false).expect("there is room");
+        let crowded = slept_for.released_to_sleeper().with_crowd();
         let page: PageLock = PageLock::new();
         let may = |registered, starved, lost| {
             let locker = Locker { registered, starved, woken: false, lost, page: &page, promised: None };
             // Not dropped: the page does not count it.
-            core::mem::ManuallyDrop::new(locker).may_promise(CROWDED)
+            core::mem::ManuallyDrop::new(locker).may_promise(crowded)
         };
         assert!(!may(false, true, BYPASS_BOUND - 1));
         assert!(may(false, true, BYPASS_BOUND));

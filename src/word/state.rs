@@ -275,9 +275,14 @@ impl State {
         if next.is_locked() { next } else { Self(next.0.wrapping_add(1 << GENERATION_SHIFT)) }
     }
 
+    /// What a release leaves behind.
+    pub(crate) fn released(self) -> Self {
+        Self(self.0.wrapping_add(Self::release_delta(self.is_migrating(), false)))
+    }
+
     /// A fair release: free, but promised to a sleeper. Call it only with sleepers.
     pub(crate) fn released_to_sleeper(self) -> Self {
-        let next = Self(self.0.wrapping_add(Self::release_delta(false, false)));
+        let next = self.released();
         if next.handoffs() == 0 { next.with_handoffs(1) } else { next }
     }
 }
@@ -409,7 +414,7 @@ mod tests {
     #[test]
     fn release_is_one_add_that_keeps_everything_else() {
         for s in legal().filter(|s| s.is_locked()) {
-            let n = State(s.0.wrapping_add(State::release_delta(s.is_migrating(), false)));
+            let n = s.released();
             assert!(!n.is_locked() && !n.is_migrating());
             assert_eq!(n.generation(), s.generation().wrapping_add(1));
             assert_eq!((n.sleepers(), n.handoffs(), kept(n)), (s.sleepers(), s.handoffs(), kept(s)));
