@@ -3,7 +3,7 @@
 #
 #   ci/sweep.sh bypass [PASSES]   BYPASS_BOUND from 0 to never
 #   ci/sweep.sh linger [PASSES]   ARRIVAL_PAUSES times RUN_PAUSES, LOOKS times YIELDS
-#   ci/sweep.sh give   [PASSES]   GIVE_WAY, from every hold to never
+#   ci/sweep.sh give   [PASSES]   GIVE_WAY and GIVE_WAY_HOLDS, from every hold to never
 #   ci/sweep.sh fan    [PASSES]   FIRST times NEXT
 #   ci/sweep.sh smoke             two choices, one pass, to see that it runs
 #
@@ -26,10 +26,13 @@ grid() {
     case $FAMILY in
     bypass) for a in 0 1 2 4 8 16 64 1000000; do echo "BYPASS_BOUND=$a"; done ;;
     linger)
-        for a in 0 10 20 40 80; do for b in 0 40 80 160; do echo "ARRIVAL_PAUSES=$a RUN_PAUSES=$b"; done; done
-        for a in 0 10 25 50 100; do for b in 0 1 4; do echo "LOOKS=$a YIELDS=$b"; done; done
+        for a in 0 4 8 12 20 40; do for b in 0 80 160 320; do echo "ARRIVAL_PAUSES=$a RUN_PAUSES=$b"; done; done
+        for a in 0 25 50 100 200; do for b in 0 1 4; do echo "LOOKS=$a YIELDS=$b"; done; done
         ;;
-    give) for a in 1 3 5 9 13 17 23 31 63 127 0; do echo "GIVE_WAY=$a"; done ;;
+    give)
+        for a in 1/1 8/1 16/3 32/1 32/2 32/3 32/5 64/1 64/2 64/3 64/5 128/3; do echo "GIVE_WAY=${a%/*} GIVE_WAY_HOLDS=${a#*/}"; done
+        echo "GIVE_WAY=0"
+        ;;
     fan) for a in 1 2 4 8 16 32 64; do for b in 1 4 16 64; do echo "FIRST=$a NEXT=$b"; done; done; echo "FIRST=1000000 NEXT=1" ;;
     smoke) echo "BYPASS_BOUND=0 FIRST=2 NEXT=2" ;;
     esac

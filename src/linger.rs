@@ -2,25 +2,25 @@
 //!
 //! Only speed depends on it. What it is for:
 //!
+//! * *Long holds are handed on at once.* Who finds the page taken [hangs back](hang_back) for a tenth of a microsecond and then looks often, so
+//!   that it takes the page within the time that the line needs to get from one cache to the other.
 //! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's line and the data in its own cache; every look
-//!   of somebody else takes the line away from it. So who finds the page taken [hangs back](hang_back) without looking, and if the page
-//!   was released twice or more meanwhile, for longer.
-//! * *Long holds are handed on at once.* After that it looks often.
+//!   of somebody else takes the line away from it. So if the page was released and taken again while a locker hung back, that one gives its
+//!   processor away and then hangs back for longer.
 //! * *Who was woken gets to run.* A free page with LOCK_WAITERS is one that a locker has been woken for. If that one has not come yet, it may be
 //!   waiting for this very processor, which is offered to it, once.
 //! * *Processors are passed on.* Two threads that pass the page back and forth do not sleep, and everybody else has to wait for the scheduler's
-//!   tick. So who finds the page taken in one hold of so many gives its processor away.
+//!   tick. So every so many holds whoever finds the page taken gives its processor away. That goes on for a few holds: in one alone it
+//!   may be the same processor of two, time after time.
 //!
 //! Pauses are not time: they last from 10 to 45 ns, by processor. The curves are in [`tuning`](crate::docs::tuning).
 
 use crate::futex::Futex;
 use crate::page::PageLock;
 use crate::sync::spin_loop;
-use crate::tune::{ARRIVAL_PAUSES, GIVE_WAY, LOOKS, RUN_PAUSES, YIELDS};
+use crate::tune::{ARRIVAL_PAUSES, GIVE_WAY, GIVE_WAY_HOLDS, LOOKS, RUN_PAUSES, YIELDS};
+use crate::word::State;
 use core::ops::Range;
-
-/// So many releases while a locker hangs back say that holds are short.
-const A_RUN: u8 = 2;
 
 /// What a locker that has come upon a taken page does before it looks again.
 pub(crate) fn hang_back<F: Futex>(page: &PageLock<F>) {
@@ -32,12 +32,26 @@ pub(crate) fn hang_back<F: Futex>(page: &PageLock<F>) {
         }
         return;
     }
-    if u32::from(found.generation()).checked_rem(GIVE_WAY) == Some(0) {
+    if is_to_give_way(found.generation()) {
         return page.futex.relax();
     }
     pause(ARRIVAL_PAUSES);
-    if page.generation().wrapping_sub(found.generation()) >= A_RUN {
+    if is_a_run(found, page.state()) {
+        page.futex.relax();
         pause(RUN_PAUSES);
+    }
+}
+
+fn is_to_give_way(generation: u8) -> bool {
+    u32::from(generation).checked_rem(GIVE_WAY).is_some_and(|hold| hold < GIVE_WAY_HOLDS)
+}
+
+/// Whether the page was released and taken again between two looks. A page that was released once and is free may be one that is held long.
+fn is_a_run(found: State, now: State) -> bool {
+    match now.generation().wrapping_sub(found.generation()) {
+        0 => false,
+        1 => now.is_taken(),
+        _ => true,
     }
 }
 
@@ -118,14 +132,27 @@ mod tests {
     }
 
     #[test]
-    fn one_hold_in_so_many_has_a_locker_give_way() {
+    fn every_so_many_holds_a_locker_gives_way_for_a_few() {
         static HERE: Elsewhere = Elsewhere::new(&HERE);
         for hold in 0..2 * GIVE_WAY {
             let guard = HERE.page.try_lock().expect("nobody else has it");
+            HERE.given.store(0, Relaxed);
             hang_back(&HERE.page);
             drop(guard);
-            assert_eq!(HERE.given.load(Relaxed), 1 + hold / GIVE_WAY, "in hold {hold}");
+            assert_eq!(HERE.given.load(Relaxed), u32::from(hold % GIVE_WAY < GIVE_WAY_HOLDS), "in hold {hold}");
         }
+    }
+
+    #[test]
+    fn a_page_that_was_released_and_taken_again_meanwhile_is_in_a_run() {
+        let taken = State(LOCKED);
+        let free = taken.released();
+        let taken_again = free.taken_by_newcomer();
+        assert!(!is_a_run(taken, taken));
+        assert!(!is_a_run(taken, free), "the end of a hold that may have been long");
+        assert!(is_a_run(taken, taken_again));
+        assert!(is_a_run(taken, taken_again.released()));
+        assert!(!is_a_run(free, free));
     }
 
     #[test]
@@ -137,7 +164,6 @@ mod tests {
             hang_back(&HERE.page);
             HERE.given.load(Relaxed)
         };
-        // Generation 1, in which nobody gives way for another reason; and then 0, in which who finds the page taken does.
         let slept_for = State(LOCKED).with_sleeper(false, false).expect("there is room");
         assert_eq!(after(slept_for.released()), 1, "released, a locker woken");
         assert_eq!(after(State(EVENT_WAITERS)), 0, "released, waiters told");

@@ -23,32 +23,32 @@ tuned! {
     /// promised to it and to those who slept before it.
     ///
     /// The kernel's figure is 5 (`vm.page_lock_unfairness`), and there the last step can still be lost. On a page that is hardly ever free each
-    /// promise costs the time of a wake for everybody it is made to: with a bound of 1 such a page has 0.4 to 0.7 of the holds, and
-    /// from 4 on at most a seventh is left to gain. Where there is time between holds it makes no difference. The curves are in
-    /// [`tuning`](crate::docs::tuning).
-    pub const BYPASS_BOUND = 4, model 1;
+    /// promise costs the time of a wake for everybody it is made to. Where there is time between holds it makes no difference. The
+    /// curves are in [`tuning`](crate::docs::tuning).
+    pub const BYPASS_BOUND = 8, model 1;
 }
 
 tuned! {
     /// How many pauses a locker makes before it looks again, when it has come upon a page that is taken.
     ///
-    /// A pause is 10 to 45 ns, as the processor has it; twenty are enough to see that short holds follow one another.
-    pub(crate) const ARRIVAL_PAUSES = 20, model 0;
+    /// A pause is 10 to 45 ns, as the processor has it. In so many short holds follow one another; and where two threads take turns with holds of
+    /// a microsecond, who waits arrives about as long before the release.
+    pub(crate) const ARRIVAL_PAUSES = 8, model 0;
 }
 
 tuned! {
-    /// How many more, if the page was released at least twice meanwhile.
+    /// How many more, if the page was released and taken again meanwhile.
     ///
     /// Short holds come in runs: an owner that comes back for the page finds its line and its data in its own cache, and nobody's look slows it.
-    /// To let a run go on for another microsecond brings 1.2 to 1.8 times the holds.
-    pub(crate) const RUN_PAUSES = 80, model 0;
+    /// To let a run go on for another microsecond or two brings 1.4 to 2.4 times the holds.
+    pub(crate) const RUN_PAUSES = 160, model 0;
 }
 
 tuned! {
     /// How often it then looks, two pauses apart, before it gives its processor away.
     ///
-    /// One to five microseconds: a shorter hold costs no switch of threads.
-    pub(crate) const LOOKS = 50, model 1;
+    /// Two to ten microseconds: a shorter hold costs no switch of threads.
+    pub(crate) const LOOKS = 100, model 1;
 }
 
 tuned! {
@@ -57,12 +57,20 @@ tuned! {
 }
 
 tuned! {
-    /// Every so many holds, a locker that has come upon a page that is taken gives its processor away at once.
+    /// Every so many holds, whoever comes upon a page that is taken gives its processor away at once.
     ///
     /// As long as holds are shorter than the looking, two threads can pass the page back and forth and never leave their
     /// processors, until the scheduler's tick; all others wait for whole time slices. The lower, the shorter the longest wait, and the fewer the
-    /// holds of a microsecond. Odd, so that it is not always the same of two. 0 is never.
-    pub(crate) const GIVE_WAY = 7, model 1;
+    /// holds of a microsecond. A power of two, so that it goes evenly into the 256 generations. 0 is never.
+    pub(crate) const GIVE_WAY = 64, model 1;
+}
+
+tuned! {
+    /// For so many holds in a row.
+    ///
+    /// One hold is met by lockers on all processors but the owner's, and the next owner is often one of those that have just given way. Three
+    /// are enough for each of two processors to change hands once.
+    pub(crate) const GIVE_WAY_HOLDS = 3, model 1;
 }
 
 tuned! {
