@@ -71,6 +71,9 @@ fn lock<L: Lock>(effort: &Effort, said: &mut Map<String, Value>) {
             said.insert(format!("{name} {threads}: M/s"), (free.per_second() / 1e6).into());
             let cpu = free.usage.cpu.as_secs_f64() * 1e6 / free.holds.max(1) as f64;
             said.insert(format!("{name} {threads}: CPU us/hold"), cpu.into());
+            // A thread that gives its processor away is still ready to run, and so is switched from like one whose time is up.
+            let given = free.usage.involuntary as f64 * 1e3 / free.holds.max(1) as f64;
+            said.insert(format!("{name} {threads}: processors given away/1000 holds"), given.into());
             let timed = contend::<L>(&crew, Fight { until: Until::Time(2 * effort.run), timed: true, ..fight });
             said.insert(format!("{name} {threads}: p999 us"), (timed.wait(0.999) / 1e3).into());
             said.insert(format!("{name} {threads}: worst ms"), millis(timed.worst_wait()).into());
@@ -120,12 +123,12 @@ fn switches() {
 
 #[cfg(target_os = "linux")]
 fn stay_on_first_processor() {
-    // SAFETY: a processor set is plain data, all zero when empty; the calls write and read no more than that.
-    unsafe {
-        let mut first: libc::cpu_set_t = core::mem::zeroed();
-        libc::CPU_SET(0, &mut first);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&first), &raw const first), 0, "the first processor may be used");
-    }
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let allowed = sched_getaffinity(None).expect("a thread may ask where it may run");
+    let first = (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)).expect("it runs somewhere");
+    let mut only = CpuSet::new();
+    only.set(first);
+    sched_setaffinity(None, &only).expect("a thread may stay where it may run");
 }
 
 #[cfg(not(target_os = "linux"))]

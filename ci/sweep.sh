@@ -26,11 +26,11 @@ grid() {
     case $FAMILY in
     bypass) for a in 0 1 2 4 8 16 64 1000000; do echo "BYPASS_BOUND=$a"; done ;;
     linger)
-        for a in 0 4 8 12 20 40; do for b in 0 80 160 320; do echo "ARRIVAL_PAUSES=$a RUN_PAUSES=$b"; done; done
-        for a in 0 25 50 100 200; do for b in 0 1 4; do echo "LOOKS=$a YIELDS=$b"; done; done
+        for a in 0 8 20 40; do for b in 0 80 160; do echo "ARRIVAL_PAUSES=$a RUN_PAUSES=$b"; done; done
+        for a in 25 50 100 200; do for b in 0 1; do echo "LOOKS=$a YIELDS=$b"; done; done
         ;;
     give)
-        for a in 1/1 8/1 16/3 32/1 32/2 32/3 32/5 64/1 64/2 64/3 64/5 128/3; do echo "GIVE_WAY=${a%/*} GIVE_WAY_HOLDS=${a#*/}"; done
+        for a in 1/1 8/1 16/3 32/1 32/2 32/3 64/1 64/2 64/3 64/5 128/3; do echo "GIVE_WAY=${a%/*} GIVE_WAY_HOLDS=${a#*/}"; done
         echo "GIVE_WAY=0"
         ;;
     fan) for a in 1 2 4 8 16 32 64; do for b in 1 4 16 64; do echo "FIRST=$a NEXT=$b"; done; done; echo "FIRST=1000000 NEXT=1" ;;

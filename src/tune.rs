@@ -62,7 +62,7 @@ tuned! {
     /// As long as holds are shorter than the looking, two threads can pass the page back and forth and never leave their
     /// processors, until the scheduler's tick; all others wait for whole time slices. The lower, the shorter the longest wait, and the fewer the
     /// holds of a microsecond. A power of two, so that it goes evenly into the 256 generations. 0 is never.
-    pub(crate) const GIVE_WAY = 64, model 1;
+    pub(crate) const GIVE_WAY = 32, model 1;
 }
 
 tuned! {

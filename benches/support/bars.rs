@@ -45,6 +45,8 @@ pub struct Verdict {
     pub bar: Bar,
     pub met: bool,
     pub rounds: usize,
+    /// Not one of the crate's requirements: a regime that was added later, and is held to the same.
+    pub added: bool,
 }
 
 impl Verdict {
@@ -66,7 +68,12 @@ impl Verdict {
             bar,
             met,
             rounds: ours.rounds.len(),
+            added: false,
         }
+    }
+
+    fn added(self, added: bool) -> Self {
+        Self { added, ..self }
     }
 
     /// Of something that is what it is, and not measured in rounds.
@@ -81,6 +88,7 @@ impl Verdict {
             bar: Bar::AtMost(most as f64),
             met: bytes <= most,
             rounds: 1,
+            added: false,
         }
     }
 }
@@ -126,35 +134,37 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         Some(Verdict::new(table, row.label.clone(), ours, Some(row.bound()?), bar))
     });
     for section in Section::ALL {
+        let added = section == Section::Busy;
         rows(&contended::throughput(section), &mut |table, row, ours| {
             let best = row.best(Better::More, |s| LOCKS.contains(&s.subject.as_str()))?;
             let what = format!("throughput, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, Some(best), Bar::RatioAtLeast(1.0)))
+            Some(Verdict::new(table, what, ours, Some(best), Bar::RatioAtLeast(1.0)).added(added))
         });
         rows(&contended::worst(section), &mut |table, row, ours| {
             let what = format!("longest wait, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)))
+            Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)).added(added))
         });
         rows(&contended::lost(section), &mut |table, row, ours| {
             let what = format!("wakes that a locker loses to newcomers, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
+            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))).added(added))
         });
         rows(&contended::lost(section), &mut |table, row, _| {
             let what = format!("wakes that a faulter loses to newcomers, {}, {} threads", section.name(), row.label);
             let faulter = row.get(contended::FAULTER_TO_NEWCOMERS)?;
-            Some(Verdict::new(table, what, faulter, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))))
+            Some(Verdict::new(table, what, faulter, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))).added(added))
         });
     }
     rows(release::LAST, &mut |table, row, ours| {
         let what = format!("release to the last of {}", row.label);
-        Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)))
+        Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)).added(row.x > 512.0))
     });
     rows(release::CALL, &mut |table, row, ours| {
         let judged = row.label == "512";
         judged.then(|| Verdict::new(table, "releaser's own call, 512 sleepers".to_string(), ours, None, Bar::AtMost(100.0)))
     });
     rows(release::ROUND_TRIP, &mut |table, row, ours| {
-        Some(Verdict::new(table, "round trip of two threads".to_string(), ours, Some(row.bound()?), Bar::RatioAtMost(1.5)))
+        let what = "round trip of two threads".to_string();
+        Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.5)).added(true))
     });
     for (_, memory) in MEMORIES {
         rows(&storm::retries(memory), &mut |table, row, ours| {
@@ -173,26 +183,40 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
     all
 }
 
-/// The bars as a table.
+/// How many are met, of what is required and of what was added.
+pub fn summary(verdicts: &[Verdict]) -> String {
+    let count = |added| {
+        let of = || verdicts.iter().filter(move |v| v.added == added);
+        (of().filter(|v| v.met).count(), of().count())
+    };
+    let ((met, all), (met_too, more)) = (count(false), count(true));
+    format!("{met} of {all} bars met, and {met_too} of {more} in rows that were added and are held to the same")
+}
+
+/// The bars as two tables: what is required, and what was added.
 pub fn markdown(verdicts: &[Verdict], cores: usize) -> String {
-    let met = verdicts.iter().filter(|v| v.met).count();
-    let mut text = format!("**{met} of {} bars met**; {cores} cores\n\n", verdicts.len());
-    text += "| what | pagelock | beside | theirs | ratio (min–max) | bar | met | rounds |\n|---|--:|---|--:|--:|--:|---|--:|\n";
-    for v in verdicts {
-        text += &format!(
-            "| {} | {} {} | {} | {} | {} | {} | {} | {} |\n",
-            v.what,
-            digits(v.ours),
-            v.unit,
-            v.beside,
-            v.theirs.map_or(String::new(), |t| format!("{} {}", digits(t), v.unit)),
-            v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max)),
-            v.bar,
-            if v.met { "yes" } else { "**NO**" },
-            v.rounds,
-        );
+    let mut text = format!("**{}**; {cores} cores\n", summary(verdicts));
+    for (added, title) in [(false, ""), (true, "\nAdded:\n")] {
+        text += title;
+        text += "\n| what | pagelock | beside | theirs | ratio (min–max) | bar | met | rounds |\n|---|--:|---|--:|--:|--:|---|--:|\n";
+        verdicts.iter().filter(|v| v.added == added).for_each(|v| text += &line(v));
     }
     text
+}
+
+fn line(v: &Verdict) -> String {
+    format!(
+        "| {} | {} {} | {} | {} | {} | {} | {} | {} |\n",
+        v.what,
+        digits(v.ours),
+        v.unit,
+        v.beside,
+        v.theirs.map_or(String::new(), |t| format!("{} {}", digits(t), v.unit)),
+        v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max)),
+        v.bar,
+        if v.met { "yes" } else { "**NO**" },
+        v.rounds,
+    )
 }
 
 /// A row in which somebody is ahead of us.

@@ -41,6 +41,7 @@ pub mod release;
 pub mod scale;
 pub mod single;
 pub mod spread;
+pub mod stalls;
 pub mod storm;
 pub mod table;
 pub mod turns;

@@ -21,8 +21,8 @@ use core::sync::atomic::{
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::{Futex, OsFutex, PageGuard, PageLock};
 
-/// Lost wakes are told apart up to so many; the last stands for all that is more.
-pub const MOST: usize = 8;
+/// Lost wakes are told apart up to so many, more than anybody may lose; the last stands for all that is more.
+pub const MOST: usize = 2 * pagelock::BYPASS_BOUND as usize;
 
 /// How many of the acquisitions that slept lost so many wakes.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Everything that a run found.
 
-use crate::support::bars::{Loss, Verdict, judge, losses};
+use crate::support::bars::{Loss, Verdict, judge, losses, summary};
 use crate::support::machine::Machine;
 use crate::support::spread::Spread;
 use crate::support::table::Tables;
@@ -47,10 +47,9 @@ impl Results {
 
     /// One line for the terminal.
     pub fn summary(&self) -> String {
-        let met = self.bars.iter().filter(|bar| bar.met).count();
         let behind = self.losses.iter().filter(|loss| !loss.bound).count();
         let rows: usize = self.tables.0.iter().map(|table| table.rows.len()).sum();
-        format!("{met} of {} bars met; a peer is ahead in {behind} comparisons of {rows} rows", self.bars.len())
+        format!("{}; a peer is ahead in {behind} comparisons of {rows} rows", summary(&self.bars))
     }
 }
 

@@ -7,6 +7,8 @@
 use crossbeam_utils::CachePadded;
 use pagelock::OsFutex;
 use pagelock::mm::drain::{Batch, Batches, Cpus, Drain, Reach, Unlocked};
+#[cfg(target_os = "linux")]
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -83,25 +85,18 @@ impl Drop for IdleWorkers {
 
 #[cfg(target_os = "linux")]
 fn cpus() -> Vec<usize> {
-    // SAFETY: all zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
-    // SAFETY: fills in the set, whose size is given.
-    let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
-    if rc != 0 {
-        return vec![0];
+    match sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
+        Err(_) => vec![0],
     }
-    // SAFETY: reads a bit of the set; the index is below the size of the set.
-    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
 
 #[cfg(target_os = "linux")]
 fn pin_to(cpu: usize) {
-    // SAFETY: all zero is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
-    // SAFETY: sets a bit of the set; the index came from such a set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: reads the set, whose size is given; 0 is the calling thread. Where it is refused, the worker runs anywhere.
-    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) };
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    // Where it is refused, the worker runs anywhere.
+    let _ = sched_setaffinity(None, &only);
 }
 
 #[cfg(target_os = "linux")]

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 use core::ptr::null_mut;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::Relaxed};
 
@@ -140,15 +141,9 @@ static LEAST_NICE: AtomicI32 = AtomicI32::new(0);
 pub(crate) fn two_processors() {
     // SAFETY: asks for a number, touches no memory.
     LEAST_NICE.store(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }.clamp(0, 19), Relaxed);
-    // SAFETY: all zero is an empty set.
-    let (mut have, mut want): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { core::mem::zeroed() };
-    // SAFETY: fills in a set of the given size, reads and sets bits below that size, and hands a set of that size back. Where it is
-    // refused, the threads run on all processors.
-    unsafe {
-        libc::sched_getaffinity(0, size_of_val(&have), &mut have);
-        for cpu in (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &have)).take(2) {
-            libc::CPU_SET(cpu, &mut want);
-        }
-        libc::sched_setaffinity(0, size_of_val(&want), &want);
-    }
+    // Where this is refused, the threads run on all processors.
+    let Ok(have) = sched_getaffinity(None) else { return };
+    let mut want = CpuSet::new();
+    (0..CpuSet::MAX_CPU).filter(|&cpu| have.is_set(cpu)).take(2).for_each(|cpu| want.set(cpu));
+    let _ = sched_setaffinity(None, &want);
 }

@@ -5,7 +5,9 @@ use crate::support::contention::{Fight, Outcome, Section, Until, contend};
 use crate::support::crew::Crew;
 use crate::support::effort::Effort;
 use crate::support::locks::{Lock, RawFutex, role};
+use crate::support::machine::cores;
 use crate::support::overtaken::{MOST, Tally, WatchedPage, most};
+use crate::support::stalls::longest_stop;
 use crate::support::table::{Better, Head, Role, Row, Tables};
 use crate::support::turns::{Rounds, take_turns};
 use pagelock::PageLock;
@@ -17,6 +19,9 @@ pub fn throughput(section: Section) -> String {
 pub fn worst(section: Section) -> String {
     format!("Contended, {}: longest wait", section.name())
 }
+
+/// What the longest waits are to be read beside.
+const STOPS: &str = "The machine: the longest time that it stops a thread for";
 
 /// Whose wakes are watched.
 const LOCKER: &str = "locker";
@@ -60,6 +65,9 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
                 overtaking(crew, effort, section, threads, tables);
             }));
         }
+        let seconds = effort.rounds as f64 * effort.waits.as_secs_f64();
+        let name = format!("the machine, after {}", section.name());
+        jobs.push(Job::new("contended", name, seconds, move |crew, tables| stops(crew, effort, section, tables)));
     }
     jobs
 }
@@ -99,6 +107,18 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
         put(of(&format!("{name} of the waits")), "ns", Better::Less, clock, &all, &|o| o.wait(quantile));
     }
     put(worst(section), "ms", Better::Less, clock, &all, &|o| o.wait(1.0) / 1e6);
+}
+
+/// Between the sections, because the machine's habits change within minutes.
+fn stops(crew: &Crew, effort: &Effort, section: Section, tables: &mut Tables) {
+    let threads = cores().min(crew.size());
+    let rounds = (0..effort.rounds).map(|_| longest_stop(crew, threads, effort.waits).as_secs_f64() * 1e3).collect();
+    let note = "One thread for each core reads the clock and does nothing else, for as long as each round of the longest waits lasts. What \
+                stops it stops the owner of a lock too, and so all who wait for it.";
+    let head = Head::new("contended", STOPS, "when measured", "ms", Better::Neither).note(note);
+    let mut row = Row::new(format!("after {}", section.name()), f64::from(section as u8));
+    row.add("a clock", Role::Beside, rounds);
+    tables.row(head, row);
 }
 
 /// Whose, what it is called, and which figure.
