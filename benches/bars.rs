@@ -1,6 +1,6 @@
 //! How good it must be, and how good it is: every bar of the design beside the best peer, taken in turns in one run.
 //!
-//! `cargo bench --bench bars` takes some four minutes, `-- --quick` one with wider spreads; `-- contended`, `release` or
+//! `cargo bench --bench bars` takes some seven minutes, `-- --quick` two with wider spreads; `-- contended`, `release` or
 //! `uncontended` runs that part alone. Medians of rounds, smallest and largest in brackets. Rows that are lost are printed like those
 //! that are won, and after them every row in which a peer is ahead, bar or no bar. The report (`cargo run --release --example report`)
 //! has the same figures and more.

@@ -40,7 +40,7 @@ tuned! {
     /// How many more, if the page was released and taken again meanwhile.
     ///
     /// Short holds come in runs: an owner that comes back for the page finds its line and its data in its own cache, and nobody's look slows it.
-    /// To let a run go on for another microsecond or two brings 1.4 to 2.4 times the holds.
+    /// To let a run go on for another microsecond or two brings 1.5 to 1.8 times the holds.
     pub(crate) const RUN_PAUSES = 160, model 0;
 }
 
