@@ -1,7 +1,8 @@
 //! How good it must be, and how good it is: every bar of the design beside the best peer, taken in turns in one run.
 //!
 //! `cargo bench --bench bars` takes some seven minutes, `-- --quick` two with wider spreads; `-- contended`, `release` or
-//! `uncontended` runs that part alone. Medians of rounds, smallest and largest in brackets. Rows that are lost are printed like those
+//! `uncontended` runs that part alone. `-- close` has the contended lock's bars once more, with those alone whom they name and three times as many
+//! rounds, in seven minutes. Medians of rounds, smallest and largest in brackets. Rows that are lost are printed like those
 //! that are won, and after them every row in which a peer is ahead, bar or no bar. The report (`cargo run --release --example report`)
 //! has the same figures and more.
 
@@ -17,6 +18,7 @@ use support::release::MOST;
 use support::table::Tables;
 
 const PARTS: [&str; 3] = ["uncontended", "release", "contended"];
+const CLOSE: &str = "close";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -31,9 +33,9 @@ fn main() {
     let effort = effort.for_bars();
     let (began, machine) = (Instant::now(), Machine::this());
     let (crew, mut tables) = (Crew::new(MOST), Tables::default());
-    // Named parts only, or all of them.
-    let all = !PARTS.iter().any(|part| has(part));
-    for part in PARTS.into_iter().filter(|part| all || has(part)) {
+    // Named parts only, or all of them but what is there for a closer look.
+    let all = !PARTS.iter().chain([&CLOSE]).any(|part| has(part));
+    for part in PARTS.into_iter().filter(|part| all || has(part)).chain(has(CLOSE).then_some(CLOSE)) {
         for job in jobs(part, &effort) {
             eprintln!("{part}: {}", job.name);
             (job.run)(&crew, &mut tables);

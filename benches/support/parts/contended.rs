@@ -72,6 +72,43 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     jobs
 }
 
+/// What the bars of the contended lock ask, beside those alone whom they name, in three times as many rounds: for what is decided by less than
+/// the rounds of a report can tell.
+pub fn close(effort: &Effort) -> Vec<Job<'_>> {
+    let rows = Section::ALL.into_iter().flat_map(|section| effort.threads.iter().map(move |&threads| (section, threads)));
+    rows.map(|(section, threads)| {
+        let rounds = 3 * effort.rounds;
+        let seconds = rounds as f64 * 1.2 * (4 * effort.throughput + 2 * effort.waits).as_secs_f64();
+        Job::new("close", format!("{}, {threads} threads", section.name()), seconds, move |crew, tables| {
+            let free = Fight { threads, section, until: Until::Time(effort.throughput), timed: false };
+            let timed = Fight { until: Until::Time(effort.waits), timed: true, ..free };
+            let mut put = |what: String, unit: &str, better, all: &[Rounds<Outcome>], part: &dyn Fn(&Outcome) -> f64| {
+                let head = Head::new("close", what, "threads", unit, better);
+                tables.row(head, Row::of(threads.to_string(), threads as f64, all, role, part));
+            };
+            let all = take_turns::<Outcome>(
+                rounds,
+                &[
+                    ("pagelock", &|| contend::<PageLock>(crew, free)),
+                    ("std", &|| contend::<std::sync::Mutex<()>>(crew, free)),
+                    ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, free)),
+                    ("usync", &|| contend::<usync::Mutex<()>>(crew, free)),
+                ],
+            );
+            put(throughput(section), "million holds a second", Better::More, &all, &|o| o.per_second() / 1e6);
+            let all = take_turns::<Outcome>(
+                rounds,
+                &[
+                    ("pagelock", &|| contend::<PageLock>(crew, timed)),
+                    ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, timed)),
+                ],
+            );
+            put(worst(section), "ms", Better::Less, &all, &|o| o.wait(1.0) / 1e6);
+        })
+    })
+    .collect()
+}
+
 fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &mut Tables) {
     if threads > crew.size() {
         return;
