@@ -34,8 +34,11 @@ fn main() {
     let (began, machine) = (Instant::now(), Machine::this());
     let (crew, mut tables) = (Crew::new(MOST), Tables::default());
     // Named parts only, or all of them but what is there for a closer look.
-    let all = !PARTS.iter().chain([&CLOSE]).any(|part| has(part));
-    for part in PARTS.into_iter().filter(|part| all || has(part)).chain(has(CLOSE).then_some(CLOSE)) {
+    let mut parts: Vec<_> = PARTS.into_iter().chain([CLOSE]).filter(|part| has(part)).collect();
+    if parts.is_empty() {
+        parts.extend(PARTS);
+    }
+    for part in parts {
         for job in jobs(part, &effort) {
             eprintln!("{part}: {}", job.name);
             (job.run)(&crew, &mut tables);

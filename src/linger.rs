@@ -85,7 +85,6 @@ mod tests {
         AtomicU32,
         Ordering::{AcqRel, Relaxed},
     };
-    use crate::word::State;
     use crate::word::state::{EVENT_WAITERS, LOCKED};
 
     /// Whoever gives its processor away here counts it, and if the page was left to be released, that is done meanwhile. Nobody sleeps.

@@ -101,9 +101,6 @@ fn event_table_bytes() -> usize {
     if slots == 1 { size_of::<EventSlot>() } else { (at(1) - at(0)) * slots }
 }
 
-/// The peers that a lock is held to: those that sleep, and are not fair by handing over at every release.
-const LOCKS: [&str; 3] = ["std", "parking_lot", "usync"];
-
 /// Every bar that the tables have figures for, and those that are constants.
 pub fn judge(tables: &Tables) -> Vec<Verdict> {
     let mut all = vec![
@@ -136,13 +133,14 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
     for section in Section::ALL {
         let added = section == Section::Busy;
         rows(&contended::throughput(section), &mut |table, row, ours| {
-            let best = row.best(Better::More, |s| LOCKS.contains(&s.subject.as_str()))?;
+            let best = row.best(Better::More, |s| contended::BEST_OF.contains(&s.subject.as_str()))?;
             let what = format!("throughput, {}, {} threads", section.name(), row.label);
             Some(Verdict::new(table, what, ours, Some(best), Bar::RatioAtLeast(1.0)).added(added))
         });
         rows(&contended::worst(section), &mut |table, row, ours| {
             let what = format!("longest wait, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, Some(row.get("parking_lot")?), Bar::RatioAtMost(1.0)).added(added))
+            let theirs = row.get(contended::LONGEST_WAIT_OF)?;
+            Some(Verdict::new(table, what, ours, Some(theirs), Bar::RatioAtMost(1.0)).added(added))
         });
         rows(&contended::lost(section), &mut |table, row, ours| {
             let what = format!("wakes that a locker loses to newcomers, {}, {} threads", section.name(), row.label);

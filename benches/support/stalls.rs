@@ -8,17 +8,20 @@ use std::time::Instant;
 
 /// The longest time between two looks at the clock, of all `threads`, in a window of this length.
 pub fn longest_stop(crew: &Crew, threads: usize, window: Duration) -> Duration {
-    let (over, longest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let theirs = (over.clone(), longest.clone());
+    let ours = Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
+    let theirs = ours.clone();
     let job = move |_| {
-        let (over, longest) = &theirs;
-        let mut last = Instant::now();
+        let (over, longest) = &*theirs;
+        let (mut last, mut mine) = (Instant::now(), Duration::ZERO);
         while !over.load(Relaxed) {
             let now = Instant::now();
-            longest.fetch_max((now - last).as_nanos() as u64, Relaxed);
+            mine = mine.max(now - last);
             last = now;
         }
+        // Only now: in the loop the threads would wait for each other's cache lines.
+        longest.fetch_max(mine.as_nanos() as u64, Relaxed);
     };
+    let (over, longest) = &*ours;
     crew.run(threads, job, || {
         std::thread::sleep(window);
         over.store(true, Relaxed);

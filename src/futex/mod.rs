@@ -111,7 +111,7 @@ pub trait Futex: Copy {
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
-    /// Lets something else run for a moment: a locker calls this before it sleeps, and and when it comes upon a page that is
+    /// Lets something else run for a moment: a locker calls this before it sleeps, and when it comes upon a page that is
     /// taken, now and then, or that another was woken for; a woken waiter before it wakes others while the releaser is still at it. `sched_yield` where
     /// there is one; by default some pauses of the processor.
     fn relax(&self) {

@@ -20,6 +20,13 @@ pub fn worst(section: Section) -> String {
     format!("Contended, {}: longest wait", section.name())
 }
 
+/// Whose best the throughput is held to: locks that sleep, and are not fair by handing over at every release.
+pub const BEST_OF: [&str; 3] = ["std", "parking_lot", "usync"];
+/// Whose longest wait ours is held to.
+pub const LONGEST_WAIT_OF: &str = "parking_lot";
+
+const CLOCK: &str = "From runs with the clock on, which costs two looks at it per hold; of all threads together.";
+
 /// What the longest waits are to be read beside.
 const STOPS: &str = "The machine: the longest time that it stops a thread for";
 
@@ -35,21 +42,32 @@ pub fn lost(section: Section) -> String {
     format!("Contended, {}: wakes that a sleeper lost, at most", section.name())
 }
 
-fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
-    take_turns::<Outcome>(
-        rounds,
-        &[
-            ("pagelock", &|| contend::<PageLock>(crew, fight)),
-            #[cfg(feature = "lock_api")]
-            ("pagelock-lock_api", &|| contend::<crate::support::locks::LockApi>(crew, fight)),
-            ("std", &|| contend::<std::sync::Mutex<()>>(crew, fight)),
-            ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, fight)),
-            ("parking_lot-fair", &|| contend::<parking_lot::FairMutex<()>>(crew, fight)),
-            ("usync", &|| contend::<usync::Mutex<()>>(crew, fight)),
-            ("spin", &|| contend::<spin::Mutex<()>>(crew, fight)),
-            (RawFutex::NAME, &|| contend::<RawFutex>(crew, fight)),
-        ],
-    )
+/// Lets those of the locks that `among` lets in take turns.
+fn fights(crew: &Crew, rounds: usize, fight: Fight, among: impl Fn(&str) -> bool) -> Vec<Rounds<Outcome>> {
+    let all: &[(&'static str, &dyn Fn() -> Outcome)] = &[
+        ("pagelock", &|| contend::<PageLock>(crew, fight)),
+        #[cfg(feature = "lock_api")]
+        ("pagelock-lock_api", &|| contend::<crate::support::locks::LockApi>(crew, fight)),
+        ("std", &|| contend::<std::sync::Mutex<()>>(crew, fight)),
+        ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, fight)),
+        ("parking_lot-fair", &|| contend::<parking_lot::FairMutex<()>>(crew, fight)),
+        ("usync", &|| contend::<usync::Mutex<()>>(crew, fight)),
+        ("spin", &|| contend::<spin::Mutex<()>>(crew, fight)),
+        (RawFutex::NAME, &|| contend::<RawFutex>(crew, fight)),
+    ];
+    let some: Vec<_> = all.iter().copied().filter(|(name, _)| among(name)).collect();
+    take_turns::<Outcome>(rounds, &some)
+}
+
+/// The rows of the figures that the bars are about.
+fn throughput_row(all: &[Rounds<Outcome>], section: Section, threads: usize, tables: &mut Tables) {
+    let head = Head::new("contended", throughput(section), "threads", "million holds a second", Better::More);
+    tables.row(head, Row::of(threads.to_string(), threads as f64, all, role, |o| o.per_second() / 1e6));
+}
+
+fn worst_row(all: &[Rounds<Outcome>], section: Section, threads: usize, tables: &mut Tables) {
+    let head = Head::new("contended", worst(section), "threads", "ms", Better::Less).note(CLOCK);
+    tables.row(head, Row::of(threads.to_string(), threads as f64, all, role, |o| o.wait(1.0) / 1e6));
 }
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
@@ -80,30 +98,15 @@ pub fn close(effort: &Effort) -> Vec<Job<'_>> {
         let rounds = 3 * effort.rounds;
         let seconds = rounds as f64 * 1.2 * (4 * effort.throughput + 2 * effort.waits).as_secs_f64();
         Job::new("close", format!("{}, {threads} threads", section.name()), seconds, move |crew, tables| {
+            if threads > crew.size() {
+                return;
+            }
             let free = Fight { threads, section, until: Until::Time(effort.throughput), timed: false };
+            let all = fights(crew, rounds, free, |name| name == "pagelock" || BEST_OF.contains(&name));
+            throughput_row(&all, section, threads, tables);
             let timed = Fight { until: Until::Time(effort.waits), timed: true, ..free };
-            let mut put = |what: String, unit: &str, better, all: &[Rounds<Outcome>], part: &dyn Fn(&Outcome) -> f64| {
-                let head = Head::new("close", what, "threads", unit, better);
-                tables.row(head, Row::of(threads.to_string(), threads as f64, all, role, part));
-            };
-            let all = take_turns::<Outcome>(
-                rounds,
-                &[
-                    ("pagelock", &|| contend::<PageLock>(crew, free)),
-                    ("std", &|| contend::<std::sync::Mutex<()>>(crew, free)),
-                    ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, free)),
-                    ("usync", &|| contend::<usync::Mutex<()>>(crew, free)),
-                ],
-            );
-            put(throughput(section), "million holds a second", Better::More, &all, &|o| o.per_second() / 1e6);
-            let all = take_turns::<Outcome>(
-                rounds,
-                &[
-                    ("pagelock", &|| contend::<PageLock>(crew, timed)),
-                    ("parking_lot", &|| contend::<parking_lot::Mutex<()>>(crew, timed)),
-                ],
-            );
-            put(worst(section), "ms", Better::Less, &all, &|o| o.wait(1.0) / 1e6);
+            let all = fights(crew, rounds, timed, |name| name == "pagelock" || name == LONGEST_WAIT_OF);
+            worst_row(&all, section, threads, tables);
         })
     })
     .collect()
@@ -114,14 +117,14 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
         return;
     }
     let fight = Fight { threads, section, until: Until::Time(effort.throughput), timed: false };
-    let all = everybody(crew, effort.rounds, fight);
+    let all = fights(crew, effort.rounds, fight, |_| true);
+    throughput_row(&all, section, threads, tables);
     let mut put = |what: String, unit: &str, better, note: &str, all: &[Rounds<Outcome>], part: &dyn Fn(&Outcome) -> f64| {
         let head = Head::new("contended", what, "threads", unit, better).note(note);
         tables.row(head, Row::of(threads.to_string(), threads as f64, all, role, part));
     };
     let of = |what: &str| format!("Contended, {}: {what}", section.name());
     let per_hold = |o: &Outcome, n: f64| n / o.holds.max(1) as f64;
-    put(throughput(section), "million holds a second", Better::More, "", &all, &|o| o.per_second() / 1e6);
     let fair = "The least served thread's holds as a part of the most served one's: 1 is fair. Not judged: a lock that hands itself on \
                 at every release is fair and slow.";
     put(of("share"), "least / most", Better::Neither, fair, &all, &|o| o.share);
@@ -138,12 +141,12 @@ fn row(crew: &Crew, effort: &Effort, section: Section, threads: usize, tables: &
         per_hold(o, o.usage.involuntary as f64) * 1e3
     });
 
-    let all = everybody(crew, effort.rounds, Fight { until: Until::Time(effort.waits), timed: true, ..fight });
-    let clock = "From runs with the clock on, which costs two looks at it per hold; of all threads together.";
+    let timed = Fight { until: Until::Time(effort.waits), timed: true, ..fight };
+    let all = fights(crew, effort.rounds, timed, |_| true);
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
-        put(of(&format!("{name} of the waits")), "ns", Better::Less, clock, &all, &|o| o.wait(quantile));
+        put(of(&format!("{name} of the waits")), "ns", Better::Less, CLOCK, &all, &|o| o.wait(quantile));
     }
-    put(worst(section), "ms", Better::Less, clock, &all, &|o| o.wait(1.0) / 1e6);
+    worst_row(&all, section, threads, tables);
 }
 
 /// Between the sections, because the machine's habits change within minutes.
