@@ -4,7 +4,7 @@ use crate::futex::{Futex, OsFutex};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Release},
-    const_unless_loom, step,
+    const_unless_loom,
 };
 
 const CANCELLED: u32 = 1 << 31;
@@ -65,7 +65,6 @@ impl<F: Futex> Cancel<F> {
         // CANCELLED. One whose bit is seen has read its sequence before the bump below: had it read the bump, which is a Release that
         // its load acquires, then this would come before its `join`, and could not have seen the bit.
         let groups = self.word.fetch_or(CANCELLED, Release);
-        step!("cancel: thrown, nobody woken yet");
         if groups & CANCELLED != 0 {
             return;
         }
@@ -73,7 +72,6 @@ impl<F: Futex> Cancel<F> {
             if groups & group(index) != 0 {
                 let slot = self.futex.event(index);
                 slot.bump();
-                step!("cancel: bumped, not woken yet");
                 self.futex.wake_all(slot.word());
             }
         }

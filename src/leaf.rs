@@ -26,7 +26,6 @@
 //! The kinds and who owns what are those of Linux (`include/linux/leafops.h`). Bits that a kind does not use are zero, and a word
 //! that has them set is [unknown](UnknownLeaf), not guessed at.
 
-use crate::seeded::seeded;
 use core::fmt;
 
 /// What an entry allows. Ordered: a right includes those before it.
@@ -289,9 +288,6 @@ impl Leaf {
     /// more.
     #[must_use]
     pub fn to_present(self, pfn: u64) -> Option<Self> {
-        if seeded!("rights-widened") && self.rights() == Some(Rights::ReadExclusive) {
-            return Some(Self::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
-        }
         self.parts().map(|(_, rights, tracking)| Self::Present { pfn, rights, tracking })
     }
 

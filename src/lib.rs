@@ -45,7 +45,6 @@ pub mod migration;
 pub mod mm;
 mod page;
 pub mod refs;
-mod seeded;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;

@@ -42,12 +42,10 @@
 use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep, wait_until};
 use crate::linger;
 use crate::page::PageLock;
-use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
-    step,
 };
 pub use crate::tune::BYPASS_BOUND;
 use crate::wait::{Registered, Wake};
@@ -64,7 +62,7 @@ impl<F: Futex> PageLock<F> {
     #[inline]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
-        if seen.is_taken() && (seen.is_locked() || !seeded!("promise-to-nobody")) {
+        if seen.is_taken() {
             return None;
         }
         match self.take(seen, seen.taken_by_newcomer()) {
@@ -143,8 +141,8 @@ impl<F: Futex> PageLock<F> {
             return Ok(guard);
         }
         match self.futex.late_by(deadline) {
-            Some(late_by) if !seeded!("late-registers") => Err(LockError::Late { late_by }),
-            _ => Locker::arrived(self).lock_until(deadline),
+            Some(late_by) => Err(LockError::Late { late_by }),
+            None => Locker::arrived(self).lock_until(deadline),
         }
     }
 
@@ -180,8 +178,8 @@ impl<F: Futex> PageLock<F> {
         match self.begin_releasing(ptl) {
             Ok(guard) => Ok(guard),
             Err(locker) => match self.futex.late_by(deadline) {
-                Some(late_by) if !seeded!("late-registers") => Err(LockError::Late { late_by }),
-                _ => locker.lock_until(deadline),
+                Some(late_by) => Err(LockError::Late { late_by }),
+                None => locker.lock_until(deadline),
             },
         }
     }
@@ -191,12 +189,6 @@ impl<F: Futex> PageLock<F> {
         let mut locker = Locker::new(self);
         locker.starved = true;
         let next = locker.take_or_register();
-        if seeded!("sleeps-with-the-guard") {
-            if let Step::Sleep(expected) = next {
-                self.futex.wait(&self.state, expected);
-            }
-        }
-        step!("lock_releasing: registered, PTL held");
         drop(ptl);
         match next {
             Step::Owned(guard) => Ok(guard),
@@ -221,8 +213,6 @@ impl<F: Futex> PageLock<F> {
                     Ok(guard) => return Claim::Owner(guard),
                     Err(now) => seen = now,
                 }
-            } else if seeded!("claim-of-a-taken-page") {
-                return Claim::Owner(PageGuard { page: self });
             } else {
                 match self.set_event_waiters(seen) {
                     Ok(()) => return Claim::InFlight,
@@ -236,10 +226,9 @@ impl<F: Futex> PageLock<F> {
     /// is enough, because the flag can only go away together with the hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
-        if seen.has_event_waiters() || seeded!("flag-not-set") {
+        if seen.has_event_waiters() {
             return Ok(());
         }
-        step!("wait: taken, about to set the flag");
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait` for the sequence.
         self.replace(seen, seen.with_event_waiters())
     }
@@ -271,7 +260,7 @@ impl<F: Futex> PageLock<F> {
     /// Tells the waiters who counted on a promise, if taking it back has freed the page: there will be no release to tell them.
     fn promise_ceased(&self, before: State, after: State) {
         let is_undone = before.is_taken() && !after.is_taken();
-        if is_undone && before.has_event_waiters() && !seeded!("undone-promise-not-told") {
+        if is_undone && before.has_event_waiters() {
             self.futex.tell(self.key());
         }
     }
@@ -284,11 +273,6 @@ impl<F: Futex> PageLock<F> {
 
     #[inline]
     fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
-        if seeded!("taken-in-two-steps") && self.state() == seen {
-            self.state.store(next.0, Relaxed);
-            return Ok(PageGuard { page: self });
-        }
-        step!("lock: free, about to take it");
         // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners wrote.
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
@@ -306,22 +290,10 @@ impl<F: Futex> PageLock<F> {
         debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let poison = poison && !self.state().is_poisoned();
-        if seeded!("wake-before-release") && self.state().has_waiters() {
-            wake_after_release(futex, word, key, self.state());
-            return Released {
-                event_waiters: State(self.state.fetch_add(State::release_delta(migrating, poison), Release))
-                    .has_event_waiters(),
-            };
-        }
-        step!("release: about to");
         // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
-        step!("release: done, nobody woken yet");
         if held.has_waiters() {
             wake_after_release(futex, word, key, held);
-        }
-        if seeded!("touched-after-release") {
-            return Released { event_waiters: self.state().has_event_waiters() };
         }
         Released { event_waiters: held.has_event_waiters() }
     }
@@ -331,12 +303,10 @@ impl<F: Futex> PageLock<F> {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let mut seen = self.state();
-        while seen.sleepers() > 0 && !seeded!("fair-is-unfair") {
-            step!("release, fair: about to");
+        while seen.sleepers() > 0 {
             // Release: as in `release`.
             match self.state.compare_exchange_weak(seen.0, seen.released_to_sleeper().0, Release, Relaxed) {
                 Ok(_) => {
-                    step!("release, fair: done, nobody woken yet");
                     wake_after_release(futex, word, key, seen);
                     return Released { event_waiters: seen.has_event_waiters() };
                 }
@@ -358,7 +328,6 @@ fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, he
         futex.wake_one(word);
     }
     if held.has_event_waiters() {
-        step!("release: about to tell");
         futex.tell(key);
     }
 }
@@ -410,9 +379,7 @@ impl<'a, F: Futex> Locker<'a, F> {
             match self.take_or_register() {
                 Step::Owned(guard) => return guard,
                 Step::Sleep(expected) => {
-                    step!("lock: about to sleep");
                     let sleep = self.page.futex.wait(&self.page.state, expected);
-                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                 }
                 Step::Crowded(registered) => self.woken = registered.sleep() == Wake::Released,
@@ -431,9 +398,7 @@ impl<'a, F: Futex> Locker<'a, F> {
             let timed_out = match self.take_or_register() {
                 Step::Owned(guard) => return Ok(guard),
                 Step::Sleep(expected) => {
-                    step!("lock: about to sleep");
                     let sleep = wait_until(self.page.futex, &self.page.state, expected, EVERY_CLASS, deadline);
-                    step!("lock: awake");
                     self.woken = is_wake(sleep);
                     sleep == Sleep::TimedOut
                 }
@@ -512,7 +477,6 @@ impl<'a, F: Futex> Locker<'a, F> {
             if self.is_overtaken(seen) {
                 next = next.with_crowd();
             }
-            step!("lock: about to register");
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
                 Ok(()) => {
                     self.registered = true;
@@ -520,7 +484,7 @@ impl<'a, F: Futex> Locker<'a, F> {
                         self.promised.get_or_insert(next);
                     }
                     stats::count(Counter::LockWaits);
-                    return Step::Sleep(if seeded!("sleeps-under-a-later-value") { self.page.state().0 } else { next.0 });
+                    return Step::Sleep(next.0);
                 }
                 Err(now) => seen = now,
             }
@@ -529,7 +493,7 @@ impl<'a, F: Futex> Locker<'a, F> {
 
     /// Whether the page, last seen as `seen`, is promised to all who sleep when this locker registers. See the top for why not always.
     fn may_promise(&self, seen: State) -> bool {
-        let holds_nobody_up = seen.handoffs() == 0 || seen.is_locked() && !seen.has_crowd() || seeded!("renews-for-ever");
+        let holds_nobody_up = seen.handoffs() == 0 || seen.is_locked() && !seen.has_crowd();
         self.starved && (self.registered || self.lost >= BYPASS_BOUND || holds_nobody_up)
     }
 
@@ -538,7 +502,7 @@ impl<'a, F: Futex> Locker<'a, F> {
     fn is_overtaken(&self, seen: State) -> bool {
         self.promised.is_some_and(|promised| {
             let turns = u32::from(seen.generation().wrapping_sub(promised.generation()));
-            turns >= promised.sleepers() && !seeded!("overtaken-and-silent")
+            turns >= promised.sleepers()
         })
     }
 
@@ -547,8 +511,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         if !before.is_locked() && after.is_locked() && before.handoffs() > 0 {
             stats::count(Counter::Handoffs);
         }
-        if before.has_crowd() && !after.has_crowd() && !seeded!("crowd-not-told") {
-            step!("lock: made room, about to tell the crowd");
+        if before.has_crowd() && !after.has_crowd() {
             self.page.futex.tell_event(self.page.key());
         }
     }
@@ -558,7 +521,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         stats::count(Counter::LostWakes);
         self.woken = false;
         self.lost += 1;
-        self.starved |= self.lost >= BYPASS_BOUND && !seeded!("never-starved");
+        self.starved |= self.lost >= BYPASS_BOUND;
     }
 }
 
@@ -576,18 +539,16 @@ impl<F: Futex> Drop for Locker<'_, F> {
         let mut seen = page.state();
         let left = loop {
             let next = seen.without_sleeper();
-            step!("leave: about to");
             match page.replace(seen, next) {
                 Ok(()) => break next,
                 Err(now) => seen = now,
             }
         };
-        step!("leave: left, nobody woken yet");
         self.ceased_to_sleep(seen, left);
         if left.is_locked() {
             return; // LOCK_WAITERS is set if anybody is left, so the owner's release passes on the wake that we may have had.
         }
-        if left.sleepers() > 0 && !seeded!("wake-not-passed-on") {
+        if left.sleepers() > 0 {
             page.futex.wake_one(&raw const page.state);
         }
         page.promise_ceased(seen, left);
@@ -621,9 +582,6 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     /// Release: the next owner sees what this one did.
     #[inline]
     pub fn unlock(self) -> Released {
-        if seeded!("guard-released-twice") {
-            return self.page.release(false, false);
-        }
         self.forget().release(false, false)
     }
 

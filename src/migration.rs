@@ -51,10 +51,8 @@ use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::refs::Put;
-use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crate::sync::step;
 use crate::wait::{Limits, Wake};
 use crate::word::state::MIGRATING;
 use crate::word::{Count, State};
@@ -77,7 +75,7 @@ impl FreezeRule {
             Self::ExactRefs(n) => seen.refs() == n,
             Self::Unpinned => true,
         };
-        refs && (seen.pins() == 0 || seeded!("pins-ignored")) && !seen.is_frozen()
+        refs && seen.pins() == 0 && !seen.is_frozen()
     }
 }
 
@@ -87,10 +85,8 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     /// be none, is what [`freeze`](Migration::freeze) and [`freeze_unpinned`](Migration::freeze_unpinned) decide.
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
-        step!("begin: about to");
         // Relaxed: see the table at the top.
         page.state.fetch_or(MIGRATING, Relaxed);
-        step!("begin: done");
         Migration { page }
     }
 }
@@ -119,12 +115,6 @@ impl<'a, F: Futex> Migration<'a, F> {
     pub fn freeze(self, rule: FreezeRule) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         let mut seen = self.page.counts();
         while rule.allows(seen) {
-            if seeded!("frozen-in-two-steps") {
-                self.page.count.fetch_or(Count::FROZEN, Acquire);
-                let moves = if let FreezeRule::ExactRefs(n) = rule { n } else { 0 };
-                return Ok(Frozen { page: self.forget(), moves });
-            }
-            step!("freeze: about to");
             // Acquire: pairs with the Release of put and unpin.
             match self.page.count.compare_exchange_weak(seen.0, seen.frozen().0, Acquire, Relaxed) {
                 Ok(_) => return Ok(self.into_frozen(rule)),
@@ -255,10 +245,9 @@ impl<'a, F: Futex> Migration<'a, F> {
         stats::count(Counter::Aborts);
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
-        step!("cancel: done, nobody told yet");
         // The guard first: should telling panic, the page is not left locked.
         let guard = PageGuard { page };
-        if held.has_event_waiters() && !seeded!("cancel-tells-nobody") {
+        if held.has_event_waiters() {
             // The flag stays, for a claim that counts on the release to report it.
             page.futex.tell(page.key());
         }
@@ -312,9 +301,6 @@ impl<'a, F: FutexTimed> Drained<'a, F> {
         let mut ready = page.read_sequence();
         // Relaxed, here and below: whoever goes by what is counted looks once more.
         let mut seen = Count(page.count.fetch_or(Count::FROZEN, Relaxed));
-        if seeded!("pins-before-the-sequence") {
-            ready = page.read_sequence();
-        }
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = ready.sleep_within(limits);
@@ -384,11 +370,6 @@ impl<'a, F: Futex> Frozen<'a, F> {
     pub fn commit_in_place(self) -> Released {
         stats::count(Counter::Commits);
         let page = self.forget();
-        if seeded!("thawed-after-release") {
-            let released = page.release(true, false);
-            page.thaw();
-            return released;
-        }
         page.thaw();
         page.release(true, false)
     }
@@ -444,7 +425,6 @@ impl<'a, F: Futex> Frozen<'a, F> {
                 let moved = Moved { page: self.forget() };
                 moved.page.thaw();
                 dst.unlock();
-                step!("commit: destination unlocked, source not yet");
                 let Released { event_waiters } = moved.release();
                 return Ok(Committed { source, event_waiters });
             }
@@ -539,19 +519,13 @@ pub struct FrozenRefs(u32);
 impl<F: Futex> PageLock<F> {
     fn abort_migration(&self) -> Released {
         stats::count(Counter::Aborts);
-        if seeded!("abort-wakes-nobody") {
-            self.state.fetch_add(State::release_delta(true, false), Release);
-            return Released { event_waiters: false };
-        }
         self.release(true, false)
     }
 
     fn thaw(&self) {
         debug_assert!(self.is_frozen(), "{self:?}");
         // Release: pairs with the Acquire of get and pin.
-        step!("thaw: about to");
         self.count.fetch_and(!Count::FROZEN, Release);
-        step!("thaw: done");
     }
 
     /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns; and says whether any are left.
@@ -586,7 +560,6 @@ impl<F: Futex> PageLock<F> {
                 Err(now) => there = Count(now),
             }
         }
-        step!("commit: counted there, still counted here");
         let mut seen = self.counts();
         loop {
             let Some(next) = seen.minus_refs(refs) else {

@@ -17,9 +17,7 @@
 use crate::futex::{Futex, OsFutex};
 use crate::lock::Released;
 use crate::page::PageLock;
-use crate::seeded::seeded;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::sync::step;
 use crate::word::{Count, MAX_PINS, MAX_REFS};
 use core::fmt;
 
@@ -27,11 +25,8 @@ impl<F: Futex> PageLock<F> {
     /// The end of a hold whose owner has found the contents lost: no reference and no pin is given any more, from before the page
     /// is released.
     pub(crate) fn poison(&self, migrating: bool) -> Released {
-        if !seeded!("poison-leaves-counts") {
-            // Relaxed: the compare-exchange of get and pin fails on the bit itself.
-            self.count.fetch_or(Count::FROZEN, Relaxed);
-        }
-        step!("poison: counts frozen");
+        // Relaxed: the compare-exchange of get and pin fails on the bit itself.
+        self.count.fetch_or(Count::FROZEN, Relaxed);
         self.release(migrating, true)
     }
 
@@ -76,14 +71,13 @@ impl<F: Futex> PageLock<F> {
     pub fn try_get(&self) -> Result<PageRef<'_, F>, GetError> {
         let mut seen = self.counts();
         loop {
-            if seen.is_frozen() && !seeded!("frozen-ignored-by-get") {
+            if seen.is_frozen() {
                 return Err(if self.is_poisoned() { GetError::Poisoned } else { GetError::Frozen });
             }
             if seen.is_free() {
                 return Err(GetError::Free);
             }
             let next = seen.plus_refs(1).ok_or(GetError::Overflow)?;
-            step!("get: about to");
             // Acquire: pairs with the Release of activate and thaw.
             match self.count.compare_exchange_weak(seen.0, next.0, Acquire, Relaxed) {
                 Ok(_) => return Ok(PageRef { page: self }),
@@ -103,17 +97,16 @@ impl<F: Futex> PageLock<F> {
     pub fn try_pin(&self) -> Result<PagePin<'_, F>, PinError> {
         let mut seen = self.counts();
         loop {
-            if seen.is_frozen() && !seeded!("frozen-ignored-by-pin") {
+            if seen.is_frozen() {
                 return Err(if self.is_poisoned() { PinError::Poisoned } else { PinError::Frozen });
             }
-            if self.is_migrating() && !seeded!("migration-ignored-by-pin") {
+            if self.is_migrating() {
                 return Err(PinError::Migrating);
             }
             if seen.is_free() {
                 return Err(PinError::Free);
             }
             let next = seen.plus_pin().ok_or(PinError::Overflow)?;
-            step!("pin: not migrating, about to");
             // Acquire: pairs with the Release of activate and thaw.
             match self.count.compare_exchange_weak(seen.0, next.0, Acquire, Relaxed) {
                 Ok(_) => return Ok(PagePin { page: self }),
@@ -147,12 +140,8 @@ impl<F: Futex> PageLock<F> {
     fn put(&self) -> Put {
         // AcqRel: Release pairs with the Acquire of a freeze, and of the last put; Acquire makes this the last put's other half.
         let held = Count(self.count.fetch_sub(Count::REF, AcqRel));
-        step!("put: done");
         if held.refs() == 0 {
             return self.undo(Count::REF);
-        }
-        if seeded!("last-put-looked-up") {
-            return Put::of(self.counts());
         }
         Put::of(Count(held.0 - Count::REF))
     }
@@ -163,7 +152,6 @@ impl<F: Futex> PageLock<F> {
         let futex = self.futex;
         // AcqRel: as for `put`.
         let held = Count(self.count.fetch_sub(Count::PIN, AcqRel));
-        step!("unpin: done");
         if held.is_plain_unpin() {
             return Put::of(Count(held.0 - Count::PIN));
         }
@@ -178,7 +166,7 @@ impl<F: Futex> PageLock<F> {
             return self.undo(Count::PIN);
         }
         let left = Count(held.0 - Count::PIN);
-        if left.pins() == 0 && !seeded!("last-unpin-tells-nobody") {
+        if left.pins() == 0 {
             // The address only, as for any release.
             futex.tell_event(self.key());
         }
@@ -236,9 +224,6 @@ impl<'a, F: Futex> PageRef<'a, F> {
 
     /// Drops the reference and says whether it was the last.
     pub fn put(self) -> Put {
-        if seeded!("reference-put-twice") {
-            return self.page.put();
-        }
         self.into_raw().put()
     }
 

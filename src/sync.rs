@@ -6,7 +6,7 @@
 
 pub use core::sync::atomic::Ordering;
 
-#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
+#[cfg(not(any(pagelock_loom, pagelock_shuttle, pagelock_delay)))]
 pub use core::sync::atomic::AtomicU32;
 #[cfg(not(pagelock_loom))]
 pub(crate) use core::sync::atomic::fence;
@@ -16,6 +16,8 @@ pub use loom::sync::atomic::AtomicU32;
 pub(crate) use loom::sync::atomic::fence;
 #[cfg(pagelock_shuttle)]
 pub use shuttle::sync::atomic::AtomicU32;
+#[cfg(pagelock_delay)]
+pub use steps::AtomicU32;
 
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 pub(crate) use core::hint::spin_loop;
@@ -40,45 +42,74 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// Names a step of the protocol, between two of its atomic operations. Nothing, except in a build with `--cfg pagelock_delay`, where
-/// a test can make something of every step: lose time there, let another thread run, note where a thread stands. See `steps`.
-macro_rules! step {
-    ($name:literal) => {
-        #[cfg(pagelock_delay)]
-        crate::sync::steps::at(&crate::sync::steps::Step($name));
-    };
-}
-pub(crate) use step;
-
-/// What a test makes of the steps of the protocol.
+/// What a test makes of the steps of the protocol: every access to a word of the crate is one, before it and after it. In a build with
+/// `--cfg pagelock_delay` only.
 #[cfg(pagelock_delay)]
 pub mod steps {
+    use super::Ordering::{self, Acquire, Release};
+    use core::panic::Location;
     use core::ptr::null_mut;
-    use core::sync::atomic::{
-        AtomicPtr,
-        Ordering::{Acquire, Release},
-    };
+    use core::sync::atomic::AtomicPtr;
 
-    /// A step of the protocol, by its name. Each is a static, so that its address is enough to remember it by.
-    #[derive(Debug)]
-    pub struct Step(pub &'static str);
+    /// Before (`false`) or after an access, and where it stands.
+    pub type Step = fn(&'static Location<'static>, bool);
 
-    /// A `fn(&'static Step)`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-    /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
-    /// anything but use the page.
-    pub fn call(hook: fn(&'static Step)) {
+    /// From now on `hook` is called at every step, by whichever thread is there.
+    pub fn call(hook: Step) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);
     }
 
-    pub(crate) fn at(step: &'static Step) {
+    #[track_caller]
+    fn at<R>(access: impl FnOnce() -> R) -> R {
         let hook = HOOK.load(Acquire);
-        if !hook.is_null() {
-            // SAFETY: only `call` stores there, and what it stores was a function of this type.
-            let hook = unsafe { core::mem::transmute::<*mut (), fn(&'static Step)>(hook) };
-            hook(step);
+        // SAFETY: null, or a function of this type: only `call` stores there.
+        let hook = (!hook.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), Step>(hook) });
+        let site = Location::caller();
+        if let Some(hook) = hook {
+            hook(site, false)
         }
+        let answer = access();
+        if let Some(hook) = hook {
+            hook(site, true)
+        }
+        answer
+    }
+
+    /// `core`'s, with a step around each access.
+    #[derive(Debug, Default)]
+    #[repr(transparent)]
+    pub struct AtomicU32(core::sync::atomic::AtomicU32);
+
+    macro_rules! accesses {
+        ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+            impl AtomicU32 {
+                #[allow(missing_docs)]
+                pub const fn new(value: u32) -> Self {
+                    Self(core::sync::atomic::AtomicU32::new(value))
+                }
+                $(
+                    #[allow(missing_docs)]
+                    #[track_caller]
+                    pub fn $name(&self $(, $arg: $type)*) -> $answer {
+                        at(|| self.0.$name($($arg),*))
+                    }
+                )*
+            }
+        };
+    }
+
+    accesses! {
+        load(o: Ordering) -> u32;
+        store(value: u32, o: Ordering) -> ();
+        swap(value: u32, o: Ordering) -> u32;
+        fetch_add(value: u32, o: Ordering) -> u32;
+        fetch_sub(value: u32, o: Ordering) -> u32;
+        fetch_or(value: u32, o: Ordering) -> u32;
+        fetch_and(value: u32, o: Ordering) -> u32;
+        compare_exchange(old: u32, new: u32, o: Ordering, f: Ordering) -> Result<u32, u32>;
+        compare_exchange_weak(old: u32, new: u32, o: Ordering, f: Ordering) -> Result<u32, u32>;
     }
 }

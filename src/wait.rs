@@ -43,9 +43,8 @@ use crate::cancel::Cancel;
 use crate::futex::event::{Slept, after_sleep, asleep, class};
 use crate::futex::{DeadlineError, Futex, FutexTimed, Sleep, wait_until};
 use crate::page::PageLock;
-use crate::seeded::seeded;
 use crate::stats::{self, Counter};
-use crate::sync::{AtomicU32, step};
+use crate::sync::AtomicU32;
 use crate::word::State;
 use core::time::Duration;
 
@@ -283,9 +282,7 @@ impl<F: Futex> PageLock<F> {
             }
         }
         let registered = self.register(wait.what, wait.cancel);
-        step!("wait: registered, PTL held");
         drop(ptl);
-        step!("wait: PTL dropped");
         Ok(match registered {
             Ok(registered) => cancelled_or(registered.sleep_until(deadline), wait.cancel),
             Err(wake) => wake,
@@ -304,15 +301,8 @@ impl<F: Futex> PageLock<F> {
     }
 
     fn wait<G>(&self, ptl: G, what: What, cancel: Option<&Cancel<F>>) -> Wake {
-        let _reference = if seeded!("waiter-takes-a-reference") { self.try_get().ok() } else { None };
-        if seeded!("flag-after-the-guard") {
-            drop(ptl);
-            return self.register(what, cancel).map_or_else(|wake| wake, Registered::sleep);
-        }
         let registered = self.register(what, cancel);
-        step!("wait: registered, PTL held");
         drop(ptl);
-        step!("wait: PTL dropped");
         match registered {
             Ok(registered) => cancelled_or(registered.sleep(), cancel),
             Err(wake) => wake,
@@ -326,14 +316,9 @@ impl<F: Futex> PageLock<F> {
 
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, what: What, cancel: Option<&Cancel<F>>) -> Result<Registered<F>, Wake> {
-        let mut ready = self.read_sequence();
-        step!("wait: sequence read");
+        let ready = self.read_sequence();
         if cancel.is_some_and(|c| !c.join(ready.index)) {
             return Err(Wake::Cancelled);
-        }
-        step!("wait: joined the switch");
-        if seeded!("sequence-after-the-switch") {
-            ready = self.read_sequence();
         }
         let mut seen = self.state();
         loop {
@@ -344,7 +329,6 @@ impl<F: Futex> PageLock<F> {
                 return Err(Wake::NotLocked);
             }
             match self.set_event_waiters(seen) {
-                Ok(()) if seeded!("sequence-after-the-flag") => return Ok(self.read_sequence()),
                 Ok(()) => return Ok(ready),
                 Err(now) => seen = now,
             }
@@ -356,7 +340,6 @@ impl<F: Futex> PageLock<F> {
     /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
     pub(crate) fn register_in_crowd(&self, starved: impl Fn(State) -> bool) -> Option<Registered<F>> {
         let ready = self.read_sequence();
-        step!("crowd: sequence read");
         let mut seen = self.state();
         while seen.is_crowded(starved(seen)) {
             match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
@@ -420,9 +403,7 @@ impl<F: Futex> Registered<F> {
         let slot = self.futex.event(self.index);
         asleep(slot, || {
             loop {
-                step!("wait: about to sleep");
                 let ended = sleep(slot.word(), self.sequence, class(self.sequence));
-                step!("wait: awake");
                 match after_sleep(self.futex, slot, self.sequence, ended) {
                     Slept::Told => return Wake::Released,
                     Slept::TimedOut => return Wake::TimedOut,

@@ -4,9 +4,6 @@
 
 #[path = "../../tests/common/model_words.rs"]
 mod model_words;
-#[path = "../../src/seeded.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod seeded;
 #[path = "../../src/word/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod word;

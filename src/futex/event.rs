@@ -62,12 +62,11 @@
 //! ```
 
 use super::{Futex, Sleep};
-use crate::seeded::seeded;
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
-    const_unless_loom, fence, step,
+    const_unless_loom, fence,
 };
 pub use crate::tune::{FIRST, NEXT};
 
@@ -192,22 +191,14 @@ pub(crate) fn hash(page: usize) -> usize {
 pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
     stats::count(Counter::EventWakes);
     let slot = futex.event(index);
-    if seeded!("wake-before-bump") {
-        futex.wake_class(slot.word(), FIRST, class(slot.sequence()));
-        slot.bump();
-        return;
-    }
-    step!("tell: about to bump");
     let slept_under = slot.bump();
-    step!("tell: bumped, nobody woken yet");
     let sleepers = slot.sleepers();
     if sleepers == 0 {
         return;
     }
-    step!("tell: sleepers counted");
     if !F::CLASSES {
         futex.wake_all(slot.word());
-    } else if sleepers <= FIRST || seeded!("few-though-many") {
+    } else if sleepers <= FIRST {
         // That is all of them: whoever comes from now on sees the bump. Said first, so that none of them asks for more.
         slot.set_drained(slept_under);
         futex.wake_class(slot.word(), FIRST, class(slept_under));
@@ -221,10 +212,9 @@ pub(crate) fn tell<F: Futex>(futex: F, index: usize) {
 
 /// Passes a wake on. Call it exactly when a sleep under `slept_under` ended with [`Sleep::Woken`].
 fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
-    if !F::CLASSES || seeded!("chain-broken") {
+    if !F::CLASSES {
         return;
     }
-    step!("pass on: about to");
     if !over {
         // Woken by mistake. Others may still go to sleep under this value, so nothing can be said about it.
         futex.wake_class(slot.word(), NEXT, class(slept_under));
@@ -240,9 +230,7 @@ fn pass_on<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, over: bool) {
 
 /// Wakes `n` of those who slept under a sequence value that is over: the slot has been seen to have another.
 fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
-    let class = if seeded!("one-class-for-all") { super::EVERY_CLASS } else { class(slept_under) };
-    if futex.wake_class(slot.word(), n, class) < n || seeded!("drained-too-early") {
-        step!("tell: the last is woken");
+    if futex.wake_class(slot.word(), n, class(slept_under)) < n {
         slot.set_drained(slept_under);
     }
 }
@@ -250,11 +238,7 @@ fn wake<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, n: u32) {
 /// What a sleep under `slept_under` amounts to: whether to go on sleeping, and passing the wake on if one was used up.
 pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32, sleep: Sleep) -> Slept {
     let changed = slot.sequence() != slept_under;
-    if seeded!("passes-on-what-it-did-not-get") && sleep != Sleep::Woken {
-        pass_on(futex, slot, slept_under, changed);
-    }
     match sleep {
-        Sleep::Woken if !changed && seeded!("woken-sleeps-on") => Slept::SleepOn,
         Sleep::Woken => {
             pass_on(futex, slot, slept_under, changed);
             if !changed {
@@ -263,8 +247,8 @@ pub(crate) fn after_sleep<F: Futex>(futex: F, slot: &EventSlot, slept_under: u32
             Slept::Told
         }
         _ if changed => Slept::Told,
-        Sleep::TimedOut if !seeded!("late-sleeps-on") => Slept::TimedOut,
-        Sleep::TimedOut | Sleep::Changed | Sleep::Interrupted | Sleep::Unknown => Slept::SleepOn,
+        Sleep::TimedOut => Slept::TimedOut,
+        Sleep::Changed | Sleep::Interrupted | Sleep::Unknown => Slept::SleepOn,
     }
 }
 
@@ -277,9 +261,6 @@ pub(crate) enum Slept {
 
 /// Sleeps on `slot` by `sleep`, any number of times, and counts as a sleeper meanwhile.
 pub(crate) fn asleep<R>(slot: &EventSlot, sleep: impl FnOnce() -> R) -> R {
-    if seeded!("sleeper-not-counted") {
-        return sleep();
-    }
     slot.note_sleeper();
     let slept = sleep();
     slot.note_awake();

@@ -2,7 +2,6 @@
 
 use super::{Memory, Span, Tiers};
 use crate::lock::{Claim, PageGuard};
-use crate::seeded::seeded;
 use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::Range;
@@ -58,10 +57,6 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
                 Claim::Owner(guard) => {
                     self.pfns.start = span.frames().end.min(self.pfns.end);
                     return Some((span, guard));
-                }
-                Claim::InFlight if seeded!("claim-of-a-busy-page") => {
-                    // SAFETY: none. That is the bug.
-                    return Some((span, unsafe { PageGuard::from_raw(page) }));
                 }
                 other => {
                     self.pfns.start = span.frames().end.clamp(self.pfns.start, self.pfns.end);

@@ -43,7 +43,6 @@
 //! | a batch's pages | – | `word` |
 
 use crate::futex::{Futex, OsFutex};
-use crate::seeded::seeded;
 use crate::sync::AtomicU32;
 use core::fmt;
 use core::marker::PhantomData;
@@ -196,10 +195,6 @@ impl<F: Futex> Holder<'_, F> {
 
     /// Lets go of the batch, or takes note that somebody asks for it.
     fn let_go(&self) -> bool {
-        if seeded!("asked-in-vain") {
-            self.batch.word.store(FREE, Release);
-            return true;
-        }
         // Release: the next holder sees what this one did. Relaxed: the line below looks.
         if self.batch.word.compare_exchange(HELD, FREE, Release, Relaxed).is_ok() {
             return true;
@@ -290,12 +285,6 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         let Some(batch) = self.of(self.cpus.current()) else { return false };
         let Some(mut holder) = self.try_hold(batch) else { return false };
         if holder.held(|held| held.len == BATCH) {
-            if seeded!("put-when-let-go-of") {
-                let full = holder.take();
-                holder.release(&mut put);
-                full.put_all(&mut put);
-                return self.add(pfn, put);
-            }
             holder.empty(&mut put);
         }
         holder.held(|held| {
@@ -326,9 +315,6 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         let generation = self.asked.fetch_add(1, Relaxed).wrapping_add(1);
         let own = self.cpus.current();
         self.run(own, &mut put);
-        if seeded!("drains-its-own-only") {
-            return;
-        }
         for cpu in 0..self.each().len() {
             let Some(batch) = self.of(cpu) else { continue };
             // Relaxed: it spares a kick. The look below is the one that counts.
@@ -358,9 +344,6 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     pub fn ask_all(&self, mut put: impl FnMut(u64)) {
         let own = self.cpus.current();
         self.run(own, &mut put);
-        if seeded!("asks-for-its-own-only") {
-            return;
-        }
         for cpu in (0..self.each().len()).filter(|&cpu| cpu != own) {
             self.ask(cpu, own, &mut put);
         }

@@ -8,7 +8,6 @@ use super::ledger::{Change, Owner};
 use super::range::invalidating;
 use super::{Entry, Memory, Mm};
 use crate::leaf::{Leaf, Rights};
-use crate::seeded::seeded;
 use crate::wait::Wake;
 
 /// Why a device did not get a page to itself.
@@ -67,7 +66,7 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
         return Err(ExclusiveError::Waited(page.wait_unlocked((entry, invalidating))));
     };
     let pins = guard.page().pins();
-    if pins > 0 && !seeded!("exclusive-beside-a-pin") {
+    if pins > 0 {
         return Err(ExclusiveError::Pinned { pins });
     }
     // What the hardware noted at last; the reference goes from the one kind of entry to the other.
@@ -78,7 +77,7 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveErr
     mm.account(pfn, Owner::Mapping, Change::Put);
     drop(entry);
     // The reverse map is walked without a page-table lock. This entry is taken down by now, so no copy of it is missed.
-    if is_present_anywhere(mm, pfn) && !seeded!("exclusive-among-others") {
+    if is_present_anywhere(mm, pfn) {
         present_again(mm, at, pfn);
         return Err(ExclusiveError::Shared);
     }
@@ -100,9 +99,7 @@ fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
 /// unless it is another by then. Nobody has made it exclusive anew, for that takes the page's lock.
 pub(super) fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, pfn: u64) {
     drop(entry);
-    if !seeded!("exclusive-not-revoked") {
-        mm.revoke_exclusive(pfn);
-    }
+    mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);
 }
 

@@ -16,7 +16,6 @@ use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::lock::PageGuard;
 use crate::page::PageLock;
 use crate::refs::PageRef;
-use crate::seeded::seeded;
 use crate::sync::spin_loop;
 use crate::wait::{Limits, Wait, Wake};
 use core::fmt;
@@ -442,7 +441,6 @@ fn device_private<'m, M: Memory>(
                 entry = mm.lock(at);
                 match leads_still(mm, entry.get(), leaf, page) {
                     Some(now) => leaf = now,
-                    None if seeded!("entry-not-reread") => {}
                     None => return Ok(Fault::Retry(Why::Changed)),
                 }
                 guard
@@ -461,12 +459,10 @@ fn device_private<'m, M: Memory>(
     if faulter.strategy == Strategy::EntryInFault && reference.is_some() {
         if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
             entry.set(migration);
-            if !seeded!("replaced-entry-keeps-its-reference") {
-                mm.account(pfn, Owner::Entry, Change::Put);
-                // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on
-                // puts none. It is not the last: the faulter has one.
-                let _ = unsafe { page.put_raw() };
-            }
+            mm.account(pfn, Owner::Entry, Change::Put);
+            // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on
+            // puts none. It is not the last: the faulter has one.
+            let _ = unsafe { page.put_raw() };
         }
     }
     drop(entry);
@@ -477,7 +473,6 @@ fn device_private<'m, M: Memory>(
             mm.busy();
             faulter.was_busy(futex, waiting)
         }
-        Err(_) if seeded!("error-swallowed") => faulter.was_busy(futex, waiting),
         Err(e) => Err(FaultError::ToRam(e)),
     }
 }
@@ -490,7 +485,7 @@ pub(super) fn leads_still<M: Memory>(mm: &M, word: u64, leaf: Leaf, page: &PageL
     let pfn = leaf.pfn()?;
     let now = Leaf::decode(word).ok()?;
     let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
-    let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page)) || seeded!("split-not-noticed");
+    let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page));
     (is_same && is_there()).then_some(now)
 }
 

@@ -26,7 +26,6 @@ use crate::futex::{Futex, FutexTimed};
 use crate::leaf::{Leaf, Rights};
 use crate::page::PageLock;
 use crate::refs::{PagePin, PinError, Put};
-use crate::seeded::seeded;
 use crate::wait::{Limits, Wait, Wake};
 use core::fmt;
 
@@ -362,9 +361,7 @@ where
     if !is_allowed(mm, &entry, access) {
         return Err(NotPinned::NotAllowed);
     }
-    if !seeded!("policy-not-asked") {
-        policy.permit(mm, at, &entry, access, term).map_err(NotPinned::Refused)?;
-    }
+    policy.permit(mm, at, &entry, access, term).map_err(NotPinned::Refused)?;
     let (pfn, rights) = match Leaf::decode(entry.get()) {
         Ok(Leaf::Present { pfn, rights, .. }) => (pfn, rights),
         // An error, a wait, or the caller's business: the fault path says which.
@@ -373,11 +370,11 @@ where
     if access == Access::Write && rights != Rights::Write {
         return Ok(Look::Fault);
     }
-    if mm.is_copied_on_write(&entry) && !seeded!("pinned-though-copied") {
+    if mm.is_copied_on_write(&entry) {
         return Ok(Look::Unshare);
     }
     let page = mm.header(pfn).ok_or(NotPinned::Fault(FaultError::NoFrame { pfn }))?;
-    if term == Term::Long && !seeded!("long-pin-where-it-is") {
+    if term == Term::Long {
         let tier = mm.tier(pfn);
         if let Some(to) = policy.home(mm, tier).filter(|&to| to != tier) {
             return Ok(Look::Move { page, to });

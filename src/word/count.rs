@@ -16,7 +16,6 @@
 //!
 //! A page is *free* when it has neither references nor pins.
 
-use crate::seeded::seeded;
 use core::fmt;
 
 const REFS_BITS: u32 = 19;
@@ -65,9 +64,6 @@ impl Count {
 
     /// `n` references more, if there is room.
     pub(crate) fn plus_refs(self, n: u32) -> Option<Self> {
-        if seeded!("references-wrap") {
-            return Some(Self(self.0.wrapping_add(n)));
-        }
         if n > MAX_REFS - self.refs() { None } else { Some(Self(self.0 + n)) }
     }
 
@@ -78,9 +74,6 @@ impl Count {
 
     /// One pin more, if there is room.
     pub(crate) fn plus_pin(self) -> Option<Self> {
-        if seeded!("pins-wrap") {
-            return Some(Self(self.0.wrapping_add(PIN)));
-        }
         if self.pins() == MAX_PINS { None } else { Some(Self(self.0 + PIN)) }
     }
 

@@ -43,7 +43,6 @@
 //! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already served, and the next
 //! acquirer clears it: the release itself is one add and may not touch the page again.
 
-use crate::seeded::seeded;
 use core::fmt;
 
 /// Somebody owns the page.
@@ -111,9 +110,6 @@ impl State {
         }
         if poison {
             delta = delta.wrapping_add(POISONED);
-        }
-        if seeded!("generation-not-bumped") {
-            delta = delta.wrapping_sub(1 << GENERATION_SHIFT);
         }
         delta
     }
@@ -224,10 +220,10 @@ impl State {
         if promised {
             next = next.with_handoffs(self.handoffs() - 1);
         }
-        if !promised || seeded!("waiters-of-a-promise-forgotten") {
+        if !promised {
             next = Self(next.0 & !EVENT_WAITERS);
         }
-        next.with_lock_waiters(next.sleepers() > 0 && !seeded!("bit-not-rearmed")).with_room()
+        next.with_lock_waiters(next.sleepers() > 0).with_room()
     }
 
     /// A locker is about to sleep: counted if it was not, LOCK_WAITERS set; and if it is `starved`, the page is promised to
@@ -242,9 +238,6 @@ impl State {
             }
             next.0 += 1 << SLEEPERS_SHIFT;
         }
-        if seeded!("promise-for-one") && starved {
-            return Some(next.with_handoffs(1));
-        }
         Some(if starved { next.with_handoffs(next.sleepers()) } else { next })
     }
 
@@ -256,15 +249,12 @@ impl State {
     pub(crate) fn without_sleeper(self) -> Self {
         let mut next = Self(self.0 - (1 << SLEEPERS_SHIFT));
         let sleepers = next.sleepers();
-        if next.handoffs() > sleepers && !seeded!("promise-not-undone") {
+        if next.handoffs() > sleepers {
             next = next.with_handoffs(sleepers);
         }
         next = next.with_room();
         if next.is_locked() {
-            return next.with_lock_waiters(sleepers > 0 && !seeded!("leaving-drops-the-bit"));
-        }
-        if seeded!("leaves-no-trace") {
-            return next;
+            return next.with_lock_waiters(sleepers > 0);
         }
         Self(next.0.wrapping_add(1 << GENERATION_SHIFT))
     }

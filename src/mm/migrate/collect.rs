@@ -9,7 +9,6 @@ use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
 use crate::refs::{GetError, PageRef, Put};
-use crate::seeded::seeded;
 
 /// Collects all pages that are to do. With `may_sleep`, which is for a batch of one, waits for locks.
 pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>, may_sleep: bool) {
@@ -50,7 +49,7 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address,
             // Nothing is held but the PTL, which goes before the sleep.
             let guard = page.lock_releasing(entry);
             entry = mm.lock(at);
-            let is_whole = || mm.span(pfn) == span || seeded!("split-not-noticed");
+            let is_whole = || mm.span(pfn) == span;
             if leads_still(mm, entry.get(), leaf, page).is_none() || !is_whole() {
                 drop(entry);
                 drop(guard);
@@ -164,7 +163,6 @@ fn lock<'m, M: Mm>(batch: &Batch<'_, 'm, M>, span: Span, page: &'m PageLock<M::F
     debug_assert!(batch.mm.header(span.head).is_some_and(|p| core::ptr::eq(p, page)));
     match &batch.fault {
         Some(fault) if fault.is_of(page) => fault.is_owned().then_some(Lock::Faulters),
-        _ if seeded!("sleeps-with-a-lock") => Some(Lock::Own(page.lock())),
         _ => page.try_lock().map(Lock::Own),
     }
 }
@@ -212,7 +210,7 @@ fn put<M: Mm>(mm: &M, span: Span, own: PageRef<'_, M::Futex>) {
     let page = own.page();
     mm.account(span.head, Owner::Get, Change::Put);
     // The lock's owner may have found the contents lost since the reference was taken. A frame that is lost is not used again.
-    if own.put() == Put::Last && (!page.is_poisoned() || seeded!("lost-page-freed")) {
+    if own.put() == Put::Last && !page.is_poisoned() {
         mm.free(span.head);
     }
 }

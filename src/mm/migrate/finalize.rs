@@ -8,7 +8,6 @@ use crate::mm::ledger::{Change, Owner};
 use crate::mm::range::invalidating;
 use crate::mm::{Entry, Mm, Span};
 use crate::page::PageLock;
-use crate::seeded::seeded;
 
 pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
@@ -38,9 +37,6 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>
             Some(fault) => {
                 drop(new);
                 fault.guard = Some(page.thaw().cancel());
-                if seeded!("faulters-lock-released") {
-                    fault.guard = None;
-                }
             }
             None => {
                 // Moves no reference, so there is nothing that could be refused; and if it were, both pages are let go of all the same.
@@ -57,14 +53,11 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>
 ///
 /// The new page's first: as soon as the cache finds it, somebody may empty the place and put what it has there.
 fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
-    let (cached, early) = (src.hand.cached(), !seeded!("caches-references-late"));
-    if early && !take_cached(mm, dst, cached) {
+    let cached = src.hand.cached();
+    if !take_cached(mm, dst, cached) {
         return false;
     }
     let is_moved = mm.move_cached(src.span.head, dst.span.head, cached);
-    if is_moved && !early {
-        take_cached(mm, dst, cached);
-    }
     // Those of the page that the cache does not find.
     let (head, lost) = if is_moved { (src.span.head, src.hand.page()) } else { (dst.span.head, dst.own.page()) };
     put_cached(mm, head, lost, cached);
@@ -105,9 +98,9 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
         _ => Tracking::default(),
     };
     // Both may have changed since, with the page-table lock let go of.
-    let word = entry.hole().filter(|_| entry.get() == was || seeded!("hole-filled-over")).map(|rights| {
+    let word = entry.hole().filter(|_| entry.get() == was).map(|rights| {
         // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
-        let most = if tracking.uffd_wp && !seeded!("filled-unprotected") { Rights::ReadExclusive } else { Rights::Write };
+        let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
         leaf(mm, dst.span.head, rights.min(most), tracking).encode()
     });
     let filled = match word {
@@ -134,9 +127,6 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
 /// can neither stay (nobody would ever put it up) nor lead to a page that does not know of it. That is so for a page that is put back as
 /// well: while its entries were down, others may have taken their references' places in the count.
 pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>) {
-    if seeded!("entry-left-behind") {
-        return;
-    }
     let owner = owner(mm, to.head);
     for (old, new) in from.frames().zip(to.frames()) {
         mm.each_mapping(old, |at| {
@@ -150,11 +140,7 @@ pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Fut
             debug_assert!(word.is_ok(), "{word:?}");
             match (page.try_get(), word) {
                 (Ok(reference), Ok(word)) => {
-                    if seeded!("entry-without-a-reference") {
-                        drop(reference);
-                    } else {
-                        reference.into_raw();
-                    }
+                    reference.into_raw();
                     mm.account(to.head, owner, Change::Taken);
                     entry.set(word);
                 }

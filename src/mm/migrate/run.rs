@@ -10,7 +10,6 @@ use crate::mm::ledger::{Change, Owner};
 use crate::mm::{Entry, Memory, Mm, Span, Tiers, ToRam};
 use crate::page::PageLock;
 use crate::refs::{PageRef, Put};
-use crate::seeded::seeded;
 
 /// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.
 ///
@@ -40,9 +39,6 @@ pub fn migrate<'m, M: Mm, D: Drain>(
             again(slots);
         }
         let unmapped = collect(mm, slots, order, unlocked).unmap();
-        if seeded!("drain-under-a-lock") {
-            drain.all(&mut Unlocked::promise());
-        }
         let summary = unmapped.drain_local(drain).check().copy().finalize();
         total = Summary { tries: round + 1, drains: total.drains, ..summary };
         if total.transient == 0 {
@@ -180,7 +176,7 @@ impl<M: Mm> Drop for End<'_, M> {
     fn drop(&mut self) {
         let Some(fault) = self.fault.take() else { return };
         let Self { mm, span, .. } = *self;
-        if !self.is_put_up && fault.is_owned() && !seeded!("skipped-not-put-up") {
+        if !self.is_put_up && fault.is_owned() {
             super::finalize::put_up(mm, span, span, fault.page);
         }
         if fault.reference.is_some() {
@@ -194,6 +190,5 @@ impl<M: Mm> Drop for End<'_, M> {
 
 /// Whether the entry is still one for the page in frame `pfn`, where the processor cannot access it.
 fn leads_to<M: Mm>(mm: &M, at: M::Address, pfn: u64) -> bool {
-    !seeded!("nothing-done-is-done")
-        && matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::DevicePrivate { pfn: of, .. }) if of == pfn)
+    matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::DevicePrivate { pfn: of, .. }) if of == pfn)
 }

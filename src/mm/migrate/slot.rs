@@ -8,7 +8,6 @@ use crate::mm::drain::Unlocked;
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Mm, Span};
 use crate::refs::{PageRef, Put};
-use crate::seeded::seeded;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -190,8 +189,7 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
     pub(super) fn summary(&self) -> Summary {
         let mut summary = Summary { tries: 1, ..Summary::default() };
         for slot in &*self.slots {
-            let hidden = seeded!("split-hides-the-lost") && matches!(slot.outcome, Outcome::Split { .. });
-            summary.poisoned += if hidden { 0 } else { slot.lost };
+            summary.poisoned += slot.lost;
             match slot.outcome {
                 Outcome::Poisoned => {}
                 outcome if outcome.is_done() => summary.done += 1,
@@ -219,13 +217,13 @@ impl<'m, M: Mm> Dst<'m, M> {
     /// Makes the free page at `pfn` live, and locks it.
     pub(super) fn new(mm: &'m M, pfn: u64, order: u32) -> Result<Self, Abort> {
         // Before anything is asked about it: no entry could say that the page is there, and so none would.
-        if pfn >= FRAME_LIMIT && !seeded!("destination-not-checked") {
+        if pfn >= FRAME_LIMIT {
             return Err(Abort::BadDestination);
         }
         let span = mm.span(pfn);
         // Not ours to free: it is no frame, or not the first of its page, or somebody's page.
         let Some(page) = mm.header(pfn) else { return Err(Abort::BadDestination) };
-        if span.head != pfn || (FRAME_LIMIT.saturating_sub(pfn) < span.len() && !seeded!("destination-not-checked")) {
+        if span.head != pfn || FRAME_LIMIT.saturating_sub(pfn) < span.len() {
             return Err(Abort::BadDestination);
         }
         if page.refs() > 0 || page.pins() > 0 || page.is_poisoned() {

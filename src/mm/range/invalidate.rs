@@ -1,7 +1,6 @@
 //! An invalidation by the protocol itself.
 
 use crate::mm::Tables;
-use crate::seeded::seeded;
 
 /// Between [`Tables::invalidate`] and [`Tables::invalidated`].
 #[must_use]
@@ -12,16 +11,12 @@ pub(in crate::mm) struct Invalidating<'m, M: Tables> {
 
 /// An entry is about to lose its page. Called without any page-table lock, and to be kept until that has been let go of again.
 pub(in crate::mm) fn invalidating<M: Tables>(mm: &M, at: M::Address) -> Invalidating<'_, M> {
-    if !seeded!("taken-without-notice") {
-        mm.invalidate(at);
-    }
+    mm.invalidate(at);
     Invalidating { mm, at }
 }
 
 impl<M: Tables> Drop for Invalidating<'_, M> {
     fn drop(&mut self) {
-        if !seeded!("taken-without-notice") {
-            self.mm.invalidated(self.at);
-        }
+        self.mm.invalidated(self.at);
     }
 }

@@ -33,7 +33,6 @@
 //! | WAITERS: compare-exchange | Relaxed | nothing: the word's modification order, as for a [wait](crate::wait) |
 
 use crate::futex::{Futex, FutexTimed, OsFutex};
-use crate::seeded::seeded;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, const_unless_loom, fence};
 use crate::wait::{Limits, Registered, Wake};
@@ -143,7 +142,7 @@ impl<F: Futex> Notifier<F> {
                 Err(now) => seen = now,
             }
         };
-        if is_awaited && !seeded!("end-wakes-nobody") {
+        if is_awaited {
             self.futex.tell_event(self.key());
         }
     }
@@ -152,7 +151,7 @@ impl<F: Futex> Notifier<F> {
     pub fn try_ticket(&self) -> Option<Ticket> {
         // Acquire: pairs with the end of whatever came before.
         let seen = self.word.load(Acquire);
-        (active(seen) == 0 || seeded!("ticket-of-an-invalidation")).then_some(Ticket(sequence(seen)))
+        (active(seen) == 0).then_some(Ticket(sequence(seen)))
     }
 
     /// A ticket, as soon as no invalidation is on. The caller holds no page-table lock: an invalidator may need it.
@@ -180,7 +179,7 @@ impl<F: Futex> Notifier<F> {
         // Acquire: pairs with the fence of whoever made a change that was read.
         fence(Acquire);
         // Relaxed: the fence is before it.
-        sequence(self.word.load(Relaxed)) == ticket.0 || seeded!("ticket-not-rechecked")
+        sequence(self.word.load(Relaxed)) == ticket.0
     }
 
     /// How many invalidations are on. For tests and watchdogs.
