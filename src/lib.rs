@@ -36,7 +36,6 @@ pub mod futex;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;
-mod linger;
 pub mod lock;
 #[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]
@@ -48,13 +47,12 @@ pub mod refs;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;
-mod tune;
 pub mod wait;
 pub mod word;
 
 pub use cancel::Cancel;
 pub use futex::{Futex, FutexTimed, OsFutex};
-pub use lock::{BYPASS_BOUND, Claim, Hold, LockError, PageGuard, Released};
+pub use lock::{Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{
     Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration, StillPinned,
 };

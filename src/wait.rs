@@ -334,21 +334,6 @@ impl<F: Futex> PageLock<F> {
             }
         }
     }
-
-    /// Steps (1) and (2) of a locker that can neither take the page nor be counted as a sleeper, `starved` or not; `None` if it can, by now.
-    ///
-    /// The flag is CROWD, and in place of the release it is the sleeper who makes room that clears it and bumps.
-    pub(crate) fn register_in_crowd(&self, starved: impl Fn(State) -> bool) -> Option<Registered<F>> {
-        let ready = self.read_sequence();
-        let mut seen = self.state();
-        while seen.is_crowded(starved(seen)) {
-            match if seen.has_crowd() { Ok(()) } else { self.replace(seen, seen.with_crowd()) } {
-                Ok(()) => return Some(ready),
-                Err(now) => seen = now,
-            }
-        }
-        None
-    }
 }
 
 fn cancelled_or<F: Futex>(wake: Wake, cancel: Option<&Cancel<F>>) -> Wake {

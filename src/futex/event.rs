@@ -68,7 +68,10 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     const_unless_loom, fence,
 };
-pub use crate::tune::{FIRST, NEXT};
+/// How many sleepers a release wakes itself.
+pub const FIRST: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
+/// How many each woken sleeper wakes in turn.
+pub const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 64 };
 
 /// One entry of an event table: a sequence word, and a hint beside it. All-zero is valid and means that nothing was released yet.
 #[repr(C)]

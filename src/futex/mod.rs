@@ -98,6 +98,13 @@ pub trait Futex: Copy {
     /// sleep of which it is not said is the end of the chain.
     const CLASSES: bool = false;
 
+    /// How often a locker can lose the page to newcomers before the gate closes; see the rules in
+    /// [`lock`](crate::lock). `u32::MAX` is never.
+    const BYPASS_BOUND: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 8 };
+
+    /// How often a locker looks whether the page is released before it sleeps; 0 is not at all.
+    const SPINS: u32 = crate::lock::SPINS;
+
     /// Sleeps while `*word == expected`, until woken. May return at any time.
     ///
     /// The comparison and going to sleep must be one step with respect to wakes: a wake issued after the word was changed

@@ -1,0 +1,369 @@
+//! Owning a page.
+//!
+//! # Rules
+//!
+//! To acquire is one compare-exchange, to release one add. A locker that finds the page taken looks
+//! for a moment (`spin.rs`) and then sleeps on the page's own state word. These rules are all:
+//!
+//! 1. A newcomer takes the page if nobody owns it and the *gate* is open.
+//! 2. A *registered* locker takes the page if nobody owns it.
+//! 3. A newcomer that cannot take the page registers, if the gate is open or if it has lost
+//!    [`BYPASS_BOUND`](Futex::BYPASS_BOUND) rounds: it is one more in `sleepers`, sets LOCK_WAITERS,
+//!    and sleeps while the word has that value. Otherwise it sets CROWD and waits outside, in the
+//!    event table, as those do who [wait](crate::wait) without wanting the page.
+//! 4. A locker that has lost that many rounds closes the gate as it goes to sleep.
+//! 5. The last registered locker that takes the page or gives up opens the gate, and tells the crowd.
+//! 6. A release that finds LOCK_WAITERS wakes one sleeper. A locker that gives up passes its wake on.
+//!
+//! A *round* is lost by a locker that was woken, or that slept when the page was released, and that
+//! then finds the page not its to take. Each counts, however the sleep ended.
+//!
+//! With the gate open newcomers take the page before a sleeper that was woken for it: that makes
+//! contended locks fast. Rule 4 bounds it. With the gate closed the page is *taken* for everybody
+//! outside, also between two owners; and it passes from sleeper to sleeper, first come, first served,
+//! until none is left. That costs a switch of threads for each hold, so the gate is closed for at
+//! most one hold in `BYPASS_BOUND + 1` of those that wake a sleeper: everybody inside has lost that
+//! many rounds before it closes again.
+//!
+//! Three others close the gate: [`PageGuard::unlock_fair`], if somebody is registered;
+//! [`PageLock::lock_releasing`], as it registers, if it still is open; and a newcomer for whom the
+//! word has no room ([`MAX_SLEEPERS`](crate::MAX_SLEEPERS)), which waits outside.
+//!
+//! A thread that is stopped while the gate is closed, by a debugger or a frozen control group, keeps
+//! those outside out until it runs. A platform that would rather starve lockers says
+//! `BYPASS_BOUND = u32::MAX`, and rule 4 is off.
+//!
+//! # Orderings
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | acquire: compare-exchange that sets LOCKED | Acquire | the release's add, so that the new owner sees what the old one wrote |
+//! | release: add (compare-exchange, if fair) | Release | the above |
+//! | registering, leaving, CROWD: compare-exchange | Relaxed | nothing: they decide by the word's own modification order, which the release's read-modify-write is part of |
+//! | the caller's bits: compare-exchange | Release | `user` (Acquire), so that who sees them sees what was done before |
+//! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
+
+mod claim;
+mod guard;
+mod queue;
+mod spin;
+
+pub use claim::Claim;
+pub use guard::{Hold, PageGuard, Released};
+pub(crate) use spin::SPINS;
+
+use crate::futex::{Futex, FutexTimed};
+use crate::page::PageLock;
+use crate::stats::{self, Counter};
+use crate::sync::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::wait::{Limits, Wake};
+use crate::word::State;
+use core::fmt;
+use core::time::Duration;
+use queue::Locker;
+
+impl<F: Futex> PageLock<F> {
+    /// Takes the page if it is free, in one step.
+    ///
+    /// `None` if somebody owns it, or if it is kept for a sleeper. A failure is one load and no store.
+    ///
+    /// Acquire on success: the caller sees what earlier owners did.
+    #[inline]
+    pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
+        let seen = self.state();
+        if seen.is_taken() {
+            return None;
+        }
+        match self.take(seen, seen.taken_by_newcomer()) {
+            Ok(guard) => Some(guard),
+            Err(now) => self.try_lock_again(now),
+        }
+    }
+
+    /// The word has changed under an attempt, which need not mean that the page is taken.
+    #[cold]
+    fn try_lock_again(&self, mut seen: State) -> Option<PageGuard<'_, F>> {
+        while !seen.is_taken() {
+            match self.take(seen, seen.taken_by_newcomer()) {
+                Ok(guard) => return Some(guard),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Takes the page, sleeping until it can.
+    ///
+    /// Newcomers may take the page before a sleeper that was woken for it, at most
+    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times. A poisoned page can be locked too (somebody has to
+    /// take down its entries): ask [`PageGuard::is_poisoned`].
+    ///
+    /// The header must stay where it is for the whole call; the borrow says so. Waiting for a page
+    /// without anything that keeps it is what [`wait_unlocked`](Self::wait_unlocked) is for.
+    ///
+    /// Acquire: the caller sees what earlier owners did.
+    #[inline]
+    pub fn lock(&self) -> PageGuard<'_, F> {
+        let seen = self.state();
+        if seen.is_plain() {
+            if let Ok(guard) = self.take(seen, seen.with_locked()) {
+                return guard;
+            }
+        }
+        self.lock_cold();
+        PageGuard { page: self }
+    }
+
+    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a compiler
+    /// that sees that the guard is the argument keeps it in the register of the result, and then sets
+    /// up a stack frame on the fast path too.
+    #[cold]
+    fn lock_cold(&self) {
+        Locker::new(self).lock().forget();
+    }
+
+    /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
+    ///
+    /// `None` when the time was up. [`lock_within`](Self::lock_within) takes a deadline.
+    pub fn try_lock_for(&self, d: Duration) -> Option<PageGuard<'_, F>>
+    where
+        F: FutexTimed,
+    {
+        if let Some(guard) = self.try_lock() {
+            return Some(guard);
+        }
+        match self.futex.after(d) {
+            Ok(deadline) => self.lock_within(Limits::none().until(deadline)).ok(),
+            Err(_) => Some(self.lock()),
+        }
+    }
+
+    /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`], when the page was still taken at a last look after the limit was reached. A
+    /// limit that was over before the call is reached at once. Nothing is left behind: a wake that
+    /// had been given to this locker is passed on.
+    ///
+    /// # Example
+    ///
+    /// A thread that has to be kicked out of the lock:
+    ///
+    /// ```
+    /// use pagelock::{Cancel, Limits, LockError, PageLock};
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// static KICK: Cancel = Cancel::new();
+    ///
+    /// let owner = PAGE.lock();
+    /// let vcpu = std::thread::spawn(|| PAGE.lock_within(Limits::none().unless(&KICK)).err());
+    /// KICK.cancel();
+    /// assert_eq!(vcpu.join().unwrap(), Some(LockError::Cancelled));
+    /// # drop(owner);
+    /// ```
+    pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError>
+    where
+        F: FutexTimed,
+    {
+        match self.try_lock() {
+            Some(guard) => Ok(guard),
+            None => Locker::new(self).lock_within(limits),
+        }
+    }
+
+    /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
+    ///
+    /// For a faulter that has lost the race for the page too often: it registers and closes the gate
+    /// *before* it drops `ptl`. Once it owns the page it must look at its page table again: the entry
+    /// may have changed.
+    ///
+    /// If the gate is closed already, it waits outside with the others, and is told when it opens. It
+    /// may then find that somebody was faster, at most [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times,
+    /// after which nothing keeps it from registering.
+    ///
+    /// `ptl` is any value whose drop releases whatever guards the entry. It is dropped before any
+    /// sleep. The header must stay where it is for the whole call, unlike for
+    /// [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself. The page is not
+    /// referenced, and whether it still is the page that the entry meant is for the caller to find out.
+    pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
+        Locker::closing(self).lock_releasing(ptl)
+    }
+
+    /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_within`](Self::lock_within), and nothing is left behind.
+    pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError>
+    where
+        F: FutexTimed,
+    {
+        Locker::closing(self).lock_releasing_within(ptl, limits)
+    }
+
+    /// Strikes all sleepers and opens the gate, after a process that was one of them has died.
+    ///
+    /// For two situations in which a header counts lockers that do not exist:
+    ///
+    /// * **After `fork`**, in the child: it inherits the count of the parent's sleepers with the
+    ///   header, and none of them. Call this for each page that the child uses, before it does.
+    /// * **In shared memory**, after a process was killed while it slept for the page.
+    ///
+    /// Whether anybody else is counted the word cannot say, so call this when nobody is, and wait for
+    /// the end of the calls that are under way before. A page that an owner has locked stays locked;
+    /// [`PageGuard::from_raw`] is for an owner that has died.
+    ///
+    /// # Safety
+    ///
+    /// Nobody alive is in a call that sleeps for the page's ownership: [`lock`](Self::lock),
+    /// [`lock_within`](Self::lock_within), [`try_lock_for`](Self::try_lock_for),
+    /// [`lock_releasing`](Self::lock_releasing) and its form with limits. Otherwise that one is
+    /// subtracted from a count that it is not in any more, and what stands next to the count changes:
+    /// who owns the page included. Other calls may be under way.
+    pub unsafe fn reset_sleepers(&self) {
+        let mut seen = self.state();
+        let left = loop {
+            let next = seen.without_sleepers();
+            match self.replace(seen, next) {
+                Ok(()) => break next,
+                Err(now) => seen = now,
+            }
+        };
+        drop(self.told_by_leaver(seen, left));
+    }
+
+    /// Whom a registered locker tells that has given up, when the answer is dropped: the crowd, if the
+    /// gate has opened; and, if nobody owns the page, those who sleep for its release. Its last owner
+    /// has told them, but they may have come since, while the gate was closed; and no release will
+    /// tell them if this was the last sleeper.
+    fn told_by_leaver(&self, before: State, after: State) -> Option<Tell<F>> {
+        let crowd = before.has_crowd() && !after.has_crowd();
+        let waiters = before.has_event_waiters() && !after.is_locked();
+        (crowd || waiters).then_some(Tell { futex: self.futex, key: self.key() })
+    }
+
+    /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
+    /// nothing is written: a look is enough, because the flag can only go away together with the hold
+    /// that was seen.
+    pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
+        debug_assert!(seen.is_taken());
+        if seen.has_event_waiters() {
+            return Ok(());
+        }
+        // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
+        // for the sequence.
+        self.replace(seen, seen.with_event_waiters())
+    }
+
+    /// One compare-exchange from `seen` to `next`, without ordering.
+    pub(crate) fn replace(&self, seen: State, next: State) -> Result<(), State> {
+        // Relaxed: as the table at the top says of registering and leaving.
+        self.state.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed).map(drop).map_err(State)
+    }
+
+    #[inline]
+    fn take(&self, seen: State, next: State) -> Result<PageGuard<'_, F>, State> {
+        // Acquire: pairs with the Release of `release`, so that the owner sees what earlier owners
+        // wrote.
+        match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
+            Ok(_) => Ok(PageGuard { page: self }),
+            Err(now) => Err(State(now)),
+        }
+    }
+
+    /// Gives the page up: one add, then wakes by address. The caller owns the page; `migrating` says
+    /// whether MIGRATING is set, `poison` asks for POISONED.
+    ///
+    /// After the add the page may belong to somebody else or be gone, so nothing below it reads the
+    /// header.
+    #[inline]
+    pub(crate) fn release(&self, migrating: bool, poison: bool) -> Released {
+        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
+        debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
+        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let poison = poison && !self.state().is_poisoned();
+        // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
+        let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
+        if held.has_waiters() {
+            wake_after_release(futex, word, key, held);
+        }
+        Released { event_waiters: held.has_event_waiters() }
+    }
+
+    /// Gives the page up and closes the gate, if somebody is registered; otherwise as `release`.
+    fn release_fair(&self) -> Released {
+        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
+        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let mut seen = self.state();
+        while seen.sleepers() > 0 {
+            // Release: as in `release`.
+            match self.state.compare_exchange_weak(seen.0, seen.released_fairly().0, Release, Relaxed) {
+                Ok(_) => {
+                    wake_after_release(futex, word, key, seen);
+                    return Released { event_waiters: seen.has_event_waiters() };
+                }
+                Err(now) => seen = State(now),
+            }
+        }
+        self.release(false, false)
+    }
+}
+
+/// The second half of a release: wakes whom the word that was released names. `word` and `key` are
+/// addresses; the page is not ours any more.
+///
+/// Without LOCK_WAITERS no locker is woken even if some are registered: then one of them is awake,
+/// and will look again.
+#[cold]
+fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, held: State) {
+    // Told when this is dropped: a platform that panics in `wake_one` does not strand the waiters.
+    let _tell = held.has_event_waiters().then_some(Tell { futex, key });
+    if held.has_lock_waiters() {
+        stats::count(Counter::LockWakes);
+        futex.wake_one(word);
+    }
+}
+
+/// Tells the event slot of `key` when dropped.
+struct Tell<F: Futex> {
+    futex: F,
+    key: usize,
+}
+
+impl<F: Futex> Drop for Tell<F> {
+    fn drop(&mut self) {
+        self.futex.tell(self.key);
+    }
+}
+
+/// Why a page could not be locked within the limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The deadline had passed, before the call or in it, and the page was still taken.
+    TimedOut,
+    /// The wait was [cancelled](crate::Cancel), and the page was still taken.
+    Cancelled,
+}
+
+impl LockError {
+    /// The error of a locker whose limits are over, as they say.
+    fn from_limit(wake: Wake) -> Self {
+        if wake == Wake::Cancelled { Self::Cancelled } else { Self::TimedOut }
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "the page was not released before the deadline",
+            Self::Cancelled => "the page was not released before the wait for it was cancelled",
+        })
+    }
+}
+
+impl core::error::Error for LockError {}
