@@ -1,9 +1,9 @@
 //! Owning a page.
 
-use crate::{CLOCK_LAST, Page, WAKES, explore, explore_with, keep, on};
+use crate::{CLOCK_LAST, In, Page, WAKES, explore, explore_with, keep, on};
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
-use pagelock::{BYPASS_BOUND, Claim, LockError, PageGuard, UserBits};
+use pagelock::{Cancel, Claim, Futex, Limits, LockError, OsFutex, PageGuard, UserBits};
 use std::sync::Arc;
 
 /// One owner at a time, who sees what those before it did. Three threads lock, one of them twice.
@@ -105,7 +105,7 @@ fn a_sleeper_loses_no_more_wakes_than_the_bound() {
             }
         }
         sleeper.join().unwrap();
-        assert!(WAKES.get() <= BYPASS_BOUND + 1, "woken {} times", WAKES.get());
+        assert!(WAKES.get() <= OsFutex::BYPASS_BOUND + 1, "woken {} times", WAKES.get());
     });
 }
 
@@ -116,7 +116,7 @@ fn a_promised_page_is_not_for_newcomers() {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let starved = on(&page, |page| keep(page.lock.lock_releasing(())));
-        page.until_says("promised");
+        page.until_says("gate closed");
         let newcomer = on(&page, |page| assert!(page.lock.try_lock().is_none(), "overtaken"));
         drop(guard);
         assert!(!matches!(page.lock.claim(), Claim::Owner(_)), "overtaken");
@@ -134,7 +134,7 @@ fn a_promise_outlasts_earlier_sleepers() {
         let earlier = on(&page, |page| drop(page.lock.lock()));
         page.until_says("1 sleepers");
         let starved = on(&page, |page| keep(page.lock.lock_releasing(())));
-        page.until_says("promised");
+        page.until_says("gate closed");
         drop(guard);
         for _ in 0..3 {
             assert!(page.lock.try_lock().is_none(), "overtaken");
@@ -157,7 +157,7 @@ fn unlock_fair_hands_over() {
         let sleeper = on(&page, |page| keep(page.lock.lock()));
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let newcomer = on(&page, |page| assert!(page.lock.try_lock_until(()).is_err(), "overtaken"));
+        let newcomer = on(&page, |page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken"));
         assert!(page.lock.try_lock().is_none(), "overtaken");
         sleeper.join().unwrap();
         expire();
@@ -211,7 +211,7 @@ fn unlock_fair_hands_over_past_two_newcomers() {
         let sleeper = on(&page, |page| keep(page.lock.lock()));
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let newcomer = |page: &Page| assert!(page.lock.try_lock_until(()).is_err(), "overtaken");
+        let newcomer = |page: &Page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken");
         let (a, b) = (on(&page, newcomer), on(&page, newcomer));
         sleeper.join().unwrap();
         expire();
@@ -236,8 +236,12 @@ fn unlock_fair_strands_nobody() {
     });
 }
 
+fn timed_out<'c>() -> Limits<'c, In<0>> {
+    Limits::none().until(())
+}
+
 fn timed(page: &Page) -> Result<(), LockError> {
-    page.lock.try_lock_until(()).map(drop)
+    page.lock.lock_within(timed_out()).map(drop)
 }
 
 /// A locker that gives up passes on the wake that it may have been given.
@@ -340,9 +344,9 @@ fn lock_releasing_does_not_overtake_a_wake() {
             keep(page.lock.lock_releasing(()));
             expire();
         });
-        page.until_says("promised");
+        page.until_says("gate closed");
         drop(guard);
-        assert!(page.lock.lock_releasing_until((), ()).is_err(), "overtaken");
+        assert!(page.lock.lock_releasing_within((), timed_out()).is_err(), "overtaken");
         promised.join().unwrap();
     });
 }
@@ -354,7 +358,7 @@ fn late_is_said_without_registering() {
         let page = Page::<0>::new();
         expire();
         let guard = page.lock.lock();
-        let a = on(&page, |page: &Page| matches!(page.lock.try_lock_until(()), Err(LockError::Late { .. }) | Ok(_)));
+        let a = on(&page, |page: &Page| matches!(page.lock.lock_within(timed_out()), Err(LockError::TimedOut) | Ok(_)));
         assert!(!page.says("sleepers"));
         drop(guard);
         assert!(a.join().unwrap());
@@ -428,9 +432,100 @@ fn a_crowd_is_not_stranded() {
         let (a, b) = (on(&page, locker), on(&page, locker));
         page.until_says("2 sleepers");
         let c = on(&page, locker);
-        page.until_says("crowded");
+        page.until_says("crowd outside");
         drop(guard);
         [a, b, c].into_iter().for_each(|locker| locker.join().unwrap());
+        page.assert_idle();
+    });
+}
+
+/// A locker under a switch sleeps in the event table, also when it is registered: every release tells
+/// it, and so does one that leaves a page that nobody owns.
+#[test]
+fn a_locker_under_a_switch_is_not_stranded() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let under = on(&page, |page| {
+            let switch = Cancel::with_futex(In::<0>);
+            drop(page.lock.lock_within(Limits::none().unless(&switch)).unwrap());
+        });
+        let (a, b) = (on(&page, timed), thread::spawn(expire));
+        guard.unlock_fair();
+        under.join().unwrap();
+        let _ = a.join().unwrap();
+        b.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// A switch that is thrown ends the lock, whatever it is at; and the wake that it had is passed on.
+#[test]
+fn a_cancelled_locker_leaves_and_passes_its_wake_on() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let switch = Arc::new(Cancel::with_futex(In::<0>));
+        let guard = page.lock.lock();
+        let for_locker = switch.clone();
+        let under = on(&page, move |page| {
+            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
+        });
+        let other = on(&page, |page| drop(page.lock.lock()));
+        switch.cancel();
+        drop(guard);
+        assert!(matches!(under.join().unwrap(), Ok(()) | Err(LockError::Cancelled)));
+        other.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// With nobody to release the page, the switch alone ends the lock.
+#[test]
+fn a_cancelled_locker_returns_though_the_page_stays_locked() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let switch = Arc::new(Cancel::with_futex(In::<0>));
+        let guard = page.lock.lock();
+        let for_locker = switch.clone();
+        let under = on(&page, move |page| {
+            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
+        });
+        switch.cancel();
+        assert_eq!(under.join().unwrap(), Err(LockError::Cancelled));
+        drop(guard);
+        page.assert_idle();
+    });
+}
+
+/// Outside a closed gate nobody takes the page, and the last one inside tells the crowd.
+#[test]
+fn the_crowd_outside_a_closed_gate_is_told() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let inside = on(&page, |page| drop(page.lock.lock()));
+        page.until_says("1 sleepers");
+        guard.unlock_fair();
+        let outside = |page: &Page| drop(page.lock.lock());
+        let (a, b) = (on(&page, outside), on(&page, outside));
+        [inside, a, b].into_iter().for_each(|locker| locker.join().unwrap());
+        page.assert_idle();
+    });
+}
+
+/// The last one inside gives up instead.
+#[test]
+fn the_crowd_is_told_by_one_that_gives_up() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let inside = on(&page, timed);
+        page.until_says("1 sleepers");
+        let outside = on(&page, |page| drop(page.lock.lock()));
+        guard.unlock_fair();
+        expire();
+        let _ = inside.join().unwrap();
+        outside.join().unwrap();
         page.assert_idle();
     });
 }

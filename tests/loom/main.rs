@@ -183,10 +183,10 @@ impl<const SLOT: usize> Page<SLOT> {
         }
     }
 
-    /// For the end of a model: nobody is counted, nothing is promised, and the page can be had.
+    /// For the end of a model: nobody is counted, the gate is open, and the page can be had.
     #[track_caller]
     fn assert_idle(&self) {
-        assert!(!self.says("sleepers") && !self.says("promised"), "{:?}", self.lock);
+        assert!(!self.says("sleepers") && !self.says("closed"), "{:?}", self.lock);
         assert!(self.lock.try_lock().is_some(), "{:?}", self.lock);
     }
 }

@@ -4,7 +4,7 @@ use crate::{In, Page, explore, explore_with, on};
 use loom::sync::Mutex;
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
-use pagelock::{Cancel, Claim, FreezeRule, PageLock, Wait, Wake};
+use pagelock::{Cancel, Claim, FreezeRule, Limits, PageLock, Wait, Wake};
 use std::sync::Arc;
 
 fn wait(page: &Page) -> Wake {
@@ -373,15 +373,15 @@ fn a_claim_is_reported_by_the_only_release() {
     });
 }
 
-/// A page is promised to a sleeper that gives up: the waiter that counted on the promise is told.
+/// A page is kept for a sleeper that gives up: whoever waits for its release is told.
 #[test]
-fn a_promise_that_is_undone_is_told() {
+fn waiters_for_a_kept_page_are_told_if_its_sleeper_gives_up() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let sleeper = on(&page, |page| page.lock.try_lock_until(()).map(drop));
+        let sleeper = on(&page, |page| page.lock.lock_within(Limits::none().until(())).map(drop));
         page.until_says("1 sleepers");
-        // Its time is up, and it has not left yet when the page is promised to it.
+        // Its time is up, and it has not left yet when the page is kept for it.
         expire();
         guard.unlock_fair();
         let waiter = on(&page, wait);
@@ -391,9 +391,9 @@ fn a_promise_that_is_undone_is_told() {
     });
 }
 
-/// A page is promised to a sleeper that takes it: the waiter is told when that one releases.
+/// A page is kept for a sleeper that takes it: whoever waits is told when that one releases.
 #[test]
-fn a_promise_that_is_kept_is_told_later() {
+fn waiters_for_a_kept_page_are_told_when_its_sleeper_releases_it() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
