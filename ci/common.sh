@@ -52,17 +52,34 @@ cargo_fuzz() {
     fi
 }
 
-# with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug: loom, shuttle, lib, or files of tests/. They are made from
-# a copy of the tree, in which every ordering can be weakened as well. And fuzz: all fuzz targets, from the tree itself. Prints
-# `KIND<tab>PATH` lines, for fuzz `fuzz:TARGET<tab>PATH`.
+# with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug or a weakened ordering: loom, shuttle, lib, fuzz (all
+# targets), or files of tests/. They are made from a copy of the tree that ci/weave.py has put all of them into. Prints `KIND<tab>PATH`
+# lines, for fuzz `fuzz:TARGET<tab>PATH`.
 with_bugs() {
-    local copy=$TARGET/seeded/tree kind ordinary=() json
-    python3 ci/orderings.py copy "$copy"
-    export RUSTC_WORKSPACE_WRAPPER=$PWD/ci/with_bug
+    local copy=$TARGET/seeded/tree
+    python3 ci/weave.py copy "$copy"
+    programs_of "$copy" "$@"
+}
+
+# bugs_alone [NAME...]: as with_bugs, for the bugs that are built by themselves, each with what its finders need. Prints `BUG/KIND<tab>PATH` lines.
+bugs_alone() {
+    local bug finders copy
+    while read -r bug finders; do
+        copy=$TARGET/seeded/alone/$bug
+        python3 ci/weave.py copy "$copy" "$bug"
+        # shellcheck disable=SC2086 # a list of words
+        programs_of "$copy" $(tr ' ' '\n' <<<"$finders" | cut -d: -f1 | sort -u) | sed "s,^,$bug/,"
+    done < <(python3 ci/weave.py alone "$@")
+}
+
+# programs_of COPY KIND...
+programs_of() {
+    local copy=$1 kind ordinary=() json
+    shift
     for kind in "$@"; do
         case $kind in
             loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
-            fuzz) fuzz_with_bugs ;;
+            fuzz) fuzz_programs "$copy" ;;
             lib) ordinary+=(--lib) ;;
             *) ordinary+=(--test "$kind") ;;
         esac
@@ -71,20 +88,17 @@ with_bugs() {
         json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features alloc --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
-    unset RUSTC_WORKSPACE_WRAPPER
 }
 
-fuzz_with_bugs() {
-    local target
+fuzz_programs() {
+    local copy=$1 target
     cargo_fuzz
-    for target in fuzz/fuzz_targets/*.rs; do
+    mkdir -p "$copy/built"
+    for target in "$copy"/fuzz/fuzz_targets/*.rs; do
         target=$(basename "$target" .rs)
-        # Not by the wrapper: for the fuzz crate's workspace this crate is one of the dependencies.
-        env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$TARGET/fuzz" RUSTFLAGS="--cfg pagelock_delay --cfg pagelock_bug=\"chosen\" ${RUSTFLAGS:-}" \
-            cargo fuzz build -s none "$target" >&2
-        mkdir -p "$TARGET/seeded/fuzz"
-        cp "$TARGET/fuzz"/*/release/"$target" "$TARGET/seeded/fuzz/"
-        printf 'fuzz:%s\t%s\n' "$target" "$TARGET/seeded/fuzz/$target"
+        (cd "$copy" && CARGO_TARGET_DIR="$TARGET/fuzz" RUSTFLAGS="--cfg pagelock_delay ${RUSTFLAGS:-}" cargo fuzz build -s none "$target" >&2)
+        # The next build of the tree itself goes to the same place.
+        cp "$TARGET/fuzz"/*/release/"$target" "$copy/built/"
+        printf 'fuzz:%s\t%s\n' "$target" "$copy/built/$target"
     done
-    rmdir fuzz/artifacts/* fuzz/artifacts fuzz/corpus/* fuzz/corpus 2>/dev/null || true
 }

@@ -6,7 +6,7 @@
 # with a processor to each; 5 more to compile cargo-mutants. Not in .ci/run. Needs python3.
 #
 # cargo-mutants names the mutants. They are not compiled one by one: ci/mutants.py writes all of them into one build, in a copy, and runs
-# its tests once for each. The seeded bugs and the steps are in no build of these, and left out. Mutants of constants cannot be switched on at run time and are left out; the tests of the layout and the
+# its tests once for each. Mutants of constants cannot be switched on at run time and are left out; the tests of the layout and the
 # encoding have the constants' values in them.
 #
 #   ci/mutants.sh           all of them
@@ -25,7 +25,7 @@ if [ "$(cargo mutants --version 2>/dev/null)" != "cargo-mutants $VERSION" ]; the
 fi
 scratch
 cargo mutants --list --json --all-features --file 'src/**/*.rs' --exclude 'src/mm/**' --exclude src/futex/model.rs \
-    --exclude src/docs.rs --exclude src/seeded.rs --exclude src/sync.rs >"$SCRATCH/list"
+    --exclude src/docs.rs --exclude src/sync.rs >"$SCRATCH/list"
 mkdir "$SCRATCH/copy"
 cp -r Cargo.toml Cargo.lock README.md docs src tests examples benches "$SCRATCH/copy"
 export CARGO_TARGET_DIR=$TARGET/mutants

@@ -4,11 +4,9 @@
     orderings.py list              the accesses, one a line
     orderings.py check             whether the table in docs/orderings.md has exactly these
     orderings.py mutants           every way to weaken one ordering or to drop one fence, one a line
-    orderings.py copy DIR          a copy of the tree in which the environment variable PAGELOCK_BUG chooses one of the mutants,
-                                   when it is built with --cfg pagelock_bug="chosen"
 
 An access is named by file, function, word and operation: `lock.rs/take/state.compare_exchange`. The model checkers' own futex,
-the machine in software that tests run on (`mm/soft`), unit tests and the seeded bugs are left out.
+the machine in software that tests run on (`mm/soft`) and unit tests are left out. `ci/weave.py` puts the mutants into a copy of the tree.
 """
 
 import os
@@ -17,7 +15,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "docs", "orderings.md")
-LEFT_OUT = ("futex/model.rs", "seeded.rs", "sync.rs", "mm/soft/")
+LEFT_OUT = ("futex/model.rs", "sync.rs", "mm/soft/")
 OPERATIONS = r"load|store|swap|compare_exchange|compare_exchange_weak|fetch_\w+|compare_and_swap"
 ACCESS = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\]|\([^()]*\))?\s*\.\s*(" + OPERATIONS + r")\s*\(|\b(fence)\s*\(")
 ORDERING = re.compile(r"\b(?:Ordering\s*::\s*)?(Relaxed|Acquire|Release|AcqRel|SeqCst)\b")
@@ -44,14 +42,18 @@ def blank(text, start, end):
     return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
 
 
+def without_tests(text):
+    """`text` without unit tests, every other character where it was."""
+    while m := re.search(r"#\[cfg\((?:all\()?test\b[^\n]*\s*mod \w+ (?=\{)", text):
+        text = blank(text, m.start(), balanced(text, m.end(), "{", "}"))
+    return text
+
+
 def code(text):
-    """`text` without comments, unit tests and seeded bugs, every other character where it was."""
+    """`text` without comments and unit tests, every other character where it was."""
     for m in re.finditer(r"//[^\n]*", text):
         text = blank(text, m.start(), m.end())
-    for begins in (r"#\[cfg\((?:all\()?test\b[^\n]*\s*mod \w+ (?=\{)", r"(?<!else )if seeded!\([^{]*(?=\{)"):
-        while m := re.search(begins, text):
-            text = blank(text, m.start(), balanced(text, m.end(), "{", "}"))
-    return text
+    return without_tests(text)
 
 
 def accesses():
@@ -122,53 +124,22 @@ def check():
     print(f"docs/orderings.md: all {len(there)} atomic accesses are in the table, with the orderings they have")
 
 
-def copy(to):
-    kept = {"Cargo.toml", "Cargo.lock", "README.md", "src", "tests", "benches", "examples", "docs", "CHANGELOG.md"}
-    for top in kept:
-        start = os.path.join(ROOT, top)
-        files = [start] if os.path.isfile(start) else [os.path.join(d, f) for d, _, fs in os.walk(start) for f in fs]
-        for path in files:
-            with open(path, "rb") as f:
-                text = f.read()
-            relative = os.path.relpath(path, ROOT)
-            if relative.startswith("src/") and relative.endswith(".rs"):
-                text = instrumented(text.decode(), relative[4:]).encode()
-            put(os.path.join(to, relative), text)
-    # What is gone here must not be compiled there.
-    for top in kept:
-        for folder, _, files in os.walk(os.path.join(to, top)):
-            for file in files:
-                path = os.path.join(folder, file)
-                if not os.path.exists(os.path.join(ROOT, os.path.relpath(path, to))):
-                    os.remove(path)
-
-
-def put(path, text):
-    """Writes the file, if it is not what is there: what has not changed is not compiled again."""
-    if os.path.exists(path):
-        with open(path, "rb") as f:
-            if f.read() == text:
-                return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as f:
-        f.write(text)
-
-
-def instrumented(text, path):
-    edits = []
+def edits():
+    """{file: [(begin, end, new)]}: what makes every mutant one to be chosen at run time."""
+    found = {}
     for file, name, operation, orderings in accesses():
-        if file != path:
-            continue
         for i, (ordering, start, end) in enumerate(orderings):
             if operation == "fence":
+                with open(os.path.join(ROOT, "src", file)) as f:
+                    text = f.read()
                 fence = text.rindex("fence", 0, start)
                 after = balanced(text, text.index("(", fence), "(", ")")
-                edits.append((fence, after, f'if !crate::seeded::is_chosen("{name}=dropped") {{ {text[fence:after]} }}'))
+                new = f'if !crate::seeded::is_chosen("{name}=dropped") {{ {text[fence:after]} }}'
+                found.setdefault(file, []).append((fence, after, new))
             elif ordering in WEAKER:
-                edits.append((start, end, f'crate::seeded::weakened("{key(name, i)}", {text[start:end]})'))
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    return text
+                new = f'crate::seeded::weakened("{key(name, i)}", core::sync::atomic::Ordering::{ordering})'
+                found.setdefault(file, []).append((start, end, new))
+    return found
 
 
 def main():
@@ -180,11 +151,9 @@ def main():
             check()
         case ["mutants"]:
             print("\n".join(mutants()))
-        case ["copy", to]:
-            os.makedirs(to, exist_ok=True)
-            copy(to)
         case _:
             raise SystemExit(__doc__)
 
 
-main()
+if __name__ == "__main__":
+    main()

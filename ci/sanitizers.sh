@@ -103,18 +103,10 @@ finds() {
     echo "seeded bug $bug: $(grep -m1 -o "$report" "$SCRATCH/with")"
 }
 
-# seeded: a package for the tests that find the seeded bugs, in which PAGELOCK_BUG chooses one; see ci/seeded.sh. The crate is no member
-# of that package's workspace, so its compiler is told by name which crate has bugs.
+# seeded: a package for the tests that find the seeded bugs, in which PAGELOCK_BUG chooses one; see ci/seeded.sh.
 seeded() {
-    python3 ci/orderings.py copy "$TARGET/sanitizers/tree"
+    python3 ci/weave.py copy "$TARGET/sanitizers/tree"
     package seeded "$TARGET/sanitizers/tree" mutual_exclusion wait
-    cat >"$TARGET/sanitizers/with_bug" <<'END'
-#!/bin/sh
-case " $* " in *" --crate-name pagelock "*) set -- "$@" --cfg 'pagelock_bug="chosen"' ;; esac
-exec "$@"
-END
-    chmod +x "$TARGET/sanitizers/with_bug"
-    export RUSTC_WRAPPER=$TARGET/sanitizers/with_bug
 }
 
 for which in "${WHICH[@]}"; do

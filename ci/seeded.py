@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the finders of ci/seeded.list against each bug. Called by ci/seeded.sh and ci/orderings.sh, which have compiled them.
+"""Runs the finders of ci/seeded.bugs against each bug. Called by ci/seeded.sh and ci/orderings.sh, which have compiled them.
 
+    seeded.py kinds [NAME...]                                  what has to be compiled for that
     seeded.py bugs PROGRAMS [--all] [--table FILE] [NAME...]   every bug of the list, or those whose names contain NAME
     seeded.py orderings PROGRAMS [--table FILE]                every weakened ordering against every loom model
 
-PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, fuzz:TARGET, or the name of a file in tests/.
+PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, fuzz:TARGET, or the name of a file in tests/; and for a bug
+that is built by itself `BUG/KIND<tab>PATH`.
 """
 
 import concurrent.futures
@@ -14,6 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import orderings as accesses
+import weave
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A sleeper that is never woken shows as this in tests that run on the operating system. With a bug or without: a finder that needs more
@@ -25,14 +30,9 @@ EXPLORING = 600
 FUZZ = 10
 
 
-def read_list():
-    bugs = []
-    with open(os.path.join(ROOT, "ci", "seeded.list")) as f:
-        for line in f:
-            if line.strip() and not line.startswith("#"):
-                name, finders, what = (cell.strip() for cell in line.split("|"))
-                bugs.append((name, finders.split(), what))
-    return bugs
+def read_list(names=()):
+    """(name, finders, what) of each bug whose name contains one of `names`, or of all."""
+    return [(b["name"], b["finders"], b["what"]) for b in weave.bugs() if not names or any(n in b["name"] for n in names)]
 
 
 def explanations():
@@ -68,10 +68,11 @@ def run(programs, finder, bug):
     if kind == "fuzz":
         with tempfile.TemporaryDirectory() as scratch:
             return fuzz(programs, finder, bug, limit, scratch)
-    if kind not in programs:
+    program = programs.get(f"{bug}/{kind}", programs.get(kind))
+    if not program:
         raise SystemExit(f"{bug}: no such test program: {kind}")
     exact = ["--exact"] if kind != "lib" else []
-    command = [programs[kind], *exact, test, "--nocapture", "--test-threads=1"]
+    command = [program, *exact, test, "--nocapture", "--test-threads=1"]
     environment = dict(os.environ, PAGELOCK_BUG=bug, RUST_BACKTRACE="0", PAGELOCK_SEED=os.environ.get("PAGELOCK_SEED", "1"))
     began = time.monotonic()
     status, out = output(command, environment, limit)
@@ -91,12 +92,13 @@ def run(programs, finder, bug):
 
 def fuzz(programs, finder, bug, limit, scratch):
     """`run` for a fuzz target: the committed seeds, then what a fuzzer makes of them in FUZZ seconds."""
-    if finder not in programs:
+    program = programs.get(f"{bug}/{finder}", programs.get(finder))
+    if not program:
         raise SystemExit(f"{bug}: no such fuzz target: {finder}")
     found = os.path.join(scratch, "found")
     os.mkdir(found)
     seeds = os.path.join(ROOT, "fuzz", "seeds", finder.split(":", 1)[1])
-    command = [programs[finder], f"-max_total_time={FUZZ}", "-seed=1", "-max_len=512", f"-artifact_prefix={scratch}/", found, seeds]
+    command = [program, f"-max_total_time={FUZZ}", "-seed=1", "-max_len=512", f"-artifact_prefix={scratch}/", found, seeds]
     status, out = output(command, dict(os.environ, PAGELOCK_BUG=bug), limit)
     if status is None:
         return True, f"hangs for {limit} s"
@@ -130,20 +132,14 @@ def table(path, heading, rows):
 
 def bugs(programs, everything, path, names):
     listed = read_list()
-    seeded = set()
-    for folder, _, files in os.walk(os.path.join(ROOT, "src")):
-        for file in files:
-            with open(os.path.join(folder, file)) as f:
-                seeded |= set(re.findall(r'seeded!\("([^"]+)"\)', f.read()))
-    seeded.discard("name")
-    plain = {name for name, _, _ in listed if "=" not in name}
-    mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
-    unknown = (plain - seeded) | {name for name, _, _ in listed if "=" in name and name not in mutants}
+    mutants = list(accesses.mutants())
+    orderings = {name for name, _, _ in listed if "=" in name}
+    unknown = orderings - set(mutants)
     weakest = {m for m in mutants if m.endswith(("=Relaxed", "=dropped"))} | {m for m in mutants if "SeqCst" in m}
-    unlisted = (seeded - plain) | (weakest - {name for name, _, _ in listed} - set(explanations()))
+    unlisted = weakest - orderings - set(explanations())
     if unknown or unlisted:
-        raise SystemExit(f"in the list but not in src: {sorted(unknown)}\nin src but not in the list: {sorted(unlisted)}")
-    chosen = [bug for bug in listed if not names or any(n in bug[0] for n in names)]
+        raise SystemExit(f"in ci/seeded.bugs but not in src: {sorted(unknown)}\nin src but not in ci/seeded.bugs: {sorted(unlisted)}")
+    chosen = read_list(names)
 
     # The tree as it is: a finder that fails without a bug finds nothing.
     finders = sorted({finder for _, finders, _ in chosen for finder in finders})
@@ -184,7 +180,7 @@ def bugs(programs, everything, path, names):
 
 
 def orderings(programs, path):
-    mutants = subprocess.run([sys.executable, os.path.join(ROOT, "ci", "orderings.py"), "mutants"], check=True, capture_output=True, text=True).stdout.split()
+    mutants = list(accesses.mutants())
     listing = subprocess.run([programs["loom"], "--list"], check=True, capture_output=True, text=True).stdout
     models = re.findall(r"^(.*): test$", listing, re.M)
     explained = explanations()
@@ -240,6 +236,9 @@ def orderings(programs, path):
 
 def main():
     arguments = sys.argv[1:]
+    if arguments[:1] == ["kinds"]:
+        print(*sorted({finder.split(":", 1)[0] for _, finders, _ in read_list(arguments[1:]) for finder in finders}))
+        return
     if len(arguments) < 2:
         raise SystemExit(__doc__)
     what, file, *rest = arguments

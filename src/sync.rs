@@ -42,8 +42,8 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// What a test makes of the steps of the protocol: every access to a word of the crate is one, before it and after it. In a build with
-/// `--cfg pagelock_delay` only.
+/// What a test makes of the steps of the protocol. The end of every access of this crate to a word is one: two accesses have a step between
+/// them. In a build with `--cfg pagelock_delay` only.
 #[cfg(pagelock_delay)]
 pub mod steps {
     use super::Ordering::{self, Acquire, Release};
@@ -51,50 +51,60 @@ pub mod steps {
     use core::ptr::null_mut;
     use core::sync::atomic::AtomicPtr;
 
-    /// Before (`false`) or after an access, and where it stands.
-    pub type Step = fn(&'static Location<'static>, bool);
+    /// Where in the sources a thread has made an access. Each is a static, so that its address is enough to remember it by.
+    pub type Step = &'static Location<'static>;
 
+    /// A `fn(Step)`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-    /// From now on `hook` is called at every step, by whichever thread is there.
-    pub fn call(hook: Step) {
+    /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
+    /// anything but use the page.
+    pub fn call(hook: fn(Step)) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);
     }
 
-    #[track_caller]
-    fn at<R>(access: impl FnOnce() -> R) -> R {
-        let hook = HOOK.load(Acquire);
-        // SAFETY: null, or a function of this type: only `call` stores there.
-        let hook = (!hook.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), Step>(hook) });
-        let site = Location::caller();
-        if let Some(hook) = hook {
-            hook(site, false)
-        }
-        let answer = access();
-        if let Some(hook) = hook {
-            hook(site, true)
-        }
-        answer
+    /// Whether this crate's sources have it: the words are anybody's, a platform's of a test too.
+    fn is_ours(step: Step) -> bool {
+        file!().strip_suffix("sync.rs").is_some_and(|src| step.file().starts_with(src))
     }
 
-    /// `core`'s, with a step around each access.
+    fn at(step: Step) {
+        let hook = HOOK.load(Acquire);
+        if !hook.is_null() && is_ours(step) {
+            // SAFETY: only `call` stores there, and what it stores was a function of this type.
+            let hook = unsafe { core::mem::transmute::<*mut (), fn(Step)>(hook) };
+            hook(step);
+        }
+    }
+
+    /// `core`'s, with a step after each access.
     #[derive(Debug, Default)]
     #[repr(transparent)]
     pub struct AtomicU32(core::sync::atomic::AtomicU32);
 
+    impl AtomicU32 {
+        /// As `core`'s.
+        pub const fn new(value: u32) -> Self {
+            Self(core::sync::atomic::AtomicU32::new(value))
+        }
+
+        /// As `core`'s.
+        pub const fn as_ptr(&self) -> *mut u32 {
+            self.0.as_ptr()
+        }
+    }
+
     macro_rules! accesses {
         ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
             impl AtomicU32 {
-                #[allow(missing_docs)]
-                pub const fn new(value: u32) -> Self {
-                    Self(core::sync::atomic::AtomicU32::new(value))
-                }
                 $(
-                    #[allow(missing_docs)]
+                    /// As `core`'s.
                     #[track_caller]
                     pub fn $name(&self $(, $arg: $type)*) -> $answer {
-                        at(|| self.0.$name($($arg),*))
+                        let answer = self.0.$name($($arg),*);
+                        at(Location::caller());
+                        answer
                     }
                 )*
             }
@@ -102,14 +112,14 @@ pub mod steps {
     }
 
     accesses! {
-        load(o: Ordering) -> u32;
-        store(value: u32, o: Ordering) -> ();
-        swap(value: u32, o: Ordering) -> u32;
-        fetch_add(value: u32, o: Ordering) -> u32;
-        fetch_sub(value: u32, o: Ordering) -> u32;
-        fetch_or(value: u32, o: Ordering) -> u32;
-        fetch_and(value: u32, o: Ordering) -> u32;
-        compare_exchange(old: u32, new: u32, o: Ordering, f: Ordering) -> Result<u32, u32>;
-        compare_exchange_weak(old: u32, new: u32, o: Ordering, f: Ordering) -> Result<u32, u32>;
+        load(order: Ordering) -> u32;
+        store(value: u32, order: Ordering) -> ();
+        swap(value: u32, order: Ordering) -> u32;
+        fetch_add(value: u32, order: Ordering) -> u32;
+        fetch_sub(value: u32, order: Ordering) -> u32;
+        fetch_or(value: u32, order: Ordering) -> u32;
+        fetch_and(value: u32, order: Ordering) -> u32;
+        compare_exchange(old: u32, new: u32, success: Ordering, failure: Ordering) -> Result<u32, u32>;
+        compare_exchange_weak(old: u32, new: u32, success: Ordering, failure: Ordering) -> Result<u32, u32>;
     }
 }

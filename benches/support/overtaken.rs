@@ -7,8 +7,7 @@
 //! is lost beyond the bound goes to sleepers that the page was promised to together with this one, in whatever order they come to.
 //!
 //! One thing the platform cannot see: whether a faulter that has looked at the event table stands in the crowd, or could be counted as a sleeper
-//! after all. It is taken for one of the crowd, and so for a newcomer when it has the page. Built with `--cfg pagelock_delay`, which names the
-//! steps of the protocol, the watch knows.
+//! after all. It is taken for one of the crowd, and so for a newcomer when it has the page.
 
 use super::locks::Lock;
 use core::cell::Cell;
@@ -224,36 +223,9 @@ impl<const FAULTERS: bool> WatchedPage<FAULTERS> {
     }
 }
 
-/// Whether this thread, about to let go of its page-table lock, stands in the crowd. Without the steps' names: whether it may.
-#[cfg(not(pagelock_delay))]
+/// Whether this thread, about to let go of its page-table lock, may stand in the crowd.
 fn is_in_crowd() -> bool {
     NOW.get().looked_at_events
-}
-
-#[cfg(pagelock_delay)]
-fn is_in_crowd() -> bool {
-    steps::LAST.get() == steps::CROWD
-}
-
-/// Which of the steps that decide it a thread was at last.
-#[cfg(pagelock_delay)]
-mod steps {
-    use core::cell::Cell;
-
-    pub const CROWD: &str = "crowd: sequence read";
-    const ALL: [&str; 3] = [CROWD, "lock: about to register", "lock: free, about to take it"];
-
-    thread_local! {
-        pub static LAST: Cell<&'static str> = const { Cell::new("") };
-    }
-
-    pub fn watch() {
-        pagelock::sync::steps::call(|step| {
-            if ALL.contains(&step.0) {
-                LAST.set(step.0);
-            }
-        });
-    }
 }
 
 /// A page-table lock, which notes how things are when it is let go of.
@@ -275,8 +247,6 @@ impl<const FAULTERS: bool> Lock for WatchedPage<FAULTERS> {
 
     /// Forgets what was seen of the one before.
     fn new() -> Self {
-        #[cfg(pagelock_delay)]
-        steps::watch();
         LOST.iter().chain(&TO_NEWCOMERS).chain(&LOG).for_each(|n| n.store(0, Relaxed));
         Self(PageLock::with_futex(Watched))
     }

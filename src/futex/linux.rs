@@ -128,7 +128,13 @@ pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
     wake(Scope::Private, word, n, class)
 }
 
-pub(super) use atomic_wait::{wake_all, wake_one};
+pub(super) fn wake_one(word: *const AtomicU32) {
+    atomic_wait::wake_one(word.cast());
+}
+
+pub(super) fn wake_all(word: *const AtomicU32) {
+    atomic_wait::wake_all(word.cast());
+}
 
 /// A point on `CLOCK_MONOTONIC`, the clock that deadlines of this crate are on.
 ///

@@ -59,7 +59,8 @@ struct Thread {
     asleep: RefCell<Option<Asleep>>,
     /// Waits for something of the test's own: goes on when this is said to have changed.
     blocked: Cell<Option<usize>>,
-    step: Cell<&'static str>,
+    /// What it was at last: a name and 0, or a file of the crate and a line.
+    step: Cell<(&'static str, u32)>,
     finished: Cell<bool>,
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn begin(threads: usize, slots: usize) {
         yielder: Cell::new(core::ptr::null()),
         asleep: RefCell::new(None),
         blocked: Cell::new(None),
-        step: Cell::new("has not begun"),
+        step: Cell::new(("has not begun", 0)),
         finished: Cell::new(false),
     };
     let scheduler = Scheduler {
@@ -102,7 +103,7 @@ pub(crate) fn begin(threads: usize, slots: usize) {
     };
     SCHEDULER.set(Some(Rc::new(scheduler)));
     #[cfg(pagelock_delay)]
-    pagelock::sync::steps::call(|step| at(step.0));
+    pagelock::sync::steps::call(|step| give_way((step.file(), step.line())));
 }
 
 /// Where the headers of this run begin, eight bytes each.
@@ -174,7 +175,8 @@ pub(crate) fn run(bodies: Vec<Box<dyn FnOnce()>>, mut input: Input<'_>, state: i
         // SAFETY: what is on its stack is never used or dropped: it is leaked, with whatever it holds alive.
         unsafe { coroutine.force_reset() };
     }
-    let mut said: Vec<_> = scheduler.threads.iter().enumerate().map(|(n, t)| format!("thread {n}: {}", t.step.get())).collect();
+    let mut said: Vec<_> =
+        scheduler.threads.iter().enumerate().map(|(n, t)| format!("thread {n}: {:?}", t.step.get())).collect();
     said.push(state());
     match failure.downcast::<String>() {
         Ok(text) => panic!("{text}\n{}", said.join("\n")),
@@ -187,6 +189,10 @@ pub(crate) fn run(bodies: Vec<Box<dyn FnOnce()>>, mut input: Input<'_>, state: i
 
 /// A place where somebody else may go on. `step` says where, for the report.
 pub(crate) fn at(step: &'static str) {
+    give_way((step, 0));
+}
+
+fn give_way(step: (&'static str, u32)) {
     let Some(scheduler) = SCHEDULER.with_borrow(|s| s.clone()) else { return };
     let Some(number) = scheduler.current.get() else { return };
     scheduler.threads[number].step.set(step);
@@ -197,7 +203,7 @@ pub(crate) fn at(step: &'static str) {
 pub(crate) fn block_on(what: usize, step: &'static str) {
     let scheduler = scheduler();
     let number = scheduler.current.get().expect("a simulated thread");
-    scheduler.threads[number].step.set(step);
+    scheduler.threads[number].step.set((step, 0));
     scheduler.threads[number].blocked.set(Some(what));
     scheduler.give_up(number);
 }
@@ -257,9 +263,9 @@ impl Scheduler {
         let word = core::ptr::from_ref(word).addr();
         let thread = &self.threads[number];
         *thread.asleep.borrow_mut() = Some(Asleep { number: place, word, class, deadline, ended: None });
-        thread.step.set("sleeps");
+        thread.step.set(("sleeps", 0));
         self.give_up(number);
-        thread.step.set("is awake");
+        thread.step.set(("is awake", 0));
         let asleep = thread.asleep.borrow_mut().take().expect("it was put there");
         asleep.ended.expect("it runs again")
     }

@@ -22,7 +22,7 @@ pub(crate) struct Slot {
     pub(crate) doing: AtomicPtr<&'static str>,
     /// The step of the protocol that it was at last.
     #[cfg(pagelock_delay)]
-    step: AtomicPtr<pagelock::sync::steps::Step>,
+    step: AtomicPtr<core::panic::Location<'static>>,
     /// How many operations it has finished.
     pub(crate) done: AtomicU64,
 }
@@ -55,12 +55,12 @@ impl Slot {
         unsafe { self.doing.load(Relaxed).as_ref() }.map_or("nothing yet", |name| name)
     }
 
-    pub(crate) fn step(&self) -> &'static str {
+    pub(crate) fn step(&self) -> String {
         #[cfg(pagelock_delay)]
-        // SAFETY: null, or a static that the crate has named and `at_step` stored.
-        return unsafe { self.step.load(Relaxed).as_ref() }.map_or("none yet", |step| step.0);
+        // SAFETY: null, or a static that `at_step` stored.
+        return unsafe { self.step.load(Relaxed).as_ref() }.map_or("none yet".into(), |step| format!("after {step}"));
         #[cfg(not(pagelock_delay))]
-        "not known: built without --cfg pagelock_delay"
+        "not known: built without --cfg pagelock_delay".into()
     }
 }
 
@@ -83,10 +83,10 @@ pub(crate) fn delay_steps() -> bool {
 
 /// Mostly nothing; else a few pauses, or the processor, or a sleep. Windows in which a wake can be lost are widened most.
 #[cfg(pagelock_delay)]
-fn at_step(step: &'static pagelock::sync::steps::Step) {
+fn at_step(step: pagelock::sync::steps::Step) {
     let Some(slot) = SLOT.get() else { return };
     slot.step.store(core::ptr::from_ref(step).cast_mut(), Relaxed);
-    let window = ["wait", "crowd", "tell", "release", "leave", "lock: about to sleep"].iter().any(|w| step.0.starts_with(w));
+    let window = ["/lock", "/wait", "/futex"].iter().any(|part| step.file().contains(part));
     let scale = if window { 1 } else { 4 };
     match draw(256 * scale) {
         0..24 => {
