@@ -90,6 +90,6 @@ unsafe impl RawMutexTimed for RawPageLock {
     }
 
     fn try_lock_until(&self, timeout: Self::Instant) -> bool {
-        self.0.try_lock_until(timeout).map(PageGuard::forget).is_ok()
+        self.0.lock_within(crate::Limits::none().until(timeout)).map(PageGuard::forget).is_ok()
     }
 }

@@ -243,7 +243,7 @@ impl<F: Futex> PageLock<F> {
     fn told_by_leaver(&self, before: State, after: State) -> Option<Tell<F>> {
         let crowd = before.has_crowd() && !after.has_crowd();
         let waiters = before.has_event_waiters() && !after.is_locked();
-        (crowd || waiters).then_some(Tell { futex: self.futex, key: self.key() })
+        (crowd || waiters).then(|| Tell { futex: self.futex, key: self.key() })
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
@@ -321,7 +321,7 @@ impl<F: Futex> PageLock<F> {
 #[cold]
 fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, held: State) {
     // Told when this is dropped: a platform that panics in `wake_one` does not strand the waiters.
-    let _tell = held.has_event_waiters().then_some(Tell { futex, key });
+    let _tell = held.has_event_waiters().then(|| Tell { futex, key });
     if held.has_lock_waiters() {
         stats::count(Counter::LockWakes);
         futex.wake_one(word);

@@ -135,11 +135,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    pub(super) fn lock_releasing_within<G>(
-        mut self,
-        ptl: G,
-        limits: Limits<'_, F>,
-    ) -> Result<PageGuard<'a, F>, LockError>
+    pub(super) fn lock_releasing_within<G>(mut self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError>
     where
         F: FutexTimed,
     {
@@ -247,8 +243,7 @@ impl<'a, F: Futex> Locker<'a, F> {
     /// A sleep on the word under `word` has ended. It was a round if it was woken, or if the page was
     /// released meanwhile.
     fn slept_on_word(&mut self, word: State, sleep: Sleep) {
-        self.round = matches!(sleep, Sleep::Woken | Sleep::Unknown)
-            || self.page.state().generation() != word.generation();
+        self.round = matches!(sleep, Sleep::Woken | Sleep::Unknown) || self.page.state().generation() != word.generation();
     }
 }
 

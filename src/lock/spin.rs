@@ -1,31 +1,95 @@
 //! How a locker waits while it is awake. Only speed depends on it.
+//!
+//! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's
+//!   line and the data in its own cache, and every look of another processor takes the line away. So
+//!   a locker hangs back before its first look; and if the page was released and taken again
+//!   meanwhile, it gives its processor away and hangs back for as long as it is going to look.
+//! * *Processors are passed on.* Two threads that pass the page back and forth never sleep, and all
+//!   others would have to wait for the scheduler's tick. So between turns of a few looks a locker
+//!   gives its processor away.
+//!
+//! There are two numbers. How long a pause of the processor lasts, 10 to 50 ns, changes little: each
+//! span is a multiple of another.
 
 use crate::futex::Futex;
 use crate::page::PageLock;
 use crate::sync::spin_loop;
 use crate::word::State;
 
-/// How often a locker looks by default ([`Futex::SPINS`]).
-pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 } else { 10 };
+/// Turns of looks before a locker sleeps, by default ([`Futex::SPINS`]).
+pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 } else { 20 };
+/// Looks in a turn, two pauses apart: about a microsecond at most.
+const LOOKS: u32 = 10;
 
-/// What to do after a look.
+/// What comes of a look.
 pub(super) enum Look<T> {
-    /// It came to this.
+    /// This.
     Done(T),
-    /// Wait a moment and look again.
+    /// Look again in a moment.
     Again,
     /// There is nothing to look for.
     Sleep,
 }
 
+/// Looks for a while, until `look` is done; `None` if the locker is to sleep.
 pub(super) fn until<F: Futex, T>(page: &PageLock<F>, mut look: impl FnMut(State) -> Look<T>) -> Option<T> {
+    if F::SPINS > 0 {
+        hang_back(page);
+    }
     for turn in 0..F::SPINS {
-        match look(page.state()) {
-            Look::Done(done) => return Some(done),
-            Look::Sleep => return None,
-            Look::Again if turn < 3 => (0..1 << (turn + 1)).for_each(|_| spin_loop()),
-            Look::Again => page.futex.relax(),
+        if turn > 0 {
+            page.futex.relax();
+        }
+        for _ in 0..LOOKS {
+            match look(page.state()) {
+                Look::Done(done) => return Some(done),
+                Look::Sleep => return None,
+                Look::Again => pause(2),
+            }
         }
     }
     None
+}
+
+fn hang_back<F: Futex>(page: &PageLock<F>) {
+    let found = page.state();
+    pause(LOOKS);
+    if is_a_run(found, page.state()) {
+        page.futex.relax();
+        pause(LOOKS * F::SPINS);
+    }
+}
+
+/// Whether the page was released and taken again between two looks.
+fn is_a_run(found: State, now: State) -> bool {
+    match now.generation().wrapping_sub(found.generation()) {
+        0 => false,
+        // Released once: if it is free, that may have been the end of a long hold.
+        1 => now.is_locked(),
+        _ => true,
+    }
+}
+
+fn pause(n: u32) {
+    for _ in 0..n {
+        spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::word::state::LOCKED;
+
+    #[test]
+    fn a_page_that_was_released_and_taken_again_meanwhile_is_in_a_run() {
+        let taken = State(LOCKED);
+        let free = taken.released();
+        let taken_again = free.taken_by_newcomer();
+        assert!(!is_a_run(taken, taken));
+        assert!(!is_a_run(taken, free), "the end of a hold that may have been long");
+        assert!(is_a_run(taken, taken_again));
+        assert!(is_a_run(taken, taken_again.released()));
+        assert!(!is_a_run(free, free));
+    }
 }
