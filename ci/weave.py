@@ -109,7 +109,7 @@ def pattern(lines):
     gap = r"(?:\s|//[^\n]*\n)*"
     tokens = re.findall(r"\w+|[^\w\s]", " ".join(lines))
     tokens = ["(?:,%s)?%s" % (gap, re.escape(t)) if t in ")]}" else re.escape(t) for t in tokens]
-    return re.compile((r"\b" if lines and re.match(r"\s*\w", lines[0]) else "") + gap.join(tokens))
+    return re.compile((r"\b" if re.match(r"\w", tokens[0]) else "") + gap.join(tokens) + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
 
 
 class Misfit(Exception):
@@ -181,7 +181,7 @@ def woven():
     """{file: text} of all files that have bugs or orderings in them, with all of them."""
     by_file, sources = placed([bug for bug in bugs() if not is_alone(bug)])
     weaker = orderings.edits()
-    texts, woven_functions = {}, set()
+    texts, changed_functions = {}, set()
     for file in sorted({*by_file, *weaker}):
         if file not in sources:
             sources[file] = Source(file)
@@ -195,34 +195,28 @@ def woven():
             arms = "".join(f'if crate::seeded::is_chosen("{name}") {changed(body, es)} else ' for name, es in some.items())
             right = replaced(body, [(b - begin, e - begin, new) for b, e, new in of_body])
             edits.append((begin, end, "{ " + arms + right + " }"))
-            woven_functions |= {(f[0], file) for f in source.functions if f[3] == begin}
+            changed_functions |= {(file, f[0]) for f in source.functions if f[3] == begin}
         texts[file] = replaced(source.text, [*edits, *inside])
-    return unconst(texts, {name for name, _ in woven_functions})
+    return unconst(texts, changed_functions)
 
 
-def unconst(texts, names):
-    """What asks the environment is not const, nor is what calls it. By their names, so perhaps a few more than must be."""
-    everywhere = {}
+def unconst(texts, changed_functions):
+    """What asks the environment is not const, nor is what calls it. Callers go by the name, so they may be a few more than must be."""
+    constant, sources = {}, {}
     for folder, _, files in os.walk(os.path.join(ROOT, "src")):
         for file in files:
             path = os.path.relpath(os.path.join(folder, file), os.path.join(ROOT, "src"))
-            everywhere[path] = Source(path)
-    constant = {}
-    for path, source in everywhere.items():
-        for name, _, at, begin, end in source.functions:
-            if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[:at]):
-                constant.setdefault(name, []).append((path, source.code[begin:end]))
-    todo, done = [n for n in names if n in constant], set()
+            source = sources[path] = Source(path)
+            for name, _, at, begin, end in source.functions:
+                if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[max(0, at - 20) : at]):
+                    constant[path, name] = constant.get((path, name), "") + source.code[begin:end]
+    todo, done = [f for f in changed_functions if f in constant], set()
     while todo:
-        name = todo.pop()
-        done.add(name)
-        for other, bodies in constant.items():
-            if other not in done and other not in todo and any(re.search(rf"\b{name}\(", body) for _, body in bodies):
-                todo.append(other)
-    for name in done:
-        for path, _ in constant[name]:
-            text = texts.get(path, everywhere[path].text)
-            texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, text)
+        done.add(function := todo.pop())
+        calls = re.compile(rf"\b{function[1]}\(")
+        todo += [f for f, body in constant.items() if f not in done and f not in todo and calls.search(body)]
+    for path, name in done:
+        texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, texts.get(path, sources[path].text))
     return texts
 
 
