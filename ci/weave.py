@@ -20,7 +20,7 @@ import orderings
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIST = os.path.join(ROOT, "ci", "seeded.bugs")
 # What a copy consists of.
-KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "tests", "benches", "examples", "docs", "fuzz")
+KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "tests", "docs", "fuzz")
 NOT_KEPT = ("fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/seeds")
 # These compile sources of the crate once more, in a crate of their own.
 WITH_WORDS = ("tests/property_words.rs", "fuzz/fuzz_targets/words.rs")
@@ -243,6 +243,15 @@ def put(path, text):
         f.write(text)
 
 
+def manifest(text, tests):
+    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled."""
+    text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
+    head, mark, rest = text.partition("[dev-dependencies]\n")
+    needed, mark_2, rest = rest.partition("\n[")
+    named = [line for line in needed.splitlines() if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
+    return head + mark + "\n".join(named) + "\n" + mark_2 + rest
+
+
 def copy(to, texts):
     files = {}
     for top in KEPT:
@@ -261,6 +270,8 @@ def copy(to, texts):
         source = f'#[path = "{"../" * path.count("/")}src/seeded.rs"]\n#[allow(warnings)]\nmod seeded;\n'
         before, mod, after = files[path].partition(b"#[path")
         files[path] = before + source.encode() + mod + after
+    tests = b"\n".join(text for path, text in files.items() if path.startswith("tests/")).decode()
+    files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests).encode()
     for relative, text in files.items():
         put(os.path.join(to, relative), text)
     # What is gone here must not be compiled there.
