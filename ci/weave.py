@@ -243,8 +243,10 @@ def put(path, text):
         f.write(text)
 
 
-def manifest(text, tests):
-    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled."""
+def manifest(text, tests, version):
+    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled. By its version
+    cargo tells the copy from the tree, and keeps what it compiles of both."""
+    text = re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
     text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
     head, mark, rest = text.partition("[dev-dependencies]\n")
     needed, mark_2, rest = rest.partition("\n[")
@@ -252,7 +254,7 @@ def manifest(text, tests):
     return head + mark + "\n".join(named) + "\n" + mark_2 + rest
 
 
-def copy(to, texts):
+def copy(to, texts, version):
     files = {}
     for top in KEPT:
         start = os.path.join(ROOT, top)
@@ -271,7 +273,7 @@ def copy(to, texts):
         before, mod, after = files[path].partition(b"#[path")
         files[path] = before + source.encode() + mod + after
     tests = b"\n".join(text for path, text in files.items() if path.startswith("tests/")).decode()
-    files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests).encode()
+    files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests, version).encode()
     for relative, text in files.items():
         put(os.path.join(to, relative), text)
     # What is gone here must not be compiled there.
@@ -289,9 +291,9 @@ def main():
             placed(listed)
             print(f"ci/seeded.bugs: {len(listed)} bugs, and each fits the sources")
         case ["copy", to]:
-            copy(to, woven())
+            copy(to, woven(), "woven")
         case ["copy", to, name]:
-            copy(to, alone(name))
+            copy(to, alone(name), name)
         case ["alone", *names]:
             for bug in bugs():
                 if is_alone(bug) and (not names or any(name in bug["name"] for name in names)):
