@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts the bugs of ci/seeded.bugs, and every weaker ordering that ci/orderings.py can think of, into a copy of the tree.
 
-    weave.py check             whether each bug of the list still fits the sources; names all that do not
+    weave.py check             whether each bug of the list still fits the sources and its finders exist; names all that do not
     weave.py copy DIR          makes the copy DIR, in which the environment variable PAGELOCK_BUG chooses one of them at run time
     weave.py copy DIR BUG      makes a copy that has this one bug, for good
     weave.py alone [NAME...]   the bugs that need a copy of their own, or those with NAME in their names, each with its finders
@@ -142,6 +142,33 @@ def place(sources, edit):
         return fit[0][3], fit[0][4]
     many = [f"{count} times from line {source.line(f[2])} on" for f, count in have if count > 0]
     raise Misfit(f"{where}: its lines are not there" if not many else f"{where}: its lines are there {', '.join(many)}")
+
+
+def unknown_finders(listed):
+    """The finders that name no test, scenario or fuzz target."""
+    texts = {}
+
+    def is_in(path, test):
+        if path not in texts:
+            texts[path] = read(os.path.join(ROOT, path)) if os.path.exists(os.path.join(ROOT, path)) else ""
+        return re.search(rf"\bfn {re.escape(test)}\(", texts[path])
+
+    sources = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(ROOT, "src")) for file in files]
+    unit_tests = [name for path in sources for name in re.findall(r"#\[test\]\s+fn (\w+)", read(path))]
+    for bug in listed:
+        for finder in bug["finders"]:
+            kind, _, test = finder.partition(":")
+            if kind == "lib":
+                exists = any(test.split("::")[-1] in name for name in unit_tests)
+            elif kind == "fuzz":
+                exists = os.path.exists(os.path.join(ROOT, "fuzz", "fuzz_targets", f"{test}.rs"))
+            elif kind in ("loom", "shuttle"):
+                part, _, test = test.partition("::")
+                exists = is_in(f"tests/{kind}/{part}.rs", test)
+            else:
+                exists = is_in(f"tests/{kind}.rs", test)
+            if not exists:
+                yield f"ci/seeded.bugs:{bug['line']}: {bug['name']}: there is no {finder}"
 
 
 def placed(listed):
@@ -288,8 +315,12 @@ def main():
     match sys.argv[1:]:
         case ["check"]:
             listed = bugs()
+            if unknown := list(unknown_finders(listed)):
+                print("\n".join(unknown))
             placed(listed)
-            print(f"ci/seeded.bugs: {len(listed)} bugs, and each fits the sources")
+            if unknown:
+                raise SystemExit(1)
+            print(f"ci/seeded.bugs: {len(listed)} bugs; each fits the sources, and its finders exist")
         case ["copy", to]:
             copy(to, woven(), "woven")
         case ["copy", to, name]:
