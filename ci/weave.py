@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts the bugs of ci/seeded.bugs, and every weaker ordering that ci/orderings.py can think of, into a copy of the tree.
 
-    weave.py check             whether each bug of the list still fits the sources; names all that do not
+    weave.py check             whether each bug of the list still fits the sources and its finders exist; names all that do not
     weave.py copy DIR          makes the copy DIR, in which the environment variable PAGELOCK_BUG chooses one of them at run time
     weave.py copy DIR BUG      makes a copy that has this one bug, for good
     weave.py alone [NAME...]   the bugs that need a copy of their own, or those with NAME in their names, each with its finders
@@ -20,7 +20,7 @@ import orderings
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIST = os.path.join(ROOT, "ci", "seeded.bugs")
 # What a copy consists of.
-KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "tests", "benches", "examples", "docs", "fuzz")
+KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "tests", "docs", "fuzz")
 NOT_KEPT = ("fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/seeds")
 # These compile sources of the crate once more, in a crate of their own.
 WITH_WORDS = ("tests/property_words.rs", "fuzz/fuzz_targets/words.rs")
@@ -109,7 +109,7 @@ def pattern(lines):
     gap = r"(?:\s|//[^\n]*\n)*"
     tokens = re.findall(r"\w+|[^\w\s]", " ".join(lines))
     tokens = ["(?:,%s)?%s" % (gap, re.escape(t)) if t in ")]}" else re.escape(t) for t in tokens]
-    return re.compile((r"\b" if lines and re.match(r"\s*\w", lines[0]) else "") + gap.join(tokens))
+    return re.compile((r"\b" if re.match(r"\w", tokens[0]) else "") + gap.join(tokens) + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
 
 
 class Misfit(Exception):
@@ -142,6 +142,33 @@ def place(sources, edit):
         return fit[0][3], fit[0][4]
     many = [f"{count} times from line {source.line(f[2])} on" for f, count in have if count > 0]
     raise Misfit(f"{where}: its lines are not there" if not many else f"{where}: its lines are there {', '.join(many)}")
+
+
+def unknown_finders(listed):
+    """The finders that name no test, scenario or fuzz target."""
+    texts = {}
+
+    def is_in(path, test):
+        if path not in texts:
+            texts[path] = read(os.path.join(ROOT, path)) if os.path.exists(os.path.join(ROOT, path)) else ""
+        return re.search(rf"\bfn {re.escape(test)}\(", texts[path])
+
+    sources = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(ROOT, "src")) for file in files]
+    unit_tests = [name for path in sources for name in re.findall(r"#\[test\]\s+fn (\w+)", read(path))]
+    for bug in listed:
+        for finder in bug["finders"]:
+            kind, _, test = finder.partition(":")
+            if kind == "lib":
+                exists = any(test.split("::")[-1] in name for name in unit_tests)
+            elif kind == "fuzz":
+                exists = os.path.exists(os.path.join(ROOT, "fuzz", "fuzz_targets", f"{test}.rs"))
+            elif kind in ("loom", "shuttle"):
+                part, _, test = test.partition("::")
+                exists = is_in(f"tests/{kind}/{part}.rs", test)
+            else:
+                exists = is_in(f"tests/{kind}.rs", test)
+            if not exists:
+                yield f"ci/seeded.bugs:{bug['line']}: {bug['name']}: there is no {finder}"
 
 
 def placed(listed):
@@ -181,7 +208,7 @@ def woven():
     """{file: text} of all files that have bugs or orderings in them, with all of them."""
     by_file, sources = placed([bug for bug in bugs() if not is_alone(bug)])
     weaker = orderings.edits()
-    texts, woven_functions = {}, set()
+    texts, changed_functions = {}, set()
     for file in sorted({*by_file, *weaker}):
         if file not in sources:
             sources[file] = Source(file)
@@ -195,34 +222,28 @@ def woven():
             arms = "".join(f'if crate::seeded::is_chosen("{name}") {changed(body, es)} else ' for name, es in some.items())
             right = replaced(body, [(b - begin, e - begin, new) for b, e, new in of_body])
             edits.append((begin, end, "{ " + arms + right + " }"))
-            woven_functions |= {(f[0], file) for f in source.functions if f[3] == begin}
+            changed_functions |= {(file, f[0]) for f in source.functions if f[3] == begin}
         texts[file] = replaced(source.text, [*edits, *inside])
-    return unconst(texts, {name for name, _ in woven_functions})
+    return unconst(texts, changed_functions)
 
 
-def unconst(texts, names):
-    """What asks the environment is not const, nor is what calls it. By their names, so perhaps a few more than must be."""
-    everywhere = {}
+def unconst(texts, changed_functions):
+    """What asks the environment is not const, nor is what calls it. Callers go by the name, so they may be a few more than must be."""
+    constant, sources = {}, {}
     for folder, _, files in os.walk(os.path.join(ROOT, "src")):
         for file in files:
             path = os.path.relpath(os.path.join(folder, file), os.path.join(ROOT, "src"))
-            everywhere[path] = Source(path)
-    constant = {}
-    for path, source in everywhere.items():
-        for name, _, at, begin, end in source.functions:
-            if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[:at]):
-                constant.setdefault(name, []).append((path, source.code[begin:end]))
-    todo, done = [n for n in names if n in constant], set()
+            source = sources[path] = Source(path)
+            for name, _, at, begin, end in source.functions:
+                if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[max(0, at - 20) : at]):
+                    constant[path, name] = constant.get((path, name), "") + source.code[begin:end]
+    todo, done = [f for f in changed_functions if f in constant], set()
     while todo:
-        name = todo.pop()
-        done.add(name)
-        for other, bodies in constant.items():
-            if other not in done and other not in todo and any(re.search(rf"\b{name}\(", body) for _, body in bodies):
-                todo.append(other)
-    for name in done:
-        for path, _ in constant[name]:
-            text = texts.get(path, everywhere[path].text)
-            texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, text)
+        done.add(function := todo.pop())
+        calls = re.compile(rf"\b{function[1]}\(")
+        todo += [f for f, body in constant.items() if f not in done and f not in todo and calls.search(body)]
+    for path, name in done:
+        texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, texts.get(path, sources[path].text))
     return texts
 
 
@@ -249,7 +270,18 @@ def put(path, text):
         f.write(text)
 
 
-def copy(to, texts):
+def manifest(text, tests, version):
+    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled. By its version
+    cargo tells the copy from the tree, and keeps what it compiles of both."""
+    text = re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
+    text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
+    head, mark, rest = text.partition("[dev-dependencies]\n")
+    needed, mark_2, rest = rest.partition("\n[")
+    named = [line for line in needed.splitlines() if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
+    return head + mark + "\n".join(named) + "\n" + mark_2 + rest
+
+
+def copy(to, texts, version):
     files = {}
     for top in KEPT:
         start = os.path.join(ROOT, top)
@@ -267,6 +299,8 @@ def copy(to, texts):
         source = f'#[path = "{"../" * path.count("/")}src/seeded.rs"]\n#[allow(warnings)]\nmod seeded;\n'
         before, mod, after = files[path].partition(b"#[path")
         files[path] = before + source.encode() + mod + after
+    tests = b"\n".join(text for path, text in files.items() if path.startswith("tests/")).decode()
+    files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests, version).encode()
     for relative, text in files.items():
         put(os.path.join(to, relative), text)
     # What is gone here must not be compiled there.
@@ -281,12 +315,16 @@ def main():
     match sys.argv[1:]:
         case ["check"]:
             listed = bugs()
+            if unknown := list(unknown_finders(listed)):
+                print("\n".join(unknown))
             placed(listed)
-            print(f"ci/seeded.bugs: {len(listed)} bugs, and each fits the sources")
+            if unknown:
+                raise SystemExit(1)
+            print(f"ci/seeded.bugs: {len(listed)} bugs; each fits the sources, and its finders exist")
         case ["copy", to]:
-            copy(to, woven())
+            copy(to, woven(), "woven")
         case ["copy", to, name]:
-            copy(to, alone(name))
+            copy(to, alone(name), name)
         case ["alone", *names]:
             for bug in bugs():
                 if is_alone(bug) and (not names or any(name in bug["name"] for name in names)):

@@ -108,7 +108,7 @@ fn fault(name: &str, unit_tests: &BTreeSet<String>) -> Option<String> {
         "fuzz" => exists(format!("fuzz/fuzz_targets/{rest}.rs")),
         "ci" => exists(format!("ci/{rest}.sh")),
         "model" => line("ci/model.sh", &|l| l.starts_with(&format!("check {rest} "))),
-        "bug" => line("ci/seeded.list", &|l| l.starts_with(&format!("{rest} |"))),
+        "bug" => line("ci/seeded.bugs", &|l| l.starts_with(&format!("{rest}: "))),
         file => test(file, rest),
     }
 }
@@ -145,19 +145,21 @@ fn unit_tests() -> BTreeSet<String> {
     texts.iter().flat_map(|text| tests_in(text)).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The bugs of `ci/seeded.list`, each with who must find it. None in a packed crate.
+/// The bugs of `ci/seeded.bugs`, each with who must find it. None in a packed crate.
 fn bugs(list: &str) -> Vec<(&str, Vec<&str>)> {
-    let lines = list.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-    lines
-        .map(|line| {
-            let mut cells = line.split('|').map(str::trim);
-            (cells.next().unwrap(), cells.next().unwrap_or_default().split(' ').collect())
-        })
-        .collect()
+    let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        if let Some(finders) = line.strip_prefix("? ") {
+            found.last_mut().expect("a bug begins with its name").1.extend(finders.split(' '));
+        } else if !["@", "-", "+"].contains(&line.split(' ').next().unwrap()) {
+            found.push((line.split_once(": ").expect("a bug has a name and says what it is").0, Vec::new()));
+        }
+    }
+    found
 }
 
 fn seeded_list() -> String {
-    if is_packed() { String::new() } else { read("ci/seeded.list") }
+    if is_packed() { String::new() } else { read("ci/seeded.bugs") }
 }
 
 /// What is wrong with the column of a row that says which bugs its checks were shown to catch.
@@ -257,7 +259,7 @@ fn every_invariant_and_failure_class_has_a_row_with_a_check() {
 
 #[test]
 fn what_a_row_does_not_catch_is_noticed() {
-    let bugs = bugs("# x\n\nwet | wait:rain loom:sea::swim | it is wet\n");
+    let bugs = bugs("# x\n\nwet: it is wet\n? wait:rain\n? loom:sea::swim\n@ sea.rs dry\n- dry: true\n+ dry: false\n");
     let faults = |checks, caught| uncaught(&["I1", "dry", checks, caught], &bugs).len();
     assert_eq!(faults("`wait:rain`", "`bug:wet`"), 0);
     assert_eq!(faults("`loom:sea::swim` `wait:sun`", "`bug:wet` `model:flood`"), 0);
