@@ -29,143 +29,65 @@ pub trait Lock: Send + Sync + 'static {
     fn try_pair(&self) -> bool;
 }
 
-impl Lock for PageLock {
-    const NAME: &'static str = "pagelock";
+/// What has `lock` and `try_lock`, and lets go when the guard is dropped.
+macro_rules! guarded {
+    ($lock:ty, $name:literal, $new:expr $(, $unwrap:ident)?) => {
+        impl Lock for $lock {
+            const NAME: &'static str = $name;
 
-    fn new() -> Self {
-        Self::new()
-    }
+            fn new() -> Self {
+                $new
+            }
 
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
+            #[inline]
+            fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+                let _guard = self.lock()$(.$unwrap())?;
+                f()
+            }
 
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
+            #[inline]
+            fn try_pair(&self) -> bool {
+                // An option or a result.
+                self.try_lock().into_iter().next().is_some()
+            }
+        }
+    };
 }
+
+guarded!(PageLock, "pagelock", Self::new());
+guarded!(std::sync::Mutex<()>, "std", Self::new(()), unwrap);
+guarded!(parking_lot::Mutex<()>, "parking_lot", Self::new(()));
+// Hands the lock to the longest sleeper at every release.
+guarded!(parking_lot::FairMutex<()>, "parking_lot-fair", Self::new(()));
+guarded!(usync::Mutex<()>, "usync", Self::new(()));
+// Never sleeps, so its release is a plain store; and burns the time that it waits.
+guarded!(spin::Mutex<()>, "spin", Self::new(()));
 
 /// The same lock through the `lock_api` crate's mutex.
 #[cfg(feature = "lock_api")]
 pub type LockApi = pagelock::lock_api::Mutex<()>;
-
 #[cfg(feature = "lock_api")]
-impl Lock for LockApi {
-    const NAME: &'static str = "pagelock-lock_api";
+guarded!(LockApi, "pagelock-lock_api", Self::new(()));
+
+/// The page lock, of which every release is a fair one.
+pub struct FairPage(PageLock);
+
+impl Lock for FairPage {
+    const NAME: &'static str = "pagelock-fair";
 
     fn new() -> Self {
-        Self::new(())
+        Self(PageLock::new())
     }
 
-    #[inline]
     fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
+        let guard = self.0.lock();
+        let answer = f();
+        let _ = guard.unlock_fair();
+        answer
     }
 
-    #[inline]
     fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-impl Lock for std::sync::Mutex<()> {
-    const NAME: &'static str = "std";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock().unwrap();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_ok()
-    }
-}
-
-impl Lock for parking_lot::Mutex<()> {
-    const NAME: &'static str = "parking_lot";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-/// Hands the lock to the longest sleeper at every release.
-impl Lock for parking_lot::FairMutex<()> {
-    const NAME: &'static str = "parking_lot-fair";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-/// Never sleeps, so its release is a plain store; and burns the time that it waits.
-impl Lock for spin::Mutex<()> {
-    const NAME: &'static str = "spin";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-impl Lock for usync::Mutex<()> {
-    const NAME: &'static str = "usync";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
+        self.0.try_lock().map(|guard| guard.unlock_fair()).is_some()
     }
 }
 
