@@ -1,8 +1,8 @@
 //! How good it must be, and how good it is: every bar of the design beside the peers, which take turns in one run.
 //!
 //! `cargo bench --bench bars` takes some seven minutes, of which the contended lock takes four; `-- quick` less than half of that, with wider
-//! spreads. `-- contended`, `release` or `uncontended` runs that part alone. `--rounds N` sets the rounds of the contended lock. `--json FILE`
-//! leaves everything there, and `--before FILE` compares with what an earlier run left. The report (`cargo run --release --example report`) has
+//! spreads. `-- contended`, `release` or `uncontended` runs that part alone. `--rounds N` sets the rounds of the contended lock, `--rows TEXT`
+//! has only the rows whose names contain it (`light load`, `32 threads`). `--json FILE` leaves everything there, and `--before FILE` compares with what an earlier run left. The report (`cargo run --release --example report`) has
 //! the same figures and more.
 
 mod support;
@@ -52,7 +52,8 @@ fn main() {
     let crew = Crew::new(MOST);
     let all = !PARTS.into_iter().any(has);
     for part in PARTS.into_iter().filter(|part| all || has(part)) {
-        for job in jobs(part, &effort) {
+        let rows = value("--rows").map_or("", String::as_str);
+        for job in jobs(part, &effort).into_iter().filter(|job| job.name.contains(rows)) {
             eprintln!("{part}: {}", job.name);
             (job.run)(&crew, &mut tables);
         }

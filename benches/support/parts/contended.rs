@@ -133,7 +133,7 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
         let wanted = if effort.is_smoke() { 1 } else { all.len() };
         for cell in all.into_iter().take(wanted) {
             let seconds = effort.fights as f64 * 1.1 * seconds_of_a_round(effort, regime);
-            jobs.push(Job::new("contended", cell.label(), seconds, move |crew, tables| {
+            jobs.push(Job::new("contended", format!("{}: {}", regime.name(), cell.label()), seconds, move |crew, tables| {
                 // And one to compute.
                 if cell.threads < crew.size() {
                     row(crew, effort, regime, cell, tables);
