@@ -1,9 +1,14 @@
 //! How good it must be, and how good it is: every bar of the design beside the peers, which take turns in one run.
 //!
-//! `cargo bench --bench bars` takes some seven minutes, of which the contended lock takes four; `-- quick` less than half of that, with wider
-//! spreads. `-- contended`, `release` or `uncontended` runs that part alone. `--rounds N` sets the rounds of the contended lock, `--rows TEXT`
-//! has only the rows whose names contain it (`light load`, `32 threads`). `--json FILE` leaves everything there, and `--before FILE` compares with what an earlier run left. The report (`cargo run --release --example report`) has
-//! the same figures and more.
+//! `cargo bench --bench bars` takes some eight minutes, of which the contended lock takes five; `-- quick` less than half of that, with
+//! wider spreads. `-- contended`, `release` or `uncontended` runs that part alone.
+//!
+//! * `--rounds N`: so many rounds of the contended lock;
+//! * `--rows TEXT`: only the rows whose names contain it, such as `light load` or `32 threads`;
+//! * `--json FILE`: leaves everything there;
+//! * `--before FILE`: compares with what an earlier run left.
+//!
+//! The report (`cargo run --release --example report`) has the same figures and more.
 
 mod support;
 
@@ -34,6 +39,9 @@ struct Left {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |arg: &str| args.iter().any(|a| a.trim_start_matches('-') == arg);
+    if has("help") || has("h") {
+        return println!("see the first lines of benches/bars.rs");
+    }
     let value = |arg: &str| args.iter().skip_while(|a| *a != arg).nth(1);
     let mut effort = match (has("test"), has("quick")) {
         (true, _) => Effort::smoke(),

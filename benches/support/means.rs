@@ -35,18 +35,20 @@ impl Mean {
     }
 }
 
+/// What is asked of a mean, and of the weakest row.
+type Asked = (Option<Bar>, Option<Bar>);
+
 /// Rows that are judged together.
 struct Group {
     name: &'static str,
     regime: Regime,
     among: fn(Cell, usize) -> bool,
     figures: &'static [Figure],
-    /// What is asked of the mean and of the weakest row.
-    bars: fn(Figure, &str) -> (Option<Bar>, Option<Bar>),
+    bars: fn(Figure, &str) -> Asked,
 }
 
 /// Of the tails, parking_lot's is the measure: std and usync let a few starve, and so all others wait less.
-fn tails(figure: Figure, peer: &str) -> (Option<Bar>, Option<Bar>) {
+fn tails(figure: Figure, peer: &str) -> Asked {
     ((peer == "parking_lot" && (figure == P99 || figure == P999)).then_some(Bar::RatioAtMost(1.0)), None)
 }
 
@@ -61,6 +63,7 @@ const GROUPS: [Group; 6] = [
             MEAN => (Some(Bar::RatioAtMost(1.0)), None),
             LONGEST => (Some(Bar::RatioAtMost(0.5)), None),
             P999 => tails(figure, peer),
+            BESIDE => (Some(Bar::RatioAtLeast(0.95)), None),
             _ => (None, None),
         },
     },

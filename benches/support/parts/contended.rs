@@ -95,14 +95,15 @@ pub fn cells(regime: Regime) -> Vec<Cell> {
     };
     match regime {
         Regime::Saturated => {
+            let all = [2, 4, 8, 16, 32, 64];
+            all.into_iter().for_each(|threads| add(threads, SHORT.0, SHORT.1));
             for threads in [2, 8, 32] {
                 for inside in [0, 50, 1_000, 10_000] {
                     add(threads, inside, 0);
                     add(threads, inside, inside);
                 }
             }
-            for threads in [2, 4, 8, 16, 32, 64] {
-                add(threads, SHORT.0, SHORT.1);
+            for threads in all {
                 add(threads, 1_000, 1_000);
                 add(threads, 1_000, 0);
             }
@@ -129,8 +130,8 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let mut jobs = Vec::new();
     for regime in [Regime::Saturated, Regime::Light, Regime::Crowd, Regime::Fair] {
         let all = cells(regime);
-        // To see that it runs, one row is enough.
-        let wanted = if effort.is_smoke() { 1 } else { all.len() };
+        // To see that it runs, two rows are enough.
+        let wanted = if effort.is_smoke() { 2 } else { all.len() };
         for cell in all.into_iter().take(wanted) {
             let seconds = effort.fights as f64 * 1.1 * seconds_of_a_round(effort, regime);
             jobs.push(Job::new("contended", format!("{}: {}", regime.name(), cell.label()), seconds, move |crew, tables| {
@@ -154,6 +155,7 @@ fn seconds_of_a_round(effort: &Effort, regime: Regime) -> f64 {
     runs.as_secs_f64()
 }
 
+type Part = &'static dyn Fn(&Outcome) -> f64;
 type Turn<'a> = (&'static str, &'a dyn Fn() -> Outcome);
 
 /// Lets the locks take turns. Another version of this crate is one more line, with a [`Lock`] of its own.
@@ -185,37 +187,38 @@ fn row(crew: &Crew, effort: &Effort, regime: Regime, cell: Cell, tables: &mut Ta
     };
     let (soon, later) = (Duration::from_millis(5), effort.waits * 2);
     let rounds = effort.fights;
-    let mut put = |figure: Figure, all: &[Rounds<Outcome>], part: &dyn Fn(&Outcome) -> f64| {
+    let mut put = |figure: Figure, all: &[Rounds<Outcome>], part: Part| {
         let head = Head::new("contended", title(regime, figure), "row", figure.unit, figure.better).medians();
         tables.row(head, Row::of(cell.label(), threads as f64, all, role, part));
     };
-    let holds = |o: &Outcome| o.per_second() / 1e3;
-    let waits = |all: &[Rounds<Outcome>], put: &mut dyn FnMut(Figure, &[Rounds<Outcome>], &dyn Fn(&Outcome) -> f64)| {
-        put(MEAN, all, &|o| o.mean_wait() / 1e3);
-        put(P99, all, &|o| o.wait(0.99) / 1e3);
-        put(P999, all, &|o| o.wait(0.999) / 1e3);
-        put(LONGEST, all, &|o| o.wait(1.0) / 1e3);
-    };
+    let holds: Part = &|o| o.per_second() / 1e3;
+    let waits: [(Figure, Part); 4] = [
+        (MEAN, &|o| o.mean_wait() / 1e3),
+        (P99, &|o| o.wait(0.99) / 1e3),
+        (P999, &|o| o.wait(0.999) / 1e3),
+        (LONGEST, &|o| o.wait(1.0) / 1e3),
+    ];
     match regime {
         Regime::Saturated => {
-            put(HOLDS, &everybody(crew, rounds, run(Look::Holds, 1, soon)), &holds);
-            waits(&everybody(crew, rounds, run(Look::Waits, 1, soon)), &mut put);
+            put(HOLDS, &everybody(crew, rounds, run(Look::Holds, 1, soon)), holds);
+            let all = everybody(crew, rounds, run(Look::Waits, 1, soon));
+            waits.into_iter().for_each(|(figure, part)| put(figure, &all, part));
             put(BESIDE, &everybody(crew, rounds, run(Look::Beside, 1, soon)), &|o| o.beside);
         }
         // Few holds meet anybody, so the window is longer; and the clock costs little beside the time away.
         Regime::Light => {
             let all = everybody(crew, rounds, run(Look::Waits, 2, soon));
-            put(HOLDS, &all, &holds);
-            waits(&all, &mut put);
+            put(HOLDS, &all, holds);
+            waits.into_iter().for_each(|(figure, part)| put(figure, &all, part));
         }
         Regime::Crowd => {
             let all = two::<PageLock, parking_lot::Mutex<()>>(crew, rounds, run(Look::Holds, 6, later));
-            put(HOLDS, &all, &holds);
+            put(HOLDS, &all, holds);
             put(SWITCHES, &all, &|o| o.switches_per_hold());
         }
         Regime::Fair => {
             let all = two::<FairPage, parking_lot::FairMutex<()>>(crew, rounds, run(Look::Holds, 6, soon));
-            put(HOLDS, &all, &holds);
+            put(HOLDS, &all, holds);
             put(UNEVEN, &all, &|o| o.most as f64 / o.fewest.max(1) as f64);
         }
     }
