@@ -20,6 +20,7 @@ use support::effort::Effort;
 use support::machine::Machine;
 use support::means::{self, Mean, means};
 use support::pace::steps_a_nanosecond;
+use support::parts::contended::{CLOSED, Regime, title};
 use support::parts::jobs;
 use support::release::MOST;
 use support::table::Tables;
@@ -69,6 +70,8 @@ fn main() {
     let (means, bars) = (means(&tables, machine.cores), judge(&tables));
     if !means.is_empty() {
         println!("{}", means::markdown(&means, machine.cores));
+        let closed = [Regime::Saturated, Regime::Crowd].into_iter().filter_map(|regime| tables.get(&title(regime, CLOSED)));
+        closed.for_each(|table| println!("{}", table.markdown(machine.cores)));
     }
     if let Some(before) = before {
         println!("{}\nBefore: {}\n", means::since(&tables, &before.tables), before.machine);

@@ -20,6 +20,8 @@ pub enum Look {
     Waits,
     /// A thread more, which only computes: how much of a processor it has.
     Beside,
+    /// Whether newcomers are kept out, now and then.
+    Gate,
 }
 
 /// What to fight over, and how.
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// The part of a processor that the thread had which only computes. Not a number unless looked at.
     pub beside: f64,
+    /// The part of looks that found newcomers kept out. Not a number unless looked at.
+    pub kept_out: f64,
 }
 
 impl Outcome {
@@ -143,6 +147,8 @@ const WARM: u8 = 0;
 const WINDOW: u8 = 1;
 const OVER: u8 = 2;
 
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+
 /// What a thread found.
 enum Found {
     Fought { holds: u64, waits: Option<Histogram<u64>> },
@@ -211,15 +217,27 @@ impl<P> Arena<P> {
         self.found.lock().expect("nobody panics with it").push(found);
     }
 
-    /// Opens the window and closes it: how long it was, and what was used meanwhile.
-    fn keep_time(&self, fight: Fight) -> (Duration, Usage) {
+    /// Opens the window and closes it: how long it was, what was used meanwhile, and the part of looks that found newcomers kept out.
+    fn keep_time<L: Lock>(&self, fight: Fight) -> (Duration, Usage, f64)
+    where
+        P: Place<L>,
+    {
         self.gate.wait();
         std::thread::sleep(fight.warm);
         let (began, before) = (Instant::now(), Usage::now());
         self.phase.0.store(WINDOW, Relaxed);
-        std::thread::sleep(fight.window);
+        let (mut looks, mut found) = (0u32, 0u32);
+        if fight.look == Look::Gate {
+            while began.elapsed() < fight.window {
+                std::thread::sleep(BETWEEN_LOOKS);
+                looks += 1;
+                found += u32::from(self.place.lock().keeps_out());
+            }
+        } else {
+            std::thread::sleep(fight.window);
+        }
         self.phase.0.store(OVER, Relaxed);
-        (began.elapsed(), Usage::now().since(before))
+        (began.elapsed(), Usage::now().since(before), f64::from(found) / f64::from(looks))
     }
 }
 
@@ -243,8 +261,9 @@ pub fn contend_in<L: Lock, P: Place<L>>(crew: &Crew, fight: Fight) -> Outcome {
         Look::Waits => theirs.fight::<L, true>(me, fight),
         _ => theirs.fight::<L, false>(me, fight),
     };
-    let (elapsed, usage) = crew.run(workers, job, || arena.keep_time(fight));
-    let mut outcome = Outcome { holds: 0, elapsed, waits: histogram(), fewest: u64::MAX, most: 0, usage, beside: f64::NAN };
+    let (elapsed, usage, kept_out) = crew.run(workers, job, || arena.keep_time::<L>(fight));
+    let mut outcome =
+        Outcome { holds: 0, elapsed, waits: histogram(), fewest: u64::MAX, most: 0, usage, beside: f64::NAN, kept_out };
     for found in arena.found.lock().expect("nobody panics with it").drain(..) {
         match found {
             Found::Fought { holds, waits } => {

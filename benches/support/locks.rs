@@ -27,11 +27,15 @@ pub trait Lock: Send + Sync + 'static {
     fn with<R>(&self, f: impl FnOnce() -> R) -> R;
     /// Locks and unlocks if that can be done at once.
     fn try_pair(&self) -> bool;
+    /// Whether newcomers are kept out just now, as far as the lock says so.
+    fn keeps_out(&self) -> bool {
+        false
+    }
 }
 
 /// What has `lock` and `try_lock`, and lets go when the guard is dropped.
 macro_rules! guarded {
-    ($lock:ty, $name:literal, $new:expr $(, $unwrap:ident)?) => {
+    ($lock:ty, $name:literal, $new:expr $(, unwrap $unwrap:ident)? $(, keeps_out $gate:path)?) => {
         impl Lock for $lock {
             const NAME: &'static str = $name;
 
@@ -50,12 +54,17 @@ macro_rules! guarded {
                 // An option or a result.
                 self.try_lock().into_iter().next().is_some()
             }
+            $(
+                fn keeps_out(&self) -> bool {
+                    $gate(self)
+                }
+            )?
         }
     };
 }
 
-guarded!(PageLock, "pagelock", Self::new());
-guarded!(std::sync::Mutex<()>, "std", Self::new(()), unwrap);
+guarded!(PageLock, "pagelock", Self::new(), keeps_out gate_is_closed);
+guarded!(std::sync::Mutex<()>, "std", Self::new(()), unwrap unwrap);
 guarded!(parking_lot::Mutex<()>, "parking_lot", Self::new(()));
 // Hands the lock to the longest sleeper at every release.
 guarded!(parking_lot::FairMutex<()>, "parking_lot-fair", Self::new(()));
@@ -68,6 +77,13 @@ guarded!(spin::Mutex<()>, "spin", Self::new(()));
 pub type LockApi = pagelock::lock_api::Mutex<()>;
 #[cfg(feature = "lock_api")]
 guarded!(LockApi, "pagelock-lock_api", Self::new(()));
+
+/// The state word is the first of a header's two.
+fn gate_is_closed(page: &PageLock) -> bool {
+    // SAFETY: a header is `repr(C)`, and lives and is shared as long as the reference.
+    let state = unsafe { &*core::ptr::from_ref(page).cast::<AtomicU32>() };
+    state.load(Relaxed) & pagelock::word::state::CLOSED != 0
+}
 
 /// The page lock, of which every release is a fair one.
 pub struct FairPage(PageLock);

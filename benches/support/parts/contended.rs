@@ -56,6 +56,9 @@ pub const SWITCHES: Figure = Figure { name: "switches a hold", unit: "", better:
 /// The holds of the thread that had the most as a multiple of the fewest.
 pub const UNEVEN: Figure = Figure { name: "most / fewest", unit: "×", better: Better::Less };
 
+/// How much of the time newcomers are kept out.
+pub const CLOSED: Figure = Figure { name: "gate closed", unit: "of the time", better: Better::Neither };
+
 /// The title of the table that has a figure.
 pub fn title(regime: Regime, figure: Figure) -> String {
     format!("Contended, {}: {}", regime.name(), figure.name)
@@ -191,6 +194,12 @@ fn row(crew: &Crew, effort: &Effort, regime: Regime, cell: Cell, tables: &mut Ta
         let head = Head::new("contended", title(regime, figure), "row", figure.unit, figure.better).medians();
         tables.row(head, Row::of(cell.label(), threads as f64, all, role, part));
     };
+    // How much of the time the gate is closed: where many meet.
+    if threads >= 32 && regime != Regime::Fair {
+        let looked: Turn<'_> =
+            ("pagelock", &|| contend::<PageLock>(crew, run(Look::Gate, 2, if regime == Regime::Crowd { later } else { soon })));
+        put(CLOSED, &take_turns(rounds, &[looked]), &|o| o.kept_out);
+    }
     let holds: Part = &|o| o.per_second() / 1e3;
     let waits: [(Figure, Part); 4] = [
         (MEAN, &|o| o.mean_wait() / 1e3),
