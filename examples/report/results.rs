@@ -52,7 +52,8 @@ impl Results {
     /// One line for the terminal.
     pub fn summary(&self) -> String {
         let behind = self.losses.iter().filter(|loss| !loss.bound).count();
-        let rows: usize = self.tables.0.iter().map(|table| table.rows.len()).sum();
+        let compared = self.tables.0.iter().filter(|table| table.head.part != "contended");
+        let rows: usize = compared.map(|table| table.rows.len()).sum();
         format!(
             "{}; {}; a peer is ahead in {behind} comparisons of {rows} rows",
             summary(&self.bars),
