@@ -1,4 +1,4 @@
-//! Headers packed or padded, and the lock beside its data or apart from them.
+//! Headers packed or padded. (The lock beside its data or apart from them: in the report.)
 
 mod support;
 
@@ -7,7 +7,6 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode};
 use pagelock::PageLock;
 use support::bench::criterion;
-use support::contention::{Apart, Fight, Place, Section, Together, Until, contend_in};
 use support::crew::Crew;
 use support::layout::{Line, Packed, Spacing, TwoLines, neighbours};
 
@@ -16,15 +15,6 @@ fn spaced<S: Spacing<PageLock>>(group: &mut BenchmarkGroup<'_, WallTime>, crew: 
         b.iter_custom(|pairs| {
             let each = u32::try_from(pairs.div_ceil(threads as u64)).unwrap_or(u32::MAX).max(1);
             Duration::from_secs_f64(pairs as f64 / (neighbours::<PageLock, S>(crew, threads, each) * 1e6))
-        });
-    });
-}
-
-fn placed<P: Place<PageLock>>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, name: &str, threads: usize) {
-    group.bench_function(BenchmarkId::new(name, threads), |b| {
-        b.iter_custom(|holds| {
-            let fight = Fight { threads, section: Section::Short, until: Until::Holds(holds), timed: false };
-            contend_in::<PageLock, P>(crew, fight).elapsed
         });
     });
 }
@@ -39,13 +29,6 @@ fn main() {
         spaced::<Packed<PageLock>>(&mut group, &crew, "8 bytes apart", threads);
         spaced::<Line<PageLock>>(&mut group, &crew, "64 bytes apart", threads);
         spaced::<TwoLines<PageLock>>(&mut group, &crew, "128 bytes apart", threads);
-    }
-    group.finish();
-    let mut group = criterion.benchmark_group("layout/contended header and its data");
-    group.sampling_mode(SamplingMode::Flat);
-    for threads in [2, 4, 8] {
-        placed::<Apart<PageLock>>(&mut group, &crew, "on lines of their own", threads);
-        placed::<Together<PageLock>>(&mut group, &crew, "on one line", threads);
     }
     group.finish();
     criterion.final_summary();

@@ -20,7 +20,7 @@ complete() {
 
 scratch
 cargo bench --no-run --all-features
-for bench in uncontended contended event_wait counts scale layout storm engine bars instructions sweep; do
+for bench in uncontended event_wait counts scale layout storm engine bars instructions; do
     printf -- '-- one round of %s\n' "$bench"
     if ! cargo bench --quiet --all-features --bench "$bench" -- --test >"$SCRATCH/out" 2>&1; then
         cat "$SCRATCH/out"

@@ -20,8 +20,5 @@ pub mod orderings {}
 #[doc = include_str!("../docs/seeded.md")]
 pub mod seeded_bugs {}
 
-#[doc = include_str!("../docs/tuning.md")]
-pub mod tuning {}
-
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}

@@ -1,13 +1,12 @@
-//! How good it must be: the bars, judged by the tables.
+//! How good it must be: the bars, judged by the tables. Those of the contended lock are in `means.rs`.
 
-use super::contention::Section;
-use super::parts::{contended, instructions, release, storm, uncontended};
+use super::parts::{instructions, release, storm, uncontended};
 use super::spread::{Spread, digits};
 use super::storm::MEMORIES;
-use super::table::{Better, Row, Series, Table, Tables};
+use super::table::{Row, Series, Table, Tables};
 use core::fmt;
 use pagelock::futex::EventSlot;
-use pagelock::{BYPASS_BOUND, Futex, OsFutex, PageLock};
+use pagelock::{Futex, OsFutex, PageLock};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of a figure.
@@ -19,6 +18,16 @@ pub enum Bar {
     AtMost(f64),
     /// Of the figure itself, in every round.
     NeverAbove(f64),
+}
+
+impl Bar {
+    /// Of a ratio or a figure, whichever it is about.
+    pub fn is_met_by(self, x: f64) -> bool {
+        match self {
+            Self::RatioAtMost(most) | Self::AtMost(most) | Self::NeverAbove(most) => x <= most,
+            Self::RatioAtLeast(least) => x >= least,
+        }
+    }
 }
 
 impl fmt::Display for Bar {
@@ -52,21 +61,20 @@ pub struct Verdict {
 impl Verdict {
     fn new(table: &Table, what: String, ours: &Series, theirs: Option<&Series>, bar: Bar) -> Self {
         let ratio = theirs.map(|theirs| table.head.ratio(ours, theirs));
-        let met = match bar {
-            Bar::RatioAtMost(most) => ratio.is_some_and(|r| r.median <= most),
-            Bar::RatioAtLeast(least) => ratio.is_some_and(|r| r.median >= least),
-            Bar::AtMost(most) => ours.spread.median <= most,
-            Bar::NeverAbove(most) => ours.spread.max <= most,
+        let figure = if let Bar::NeverAbove(_) = bar { ours.spread.max } else { ours.spread.median };
+        let judged = match bar {
+            Bar::RatioAtMost(_) | Bar::RatioAtLeast(_) => ratio.map(|r| r.median),
+            Bar::AtMost(_) | Bar::NeverAbove(_) => Some(figure),
         };
         Self {
             what,
-            ours: if let Bar::NeverAbove(_) = bar { ours.spread.max } else { ours.spread.median },
+            ours: figure,
             unit: table.head.unit.clone(),
             beside: theirs.map_or(String::new(), |t| t.subject.clone()),
             theirs: theirs.map(|t| t.spread.median),
             ratio,
             bar,
-            met,
+            met: judged.is_some_and(|x| bar.is_met_by(x)),
             rounds: ours.rounds.len(),
             added: false,
         }
@@ -130,28 +138,6 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         };
         Some(Verdict::new(table, row.label.clone(), ours, Some(row.bound()?), bar))
     });
-    for section in Section::ALL {
-        let added = section == Section::Busy;
-        rows(&contended::throughput(section), &mut |table, row, ours| {
-            let best = row.best(Better::More, |s| contended::BEST_OF.contains(&s.subject.as_str()))?;
-            let what = format!("throughput, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, Some(best), Bar::RatioAtLeast(1.0)).added(added))
-        });
-        rows(&contended::worst(section), &mut |table, row, ours| {
-            let what = format!("longest wait, {}, {} threads", section.name(), row.label);
-            let theirs = row.get(contended::LONGEST_WAIT_OF)?;
-            Some(Verdict::new(table, what, ours, Some(theirs), Bar::RatioAtMost(1.0)).added(added))
-        });
-        rows(&contended::lost(section), &mut |table, row, ours| {
-            let what = format!("wakes that a locker loses to newcomers, {}, {} threads", section.name(), row.label);
-            Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))).added(added))
-        });
-        rows(&contended::lost(section), &mut |table, row, _| {
-            let what = format!("wakes that a faulter loses to newcomers, {}, {} threads", section.name(), row.label);
-            let faulter = row.get(contended::FAULTER_TO_NEWCOMERS)?;
-            Some(Verdict::new(table, what, faulter, None, Bar::NeverAbove(f64::from(BYPASS_BOUND))).added(added))
-        });
-    }
     rows(release::LAST, &mut |table, row, ours| {
         let what = format!("release to the last of {}", row.label);
         Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)).added(row.x > 512.0))
@@ -235,11 +221,11 @@ pub struct Loss {
 }
 
 /// Every row of every table in which a peer's median is better than ours, one loss for each such peer; and those in which the bound's is,
-/// marked as such.
+/// marked as such. Not of the contended lock, of which the means are judged.
 pub fn losses(tables: &Tables) -> Vec<Loss> {
     use super::table::Role;
     let mut all = Vec::new();
-    for table in &tables.0 {
+    for table in tables.0.iter().filter(|table| table.head.part != "contended") {
         for row in &table.rows {
             let Some(ours) = row.ours() else { continue };
             for theirs in row.series.iter().filter(|s| matches!(s.role, Role::Peer | Role::Bound)) {

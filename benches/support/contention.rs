@@ -1,81 +1,58 @@
-//! Threads that fight over one lock: throughput, how long they wait, who got how much, and what it cost.
+//! Threads that fight over one lock: holds, how long they wait, who got how much, what it cost, and what is left for others.
 
 use super::Padded;
 use super::crew::Crew;
 use super::locks::Lock;
-use super::usage::Usage;
+use super::pace::{steps, steps_of};
+use super::usage::{Usage, thread_time};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
-};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use hdrhistogram::Histogram;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
-/// What is done with the lock held and between two holds.
+/// What is looked at. A run is for one of them, because each costs the others something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
-    /// Some 20 ns inside on data that has a line of its own, 70 ns outside.
-    Short,
-    /// About a microsecond of each.
-    Long,
-    /// About a microsecond inside and nothing outside: the lock is never free for long, and its owner comes back at once.
-    Busy,
-}
-
-impl Section {
-    pub const ALL: [Self; 3] = [Self::Short, Self::Long, Self::Busy];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Short => "short sections",
-            Self::Long => "longer sections",
-            Self::Busy => "sections back to back",
-        }
-    }
-
-    /// Steps of a random generator with the lock held, and between two holds.
-    const fn steps(self) -> (u32, u32) {
-        match self {
-            Self::Short => (12, 40),
-            Self::Long => (600, 600),
-            Self::Busy => (600, 0),
-        }
-    }
-}
-
-const SHORT: u8 = Section::Short as u8;
-const LONG: u8 = Section::Long as u8;
-const BUSY: u8 = Section::Busy as u8;
-
-/// When a run ends.
-#[derive(Clone, Copy)]
-pub enum Until {
-    Holds(u64),
-    Time(Duration),
+pub enum Look {
+    Holds,
+    /// Every wait, by two looks at the clock for each hold.
+    Waits,
+    /// A thread more, which only computes: how much of a processor it has.
+    Beside,
+    /// Whether newcomers are kept out, now and then.
+    Gate,
 }
 
 /// What to fight over, and how.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Fight {
     pub threads: usize,
-    pub section: Section,
-    pub until: Until,
-    /// Time every wait. That costs two looks at the clock per hold: throughput is to be taken from runs without.
-    pub timed: bool,
+    /// Nanoseconds of work with the lock held.
+    pub inside: u64,
+    /// Nanoseconds of work between two holds.
+    pub outside: u64,
+    /// From when all threads run to when counting begins.
+    pub warm: Duration,
+    pub window: Duration,
+    pub look: Look,
 }
 
 pub struct Outcome {
+    /// Of all threads, within the window.
     pub holds: u64,
     pub elapsed: Duration,
-    /// How long each hold was waited for, in nanoseconds. Empty unless asked for.
+    /// How long each hold was waited for, in nanoseconds. Empty unless looked at.
     pub waits: Histogram<u64>,
-    /// The fewest holds of a thread as a part of the most.
-    pub share: f64,
-    /// Of the whole process, starting and ending included.
+    /// The holds of the thread that had the fewest, and the most.
+    pub fewest: u64,
+    pub most: u64,
+    /// Of the whole process, within the window.
     pub usage: Usage,
+    /// The part of a processor that the thread had which only computes. Not a number unless looked at.
+    pub beside: f64,
+    /// The part of looks that found newcomers kept out. Not a number unless looked at.
+    pub kept_out: f64,
 }
 
 impl Outcome {
@@ -83,13 +60,17 @@ impl Outcome {
         self.holds as f64 / self.elapsed.as_secs_f64()
     }
 
-    pub fn worst_wait(&self) -> Duration {
-        Duration::from_nanos(self.waits.max())
+    pub fn switches_per_hold(&self) -> f64 {
+        (self.usage.voluntary + self.usage.involuntary) as f64 / self.holds.max(1) as f64
     }
 
     /// A wait that this part of all was no longer than, in nanoseconds. Not a number if nobody got to hold the lock at all.
     pub fn wait(&self, quantile: f64) -> f64 {
         if self.waits.is_empty() { f64::NAN } else { self.waits.value_at_quantile(quantile) as f64 }
+    }
+
+    pub fn mean_wait(&self) -> f64 {
+        if self.waits.is_empty() { f64::NAN } else { self.waits.mean() }
     }
 }
 
@@ -98,10 +79,14 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("the bounds are in order")
 }
 
-pub struct Data {
-    random: u64,
-    holds: u64,
-}
+/// What the lock protects: four cache lines. Longer sections touch all of them, short ones the first.
+pub struct Data([u64; 4 * LINE]);
+
+/// Words of a cache line.
+const LINE: usize = 8;
+/// From how many nanoseconds on a section is a longer one.
+const LONGER: u64 = 1_000;
+const FRESH: Data = Data([1; 4 * LINE]);
 
 /// How a lock and what it protects lie in memory.
 pub trait Place<L>: Send + Sync + 'static {
@@ -117,14 +102,12 @@ pub struct Apart<L> {
     data: Padded<UnsafeCell<Data>>,
 }
 
-/// On the same line.
+/// On the same line, as far as short sections go.
 #[repr(C, align(128))]
 pub struct Together<L> {
     lock: L,
     data: UnsafeCell<Data>,
 }
-
-const FRESH: Data = Data { random: 0x9e37_79b9_7f4a_7c15, holds: 0 };
 
 impl<L: Lock> Place<L> for Apart<L> {
     fn new(lock: L) -> Self {
@@ -159,142 +142,140 @@ unsafe impl<L: Sync> Sync for Apart<L> {}
 // SAFETY: as above.
 unsafe impl<L: Sync> Sync for Together<L> {}
 
-/// What one thread found; times in nanoseconds since the arena was made.
-#[derive(Default)]
-struct Found {
-    holds: AtomicU64,
-    began: AtomicU64,
-    waits: Mutex<Option<Histogram<u64>>>,
+/// Where a run is: holds are counted, and waits noted, of what ends in the window; waits of what the end of the window cuts short as well.
+const WARM: u8 = 0;
+const WINDOW: u8 = 1;
+const OVER: u8 = 2;
+
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+
+/// What a thread found.
+enum Found {
+    Fought { holds: u64, waits: Option<Histogram<u64>> },
+    Computed(Duration),
 }
 
 #[repr(C)]
 struct Arena<P> {
     place: P,
-    stop: Padded<AtomicBool>,
-    ended: Padded<AtomicU64>,
-    found: Vec<Padded<Found>>,
-    epoch: Instant,
+    phase: Padded<AtomicU8>,
+    found: Mutex<Vec<Found>>,
     gate: Barrier,
-    target: u64,
 }
 
 impl<P> Arena<P> {
-    fn new(place: P, threads: usize, target: u64) -> Self {
-        Self {
-            place,
-            stop: Padded(AtomicBool::new(false)),
-            ended: Padded(AtomicU64::new(u64::MAX)),
-            found: (0..threads).map(|_| Padded::default()).collect(),
-            epoch: Instant::now(),
-            gate: Barrier::new(threads),
-            target,
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
-    }
-
-    fn end(&self) {
-        self.ended.0.fetch_min(self.now(), AcqRel);
-        self.stop.0.store(true, Relaxed);
-    }
-
-    fn fight<L: Lock, const TIMED: bool, const SECTION: u8>(&self, me: usize)
+    fn fight<L: Lock, const WAITS: bool>(&self, me: usize, fight: Fight)
     where
         P: Place<L>,
     {
-        let (inside, outside) = const { Section::ALL[SECTION as usize].steps() };
+        let (inside, outside, longer) = (steps_of(fight.inside), steps_of(fight.outside), fight.inside >= LONGER);
         let mut random = 0x2545_f491_4f6c_dd1d ^ (me as u64 + 1);
-        let mut holds = 0u64;
-        let mut waits = if TIMED { Some(histogram()) } else { None };
+        let mut holds = 0;
+        let mut waits = if WAITS { Some(histogram()) } else { None };
         self.gate.wait();
-        let began = self.now();
-        while !self.stop.0.load(Relaxed) {
-            let asked = if TIMED { self.now() } else { 0 };
-            let mut waited = 0;
+        loop {
+            let asked = if WAITS { Some(Instant::now()) } else { None };
+            let mut waited = Duration::ZERO;
             self.place.lock().with(|| {
-                if TIMED {
-                    waited = self.now() - asked;
+                if let Some(asked) = asked {
+                    waited = asked.elapsed();
                 }
                 // SAFETY: the lock is held, so this is the only access.
-                let data = unsafe { &mut *self.place.data() };
-                data.random = steps(data.random, inside);
-                data.holds += 1;
-                if data.holds == self.target {
-                    self.end();
+                let Data(data) = unsafe { &mut *self.place.data() };
+                data[0] = steps(data[0], inside);
+                if longer {
+                    (1..4).for_each(|line| data[line * LINE] += 1);
                 }
             });
-            holds += 1;
-            if let Some(waits) = &mut waits {
+            let phase = self.phase.0.load(Relaxed);
+            if let Some(waits) = waits.as_mut().filter(|_| phase != WARM) {
                 // After the release: noting it is not part of the section.
-                waits.saturating_record(waited.max(1));
+                waits.saturating_record((waited.as_nanos() as u64).max(1));
             }
+            if phase == OVER {
+                break;
+            }
+            holds += u64::from(phase == WINDOW);
             random = core::hint::black_box(steps(random, outside));
         }
-        let found = &self.found[me].0;
-        found.began.store(began, Relaxed);
-        found.holds.store(holds, Relaxed);
-        *found.waits.lock().expect("nobody panics with it") = waits;
+        self.note(Found::Fought { holds, waits });
     }
 
-    fn outcome(&self, usage: Usage) -> Outcome {
-        let all = |of: fn(&Found) -> &AtomicU64| self.found.iter().map(move |found| of(&found.0).load(Relaxed));
-        let began = all(|f| &f.began).min().unwrap_or(0);
-        let most = all(|f| &f.holds).max().unwrap_or(0);
-        let fewest = all(|f| &f.holds).min().unwrap_or(0);
-        let mut waits = histogram();
-        for found in &self.found {
-            if let Some(theirs) = &*found.0.waits.lock().expect("nobody panics with it") {
-                waits.add(theirs).expect("all have the same bounds");
+    fn compute(&self) {
+        self.gate.wait();
+        let until = |phase| {
+            while self.phase.0.load(Relaxed) < phase {
+                core::hint::black_box(steps(1, 500));
             }
+            thread_time()
+        };
+        let before = until(WINDOW);
+        self.note(Found::Computed(until(OVER) - before));
+    }
+
+    fn note(&self, found: Found) {
+        self.found.lock().expect("nobody panics with it").push(found);
+    }
+
+    /// Opens the window and closes it: how long it was, what was used meanwhile, and the part of looks that found newcomers kept out.
+    fn keep_time<L: Lock>(&self, fight: Fight) -> (Duration, Usage, f64)
+    where
+        P: Place<L>,
+    {
+        self.gate.wait();
+        std::thread::sleep(fight.warm);
+        let (began, before) = (Instant::now(), Usage::now());
+        self.phase.0.store(WINDOW, Relaxed);
+        let (mut looks, mut found) = (0u32, 0u32);
+        if fight.look == Look::Gate {
+            while began.elapsed() < fight.window {
+                std::thread::sleep(BETWEEN_LOOKS);
+                looks += 1;
+                found += u32::from(self.place.lock().keeps_out());
+            }
+        } else {
+            std::thread::sleep(fight.window);
         }
-        Outcome {
-            holds: all(|f| &f.holds).sum(),
-            elapsed: Duration::from_nanos(self.ended.0.load(Relaxed).saturating_sub(began)),
-            waits,
-            share: fewest as f64 / most.max(1) as f64,
-            usage,
-        }
+        self.phase.0.store(OVER, Relaxed);
+        (began.elapsed(), Usage::now().since(before), f64::from(found) / f64::from(looks))
     }
 }
 
-fn steps(mut x: u64, n: u32) -> u64 {
-    for _ in 0..n {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-    }
-    x
-}
-
-/// Lets threads fight over a new `L`, whose data lie on a line of their own.
+/// Lets threads fight over a new `L`, whose data lie on lines of their own.
 pub fn contend<L: Lock>(crew: &Crew, fight: Fight) -> Outcome {
     contend_in::<L, Apart<L>>(crew, fight)
 }
 
 /// The same with lock and data where `P` puts them.
 pub fn contend_in<L: Lock, P: Place<L>>(crew: &Crew, fight: Fight) -> Outcome {
-    let target = match fight.until {
-        Until::Holds(n) => n.max(1),
-        Until::Time(_) => u64::MAX,
-    };
-    let arena = Arc::new(Arena::new(P::new(L::new()), fight.threads, target));
-    let theirs = arena.clone();
-    let before = Usage::now();
-    let job = move |me| match (fight.timed, fight.section) {
-        (false, Section::Short) => theirs.fight::<L, false, SHORT>(me),
-        (false, Section::Long) => theirs.fight::<L, false, LONG>(me),
-        (false, Section::Busy) => theirs.fight::<L, false, BUSY>(me),
-        (true, Section::Short) => theirs.fight::<L, true, SHORT>(me),
-        (true, Section::Long) => theirs.fight::<L, true, LONG>(me),
-        (true, Section::Busy) => theirs.fight::<L, true, BUSY>(me),
-    };
-    crew.run(fight.threads, job, || {
-        if let Until::Time(d) = fight.until {
-            std::thread::sleep(d);
-            arena.end();
-        }
+    let workers = fight.threads + usize::from(fight.look == Look::Beside);
+    let arena = Arc::new(Arena {
+        place: P::new(L::new()),
+        phase: Padded(AtomicU8::new(WARM)),
+        found: Mutex::default(),
+        gate: Barrier::new(workers + 1),
     });
-    arena.outcome(Usage::now().since(before))
+    let theirs = arena.clone();
+    let job = move |me| match fight.look {
+        _ if me == fight.threads => theirs.compute(),
+        Look::Waits => theirs.fight::<L, true>(me, fight),
+        _ => theirs.fight::<L, false>(me, fight),
+    };
+    let (elapsed, usage, kept_out) = crew.run(workers, job, || arena.keep_time::<L>(fight));
+    let mut outcome =
+        Outcome { holds: 0, elapsed, waits: histogram(), fewest: u64::MAX, most: 0, usage, beside: f64::NAN, kept_out };
+    for found in arena.found.lock().expect("nobody panics with it").drain(..) {
+        match found {
+            Found::Fought { holds, waits } => {
+                outcome.holds += holds;
+                outcome.fewest = outcome.fewest.min(holds);
+                outcome.most = outcome.most.max(holds);
+                waits.iter().for_each(|theirs| outcome.waits.add(theirs).expect("all have the same bounds"));
+            }
+            Found::Computed(time) if !time.is_zero() => outcome.beside = time.as_secs_f64() / elapsed.as_secs_f64(),
+            // The system does not say.
+            Found::Computed(_) => {}
+        }
+    }
+    outcome
 }

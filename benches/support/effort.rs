@@ -8,6 +8,8 @@ use core::time::Duration;
 pub struct Effort {
     /// Of everything that takes long.
     pub rounds: usize,
+    /// Of the contended lock, which has many rows.
+    pub fights: usize,
     /// Of what takes a millisecond, of which many cost nothing.
     pub short_rounds: usize,
     /// Operations of a round of one thread alone.
@@ -31,10 +33,11 @@ impl Effort {
     pub fn full() -> Self {
         Self {
             rounds: 13,
+            fights: 5,
             short_rounds: 101,
             ops: 100_000,
-            throughput: Duration::from_millis(50),
-            waits: Duration::from_millis(120),
+            throughput: Duration::from_millis(60),
+            waits: Duration::from_millis(100),
             threads: up_to_cores(&[2, 4, 8, 16, 32, 64]),
             sleepers: vec![1, 8, 64, 512, MOST],
             headers: vec![10, 12, 14, 16, 18, 20, 22],
@@ -49,9 +52,10 @@ impl Effort {
     pub fn quick() -> Self {
         Self {
             rounds: 5,
+            fights: 3,
             short_rounds: 31,
             ops: 50_000,
-            throughput: Duration::from_millis(25),
+            throughput: Duration::from_millis(40),
             waits: Duration::from_millis(60),
             threads: up_to_cores(&[2, 8, 32]),
             sleepers: vec![1, 64, 512],
@@ -67,6 +71,7 @@ impl Effort {
     pub fn smoke() -> Self {
         Self {
             rounds: 1,
+            fights: 1,
             short_rounds: 1,
             ops: 1000,
             throughput: Duration::from_millis(2),
@@ -79,6 +84,10 @@ impl Effort {
             storm_seconds: 0.05,
             storm_rounds: 1,
         }
+    }
+
+    pub fn is_smoke(&self) -> bool {
+        self.rounds == 1
     }
 
     /// The bars are held to more rounds, of less.

@@ -27,145 +27,83 @@ pub trait Lock: Send + Sync + 'static {
     fn with<R>(&self, f: impl FnOnce() -> R) -> R;
     /// Locks and unlocks if that can be done at once.
     fn try_pair(&self) -> bool;
-}
-
-impl Lock for PageLock {
-    const NAME: &'static str = "pagelock";
-
-    fn new() -> Self {
-        Self::new()
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
+    /// Whether newcomers are kept out just now, as far as the lock says so.
+    fn keeps_out(&self) -> bool {
+        false
     }
 }
+
+/// What has `lock` and `try_lock`, and lets go when the guard is dropped.
+macro_rules! guarded {
+    ($lock:ty, $name:literal, $new:expr $(, unwrap $unwrap:ident)? $(, keeps_out $gate:path)?) => {
+        impl Lock for $lock {
+            const NAME: &'static str = $name;
+
+            fn new() -> Self {
+                $new
+            }
+
+            #[inline]
+            fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+                let _guard = self.lock()$(.$unwrap())?;
+                f()
+            }
+
+            #[inline]
+            fn try_pair(&self) -> bool {
+                // An option or a result.
+                self.try_lock().into_iter().next().is_some()
+            }
+            $(
+                fn keeps_out(&self) -> bool {
+                    $gate(self)
+                }
+            )?
+        }
+    };
+}
+
+guarded!(PageLock, "pagelock", Self::new(), keeps_out gate_is_closed);
+guarded!(std::sync::Mutex<()>, "std", Self::new(()), unwrap unwrap);
+guarded!(parking_lot::Mutex<()>, "parking_lot", Self::new(()));
+// Hands the lock to the longest sleeper at every release.
+guarded!(parking_lot::FairMutex<()>, "parking_lot-fair", Self::new(()));
+guarded!(usync::Mutex<()>, "usync", Self::new(()));
+// Never sleeps, so its release is a plain store; and burns the time that it waits.
+guarded!(spin::Mutex<()>, "spin", Self::new(()));
 
 /// The same lock through the `lock_api` crate's mutex.
 #[cfg(feature = "lock_api")]
 pub type LockApi = pagelock::lock_api::Mutex<()>;
-
 #[cfg(feature = "lock_api")]
-impl Lock for LockApi {
-    const NAME: &'static str = "pagelock-lock_api";
+guarded!(LockApi, "pagelock-lock_api", Self::new(()));
 
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
+/// The state word is the first of a header's two.
+fn gate_is_closed(page: &PageLock) -> bool {
+    // SAFETY: a header is `repr(C)`, and lives and is shared as long as the reference.
+    let state = unsafe { &*core::ptr::from_ref(page).cast::<AtomicU32>() };
+    state.load(Relaxed) & pagelock::word::state::CLOSED != 0
 }
 
-impl Lock for std::sync::Mutex<()> {
-    const NAME: &'static str = "std";
+/// The page lock, of which every release is a fair one.
+pub struct FairPage(PageLock);
+
+impl Lock for FairPage {
+    const NAME: &'static str = "pagelock-fair";
 
     fn new() -> Self {
-        Self::new(())
+        Self(PageLock::new())
     }
 
-    #[inline]
     fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock().unwrap();
-        f()
+        let guard = self.0.lock();
+        let answer = f();
+        let _ = guard.unlock_fair();
+        answer
     }
 
-    #[inline]
     fn try_pair(&self) -> bool {
-        self.try_lock().is_ok()
-    }
-}
-
-impl Lock for parking_lot::Mutex<()> {
-    const NAME: &'static str = "parking_lot";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-/// Hands the lock to the longest sleeper at every release.
-impl Lock for parking_lot::FairMutex<()> {
-    const NAME: &'static str = "parking_lot-fair";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-/// Never sleeps, so its release is a plain store; and burns the time that it waits.
-impl Lock for spin::Mutex<()> {
-    const NAME: &'static str = "spin";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
-    }
-}
-
-impl Lock for usync::Mutex<()> {
-    const NAME: &'static str = "usync";
-
-    fn new() -> Self {
-        Self::new(())
-    }
-
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _guard = self.lock();
-        f()
-    }
-
-    #[inline]
-    fn try_pair(&self) -> bool {
-        self.try_lock().is_some()
+        self.0.try_lock().map(|guard| guard.unlock_fair()).is_some()
     }
 }
 

@@ -13,6 +13,7 @@ const PEERS: [&str; 6] = ["parking_lot", "parking_lot_core", "usync", "spin", "e
 pub struct Machine {
     /// Processors that this process may use. Every table says it.
     pub cores: usize,
+    pub vendor: String,
     pub processor: String,
     pub system: String,
     /// Under a hypervisor, as far as the processor says so.
@@ -33,6 +34,7 @@ impl Machine {
         };
         Self {
             cores: cores(),
+            vendor: field("vendor_id").unwrap_or_else(|| "unknown vendor".to_string()),
             processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_string()),
             system: said_by("uname", &["-sr"]).unwrap_or_else(|| std::env::consts::OS.to_string()),
             virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
@@ -50,8 +52,8 @@ impl Machine {
 
 impl core::fmt::Display for Machine {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { cores, processor, system, .. } = self;
-        write!(f, "{cores} cores, {processor}, {system}")?;
+        let Self { cores, vendor, processor, system, .. } = self;
+        write!(f, "{vendor}, {processor}, {cores} cores, {system}")?;
         if self.virtual_machine {
             f.write_str(", a virtual machine")?;
         }

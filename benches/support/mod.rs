@@ -6,7 +6,7 @@
 //! | `locks.rs`, `events.rs` | the peers, behind two small traits |
 //! | `single.rs` | one thread, nobody else: nanoseconds of an operation |
 //! | `contention.rs` | threads that fight over one lock |
-//! | `overtaken.rs` | how often those who sleep for it are overtaken |
+//! | `pace.rs` | work that takes so many nanoseconds |
 //! | `release.rs` | one releaser or several, many sleepers; a round trip between two |
 //! | `scale.rs` | many headers, many threads, no two of them often on the same |
 //! | `layout.rs` | where headers lie, and what that costs |
@@ -15,7 +15,7 @@
 //! | `crew.rs`, `turns.rs`, `usage.rs` | threads that are started once; rounds that take turns; what the system says was used |
 //! | `spread.rs`, `table.rs`, `machine.rs` | many rounds as three numbers; the figures; what they were measured on |
 //! | `effort.rs`, `parts/` | how long to measure; which figures there are, as jobs that fill tables |
-//! | `bars.rs` | how good it must be |
+//! | `bars.rs`, `means.rs` | how good it must be; the contended lock, by means over rows |
 //!
 //! Rules, each of which was broken once and cost a factor of two:
 //! * peers take turns within one run, so that a change of the machine's mood hits all of them;
@@ -35,13 +35,13 @@ pub mod events;
 pub mod layout;
 pub mod locks;
 pub mod machine;
-pub mod overtaken;
+pub mod means;
+pub mod pace;
 pub mod parts;
 pub mod release;
 pub mod scale;
 pub mod single;
 pub mod spread;
-pub mod stalls;
 pub mod storm;
 pub mod table;
 pub mod turns;

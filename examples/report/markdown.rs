@@ -2,6 +2,7 @@
 
 use crate::results::Results;
 use crate::support::bars::{losses_markdown, markdown};
+use crate::support::means;
 use crate::support::parts::PARTS;
 
 /// The machine and what was measured on it.
@@ -12,7 +13,9 @@ pub fn machine(results: &Results) -> String {
 }
 
 pub fn bars(results: &Results) -> String {
-    markdown(&results.bars, results.machine.cores)
+    let cores = results.machine.cores;
+    let contended = if results.means.is_empty() { String::new() } else { means::markdown(&results.means, cores) };
+    format!("{}\n{contended}", markdown(&results.bars, cores))
 }
 
 /// Rows in which a peer is ahead, then those in which only a bound is.

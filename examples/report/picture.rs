@@ -1,8 +1,7 @@
 //! Tables as curves: medians, with a stroke from the smallest round to the largest.
 
 use crate::results::Results;
-use crate::support::contention::Section;
-use crate::support::parts::contended::{throughput, worst};
+use crate::support::parts::contended::{Cell, HOLDS, LONGEST, Regime, SHORT, cells, title};
 use crate::support::table::{Better, Role, Table};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
@@ -18,7 +17,7 @@ const SIZE: (u32, u32) = (900, 380);
 pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
     let mut xs: Vec<f64> = table.rows.iter().map(|row| row.x).collect();
     xs.dedup();
-    if xs.len() < 2 || xs.len() != table.rows.len() || table.head.part == "uncontended" {
+    if xs.len() < 2 || xs.len() != table.rows.len() || ["uncontended", "contended"].contains(&table.head.part.as_str()) {
         return Ok(None);
     }
     let mut svg = String::new();
@@ -31,17 +30,24 @@ pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-/// Throughput and longest wait of the contended lock, side by side; if they were measured.
+/// Holds and longest waits of the contended lock with the shortest sections, side by side; if they were measured.
 pub fn for_readme(results: &Results) -> Result<Option<String>> {
-    let (rate, wait) = (throughput(Section::Short), worst(Section::Short));
-    let (Some(rate), Some(wait)) = (results.tables.get(&rate), results.tables.get(&wait)) else { return Ok(None) };
+    let short = |cell: &Cell| (cell.inside, cell.outside) == SHORT;
+    let wanted: Vec<String> = cells(Regime::Saturated).into_iter().filter(short).map(Cell::label).collect();
+    let curve = |figure| {
+        let mut table = results.tables.get(&title(Regime::Saturated, figure))?.clone();
+        table.rows.retain(|row| wanted.contains(&row.label));
+        table.head.rows = "threads".to_string();
+        (!table.rows.is_empty()).then_some(table)
+    };
+    let (Some(rate), Some(wait)) = (curve(HOLDS), curve(LONGEST)) else { return Ok(None) };
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (1100, 400)).into_drawing_area();
         root.fill(&WHITE)?;
         let (left, right) = root.split_horizontally(550);
-        draw(&left, rate, results.machine.cores)?;
-        draw(&right, wait, results.machine.cores)?;
+        draw(&left, &rate, results.machine.cores)?;
+        draw(&right, &wait, results.machine.cores)?;
         root.present()?;
     }
     Ok(Some(svg))

@@ -2,6 +2,7 @@
 
 use crate::support::bars::{Loss, Verdict, judge, losses, summary};
 use crate::support::machine::Machine;
+use crate::support::means::{self, Mean, means};
 use crate::support::spread::Spread;
 use crate::support::table::Tables;
 use serde::Serialize;
@@ -14,6 +15,8 @@ pub struct Results {
     pub effort: String,
     pub seconds: f64,
     pub bars: Vec<Verdict>,
+    /// The bars of the contended lock.
+    pub means: Vec<Mean>,
     /// Where we lose.
     pub losses: Vec<Loss>,
     pub noise: Vec<Noise>,
@@ -36,6 +39,7 @@ impl Results {
     pub fn new(machine: Machine, effort: &str, took: Duration, tables: Tables) -> Self {
         Self {
             bars: judge(&tables),
+            means: means(&tables, machine.cores),
             losses: losses(&tables),
             noise: noise(&tables),
             machine,
@@ -48,8 +52,13 @@ impl Results {
     /// One line for the terminal.
     pub fn summary(&self) -> String {
         let behind = self.losses.iter().filter(|loss| !loss.bound).count();
-        let rows: usize = self.tables.0.iter().map(|table| table.rows.len()).sum();
-        format!("{}; a peer is ahead in {behind} comparisons of {rows} rows", summary(&self.bars))
+        let compared = self.tables.0.iter().filter(|table| table.head.part != "contended");
+        let rows: usize = compared.map(|table| table.rows.len()).sum();
+        format!(
+            "{}; {}; a peer is ahead in {behind} comparisons of {rows} rows",
+            summary(&self.bars),
+            means::summary(&self.means)
+        )
     }
 }
 

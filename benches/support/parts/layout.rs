@@ -1,10 +1,11 @@
 //! Padded or packed; the lock beside its data or apart.
 
 use super::Job;
-use crate::support::contention::{Apart, Fight, Outcome, Section, Together, Until, contend_in};
+use crate::support::contention::{Apart, Fight, Look, Outcome, Together, contend_in};
 use crate::support::crew::Crew;
 use crate::support::effort::Effort;
 use crate::support::layout::{Line, Packed, TwoLines, neighbours};
+use crate::support::parts::contended::SHORT;
 use crate::support::scale::{Locks, Padded64, roam};
 use crate::support::table::{Better, Head, Role, Row, Tables};
 use crate::support::turns::{take_turns, take_turns_warm};
@@ -65,7 +66,9 @@ fn lock_and_data(crew: &Crew, effort: &Effort, threads: usize, tables: &mut Tabl
     if threads > crew.size() {
         return;
     }
-    let fight = Fight { threads, section: Section::Short, until: Until::Time(effort.throughput), timed: false };
+    let (inside, outside) = SHORT;
+    let warm = effort.throughput / 10;
+    let fight = Fight { threads, inside, outside, warm, window: effort.throughput, look: Look::Holds };
     let all = take_turns::<Outcome>(
         effort.rounds,
         &[

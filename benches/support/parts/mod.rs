@@ -41,8 +41,6 @@ pub fn jobs<'e>(part: &str, effort: &'e Effort) -> Vec<Job<'e>> {
         "storm" => storm::jobs(effort),
         "scale" => scale::jobs(effort),
         "layout" => layout::jobs(effort),
-        // For the bars, not for the report.
-        "close" => contended::close(effort),
         other => panic!("`{other}` is none of {PARTS:?}"),
     }
 }
