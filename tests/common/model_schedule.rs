@@ -313,16 +313,16 @@ impl<const C: bool> Machine<C> {
         let deadline = Turns::<C>.after(Duration::from_nanos(turns as u64)).expect("the clock has room");
         let mut wait = if kind % 2 == 0 { Wait::unlocked() } else { Wait::migration() };
         if kind & 2 != 0 {
-            wait = wait.until(deadline);
+            wait.limits = wait.limits.until(deadline);
         }
         if kind & 4 != 0 {
-            wait = wait.unless(&self.switch);
+            wait.limits = wait.limits.unless(&self.switch);
         }
         let woken = self.headers[frame].wait_with(entry, wait);
         match woken {
-            Ok(Wake::Released | Wake::NotLocked) => {}
-            Ok(Wake::TimedOut) | Err(_) => assert!(kind & 2 != 0, "{woken:?}"),
-            Ok(Wake::Cancelled) => assert!(kind & 4 != 0 && self.switch.is_cancelled(), "{woken:?}"),
+            Wake::Released | Wake::NotLocked => {}
+            Wake::TimedOut => assert!(kind & 2 != 0, "{woken:?}"),
+            Wake::Cancelled => assert!(kind & 4 != 0 && self.switch.is_cancelled(), "{woken:?}"),
             other => panic!("{other:?}"),
         }
     }
@@ -362,7 +362,7 @@ impl<const C: bool> Machine<C> {
             10 => self.hold(frame, page.lock(), turns),
             11 => {
                 let soon = Turns::<C>.after(Duration::from_nanos(1 + turns as u64)).expect("the clock has room");
-                if let Ok(guard) = page.try_lock_until(soon) {
+                if let Ok(guard) = page.lock_within(Limits::none().until(soon)) {
                     self.hold(frame, guard, turns);
                 }
             }

@@ -32,7 +32,7 @@ mod wait;
 
 use loom::cell::UnsafeCell;
 use loom::thread::JoinHandle;
-use pagelock::futex::{DeadlineError, EventSlot, Futex, FutexTimed, OsFutex, Sleep};
+use pagelock::futex::{EventSlot, Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{PageGuard, PageLock};
 use std::cell::Cell;
@@ -81,7 +81,8 @@ thread_local! {
 #[derive(Clone, Copy, Default, Debug)]
 struct In<const SLOT: usize>;
 
-impl<const SLOT: usize> Futex for In<SLOT> {
+// SAFETY: the words that it is shown are shown to the default platform alone.
+unsafe impl<const SLOT: usize> Futex for In<SLOT> {
     const CLASSES: bool = OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -109,8 +110,8 @@ impl<const SLOT: usize> Futex for In<SLOT> {
         OsFutex.wake_class(word, n, class)
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
-        const { &OsFutex }.event(index)
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        pagelock::futex::model::event(index)
     }
 
     fn events(&self) -> usize {
@@ -123,17 +124,15 @@ impl<const SLOT: usize> Futex for In<SLOT> {
 }
 
 impl<const SLOT: usize> FutexTimed for In<SLOT> {
-    type Instant = <OsFutex as FutexTimed>::Instant;
+    fn now(&self) -> MonotonicTime {
+        OsFutex.now()
+    }
 
-    fn after(&self, d: Duration) -> Result<Self::Instant, DeadlineError> {
+    fn after(&self, d: Duration) -> Option<MonotonicTime> {
         OsFutex.after(d)
     }
 
-    fn late_by(&self, at: Self::Instant) -> Option<Duration> {
-        OsFutex.late_by(at)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
         match OsFutex.wait_until(word, expected, class, at) {
             Sleep::Woken if CLOCK_LAST.get() && OsFutex.late_by(at).is_some() => Sleep::TimedOut,
             sleep => sleep,

@@ -13,9 +13,10 @@ use pagelock::{FreezeRule, PageLock, Wake};
 #[derive(Clone, Copy)]
 struct Halt;
 
-static EVENTS: [EventSlot; 16] = [const { EventSlot::new() }; 16];
+static EVENTS: [EventSlot<Halt>; 16] = [const { EventSlot::new() }; 16];
 
-impl Futex for Halt {
+// SAFETY: it loads the words that it is shown.
+unsafe impl Futex for Halt {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         while word.load(Relaxed) == expected {
             core::hint::spin_loop();
@@ -27,7 +28,7 @@ impl Futex for Halt {
 
     fn wake_all(&self, _: *const AtomicU32) {}
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         &EVENTS[index % EVENTS.len()]
     }
 

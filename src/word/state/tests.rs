@@ -22,10 +22,7 @@ fn is_legal(s: &State) -> bool {
     let somebody_opens_the_gate = !s.is_closed() || s.sleepers() > 0;
     let the_kept_are_woken = !(s.is_locked() && s.is_closed()) || s.has_lock_waiters();
     let only_the_owner_migrates = s.is_locked() || !s.is_migrating();
-    a_crowd_stands_outside_a_closed_gate
-        && somebody_opens_the_gate
-        && the_kept_are_woken
-        && only_the_owner_migrates
+    a_crowd_stands_outside_a_closed_gate && somebody_opens_the_gate && the_kept_are_woken && only_the_owner_migrates
 }
 
 /// The bits that no lock operation may change.
@@ -133,20 +130,9 @@ fn striking_the_sleepers_leaves_the_rest_and_ages_a_page_that_nobody_has() {
 
 #[test]
 fn debug_speaks_in_words() {
-    let s = State(
-        LOCKED
-            | LOCK_WAITERS
-            | EVENT_WAITERS
-            | MIGRATING
-            | CLOSED
-            | CROWD
-            | 2 << SLEEPERS_SHIFT
-            | 7 << GENERATION_SHIFT,
-    );
-    assert_eq!(
-        format!("{s:?}"),
-        "locked, migrating, 2 sleepers, gate closed, crowd outside, awaited, generation 7"
-    );
+    let s =
+        State(LOCKED | LOCK_WAITERS | EVENT_WAITERS | MIGRATING | CLOSED | CROWD | 2 << SLEEPERS_SHIFT | 7 << GENERATION_SHIFT);
+    assert_eq!(format!("{s:?}"), "locked, migrating, 2 sleepers, gate closed, crowd outside, awaited, generation 7");
     assert_eq!(format!("{:?}", State(0)), "free, generation 0");
 }
 
