@@ -128,7 +128,7 @@ fn a_wait_cancelled_asleep_wakes() {
             let waiters = [
                 s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))),
                 s.spawn(|| page.wait_with((), Wait::migration().within(Limits::none().unless(&cancel)))),
-                s.spawn(|| page.wait_with((), timed)),
+                s.spawn(move || page.wait_with((), timed)),
             ];
             sim.until_asleep(3);
             cancel.cancel();

@@ -48,7 +48,7 @@ fn a_mutex_that_is_held_cannot_be_taken() {
 #[test]
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn attempts_can_be_timed() {
-    use pagelock::futex::MonotonicTime;
+    use std::time::Instant;
     let mutex = Mutex::new(());
     let guard = mutex.lock();
     let moment = Duration::from_millis(1);

@@ -126,7 +126,7 @@ fn the_ptl_is_dropped_once_when_the_deadline_has_passed_before_the_call() {
         let _migration = page.lock().begin_migration();
         for wait in [Wait::unlocked(), Wait::migration()] {
             let (ptl, before) = (Ptl::new(), text(page));
-            let late = page.wait_with(ptl.hold(), wait.until(at(5)));
+            let late = page.wait_with(ptl.hold(), wait.within(Limits::none().until(at(5))));
             assert_eq!(late, Wake::TimedOut);
             assert_eq!(ptl.drops(), 1);
             assert_eq!(text(page), before, "nothing else changed");

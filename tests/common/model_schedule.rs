@@ -12,7 +12,7 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Rights, Tracking};
 use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
-use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
+use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, Limits, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
 use std::rc::Rc;
 
 const PAGES: usize = 2;

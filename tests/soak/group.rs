@@ -6,7 +6,7 @@ use crate::noise::{Slot, change_priority, draw};
 use crate::region::PAGE;
 use crate::tables::At;
 use pagelock::mm::{Access, FaultError};
-use pagelock::{Cancel, Claim, FutexTimed, OsFutex, Wait, Wake};
+use pagelock::{Cancel, Claim, FutexTimed, Limits, OsFutex, Wait, Wake};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Barrier, Mutex};
