@@ -68,7 +68,24 @@ pub const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else {
 /// One entry of the event table of platform `F`. All-zero is valid: nothing was released, nobody sleeps.
 ///
 /// A slot has a platform as its type, because all who sleep on it must be woken in one way: whoever
-/// wakes everybody and passes nothing on would use up the wakes of those who do.
+/// wakes everybody and passes nothing on would use up the wakes of those who do. So a platform cannot
+/// sleep on the table of another, unless it [adapts](super::Adapt) that:
+///
+/// ```compile_fail,E0308
+/// use pagelock::futex::{EventSlot, Futex, OsFutex, Sleep};
+/// use pagelock::sync::AtomicU32;
+///
+/// #[derive(Clone, Copy)]
+/// struct WakesAll;
+///
+/// unsafe impl Futex for WakesAll {
+///     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep { OsFutex.wait(word, expected) }
+///     fn wake_one(&self, word: *const AtomicU32) { OsFutex.wake_one(word) }
+///     fn wake_all(&self, word: *const AtomicU32) { OsFutex.wake_all(word) }
+///     fn event(&self, index: usize) -> &EventSlot<Self> { const { &OsFutex }.event(index) }
+///     fn events(&self) -> usize { OsFutex.events() }
+/// }
+/// ```
 #[repr(C)]
 pub struct EventSlot<F = OsFutex> {
     sequence: AtomicU32,
@@ -238,9 +255,8 @@ const fn class(sequence: u32) -> u32 {
 /// ratio) would put headers at some regular distances into few slots; folded and multiplied once more,
 /// they fall as chance has it, at whatever distance.
 pub(super) fn index(address: usize, slots: usize) -> usize {
-    const RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-    let product = (address as u64 >> 3).wrapping_mul(RATIO);
-    let mixed = (product ^ product >> 32).wrapping_mul(RATIO);
+    let product = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (product ^ product >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     // The upper half, as a fraction of 2^32, of the number of slots.
     ((mixed >> 32) * slots as u64 >> 32) as usize
 }

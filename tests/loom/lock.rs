@@ -467,9 +467,7 @@ fn a_cancelled_locker_leaves_and_passes_its_wake_on() {
         let switch = Arc::new(Cancel::with_futex(In::<0>));
         let guard = page.lock.lock();
         let for_locker = switch.clone();
-        let under = on(&page, move |page| {
-            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
-        });
+        let under = on(&page, move |page| page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop));
         let other = on(&page, |page| drop(page.lock.lock()));
         switch.cancel();
         drop(guard);
@@ -487,9 +485,7 @@ fn a_cancelled_locker_returns_though_the_page_stays_locked() {
         let switch = Arc::new(Cancel::with_futex(In::<0>));
         let guard = page.lock.lock();
         let for_locker = switch.clone();
-        let under = on(&page, move |page| {
-            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
-        });
+        let under = on(&page, move |page| page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop));
         switch.cancel();
         assert_eq!(under.join().unwrap(), Err(LockError::Cancelled));
         drop(guard);

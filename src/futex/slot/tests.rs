@@ -144,12 +144,16 @@ fn headers_at_any_distance_have_as_many_slots_as_chance_gives() {
         fibonacci = (fibonacci.1, fibonacci.0 + fibonacci.1);
         (fibonacci.0 < 1 << 36).then_some(fibonacci.0 * 8)
     });
-    let odd = [24, 40, 48, 56, 72, 80, 96, 112, 192, 320, 4096 + 64, 4096 * 3, (2 << 20) + 4096, 6 << 20, 1000 * 8, 8 * 12_345_679];
+    let odd =
+        [24, 40, 48, 56, 72, 80, 96, 112, 192, 320, 4096 + 64, 4096 * 3, (2 << 20) + 4096, 6 << 20, 1000 * 8, 8 * 12_345_679];
     for distance in powers.chain(worst).chain(odd) {
         for slots in [1, 2, 16, 64, 100, 128, 1 << 12] {
             for (from, headers) in [(0, 1024), (0x7f00_0000_0000, 1024), (0x7f3a_5c01_2340, 200), (0x5555_5555_6000, 16)] {
                 let (spread, least) = (spread(from, headers, distance, slots), by_chance(headers, slots));
-                assert!(spread >= least, "{headers} headers {distance:#x} apart from {from:#x}: {spread} of {slots} slots, not {least}");
+                assert!(
+                    spread >= least,
+                    "{headers} headers {distance:#x} apart from {from:#x}: {spread} of {slots} slots, not {least}"
+                );
             }
         }
     }
