@@ -321,7 +321,7 @@ fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
     });
     let pages: &[PageLock<Odd>] = Box::leak((0..PAGES).map(|_| PageLock::with_futex(odd)).collect());
     let switch = Cancel::with_futex(odd);
-    watched(&[pages], || {
+    watched(&[&pages], || {
         thread::scope(|s| {
             let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
             let limits = Limits::none().unless(&switch);

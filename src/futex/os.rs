@@ -2,6 +2,7 @@
 
 use super::{EventSlot, Futex, Sleep};
 use crate::sync::AtomicU32;
+use core::marker::PhantomData;
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 use crossbeam_utils::CachePadded;
 
@@ -14,7 +15,14 @@ use crossbeam_utils::CachePadded;
 /// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct OsFutex;
+pub struct OsFutex {
+    /// The compiler takes a struct without a member for one that C does not know.
+    c: PhantomData<()>,
+}
+
+#[allow(non_upper_case_globals)] // The value of a type that has one.
+#[doc(hidden)]
+pub const OsFutex: OsFutex = OsFutex { c: PhantomData };
 
 /// What the table may take: "at most 16 KiB" is part of the contract.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]

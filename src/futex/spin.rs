@@ -2,13 +2,21 @@
 
 use super::{EventSlot, Futex, Sleep};
 use crate::sync::{AtomicU32, Ordering::Relaxed, spin_loop};
+use core::marker::PhantomData;
 
 /// A platform that spins: for cores with nothing else to run, and for bringing up a kernel.
 ///
 /// It has an event table of its own, and knows no clock, so it has no deadlines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct SpinFutex;
+pub struct SpinFutex {
+    /// The compiler takes a struct without a member for one that C does not know.
+    c: PhantomData<()>,
+}
+
+#[allow(non_upper_case_globals)] // The value of a type that has one.
+#[doc(hidden)]
+pub const SpinFutex: SpinFutex = SpinFutex { c: PhantomData };
 
 /// Not padded: those who look at one slot are not slowed by releases of others as much as by their own.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
