@@ -54,7 +54,7 @@ where
     M: Mm + Memory<Futex: FutexTimed>,
 {
     for index in 0..batch.slots.len() {
-        let Work::Locked { page, .. } = &batch.slots[index].work else { continue };
+        let Work::Locked { page, .. } = &mut batch.slots[index].work else { continue };
         if let Err(still) = page.wait_unpinned(limits) {
             batch.put_back(index, Abort::Pinned { pins: still.pins });
         }
