@@ -348,7 +348,7 @@ const ENDS: [(&str, End); 9] = [
     ("committed in place", |m| _ = m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_in_place()),
     ("committed to another header", |m| {
         let dst = PageLock::with_futex(Sim::with_classes(1));
-        m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()).unwrap();
+        _ = m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()).unwrap();
     }),
     ("aborted", |m| _ = m.abort()),
     ("aborted when frozen", |m| _ = m.freeze(FreezeRule::Unpinned).unwrap().abort()),

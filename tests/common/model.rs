@@ -13,7 +13,7 @@ use core::time::Duration;
 use pagelock::futex::{EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{
-    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Futex, FutexTimed, GetError, Limits, LockError,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex, FutexTimed, GetError, Limits, LockError,
     MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait, Wake,
 };
 use std::sync::atomic::Ordering::SeqCst;
@@ -410,16 +410,20 @@ impl<'a> Run<'a> {
                     self.owner = Owner::Migration(unsafe { Migration::from_raw(migration.into_raw()) });
                 }
                 Owner::Frozen(frozen) => {
-                    let (page, refs) = frozen.into_raw();
+                    let page = frozen.into_raw();
                     // SAFETY: as above.
-                    self.owner = Owner::Frozen(unsafe { Frozen::from_raw(page, refs) });
+                    self.owner = Owner::Frozen(unsafe { Frozen::from_raw(page) });
                 }
             },
             Op::SetUser(bits) => {
-                if let Owner::Guard(guard) = &mut self.owner {
-                    guard.set_user(UserBits::new(bits));
-                    self.model.user = bits & 3;
+                let bits = UserBits::new(bits);
+                match &mut self.owner {
+                    Owner::None => return,
+                    Owner::Guard(guard) => guard.set_user(bits),
+                    Owner::Migration(migration) => migration.set_user(bits),
+                    Owner::Frozen(frozen) => frozen.set_user(bits),
                 }
+                self.model.user = bits.get();
             }
             Op::Poison => {
                 let told = match core::mem::replace(&mut self.owner, Owner::None) {
@@ -520,7 +524,9 @@ impl<'a> Run<'a> {
                 let Some(frozen) = self.frozen() else { return };
                 let dst = PageLock::with_futex(Alone);
                 dst.lock().poison();
-                let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
+                // SAFETY: none is there to move; it is refused.
+                let error =
+                    unsafe { frozen.commit_to_moving(dst.lock(), 1) }.map(drop).expect_err("the destination is poisoned");
                 assert_eq!(error.why, CommitRefused::Poisoned);
                 self.owner = Owner::Frozen(error.frozen);
             }
@@ -577,7 +583,7 @@ impl<'a> Run<'a> {
             }
             Op::DropRef => {
                 if self.refs.pop().is_some() {
-                    self.model.put();
+                    _ = self.model.put();
                 }
             }
             Op::RefRawAndBack => {
@@ -676,8 +682,10 @@ impl<'a> Run<'a> {
         } else {
             Ok(())
         };
-        match frozen.commit_to_moving(guard, moves) {
+        // SAFETY: `raw` says that there are as many without a guard.
+        match unsafe { frozen.commit_to_moving(guard, moves) } {
             Ok(told) => {
+                other.model.user = core::mem::take(&mut self.model.user);
                 assert_eq!(expected, Ok(()));
                 assert_eq!(told.event_waiters, self.model.release());
                 other.model.release();
@@ -747,7 +755,8 @@ impl<'a> Run<'a> {
                 }
                 Err(busy) => {
                     assert!(!allowed, "{busy}");
-                    let seen = (busy.refs(), busy.pins(), busy.frozen, busy.poisoned, busy.rule);
+                    let FreezeRefused { refs, pins, frozen, poisoned, rule: of, .. } = busy.reason();
+                    let seen = (refs, pins, frozen, poisoned, of);
                     assert_eq!(seen, (run.model.refs, run.model.pins, false, run.model.poisoned, rule));
                     Owner::Migration(busy.into_migration())
                 }
@@ -802,10 +811,12 @@ impl<'a> Run<'a> {
             Ok(())
         };
         let guard = dst.lock();
-        let outcome = if self.named > 0 { frozen.commit_to(guard) } else { frozen.commit_to_moving(guard, moves) };
+        // SAFETY: `raw` says that there are as many without a guard.
+        let outcome = unsafe { frozen.commit_to_moving(guard, moves) };
         match outcome {
             Ok(told) => {
                 assert_eq!(expected, Ok(()));
+                assert_eq!(dst.user().get(), core::mem::take(&mut self.model.user));
                 assert_eq!(told.event_waiters, self.model.release());
                 self.model.refs -= moves;
                 self.raw -= moves;

@@ -219,7 +219,9 @@ impl<const C: bool> Machine<C> {
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
-        let committed = frozen.commit_to_moving(destination, MAPPINGS as u32).expect("the destination is free and ours");
+        // SAFETY: the entries' references, which are raw, and move with the entries.
+        let committed =
+            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }

@@ -211,7 +211,8 @@ fn the_last_put_may_be_a_commit() {
             last
         });
         src.read();
-        let committed = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap();
+        // SAFETY: the other of the two references that the page was made with.
+        let committed = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap();
         let last = committed.source == Put::Last;
         if last {
             src.add();
@@ -269,7 +270,8 @@ fn references_move_with_the_data() {
         let guard = there.lock.lock();
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
         there.add();
-        frozen.commit_to(guard).unwrap();
+        // SAFETY: the reference that the page was made with.
+        let _ = unsafe { frozen.commit_to_moving(guard, 1) }.unwrap();
         getter.join().unwrap();
         assert_eq!((src.lock.refs(), there.lock.refs()), (0, 1));
     });
@@ -306,7 +308,8 @@ fn the_last_put_is_said_once_across_a_refused_commit() {
         };
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
         let holder = on(&src, put);
-        let refused = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap_err();
+        // SAFETY: one of the two references that the page was made with; it is refused.
+        let refused = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap_err();
         drop(refused);
         assert_eq!(put(&src) + holder.join().unwrap(), 1);
     });

@@ -135,7 +135,8 @@ fn a_migration_that_moves_to_another_header() {
         let a = on(&src, |page| page.lock.wait_migration(()));
         let b = on(&dst, wait);
         let frozen = migration.freeze(FreezeRule::ExactRefs(1)).unwrap();
-        frozen.commit_to(there).unwrap();
+        // SAFETY: the reference that the page was made with.
+        let _ = unsafe { frozen.commit_to_moving(there, 1) }.unwrap();
         assert_over(a.join().unwrap());
         assert_over(b.join().unwrap());
         assert_eq!((src.lock.refs(), dst.lock.refs()), (0, 1));

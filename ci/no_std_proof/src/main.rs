@@ -59,7 +59,8 @@ fn work() -> u8 {
         }
     }
     let frozen = here.lock().begin_migration().freeze(FreezeRule::ExactRefs(1));
-    if !frozen.is_ok_and(|frozen| frozen.commit_to(there.lock()).is_ok()) {
+    // SAFETY: the reference that the page was made with.
+    if !frozen.is_ok_and(|frozen| unsafe { frozen.commit_to_moving(there.lock(), 1) }.is_ok()) {
         return 100;
     }
     if here.refs() != 0 || there.refs() != 1 || here.is_locked() || there.is_locked() { 101 } else { 0 }
