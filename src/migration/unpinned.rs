@@ -1,7 +1,7 @@
 //! A migrator that waits for the last unpin. The protocol is at the top of [`migration`](super).
 
 use super::{Busy, FreezeRule, Frozen, Migration};
-use crate::futex::{Futex, FutexTimed};
+use crate::futex::Futex;
 use crate::page::PageLock;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::wait::{Limits, Registered, Wake};
@@ -33,10 +33,7 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// # Errors
     ///
     /// [`StillPinned`], within `limits`, with nothing changed.
-    pub fn wait_unpinned(&mut self, limits: Limits<'_, F>) -> Result<(), StillPinned>
-    where
-        F: FutexTimed,
-    {
+    pub fn wait_unpinned(&mut self, limits: Limits<'_, F>) -> Result<(), StillPinned> {
         if self.page.is_poisoned() {
             // Its counts are frozen for good.
             let pins = self.page.pins();
@@ -73,10 +70,7 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// frozen.commit_in_place();
     /// # device.join().unwrap();
     /// ```
-    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, F>) -> Result<Frozen<'a, F>, Busy<'a, F>>
-    where
-        F: FutexTimed,
-    {
+    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, F>) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         if self.page.is_poisoned() {
             return self.freeze(rule);
         }

@@ -5,7 +5,8 @@ use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
 use core::fmt;
 
-/// A reference to a page: it stays the same page while this exists. Dropping it puts the reference.
+/// A reference to a page: it stays the same page while this exists. Dropping it puts the reference; if
+/// that was the last, the platform's [`last_put`](Futex::last_put) is called.
 #[must_use = "the reference is put when this is dropped"]
 pub struct PageRef<'a, F: Futex = OsFutex> {
     page: &'a PageLock<F>,
@@ -59,11 +60,12 @@ impl<'a, F: Futex> PageRef<'a, F> {
 impl<F: Futex> Drop for PageRef<'_, F> {
     #[inline]
     fn drop(&mut self) {
-        let _ = self.page.put();
+        self.page.dropped(PageLock::put);
     }
 }
 
-/// A pin of a page: it stays where it is while this exists. Dropping it unpins.
+/// A pin of a page: it stays where it is while this exists. Dropping it unpins; if nothing
+/// else is left, the platform's [`last_put`](Futex::last_put) is called.
 ///
 /// A leaked pin keeps the page in its place for ever, which is the safe way to be wrong.
 #[must_use = "the page is unpinned when this is dropped"]
@@ -109,7 +111,7 @@ impl<'a, F: Futex> PagePin<'a, F> {
 impl<F: Futex> Drop for PagePin<'_, F> {
     #[inline]
     fn drop(&mut self) {
-        let _ = self.page.unpin();
+        self.page.dropped(PageLock::unpin);
     }
 }
 

@@ -22,7 +22,8 @@
 //! # Who hears of the last
 //!
 //! [`PageRef::put`] and [`PagePin::unpin`] answer [`Put::Last`], exactly once for each life of the page.
-//! A guard that is simply dropped has nobody to answer to.
+//! A guard that is simply dropped has nobody to answer to, and calls the platform's
+//! [`last_put`](Futex::last_put) instead. Whoever frees pages by references does it in both places.
 //!
 //! # Orderings
 //!
@@ -150,6 +151,16 @@ impl<F: Futex> PageLock<F> {
     /// As for [`put_raw`](Self::put_raw): the pin is raw, and the caller's.
     pub unsafe fn unpin_raw(&self) -> Put {
         self.unpin()
+    }
+
+    /// The end of a guard that was dropped: whether it was the last, the platform is told.
+    #[inline]
+    fn dropped(&self, give_back: impl FnOnce(&Self) -> Put) {
+        // Read before, as in `unpin`.
+        let (futex, key) = (self.futex, self.key());
+        if give_back(self) == Put::Last {
+            futex.last_put(key);
+        }
     }
 
     #[inline]

@@ -13,8 +13,8 @@ use core::time::Duration;
 use pagelock::futex::{EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{
-    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex, FutexTimed, GetError, Limits, LockError,
-    MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex, FutexTimed, GetError, Limits,
+    LockError, MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait, Wake,
 };
 use std::sync::atomic::Ordering::SeqCst;
 
