@@ -132,6 +132,27 @@ fn freezes_that_are_refused() {
 }
 
 #[test]
+fn a_migration_around_a_closure_is_committed_or_aborted() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        page.activate(1).unwrap();
+        page.lock().migrate(FreezeRule::Unpinned, |_| Ok::<_, ()>(())).unwrap();
+        page.lock().migrate(FreezeRule::Unpinned, |_| Err::<(), _>(())).unwrap_err();
+    });
+    assert_eq!(words(stats), "aborts: 1, commits: 1");
+}
+
+#[test]
+fn a_commit_that_keeps_the_lock_is_a_commit() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        page.activate(1).unwrap();
+        drop(page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_keeping_lock());
+    });
+    assert_eq!(words(stats), "commits: 1");
+}
+
+#[test]
 fn migrations_that_end_well_and_not_so_well() {
     let stats = counted(|| {
         let (page, dst) = (PageLock::new(), PageLock::new());

@@ -163,7 +163,7 @@ fn misuse(f: impl FnOnce(), says: &str) {
 fn what_is_made_by_default_is_what_new_makes() {
     assert_eq!(format!("{:?}", <PageLock>::default()), format!("{:?}", PageLock::new()));
     assert_eq!(format!("{:?}", PageLock::<SpinFutex>::default()), format!("{:?}", PageLock::with_futex(SpinFutex)));
-    assert_eq!(EventSlot::default().sequence(), 0);
+    assert_eq!(EventSlot::<pagelock::OsFutex>::default().sequence(), 0);
     let switch = Cancel::<SpinFutex>::default();
     assert!(!switch.is_cancelled());
     switch.cancel();

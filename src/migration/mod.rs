@@ -200,8 +200,12 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// lock waits on. The platform's [`tell`](Futex::tell) is not called now but by the release, when the
     /// page can be had: a fault server that is told of a page finds that it can claim it.
     pub fn cancel(self) -> PageGuard<'a, F> {
-        let page = self.forget();
         stats::count(Counter::Aborts);
+        self.end_keeping_lock()
+    }
+
+    fn end_keeping_lock(self) -> PageGuard<'a, F> {
+        let page = self.forget();
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));
         // The guard first: should waking panic, the page is not left locked.

@@ -27,11 +27,11 @@
 //! | every release | the add | free, nobody told | `retell` |
 //! | | waking the locker | free, waiters not told | `retell` |
 //! | `begin_migration` | the or | locked, migrating | take over: [`Migrating`](TakenOver::Migrating) |
-//! | `cancel` | the and | locked; who waits for the migration is not told | take over: `Locked`; its release tells |
+//! | `cancel`, `commit_keeping_lock` | the and | locked; who waits for the migration is not told | take over: `Locked`; its release tells |
 //! | `freeze` | the compare-exchange | frozen | take over: [`Frozen`](TakenOver::Frozen) |
 //! | `wait_unpinned`, `freeze_unpinned` | the or, with pins left | migrating, frozen, pinned | take over thaws it: `Migrating` |
 //! | | the last unpin | migrating, frozen | take over: `Frozen` |
-//! | `thaw`, or the thaw in `abort` or `commit_in_place` | the and | locked, migrating | take over: `Migrating`. Of a commit too: the entries are up, and an abort does what is left to do |
+//! | `thaw`, or the thaw in `abort`, `commit_in_place`, ... | the and | locked, migrating | take over: `Migrating`. Of a commit too: the entries are up, and an abort does what is left to do |
 //! | `commit_to_moving(dst, n)` | counting them on `dst` | source frozen, `dst` locked, `n` references counted twice | take over both; `n` times `put_raw` on the source; `commit_to` |
 //! | | taking them from the source | source frozen, `dst` locked | take over both; `commit_to`. If the source is free, nobody else says so |
 //! | | the bits on `dst` | the same | the same |
