@@ -147,7 +147,7 @@ fn a_commit_that_keeps_the_lock_is_a_commit() {
     let stats = counted(|| {
         let page = PageLock::new();
         page.activate(1).unwrap();
-        drop(page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_keeping_lock());
+        drop(page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_keeping());
     });
     assert_eq!(words(stats), "commits: 1");
 }

@@ -47,9 +47,9 @@ impl<'a, F: Futex> Frozen<'a, F> {
 
     /// [`commit_in_place`](Self::commit_in_place) that keeps the lock, for whoever has more to do with the
     /// page: those who wait for the migration are woken now, as by [`Migration::cancel`].
-    pub fn commit_keeping_lock(self) -> PageGuard<'a, F> {
+    pub fn commit_keeping(self) -> PageGuard<'a, F> {
         stats::count(Counter::Commits);
-        self.thaw().end_keeping_lock()
+        self.thaw().end_keeping()
     }
 
     /// Ends the migration of a page whose identity moves to another header, `dst`, which has references of

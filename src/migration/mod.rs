@@ -61,7 +61,7 @@
 //! | end of that: load if it is the freeze, and if not | Acquire, AcqRel | unpin (Release): as for the freeze; and as for thaw |
 //! | thaw: and | Release | get and pin (Acquire): a new holder sees the page where it is now |
 //! | move references: compare-exchange | Release there, AcqRel here | get and pin of the destination; put and unpin of the source |
-//! | take over: loads | Acquire | the dead owner's last releases, as far as it came |
+//! | take over: load of the counts | Acquire | put and unpin (Release): as for the freeze |
 
 mod closure;
 mod errors;
@@ -201,10 +201,10 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// page can be had: a fault server that is told of a page finds that it can claim it.
     pub fn cancel(self) -> PageGuard<'a, F> {
         stats::count(Counter::Aborts);
-        self.end_keeping_lock()
+        self.end_keeping()
     }
 
-    fn end_keeping_lock(self) -> PageGuard<'a, F> {
+    fn end_keeping(self) -> PageGuard<'a, F> {
         let page = self.forget();
         // Relaxed: see the table at the top.
         let held = State(page.state.fetch_and(!MIGRATING, Relaxed));

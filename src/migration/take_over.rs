@@ -24,10 +24,11 @@
 //! | `lock` and those like it | registering, or asleep | a sleeper that nobody is | `reset_sleepers` |
 //! | | being woken | the same, and its wake used up: others sleep for a page that is free | `reset_sleepers`, `retell` |
 //! | `wait_unlocked`, `claim`, ... | setting the flag, or asleep | one needless wake | nothing to do |
+//! | | being woken | its wake not [passed on](crate::futex) | `retell` |
 //! | every release | the add | free, nobody told | `retell` |
 //! | | waking the locker | free, waiters not told | `retell` |
 //! | `begin_migration` | the or | locked, migrating | take over: [`Migrating`](TakenOver::Migrating) |
-//! | `cancel`, `commit_keeping_lock` | the and | locked; who waits for the migration is not told | take over: `Locked`; its release tells |
+//! | `cancel`, `commit_keeping` | the and | locked; who waits for the migration is not told | take over: `Locked`; its release tells |
 //! | `freeze` | the compare-exchange | frozen | take over: [`Frozen`](TakenOver::Frozen) |
 //! | `wait_unpinned`, `freeze_unpinned` | the or, with pins left | migrating, frozen, pinned | take over thaws it: `Migrating` |
 //! | | the last unpin | migrating, frozen | take over: `Frozen` |
@@ -56,7 +57,7 @@ use crate::futex::{Futex, OsFutex};
 use crate::lock::{PageGuard, Released};
 use crate::page::PageLock;
 use crate::sync::Ordering::Acquire;
-use crate::word::{Count, State};
+use crate::word::Count;
 use core::fmt;
 use core::mem::forget;
 
@@ -94,11 +95,12 @@ impl<F: Futex> PageLock<F> {
     /// assert!(page.try_pin().is_ok());
     /// ```
     pub unsafe fn take_over(&self) -> Option<TakenOver<'_, F>> {
-        // Acquire, here and below: as far as the dead owner came, pairs with the Release of its steps.
-        let state = State(self.state.load(Acquire));
+        let state = self.state();
         if !state.is_locked() {
             return None;
         }
+        // Acquire: pairs with the Release of put and unpin, as in `freeze`. The dead owner's own steps are
+        // ordered before this call by the caller's promise.
         let counts = Count(self.count.load(Acquire));
         // A poisoned page is frozen for good, whatever its stage.
         let is_frozen = counts.is_frozen() && !state.is_poisoned();
