@@ -1,7 +1,7 @@
 //! A migrator that waits for the last unpin.
 
 use crate::{In, Page, explore, explore_with, on};
-use pagelock::futex::{Futex, model};
+use pagelock::futex::{Futex, MonotonicTime, model};
 use pagelock::{FreezeRule, Limits, PagePin, Wake};
 
 fn live(refs: u32) -> std::sync::Arc<Page> {
@@ -113,7 +113,7 @@ fn the_end_of_the_time_against_the_last_unpin() {
         let clock = loom::thread::spawn(model::expire);
         let holder = on(&page, unpin);
         let mut migration = page.lock.lock().begin_migration();
-        match migration.wait_unpinned(Limits::none().until(())) {
+        match migration.wait_unpinned(Limits::none().until(MonotonicTime::MAX)) {
             Ok(()) => assert_eq!((page.read(), page.lock.pins()), (1, 0)),
             Err(still) => assert_eq!((still.pins, still.wake), (1, Wake::TimedOut)),
         }
