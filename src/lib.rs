@@ -16,7 +16,6 @@
 //! | [`wait`] | release, then sleep: the wait that takes no reference |
 //! | [`refs`] | references and pins, and the difference |
 //! | [`migration`] | begin, freeze, commit or abort, as types |
-//! | [`cancel`] | cutting waits short |
 //! | [`futex`] | what a platform has to provide; event slots and fan-out |
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
@@ -28,7 +27,6 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
-pub mod cancel;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod futex;
@@ -50,13 +48,13 @@ pub mod sync;
 pub mod wait;
 pub mod word;
 
-pub use cancel::Cancel;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{
-    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRule, Frozen, FrozenRefs, Migration, StillPinned,
+    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRefused, FreezeRule, Frozen, Migration, NotMigrated,
+    Poisoning, StillPinned, TakenOver,
 };
 pub use page::PageLock;
 pub use refs::{CountError, GetError, PagePin, PageRef, PinError, Put};
-pub use wait::{Limits, Wait, Wake};
+pub use wait::{Cancel, Limits, Wait, WaitFor, Wake};
 pub use word::{MAX_PINS, MAX_REFS, MAX_SLEEPERS, UserBits};

@@ -9,7 +9,7 @@
 //! assert_eq!(*TOTAL.lock(), 1);
 //! ```
 
-use crate::{OsFutex, PageGuard, PageLock};
+use crate::{Limits, OsFutex, PageGuard, PageLock};
 
 pub use ::lock_api::{RawMutex, RawMutexFair, RawMutexTimed};
 
@@ -83,6 +83,9 @@ unsafe impl RawMutexFair for RawPageLock {
 // SAFETY: a successful timed attempt owns the page exactly as `lock` does.
 unsafe impl RawMutexTimed for RawPageLock {
     type Duration = core::time::Duration;
+    #[cfg(feature = "std")]
+    type Instant = std::time::Instant;
+    #[cfg(not(feature = "std"))]
     type Instant = crate::futex::MonotonicTime;
 
     fn try_lock_for(&self, timeout: Self::Duration) -> bool {
@@ -90,6 +93,8 @@ unsafe impl RawMutexTimed for RawPageLock {
     }
 
     fn try_lock_until(&self, timeout: Self::Instant) -> bool {
-        self.0.lock_within(crate::Limits::none().until(timeout)).map(PageGuard::forget).is_ok()
+        #[allow(clippy::useless_conversion)] // Without std it is that type.
+        let limits = Limits::none().until(timeout.into());
+        self.0.lock_within(limits).map(PageGuard::forget).is_ok()
     }
 }

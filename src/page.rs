@@ -80,7 +80,8 @@ impl<F: Futex> PageLock<F> {
         self.state().is_migrating()
     }
 
-    /// Whether the page's contents are lost for good. Relaxed; once true, it stays true.
+    /// Whether the page's contents are lost for good. Relaxed; once true, it stays true for this life of
+    /// the memory: only [`PageGuard::unpoison`](crate::PageGuard::unpoison) begins another.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.state().is_poisoned()

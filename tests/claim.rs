@@ -7,9 +7,8 @@ mod common;
 use common::sim::{Call, Sim};
 use common::{rounds, watched};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
-use pagelock::futex::{EventSlot, Sleep};
-use pagelock::sync::AtomicU32 as Word;
-use pagelock::{Claim, Futex, OsFutex, PageLock, Wake};
+use pagelock::futex::Adapt;
+use pagelock::{Claim, OsFutex, PageLock, Wake};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -118,25 +117,11 @@ fn claims_and_waiters_are_told_by_the_same_release() {
 #[derive(Clone, Copy)]
 struct Server(&'static Mutex<Vec<usize>>);
 
-impl Futex for Server {
-    fn wait(&self, word: &Word, expected: u32) -> Sleep {
-        OsFutex.wait(word, expected)
-    }
+impl Adapt for Server {
+    type Base = OsFutex;
 
-    fn wake_one(&self, word: *const Word) {
-        OsFutex.wake_one(word);
-    }
-
-    fn wake_all(&self, word: *const Word) {
-        OsFutex.wake_all(word);
-    }
-
-    fn event(&self, index: usize) -> &EventSlot {
-        const { &OsFutex }.event(index)
-    }
-
-    fn events(&self) -> usize {
-        OsFutex.events()
+    fn base(&self) -> &OsFutex {
+        &OsFutex
     }
 
     fn tell(&self, page: usize) {

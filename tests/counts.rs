@@ -222,6 +222,75 @@ fn gets_and_puts_of_many_threads_balance() {
     assert_eq!((page.refs(), page.pins()), (1, 0));
 }
 
+/// An unbalanced put or unpin, which only a broken promise of an unsafe call can make, changes nothing, and
+/// is not said to be the last.
+#[test]
+fn a_put_or_unpin_too_many_changes_nothing() {
+    let quietly = |release: &dyn Fn() -> Put| {
+        // A debug build panics, once it has found that there is nothing to give back.
+        if let Ok(put) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(release)) {
+            assert_eq!(put, Put::Kept);
+        }
+    };
+    for (refs, pins) in [(0, 0), (0, 1), (0, 3), (1, 0), (5, 0)] {
+        let page = live(refs + 1);
+        (0..pins).for_each(|_| _ = page.try_pin().unwrap().into_raw());
+        // SAFETY: one of those that `live` made.
+        let _ = unsafe { page.put_raw() };
+        let before = format!("{page:?}");
+        if refs == 0 {
+            // SAFETY: none; that is the point.
+            quietly(&|| unsafe { page.put_raw() });
+        }
+        if pins == 0 {
+            // SAFETY: as above.
+            quietly(&|| unsafe { page.unpin_raw() });
+        }
+        assert_eq!(format!("{page:?}"), before);
+    }
+}
+
+/// A reference or a pin that its guard drops, and that was the last, is told to the platform, with the page's
+/// address and once. Whoever asks for the answer has it, and the platform is not told.
+#[test]
+fn a_last_reference_that_its_guard_drops_reaches_the_platform() {
+    use core::sync::atomic::AtomicUsize;
+    use pagelock::OsFutex;
+    use pagelock::futex::Adapt;
+
+    static TOLD: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    #[derive(Clone, Copy)]
+    struct Frees;
+    impl Adapt for Frees {
+        type Base = OsFutex;
+        fn base(&self) -> &OsFutex {
+            &OsFutex
+        }
+        fn last_put(&self, page: usize) {
+            TOLD[0].fetch_add(1, SeqCst);
+            TOLD[1].store(page, SeqCst);
+        }
+    }
+    let page = PageLock::with_futex(Frees);
+    let told = || (TOLD[0].load(SeqCst), TOLD[1].load(SeqCst) == (&raw const page).addr());
+    page.activate(1).unwrap();
+    let (reference, pin) = (page.try_get().unwrap(), page.try_pin().unwrap());
+    // SAFETY: the one that the page was made with.
+    assert_eq!(unsafe { page.put_raw() }, Put::Kept);
+    drop(reference);
+    assert_eq!(told(), (0, false), "there is a pin");
+    drop(pin);
+    assert_eq!(told(), (1, true));
+    page.activate(1).unwrap();
+    // SAFETY: as above.
+    drop(unsafe { PageRef::from_raw(&page) });
+    assert_eq!(told(), (2, true));
+    page.activate(1).unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { PageRef::from_raw(&page) }.put(), Put::Last);
+    assert_eq!(told().0, 2, "it was answered");
+}
+
 /// A debug build notices a release that nothing was taken for, before it does anything.
 #[cfg(debug_assertions)]
 mod unbalanced {
@@ -247,15 +316,17 @@ mod unbalanced {
         is_noticed(&page, "without references", || drop(unsafe { PageRef::from_raw(&page) }));
     }
 
-    /// A commit moves the reference of somebody who has a guard for it. As long as the header is not live again, that is noticed.
+    /// A commit moves the reference of somebody who has a guard for it, against its contract. As long as the
+    /// header is not live again, that is noticed.
     #[test]
     fn a_put_of_what_has_moved_is_noticed() {
         let (src, dst) = (live(1), PageLock::new());
         let guarded = src.try_get().unwrap();
         let frozen = src.lock().begin_migration().freeze(FreezeRule::ExactRefs(2)).unwrap();
-        assert_eq!(frozen.commit_to(dst.lock()).unwrap().source, Put::Last);
+        // SAFETY: not all of it holds: one of them has a guard.
+        assert_eq!(unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap().source, Put::Last);
         let text = panic_of(|| drop(guarded));
-        assert!(text.contains("unbalanced"), "{text}");
+        assert!(text.contains("without references"), "{text}");
         assert_eq!((src.refs(), dst.refs()), (0, 2), "and nothing has changed");
     }
 
@@ -296,11 +367,11 @@ mod unbalanced {
         let guard = page.lock();
         // SAFETY: none; that is the point. A debug build stops before anything happens.
         is_noticed(&page, "not migrating", || drop(unsafe { Migration::from_raw(&page) }));
-        let (_, refs) = guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap().into_raw();
+        guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap().into_raw();
         // SAFETY: made raw just now.
-        let migration = unsafe { Frozen::from_raw(&page, refs) }.thaw();
+        let migration = unsafe { Frozen::from_raw(&page) }.thaw();
         // SAFETY: none; it was used already.
-        is_noticed(&page, "not frozen", || drop(unsafe { Frozen::from_raw(&page, refs) }));
+        is_noticed(&page, "not frozen", || drop(unsafe { Frozen::from_raw(&page) }));
         drop(migration);
     }
 }

@@ -77,7 +77,8 @@ impl Machine {
     fn evict(&self) {
         let frozen = self.system.lock().begin_migration().freeze(FreezeRule::ExactRefs(self.mappings.len() as u32)).unwrap();
         self.mappings.iter().for_each(|m| *m.lock().unwrap() = Entry::Device);
-        frozen.commit_to(self.device.lock()).unwrap();
+        // SAFETY: all of them are the mappings', and raw.
+        let _ = unsafe { frozen.commit_to_moving(self.device.lock(), self.mappings.len() as u32) }.unwrap();
     }
 
     /// Touches the page through a mapping. Says how often it had to wait.
@@ -155,7 +156,8 @@ impl Machine {
             *mapping.lock().unwrap() = Entry::Present;
         }
         reference.into_raw();
-        frozen.commit_to(system).unwrap();
+        // SAFETY: as above.
+        let _ = unsafe { frozen.commit_to_moving(system, 1) }.unwrap();
         // SAFETY: the migrator's reference, which has moved along.
         assert_eq!(unsafe { self.system.put_raw() }, Put::Kept);
         self.migrations.fetch_add(1, SeqCst);

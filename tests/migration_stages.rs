@@ -11,8 +11,8 @@ use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Sleep;
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, PageLock, PageRef, PinError, Put,
-    Wake,
+    CommitRefused, FreezeError, FreezeRefused, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, NotMigrated,
+    PageLock, PageRef, PinError, Put, UserBits, Wake,
 };
 use std::sync::Mutex;
 use std::thread;
@@ -36,7 +36,7 @@ fn is_at_rest(page: &PageLock, refs: u32, pins: u32) {
     drop(page.try_lock().expect("free"));
 }
 
-fn says(error: &dyn core::error::Error, what: &[&str]) {
+fn says(error: &dyn core::fmt::Display, what: &[&str]) {
     let text = error.to_string();
     assert!(what.iter().all(|w| text.contains(w)), "{text:?} does not say {what:?}");
 }
@@ -71,6 +71,110 @@ fn a_cancelled_migration_keeps_the_lock() {
     is_at_rest(&page, 1, 0);
 }
 
+/// Those who sleep are woken by the cancel. The platform, which may want to lock the page, is told once it can.
+#[test]
+fn a_cancelled_migration_tells_the_platform_when_the_page_can_be_had() {
+    use pagelock::futex::{Adapt, Futex};
+    use pagelock::{Claim, OsFutex};
+
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone, Copy)]
+    struct Server;
+    static PAGE: PageLock<Server> = PageLock::with_futex(Server);
+    impl Adapt for Server {
+        type Base = OsFutex;
+        fn base(&self) -> &OsFutex {
+            &OsFutex
+        }
+        fn tell(&self, page: usize) {
+            OsFutex.tell(page);
+            assert!(PAGE.try_lock().is_some(), "told of a page that cannot be had");
+            TOLD.fetch_add(1, SeqCst);
+        }
+    }
+    watched(&[&PAGE], || {
+        let migration = PAGE.lock().begin_migration();
+        assert!(matches!(PAGE.claim(), Claim::InFlight));
+        thread::scope(|s| {
+            let waiter = s.spawn(|| PAGE.wait_migration(()));
+            while !waiter.is_finished() && !text(&PAGE).contains("awaited") {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(20));
+            let guard = migration.cancel();
+            assert!(matches!(waiter.join().unwrap(), Wake::Released | Wake::NotLocked));
+            assert_eq!(TOLD.load(SeqCst), 0, "the page is still locked");
+            drop(guard);
+            assert_eq!(TOLD.load(SeqCst), 1);
+        });
+    });
+}
+
+// ---- a migration around a closure ----
+
+#[test]
+fn a_migration_around_a_closure_commits_what_it_says_is_done_and_aborts_the_rest() {
+    let page = live(2);
+    let (answer, released) = page
+        .lock()
+        .migrate(ExactRefs(2), |frozen| {
+            assert!(frozen.page().is_frozen() && frozen.page().is_migrating());
+            frozen.set_user(UserBits::new(1));
+            Ok::<_, GetError>(7)
+        })
+        .unwrap();
+    assert_eq!((answer, released.event_waiters, page.user()), (7, false, UserBits::new(1)));
+    is_at_rest(&page, 2, 0);
+
+    let error = page.lock().migrate(ExactRefs(2), |_| Err::<(), _>("no")).unwrap_err();
+    assert_eq!((error, error.to_string().as_str()), (NotMigrated::Own("no"), "no"));
+    is_at_rest(&page, 2, 0);
+
+    let error = page.lock().migrate(ExactRefs(1), |_| -> Result<(), GetError> { panic!("it is not called") }).unwrap_err();
+    assert!(matches!(error, NotMigrated::Busy(why) if why.refs == 2 && why.rule == ExactRefs(1)), "{error:?}");
+    says(&error, &["2 references"]);
+    is_at_rest(&page, 2, 0);
+
+    let said = panic_of(|| _ = page.lock().migrate(Unpinned, |_| -> Result<(), GetError> { panic!("the disk is on fire") }));
+    assert_eq!(said, "the disk is on fire");
+    is_at_rest(&page, 2, 0);
+}
+
+// ---- errors that leave the function ----
+
+/// `?` turns what borrows the page into an error that does not; the stage is dropped, which aborts it.
+#[test]
+fn a_refusal_leaves_the_function_that_borrowed_the_page() {
+    type Any = Box<dyn core::error::Error + Send + Sync>;
+    fn freeze(page: &PageLock) -> Result<(), Box<dyn core::error::Error>> {
+        page.lock().begin_migration().freeze(ExactRefs(1))?.commit_in_place();
+        Ok(())
+    }
+    fn freeze_with(page: &PageLock) -> Result<(), Any> {
+        page.lock().begin_migration().freeze_with(Unpinned, |_| Err(GetError::Free))?.commit_in_place();
+        Ok(())
+    }
+    fn commit(page: &PageLock, dst: &PageLock) -> Result<(), Any> {
+        let _ = page.lock().begin_migration().freeze(Unpinned)?.commit_to(dst.lock())?;
+        Ok(())
+    }
+    fn plain(page: &PageLock) -> Result<(), FreezeRefused> {
+        page.lock().begin_migration().freeze(ExactRefs(1))?.commit_in_place();
+        Ok(())
+    }
+    let (page, lost) = (live(2), live(0));
+    lost.lock().poison();
+    says(&freeze(&page).unwrap_err(), &["2 references"]);
+    let why = plain(&page).unwrap_err();
+    assert_eq!((why.refs, why.pins, why.frozen, why.poisoned, why.rule), (2, 0, false, false, ExactRefs(1)));
+    assert_eq!(freeze(&page).unwrap_err().downcast_ref(), Some(&why));
+    let own = freeze_with(&page).unwrap_err();
+    assert_eq!(own.downcast_ref(), Some(&NotMigrated::Own(GetError::Free)));
+    assert_eq!(commit(&page, &lost).unwrap_err().downcast_ref(), Some(&CommitRefused::Poisoned));
+    is_at_rest(&page, 2, 0);
+    assert!(!lost.is_locked());
+}
+
 // ---- the rules of the freeze ----
 
 /// The freeze is refused with these counts, the migration comes back as it was, and can be ended.
@@ -79,7 +183,7 @@ fn is_busy(page: &PageLock, rule: FreezeRule, refs: u32, pins: u32, what: &[&str
     let before = text(page);
     let busy = migration.freeze(rule).unwrap_err();
     assert_eq!(text(page), before, "a refusal changes nothing");
-    assert_eq!((busy.refs(), busy.pins(), busy.rule, busy.frozen), (refs, pins, rule, false));
+    assert_eq!((busy.refs(), busy.pins(), busy.reason().rule, busy.reason().frozen), (refs, pins, rule, false));
     says(&busy, what);
     assert!(text(&busy).contains(&format!("refs: {refs}, pins: {pins}")), "{busy:?}");
     let migration: Migration<'_> = busy.into_migration();
@@ -162,10 +266,10 @@ const OUTS: [(&str, Out); 8] = [
     ("thaw, cancel, unlock", |f| _ = f.thaw().cancel().unlock()),
     ("thaw, freeze again, drop", |f| drop(f.thaw().freeze(Unpinned).unwrap())),
     ("raw and back", |f| {
-        let (page, refs) = f.into_raw();
+        let page = f.into_raw();
         assert!(page.is_locked() && page.is_migrating() && page.is_frozen());
-        // SAFETY: both come from `into_raw`, just now; and again below.
-        let raw = unsafe { Frozen::from_raw(page, refs) }.thaw().into_raw();
+        // SAFETY: from `into_raw`, just now; and again below.
+        let raw = unsafe { Frozen::from_raw(page) }.thaw().into_raw();
         // SAFETY: as above.
         drop(unsafe { Migration::from_raw(raw) });
     }),
@@ -226,7 +330,7 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
     watched(&[&page], || {
         let pin = page.try_pin().unwrap();
         for freezing in [false, true] {
-            let migration = page.lock().begin_migration();
+            let mut migration = page.lock().begin_migration();
             sim.at_sleep(|| panic!("the platform is on fire"));
             let said = panic_of(|| {
                 if freezing {
@@ -272,7 +376,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
 
         let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
         let mut both = Some((frozen, dst.lock()));
-        burns(&dst, &mut || drop(both.take().map(|(frozen, held)| frozen.commit_to_moving(held, 0))));
+        burns(&dst, &mut || drop(both.take().map(|(frozen, held)| frozen.commit_to(held))));
         assert!(over(&src) && over(&dst), "{src:?} {dst:?}");
         assert_eq!((src.refs(), dst.refs()), (1, 0));
     });
@@ -284,7 +388,8 @@ fn a_panic_in_telling_leaves_no_page_locked() {
 fn references_move_along_with_the_identity() {
     let (src, dst) = (live(3), live(2));
     let frozen = src.lock().begin_migration().freeze(ExactRefs(3)).unwrap();
-    frozen.commit_to(dst.lock()).unwrap();
+    // SAFETY: those that `live` made, or were turned raw.
+    let _ = unsafe { frozen.commit_to_moving(dst.lock(), 3) }.unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 5, 0);
     assert_eq!(src.try_get().unwrap_err(), GetError::Free, "nobody can reach the old header");
@@ -294,7 +399,9 @@ fn references_move_along_with_the_identity() {
 #[test]
 fn a_free_header_comes_to_life_by_a_commit() {
     let (src, dst) = (live(2), live(0));
-    src.lock().begin_migration().freeze(ExactRefs(2)).unwrap().commit_to(dst.lock()).unwrap();
+    let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
+    // SAFETY: those that `live` made.
+    let _ = unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap();
     is_at_rest(&src, 0, 0);
     is_at_rest(&dst, 2, 0);
 }
@@ -305,7 +412,8 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
     let reference = src.try_get().unwrap();
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     reference.into_raw();
-    frozen.commit_to(dst.lock()).unwrap();
+    // SAFETY: those that `live` made, or were turned raw.
+    let _ = unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap();
     // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here now.
     let reference = unsafe { PageRef::from_raw(&dst) };
     assert_eq!(reference.put(), Put::Kept);
@@ -313,15 +421,57 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
     assert_eq!(unsafe { dst.put_raw() }, Put::Last);
 }
 
+/// A reference that has a guard cannot be taken from under it by safe code, whatever the freeze counted.
 #[test]
-fn under_the_pin_rule_references_move_only_if_told() {
-    let (src, dst) = (live(3), live(0));
-    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to(dst.lock()).unwrap();
-    is_at_rest(&src, 3, 0);
-    is_at_rest(&dst, 0, 0);
-    src.lock().begin_migration().freeze(Unpinned).unwrap().commit_to_moving(dst.lock(), 2).unwrap();
-    is_at_rest(&src, 1, 0);
-    is_at_rest(&dst, 2, 0);
+fn references_move_only_if_the_caller_vouches_for_them() {
+    for rule in [ExactRefs(3), Unpinned] {
+        let (src, dst) = (live(2), live(1));
+        let guard = src.try_get().unwrap();
+        let committed = src.lock().begin_migration().freeze(rule).unwrap().commit_to(dst.lock()).unwrap();
+        assert_eq!(committed.source, Put::Kept);
+        is_at_rest(&src, 3, 0);
+        is_at_rest(&dst, 1, 0);
+        src.activate(1).expect_err("the guard keeps it live");
+        drop(guard);
+        let frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
+        // SAFETY: the two that `live` made.
+        assert_eq!(unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap().source, Put::Last);
+        is_at_rest(&src, 0, 0);
+        is_at_rest(&dst, 3, 0);
+    }
+}
+
+/// The caller's bits belong to the page and not to the frame: they go where its identity goes.
+#[test]
+fn the_callers_bits_travel_with_the_identity() {
+    for moving in [0, 1] {
+        let (src, dst) = (live(1), live(1));
+        src.lock().set_user(UserBits::new(2));
+        dst.lock().set_user(UserBits::new(1));
+        let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+        // SAFETY: the one that `live` made, or none.
+        let _ = unsafe { frozen.commit_to_moving(dst.lock(), moving) }.unwrap();
+        assert_eq!((src.user(), dst.user()), (UserBits::new(0), UserBits::new(2)));
+    }
+    let page = live(1);
+    page.lock().set_user(UserBits::new(3));
+    page.lock().begin_migration().freeze(Unpinned).unwrap().commit_in_place();
+    assert_eq!(page.user(), UserBits::new(3), "the identity stays");
+}
+
+#[test]
+fn the_callers_bits_can_be_written_at_every_stage() {
+    let page = live(1);
+    let mut migration = page.lock().begin_migration();
+    migration.set_user(UserBits::new(1));
+    assert_eq!(page.user(), UserBits::new(1));
+    assert!(page.is_migrating());
+    let mut frozen = migration.freeze(Unpinned).unwrap();
+    frozen.set_user(UserBits::new(2));
+    assert_eq!(page.user(), UserBits::new(2));
+    frozen.abort();
+    is_at_rest(&page, 1, 0);
+    assert_eq!(page.user(), UserBits::new(2));
 }
 
 #[test]
@@ -349,7 +499,8 @@ fn is_refused(src: &PageLock, dst: &PageLock, refs: u32, why: CommitRefused, wha
     let frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
     let held = dst.lock();
     let before = (text(src), text(dst));
-    let error = frozen.commit_to_moving(held, refs).unwrap_err();
+    // SAFETY: those that `live` made; it is refused.
+    let error = unsafe { frozen.commit_to_moving(held, refs) }.unwrap_err();
     assert_eq!((text(src), text(dst)), before, "a refusal changes nothing");
     assert_eq!(error.why, why);
     says(&error, what);
@@ -380,7 +531,8 @@ fn a_commit_of_references_that_were_put_meanwhile_is_refused() {
     let frozen = src.lock().begin_migration().freeze(ExactRefs(2)).unwrap();
     // SAFETY: one of the two that `live` made.
     assert_eq!(unsafe { src.put_raw() }, Put::Kept);
-    let error = frozen.commit_to(dst.lock()).unwrap_err();
+    // SAFETY: not so: one of them is gone. It is refused.
+    let error = unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap_err();
     assert_eq!(error.why, CommitRefused::TooFew { have: 1, move_: 2 });
     drop(error);
     is_at_rest(&src, 1, 0);
@@ -397,7 +549,7 @@ fn a_commit_that_the_destination_cannot_count_is_refused() {
 #[test]
 fn a_commit_to_a_frozen_header_is_refused() {
     let (src, dst) = (live(1), live(1));
-    let (_, refs) = dst.lock().begin_migration().freeze(ExactRefs(1)).unwrap().into_raw();
+    dst.lock().begin_migration().freeze(ExactRefs(1)).unwrap().into_raw();
     let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
     // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&dst) };
@@ -409,7 +561,7 @@ fn a_commit_to_a_frozen_header_is_refused() {
     error.dst.into_raw();
     drop(error.frozen);
     // SAFETY: the stage that was made raw above.
-    drop(unsafe { Frozen::from_raw(&dst, refs) });
+    drop(unsafe { Frozen::from_raw(&dst) });
     is_at_rest(&src, 1, 0);
     is_at_rest(&dst, 1, 0);
 }
@@ -453,7 +605,8 @@ fn a_refused_commit_is_not_seen_by_those_who_put() {
                 });
                 go.store(true, SeqCst);
                 while !done.load(SeqCst) {
-                    let refused = frozen.commit_to_moving(held, 1).expect_err("there is no room");
+                    // SAFETY: one of those that the page was made with; it is refused.
+                    let refused = unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
                     (frozen, held) = (refused.frozen, refused.dst);
                 }
                 putter.join().unwrap()
@@ -507,7 +660,7 @@ fn the_callers_own_count_is_not_asked_if_the_page_is_busy() {
         })
         .unwrap_err();
     says(&error, &["2 references"]);
-    assert!(matches!(&error, FreezeError::Busy(busy) if busy.refs == 2), "{error:?}");
+    assert!(matches!(&error, FreezeError::Busy(busy) if busy.refs() == 2), "{error:?}");
     assert!(!asked.into_inner());
     drop(error);
     is_at_rest(&page, 2, 0);
@@ -553,7 +706,7 @@ fn contents_can_be_lost_at_every_stage() {
             }
             // For good: there is nothing that another migration could move.
             let busy = page.lock().begin_migration().freeze(Unpinned).unwrap_err();
-            assert_eq!((busy.poisoned, busy.frozen), (true, false));
+            assert_eq!((busy.reason().poisoned, busy.reason().frozen), (true, false));
             says(&busy, &["poisoned"]);
             drop(busy);
             assert!(page.is_poisoned());
@@ -652,7 +805,7 @@ fn a_pin_and_a_freeze_have_one_winner() {
             |migration, pin| {
                 match (pin, migration) {
                     (Ok(pin), Err(busy)) => {
-                        assert_eq!(busy.pins, 1);
+                        assert_eq!(busy.pins(), 1);
                         drop(pin);
                         busy.into_migration().freeze(Unpinned).expect("unpinned").commit_in_place();
                     }
@@ -683,7 +836,7 @@ fn a_reference_and_an_exact_freeze_have_one_winner() {
             |migration, reference| {
                 match (reference, migration) {
                     (Ok(reference), Err(busy)) => {
-                        assert_eq!((busy.refs, busy.pins), (2, 0));
+                        assert_eq!((busy.refs(), busy.pins()), (2, 0));
                         drop((reference, busy));
                     }
                     (Err(GetError::Frozen), Ok(moving)) => drop(moving),

@@ -9,18 +9,19 @@ mod common;
 
 use common::{OnDrop, watched};
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, EventSlot, MonotonicTime, SharedFutex, Sleep};
+use pagelock::futex::{Adapt, EventSlot, SharedFutex, SharedSlot, Sleep};
 use pagelock::sync::AtomicU32 as Word;
-use pagelock::{FreezeRule, Futex, FutexTimed, PageLock, Wake};
+use pagelock::{FreezeRule, Futex, PageLock, Wake};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the processes share.
 #[repr(C)]
 struct Segment {
-    events: [EventSlot; 16],
+    events: [SharedSlot; 16],
     pages: [PageLock<Guest>; 8],
     counter: UnsafeCell<u64>,
     flag: AtomicU32,
@@ -36,56 +37,30 @@ static HERE: AtomicPtr<Segment> = AtomicPtr::new(ptr::null_mut());
 #[derive(Clone, Copy)]
 struct Guest;
 
-fn here() -> SharedFutex<'static> {
-    // SAFETY: set to a live segment before any page in it is used, and unmapped when all are done.
-    let segment = unsafe { &*HERE.load(SeqCst) };
-    SharedFutex::new(&segment.events, segment.pages.as_ptr().addr()).unwrap()
+/// Where this process sees the segment, as a platform. A process that is forked has one of its own.
+static PLATFORM: AtomicPtr<SharedFutex<'static>> = AtomicPtr::new(ptr::null_mut());
+
+/// Says where the segment is. It must stay there as long as its pages are used; what this allocates is leaked.
+fn is_at(segment: *mut Segment, platform: *mut SharedFutex<'static>) {
+    // SAFETY: the segment is live, and `platform` is memory for one.
+    unsafe {
+        let segment = &*segment;
+        platform.write(SharedFutex::new(&segment.events, segment.pages.as_ptr().addr()).unwrap());
+    }
+    HERE.store(segment, SeqCst);
+    PLATFORM.store(platform, SeqCst);
 }
 
-impl Futex for Guest {
-    fn wait(&self, word: &Word, expected: u32) -> Sleep {
-        here().wait(word, expected)
-    }
-
-    fn wake_one(&self, word: *const Word) {
-        here().wake_one(word);
-    }
-
-    fn wake_all(&self, word: *const Word) {
-        here().wake_all(word);
-    }
-
-    fn relax(&self) {
-        here().relax();
-    }
-
-    fn event(&self, index: usize) -> &EventSlot {
-        // SAFETY: as in `here`.
-        unsafe { &(*HERE.load(SeqCst)).events[index] }
-    }
-
-    fn events(&self) -> usize {
-        here().events()
-    }
-
-    fn event_index(&self, page: usize) -> usize {
-        here().event_index(page)
-    }
+fn here() -> &'static SharedFutex<'static> {
+    // SAFETY: set before any page in the segment is used.
+    unsafe { &*PLATFORM.load(SeqCst) }
 }
 
-impl FutexTimed for Guest {
-    type Instant = MonotonicTime;
+impl Adapt for Guest {
+    type Base = SharedFutex<'static>;
 
-    fn after(&self, d: Duration) -> Result<MonotonicTime, DeadlineError> {
-        here().after(d)
-    }
-
-    fn late_by(&self, at: MonotonicTime) -> Option<Duration> {
-        here().late_by(at)
-    }
-
-    fn wait_until(&self, word: &Word, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
-        here().wait_until(word, expected, class, at)
+    fn base(&self) -> &SharedFutex<'static> {
+        here()
     }
 }
 
@@ -109,7 +84,7 @@ impl Mapped {
         // SAFETY: changes the size of that file.
         assert_eq!(unsafe { libc::ftruncate(fd, SIZE as libc::off_t) }, 0);
         let at = map(fd);
-        HERE.store(at, SeqCst);
+        is_at(at, Box::into_raw(Box::new(MaybeUninit::<SharedFutex<'static>>::uninit())).cast());
         Self { fd, at, _alone: alone }
     }
 
@@ -132,7 +107,8 @@ impl Mapped {
                 let status = if there == self.at {
                     99
                 } else {
-                    HERE.store(there, SeqCst);
+                    let mut platform = MaybeUninit::uninit();
+                    is_at(there, platform.as_mut_ptr());
                     // SAFETY: it was mapped just now and stays so.
                     body(unsafe { &*there })
                 };
@@ -346,7 +322,7 @@ fn a_sleeper_that_was_killed_can_be_struck() {
 
 #[test]
 fn the_slot_of_a_page_depends_on_its_index_alone() {
-    static EVENTS: [EventSlot; 8] = [const { EventSlot::new() }; 8];
+    static EVENTS: [SharedSlot; 8] = [const { EventSlot::new() }; 8];
     let (near, far) = (SharedFutex::new(&EVENTS, 0x10_0000).unwrap(), SharedFutex::new(&EVENTS, 0x7f00_1234_5000).unwrap());
     let used = AtomicUsize::new(0);
     for page in (0..1024).map(|i| i * 8) {
@@ -358,10 +334,10 @@ fn the_slot_of_a_page_depends_on_its_index_alone() {
 }
 
 #[test]
-fn a_table_has_a_power_of_two_slots() {
-    static EVENTS: [EventSlot; 8] = [const { EventSlot::new() }; 8];
+fn a_table_has_any_number_of_slots_but_none() {
+    static EVENTS: [SharedSlot; 8] = [const { EventSlot::new() }; 8];
     for n in 0..=8 {
-        assert_eq!(SharedFutex::new(&EVENTS[..n], 0).is_some(), n.is_power_of_two(), "{n} slots");
+        assert_eq!(SharedFutex::new(&EVENTS[..n], 0).map(|shared| shared.events()), (n > 0).then_some(n));
     }
 }
 

@@ -120,15 +120,36 @@ fn freezes_that_are_refused() {
         refused(FreezeRule::ExactRefs(1));
         drop(pin);
         drop(page.lock().begin_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no")));
-        let (frozen, refs) = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
+        let frozen = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
         // SAFETY: of the two stages that the page is given, this one is forgotten again.
         let again = unsafe { pagelock::Migration::from_raw(frozen) };
         again.freeze(FreezeRule::Unpinned).unwrap_err().into_migration().into_raw();
         // SAFETY: the stage above is forgotten, so this is the one that ends the migration.
-        unsafe { pagelock::Frozen::from_raw(frozen, refs) }.poison();
+        unsafe { pagelock::Frozen::from_raw(frozen) }.poison();
         refused(FreezeRule::Unpinned);
     });
     assert_eq!(words(stats), "frozen_refused_pins: 2, frozen_refused_refs: 1, frozen_refused_other: 3, aborts: 6");
+}
+
+#[test]
+fn a_migration_around_a_closure_is_committed_or_aborted() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        page.activate(1).unwrap();
+        page.lock().migrate(FreezeRule::Unpinned, |_| Ok::<_, ()>(())).unwrap();
+        page.lock().migrate(FreezeRule::Unpinned, |_| Err::<(), _>(())).unwrap_err();
+    });
+    assert_eq!(words(stats), "aborts: 1, commits: 1");
+}
+
+#[test]
+fn a_commit_that_keeps_the_lock_is_a_commit() {
+    let stats = counted(|| {
+        let page = PageLock::new();
+        page.activate(1).unwrap();
+        drop(page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_keeping());
+    });
+    assert_eq!(words(stats), "commits: 1");
 }
 
 #[test]
@@ -143,7 +164,7 @@ fn migrations_that_end_well_and_not_so_well() {
         page.lock().begin_migration().abort();
         drop(page.lock().begin_migration());
         page.lock().begin_migration().cancel().unlock();
-        frozen().commit_to(dst.lock()).unwrap();
+        let _ = frozen().commit_to(dst.lock()).unwrap();
         dst.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().poison();
     });
     assert_eq!(words(stats), "aborts: 6, commits: 2");

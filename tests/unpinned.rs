@@ -60,7 +60,7 @@ fn a_wait_for_the_last_unpin_within_limits() {
     let page = live(own);
     watched(&[&page], || {
         let pin = page.try_pin().unwrap();
-        let migration = page.lock().begin_migration();
+        let mut migration = page.lock().begin_migration();
         let began = Instant::now();
         assert_eq!(migration.wait_unpinned(within(own, 20)), Err(StillPinned { pins: 1, wake: Wake::TimedOut }));
         assert!(began.elapsed() >= Duration::from_millis(20));
@@ -79,8 +79,8 @@ fn a_wait_for_the_last_unpin_within_limits() {
             assert!(still.to_string().contains("1 pins") && still.to_string().contains("Cancelled"), "{still}");
         });
         let busy = migration.freeze_unpinned(FreezeRule::Unpinned, within(own, 5)).unwrap_err();
-        assert_eq!((busy.pins(), busy.refs(), busy.frozen), (1, 2, false));
-        let migration = busy.into_migration();
+        assert_eq!((busy.pins(), busy.refs(), busy.reason().frozen), (1, 2, false));
+        let mut migration = busy.into_migration();
         drop(pin);
         // Without pins there is nothing to wait for, whatever the time is, or who has cancelled.
         migration.wait_unpinned(within(own, 0).unless(&cancel)).unwrap();
@@ -101,13 +101,13 @@ fn a_wait_for_the_last_unpin_of_a_poisoned_page() {
     watched(&[&page], || {
         page.try_pin().unwrap().into_raw();
         let _ = page.lock().poison();
-        let migration = page.lock().begin_migration();
+        let mut migration = page.lock().begin_migration();
         assert_eq!(migration.wait_unpinned(Limits::none()), Err(StillPinned { pins: 1, wake: Wake::Poisoned }));
         let busy = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap_err();
-        assert!(busy.poisoned && busy.pins() == 1);
+        assert!(busy.reason().poisoned && busy.pins() == 1);
         // SAFETY: the pin above.
         drop(unsafe { PagePin::from_raw(&page) });
-        let migration = busy.into_migration();
+        let mut migration = busy.into_migration();
         migration.wait_unpinned(Limits::none()).unwrap();
         drop(migration);
         assert_eq!(page.try_get().unwrap_err(), GetError::Poisoned);
@@ -121,7 +121,7 @@ fn pins_are_exact() {
     let page = live(own);
     let references: Vec<_> = (0..5000).map(|_| page.try_get().unwrap()).collect();
     assert_eq!(page.pins(), 0);
-    let migration = page.lock().begin_migration();
+    let mut migration = page.lock().begin_migration();
     migration.wait_unpinned(within(own, 0)).unwrap();
     drop(migration);
     let pin = page.try_pin().unwrap();

@@ -9,12 +9,12 @@
 mod common;
 
 use common::own::Own;
-use common::sim::{Call, Sim, script};
+use common::sim::{Call, Sim, at, script};
 use common::{OnDrop, Ptl, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, Sleep};
-use pagelock::{Cancel, Claim, FreezeRule, Futex, Migration, OsFutex, PageGuard, PageLock, Wait, Wake};
+use pagelock::futex::{MonotonicTime, Sleep};
+use pagelock::{Cancel, Claim, FreezeRule, Futex, Limits, Migration, OsFutex, PageGuard, PageLock, Wait, Wake};
 use std::sync::Barrier;
 use std::thread;
 
@@ -34,7 +34,7 @@ enum Form {
     Unlocked,
     Migration,
     UnlockedFor,
-    MigrationFor,
+    MigrationUntil,
     UnlockedCancellable,
     MigrationCancellable,
     With,
@@ -44,7 +44,7 @@ const FORMS: [Form; 7] = [
     Form::Unlocked,
     Form::Migration,
     Form::UnlockedFor,
-    Form::MigrationFor,
+    Form::MigrationUntil,
     Form::UnlockedCancellable,
     Form::MigrationCancellable,
     Form::With,
@@ -58,10 +58,10 @@ impl Form {
             Self::Unlocked => page.wait_unlocked(ptl),
             Self::Migration => page.wait_migration(ptl),
             Self::UnlockedFor => page.wait_unlocked_for(ptl, hour),
-            Self::MigrationFor => page.wait_migration_for(ptl, hour),
-            Self::UnlockedCancellable => page.wait_unlocked_cancellable(ptl, cancel),
-            Self::MigrationCancellable => page.wait_migration_cancellable(ptl, cancel),
-            Self::With => page.wait_with(ptl, Wait::unlocked().until(u64::MAX).unless(cancel)).unwrap(),
+            Self::MigrationUntil => page.wait_with(ptl, Wait::migration().within(Limits::none().until(MonotonicTime::MAX))),
+            Self::UnlockedCancellable => page.wait_with(ptl, Wait::unlocked().within(Limits::none().unless(cancel))),
+            Self::MigrationCancellable => page.wait_with(ptl, Wait::migration().within(Limits::none().unless(cancel))),
+            Self::With => page.wait_with(ptl, Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX).unless(cancel))),
         }
     }
 }
@@ -126,8 +126,8 @@ fn the_ptl_is_dropped_once_when_the_deadline_has_passed_before_the_call() {
         let _migration = page.lock().begin_migration();
         for wait in [Wait::unlocked(), Wait::migration()] {
             let (ptl, before) = (Ptl::new(), text(page));
-            let late = page.wait_with(ptl.hold(), wait.until(5));
-            assert_eq!(late, Err(DeadlineError::Past { late_by: Duration::from_nanos(2) }));
+            let late = page.wait_with(ptl.hold(), wait.within(Limits::none().until(at(5))));
+            assert_eq!(late, Wake::TimedOut);
             assert_eq!(ptl.drops(), 1);
             assert_eq!(text(page), before, "nothing else changed");
         }
@@ -144,11 +144,11 @@ fn a_deadline_that_has_passed_is_no_error_if_there_is_nothing_to_wait_for() {
         let sim = Sim::new(1);
         let page = page_on(sim);
         sim.advance(Duration::from_nanos(7));
-        assert_eq!(page.wait_with((), Wait::unlocked().until(5)), Ok(Wake::NotLocked));
+        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))), Wake::NotLocked);
         let guard = page.lock();
-        assert_eq!(page.wait_with((), Wait::migration().until(5)), Ok(Wake::NotLocked));
+        assert_eq!(page.wait_with((), Wait::migration().within(Limits::none().until(at(5)))), Wake::NotLocked);
         guard.poison();
-        assert_eq!(page.wait_with((), Wait::unlocked().until(5)), Ok(Wake::Poisoned));
+        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))), Wake::Poisoned);
     });
 }
 
@@ -348,7 +348,7 @@ const ENDS: [(&str, End); 9] = [
     ("committed in place", |m| _ = m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_in_place()),
     ("committed to another header", |m| {
         let dst = PageLock::with_futex(Sim::with_classes(1));
-        m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()).unwrap();
+        _ = m.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_to(dst.lock()).unwrap();
     }),
     ("aborted", |m| _ = m.abort()),
     ("aborted when frozen", |m| _ = m.freeze(FreezeRule::Unpinned).unwrap().abort()),

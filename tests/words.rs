@@ -25,7 +25,7 @@ fn a_page_says_what_state_it_is_in() {
     let mut guard = page.lock();
     guard.set_user(UserBits::new(2));
     assert_eq!(format!("{page:?}"), "PageLock { locked, user 2, generation 0; 3 references, 1 pins }");
-    pin.unpin();
+    let _ = pin.unpin();
     let frozen = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap();
     assert_eq!(format!("{page:?}"), "PageLock { locked, migrating, user 2, generation 0; 3 references, 0 pins, frozen }");
     frozen.poison();
@@ -92,10 +92,11 @@ fn a_claim_says_what_came_of_it() {
 fn what_was_refused_says_why() {
     let page = live(2);
     let busy = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap_err();
-    assert_eq!(format!("{busy:?}"), "Busy { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1), .. }");
+    let why = "FreezeRefused { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1) }";
+    assert_eq!(format!("{busy:?}"), format!("Busy {{ why: {why}, .. }}"));
     assert_eq!(busy.to_string(), "the page has 2 references and 0 pins, where 1 and 0 were expected");
     let error = FreezeError::<&str>::Busy(busy);
-    assert!(format!("{error:?}").starts_with("Busy(Busy { refs: 2,"), "{error:?}");
+    assert!(format!("{error:?}").starts_with("Busy(Busy { why: FreezeRefused { refs: 2,"), "{error:?}");
     drop(error);
     let error = page.lock().begin_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no")).unwrap_err();
     assert_eq!(format!("{error:?}"), "Refused { error: \"no\", .. }");
@@ -104,7 +105,8 @@ fn what_was_refused_says_why() {
 
     let frozen = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
     let other = PageLock::new();
-    let error = frozen.commit_to_moving(other.lock(), 3).unwrap_err();
+    // SAFETY: three that are not there; it is refused.
+    let error = unsafe { frozen.commit_to_moving(other.lock(), 3) }.unwrap_err();
     assert_eq!(error.why, CommitRefused::TooFew { have: 2, move_: 3 });
     assert_eq!(format!("{error:?}"), "CommitError { why: TooFew { have: 2, move_: 3 }, .. }");
 }
@@ -113,16 +115,16 @@ fn what_was_refused_says_why() {
 #[test]
 fn a_page_that_was_left_frozen_says_so() {
     let page = live(1);
-    let (page, refs) = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
+    let page = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
     // SAFETY: of the two that the page's right to be released is given to, one is forgotten again below.
     let migration = unsafe { pagelock::Migration::from_raw(page) };
     let busy = migration.freeze(FreezeRule::Unpinned).unwrap_err();
-    assert!(busy.frozen && !busy.poisoned);
+    assert!(busy.reason().frozen && !busy.reason().poisoned);
     assert_eq!(busy.to_string(), "the page is frozen already");
     assert!(format!("{busy:?}").contains("frozen: true"), "{busy:?}");
     busy.into_migration().into_raw();
     // SAFETY: the migration above was forgotten, so this is the one that ends the hold.
-    unsafe { pagelock::Frozen::from_raw(page, refs) }.commit_in_place();
+    unsafe { pagelock::Frozen::from_raw(page) }.commit_in_place();
     assert_eq!(format!("{page:?}"), "PageLock { free, generation 1; 1 references, 0 pins }");
 }
 
@@ -134,14 +136,14 @@ fn a_reference_put_twice_changes_nothing() {
     let page = &page;
     // SAFETY: not kept, on purpose: the second of each pair stands for nothing. Nobody uses memory that this page would protect.
     let (first, second) = unsafe { (pagelock::PageRef::from_raw(page), pagelock::PageRef::from_raw(page)) };
-    first.put();
+    let _ = first.put();
     let before = format!("{page:?}");
     misuse(|| drop(second), "unbalanced release of PageLock { free, generation 0; 0 references, 1 pins }");
     assert_eq!(format!("{page:?}"), before);
     // SAFETY: as above.
     let (first, second) = unsafe { (pagelock::PagePin::from_raw(pin), pagelock::PagePin::from_raw(pin)) };
     page.activate(1).unwrap_err();
-    first.unpin();
+    let _ = first.unpin();
     page.activate(2).unwrap();
     let before = format!("{page:?}");
     misuse(|| drop(second), "unbalanced release of PageLock { free, generation 0; 2 references, 0 pins }");
@@ -161,7 +163,7 @@ fn misuse(f: impl FnOnce(), says: &str) {
 fn what_is_made_by_default_is_what_new_makes() {
     assert_eq!(format!("{:?}", <PageLock>::default()), format!("{:?}", PageLock::new()));
     assert_eq!(format!("{:?}", PageLock::<SpinFutex>::default()), format!("{:?}", PageLock::with_futex(SpinFutex)));
-    assert_eq!(EventSlot::default().sequence(), 0);
+    assert_eq!(EventSlot::<pagelock::OsFutex>::default().sequence(), 0);
     let switch = Cancel::<SpinFutex>::default();
     assert!(!switch.is_cancelled());
     switch.cancel();

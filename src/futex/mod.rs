@@ -9,11 +9,37 @@
 //! | [`SharedFutex`] | headers and event table in memory shared by several processes (Linux, Android) | yes |
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!
-//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. What an implementation may
-//! assume and must promise stands at each method. Mutual exclusion does not rest on it: a platform that wakes too often costs time, and
-//! one that loses wakes costs liveness. It must not store to the words that it is shown.
+//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. What an
+//! implementation may assume and must promise stands at each method. Whoever only wants to hear of
+//! releases takes one of these and [adapts](Adapt) it.
+//!
+//! # From handlers
+//!
+//! Waiting and waking may be done in a signal handler or an interrupt, as far as the platform's own
+//! methods may be called there; the crate takes no lock of its own, and allocates nothing. Those of
+//! [`OsFutex`] and [`SharedFutex`] on Linux may, and leave `errno` as it was. A handler that *waits* for
+//! what the code that it interrupted holds waits for ever, as ever. And it keeps that code from running:
+//! if that was about to wake others, they wait too ([what holds a chain up](slot#what-holds-a-chain-up)).
+//!
+//! # System calls
+//!
+//! On Linux and Android these are all that the crate makes, for whoever writes a filter:
+//!
+//! | call | for | if it is refused |
+//! |---|---|---|
+//! | `futex`, `FUTEX_WAIT_BITSET` | to sleep | `FUTEX_WAIT` |
+//! | `futex`, `FUTEX_WAIT` | | `sched_yield`, and look again |
+//! | `futex`, `FUTEX_WAKE` | to wake one, or all | `FUTEX_WAKE_BITSET` |
+//! | `futex`, `FUTEX_WAKE_BITSET` | to wake a few of many | `FUTEX_WAKE`, of all |
+//! | `sched_yield` | to wait a moment | pauses of the processor |
+//! | `clock_gettime` of `CLOCK_MONOTONIC` | deadlines | no deadline is reached before the sleep ends for another reason |
+//!
+//! With `FUTEX_PRIVATE_FLAG`, but for [`SharedFutex`]; where pointers have 32 bits and `time_t` has 64,
+//! `futex_time64` too. `clock_gettime` is no system call where there is a vDSO. Whatever error a filter
+//! answers with, a refusal costs speed and not life, as long as those who may sleep by `futex` can also
+//! be woken by it.
 
-pub mod event;
+mod adapt;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 mod linux;
 #[cfg(any(pagelock_loom, pagelock_shuttle))]
@@ -22,18 +48,21 @@ pub mod model;
 mod os;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
 mod shared;
+pub mod slot;
 mod spin;
+mod time;
 
+use crate::stats::{self, Counter};
 use crate::sync::AtomicU32;
 use core::time::Duration;
 
-pub use event::EventSlot;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
-pub use linux::MonotonicTime;
+pub use adapt::Adapt;
 pub use os::OsFutex;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
-pub use shared::SharedFutex;
+pub use shared::{SharedFutex, SharedSlot};
+pub use slot::EventSlot;
 pub use spin::SpinFutex;
+pub use time::MonotonicTime;
 
 /// How a sleep ended, as far as the platform can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,14 +81,27 @@ pub enum Sleep {
 
 /// A platform's way to sleep on a word and to wake sleepers.
 ///
-/// The value travels by copy: a sleeper keeps its own while the page it came from may be gone. A platform with state of its own
-/// (a file descriptor, a set of cores) is therefore a handle, and one of size zero keeps the page header at eight bytes. Headers that
-/// may be freed while a release or a wait returns, as kernels' are, need a platform of size zero: only the two words may be
-/// overtaken by their own end.
+/// The value travels by copy: a sleeper keeps its own while the page it came from may be gone. A
+/// platform with state of its own (a file descriptor, a set of cores) is therefore a handle, and one of
+/// size zero keeps the page header at eight bytes. Headers that may be freed while a release or a wait
+/// returns, as kernels' are, need a platform of size zero: only the two words may be overtaken by their
+/// own end.
+///
+/// A method that panics strands nobody: whoever was to be woken is woken by
+/// [`wake_all`](Self::wake_all), or by [`tell_event`](Self::tell_event), as the panic unwinds.
+///
+/// # Safety
+///
+/// The methods are shown words of the page and of the event table. They load them, and may not store to
+/// them: exclusion rests on the words, and whoever changes one gives a page two owners. Through an
+/// address that is not a reference they do not even load.
+///
+/// The rest of what is promised below is about liveness: a platform that wakes too often costs time,
+/// and one that loses wakes leaves somebody asleep.
 ///
 /// # Example: a kernel's own wait queue
 ///
-/// A platform needs four operations on words and a table of event slots. This one spins, to stay short:
+/// A platform needs three operations on words and a table of event slots. This one spins, to stay short:
 ///
 /// ```
 /// use pagelock::futex::{EventSlot, Futex, Sleep};
@@ -68,9 +110,10 @@ pub enum Sleep {
 ///
 /// #[derive(Clone, Copy)]
 /// struct Halt;
-/// static EVENTS: [EventSlot; 64] = [const { EventSlot::new() }; 64];
+/// static EVENTS: [EventSlot<Halt>; 64] = [const { EventSlot::new() }; 64];
 ///
-/// impl Futex for Halt {
+/// // SAFETY: it loads the words that it is shown, and stores to none.
+/// unsafe impl Futex for Halt {
 ///     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
 ///         while word.load(Relaxed) == expected {
 ///             core::hint::spin_loop() // sti; hlt; cli
@@ -79,7 +122,7 @@ pub enum Sleep {
 ///     }
 ///     fn wake_one(&self, _word: *const AtomicU32) {} // an inter-processor interrupt
 ///     fn wake_all(&self, _word: *const AtomicU32) {}
-///     fn event(&self, index: usize) -> &EventSlot {
+///     fn event(&self, index: usize) -> &EventSlot<Self> {
 ///         &EVENTS[index]
 ///     }
 ///     fn events(&self) -> usize {
@@ -90,12 +133,14 @@ pub enum Sleep {
 /// static PAGE: PageLock<Halt> = PageLock::with_futex(Halt);
 /// assert!(PAGE.try_lock().is_some());
 /// ```
-pub trait Futex: Copy {
-    /// Whether [`wait_class`](Self::wait_class) and [`wake_class`](Self::wake_class) tell classes of sleepers apart. Only
-    /// then does a release with many sleepers wake a few and let those wake the rest.
+pub unsafe trait Futex: Copy {
+    /// Whether [`wait_class`](Self::wait_class) and [`wake_class`](Self::wake_class) tell classes of
+    /// sleepers apart, and count. Only then does a release with many sleepers wake a few and let those
+    /// wake the rest; otherwise it wakes all.
     ///
-    /// Whoever says so must say [`Sleep::Woken`] of every sleep that a wake has ended: those sleepers are who wakes the rest, and a
-    /// sleep of which it is not said is the end of the chain.
+    /// Whoever says so must say [`Sleep::Woken`] of every sleep that a wake has ended, of no other, and
+    /// in `wake_class` of exactly as many. Those sleepers wake the rest, and who is left to wake is
+    /// counted by them.
     const CLASSES: bool = false;
 
     /// How often a locker can lose the page to newcomers before the gate closes; see the rules in
@@ -107,25 +152,25 @@ pub trait Futex: Copy {
 
     /// Sleeps while `*word == expected`, until woken. May return at any time.
     ///
-    /// The comparison and going to sleep must be one step with respect to wakes: a wake issued after the word was changed
-    /// must not be missed by a sleeper that saw the old value.
+    /// The comparison and going to sleep must be one step with respect to wakes: a wake issued after the
+    /// word was changed must not be missed by a sleeper that saw the old value.
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep;
 
-    /// Wakes one sleeper on `word`, the longest asleep if the platform can. `word` is an address only: what it pointed to
-    /// may be gone or reused, and must not be read.
+    /// Wakes one sleeper on `word`, the longest asleep if the platform can.
+    ///
+    /// `word` is an address only, and must not be read: what it pointed to may be gone, or be something
+    /// else by now, on which others sleep in their own way. They must bear a wake that is not theirs.
+    /// (Whoever uses Linux's futexes must so in any case.)
     fn wake_one(&self, word: *const AtomicU32);
 
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
-    /// Lets something else run for a moment: a locker calls this before it sleeps, and when it comes upon a page that is
-    /// taken, now and then, or that another was woken for; a woken waiter before it wakes others while the releaser is still at it. `sched_yield` where
-    /// there is one; by default some pauses of the processor.
+    /// Lets something else run for a moment: a locker calls this while it looks for a page that is taken,
+    /// and so do those who try again. `sched_yield` where there is one; by default some pauses of the
+    /// processor.
     fn relax(&self) {
-        const PAUSES: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 32 };
-        for _ in 0..PAUSES {
-            crate::sync::spin_loop();
-        }
+        pause();
     }
 
     /// [`wait`](Self::wait) as a sleeper of `class` (a set of bits, not empty).
@@ -134,9 +179,10 @@ pub trait Futex: Copy {
         self.wait(word, expected)
     }
 
-    /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`, and says how many. Waking more is always allowed.
+    /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`, the longest asleep
+    /// first, and says how many. Waking more, also of other classes, is allowed if they are counted.
     ///
-    /// An answer below `n` means that no sleeper of `class` was left; a platform that does not know answers `n`.
+    /// Called only on platforms that tell [classes](Self::CLASSES) apart.
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
         let _ = class;
         self.wake_all(word);
@@ -144,91 +190,87 @@ pub trait Futex: Copy {
     }
 
     /// The event slot number `index`, which is below [`events`](Self::events).
-    fn event(&self, index: usize) -> &EventSlot;
+    ///
+    /// Its type says whose it is, so that nobody sleeps there who is woken in another way. The table is
+    /// the platform's own, and whoever shares another's [adapts](Adapt) that.
+    fn event(&self, index: usize) -> &EventSlot<Self>;
 
-    /// How many event slots there are; a power of two, at least 1.
+    /// How many event slots there are, at least 1.
     fn events(&self) -> usize;
 
     /// Which event slot belongs to the page whose header is at address `page`.
     ///
-    /// Any function of the address will do; two pages of one slot cost each other spurious returns. Where processes map the
-    /// headers at different addresses, it has to be a function of the page's index instead. The address is not to be read from.
+    /// Any function of the address will do; two pages of one slot cost each other spurious returns. Where
+    /// processes map the headers at different addresses, it has to be a function of the page's index
+    /// instead. The address is not to be read from.
     fn event_index(&self, page: usize) -> usize {
-        event::hash(page) & (self.events() - 1)
+        slot::index(page, self.events())
     }
 
-    /// Called by a release that found that somebody waits for it: bumps the page's event slot and wakes its sleepers.
+    /// Called by a release that found that somebody waits for it: bumps the page's event slot and wakes
+    /// its sleepers.
     ///
-    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an interrupt): it calls
-    /// [`tell_event`](Self::tell_event) and then does so. Without `tell_event` only [claims](crate::PageLock::claim) are served: whoever
-    /// sleeps in one of the `wait_*` calls, here or in [`Migration::wait_unpinned`](crate::Migration::wait_unpinned), sleeps on. The
-    /// page is not locked any more and may not exist any more.
+    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an interrupt):
+    /// it calls [`tell_event`](Self::tell_event) and then does so; see [`Adapt`]. Without `tell_event`
+    /// only [claims](crate::PageLock::claim) are served: whoever sleeps in one of the `wait_*` calls,
+    /// here or in [`Migration::wait_unpinned`](crate::Migration::wait_unpinned), sleeps on. The page is
+    /// not locked any more by who calls this, and may not exist any more.
     fn tell(&self, page: usize) {
         self.tell_event(page);
     }
 
-    /// Bumps the event slot of `page` and wakes its sleepers: what [`tell`](Self::tell) does if not overridden.
+    /// Bumps the event slot of `page` and wakes its sleepers: what [`tell`](Self::tell) does if not
+    /// overridden.
     fn tell_event(&self, page: usize) {
-        event::tell(*self, self.event_index(page));
+        stats::count(Counter::EventWakes);
+        self.event(self.event_index(page)).tell(*self);
+    }
+
+    /// Called when a guard's drop (of a [`PageRef`](crate::PageRef) or a [`PagePin`](crate::PagePin))
+    /// gave back the last of all references and pins of the page, for whoever frees pages.
+    fn last_put(&self, page: usize) {
+        let _ = page;
     }
 }
 
 /// A platform that can also sleep until a deadline.
 pub trait FutexTimed: Futex {
-    /// A point on the platform's clock.
-    type Instant: Copy;
-
-    /// The point `d` from now.
-    ///
-    /// # Errors
-    ///
-    /// [`DeadlineError::BeyondClock`] when the clock cannot hold it.
-    fn after(&self, d: Duration) -> Result<Self::Instant, DeadlineError>;
-
-    /// How long ago `at` was; `None` if it is yet to come.
-    fn late_by(&self, at: Self::Instant) -> Option<Duration>;
+    /// Now, on the platform's clock.
+    fn now(&self) -> MonotonicTime;
 
     /// [`Futex::wait_class`] that also ends when the clock reaches `at`.
     ///
-    /// A sleep that ends for that reason is [`Sleep::TimedOut`]. Of a platform that cannot tell ([`Sleep::Unknown`]) the crate asks the
-    /// clock; but [`Sleep::Interrupted`] or [`Sleep::Changed`] beyond the deadline would be slept again.
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep;
-}
+    /// A sleep that ends for that reason is [`Sleep::TimedOut`]. Of a platform that cannot tell
+    /// ([`Sleep::Unknown`]) the crate asks the clock; but [`Sleep::Interrupted`] or [`Sleep::Changed`]
+    /// beyond the deadline would be slept again.
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep;
 
-/// [`FutexTimed::wait_until`], whose answer is [`Sleep::TimedOut`] beyond `at` also on a platform that cannot tell.
-pub(crate) fn wait_until<F: FutexTimed>(futex: F, word: &AtomicU32, expected: u32, class: u32, at: F::Instant) -> Sleep {
-    match futex.wait_until(word, expected, class, at) {
-        Sleep::Unknown if futex.late_by(at).is_some() => Sleep::TimedOut,
-        sleep => sleep,
+    /// The point `d` from now, if there is one.
+    fn after(&self, d: Duration) -> Option<MonotonicTime> {
+        self.now().checked_add(d)
+    }
+
+    /// How long ago `at` was; `None` if it is yet to come.
+    fn late_by(&self, at: MonotonicTime) -> Option<Duration> {
+        let now = self.now();
+        (now >= at).then(|| now - at)
     }
 }
 
 /// A class that every sleeper belongs to, and every wake reaches.
 pub const EVERY_CLASS: u32 = u32::MAX;
 
-/// A deadline that cannot be waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum DeadlineError {
-    /// It passed before there was anything to wait for, by this much.
-    Past {
-        /// How late the caller was.
-        late_by: Duration,
-    },
-    /// The clock cannot hold a point so far away.
-    BeyondClock {
-        /// The span that was asked for.
-        asked: Duration,
-    },
+/// Tells of `page`; those who wait for it also if the platform panics.
+pub(crate) fn tell<F: Futex>(futex: F, page: usize) {
+    let waiters = slot::OnPanic(|| futex.tell_event(page));
+    futex.tell(page);
+    waiters.disarm();
 }
 
-impl core::fmt::Display for DeadlineError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Past { late_by } => write!(f, "the deadline passed {late_by:?} before the wait began"),
-            Self::BeyondClock { asked } => write!(f, "the clock cannot hold a deadline {asked:?} from now"),
-        }
+/// Some pauses of the processor.
+fn pause() {
+    const PAUSES: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 32 };
+    for _ in 0..PAUSES {
+        crate::sync::spin_loop();
     }
 }
-
-impl core::error::Error for DeadlineError {}

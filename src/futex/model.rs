@@ -5,21 +5,24 @@
 //! or whoever sleeps on what is there now. Two things that loom does not do by itself can be asked for by a test: [`interrupt`] ends
 //! every sleep as a signal would, [`expire`] makes the time of every timed sleep up. Under shuttle they also happen by themselves, now
 //! and then, drawn from the schedule's own random numbers.
+//!
+//! The state of an execution is kept until the next one begins, and not only until its main thread ends:
+//! a model may leave threads behind that still run then.
 
 extern crate std;
 
-use super::{DeadlineError, EVERY_CLASS, EventSlot, FutexTimed, OsFutex, Sleep};
+use super::{EVERY_CLASS, EventSlot, Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use crate::sync::AtomicU32;
-use checker::sync::{Arc, Condvar, Mutex};
+use checker::sync::{Condvar, Mutex, MutexGuard};
 use core::cell::Cell;
 use core::time::Duration;
 #[cfg(pagelock_loom)]
 use loom as checker;
 #[cfg(pagelock_shuttle)]
 use shuttle as checker;
+use std::boxed::Box;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::vec::Vec;
 
 pub(super) const CLASSES: bool = true;
 /// Two slots, so that a model can have pages that collide and pages that do not.
@@ -29,7 +32,7 @@ struct Sleeper {
     word: usize,
     class: u32,
     timed: bool,
-    wakeup: Arc<Condvar>,
+    wakeup: Rc<Condvar>,
     /// The flag decides, not the condition variable.
     ended: Rc<Cell<Option<Sleep>>>,
 }
@@ -40,21 +43,75 @@ struct Bucket {
     expired: bool,
 }
 
-// SAFETY: a model checker runs its threads one at a time on one thread of the system, and the bucket is reached through its mutex.
-unsafe impl Send for Bucket {}
-
-checker::lazy_static! {
-    static ref BUCKET: Mutex<Bucket> = Mutex::new(Bucket::default());
-    static ref SLOTS: Vec<EventSlot> = (0..EVENTS).map(|_| EventSlot::new()).collect();
+#[derive(Default)]
+struct State {
+    bucket: Mutex<Bucket>,
+    slots: [EventSlot; EVENTS],
 }
 
-pub(super) fn event(index: usize) -> &'static EventSlot {
-    let slots: &'static Vec<EventSlot> = &SLOTS;
-    &slots[index]
+// SAFETY: a model checker runs its threads one at a time on one thread of the system, and the bucket is
+// reached through its mutex.
+unsafe impl Send for State {}
+// SAFETY: as above.
+unsafe impl Sync for State {}
+
+/// The state of this execution. It is leaked: what the checker made for one execution is nothing to
+/// touch in the next, not even to drop it.
+#[cfg(pagelock_loom)]
+fn state() -> &'static State {
+    use std::hash::{Hash, Hasher};
+
+    /// A thread's identity begins with that of the execution; this takes it out.
+    #[derive(Default)]
+    struct First(Option<usize>);
+
+    impl Hasher for First {
+        fn write(&mut self, _: &[u8]) {}
+
+        fn write_usize(&mut self, n: usize) {
+            self.0.get_or_insert(n);
+        }
+
+        fn finish(&self) -> u64 {
+            self.0.expect("an execution has a number") as u64
+        }
+    }
+
+    std::thread_local! {
+        static STATE: Cell<Option<(u64, &'static State)>> = const { Cell::new(None) };
+    }
+    let mut execution = First::default();
+    loom::thread::current().id().hash(&mut execution);
+    match STATE.get() {
+        Some((of, state)) if of == execution.finish() => state,
+        _ => {
+            let state = Box::leak(Box::default());
+            STATE.set(Some((execution.finish(), state)));
+            state
+        }
+    }
+}
+
+#[cfg(pagelock_shuttle)]
+fn state() -> &'static State {
+    shuttle::lazy_static! {
+        static ref STATE: Box<State> = Box::default();
+    }
+    let state: &'static Box<State> = &STATE;
+    state
+}
+
+fn bucket() -> MutexGuard<'static, Bucket> {
+    state().bucket.lock().unwrap()
+}
+
+/// An event slot for whatever platform: the models' own wake as this one does.
+pub fn event<F: Futex>(index: usize) -> &'static EventSlot<F> {
+    state().slots[index].adapted()
 }
 
 fn sleep(word: &AtomicU32, expected: u32, class: u32, timed: bool) -> Sleep {
-    let mut bucket = BUCKET.lock().unwrap();
+    let mut bucket = bucket();
     // Relaxed: the bucket's lock orders this against the wakes.
     if word.load(core::sync::atomic::Ordering::Relaxed) != expected {
         return Sleep::Changed;
@@ -62,7 +119,7 @@ fn sleep(word: &AtomicU32, expected: u32, class: u32, timed: bool) -> Sleep {
     if timed && bucket.expired {
         return Sleep::TimedOut;
     }
-    let (wakeup, ended) = (Arc::new(Condvar::new()), Rc::new(Cell::new(None)));
+    let (wakeup, ended) = (Rc::new(Condvar::new()), Rc::new(Cell::new(None)));
     bucket.sleepers.push_back(Sleeper {
         word: core::ptr::from_ref(word).addr(),
         class,
@@ -124,7 +181,7 @@ pub(super) fn wait_class(word: &AtomicU32, expected: u32, class: u32) -> Sleep {
 }
 
 pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
-    let mut bucket = BUCKET.lock().unwrap();
+    let mut bucket = bucket();
     disturb(&mut bucket);
     end(&mut bucket, n, Sleep::Woken, |s| s.word == word.addr() && s.class & class != 0)
 }
@@ -139,28 +196,27 @@ pub(super) fn wake_all(word: *const AtomicU32) {
 
 /// Ends every sleep that is going on, as a signal would.
 pub fn interrupt() {
-    end(&mut BUCKET.lock().unwrap(), u32::MAX, Sleep::Interrupted, |_| true);
+    end(&mut bucket(), u32::MAX, Sleep::Interrupted, |_| true);
 }
 
 /// The time of every timed sleep is up, now and from now on.
 pub fn expire() {
-    let mut bucket = BUCKET.lock().unwrap();
+    let mut bucket = bucket();
     bucket.expired = true;
     end(&mut bucket, u32::MAX, Sleep::TimedOut, |s| s.timed);
 }
 
+/// The clock stands at zero until [`expire`] says that it is at its end.
 impl FutexTimed for OsFutex {
-    type Instant = ();
-
-    fn after(&self, _d: Duration) -> Result<(), DeadlineError> {
-        Ok(())
+    fn now(&self) -> MonotonicTime {
+        if bucket().expired { MonotonicTime::MAX } else { MonotonicTime::ZERO }
     }
 
-    fn late_by(&self, (): ()) -> Option<Duration> {
-        BUCKET.lock().unwrap().expired.then_some(Duration::ZERO)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, (): ()) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, _at: MonotonicTime) -> Sleep {
         sleep(word, expected, class, true)
+    }
+
+    fn after(&self, _d: Duration) -> Option<MonotonicTime> {
+        Some(MonotonicTime::MAX)
     }
 }

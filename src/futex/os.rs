@@ -2,6 +2,7 @@
 
 use super::{EventSlot, Futex, Sleep};
 use crate::sync::AtomicU32;
+use core::marker::PhantomData;
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 use crossbeam_utils::CachePadded;
 
@@ -13,21 +14,27 @@ use crossbeam_utils::CachePadded;
 ///
 /// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct OsFutex;
+#[repr(C)]
+pub struct OsFutex {
+    /// The compiler takes a struct without a member for one that C does not know.
+    c: PhantomData<()>,
+}
+
+#[allow(non_upper_case_globals)] // The value of a type that has one.
+#[doc(hidden)]
+pub const OsFutex: OsFutex = OsFutex { c: PhantomData };
 
 /// What the table may take: "at most 16 KiB" is part of the contract.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 const TABLE_BYTES: usize = 16 << 10;
 /// 128 slots where a padded word takes 128 bytes.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
-const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot>>();
+const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot<OsFutex>>>();
 
 /// The only global state of the crate. Padded, because releases of unrelated pages bump neighbouring slots.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
-static EVENTS: [CachePadded<EventSlot>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
+static EVENTS: [CachePadded<EventSlot<OsFutex>>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
 
-#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
-static_assertions::const_assert!(SLOTS.is_power_of_two());
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static_assertions::const_assert!(size_of_val(&EVENTS) <= TABLE_BYTES);
 
@@ -104,7 +111,8 @@ mod sys {
 #[cfg(any(pagelock_loom, pagelock_shuttle))]
 use super::model as sys;
 
-impl Futex for OsFutex {
+// SAFETY: the system compares the words that it is shown, and stores to none.
+unsafe impl Futex for OsFutex {
     const CLASSES: bool = sys::CLASSES;
 
     #[inline]
@@ -140,7 +148,7 @@ impl Futex for OsFutex {
 
     #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
     #[inline]
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         &EVENTS[index]
     }
 
@@ -151,7 +159,7 @@ impl Futex for OsFutex {
     }
 
     #[cfg(any(pagelock_loom, pagelock_shuttle))]
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         sys::event(index)
     }
 

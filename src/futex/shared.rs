@@ -1,9 +1,8 @@
 //! Headers and events in memory that several processes share.
 
-use super::linux::{self, MonotonicTime, Scope};
-use super::{DeadlineError, EVERY_CLASS, EventSlot, Futex, FutexTimed, Sleep, event};
+use super::linux::{self, Scope};
+use super::{EVERY_CLASS, EventSlot, Futex, FutexTimed, MonotonicTime, Sleep, slot};
 use crate::sync::AtomicU32;
-use core::time::Duration;
 
 /// Linux futexes that work between processes, with an event table that the caller has placed in the shared memory.
 ///
@@ -19,7 +18,7 @@ use core::time::Duration;
 /// |---|---|---|
 /// | [`try_lock`], [`claim`] that did not get the page; `wait_*` | at most a flag | a needless wake |
 /// | the page: a guard, a migration | locked, migrating or frozen | all wait, until the deadlines that they have |
-/// | [`lock`], [`try_lock_for`], [`try_lock_until`], [`lock_releasing`], [`lock_releasing_until`] | one sleeper too many | a page that is promised to it is taken for ever, a wake that it was given is lost |
+/// | [`lock`], [`lock_within`], [`try_lock_for`], [`lock_releasing`], [`lock_releasing_within`] | one sleeper too many | a page that is promised to it is taken for ever, a wake that it was given is lost |
 /// | a [reference](crate::PageRef), a [pin](crate::PagePin) | counted | the page is not freed, or not moved |
 ///
 /// So a process that may be killed at any time should use `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Who knows that a
@@ -31,18 +30,18 @@ use core::time::Duration;
 /// [`claim`]: crate::PageLock::claim
 /// [`lock`]: crate::PageLock::lock
 /// [`try_lock_for`]: crate::PageLock::try_lock_for
-/// [`try_lock_until`]: crate::PageLock::try_lock_until
 /// [`lock_releasing`]: crate::PageLock::lock_releasing
-/// [`lock_releasing_until`]: crate::PageLock::lock_releasing_until
+/// [`lock_releasing_within`]: crate::PageLock::lock_releasing_within
+/// [`lock_within`]: crate::PageLock::lock_within
 ///
 /// # Headers
 ///
-/// A header in shared memory must not hold one process's addresses. So give the headers a platform of size zero that finds
-/// this handle in a static of each process, and forward to it:
+/// A header in shared memory must not hold one process's addresses. So give the headers a platform of
+/// size zero that finds this handle in a static of each process, and [adapt](super::Adapt) it:
 ///
 /// ```
-/// use pagelock::futex::{EventSlot, Futex, SharedFutex, Sleep};
-/// use pagelock::{PageLock, sync::AtomicU32};
+/// use pagelock::futex::{Adapt, EventSlot, SharedFutex, SharedSlot};
+/// use pagelock::PageLock;
 /// use std::sync::OnceLock;
 ///
 /// static HERE: OnceLock<SharedFutex<'static>> = OnceLock::new();
@@ -50,22 +49,15 @@ use core::time::Duration;
 /// #[derive(Clone, Copy)]
 /// struct Guest;
 ///
-/// fn here() -> &'static SharedFutex<'static> {
-///     HERE.get().expect("the segment is mapped before its pages are used")
-/// }
-///
-/// impl Futex for Guest {
-///     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep { here().wait(word, expected) }
-///     fn wake_one(&self, word: *const AtomicU32) { here().wake_one(word) }
-///     fn wake_all(&self, word: *const AtomicU32) { here().wake_all(word) }
-///     fn relax(&self) { here().relax() }
-///     fn event(&self, index: usize) -> &EventSlot { here().event(index) }
-///     fn events(&self) -> usize { here().events() }
-///     fn event_index(&self, page: usize) -> usize { here().event_index(page) }
+/// impl Adapt for Guest {
+///     type Base = SharedFutex<'static>;
+///     fn base(&self) -> &SharedFutex<'static> {
+///         HERE.get().expect("the segment is mapped before its pages are used")
+///     }
 /// }
 ///
 /// // In earnest both lie in a memfd that every process maps.
-/// static EVENTS: [EventSlot; 16] = [const { EventSlot::new() }; 16];
+/// static EVENTS: [SharedSlot; 16] = [const { EventSlot::new() }; 16];
 /// static PAGES: [PageLock<Guest>; 4] = [const { PageLock::with_futex(Guest) }; 4];
 ///
 /// HERE.set(SharedFutex::new(&EVENTS, PAGES.as_ptr().addr()).unwrap()).unwrap();
@@ -74,23 +66,34 @@ use core::time::Duration;
 /// assert!(PAGES[2].is_locked());
 /// # drop(guard);
 /// ```
+///
+/// # Wakes that come late
+///
+/// A release wakes by address after it has let go of the page, which may have been freed by then. Where
+/// memory is shared, the system has to look the address up, and *brings the memory in*: a hole that was
+/// punched where the header has been, or in a file beyond what it held, is filled with a page of zeroes.
+/// Whoever gives such memory back waits for the end of the calls that may still wake there.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedFutex<'e> {
-    events: &'e [EventSlot],
+    events: &'e [SharedSlot],
     base: usize,
 }
+
+/// An entry of the event table of a [`SharedFutex`].
+pub type SharedSlot = EventSlot<SharedFutex<'static>>;
 
 impl<'e> SharedFutex<'e> {
     /// Uses `events`, for headers of which the first is mapped here at address `base`.
     ///
-    /// `None` unless the number of slots is a power of two.
+    /// `None` unless there is a slot.
     #[must_use]
-    pub const fn new(events: &'e [EventSlot], base: usize) -> Option<Self> {
-        if events.len().is_power_of_two() { Some(Self { events, base }) } else { None }
+    pub const fn new(events: &'e [SharedSlot], base: usize) -> Option<Self> {
+        if events.is_empty() { None } else { Some(Self { events, base }) }
     }
 }
 
-impl Futex for SharedFutex<'_> {
+// SAFETY: the system compares the words that it is shown, and stores to none.
+unsafe impl Futex for SharedFutex<'_> {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         linux::sleep(Scope::Shared, word, expected, EVERY_CLASS, None)
     }
@@ -107,7 +110,7 @@ impl Futex for SharedFutex<'_> {
         linux::relax();
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         &self.events[index]
     }
 
@@ -116,19 +119,13 @@ impl Futex for SharedFutex<'_> {
     }
 
     fn event_index(&self, page: usize) -> usize {
-        event::hash(page.wrapping_sub(self.base)) & (self.events.len() - 1)
+        slot::index(page.wrapping_sub(self.base), self.events.len())
     }
 }
 
 impl FutexTimed for SharedFutex<'_> {
-    type Instant = MonotonicTime;
-
-    fn after(&self, d: Duration) -> Result<MonotonicTime, DeadlineError> {
-        MonotonicTime::after(d)
-    }
-
-    fn late_by(&self, at: MonotonicTime) -> Option<Duration> {
-        at.late_by()
+    fn now(&self) -> MonotonicTime {
+        MonotonicTime::now()
     }
 
     fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, at: MonotonicTime) -> Sleep {

@@ -1,13 +1,26 @@
 //! Waiting without anything to wait with.
 
-use super::{EventSlot, Futex, OsFutex, Sleep};
+use super::{EventSlot, Futex, Sleep};
 use crate::sync::{AtomicU32, Ordering::Relaxed, spin_loop};
+use core::marker::PhantomData;
 
 /// A platform that spins: for cores with nothing else to run, and for bringing up a kernel.
 ///
-/// It shares the default platform's event table and knows no clock, so it has no deadlines.
+/// It has an event table of its own, and knows no clock, so it has no deadlines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SpinFutex;
+#[repr(C)]
+pub struct SpinFutex {
+    /// The compiler takes a struct without a member for one that C does not know.
+    c: PhantomData<()>,
+}
+
+#[allow(non_upper_case_globals)] // The value of a type that has one.
+#[doc(hidden)]
+pub const SpinFutex: SpinFutex = SpinFutex { c: PhantomData };
+
+/// Not padded: those who look at one slot are not slowed by releases of others as much as by their own.
+#[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
+static EVENTS: [EventSlot<SpinFutex>; 64] = [const { EventSlot::new() }; 64];
 
 /// Spins while `*word == expected`.
 pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
@@ -18,7 +31,8 @@ pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
     Sleep::Unknown
 }
 
-impl Futex for SpinFutex {
+// SAFETY: it loads the words that it is shown.
+unsafe impl Futex for SpinFutex {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         wait(word, expected)
     }
@@ -27,11 +41,23 @@ impl Futex for SpinFutex {
 
     fn wake_all(&self, _word: *const AtomicU32) {}
 
-    fn event(&self, index: usize) -> &EventSlot {
-        const { &OsFutex }.event(index)
+    #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        &EVENTS[index]
     }
 
+    #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
     fn events(&self) -> usize {
-        OsFutex.events()
+        EVENTS.len()
+    }
+
+    #[cfg(any(pagelock_loom, pagelock_shuttle))]
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        super::model::event(index)
+    }
+
+    #[cfg(any(pagelock_loom, pagelock_shuttle))]
+    fn events(&self) -> usize {
+        super::model::EVENTS
     }
 }

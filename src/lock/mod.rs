@@ -136,8 +136,8 @@ impl<F: Futex> PageLock<F> {
             return Some(guard);
         }
         match self.futex.after(d) {
-            Ok(deadline) => self.lock_within(Limits::none().until(deadline)).ok(),
-            Err(_) => Some(self.lock()),
+            Some(deadline) => self.lock_within(Limits::none().until(deadline)).ok(),
+            None => Some(self.lock()),
         }
     }
 
@@ -165,10 +165,7 @@ impl<F: Futex> PageLock<F> {
     /// assert_eq!(vcpu.join().unwrap(), Some(LockError::Cancelled));
     /// # drop(owner);
     /// ```
-    pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError>
-    where
-        F: FutexTimed,
-    {
+    pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
         match self.try_lock() {
             Some(guard) => Ok(guard),
             None => Locker::new(self).lock_within(limits),
@@ -198,10 +195,7 @@ impl<F: Futex> PageLock<F> {
     /// # Errors
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
-    pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError>
-    where
-        F: FutexTimed,
-    {
+    pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
         Locker::closing(self).lock_releasing_within(ptl, limits)
     }
 
@@ -336,7 +330,7 @@ struct Tell<F: Futex> {
 
 impl<F: Futex> Drop for Tell<F> {
     fn drop(&mut self) {
-        self.futex.tell(self.key);
+        crate::futex::tell(self.futex, self.key);
     }
 }
 

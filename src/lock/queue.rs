@@ -1,7 +1,7 @@
 //! A locker that waits: registered, outside, or giving up. See the rules in [`lock`](super).
 
 use super::{LockError, PageGuard, spin};
-use crate::futex::{EVERY_CLASS, Futex, FutexTimed, Sleep, wait_until};
+use crate::futex::{EVERY_CLASS, Futex, Sleep};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use crate::wait::{Limits, Registered, Wake};
@@ -59,14 +59,11 @@ impl<'a, F: Futex> Locker<'a, F> {
                 let sleep = self.page.futex.wait(&self.page.state, word.0);
                 self.slept_on_word(word, sleep);
             }
-            Next::Event(ready) => self.round = ready.sleep() == Wake::Released,
+            Next::Event(ready) => self.round = ready.sleep(&Limits::none()) == Wake::Released,
         }
     }
 
-    pub(super) fn lock_within(mut self, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError>
-    where
-        F: FutexTimed,
-    {
+    pub(super) fn lock_within(mut self, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError> {
         self.by_event = limits.cancel.is_some();
         loop {
             if let Some(guard) = self.spin() {
@@ -86,23 +83,16 @@ impl<'a, F: Futex> Locker<'a, F> {
     }
 
     /// One sleep within `limits`, and which of them it has reached.
-    fn sleep_within(&mut self, next: Next<'a, F>, limits: &Limits<'_, F>) -> Option<Wake>
-    where
-        F: FutexTimed,
-    {
-        let wake = match (next, limits.deadline) {
-            (Next::Inside(word), Some(deadline)) => {
+    fn sleep_within(&mut self, next: Next<'a, F>, limits: &Limits<'_, F>) -> Option<Wake> {
+        let wake = match next {
+            Next::Owned(_) => return None,
+            Next::Inside(word) => {
                 let page = self.page;
-                let sleep = wait_until(page.futex, &page.state, word.0, EVERY_CLASS, deadline);
+                let sleep = limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
                 self.slept_on_word(word, sleep);
                 return (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
             }
-            (Next::Event(ready), _) => ready.sleep_within(limits),
-            (next, None) => {
-                self.sleep(next);
-                return None;
-            }
-            (Next::Owned(_), _) => return None,
+            Next::Event(ready) => ready.sleep_within(limits),
         };
         self.round = wake == Wake::Released;
         (wake != Wake::Released).then_some(wake)
@@ -135,10 +125,7 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
     }
 
-    pub(super) fn lock_releasing_within<G>(mut self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError>
-    where
-        F: FutexTimed,
-    {
+    pub(super) fn lock_releasing_within<G>(mut self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError> {
         // Late already: not registered, so that the gate is not closed for nothing.
         if let Some(over) = limits.over(self.page.futex) {
             drop(ptl);

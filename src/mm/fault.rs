@@ -10,14 +10,13 @@
 
 use super::ledger::{Change, Owner};
 use super::{Entry, Memory};
-use crate::cancel::Cancel;
 use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::lock::PageGuard;
 use crate::page::PageLock;
 use crate::refs::PageRef;
 use crate::sync::spin_loop;
-use crate::wait::{Limits, Wait, Wake};
+use crate::wait::{Cancel, Limits, Wait, Wake};
 use core::fmt;
 use core::mem::discriminant;
 
@@ -271,10 +270,7 @@ struct ForEver;
 
 impl<F: Futex> Waiting<F> for ForEver {
     fn wait<G>(&self, page: &PageLock<F>, entry: G, cancel: Option<&Cancel<F>>) -> Wake {
-        match cancel {
-            Some(cancel) => page.wait_unlocked_cancellable(entry, cancel),
-            None => page.wait_unlocked(entry),
-        }
+        Waiting::wait(&Limits::none(), page, entry, cancel)
     }
 
     fn over(&self, _futex: F) -> Option<Wake> {
@@ -282,11 +278,11 @@ impl<F: Futex> Waiting<F> for ForEver {
     }
 }
 
-impl<F: FutexTimed> Waiting<F> for Limits<'_, F> {
+impl<F: Futex> Waiting<F> for Limits<'_, F> {
     fn wait<G>(&self, page: &PageLock<F>, entry: G, cancel: Option<&Cancel<F>>) -> Wake {
         let mut limits = *self;
         limits.cancel = limits.cancel.or(cancel);
-        page.wait_with(entry, Wait::unlocked().within(limits)).unwrap_or(Wake::TimedOut)
+        page.wait_with(entry, Wait::unlocked().within(limits))
     }
 
     fn over(&self, futex: F) -> Option<Wake> {

@@ -307,10 +307,10 @@ where
                 None
             }
             Look::Migrating(page, pfn, entry) => match page.wait_with(entry, Wait::migration().within(limits)) {
-                Ok(Wake::Released | Wake::NotLocked) => Some(page.futex),
-                Ok(Wake::Poisoned) => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
-                Ok(Wake::Cancelled) => return Err(NotPinned::Cancelled),
-                Ok(Wake::TimedOut) | Err(_) => return Err(NotPinned::TimedOut),
+                Wake::Released | Wake::NotLocked => Some(page.futex),
+                Wake::Poisoned => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
+                Wake::Cancelled => return Err(NotPinned::Cancelled),
+                Wake::TimedOut => return Err(NotPinned::TimedOut),
             },
             Look::Move { page, to } => {
                 let outcome = move_home(mm, at, to, drain, unlocked);

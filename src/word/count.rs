@@ -7,54 +7,63 @@
 //!  └──┴─────────────────────┴─────────────────────────────────────────────┘
 //! ```
 //!
-//! All three share one word so that "no pins, exactly these references, and from now on nobody gets another" is one
-//! compare-exchange. An increment is a compare-exchange too, so the maxima are exact: it is refused before it happens and a
-//! field can never carry into its neighbour.
+//! All three share one word so that "no pins, exactly these references, and from now on nobody gets
+//! another" is one compare-exchange. Every change of a count is a compare-exchange too: one that
+//! would leave the field is refused before it happens. So the maxima are exact, and no field ever
+//! carries into its neighbour or borrows from it, not even between two instructions.
 //!
-//! FROZEN means that the counts can only fall. With pins it is set by a migrator that waits for them to be dropped
-//! ([`Migration::wait_unpinned`](crate::Migration::wait_unpinned)), so the value that the last unpin finds says that somebody is to be told.
+//! FROZEN means that the counts can only fall. With pins it is set by a migrator that waits for the
+//! last unpin ([`Migration::wait_unpinned`](crate::Migration::wait_unpinned)); the last unpin finds
+//! it in the word and tells the migrator. A poisoned page stays frozen.
 //!
 //! A page is *free* when it has neither references nor pins.
+//!
+//! The masks and shifts are public for debuggers, crash dumps and other languages:
+//!
+//! ```
+//! use pagelock::word::count::{FROZEN, PINS, PINS_SHIFT, REFS, REFS_SHIFT};
+//!
+//! let word: u32 = 0x8010_0003; // as found in a crash dump
+//! assert_eq!((word & REFS) >> REFS_SHIFT, 3);
+//! assert_eq!((word & PINS) >> PINS_SHIFT, 2);
+//! assert_ne!(word & FROZEN, 0);
+//! ```
 
 use core::fmt;
 
-const REFS_BITS: u32 = 19;
-const PIN: u32 = 1 << REFS_BITS;
-const FROZEN: u32 = 1 << 31;
+/// The lowest bit of the references.
+pub const REFS_SHIFT: u32 = 0;
+/// The bits of the references.
+pub const REFS: u32 = ((1 << 19) - 1) << REFS_SHIFT;
+/// The lowest bit of the pins.
+pub const PINS_SHIFT: u32 = 19;
+/// The bits of the pins.
+pub const PINS: u32 = ((1 << 12) - 1) << PINS_SHIFT;
+/// The counts can only fall: no reference and no pin is given.
+pub const FROZEN: u32 = 1 << 31;
 
 /// The most references a page can have: 2^19 - 1.
-pub const MAX_REFS: u32 = PIN - 1;
+pub const MAX_REFS: u32 = REFS >> REFS_SHIFT;
 /// The most pins a page can have: 2^12 - 1.
-pub const MAX_PINS: u32 = (FROZEN - 1) >> REFS_BITS;
+pub const MAX_PINS: u32 = PINS >> PINS_SHIFT;
+
+const PIN: u32 = 1 << PINS_SHIFT;
 
 /// One value of the count word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) u32);
 
 impl Count {
-    /// What a get adds and a put subtracts.
-    pub(crate) const REF: u32 = 1;
-    /// What a pin adds and an unpin subtracts.
-    pub(crate) const PIN: u32 = PIN;
-    /// The bit that a freeze sets and a thaw clears.
-    pub(crate) const FROZEN: u32 = FROZEN;
-
     pub(crate) const fn refs(self) -> u32 {
-        self.0 & MAX_REFS
+        (self.0 & REFS) >> REFS_SHIFT
     }
 
     pub(crate) const fn pins(self) -> u32 {
-        (self.0 & !FROZEN) >> REFS_BITS
+        (self.0 & PINS) >> PINS_SHIFT
     }
 
     pub(crate) const fn is_frozen(self) -> bool {
         self.0 & FROZEN != 0
-    }
-
-    /// An unpin that found this has dropped one of the pins, and nobody waits for the last: one comparison for both, because with the pin
-    /// gone the pins of a word that is not frozen are what is left below FROZEN, and those of a word without any wrap around.
-    pub(crate) const fn is_plain_unpin(self) -> bool {
-        self.0.wrapping_sub(PIN) < FROZEN - PIN
     }
 
     /// Neither references nor pins.
@@ -63,7 +72,7 @@ impl Count {
     }
 
     /// `n` references more, if there is room.
-    pub(crate) fn plus_refs(self, n: u32) -> Option<Self> {
+    pub(crate) const fn plus_refs(self, n: u32) -> Option<Self> {
         if n > MAX_REFS - self.refs() { None } else { Some(Self(self.0 + n)) }
     }
 
@@ -73,8 +82,13 @@ impl Count {
     }
 
     /// One pin more, if there is room.
-    pub(crate) fn plus_pin(self) -> Option<Self> {
+    pub(crate) const fn plus_pin(self) -> Option<Self> {
         if self.pins() == MAX_PINS { None } else { Some(Self(self.0 + PIN)) }
+    }
+
+    /// One pin fewer, if there is one.
+    pub(crate) const fn minus_pin(self) -> Option<Self> {
+        if self.pins() == 0 { None } else { Some(Self(self.0 - PIN)) }
     }
 
     pub(crate) const fn frozen(self) -> Self {
@@ -103,17 +117,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_unpin_is_plain_unless_it_is_one_too_many_or_the_page_is_frozen() {
-        for refs in [0, 1, MAX_REFS] {
-            for pins in [0, 1, 2, MAX_PINS] {
-                let count = Count(refs | (pins * PIN));
-                assert_eq!(count.is_plain_unpin(), pins > 0, "{count:?}");
-                assert!(!count.frozen().is_plain_unpin(), "{count:?}");
-            }
-        }
-    }
-
-    #[test]
     fn the_maxima_fill_the_word() {
         assert_eq!(MAX_REFS, (1 << 19) - 1);
         assert_eq!(MAX_PINS, (1 << 12) - 1);
@@ -131,6 +134,21 @@ mod tests {
         assert_eq!(Count(3).minus_refs(4), None);
     }
 
+    #[test]
+    fn one_fewer_than_none_is_refused_whatever_the_neighbour_has() {
+        for frozen in [0, FROZEN] {
+            assert_eq!(Count(MAX_PINS * PIN | frozen).minus_refs(1), None);
+            assert_eq!(Count(MAX_REFS | frozen).minus_pin(), None);
+        }
+    }
+
+    #[test]
+    fn the_published_masks_cover_the_word_once() {
+        assert_eq!(REFS ^ PINS ^ FROZEN, u32::MAX);
+        assert_eq!(Count(3 << REFS_SHIFT | 2 << PINS_SHIFT).refs(), 3);
+        assert_eq!(Count(3 << REFS_SHIFT | 2 << PINS_SHIFT).pins(), 2);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
@@ -142,9 +160,9 @@ mod tests {
             } else {
                 prop_assert!(c.refs() + n > MAX_REFS);
             }
-            prop_assert_eq!(c.is_plain_unpin(), c.pins() > 0 && !c.is_frozen());
             if let Some(more) = c.plus_pin() {
                 prop_assert_eq!((more.refs(), more.pins(), more.is_frozen()), (c.refs(), c.pins() + 1, c.is_frozen()));
+                prop_assert_eq!(more.minus_pin(), Some(c));
             }
             prop_assert_eq!(c.frozen().thawed(), c.thawed());
         }

@@ -10,11 +10,11 @@
 use core::cell::Cell;
 use core::fmt::Write as _;
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, EventSlot, Sleep};
+use pagelock::futex::{EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{
-    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRule, Futex, FutexTimed, GetError, LockError, MAX_PINS,
-    MAX_REFS, PinError, Put, UserBits, Wait, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex, FutexTimed, GetError, Limits,
+    LockError, MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait, Wake,
 };
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -31,11 +31,17 @@ type Frozen<'a> = pagelock::Frozen<'a, Alone>;
 struct Alone;
 
 thread_local! {
-    static SLOTS: &'static [EventSlot; 2] = Box::leak(Box::default());
+    static SLOTS: &'static [EventSlot<Alone>; 2] = Box::leak(Box::default());
     static NOW: Cell<u64> = const { Cell::new(1000) };
 }
 
-impl Futex for Alone {
+/// The point so many nanoseconds after the beginning.
+fn nanos(n: u64) -> MonotonicTime {
+    MonotonicTime::since_zero(Duration::from_nanos(n))
+}
+
+// SAFETY: it loads the words that it is shown.
+unsafe impl Futex for Alone {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         assert_ne!(word.load(SeqCst), expected, "sleeps for ever");
         Sleep::Changed
@@ -45,7 +51,7 @@ impl Futex for Alone {
 
     fn wake_all(&self, _word: *const AtomicU32) {}
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         SLOTS.with(|slots| &slots[index])
     }
 
@@ -55,22 +61,16 @@ impl Futex for Alone {
 }
 
 impl FutexTimed for Alone {
-    type Instant = u64;
-
-    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
-        let nanos = u64::try_from(d.as_nanos()).map_err(|_| DeadlineError::BeyondClock { asked: d })?;
-        NOW.get().checked_add(nanos).ok_or(DeadlineError::BeyondClock { asked: d })
+    fn now(&self) -> MonotonicTime {
+        nanos(NOW.get())
     }
 
-    fn late_by(&self, at: u64) -> Option<Duration> {
-        NOW.get().checked_sub(at).map(Duration::from_nanos)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, at: u64) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, at: MonotonicTime) -> Sleep {
         if word.load(SeqCst) != expected {
             return Sleep::Changed;
         }
-        NOW.set(NOW.get().max(at));
+        let nanos = at.as_duration().as_nanos().try_into().unwrap_or(u64::MAX);
+        NOW.set(NOW.get().max(nanos));
         Sleep::TimedOut
     }
 }
@@ -163,6 +163,11 @@ pub(crate) enum Limit {
 
 /// How late some calls are.
 const LATE: u64 = 7;
+
+/// Limits that were over before.
+fn late<'c>() -> Limits<'c, Alone> {
+    Limits::none().until(nanos(NOW.get() - LATE))
+}
 
 /// Stands for a page-table lock: counts how often it was let go of.
 struct Ptl<'d>(&'d Cell<u32>);
@@ -405,16 +410,20 @@ impl<'a> Run<'a> {
                     self.owner = Owner::Migration(unsafe { Migration::from_raw(migration.into_raw()) });
                 }
                 Owner::Frozen(frozen) => {
-                    let (page, refs) = frozen.into_raw();
+                    let page = frozen.into_raw();
                     // SAFETY: as above.
-                    self.owner = Owner::Frozen(unsafe { Frozen::from_raw(page, refs) });
+                    self.owner = Owner::Frozen(unsafe { Frozen::from_raw(page) });
                 }
             },
             Op::SetUser(bits) => {
-                if let Owner::Guard(guard) = &mut self.owner {
-                    guard.set_user(UserBits::new(bits));
-                    self.model.user = bits & 3;
+                let bits = UserBits::new(bits);
+                match &mut self.owner {
+                    Owner::None => return,
+                    Owner::Guard(guard) => guard.set_user(bits),
+                    Owner::Migration(migration) => migration.set_user(bits),
+                    Owner::Frozen(frozen) => frozen.set_user(bits),
                 }
+                self.model.user = bits.get();
             }
             Op::Poison => {
                 let told = match core::mem::replace(&mut self.owner, Owner::None) {
@@ -515,7 +524,9 @@ impl<'a> Run<'a> {
                 let Some(frozen) = self.frozen() else { return };
                 let dst = PageLock::with_futex(Alone);
                 dst.lock().poison();
-                let error = frozen.commit_to_moving(dst.lock(), 1).map(drop).expect_err("the destination is poisoned");
+                // SAFETY: none is there to move; it is refused.
+                let error =
+                    unsafe { frozen.commit_to_moving(dst.lock(), 1) }.map(drop).expect_err("the destination is poisoned");
                 assert_eq!(error.why, CommitRefused::Poisoned);
                 self.owner = Owner::Frozen(error.frozen);
             }
@@ -525,7 +536,7 @@ impl<'a> Run<'a> {
                 self.owned(taken);
             }
             Op::TryLockLate => {
-                let taken = self.page.try_lock_until(NOW.get() - LATE);
+                let taken = self.page.lock_within(late());
                 self.locked_or_late(taken);
             }
             Op::LockReleasing => {
@@ -536,7 +547,7 @@ impl<'a> Run<'a> {
                 }
             }
             Op::LockReleasingLate => {
-                let taken = self.page.lock_releasing_until(Ptl(&self.ptl), NOW.get() - LATE);
+                let taken = self.page.lock_releasing_within(Ptl(&self.ptl), late());
                 self.let_go();
                 self.locked_or_late(taken);
             }
@@ -544,7 +555,10 @@ impl<'a> Run<'a> {
             Op::WaitFor { migration, nanos } => {
                 let d = Duration::from_nanos(nanos.into());
                 let (wake, is_on) = match migration {
-                    true => (self.page.wait_migration_for(Ptl(&self.ptl), d), self.model.migrating),
+                    true => (
+                        self.page.wait_with(Ptl(&self.ptl), Wait::migration().within(Limits::none().until(Alone.now() + d))),
+                        self.model.migrating,
+                    ),
                     false => (self.page.wait_unlocked_for(Ptl(&self.ptl), d), self.model.locked),
                 };
                 self.let_go();
@@ -569,7 +583,7 @@ impl<'a> Run<'a> {
             }
             Op::DropRef => {
                 if self.refs.pop().is_some() {
-                    self.model.put();
+                    _ = self.model.put();
                 }
             }
             Op::RefRawAndBack => {
@@ -607,7 +621,7 @@ impl<'a> Run<'a> {
             }
             Err(error) => {
                 assert!(self.model.locked);
-                assert_eq!(error, LockError::Late { late_by: Duration::from_nanos(LATE) });
+                assert_eq!(error, LockError::TimedOut);
             }
         }
     }
@@ -621,17 +635,17 @@ impl<'a> Run<'a> {
         match limit {
             Limit::None if sleeps && !cancelled => return,
             Limit::None => {}
-            Limit::Past => wait = wait.until(NOW.get() - LATE),
-            Limit::Soon => wait = wait.until(NOW.get() + 1),
+            Limit::Past => wait.limits = wait.limits.until(nanos(NOW.get() - LATE)),
+            Limit::Soon => wait.limits = wait.limits.until(nanos(NOW.get() + 1)),
         }
         if cancellable {
-            wait = wait.unless(&self.switch);
+            wait.limits = wait.limits.unless(&self.switch);
         }
         let woken = self.page.wait_with(Ptl(&self.ptl), wait);
         self.let_go();
         let expected = match self.model.wake(is_on) {
             None if limit == Limit::Past => {
-                assert_eq!(woken, Err(DeadlineError::Past { late_by: Duration::from_nanos(LATE) }));
+                assert_eq!(woken, Wake::TimedOut);
                 return;
             }
             _ if cancelled => Wake::Cancelled,
@@ -641,7 +655,7 @@ impl<'a> Run<'a> {
                 Wake::TimedOut
             }
         };
-        assert_eq!(woken, Ok(expected));
+        assert_eq!(woken, expected);
     }
 
     /// Moves the page's identity to the other page, if this one is frozen and that one is owned.
@@ -668,8 +682,10 @@ impl<'a> Run<'a> {
         } else {
             Ok(())
         };
-        match frozen.commit_to_moving(guard, moves) {
+        // SAFETY: `raw` says that there are as many without a guard.
+        match unsafe { frozen.commit_to_moving(guard, moves) } {
             Ok(told) => {
+                other.model.user = core::mem::take(&mut self.model.user);
                 assert_eq!(expected, Ok(()));
                 assert_eq!(told.event_waiters, self.model.release());
                 other.model.release();
@@ -739,7 +755,8 @@ impl<'a> Run<'a> {
                 }
                 Err(busy) => {
                     assert!(!allowed, "{busy}");
-                    let seen = (busy.refs(), busy.pins(), busy.frozen, busy.poisoned, busy.rule);
+                    let FreezeRefused { refs, pins, frozen, poisoned, rule: of, .. } = busy.reason();
+                    let seen = (refs, pins, frozen, poisoned, of);
                     assert_eq!(seen, (run.model.refs, run.model.pins, false, run.model.poisoned, rule));
                     Owner::Migration(busy.into_migration())
                 }
@@ -794,10 +811,12 @@ impl<'a> Run<'a> {
             Ok(())
         };
         let guard = dst.lock();
-        let outcome = if self.named > 0 { frozen.commit_to(guard) } else { frozen.commit_to_moving(guard, moves) };
+        // SAFETY: `raw` says that there are as many without a guard.
+        let outcome = unsafe { frozen.commit_to_moving(guard, moves) };
         match outcome {
             Ok(told) => {
                 assert_eq!(expected, Ok(()));
+                assert_eq!(dst.user().get(), core::mem::take(&mut self.model.user));
                 assert_eq!(told.event_waiters, self.model.release());
                 self.model.refs -= moves;
                 self.raw -= moves;

@@ -12,7 +12,7 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Rights, Tracking};
 use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
-use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
+use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, Limits, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
 use std::rc::Rc;
 
 const PAGES: usize = 2;
@@ -219,7 +219,9 @@ impl<const C: bool> Machine<C> {
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
-        let committed = frozen.commit_to_moving(destination, MAPPINGS as u32).expect("the destination is free and ours");
+        // SAFETY: the entries' references, which are raw, and move with the entries.
+        let committed =
+            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }
@@ -313,16 +315,16 @@ impl<const C: bool> Machine<C> {
         let deadline = Turns::<C>.after(Duration::from_nanos(turns as u64)).expect("the clock has room");
         let mut wait = if kind % 2 == 0 { Wait::unlocked() } else { Wait::migration() };
         if kind & 2 != 0 {
-            wait = wait.until(deadline);
+            wait.limits = wait.limits.until(deadline);
         }
         if kind & 4 != 0 {
-            wait = wait.unless(&self.switch);
+            wait.limits = wait.limits.unless(&self.switch);
         }
         let woken = self.headers[frame].wait_with(entry, wait);
         match woken {
-            Ok(Wake::Released | Wake::NotLocked) => {}
-            Ok(Wake::TimedOut) | Err(_) => assert!(kind & 2 != 0, "{woken:?}"),
-            Ok(Wake::Cancelled) => assert!(kind & 4 != 0 && self.switch.is_cancelled(), "{woken:?}"),
+            Wake::Released | Wake::NotLocked => {}
+            Wake::TimedOut => assert!(kind & 2 != 0, "{woken:?}"),
+            Wake::Cancelled => assert!(kind & 4 != 0 && self.switch.is_cancelled(), "{woken:?}"),
             other => panic!("{other:?}"),
         }
     }
@@ -362,7 +364,7 @@ impl<const C: bool> Machine<C> {
             10 => self.hold(frame, page.lock(), turns),
             11 => {
                 let soon = Turns::<C>.after(Duration::from_nanos(1 + turns as u64)).expect("the clock has room");
-                if let Ok(guard) = page.try_lock_until(soon) {
+                if let Ok(guard) = page.lock_within(Limits::none().until(soon)) {
                     self.hold(frame, guard, turns);
                 }
             }

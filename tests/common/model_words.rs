@@ -7,6 +7,7 @@
 //! Whoever includes this file has a module `word` beside it, which is `src/word/mod.rs`. With `--cfg pagelock_fuzz` operations derive
 //! `arbitrary::Arbitrary`.
 
+use crate::word::count::FROZEN;
 use crate::word::{Count, MAX_PINS, MAX_REFS, MAX_SLEEPERS, State, UserBits};
 use core::fmt::Write as _;
 
@@ -306,7 +307,7 @@ pub(crate) fn run_count(ops: &[CountOp]) {
             }
             CountOp::Put if refs > 0 => {
                 // What a put does to the word, and what it may be compared with.
-                let less = Count(word.0 - Count::REF);
+                let less = Count(word.0 - 1);
                 assert_eq!(word.minus_refs(1), Some(less));
                 (word, refs) = (less, refs - 1);
             }
@@ -329,13 +330,14 @@ pub(crate) fn run_count(ops: &[CountOp]) {
                     (word, pins) = (word.plus_pin().expect("there is room"), pins + 1);
                 }
             }
-            CountOp::Unpin if pins > 0 => (word, pins) = (Count(word.0 - Count::PIN), pins - 1),
+            CountOp::Unpin if pins > 0 => (word, pins) = (word.minus_pin().expect("there is one"), pins - 1),
             CountOp::Freeze => {
-                assert_eq!(word.frozen().0, word.0 | Count::FROZEN);
+                assert_eq!(word.frozen().0, word.0 | FROZEN);
                 (word, frozen) = (word.frozen(), true);
             }
             CountOp::Thaw => (word, frozen) = (word.thawed(), false),
-            CountOp::Put | CountOp::Unpin => {}
+            CountOp::Put => assert_eq!(word.minus_refs(1), None),
+            CountOp::Unpin => assert_eq!(word.minus_pin(), None),
         }
         assert_eq!((u64::from(word.refs()), u64::from(word.pins()), word.is_frozen()), (refs, pins, frozen), "after {op:?}");
         assert_eq!(u64::from(word.0), refs | pins << 19 | u64::from(frozen) << 31, "after {op:?}");

@@ -2,6 +2,8 @@
 //! is known who sleeps.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+#[cfg(target_os = "linux")]
+use pagelock::futex::MonotonicTime;
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, OsFutex};
@@ -10,10 +12,10 @@ use std::sync::Mutex;
 
 /// A handle. `CLASSES` says whether to use the classes that the system may have.
 #[derive(Clone, Copy)]
-pub(crate) struct Own<const CLASSES: bool = true>(&'static Table);
+pub(crate) struct Own<const CLASSES: bool = true>(&'static Table<CLASSES>);
 
-struct Table {
-    slots: Box<[EventSlot]>,
+struct Table<const CLASSES: bool> {
+    slots: Box<[EventSlot<Own<CLASSES>>]>,
     /// Who is in a sleep, by a number of its own; and its thread, as far as the system tells.
     sleeping: Mutex<BTreeMap<usize, Task>>,
     next: AtomicUsize,
@@ -46,7 +48,6 @@ impl Own<false> {
 
 impl<const CLASSES: bool> Own<CLASSES> {
     fn make(slots: usize) -> Self {
-        assert!(slots.is_power_of_two());
         Self(Box::leak(Box::new(Table {
             slots: (0..slots).map(|_| EventSlot::new()).collect(),
             sleeping: Mutex::default(),
@@ -94,7 +95,8 @@ impl<const CLASSES: bool> Own<CLASSES> {
     }
 }
 
-impl<const CLASSES: bool> Futex for Own<CLASSES> {
+// SAFETY: the words that it is shown are shown to the system alone.
+unsafe impl<const CLASSES: bool> Futex for Own<CLASSES> {
     const CLASSES: bool = CLASSES && OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -121,7 +123,7 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
         if self.count_wake() { OsFutex.wake_class(word, n, class) } else { n }
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         &self.0.slots[index]
     }
 
@@ -132,17 +134,11 @@ impl<const CLASSES: bool> Futex for Own<CLASSES> {
 
 #[cfg(target_os = "linux")]
 impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
-    type Instant = pagelock::futex::MonotonicTime;
-
-    fn after(&self, d: core::time::Duration) -> Result<Self::Instant, pagelock::futex::DeadlineError> {
-        OsFutex.after(d)
+    fn now(&self) -> MonotonicTime {
+        OsFutex.now()
     }
 
-    fn late_by(&self, at: Self::Instant) -> Option<core::time::Duration> {
-        OsFutex.late_by(at)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
         self.asleep(|| OsFutex.wait_until(word, expected, class, at))
     }
 }

@@ -11,7 +11,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
-use pagelock::futex::{DeadlineError, EVERY_CLASS, EventSlot, Sleep};
+use pagelock::futex::{EVERY_CLASS, EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, FutexTimed};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -70,7 +70,7 @@ struct Scheduler {
     current: Cell<Option<usize>>,
     next: Cell<u64>,
     now: Cell<u64>,
-    events: Vec<EventSlot>,
+    events: Vec<EventSlot<Turns<false>>>,
     /// Where headers begin, so that the slot of a page is a matter of its number and not of its address.
     base: Cell<usize>,
 }
@@ -294,7 +294,8 @@ impl Scheduler {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Turns<const CLASSES: bool>;
 
-impl<const CLASSES: bool> Futex for Turns<CLASSES> {
+// SAFETY: it loads the words that it is shown.
+unsafe impl<const CLASSES: bool> Futex for Turns<CLASSES> {
     const CLASSES: bool = CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -321,11 +322,12 @@ impl<const CLASSES: bool> Futex for Turns<CLASSES> {
         scheduler().wake(word.addr(), n as usize, class)
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         at("asks for an event slot");
-        let slot: *const EventSlot = &scheduler().events[index];
-        // SAFETY: the slots live as long as the scheduler, which stays until the next run begins, when no page of this one is left.
-        unsafe { &*slot }
+        let slot: *const EventSlot<Turns<false>> = &scheduler().events[index];
+        // SAFETY: the slots live as long as the scheduler, which stays until the next run begins, when no page of this one is left. Within a
+        // run all platforms are of one type, and slots of both look the same.
+        unsafe { &*slot.cast() }
     }
 
     fn events(&self) -> usize {
@@ -344,18 +346,12 @@ impl<const CLASSES: bool> Futex for Turns<CLASSES> {
 }
 
 impl<const CLASSES: bool> FutexTimed for Turns<CLASSES> {
-    type Instant = u64;
-
-    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
-        let nanos = u64::try_from(d.as_nanos()).map_err(|_| DeadlineError::BeyondClock { asked: d })?;
-        scheduler().now.get().checked_add(nanos).ok_or(DeadlineError::BeyondClock { asked: d })
+    fn now(&self) -> MonotonicTime {
+        MonotonicTime::since_zero(Duration::from_nanos(scheduler().now.get()))
     }
 
-    fn late_by(&self, at: u64) -> Option<Duration> {
-        scheduler().now.get().checked_sub(at).map(Duration::from_nanos)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: u64) -> Sleep {
-        scheduler().sleep(word, expected, class, Some(at))
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
+        let nanos = at.as_duration().as_nanos().try_into().unwrap_or(u64::MAX);
+        scheduler().sleep(word, expected, class, Some(nanos))
     }
 }

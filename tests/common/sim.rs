@@ -6,7 +6,7 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
-use pagelock::futex::{DeadlineError, EVERY_CLASS, EventSlot, Sleep};
+use pagelock::futex::{EVERY_CLASS, EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, FutexTimed};
 use std::cell::RefCell;
@@ -15,14 +15,14 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// A handle on a simulated platform. `CLASSES` says whether it tells classes of sleepers apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Sim<const CLASSES: bool = false>(&'static Shared);
+pub(crate) struct Sim<const CLASSES: bool = false>(&'static Shared<CLASSES>);
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-struct Shared {
+struct Shared<const CLASSES: bool> {
     world: Mutex<World>,
     changed: Condvar,
-    events: Box<[EventSlot]>,
+    events: Box<[EventSlot<Sim<CLASSES>>]>,
     at_event: Mutex<Option<(usize, Hook)>>,
     at_sleep: Mutex<Option<Hook>>,
     at_wake: Mutex<Option<Hook>>,
@@ -259,7 +259,8 @@ impl World {
     }
 }
 
-impl<const CLASSES: bool> Futex for Sim<CLASSES> {
+// SAFETY: it loads the words that it is shown.
+unsafe impl<const CLASSES: bool> Futex for Sim<CLASSES> {
     const CLASSES: bool = CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -282,7 +283,7 @@ impl<const CLASSES: bool> Futex for Sim<CLASSES> {
         self.wake(Call::WakeClass { word: word.addr(), n, class }, word.addr(), n as usize, class) as u32
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         let hook = {
             let mut at_event = self.0.at_event.lock().unwrap();
             match at_event.take() {
@@ -311,18 +312,20 @@ impl<const CLASSES: bool> Futex for Sim<CLASSES> {
 }
 
 impl<const CLASSES: bool> FutexTimed for Sim<CLASSES> {
-    type Instant = u64;
-
-    fn after(&self, d: Duration) -> Result<u64, DeadlineError> {
-        let nanos = u64::try_from(d.as_nanos()).map_err(|_| DeadlineError::BeyondClock { asked: d })?;
-        self.world().now.checked_add(nanos).ok_or(DeadlineError::BeyondClock { asked: d })
+    fn now(&self) -> MonotonicTime {
+        MonotonicTime::since_zero(Duration::from_nanos(self.world().now))
     }
 
-    fn late_by(&self, at: u64) -> Option<Duration> {
-        self.world().now.checked_sub(at).map(Duration::from_nanos)
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
+        self.sleep(word, expected, class, Some(nanos(at)))
     }
+}
 
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: u64) -> Sleep {
-        self.sleep(word, expected, class, Some(at))
-    }
+/// The point so many nanoseconds after the beginning.
+pub(crate) const fn at(nanos: u64) -> MonotonicTime {
+    MonotonicTime::since_zero(Duration::from_nanos(nanos))
+}
+
+fn nanos(at: MonotonicTime) -> u64 {
+    at.as_duration().as_nanos().try_into().unwrap_or(u64::MAX)
 }

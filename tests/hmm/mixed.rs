@@ -29,6 +29,7 @@ struct Processors {
     free: [Condvar; CPUS],
     kicked: [Mutex<Kick>; CPUS],
     wanted: [Condvar; CPUS],
+    events: [EventSlot<Yielding>; 16],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -115,7 +116,8 @@ struct Yielding {
     processors: &'static Processors,
 }
 
-impl Futex for Yielding {
+// SAFETY: the words that it is shown are shown to the system alone.
+unsafe impl Futex for Yielding {
     const CLASSES: bool = OsFutex::CLASSES;
 
     fn wait(&self, word: &Word, expected: u32) -> Sleep {
@@ -138,12 +140,12 @@ impl Futex for Yielding {
         self.own.wake_class(word, n, class)
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
-        self.own.event(index)
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        &self.processors.events[index]
     }
 
     fn events(&self) -> usize {
-        self.own.events()
+        self.processors.events.len()
     }
 }
 

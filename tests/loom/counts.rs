@@ -1,7 +1,7 @@
 //! References, pins, and what freezes them.
 
-use crate::{Page, explore, explore_with, on};
-use pagelock::{FreezeRule, GetError, MAX_REFS, PageRef, Put};
+use crate::{DEAF, Page, explore, explore_with, misused, on};
+use pagelock::{FreezeRule, GetError, MAX_REFS, PageRef, Put, UserBits};
 
 fn live(refs: u32) -> std::sync::Arc<Page> {
     let page = Page::<0>::new();
@@ -211,7 +211,8 @@ fn the_last_put_may_be_a_commit() {
             last
         });
         src.read();
-        let committed = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap();
+        // SAFETY: the other of the two references that the page was made with.
+        let committed = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap();
         let last = committed.source == Put::Last;
         if last {
             src.add();
@@ -234,6 +235,27 @@ fn a_page_that_is_made_live_again() {
             page.add();
         }
         last.join().unwrap();
+    });
+}
+
+/// Memory that starts a new life: whoever makes the page live sees how it was prepared.
+#[test]
+fn a_new_life_sees_how_it_was_prepared() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        page.lock.lock().poison();
+        let owner = on(&page, |page| {
+            let mut guard = page.lock.lock();
+            page.add();
+            // SAFETY: the page has had no holder.
+            unsafe { guard.unpoison() };
+            drop(guard);
+        });
+        if page.lock.activate(1).is_ok() {
+            assert_eq!(page.read(), 1);
+        }
+        owner.join().unwrap();
+        assert!(!page.lock.is_poisoned());
     });
 }
 
@@ -269,7 +291,8 @@ fn references_move_with_the_data() {
         let guard = there.lock.lock();
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
         there.add();
-        frozen.commit_to(guard).unwrap();
+        // SAFETY: the reference that the page was made with.
+        let _ = unsafe { frozen.commit_to_moving(guard, 1) }.unwrap();
         getter.join().unwrap();
         assert_eq!((src.lock.refs(), there.lock.refs()), (0, 1));
     });
@@ -306,8 +329,83 @@ fn the_last_put_is_said_once_across_a_refused_commit() {
         };
         let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
         let holder = on(&src, put);
-        let refused = frozen.commit_to_moving(dst.lock.lock(), 1).unwrap_err();
+        // SAFETY: one of the two references that the page was made with; it is refused.
+        let refused = unsafe { frozen.commit_to_moving(dst.lock.lock(), 1) }.unwrap_err();
         drop(refused);
         assert_eq!(put(&src) + holder.join().unwrap(), 1);
+    });
+}
+
+/// A put of a reference that is not there: no freeze sees a pin less than there is.
+#[test]
+fn a_put_too_many_borrows_from_no_pin() {
+    explore_with(3, || {
+        let page = live(1);
+        page.lock.try_pin().unwrap().into_raw();
+        // SAFETY: the reference that the page was made with.
+        assert_eq!(unsafe { page.lock.put_raw() }, Put::Kept);
+        // SAFETY: none; that is the point.
+        let stale = on(&page, |page| misused(|| unsafe { page.lock.put_raw() }));
+        let busy = page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap_err();
+        assert_eq!((busy.refs(), busy.pins()), (0, 1));
+        drop(busy);
+        stale.join().unwrap();
+        assert_eq!((page.lock.refs(), page.lock.pins()), (0, 1));
+    });
+}
+
+/// An unpin of a pin that is not there: the counts of a frozen page do not move.
+#[test]
+fn an_unpin_too_many_thaws_nothing() {
+    explore_with(3, || {
+        let page = live(1);
+        let frozen = page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+        // SAFETY: none; that is the point.
+        let stale = on(&page, |page| misused(|| unsafe { page.lock.unpin_raw() }));
+        assert_eq!(page.lock.try_get().map(drop), Err(GetError::Frozen));
+        stale.join().unwrap();
+        frozen.commit_in_place();
+        assert_eq!((page.lock.refs(), page.lock.pins()), (1, 0));
+    });
+}
+
+/// The order in which a commit ends its source, which tells a survivor of a death in between what is left to do: as long as the source
+/// is frozen, it has its bits.
+#[test]
+fn a_source_without_its_bits_is_not_frozen() {
+    explore_with(3, || {
+        let (src, dst) = (live(1), Page::<0>::new());
+        src.lock.lock().set_user(UserBits::new(1));
+        let frozen = src.lock.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+        let survivor = on(&src, |page| {
+            let bits = page.lock.user();
+            assert!(bits == UserBits::new(1) || !page.lock.is_frozen());
+        });
+        let _ = frozen.commit_to(dst.lock.lock()).unwrap();
+        survivor.join().unwrap();
+        assert_eq!(dst.lock.user(), UserBits::new(1));
+    });
+}
+
+/// A release whose caller dies before it has woken anybody, and is told again: nobody sleeps on.
+#[test]
+fn a_release_that_dies_is_told_again() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let locker = on(&page, |page| {
+            let guard = page.lock.lock();
+            page.add();
+            drop(guard);
+        });
+        let waiter = on(&page, |page| _ = page.lock.wait_unlocked(()));
+        DEAF.set(true);
+        drop(guard);
+        DEAF.set(false);
+        // SAFETY: this thread does not own the page.
+        unsafe { page.lock.retell() };
+        locker.join().unwrap();
+        waiter.join().unwrap();
+        page.assert_idle();
     });
 }

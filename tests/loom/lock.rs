@@ -237,7 +237,7 @@ fn unlock_fair_strands_nobody() {
 }
 
 fn timed_out<'c>() -> Limits<'c, In<0>> {
-    Limits::none().until(())
+    Limits::none().until(pagelock::futex::MonotonicTime::MAX)
 }
 
 fn timed(page: &Page) -> Result<(), LockError> {

@@ -14,7 +14,7 @@
 //! | a wait against a holder that never takes the page-table lock, aborts, unlocks and frees | `a_holder*`, `a_migration_that*`, `a_page_that*` |
 //! | two pages on one slot; fan-out strands nobody | `two_pages*`, `a_chain*`, `two_chains*` |
 //! | claim against release; `lock_releasing` | `a_claim*`, `lock_releasing*` |
-//! | pin, get against freeze and last put | `counts::*` |
+//! | pin, get against freeze and last put; counts that misuse cannot bend; a release that dies | `counts::*` |
 //! | commit, abort and panic with sleepers | `a_migration*` |
 //! | cancelling | `*cancelled*`, `a_switch*` |
 //! | batches of references are waited for | `drain::*` |
@@ -32,7 +32,7 @@ mod wait;
 
 use loom::cell::UnsafeCell;
 use loom::thread::JoinHandle;
-use pagelock::futex::{DeadlineError, EventSlot, Futex, FutexTimed, OsFutex, Sleep};
+use pagelock::futex::{EventSlot, Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{PageGuard, PageLock};
 use std::cell::Cell;
@@ -56,6 +56,10 @@ fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let began = std::time::Instant::now();
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| MISUSE.iter().any(|what| text.starts_with(what))) {
+            return; // Asked for, see `misused`.
+        }
         eprintln!("failed in execution {EXECUTIONS:?}");
         report(panic);
     }));
@@ -67,6 +71,14 @@ fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     eprintln!("explored: {EXECUTIONS:?} executions, at most {bound} preemptions, {:.2} s", began.elapsed().as_secs_f64());
 }
 
+/// What a build with debug assertions says, as the models are, of a count that is given back once too often.
+const MISUSE: [&str; 2] = ["put of a page without", "unpin of a page without"];
+
+/// Gives back what is not there, and goes on as a release build does.
+fn misused<T>(give_back: impl FnOnce() -> T) {
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(give_back)).is_err(), "it was there");
+}
+
 thread_local! {
     /// How many wakes lockers have used up. The model checker runs its threads as coroutines on one thread of the system, so this
     /// is one number for the model; a model that uses it has one sleeper.
@@ -75,13 +87,16 @@ thread_local! {
     static WAKE_ONES: Cell<usize> = const { Cell::new(0) };
     /// The platform looks at its clock last: a sleep that was woken reports that its time is up if it is.
     static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
+    /// Nobody is woken: whoever would wake them has died.
+    static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The default platform, with the page in event slot `SLOT` wherever its header lies: an execution must not depend on addresses.
 #[derive(Clone, Copy, Default, Debug)]
 struct In<const SLOT: usize>;
 
-impl<const SLOT: usize> Futex for In<SLOT> {
+// SAFETY: the words that it is shown are shown to the default platform alone.
+unsafe impl<const SLOT: usize> Futex for In<SLOT> {
     const CLASSES: bool = OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -94,11 +109,15 @@ impl<const SLOT: usize> Futex for In<SLOT> {
 
     fn wake_one(&self, word: *const AtomicU32) {
         WAKE_ONES.set(WAKE_ONES.get() + 1);
-        OsFutex.wake_one(word);
+        if !DEAF.get() {
+            OsFutex.wake_one(word);
+        }
     }
 
     fn wake_all(&self, word: *const AtomicU32) {
-        OsFutex.wake_all(word);
+        if !DEAF.get() {
+            OsFutex.wake_all(word);
+        }
     }
 
     fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
@@ -106,11 +125,11 @@ impl<const SLOT: usize> Futex for In<SLOT> {
     }
 
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        OsFutex.wake_class(word, n, class)
+        if DEAF.get() { 0 } else { OsFutex.wake_class(word, n, class) }
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
-        const { &OsFutex }.event(index)
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        pagelock::futex::model::event(index)
     }
 
     fn events(&self) -> usize {
@@ -123,17 +142,15 @@ impl<const SLOT: usize> Futex for In<SLOT> {
 }
 
 impl<const SLOT: usize> FutexTimed for In<SLOT> {
-    type Instant = <OsFutex as FutexTimed>::Instant;
+    fn now(&self) -> MonotonicTime {
+        OsFutex.now()
+    }
 
-    fn after(&self, d: Duration) -> Result<Self::Instant, DeadlineError> {
+    fn after(&self, d: Duration) -> Option<MonotonicTime> {
         OsFutex.after(d)
     }
 
-    fn late_by(&self, at: Self::Instant) -> Option<Duration> {
-        OsFutex.late_by(at)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
         match OsFutex.wait_until(word, expected, class, at) {
             Sleep::Woken if CLOCK_LAST.get() && OsFutex.late_by(at).is_some() => Sleep::TimedOut,
             sleep => sleep,

@@ -1,7 +1,7 @@
 //! A migrator that waits for the last unpin.
 
 use crate::{In, Page, explore, explore_with, on};
-use pagelock::futex::{Futex, model};
+use pagelock::futex::{Futex, MonotonicTime, model};
 use pagelock::{FreezeRule, Limits, PagePin, Wake};
 
 fn live(refs: u32) -> std::sync::Arc<Page> {
@@ -51,7 +51,7 @@ fn the_last_of_two_unpins_ends_the_wait() {
             drop(unsafe { PagePin::from_raw(&page.lock) });
         };
         let (a, b) = (on(&page, holder), on(&page, holder));
-        let migration = page.lock.lock().begin_migration();
+        let mut migration = page.lock.lock().begin_migration();
         migration.wait_unpinned(Limits::none()).unwrap();
         page.add();
         drop(migration);
@@ -69,7 +69,7 @@ fn somebody_elses_release_does_not_hide_the_last_unpin() {
         pinned(&page);
         let other = loom::thread::spawn(|| In::<0>.tell_event(0));
         let holder = on(&page, unpin);
-        let migration = page.lock.lock().begin_migration();
+        let mut migration = page.lock.lock().begin_migration();
         migration.wait_unpinned(Limits::none()).unwrap();
         assert_eq!(page.read(), 1);
         drop(migration);
@@ -112,8 +112,8 @@ fn the_end_of_the_time_against_the_last_unpin() {
         pinned(&page);
         let clock = loom::thread::spawn(model::expire);
         let holder = on(&page, unpin);
-        let migration = page.lock.lock().begin_migration();
-        match migration.wait_unpinned(Limits::none().until(())) {
+        let mut migration = page.lock.lock().begin_migration();
+        match migration.wait_unpinned(Limits::none().until(MonotonicTime::MAX)) {
             Ok(()) => assert_eq!((page.read(), page.lock.pins()), (1, 0)),
             Err(still) => assert_eq!((still.pins, still.wake), (1, Wake::TimedOut)),
         }
@@ -122,7 +122,7 @@ fn the_end_of_the_time_against_the_last_unpin() {
         clock.join().unwrap();
         holder.join().unwrap();
         assert_eq!((page.lock.refs(), page.lock.pins()), (1, 0));
-        page.lock.try_pin().unwrap().unpin();
+        let _ = page.lock.try_pin().unwrap().unpin();
     });
 }
 
@@ -138,7 +138,7 @@ fn the_last_unpin_may_be_the_last_put() {
         });
         // SAFETY: the reference that the page was made with.
         let last = u32::from(unsafe { page.lock.put_raw() } == pagelock::Put::Last);
-        let migration = page.lock.lock().begin_migration();
+        let mut migration = page.lock.lock().begin_migration();
         migration.wait_unpinned(Limits::none()).unwrap();
         drop(migration);
         assert_eq!(last + holder.join().unwrap(), 1);

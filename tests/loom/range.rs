@@ -107,7 +107,7 @@ fn a_reader_does_not_wait_for_ever() {
         notifier.begin_raw();
         let clock = loom::thread::spawn(model::expire);
         let killer = spawn(&cancel, Cancel::cancel);
-        match notifier.ticket(Limits::none().until(()).unless(&cancel)) {
+        match notifier.ticket(Limits::none().until(pagelock::futex::MonotonicTime::MAX).unless(&cancel)) {
             Err(Wake::TimedOut | Wake::Cancelled) => {}
             other => panic!("{other:?}"),
         }

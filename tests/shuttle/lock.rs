@@ -1,16 +1,17 @@
 //! Owning a page, by eight threads in every way there is.
 
 use crate::{Page, THREADS, below, explore, in_threads};
-use pagelock::{Claim, FreezeRule, PageGuard};
+use pagelock::futex::MonotonicTime;
+use pagelock::{Claim, FreezeRule, Limits, PageGuard};
 use std::sync::Arc;
 
 /// One step of a program that is drawn anew for each thread of each schedule. Says whether the thread owned the page.
 fn own(page: &Page) -> bool {
     let guard = match below(7) {
         0 => page.lock.try_lock(),
-        1 => page.lock.try_lock_until(()).ok(),
+        1 => page.lock.lock_within(Limits::none().until(MonotonicTime::MAX)).ok(),
         2 => Some(page.lock.lock_releasing(())),
-        3 => page.lock.lock_releasing_until((), ()).ok(),
+        3 => page.lock.lock_releasing_within((), Limits::none().until(MonotonicTime::MAX)).ok(),
         4 => match page.lock.claim() {
             Claim::Owner(guard) => Some(guard),
             _ => None,

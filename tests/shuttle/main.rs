@@ -23,7 +23,7 @@ mod lock;
 mod wait;
 
 use pagelock::PageLock;
-use pagelock::futex::{DeadlineError, EventSlot, Futex, FutexTimed, OsFutex, Sleep};
+use pagelock::futex::{EventSlot, Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use pagelock::sync::AtomicU32;
 use shuttle::Config;
 use shuttle::rand::Rng;
@@ -73,7 +73,8 @@ fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
 #[derive(Clone, Copy, Default, Debug)]
 struct In(usize);
 
-impl Futex for In {
+// SAFETY: the words that it is shown are shown to the default platform alone.
+unsafe impl Futex for In {
     const CLASSES: bool = OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -96,8 +97,8 @@ impl Futex for In {
         OsFutex.wake_class(word, n, class)
     }
 
-    fn event(&self, index: usize) -> &EventSlot {
-        const { &OsFutex }.event(index)
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        pagelock::futex::model::event(index)
     }
 
     fn events(&self) -> usize {
@@ -110,17 +111,15 @@ impl Futex for In {
 }
 
 impl FutexTimed for In {
-    type Instant = <OsFutex as FutexTimed>::Instant;
+    fn now(&self) -> MonotonicTime {
+        OsFutex.now()
+    }
 
-    fn after(&self, d: Duration) -> Result<Self::Instant, DeadlineError> {
+    fn after(&self, d: Duration) -> Option<MonotonicTime> {
         OsFutex.after(d)
     }
 
-    fn late_by(&self, at: Self::Instant) -> Option<Duration> {
-        OsFutex.late_by(at)
-    }
-
-    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: Self::Instant) -> Sleep {
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
         OsFutex.wait_until(word, expected, class, at)
     }
 }

@@ -1,7 +1,8 @@
 //! Waiting without a reference, by many.
 
 use crate::{In, Page, THREADS, below, explore, in_threads};
-use pagelock::{Cancel, Wait, Wake};
+use pagelock::futex::MonotonicTime;
+use pagelock::{Cancel, Limits, Wait, Wake};
 use std::sync::Arc;
 
 /// Two pages of one slot, owners of both, and waiters with and without deadlines: everybody returns.
@@ -20,7 +21,7 @@ fn eight_waiters_and_owners() {
                 } else {
                     let wake = match below(4) {
                         0 => page.lock.wait_migration(()),
-                        1 => page.lock.wait_with((), Wait::unlocked().until(())).unwrap_or(Wake::TimedOut),
+                        1 => page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))),
                         _ => page.lock.wait_unlocked(()),
                     };
                     assert!(!matches!(wake, Wake::Cancelled | Wake::Poisoned), "{wake:?}");
@@ -49,7 +50,7 @@ fn one_release_reaches_seven() {
                     drop(page.lock.lock());
                 }
             } else if i == 1 {
-                let _ = page.lock.wait_with((), Wait::unlocked().until(()));
+                let _ = page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)));
             } else {
                 let _ = page.lock.wait_unlocked(());
             }
@@ -71,7 +72,7 @@ fn a_switch_is_thrown() {
             }
             1..5 => {
                 // One that begins late finds the page released, or the switch thrown.
-                let wake = page.lock.wait_unlocked_cancellable((), switch);
+                let wake = page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(switch)));
                 assert!(matches!(wake, Wake::Cancelled | Wake::NotLocked), "{wake:?}");
             }
             5 => {

@@ -6,7 +6,7 @@ use crate::noise::{Slot, change_priority, draw};
 use crate::region::PAGE;
 use crate::tables::At;
 use pagelock::mm::{Access, FaultError};
-use pagelock::{Cancel, Claim, FutexTimed, OsFutex, Wait, Wake};
+use pagelock::{Cancel, Claim, FutexTimed, Limits, OsFutex, Wait, Wake};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Barrier, Mutex};
@@ -103,7 +103,7 @@ impl Group {
             }
             27 => {
                 slot.begins(&"locks a page, or gives up");
-                if let Ok(guard) = page.try_lock_until(soon()) {
+                if let Ok(guard) = page.lock_within(Limits::none().until(soon())) {
                     guard.unlock_fair();
                 }
             }
@@ -111,7 +111,7 @@ impl Group {
                 slot.begins(&"releases an entry and locks its page");
                 match draw(2) {
                     0 => drop(page.lock_releasing(machine.ptl(at))),
-                    _ => drop(page.lock_releasing_until(machine.ptl(at), soon())),
+                    _ => drop(page.lock_releasing_within(machine.ptl(at), Limits::none().until(soon()))),
                 }
             }
             29 => {
@@ -120,11 +120,11 @@ impl Group {
                 self.switches.lock().unwrap().push(switch.clone());
                 let mut wait = if draw(2) == 0 { Wait::unlocked() } else { Wait::migration() };
                 if draw(2) == 0 {
-                    wait = wait.until(soon());
+                    wait.limits = wait.limits.until(soon());
                 }
-                let woken = page.wait_with(machine.ptl(at), wait.unless(&switch));
-                assert!(!matches!(woken, Ok(Wake::Poisoned)), "{at:?} {woken:?}");
-                assert!(woken != Ok(Wake::Cancelled) || switch.is_cancelled());
+                let woken = page.wait_with(machine.ptl(at), wait.within(wait.limits.unless(&switch)));
+                assert!(!matches!(woken, Wake::Poisoned), "{at:?} {woken:?}");
+                assert!(woken != Wake::Cancelled || switch.is_cancelled());
             }
             30 => {
                 slot.begins(&"throws switches");

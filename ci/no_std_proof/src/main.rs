@@ -13,9 +13,10 @@ use pagelock::{FreezeRule, PageLock, Wake};
 #[derive(Clone, Copy)]
 struct Halt;
 
-static EVENTS: [EventSlot; 16] = [const { EventSlot::new() }; 16];
+static EVENTS: [EventSlot<Halt>; 16] = [const { EventSlot::new() }; 16];
 
-impl Futex for Halt {
+// SAFETY: it loads the words that it is shown.
+unsafe impl Futex for Halt {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         while word.load(Relaxed) == expected {
             core::hint::spin_loop();
@@ -27,7 +28,7 @@ impl Futex for Halt {
 
     fn wake_all(&self, _: *const AtomicU32) {}
 
-    fn event(&self, index: usize) -> &EventSlot {
+    fn event(&self, index: usize) -> &EventSlot<Self> {
         &EVENTS[index % EVENTS.len()]
     }
 
@@ -58,7 +59,8 @@ fn work() -> u8 {
         }
     }
     let frozen = here.lock().begin_migration().freeze(FreezeRule::ExactRefs(1));
-    if !frozen.is_ok_and(|frozen| frozen.commit_to(there.lock()).is_ok()) {
+    // SAFETY: the reference that the page was made with.
+    if !frozen.is_ok_and(|frozen| unsafe { frozen.commit_to_moving(there.lock(), 1) }.is_ok()) {
         return 100;
     }
     if here.refs() != 0 || there.refs() != 1 || here.is_locked() || there.is_locked() { 101 } else { 0 }

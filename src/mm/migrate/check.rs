@@ -19,7 +19,7 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
         match page.freeze(FreezeRule::ExactRefs(expected)) {
             Ok(page) => batch.slots[index].work = Work::Frozen { src, page, dst: None },
             Err(busy) => {
-                let why = match (busy.pins, busy.refs) {
+                let why = match (busy.pins(), busy.refs()) {
                     (0, _) if is_mapped(batch.mm, src.span) => Abort::StillMapped,
                     (0, refs) => Abort::Referenced { refs, expected },
                     (pins, _) => Abort::Pinned { pins },

@@ -54,7 +54,7 @@ where
     M: Mm + Memory<Futex: FutexTimed>,
 {
     for index in 0..batch.slots.len() {
-        let Work::Locked { page, .. } = &batch.slots[index].work else { continue };
+        let Work::Locked { page, .. } = &mut batch.slots[index].work else { continue };
         if let Err(still) = page.wait_unpinned(limits) {
             batch.put_back(index, Abort::Pinned { pins: still.pins });
         }
@@ -70,9 +70,8 @@ where
     let futex = page.futex;
     // Without a reference, as ever; headers stay where they are.
     match page.wait_with((), Wait::unlocked().within(limits)) {
-        Ok(Wake::Released | Wake::NotLocked) => {}
-        Ok(cut_short) => return Err(cut_short),
-        Err(_) => return Err(Wake::TimedOut),
+        Wake::Released | Wake::NotLocked => {}
+        cut_short => return Err(cut_short),
     }
     match limits.over(futex) {
         Some(over) => Err(over),

@@ -40,7 +40,7 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>
             }
             None => {
                 // Moves no reference, so there is nothing that could be refused; and if it were, both pages are let go of all the same.
-                let committed = page.commit_to_moving(new, 0);
+                let committed = page.commit_to(new);
                 debug_assert!(committed.is_ok(), "{committed:?}");
             }
         });

@@ -6,7 +6,7 @@
 //! before the split is told when the first frame's page is released, looks again, and finds the frame's own header.
 
 use super::slot::Src;
-use crate::migration::{FreezeRule, Frozen, FrozenRefs};
+use crate::migration::{FreezeRule, Frozen};
 use crate::mm::ledger::{Change, Hand, Owner};
 use crate::mm::{Mm, Span};
 use crate::refs::PageRef;
@@ -17,38 +17,36 @@ use core::ops::Range;
 pub(super) struct Tails<'m, M: Mm> {
     mm: &'m M,
     frames: Range<u64>,
-    refs: Option<FrozenRefs>,
 }
 
 /// Splits the page of `span`, which is frozen. `None`, with nothing changed, if a frame's own header is in somebody's hands.
 pub(super) fn split<M: Mm>(mm: &M, span: Span) -> Option<Tails<'_, M>> {
     let tails = span.head + 1..span.frames().end;
-    let mut refs = None;
     for pfn in tails.clone() {
-        match seize(mm, pfn) {
-            Some(seized) => refs = Some(seized),
-            None => {
-                for pfn in tails.start..pfn {
-                    unseize(mm, pfn, refs);
-                }
-                return None;
+        if seize(mm, pfn).is_none() {
+            for pfn in tails.start..pfn {
+                unseize(mm, pfn);
             }
+            return None;
         }
     }
     mm.split(span.head);
     for pfn in tails.clone() {
         mm.account(pfn, Owner::Get, Change::Taken);
     }
-    Some(Tails { mm, frames: tails, refs })
+    Some(Tails { mm, frames: tails })
 }
 
 /// Makes the header of a frame that is not a page yet a page's: live, locked, frozen.
-fn seize<M: Mm>(mm: &M, pfn: u64) -> Option<FrozenRefs> {
+fn seize<M: Mm>(mm: &M, pfn: u64) -> Option<()> {
     let page = mm.own_header(pfn)?;
     let guard = page.try_lock()?;
     page.activate(1).ok()?;
     match guard.begin_migration().freeze(FreezeRule::ExactRefs(1)) {
-        Ok(frozen) => Some(frozen.into_raw().1),
+        Ok(frozen) => {
+            frozen.into_raw();
+            Some(())
+        }
         Err(busy) => {
             // SAFETY: the reference that it was made live with.
             let _ = unsafe { page.put_raw() };
@@ -58,10 +56,10 @@ fn seize<M: Mm>(mm: &M, pfn: u64) -> Option<FrozenRefs> {
     }
 }
 
-fn unseize<M: Mm>(mm: &M, pfn: u64, refs: Option<FrozenRefs>) {
-    let (Some(page), Some(refs)) = (mm.own_header(pfn), refs) else { return };
-    // SAFETY: `seize` has left it raw; all of them were frozen with the same number of references.
-    let frozen = unsafe { Frozen::from_raw(page, refs) };
+fn unseize<M: Mm>(mm: &M, pfn: u64) {
+    let Some(page) = mm.own_header(pfn) else { return };
+    // SAFETY: `seize` has left it raw.
+    let frozen = unsafe { Frozen::from_raw(page) };
     // SAFETY: the reference that it was made live with.
     let _ = unsafe { page.put_raw() };
     frozen.abort();
@@ -71,11 +69,10 @@ impl<'m, M: Mm> Iterator for Tails<'m, M> {
     type Item = (Src<'m, M>, Frozen<'m, M::Futex>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let refs = self.refs?;
         let head = self.frames.next()?;
         let page = self.mm.own_header(head)?;
         // SAFETY: `seize` has left it raw, and each is taken once, because the range gets shorter.
-        let frozen = unsafe { Frozen::from_raw(page, refs) };
+        let frozen = unsafe { Frozen::from_raw(page) };
         // SAFETY: the reference that it was made live with.
         let own = unsafe { PageRef::from_raw(page) };
         Some((Src { span: Span { head, order: 0 }, hand: Hand::new(own), is_fault: false }, frozen))

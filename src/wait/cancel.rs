@@ -13,25 +13,28 @@ const GROUPS: usize = 31;
 
 /// A switch that ends waits: a thread is to be killed, a virtual machine torn down.
 ///
-/// Any number of threads may wait under one switch, on any pages. A wait that begins after [`cancel`](Self::cancel) returns at once;
-/// one that sleeps is woken, by bumping the event slots that waiters under this switch may have used (one in 31 for each that was).
-/// Other waiters on those slots see a spurious return, which the contract of the wait allows.
+/// Any number of threads may wait under one switch, on any pages. A wait that begins after
+/// [`cancel`](Self::cancel) returns at once; one that sleeps is woken, by telling the event slots that
+/// waiters under this switch may have used (one in 31 for each that was). Other waiters on those slots
+/// see a spurious return, which the contract of the wait allows.
 ///
 /// # Example
 ///
 /// ```
-/// use pagelock::{Cancel, PageLock, Wake};
+/// use pagelock::{Cancel, Limits, PageLock, Wait, Wake};
 ///
 /// static PAGE: PageLock = PageLock::new();
 /// static KILL: Cancel = Cancel::new();
 ///
 /// let stuck_migrator = PAGE.lock();
-/// let faulter = std::thread::spawn(|| PAGE.wait_unlocked_cancellable((), &KILL));
+/// let limits = Limits::none().unless(&KILL);
+/// let faulter = std::thread::spawn(move || PAGE.wait_with((), Wait::unlocked().within(limits)));
 /// KILL.cancel();
 /// assert_eq!(faulter.join().unwrap(), Wake::Cancelled);
 /// # drop(stuck_migrator);
 /// ```
 #[derive(Debug)]
+#[repr(C)]
 pub struct Cancel<F: Futex = OsFutex> {
     /// CANCELLED, and the groups of slots that waiters have used.
     word: AtomicU32,
@@ -50,7 +53,7 @@ impl Cancel<OsFutex> {
 
 impl<F: Futex> Cancel<F> {
     const_unless_loom! {
-        /// A switch for pages on the platform `futex`. It must have the same event table as the pages' own.
+        /// A switch for pages on the platform `futex`, which must have the pages' own event table.
         #[must_use]
         pub fn with_futex(futex: F) -> Self {
             Self { word: AtomicU32::new(0), futex }
@@ -59,21 +62,16 @@ impl<F: Futex> Cancel<F> {
 
     /// Ends every wait under this switch, present and future.
     ///
-    /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the caller did before.
+    /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the caller did
+    /// before.
     pub fn cancel(&self) {
-        // Release: pairs with `join` and `is_cancelled`. A waiter whose bit is not seen here comes later in this word's order and sees
-        // CANCELLED. One whose bit is seen has read its sequence before the bump below: had it read the bump, which is a Release that
-        // its load acquires, then this would come before its `join`, and could not have seen the bit.
+        // Release: pairs with `join` and `is_cancelled`. A waiter whose bit is not seen here comes later in
+        // this word's order and sees CANCELLED. One whose bit is seen has read its sequence before the
+        // bump below: had it read the bump, which is a Release that its load acquires, then this would
+        // come before its `join`, and could not have seen the bit.
         let groups = self.word.fetch_or(CANCELLED, Release);
-        if groups & CANCELLED != 0 {
-            return;
-        }
-        for index in 0..self.futex.events() {
-            if groups & group(index) != 0 {
-                let slot = self.futex.event(index);
-                slot.bump();
-                self.futex.wake_all(slot.word());
-            }
+        if groups & CANCELLED == 0 {
+            Telling { futex: self.futex, groups, next: 0 }.tell();
         }
     }
 
@@ -90,7 +88,8 @@ impl<F: Futex> Cancel<F> {
 
     /// A waiter will sleep on slot `index`, whose sequence it has already read. `false` if cancelled.
     pub(crate) fn join(&self, index: usize) -> bool {
-        // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there for the order.
+        // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there
+        // for the order.
         self.word.fetch_or(group(index), Acquire) & CANCELLED == 0
     }
 }
@@ -98,6 +97,32 @@ impl<F: Futex> Cancel<F> {
 impl<F: Futex + Default> Default for Cancel<F> {
     fn default() -> Self {
         Self::with_futex(F::default())
+    }
+}
+
+/// The slots that are still to be told. Dropped when the platform panics at one of them, it goes on with
+/// the next.
+struct Telling<F: Futex> {
+    futex: F,
+    groups: u32,
+    next: usize,
+}
+
+impl<F: Futex> Telling<F> {
+    fn tell(&mut self) {
+        while self.next < self.futex.events() {
+            let index = self.next;
+            self.next += 1;
+            if self.groups & group(index) != 0 {
+                self.futex.event(index).tell(self.futex);
+            }
+        }
+    }
+}
+
+impl<F: Futex> Drop for Telling<F> {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 

@@ -1,0 +1,265 @@
+//! Event slots: where those who wait for a release sleep.
+//!
+//! A waiter may not sleep on the page, because it holds nothing that keeps the page its own. It sleeps
+//! on a *sequence word* of a small table instead, chosen by the page's address. A release that finds
+//! waiters bumps the sequence and wakes: everybody who slept under an older value, for whatever page of
+//! the slot, and nobody who slept under the newest.
+//!
+//! # Who is left to wake
+//!
+//! Beside the sequence a slot counts its sleepers. Each counts itself before it sleeps and is taken
+//! from the count once: by who woke it, if somebody did, and otherwise by itself. (Where the platform
+//! cannot tell, [`CLASSES`](Futex::CLASSES) being `false`, always by itself.) So the count is never too
+//! low. It is too high while a wake is under way, by the sleepers of a process that was killed, and
+//! after a wake that the platform did not count; that costs a needless call and nothing else.
+//!
+//! A release that finds the count at 0 calls nobody. For that one fence faces another:
+//!
+//! ```text
+//!  sleeper                                 release
+//!  add 1 to the count                      add 1 to the sequence
+//!  fence (SeqCst)                          fence (SeqCst)
+//!  the platform compares the sequence      load the count
+//! ```
+//!
+//! Of the two fences one is first. If it is the sleeper's, the release sees it counted. If it is the
+//! release's, the platform sees the new sequence, on behalf of the sleeper, and does not let it sleep.
+//!
+//! # Fan-out
+//!
+//! Waking N sleepers costs the waker a few microseconds each, and the waker is the migrator that
+//! everybody waits for. So it wakes only [`FIRST`] of them, and each of those wakes [`NEXT`] more before
+//! it returns, as long as any are counted. Nobody is stranded:
+//!
+//! * *A wake is passed on exactly when one was used up.* A sleeper that timed out, was interrupted, or
+//!   never slept has taken nothing from the chain and adds nothing to it.
+//! * *A woken sleeper returns*; it never goes back to sleep. One that was woken by mistake reports a
+//!   release that was not its own, which the contract of the wait allows, and passes the wake on.
+//! * *A link reaches all whom the release before it reaches.* The link was woken because of that release,
+//!   so it reads its sequence or a later one; and to read a count of 0 is to see all of them woken.
+//!
+//! Sleepers are told apart by a [class](class): 16 of 32 bits, picked by the low half of the sequence, so
+//! that no class contains another. Only values 65,536 releases apart share one.
+//!
+//! # What holds a chain up
+//!
+//! Who sleeps behind the first [`FIRST`] is woken when one of these runs. If they do not get to run,
+//! because they are stopped by a debugger, in a control group that is frozen or throttled, `SCHED_IDLE`
+//! on a busy machine, or in a signal handler that they were interrupted by, then the others wait for
+//! them, whatever their own priority. The next release of any page of the slot starts another chain,
+//! which reaches them. Nothing else bounds it. Where waiters are so unlike, take a platform that does
+//! not tell classes apart, where each release wakes everybody: one of your own with a table of its own.
+
+use super::{Futex, OsFutex, Sleep};
+use crate::stats::{self, Counter};
+use crate::sync::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    const_unless_loom, fence,
+};
+use core::fmt;
+use core::marker::PhantomData;
+
+/// How many sleepers a release wakes itself.
+pub const FIRST: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
+/// How many each woken sleeper wakes in turn.
+pub const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 64 };
+
+/// One entry of the event table of platform `F`. All-zero is valid: nothing was released, nobody sleeps.
+///
+/// A slot has a platform as its type, because all who sleep on it must be woken in one way: whoever
+/// wakes everybody and passes nothing on would use up the wakes of those who do. So a platform cannot
+/// sleep on the table of another, unless it [adapts](super::Adapt) that:
+///
+/// ```compile_fail,E0308
+/// use pagelock::futex::{EventSlot, Futex, OsFutex, Sleep};
+/// use pagelock::sync::AtomicU32;
+///
+/// #[derive(Clone, Copy)]
+/// struct WakesAll;
+///
+/// unsafe impl Futex for WakesAll {
+///     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep { OsFutex.wait(word, expected) }
+///     fn wake_one(&self, word: *const AtomicU32) { OsFutex.wake_one(word) }
+///     fn wake_all(&self, word: *const AtomicU32) { OsFutex.wake_all(word) }
+///     fn event(&self, index: usize) -> &EventSlot<Self> { const { &OsFutex }.event(index) }
+///     fn events(&self) -> usize { OsFutex.events() }
+/// }
+/// ```
+#[repr(C)]
+pub struct EventSlot<F = OsFutex> {
+    sequence: AtomicU32,
+    sleepers: AtomicU32,
+    platform: PhantomData<fn() -> F>,
+}
+
+impl<F> EventSlot<F> {
+    const_unless_loom! {
+        /// A slot that nobody waits on.
+        #[must_use]
+        pub fn new() -> Self {
+            Self { sequence: AtomicU32::new(0), sleepers: AtomicU32::new(0), platform: PhantomData }
+        }
+    }
+
+    /// The same slot, as that of another platform, which must wake as `F` does.
+    pub(super) fn adapted<A>(&self) -> &EventSlot<A> {
+        // SAFETY: `repr(C)`, and the type parameter is that of a field without size or values.
+        unsafe { &*core::ptr::from_ref(self).cast::<EventSlot<A>>() }
+    }
+
+    /// The sequence to sleep under: how often, modulo 2^32, a release has told this slot.
+    ///
+    /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees that the
+    /// page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep
+    /// for its end.
+    #[must_use]
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        self.sequence.load(Acquire)
+    }
+
+    /// How many sleep on this slot or are about to, or more. For watchdogs and tests.
+    #[must_use]
+    pub fn sleepers(&self) -> u32 {
+        // Relaxed: whoever decides by it has a fence, or was woken by somebody who had.
+        self.sleepers.load(Relaxed)
+    }
+}
+
+impl<F: Futex> EventSlot<F> {
+    /// Tells everybody who sleeps here that what they wait for has happened.
+    pub(crate) fn tell(&self, futex: F) {
+        // Release: pairs with `sequence`, see there; and whoever returns because of the bump sees what
+        // the releaser did before it.
+        let now = self.sequence.fetch_add(1, Release).wrapping_add(1);
+        // SeqCst: pairs with that in `sleep`, as above.
+        fence(SeqCst);
+        if self.sleepers() > 0 {
+            self.wake(futex, FIRST, now);
+        }
+    }
+
+    /// Wakes `n` of those who slept under another value than `now`.
+    fn wake(&self, futex: F, n: u32, now: u32) {
+        let word = &raw const self.sequence;
+        let rest = OnPanic(|| futex.wake_all(word));
+        if F::CLASSES {
+            let woken = futex.wake_class(word, n, !class(now));
+            // Relaxed: after the sleepers' own additions in any case, for the platform has handed these
+            // sleepers over; whoever reads an older count finds more than there are.
+            self.sleepers.fetch_sub(woken, Relaxed);
+        } else {
+            futex.wake_all(word);
+        }
+        rest.disarm();
+    }
+
+    /// Sleeps while the sequence is `under`, by `sleep`, which is given the word and its class, any
+    /// number of times.
+    pub(crate) fn sleep(&self, futex: F, under: u32, sleep: impl Fn(&AtomicU32, u32) -> Sleep) -> Slept {
+        let counted = Counted::new(&self.sleepers);
+        loop {
+            let ended = sleep(&self.sequence, class(under));
+            let now = self.sequence();
+            if ended == Sleep::Woken {
+                if now == under {
+                    stats::count(Counter::SpuriousReturns);
+                }
+                if F::CLASSES {
+                    counted.taken_off();
+                    if self.sleepers() > 0 {
+                        self.wake(futex, NEXT, now);
+                    }
+                }
+                return Slept::Told;
+            }
+            if now != under {
+                return Slept::Told;
+            }
+            if ended == Sleep::TimedOut {
+                return Slept::TimedOut;
+            }
+        }
+    }
+}
+
+/// How a sleep on a slot ended.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Slept {
+    Told,
+    TimedOut,
+}
+
+/// A sleeper that is counted. Dropped, it takes itself off.
+struct Counted<'s>(&'s AtomicU32);
+
+impl<'s> Counted<'s> {
+    fn new(sleepers: &'s AtomicU32) -> Self {
+        // Relaxed: ordered by the fence.
+        sleepers.fetch_add(1, Relaxed);
+        // SeqCst: pairs with that in `tell`, see the top.
+        fence(SeqCst);
+        Self(sleepers)
+    }
+
+    /// Somebody else has done so.
+    fn taken_off(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        // Relaxed: whoever reads an older count finds more than there are.
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Does something if the platform panics.
+pub(super) struct OnPanic<A: FnMut()>(pub(super) A);
+
+impl<A: FnMut()> OnPanic<A> {
+    /// It has not.
+    pub(super) fn disarm(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<A: FnMut()> Drop for OnPanic<A> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl<F> Default for EventSlot<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> fmt::Debug for EventSlot<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventSlot {{ sequence {}, {} sleepers }}", self.sequence(), self.sleepers())
+    }
+}
+
+/// The class of those who sleep under `sequence`: for each of 16 bits one of two.
+const fn class(sequence: u32) -> u32 {
+    (sequence & 0xffff) | (!sequence & 0xffff) << 16
+}
+
+/// Which of `slots` is that of the page whose header is `address` from wherever headers begin.
+///
+/// Headers are 8 bytes apart, so the low three bits say nothing. A product alone (by 2^64 over the golden
+/// ratio) would put headers at some regular distances into few slots; folded and multiplied once more,
+/// they fall as chance has it, at whatever distance.
+pub(super) fn index(address: usize, slots: usize) -> usize {
+    let product = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (product ^ product >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    // The upper half, as a fraction of 2^32, of the number of slots.
+    ((mixed >> 32) * slots as u64 >> 32) as usize
+}
+
+#[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
+mod tests;

@@ -1,0 +1,148 @@
+//! A migrator that waits for the last unpin. The protocol is at the top of [`migration`](super).
+
+use super::{Busy, FreezeRule, Frozen, Migration};
+use crate::futex::Futex;
+use crate::page::PageLock;
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::wait::{Limits, Registered, Wake};
+use crate::word::Count;
+use crate::word::count::FROZEN;
+use core::fmt;
+
+impl<'a, F: Futex> Migration<'a, F> {
+    /// Waits until the page has no pins. There will be no new ones, as long as this lasts. Afterwards [`PageLock::try_pin`] is refused because
+    /// the page is migrating, but one that had begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
+    /// [`freeze`](Self::freeze) leave no room for it.
+    ///
+    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
+    /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
+    /// whoever accesses the page waits, and if that is who has pinned it, it waits for itself until the limits are reached.
+    ///
+    /// It takes the migration by `&mut`, because the page is frozen meanwhile: two threads that wait would thaw it under each other.
+    ///
+    /// ```compile_fail,E0596
+    /// # use pagelock::{Limits, Migration, PageLock};
+    /// fn two_threads<'a>(migration: &'a Migration<'a>) {
+    ///     std::thread::scope(|s| {
+    ///         s.spawn(|| migration.wait_unpinned(Limits::none()));
+    ///         s.spawn(|| migration.wait_unpinned(Limits::none()));
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StillPinned`], within `limits`, with nothing changed.
+    pub fn wait_unpinned(&mut self, limits: Limits<'_, F>) -> Result<(), StillPinned> {
+        if self.page.is_poisoned() {
+            // Its counts are frozen for good.
+            let pins = self.page.pins();
+            return if pins == 0 { Ok(()) } else { Err(StillPinned { pins, wake: Wake::Poisoned }) };
+        }
+        let (drained, wake) = Drained::wait(self.page, |ready| ready.sleep_within(&limits));
+        match drained.end() {
+            0 => Ok(()),
+            pins => Err(StillPinned { pins, wake }),
+        }
+    }
+
+    /// [`freeze`](Self::freeze) that waits, within `limits`, until the page has no pins: see [`wait_unpinned`](Self::wait_unpinned). No
+    /// pin comes between the last unpin and the freeze.
+    ///
+    /// References are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`], with nothing changed: it has pins if the time was up or the wait cancelled.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, Limits, PageLock};
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// PAGE.activate(1).unwrap();
+    ///
+    /// let pin = PAGE.try_pin().unwrap();
+    /// let device = std::thread::spawn(move || drop(pin)); // ... when it is done.
+    /// let migration = PAGE.lock().begin_migration();
+    /// let frozen = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap();
+    /// frozen.commit_in_place();
+    /// # device.join().unwrap();
+    /// ```
+    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, F>) -> Result<Frozen<'a, F>, Busy<'a, F>> {
+        if self.page.is_poisoned() {
+            return self.freeze(rule);
+        }
+        let (drained, _) = Drained::wait(self.page, |ready| ready.sleep_within(&limits));
+        // Acquire: pairs with the Release of unpin, and of put.
+        let seen = Count(self.page.count.load(Acquire));
+        if seen.pins() == 0 && rule.allows(seen.thawed()) {
+            // The references that were counted can have become fewer since, as while any page is frozen.
+            core::mem::forget(drained);
+            return Ok(self.into_frozen());
+        }
+        drained.end();
+        self.freeze(rule)
+    }
+}
+
+/// A page of which nothing new is given while its pins are waited for. Dropping it thaws, also when a sleep panics.
+struct Drained<'a, F: Futex> {
+    page: &'a PageLock<F>,
+}
+
+impl<'a, F: Futex> Drained<'a, F> {
+    /// Steps (1) to (4), until there are no pins or `sleep` says that a limit is reached; the page's owner
+    /// calls this, and it is not frozen.
+    fn wait(page: &'a PageLock<F>, sleep: impl Fn(Registered<F>) -> Wake) -> (Self, Wake) {
+        debug_assert!(!page.is_frozen(), "{page:?}");
+        let mut ready = page.read_sequence();
+        // Relaxed, here and below: the deciding value is re-read, with Acquire.
+        let mut seen = Count(page.count.fetch_or(FROZEN, Relaxed));
+        let drained = Self { page };
+        while seen.pins() > 0 {
+            let wake = sleep(ready);
+            // The sequence first, as in (1): a last unpin that comes after this look bumps it.
+            ready = page.read_sequence();
+            seen = Count(page.count.load(Relaxed));
+            if wake != Wake::Released {
+                return (drained, wake);
+            }
+        }
+        (drained, Wake::Released)
+    }
+}
+
+impl<F: Futex> Drained<'_, F> {
+    /// Thaws, and says how many pins were left then.
+    fn end(self) -> u32 {
+        let page = self.page;
+        core::mem::forget(self);
+        // Acquire: whoever learns by this that the last pin is gone sees what its holder did. Release: as for any thaw.
+        Count(page.count.fetch_and(!FROZEN, AcqRel)).pins()
+    }
+}
+
+impl<F: Futex> Drop for Drained<'_, F> {
+    fn drop(&mut self) {
+        self.page.thaw();
+    }
+}
+
+/// A page whose pins were waited for in vain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillPinned {
+    /// How many are left.
+    pub pins: u32,
+    /// What has ended the wait: [`Wake::TimedOut`], [`Wake::Cancelled`] or [`Wake::Poisoned`].
+    pub wake: Wake,
+}
+
+impl fmt::Display for StillPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the page still has {} pins, and the wait for them has ended: {:?}", self.pins, self.wake)
+    }
+}
+
+impl core::error::Error for StillPinned {}

@@ -1,0 +1,101 @@
+//! Why a page was not made live, and why a reference or a pin was not given.
+
+use crate::word::{MAX_PINS, MAX_REFS};
+use core::fmt;
+
+/// Why a page was not made live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CountError {
+    /// It is live already.
+    Live {
+        /// Its references.
+        refs: u32,
+        /// Its pins.
+        pins: u32,
+    },
+    /// It is frozen by a migration.
+    Frozen,
+    /// Its contents are lost for good.
+    Poisoned,
+    /// A live page has at least one reference.
+    Zero,
+    /// More references than can be counted.
+    Overflow {
+        /// How many there are.
+        have: u32,
+        /// How many more were asked for.
+        asked: u32,
+    },
+}
+
+/// Why a reference was not given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The page is free.
+    Free,
+    /// A migration has frozen the counts. [Wait](PageLock::wait_migration) and look again.
+    Frozen,
+    /// The contents are lost for good.
+    Poisoned,
+    /// It has [`MAX_REFS`] references.
+    Overflow,
+}
+
+/// Why a pin was not given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The page is free.
+    Free,
+    /// A migration has frozen the counts. [Wait](PageLock::wait_migration) and look again.
+    Frozen,
+    /// The page is being migrated. [Wait](PageLock::wait_migration) and look again.
+    Migrating,
+    /// The contents are lost for good.
+    Poisoned,
+    /// It has [`MAX_PINS`] pins.
+    Overflow,
+}
+
+impl fmt::Display for CountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live { refs, pins } => write!(f, "the page is live already, with {refs} references and {pins} pins"),
+            Self::Frozen => f.write_str("the page is frozen by a migration"),
+            Self::Poisoned => f.write_str("the page is poisoned"),
+            Self::Zero => f.write_str("a live page needs at least one reference, and 0 were asked for"),
+            Self::Overflow { have, asked } => {
+                write!(f, "{asked} references on top of {have} are more than the {MAX_REFS} that can be counted")
+            }
+        }
+    }
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("the page is free: it has neither references nor pins"),
+            Self::Frozen => f.write_str("the page is frozen by a migration"),
+            Self::Poisoned => f.write_str("the page is poisoned"),
+            Self::Overflow => write!(f, "the page has {MAX_REFS} references, and more cannot be counted"),
+        }
+    }
+}
+
+impl fmt::Display for PinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => f.write_str("the page is free: it has neither references nor pins"),
+            Self::Frozen => f.write_str("the page is frozen by a migration"),
+            Self::Migrating => f.write_str("the page is being migrated"),
+            Self::Poisoned => f.write_str("the page is poisoned"),
+            Self::Overflow => write!(f, "the page has {MAX_PINS} pins, and more cannot be counted"),
+        }
+    }
+}
+
+impl core::error::Error for CountError {}
+impl core::error::Error for GetError {}
+impl core::error::Error for PinError {}

@@ -1,0 +1,194 @@
+//! Waiting for a page without owning it, referring to it, or keeping anything of it: release, then sleep.
+//!
+//! This is the kernel's `migration_entry_wait_on_locked` (since commit ffa65753c431) as a library. A thread that faults on a page
+//! which is being moved holds the page-table lock (PTL) of the entry it faulted on, and that entry is the only thing that keeps
+//! the page's identity. It must sleep until the page's owner is done; it may not sleep with the PTL; and it may not take a
+//! reference, because the reference would make the very migration fail that it waits for.
+//!
+//! # Protocol
+//!
+//! ```text
+//!  waiter, PTL held                        owner
+//!  ──────────────────────────────────      ────────────────────────────────────────
+//!  (1) s = load sequence of the slot       (A) add: clear LOCKED  → what it held
+//!  (2) set EVENT_WAITERS, if taken         (B) if that had EVENT_WAITERS:
+//!  (3) drop the PTL                              bump the slot's sequence
+//!      ── the page is not touched again    (C)   wake the slot
+//!  (4) sleep while the sequence is s
+//! ```
+//!
+//! (1) comes before (2). (2) and (A) are read-modify-writes of one word, so one is first:
+//!
+//! * (A) first: (2) finds the page not taken, and the waiter does not sleep. If another owner has taken it since, the waiter
+//!   waits for that one's release, which is as good.
+//! * (2) first: (A) returns EVENT_WAITERS, so (B) happens, after (2) and so after (1). The waiter's `s` is from before the bump,
+//!   and its sleep (4) either sees the bump or is woken by (C).
+//!
+//! With (1) after (2), the bump could come between them; the waiter would sleep under the new value, with its flag already used up.
+//! That order is safe only if the owner cannot release without taking this very PTL first: true for a migration entry, false for a
+//! device-private entry, whose page may be unlocked by an owner who never looks at this page table.
+//!
+//! What a return means: *look again*. The wait reports no fact about the page, for the page may be gone. A release of another page of
+//! the same slot, a failed migration and a finished one look alike. The caller faults again and reads its page table.
+//!
+//! # Orderings
+//!
+//! | access | ordering | pairs with |
+//! |---|---|---|
+//! | (1) load of the sequence | Acquire | (B): whoever sees a bump sees the release before it, and cannot set the flag for a hold that is over |
+//! | (2) compare-exchange | Relaxed | nothing: the order of (2) and (A) is the word's modification order |
+//! | (B) add to the sequence | Release | (1), and the load after the sleep |
+
+mod cancel;
+mod limits;
+
+pub use cancel::Cancel;
+pub use limits::{Limits, Wait, WaitFor, Wake};
+
+use crate::futex::slot::Slept;
+use crate::futex::{Futex, FutexTimed};
+use crate::page::PageLock;
+use crate::stats::{self, Counter};
+use core::time::Duration;
+
+/// Waits that end with a release. `ptl` is any value whose drop lets go of whatever guards the entry that led here: a mutex
+/// guard, a tuple of guards in the order in which they are to be dropped, or `()`. It is dropped on every path, exactly once, and
+/// before any sleep, so it cannot be released twice or kept. The page is not touched after that: the header may be freed.
+///
+/// If dropping `ptl` panics, the panic goes on; nothing is left behind but a flag that costs one needless wake.
+impl<F: Futex> PageLock<F> {
+    /// Waits until the page is released, holding neither `ptl` nor a reference.
+    ///
+    /// Call it while holding `ptl`, having found the page locked. Returns [`Wake::NotLocked`] at once if it is not any more. The
+    /// release of another page may end the wait too ([`Wake::Released`]); the caller reads its page table again in any case.
+    ///
+    /// A page that is kept for sleeping lockers counts as locked, as it does for
+    /// [`try_lock`](Self::try_lock).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{PageLock, Wake};
+    /// use std::sync::Mutex;
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// static PTL: Mutex<u64> = Mutex::new(0xdead_beef); // a page table of one entry
+    ///
+    /// let migrator = PAGE.lock();
+    /// let faulter = std::thread::spawn(|| {
+    ///     let entry = PTL.lock().unwrap();
+    ///     // ... the entry says that its page is elsewhere, and the page is locked:
+    ///     PAGE.wait_unlocked(entry)
+    ///     // ... now fault again.
+    /// });
+    /// drop(migrator);
+    /// assert!(matches!(faulter.join().unwrap(), Wake::Released | Wake::NotLocked));
+    /// ```
+    pub fn wait_unlocked<G>(&self, ptl: G) -> Wake {
+        self.wait_with(ptl, Wait::unlocked())
+    }
+
+    /// Waits until the migration of the page ends, well or not. As [`wait_unlocked`](Self::wait_unlocked),
+    /// but a page that is locked for anything other than migration is not waited for
+    /// ([`Wake::NotLocked`]).
+    ///
+    /// This is the channel of its own that the kernel's developers asked for: a faulter that needs to know
+    /// where the page is has no reason to wait for somebody who only writes it back.
+    pub fn wait_migration<G>(&self, ptl: G) -> Wake {
+        self.wait_with(ptl, Wait::migration())
+    }
+
+    /// [`wait_unlocked`](Self::wait_unlocked) for at most `d`. A `d` that the clock cannot hold is no limit.
+    pub fn wait_unlocked_for<G>(&self, ptl: G, d: Duration) -> Wake
+    where
+        F: FutexTimed,
+    {
+        let limits = self.futex.after(d).map_or(Limits::none(), |at| Limits::none().until(at));
+        self.wait_with(ptl, Wait::unlocked().within(limits))
+    }
+
+    /// Waits as `wait` says: for a release or a migration, until a deadline, unless cancelled.
+    ///
+    /// If there is something to wait for and a limit was reached before the call, it returns at once
+    /// ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has changed.
+    pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
+        let registered = self.register(&wait);
+        drop(ptl);
+        match registered {
+            Ok(registered) => registered.sleep(&wait.limits),
+            Err(wake) => wake,
+        }
+    }
+
+    /// Step (1). What comes back is registered once step (2) has set a flag.
+    pub(crate) fn read_sequence(&self) -> Registered<F> {
+        Registered::read(self.futex, self.key())
+    }
+
+    /// Steps (1) and (2), or the reason why there is nothing to sleep for.
+    fn register(&self, wait: &Wait<'_, F>) -> Result<Registered<F>, Wake> {
+        let ready = self.read_sequence();
+        ready.join(&wait.limits)?;
+        let mut seen = self.state();
+        loop {
+            if seen.is_poisoned() {
+                return Err(Wake::Poisoned);
+            }
+            if !wait.what.is_on(seen) {
+                return Err(Wake::NotLocked);
+            }
+            if wait.limits.is_late(self.futex) {
+                return Err(Wake::TimedOut);
+            }
+            match self.set_event_waiters(seen) {
+                Ok(()) => return Ok(ready),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// A waiter after steps (1) and (2). It knows the slot and the sequence and nothing of the page.
+pub(crate) struct Registered<F: Futex> {
+    futex: F,
+    index: usize,
+    sequence: u32,
+}
+
+impl<F: Futex> Registered<F> {
+    /// Step (1), for whatever is at address `key` and tells its event slot.
+    pub(crate) fn read(futex: F, key: usize) -> Self {
+        let index = futex.event_index(key);
+        Self { futex, index, sequence: futex.event(index).sequence() }
+    }
+
+    /// Enters the switch of `limits`, if it has one; an error if that is thrown.
+    fn join(&self, limits: &Limits<'_, F>) -> Result<(), Wake> {
+        match limits.cancel {
+            Some(cancel) if !cancel.join(self.index) => Err(Wake::Cancelled),
+            _ => Ok(()),
+        }
+    }
+
+    /// Step (4) within `limits`, which may have been reached. Once it has returned for whatever reason,
+    /// what was waited for decides.
+    pub(crate) fn sleep_within(self, limits: &Limits<'_, F>) -> Wake {
+        match self.join(limits) {
+            Err(cancelled) => cancelled,
+            Ok(()) if limits.is_late(self.futex) => Wake::TimedOut,
+            Ok(()) => self.sleep(limits),
+        }
+    }
+
+    /// Step (4), for a waiter that has entered the switch of `limits`.
+    pub(crate) fn sleep(self, limits: &Limits<'_, F>) -> Wake {
+        stats::count(Counter::EventWaits);
+        let Self { futex, index, sequence } = self;
+        let slept = futex.event(index).sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
+        match slept {
+            _ if limits.is_cancelled() => Wake::Cancelled,
+            Slept::TimedOut => Wake::TimedOut,
+            Slept::Told => Wake::Released,
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! What holds whatever platforms there are beside each other, and whatever they do (I24): nobody sleeps on
+//! after a release because another's is slow, wakes in another way, or panics.
+
+#![cfg(all(target_os = "linux", not(miri), not(pagelock_loom)))]
+
+mod common;
+
+use common::watched;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use core::time::Duration;
+use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, Sleep, SpinFutex};
+use pagelock::sync::AtomicU32;
+use pagelock::{Cancel, Claim, Futex, Limits, OsFutex, PageLock, Wait, Wake};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex};
+use std::thread;
+
+/// The system's futex with slots of its own, and a thing to do before each wake or after it.
+#[derive(Clone, Copy)]
+struct Odd(&'static Inner);
+
+struct Inner {
+    slots: Box<[EventSlot<Odd>]>,
+    asleep: AtomicUsize,
+    wakes: AtomicUsize,
+    at_wake: fn(&'static Inner, Kind, Before),
+    armed: AtomicBool,
+    /// Whether whoever is stalled may go on.
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    One,
+    All,
+    Class,
+    Tell,
+}
+
+type Before = bool;
+
+impl Odd {
+    fn new(slots: usize, at_wake: fn(&'static Inner, Kind, Before)) -> Self {
+        Self(Box::leak(Box::new(Inner {
+            slots: (0..slots).map(|_| EventSlot::new()).collect(),
+            asleep: AtomicUsize::new(0),
+            wakes: AtomicUsize::new(0),
+            at_wake,
+            armed: AtomicBool::new(false),
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        })))
+    }
+
+    fn arm(self) {
+        self.0.armed.store(true, SeqCst);
+    }
+
+    /// Returns once so many sleep, as well as can be known.
+    fn until_asleep(self, n: usize) {
+        while self.0.asleep.load(SeqCst) != n {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    fn sleep(self, sleep: impl FnOnce() -> Sleep) -> Sleep {
+        self.0.asleep.fetch_add(1, SeqCst);
+        let ended = sleep();
+        self.0.asleep.fetch_sub(1, SeqCst);
+        ended
+    }
+
+    fn wake<R>(self, kind: Kind, wake: impl FnOnce() -> R) -> R {
+        self.0.wakes.fetch_add(1, SeqCst);
+        (self.0.at_wake)(self.0, kind, true);
+        let woken = wake();
+        (self.0.at_wake)(self.0, kind, false);
+        woken
+    }
+}
+
+// SAFETY: the words that it is shown are shown to the system alone.
+unsafe impl Futex for Odd {
+    const CLASSES: bool = OsFutex::CLASSES;
+
+    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+        self.sleep(|| OsFutex.wait(word, expected))
+    }
+
+    fn wake_one(&self, word: *const AtomicU32) {
+        self.wake(Kind::One, || OsFutex.wake_one(word));
+    }
+
+    fn wake_all(&self, word: *const AtomicU32) {
+        self.wake(Kind::All, || OsFutex.wake_all(word));
+    }
+
+    fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
+        self.sleep(|| OsFutex.wait_class(word, expected, class))
+    }
+
+    fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+        self.wake(Kind::Class, || OsFutex.wake_class(word, n, class))
+    }
+
+    fn event(&self, index: usize) -> &EventSlot<Self> {
+        &self.0.slots[index]
+    }
+
+    fn events(&self) -> usize {
+        self.0.slots.len()
+    }
+
+    fn tell(&self, page: usize) {
+        (self.0.at_wake)(self.0, Kind::Tell, true);
+        self.tell_event(page);
+    }
+}
+
+thread_local! {
+    static STALLS: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+
+fn leaked<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+fn index_of<F: Futex>(futex: F, page: &PageLock<F>) -> usize {
+    futex.event_index(core::ptr::from_ref(page).addr())
+}
+
+#[test]
+fn a_release_of_a_spinning_platforms_page_takes_no_wake_from_the_systems() {
+    let page = leaked(PageLock::new());
+    let spins: Box<[_]> = (0..4096).map(|_| PageLock::with_futex(SpinFutex)).collect();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let owner = page.lock();
+            let slot = OsFutex.event(index_of(OsFutex, page));
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            while slot.sleepers() == 0 {
+                thread::yield_now();
+            }
+            let before = slot.sequence();
+            for spin in &spins {
+                let guard = spin.lock();
+                assert!(matches!(spin.claim(), Claim::InFlight));
+                drop(guard);
+            }
+            assert_eq!(slot.sequence(), before, "another table");
+            drop(owner);
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        });
+    });
+}
+
+/// A platform that adapts another shares its table, and wakes as that does: a chain goes through the sleepers of both.
+#[test]
+fn sleepers_of_an_adapted_platform_pass_wakes_on() {
+    #[derive(Clone, Copy)]
+    struct Adapted(Odd);
+    impl Adapt for Adapted {
+        type Base = Odd;
+        fn base(&self) -> &Odd {
+            &self.0
+        }
+    }
+    const EACH: usize = 40;
+    let odd = Odd::new(1, |_, _, _| ());
+    let (plain, adapted) = (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(Adapted(odd))));
+    watched(&[plain], || {
+        thread::scope(|s| {
+            let (owner, other_owner) = (plain.lock(), adapted.lock());
+            let others: Vec<_> = (0..EACH).map(|_| s.spawn(|| adapted.wait_unlocked(()))).collect();
+            odd.until_asleep(EACH);
+            let ours: Vec<_> = (0..EACH).map(|_| s.spawn(|| plain.wait_unlocked(()))).collect();
+            odd.until_asleep(2 * EACH);
+            drop(owner);
+            for waiter in ours.into_iter().chain(others) {
+                assert_eq!(waiter.join().unwrap(), Wake::Released);
+            }
+            drop(other_owner);
+        });
+    });
+    assert_eq!(odd.event(0).sleepers(), 0, "each is taken off once");
+}
+
+#[test]
+fn a_waiter_does_not_depend_on_another_pages_releaser() {
+    let odd = Odd::new(1, |inner, kind, before| {
+        if kind == Kind::Class && before && STALLS.get() {
+            let mut open = inner.open.lock().unwrap();
+            while !*open {
+                open = inner.opened.wait(open).unwrap();
+            }
+        }
+    });
+    let (ours, other) = (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(odd)));
+    watched(&[ours, other], || {
+        thread::scope(|s| {
+            let owner = ours.lock();
+            let waiter = s.spawn(|| ours.wait_unlocked(()));
+            odd.until_asleep(1);
+            let stalled = s.spawn(|| {
+                STALLS.set(true);
+                let guard = other.lock();
+                assert!(matches!(other.claim(), Claim::InFlight));
+                drop(guard);
+            });
+            while odd.0.wakes.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            drop(owner);
+            assert_eq!(waiter.join().unwrap(), Wake::Released, "while the other one has bumped and not woken");
+            *odd.0.open.lock().unwrap() = true;
+            odd.0.opened.notify_all();
+            stalled.join().unwrap();
+        });
+    });
+    assert_eq!(odd.event(0).sleepers(), 0);
+}
+
+/// A release with `waiters` sleepers and, if asked for, a locker; the first wake for which the platform is armed panics. All return, and the
+/// panic reaches whoever made the call.
+fn strands_nobody(at_wake: fn(&'static Inner, Kind, Before), waiters: usize, locker: bool) -> usize {
+    let odd = Odd::new(1, at_wake);
+    let page = leaked(PageLock::with_futex(odd));
+    watched(&[page], || {
+        thread::scope(|s| {
+            let owner = page.lock();
+            let locker = locker.then(|| s.spawn(|| drop(page.lock())));
+            let waiters: Vec<_> =
+                (0..waiters).map(|_| s.spawn(|| catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(()))))).collect();
+            odd.until_asleep(waiters.len() + usize::from(locker.is_some()));
+            odd.arm();
+            let mut panics = usize::from(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
+            for waiter in waiters {
+                match waiter.join().unwrap() {
+                    Ok(wake) => assert_eq!(wake, Wake::Released),
+                    Err(_) => panics += 1,
+                }
+            }
+            if let Some(locker) = locker {
+                locker.join().unwrap();
+            }
+            panics
+        })
+    })
+}
+
+fn panics_once(inner: &Inner, what: &str) {
+    if inner.armed.swap(false, SeqCst) {
+        std::panic::resume_unwind(Box::new(what.to_owned()));
+    }
+}
+
+#[test]
+fn a_platform_that_panics_as_it_wakes_a_locker_strands_no_waiter() {
+    let after = |inner: &'static Inner, kind, before: Before| {
+        if kind == Kind::One && !before {
+            panics_once(inner, "after the wake");
+        }
+    };
+    assert_eq!(strands_nobody(after, 3, true), 1);
+}
+
+#[test]
+fn a_platform_that_panics_as_it_tells_strands_no_waiter() {
+    assert_eq!(
+        strands_nobody(
+            |inner, kind, _| if kind == Kind::Tell {
+                panics_once(inner, "tell")
+            },
+            40,
+            false
+        ),
+        1
+    );
+}
+
+#[test]
+fn a_platform_that_panics_before_or_after_a_wake_of_many_strands_no_waiter() {
+    let before: fn(&'static Inner, Kind, Before) = |inner, kind, before| {
+        if kind == Kind::Class && before {
+            panics_once(inner, "before")
+        }
+    };
+    let after: fn(&'static Inner, Kind, Before) = |inner, kind, before| {
+        if kind == Kind::Class && !before {
+            panics_once(inner, "after")
+        }
+    };
+    for at_wake in [before, after] {
+        for waiters in [1, 3, 40] {
+            assert_eq!(strands_nobody(at_wake, waiters, false), 1);
+        }
+    }
+}
+
+/// The second wake is that of the first link.
+#[test]
+fn a_platform_that_panics_in_the_middle_of_a_chain_strands_no_waiter() {
+    fn second(inner: &'static Inner, kind: Kind, before: Before) {
+        if kind == Kind::Class && before && inner.wakes.load(SeqCst) >= 2 {
+            panics_once(inner, "a link");
+        }
+    }
+    assert_eq!(strands_nobody(second, 60, false), 1);
+}
+
+/// The switch goes on to the other slots.
+#[test]
+fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
+    const PAGES: usize = 8;
+    let odd = Odd::new(4, |inner, _, before| {
+        if before {
+            panics_once(inner, "the first of them")
+        }
+    });
+    let pages: &[PageLock<Odd>] = Box::leak((0..PAGES).map(|_| PageLock::with_futex(odd)).collect());
+    let switch = Cancel::with_futex(odd);
+    watched(&[&pages], || {
+        thread::scope(|s| {
+            let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
+            let limits = Limits::none().unless(&switch);
+            let waiters: Vec<_> =
+                pages.iter().map(|page| s.spawn(move || page.wait_with((), Wait::unlocked().within(limits)))).collect();
+            odd.until_asleep(PAGES);
+            odd.arm();
+            assert!(catch_unwind(AssertUnwindSafe(|| switch.cancel())).is_err());
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+            }
+            drop(guards);
+        });
+    });
+}
+
+/// A sleeper whose sleep panics is not counted any more.
+#[test]
+fn a_sleep_that_panics_leaves_no_sleeper() {
+    #[derive(Clone, Copy)]
+    struct Restless;
+    static SLOT: EventSlot<Restless> = EventSlot::new();
+    // SAFETY: it looks at no word.
+    unsafe impl Futex for Restless {
+        fn wait(&self, _word: &AtomicU32, _expected: u32) -> Sleep {
+            std::panic::resume_unwind(Box::new("an assertion of the platform's"))
+        }
+        fn wake_one(&self, _word: *const AtomicU32) {}
+        fn wake_all(&self, _word: *const AtomicU32) {}
+        fn event(&self, _index: usize) -> &EventSlot<Self> {
+            &SLOT
+        }
+        fn events(&self) -> usize {
+            1
+        }
+    }
+    let page = PageLock::with_futex(Restless);
+    let guard = page.lock();
+    assert!(catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(()))).is_err());
+    assert_eq!(SLOT.sleepers(), 0);
+    assert!(guard.unlock().event_waiters, "the flag is left, for one needless wake");
+    assert!(page.try_lock().is_some());
+}
+
+/// The interrupted code's own.
+#[test]
+fn nothing_that_sleeps_or_wakes_changes_errno() {
+    let page = PageLock::new();
+    let guard = page.lock();
+    // SAFETY: the address of this thread's errno, valid as long as it runs.
+    let errno = unsafe { &mut *libc::__errno_location() };
+    *errno = 77;
+    assert_eq!(page.wait_unlocked_for((), Duration::from_millis(1)), Wake::TimedOut);
+    assert!(page.try_lock_for(Duration::from_millis(1)).is_none());
+    assert_eq!(OsFutex.wait(&AtomicU32::new(1), 0), Sleep::Changed);
+    // An address that the kernel does not like.
+    OsFutex.wake_one(core::ptr::without_provenance(1));
+    OsFutex.wake_all(core::ptr::without_provenance(1));
+    assert_eq!(OsFutex.wake_class(core::ptr::without_provenance(1), 1, 1), 0);
+    OsFutex.relax();
+    drop(guard);
+    assert_eq!(*errno, 77);
+}
+
+#[test]
+fn a_platform_without_a_clock_can_wait_within_limits() {
+    let (page, switch) = (PageLock::with_futex(SpinFutex), Cancel::with_futex(SpinFutex));
+    assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none())), Wake::NotLocked);
+    let guard = page.lock_within(Limits::none().unless(&switch)).unwrap();
+    switch.cancel();
+    assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))), Wake::Cancelled);
+    assert!(page.lock_within(Limits::none().unless(&switch)).is_err());
+    drop(guard);
+}
+
+#[test]
+fn deadlines_compare_add_and_subtract() {
+    let (a, b) = (MonotonicTime::now(), MonotonicTime::after(Duration::from_secs(1)).unwrap());
+    assert!(a < b && a.min(b) == a && b - a >= Duration::from_secs(1));
+    assert_eq!(a - b, Duration::ZERO);
+    assert_eq!((a + Duration::from_secs(1)) - a, Duration::from_secs(1));
+    assert_eq!(a + Duration::MAX, MonotonicTime::MAX);
+    assert_eq!((a.checked_add(Duration::MAX), OsFutex.after(Duration::MAX)), (None, None));
+    assert!(Limits::<OsFutex>::none().until(b).deadline() == Some(b));
+}
+
+/// They can stand in a signature of C's: the compiler warns of what cannot, and here a warning is an error.
+#[deny(improper_ctypes, improper_ctypes_definitions)]
+mod c {
+    use super::*;
+
+    unsafe extern "C" {
+        #[allow(dead_code)]
+        fn frame_header(pfn: u64) -> *const PageLock<SpinFutex>;
+        #[allow(dead_code)]
+        fn frame_header_os(pfn: u64) -> *const PageLock;
+        #[allow(dead_code)]
+        fn switch_of(thread: u64) -> *const Cancel;
+    }
+
+    extern "C" fn is_locked(page: &PageLock) -> bool {
+        page.is_locked()
+    }
+
+    #[test]
+    fn headers_and_switches_can_stand_in_a_c_signature() {
+        assert!(!is_locked(&PageLock::new()));
+    }
+}
