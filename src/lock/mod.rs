@@ -122,7 +122,7 @@ impl<F: Futex> PageLock<F> {
     /// up a stack frame on the fast path too.
     #[cold]
     fn lock_cold(&self) {
-        Locker::new(self).lock().forget();
+        Locker::new(self, Limits::none()).lock().forget();
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
@@ -168,7 +168,7 @@ impl<F: Futex> PageLock<F> {
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
         match self.try_lock() {
             Some(guard) => Ok(guard),
-            None => Locker::new(self).lock_within(limits),
+            None => Locker::new(self, limits).lock_within(),
         }
     }
 
@@ -187,7 +187,8 @@ impl<F: Futex> PageLock<F> {
     /// [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself. The page is not
     /// referenced, and whether it still is the page that the entry meant is for the caller to find out.
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        Locker::closing(self).lock_releasing(ptl)
+        let mut locker = Locker::closing(self, Limits::none());
+        locker.lock_releasing(ptl).unwrap_or_else(|_| locker.lock())
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
@@ -196,7 +197,7 @@ impl<F: Futex> PageLock<F> {
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
     pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        Locker::closing(self).lock_releasing_within(ptl, limits)
+        Locker::closing(self, limits).lock_releasing(ptl)
     }
 
     /// Strikes all sleepers and opens the gate, after a process that was one of them has died.

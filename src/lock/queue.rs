@@ -9,14 +9,13 @@ use crate::word::State;
 
 /// Dropping it is giving up: its registration and a wake that it may have been given are accounted
 /// for, whatever ended the attempt.
-pub(super) struct Locker<'a, F: Futex> {
+pub(super) struct Locker<'a, 'l, F: Futex> {
     page: &'a PageLock<F>,
-    /// Counted in the word's sleepers.
-    registered: bool,
+    limits: Limits<'l, F>,
     /// Closes the gate as it registers.
     closes: bool,
-    /// Sleeps in the event table, also when registered, because that is where a cancel wakes.
-    by_event: bool,
+    /// Counted in the word's sleepers.
+    registered: bool,
     /// A round may be lost: it was woken, or the page was released, since it last looked.
     round: bool,
     /// How many rounds it has lost.
@@ -28,120 +27,60 @@ enum Next<'a, F: Futex> {
     Owned(PageGuard<'a, F>),
     /// Registered: to sleep on the word while it has this value.
     Inside(State),
-    /// Outside, or registered and sleeping there: to sleep in the event table.
+    /// Outside, or registered under a switch, which wakes there: to sleep in the event table.
     Event(Registered<F>),
 }
 
-impl<'a, F: Futex> Locker<'a, F> {
-    pub(super) fn new(page: &'a PageLock<F>) -> Self {
-        Self { page, registered: false, closes: false, by_event: false, round: false, lost: 0 }
+impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
+    pub(super) fn new(page: &'a PageLock<F>, limits: Limits<'l, F>) -> Self {
+        Self { page, limits, closes: false, registered: false, round: false, lost: 0 }
     }
 
     /// One that closes the gate as it registers.
-    pub(super) fn closing(page: &'a PageLock<F>) -> Self {
-        Self { closes: true, ..Self::new(page) }
+    pub(super) fn closing(page: &'a PageLock<F>, limits: Limits<'l, F>) -> Self {
+        Self { closes: true, ..Self::new(page, limits) }
     }
 
-    pub(super) fn lock(mut self) -> PageGuard<'a, F> {
+    /// Without limits.
+    pub(super) fn lock(&mut self) -> PageGuard<'a, F> {
         loop {
-            match self.spin_then_look() {
-                Next::Owned(guard) => return guard,
-                next => self.sleep(next),
+            if let Ok(guard) = self.lock_within() {
+                return guard;
             }
         }
     }
 
-    /// One sleep, without limits.
-    fn sleep(&mut self, next: Next<'a, F>) {
-        match next {
-            Next::Owned(_) => {}
-            Next::Inside(word) => {
-                let sleep = self.page.futex.wait(&self.page.state, word.0);
-                self.slept_on_word(word, sleep);
-            }
-            Next::Event(ready) => self.round = ready.sleep(&Limits::none()) == Wake::Released,
-        }
-    }
-
-    pub(super) fn lock_within(mut self, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError> {
-        self.by_event = limits.cancel.is_some();
+    pub(super) fn lock_within(&mut self) -> Result<PageGuard<'a, F>, LockError> {
+        let page = self.page;
         loop {
+            if let Some(over) = self.limits.over(page.futex) {
+                // The page may be free with the wake for it on its way to another, or lost with a
+                // process that died: a last look.
+                return self.try_take().ok_or(LockError::from_limit(over));
+            }
             if let Some(guard) = self.spin() {
                 return Ok(guard);
             }
-            if let Some(over) = limits.over(self.page.futex) {
-                return self.give_up(over);
-            }
-            let ended = match self.look() {
+            self.round = match self.look() {
                 Next::Owned(guard) => return Ok(guard),
-                next => self.sleep_within(next, &limits),
+                Next::Inside(word) => {
+                    let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
+                    matches!(sleep, Sleep::Woken | Sleep::Unknown) || page.state().generation() != word.generation()
+                }
+                Next::Event(ready) => ready.sleep_within(&self.limits) == Wake::Released,
             };
-            if let Some(over) = ended {
-                return self.give_up(over);
-            }
         }
     }
 
-    /// One sleep within `limits`, and which of them it has reached.
-    fn sleep_within(&mut self, next: Next<'a, F>, limits: &Limits<'_, F>) -> Option<Wake> {
-        let wake = match next {
-            Next::Owned(_) => return None,
-            Next::Inside(word) => {
-                let page = self.page;
-                let sleep = limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
-                self.slept_on_word(word, sleep);
-                return (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
-            }
-            Next::Event(ready) => ready.sleep_within(limits),
-        };
-        self.round = wake == Wake::Released;
-        (wake != Wake::Released).then_some(wake)
-    }
-
-    /// A limit is reached. The page may have become free with the wake for it on its way to another,
-    /// or lost with a process that died: it is looked at once more.
-    fn give_up(mut self, over: Wake) -> Result<PageGuard<'a, F>, LockError> {
-        let mut seen = self.page.state();
-        while self.may_take(seen) {
-            match self.take(seen) {
-                Ok(guard) => return Ok(guard),
-                Err(now) => seen = now,
-            }
-        }
-        Err(LockError::from_limit(over))
-    }
-
-    /// Takes the page, or registers; then lets go of `ptl`.
-    fn begin_releasing<G>(&mut self, ptl: G) -> Next<'a, F> {
-        let next = self.look();
+    /// Takes the page, or registers; then lets go of `ptl`, and goes on. Late already, it does not
+    /// register, so that the gate is not closed for nothing.
+    pub(super) fn lock_releasing<G>(&mut self, ptl: G) -> Result<PageGuard<'a, F>, LockError> {
+        let is_over = self.limits.over(self.page.futex).is_some();
+        let next = (!is_over).then(|| self.look());
         drop(ptl);
-        next
-    }
-
-    pub(super) fn lock_releasing<G>(mut self, ptl: G) -> PageGuard<'a, F> {
-        match self.begin_releasing(ptl) {
-            Next::Owned(guard) => guard,
-            _ => self.lock(),
-        }
-    }
-
-    pub(super) fn lock_releasing_within<G>(mut self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'a, F>, LockError> {
-        // Late already: not registered, so that the gate is not closed for nothing.
-        if let Some(over) = limits.over(self.page.futex) {
-            drop(ptl);
-            return self.give_up(over);
-        }
-        self.by_event = limits.cancel.is_some();
-        match self.begin_releasing(ptl) {
-            Next::Owned(guard) => Ok(guard),
-            _ => self.lock_within(limits),
-        }
-    }
-
-    fn spin_then_look(&mut self) -> Next<'a, F> {
-        match self.spin() {
-            Some(guard) => Next::Owned(guard),
-            None => self.look(),
+        match next {
+            Some(Next::Owned(guard)) => Ok(guard),
+            _ => self.lock_within(),
         }
     }
 
@@ -150,13 +89,27 @@ impl<'a, F: Futex> Locker<'a, F> {
     /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be short
     /// as well. A closed gate is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
-        spin::until(self.page, |seen| {
+        for seen in spin::looks(self.page) {
             if self.may_take(seen) {
-                return self.take(seen).map_or(spin::Look::Again, spin::Look::Done);
+                if let Ok(guard) = self.take(seen) {
+                    return Some(guard);
+                }
+            } else if seen.is_closed() && !self.registered {
+                return None;
             }
-            let outside = seen.is_closed() && !self.registered;
-            if outside { spin::Look::Sleep } else { spin::Look::Again }
-        })
+        }
+        None
+    }
+
+    fn try_take(&mut self) -> Option<PageGuard<'a, F>> {
+        let mut seen = self.page.state();
+        while self.may_take(seen) {
+            match self.take(seen) {
+                Ok(guard) => return Some(guard),
+                Err(now) => seen = now,
+            }
+        }
+        None
     }
 
     /// Takes the page if it may, or else makes sure that it is woken when it may look again.
@@ -183,14 +136,14 @@ impl<'a, F: Futex> Locker<'a, F> {
             } else {
                 seen.with_crowd()
             };
-            let by_event = self.by_event || !enters;
+            let by_event = self.limits.cancel.is_some() || !enters;
             if by_event && ready.is_none() {
                 // The sequence before the flag, as for any waiter, and a look after the sequence.
                 ready = Some(self.page.read_sequence());
                 seen = self.page.state();
                 continue;
             }
-            if self.by_event && enters {
+            if by_event && enters {
                 next = next.with_event_waiters();
             }
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
@@ -226,15 +179,9 @@ impl<'a, F: Futex> Locker<'a, F> {
         }
         Ok(guard)
     }
-
-    /// A sleep on the word under `word` has ended. It was a round if it was woken, or if the page was
-    /// released meanwhile.
-    fn slept_on_word(&mut self, word: State, sleep: Sleep) {
-        self.round = matches!(sleep, Sleep::Woken | Sleep::Unknown) || self.page.state().generation() != word.generation();
-    }
 }
 
-impl<F: Futex> Drop for Locker<'_, F> {
+impl<F: Futex> Drop for Locker<'_, '_, F> {
     fn drop(&mut self) {
         if !self.registered {
             return;

@@ -21,34 +21,19 @@ pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 
 /// Looks in a turn, two pauses apart: about a microsecond at most.
 const LOOKS: u32 = 10;
 
-/// What comes of a look.
-pub(super) enum Look<T> {
-    /// This.
-    Done(T),
-    /// Look again in a moment.
-    Again,
-    /// There is nothing to look for.
-    Sleep,
-}
-
-/// Looks for a while, until `look` is done; `None` if the locker is to sleep.
-pub(super) fn until<F: Futex, T>(page: &PageLock<F>, mut look: impl FnMut(State) -> Look<T>) -> Option<T> {
+/// The page as it is at each look, with the waiting in between. When they end, the locker is to sleep.
+pub(super) fn looks<F: Futex>(page: &PageLock<F>) -> impl Iterator<Item = State> {
     if F::SPINS > 0 {
         hang_back(page);
     }
-    for turn in 0..F::SPINS {
-        if turn > 0 {
-            page.futex.relax();
+    (0..LOOKS * F::SPINS).map(|look| {
+        match look % LOOKS {
+            0 if look > 0 => page.futex.relax(),
+            0 => {}
+            _ => pause(2),
         }
-        for _ in 0..LOOKS {
-            match look(page.state()) {
-                Look::Done(done) => return Some(done),
-                Look::Sleep => return None,
-                Look::Again => pause(2),
-            }
-        }
-    }
-    None
+        page.state()
+    })
 }
 
 fn hang_back<F: Futex>(page: &PageLock<F>) {
