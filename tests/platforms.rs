@@ -369,7 +369,7 @@ fn a_sleep_that_panics_leaves_no_sleeper() {
 /// The interrupted code's own.
 #[test]
 fn nothing_that_sleeps_or_wakes_changes_errno() {
-    let page = PageLock::new();
+    let page = PageLock::with_futex(Odd::new(1, |_, _, _| ()));
     let guard = page.lock();
     // SAFETY: the address of this thread's errno, valid as long as it runs.
     let errno = unsafe { &mut *libc::__errno_location() };

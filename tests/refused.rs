@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, SharedFutex, SharedSlot};
 use pagelock::{Futex, Limits, LockError, OsFutex, PageLock, Wait, Wake};
+use std::sync::Mutex;
 use std::thread;
 
 /// What is refused: operations of `futex`, and whether `sched_yield` is.
@@ -74,6 +75,9 @@ impl Refused {
     }
 }
 
+/// Pages of one test would end waits of another, where their slots are the same.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The same for headers and slots in memory that processes share.
 #[derive(Clone, Copy)]
 struct Shared;
@@ -91,6 +95,7 @@ impl Adapt for Shared {
 
 /// The waiters sleep behind a filter, and the release is behind one.
 fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused, waiters: usize) {
+    let _alone = ALONE.lock();
     let page: &PageLock<F> = Box::leak(Box::new(PageLock::with_futex(futex)));
     let slot = futex.event(futex.event_index(core::ptr::from_ref(page).addr()));
     let begun = AtomicUsize::new(0);
@@ -146,6 +151,7 @@ fn whatever_is_refused_processes_that_share_memory_wake_each_other() {
 
 fn times_out<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused) {
     const MOMENT: Duration = Duration::from_millis(3);
+    let _alone = ALONE.lock();
     let page = PageLock::with_futex(futex);
     watched(&[&page], || {
         thread::scope(|s| {
@@ -178,6 +184,7 @@ fn whatever_is_refused_deadlines_are_kept() {
 #[test]
 fn a_refusal_does_not_change_errno() {
     let refused = Refused { operations: SETS[5].0, sched_yield: true, with: libc::EPERM };
+    let _alone = ALONE.lock();
     let page = PageLock::new();
     let _guard = page.lock();
     let errno = thread::scope(|s| {

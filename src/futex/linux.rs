@@ -54,9 +54,10 @@ pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
         });
         match rc {
             Ok(_) => Some(Sleep::Woken),
+            // A filter may say any of these, and never let the time pass in a sleep.
+            Err(libc::ETIMEDOUT | libc::EAGAIN | libc::EINTR) if is_late() => Some(Sleep::TimedOut),
             Err(libc::EAGAIN) => Some(Sleep::Changed),
             Err(libc::EINTR) => Some(Sleep::Interrupted),
-            Err(libc::ETIMEDOUT) if is_late() => Some(Sleep::TimedOut),
             // Refused.
             Err(_) => None,
         }

@@ -261,7 +261,7 @@ pub trait FutexTimed: Futex {
 pub const EVERY_CLASS: u32 = u32::MAX;
 
 /// Tells of `page`; those who wait for it also if the platform panics.
-pub(crate) fn tell<F: Futex>(futex: F, page: usize) {
+pub(crate) fn tell_in_any_case<F: Futex>(futex: F, page: usize) {
     let waiters = slot::OnPanic(|| futex.tell_event(page));
     futex.tell(page);
     waiters.disarm();

@@ -55,41 +55,22 @@ unsafe impl Send for State {}
 // SAFETY: as above.
 unsafe impl Sync for State {}
 
-/// The state of this execution. It is leaked: what the checker made for one execution is nothing to
-/// touch in the next, not even to drop it.
+#[cfg(pagelock_loom)]
+std::thread_local! {
+    static STATE: Cell<Option<&'static State>> = const { Cell::new(None) };
+}
+
+/// Makes the state of an execution. Its main thread says so first of all, so that everything else comes
+/// after. It is leaked: what the checker made for one execution is nothing to touch in the next, not even
+/// to drop it.
+#[cfg(pagelock_loom)]
+pub fn begin() {
+    STATE.set(Some(Box::leak(Box::default())));
+}
+
 #[cfg(pagelock_loom)]
 fn state() -> &'static State {
-    use std::hash::{Hash, Hasher};
-
-    /// A thread's identity begins with that of the execution; this takes it out.
-    #[derive(Default)]
-    struct First(Option<usize>);
-
-    impl Hasher for First {
-        fn write(&mut self, _: &[u8]) {}
-
-        fn write_usize(&mut self, n: usize) {
-            self.0.get_or_insert(n);
-        }
-
-        fn finish(&self) -> u64 {
-            self.0.expect("an execution has a number") as u64
-        }
-    }
-
-    std::thread_local! {
-        static STATE: Cell<Option<(u64, &'static State)>> = const { Cell::new(None) };
-    }
-    let mut execution = First::default();
-    loom::thread::current().id().hash(&mut execution);
-    match STATE.get() {
-        Some((of, state)) if of == execution.finish() => state,
-        _ => {
-            let state = Box::leak(Box::default());
-            STATE.set(Some((execution.finish(), state)));
-            state
-        }
-    }
+    STATE.get().expect("the execution has begun")
 }
 
 #[cfg(pagelock_shuttle)]

@@ -245,7 +245,7 @@ impl<F> fmt::Debug for EventSlot<F> {
 }
 
 /// The class of those who sleep under `sequence`: for each of 16 bits one of two.
-const fn class(sequence: u32) -> u32 {
+fn class(sequence: u32) -> u32 {
     (sequence & 0xffff) | (!sequence & 0xffff) << 16
 }
 

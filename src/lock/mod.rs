@@ -331,7 +331,7 @@ struct Tell<F: Futex> {
 
 impl<F: Futex> Drop for Tell<F> {
     fn drop(&mut self) {
-        crate::futex::tell(self.futex, self.key);
+        crate::futex::tell_in_any_case(self.futex, self.key);
     }
 }
 

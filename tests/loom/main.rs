@@ -65,6 +65,7 @@ fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     }));
     builder.check(move || {
         EXECUTIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        pagelock::futex::model::begin();
         model();
     });
     // For the table that `ci/loom.sh` makes.

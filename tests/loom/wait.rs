@@ -4,12 +4,18 @@ use crate::{In, Page, explore, explore_with, on};
 use loom::sync::Mutex;
 use loom::thread;
 use pagelock::futex::MonotonicTime;
-use pagelock::futex::model::{expire, interrupt};
+use pagelock::futex::model::{self, expire, interrupt};
 use pagelock::{Cancel, Claim, FreezeRule, Limits, PageLock, Wait, Wake};
 use std::sync::Arc;
 
 fn wait(page: &Page) -> Wake {
     page.lock.wait_unlocked(())
+}
+
+/// For the end of a model that has joined all its threads: each sleeper was taken off the count of the slot, once.
+#[track_caller]
+fn assert_nobody_counted() {
+    assert_eq!(model::event::<In<0>>(0).sleepers(), 0);
 }
 
 #[track_caller]
@@ -252,6 +258,7 @@ fn two_pages_on_one_slot() {
         assert_over(a.join().unwrap());
         drop(held_q);
         assert_over(b.join().unwrap());
+        assert_nobody_counted();
     });
 }
 
@@ -281,6 +288,7 @@ fn a_chain_of_three() {
         for sleeper in sleepers {
             assert_over(sleeper.join().unwrap());
         }
+        assert_nobody_counted();
     });
 }
 
@@ -297,6 +305,7 @@ fn a_chain_in_which_one_times_out() {
         let _ = a.join().unwrap();
         assert_over(b.join().unwrap());
         c.join().unwrap();
+        assert_nobody_counted();
     });
 }
 
@@ -312,6 +321,7 @@ fn a_chain_in_which_all_are_interrupted() {
         assert_over(a.join().unwrap());
         assert_over(b.join().unwrap());
         c.join().unwrap();
+        assert_nobody_counted();
     });
 }
 
@@ -329,6 +339,59 @@ fn two_chains_on_one_slot() {
         assert_over(a.join().unwrap());
         assert_over(b.join().unwrap());
         assert_over(c.join().unwrap());
+        assert_nobody_counted();
+    });
+}
+
+/// Two releases of two pages on one slot, by two threads: either may have bumped and not woken yet when the other is done. Three sleepers,
+/// under one value or several.
+#[test]
+fn two_releases_at_once_and_three_sleepers() {
+    explore(|| {
+        let (p, q) = (Page::<0>::new(), Page::<0>::new());
+        p.lock.lock().into_raw();
+        let held_q = q.lock.lock();
+        let sleepers = [on(&p, wait), on(&p, wait), on(&q, wait)];
+        // SAFETY: it was left locked above, for this.
+        let releaser = on(&p, |p| drop(unsafe { pagelock::PageGuard::from_raw(&p.lock) }));
+        drop(held_q);
+        for sleeper in sleepers {
+            assert_over(sleeper.join().unwrap());
+        }
+        releaser.join().unwrap();
+        assert_nobody_counted();
+    });
+}
+
+/// Two releases in a row, and three sleepers of which the time of one is up.
+#[test]
+fn two_releases_and_three_sleepers_of_which_one_times_out() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let timed =
+            on(&page, |page| page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))));
+        let (a, b) = (on(&page, wait), on(&page, wait));
+        drop(guard);
+        let guard = page.lock.lock();
+        expire();
+        drop(guard);
+        let _ = timed.join().unwrap();
+        assert_over(a.join().unwrap());
+        assert_over(b.join().unwrap());
+        assert_nobody_counted();
+    });
+}
+
+/// A model may leave threads behind that sleep, wake and are woken when its main thread is gone.
+#[test]
+fn a_thread_that_outlives_the_model() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        drop(on(&page, |page| assert_over(wait(page))));
+        drop(on(&page, |page| drop(page.lock.lock())));
+        drop(guard);
     });
 }
 
@@ -345,6 +408,7 @@ fn a_deadline_ends_the_wait() {
         assert!(matches!(ended, Wake::TimedOut), "{ended:?}");
         drop(guard);
         page.assert_idle();
+        assert_nobody_counted();
     });
 }
 
@@ -478,6 +542,7 @@ fn a_switch_ends_all_of_its_waits() {
         assert_eq!(b.join().unwrap(), Wake::Cancelled);
         drop(guard);
         assert_over(c.join().unwrap());
+        assert_nobody_counted();
     });
 }
 
