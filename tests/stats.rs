@@ -8,7 +8,7 @@ use common::sim::{Sim, script};
 use common::watched;
 use pagelock::futex::Sleep;
 use pagelock::stats::{Stats, snapshot};
-use pagelock::{FreezeRule, PageLock};
+use pagelock::{FreezeRule, Futex, OsFutex, PageLock};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -66,7 +66,7 @@ fn a_locker_that_loses_and_is_handed_the_page() {
             thread::scope(|s| {
                 let guard = page.lock();
                 s.spawn(|| {
-                    script([Sleep::Woken; pagelock::BYPASS_BOUND as usize]);
+                    script([Sleep::Woken; <OsFutex as Futex>::BYPASS_BOUND as usize]);
                     drop(page.lock());
                 });
                 sim.until_asleep(1);
@@ -74,9 +74,9 @@ fn a_locker_that_loses_and_is_handed_the_page() {
             });
         });
     });
-    assert_eq!(stats.lost_wakes, pagelock::BYPASS_BOUND as usize);
+    assert_eq!(stats.lost_wakes, <OsFutex as Futex>::BYPASS_BOUND as usize);
     assert_eq!((stats.handoffs, stats.lock_wakes), (1, 1));
-    assert_eq!(stats.lock_waits, 1 + pagelock::BYPASS_BOUND as usize);
+    assert_eq!(stats.lock_waits, 1 + <OsFutex as Futex>::BYPASS_BOUND as usize);
 }
 
 #[test]

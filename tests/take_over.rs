@@ -123,9 +123,8 @@ const STEPS: [&str; 6] = ["counted there", "taken from here", "bits there", "tha
 fn a_commit_that_died_can_be_finished() {
     const REFS: u32 = 2;
     let bits = UserBits::new(3);
-    for died in 0..STEPS.len() {
-        let step = STEPS[died];
-        let at = |name| STEPS.iter().position(|s| *s == name).unwrap() <= died;
+    for (died, step) in STEPS.iter().enumerate() {
+        let at = |name| STEPS[..=died].contains(&name);
         let (src, dst) = (live(REFS), PageLock::new());
         let mut held = dst.lock();
         src.lock().set_user(bits);
