@@ -42,8 +42,7 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// What a test makes of the steps of the protocol. The end of every access of this crate to a word is one: two accesses have a step between
-/// them. In a build with `--cfg pagelock_delay` only.
+/// What a test makes of the steps of the protocol: every access of this crate to a word is one. In a build with `--cfg pagelock_delay` only.
 #[cfg(pagelock_delay)]
 pub mod steps {
     use super::Ordering::{self, Acquire, Release};
@@ -51,15 +50,18 @@ pub mod steps {
     use core::ptr::null_mut;
     use core::sync::atomic::AtomicPtr;
 
-    /// Where in the sources a thread has made an access. Each is a static, so that its address is enough to remember it by.
+    /// Where in the sources an access is made. Each is a static, so that its address is enough to remember it by.
     pub type Step = &'static Location<'static>;
 
-    /// A `fn(Step)`, or null.
+    /// What is called before an access (`false`) and after it (`true`).
+    pub type Hook = fn(Step, bool);
+
+    /// A `Hook`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
     /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
     /// anything but use the page.
-    pub fn call(hook: fn(Step)) {
+    pub fn call(hook: Hook) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);
     }
@@ -69,16 +71,16 @@ pub mod steps {
         file!().strip_suffix("sync.rs").is_some_and(|src| step.file().starts_with(src))
     }
 
-    fn at(step: Step) {
+    fn at(step: Step, done: bool) {
         let hook = HOOK.load(Acquire);
         if !hook.is_null() && is_ours(step) {
             // SAFETY: only `call` stores there, and what it stores was a function of this type.
-            let hook = unsafe { core::mem::transmute::<*mut (), fn(Step)>(hook) };
-            hook(step);
+            let hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
+            hook(step, done);
         }
     }
 
-    /// `core`'s, with a step after each access.
+    /// `core`'s, with a call before and after each access.
     #[derive(Debug, Default)]
     #[repr(transparent)]
     pub struct AtomicU32(core::sync::atomic::AtomicU32);
@@ -102,8 +104,9 @@ pub mod steps {
                     /// As `core`'s.
                     #[track_caller]
                     pub fn $name(&self $(, $arg: $type)*) -> $answer {
+                        at(Location::caller(), false);
                         let answer = self.0.$name($($arg),*);
-                        at(Location::caller());
+                        at(Location::caller(), true);
                         answer
                     }
                 )*

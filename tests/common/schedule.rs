@@ -102,8 +102,13 @@ pub(crate) fn begin(threads: usize, slots: usize) {
         base: Cell::new(0),
     };
     SCHEDULER.set(Some(Rc::new(scheduler)));
+    // Before each access: then nothing comes between the last one of a call and what the caller does next.
     #[cfg(pagelock_delay)]
-    pagelock::sync::steps::call(|step| give_way((step.file(), step.line())));
+    pagelock::sync::steps::call(|step, done| {
+        if !done {
+            give_way((step.file(), step.line()));
+        }
+    });
 }
 
 /// Where the headers of this run begin, eight bytes each.

@@ -83,7 +83,11 @@ pub(crate) fn delay_steps() -> bool {
 
 /// Mostly nothing; else a few pauses, or the processor, or a sleep. Windows in which a wake can be lost are widened most.
 #[cfg(pagelock_delay)]
-fn at_step(step: pagelock::sync::steps::Step) {
+fn at_step(step: pagelock::sync::steps::Step, done: bool) {
+    // After each access: many a one is the last before a system call.
+    if !done {
+        return;
+    }
     let Some(slot) = SLOT.get() else { return };
     slot.step.store(core::ptr::from_ref(step).cast_mut(), Relaxed);
     let window = ["/lock", "/wait", "/futex"].iter().any(|part| step.file().contains(part));
