@@ -84,6 +84,7 @@ impl<F: Futex> PageLock<F> {
     /// drop(migrator);
     /// assert!(matches!(faulter.join().unwrap(), Wake::Released | Wake::NotLocked));
     /// ```
+    #[inline]
     pub fn wait_unlocked<G>(&self, ptl: G) -> Wake {
         self.wait_with(ptl, Wait::unlocked())
     }
@@ -94,6 +95,7 @@ impl<F: Futex> PageLock<F> {
     ///
     /// This is the channel of its own that the kernel's developers asked for: a faulter that needs to know
     /// where the page is has no reason to wait for somebody who only writes it back.
+    #[inline]
     pub fn wait_migration<G>(&self, ptl: G) -> Wake {
         self.wait_with(ptl, Wait::migration())
     }
@@ -111,7 +113,18 @@ impl<F: Futex> PageLock<F> {
     ///
     /// If there is something to wait for and a limit was reached before the call, it returns at once
     /// ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has changed.
+    #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
+        let seen = self.state();
+        if !wait.what.is_on(seen) && !seen.is_poisoned() {
+            drop(ptl);
+            return Wake::NotLocked;
+        }
+        self.register_and_sleep(ptl, wait)
+    }
+
+    #[cold]
+    fn register_and_sleep<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let registered = self.register(&wait);
         drop(ptl);
         match registered {
