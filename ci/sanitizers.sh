@@ -12,7 +12,7 @@ WHICH=("$@")
 # One file per promise; these are the ones in which threads meet. Left out: those of one thread (layout, words, map, lock_api, stats, the
 # properties), shared, whose other processes no sanitizer follows, hmm, gup, migration and the other files of mm, which take the same
 # paths as those here, and the soak, which runs for as long as it is told to. ThreadSanitizer does not see fences. mm/range/notifier.rs
-# has two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. futex/event.rs has two as well, which order a
+# has two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. futex/slot.rs has two as well, which order a
 # count and no data. That a fence is missing is for loom to find.
 TESTS=(mutual_exclusion handoff wait claim cancel_timeout counts fault_race migration_stages releasing_until slots signals unpinned
     mm_drain mm_migrate mm_pins mm_range mm_stress)

@@ -559,7 +559,7 @@ fn only_wakes_for_nothing_make_a_locker_claim_the_page() {
                     drop(page.lock());
                 });
                 sim.until_asleep(1);
-                assert_eq!(format!("{page:?}").contains("promised"), promised, "{outcome:?}: {page:?}");
+                assert_eq!(format!("{page:?}").contains("gate closed"), promised, "{outcome:?}: {page:?}");
                 drop(guard);
                 locker.join().unwrap();
             });

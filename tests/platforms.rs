@@ -119,6 +119,16 @@ unsafe impl Futex for Odd {
     }
 }
 
+impl FutexTimed for Odd {
+    fn now(&self) -> MonotonicTime {
+        OsFutex.now()
+    }
+
+    fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
+        self.sleep(|| OsFutex.wait_until(word, expected, class, at))
+    }
+}
+
 thread_local! {
     static STALLS: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
 }
