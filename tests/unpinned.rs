@@ -131,3 +131,26 @@ fn pins_are_exact() {
     drop(pin);
     assert_eq!(page.pins(), 0);
 }
+
+/// A platform without a clock waits for pins as well, as long as it takes or until it is cancelled.
+#[test]
+fn a_platform_without_a_clock_waits_for_the_last_unpin() {
+    use pagelock::futex::SpinFutex;
+
+    static PAGE: PageLock<SpinFutex> = PageLock::with_futex(SpinFutex);
+    PAGE.activate(1).unwrap();
+    watched(&[&PAGE], || {
+        let pin = PAGE.try_pin().unwrap();
+        let cancel = Cancel::with_futex(SpinFutex);
+        cancel.cancel();
+        let mut migration = PAGE.lock().begin_migration();
+        let still = migration.wait_unpinned(Limits::none().unless(&cancel)).unwrap_err();
+        assert_eq!(still, StillPinned { pins: 1, wake: Wake::Cancelled });
+        let holder = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            drop(pin);
+        });
+        migration.freeze_unpinned(FreezeRule::ExactRefs(1), Limits::none()).unwrap().commit_in_place();
+        holder.join().unwrap();
+    });
+}

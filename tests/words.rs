@@ -138,7 +138,7 @@ fn a_reference_put_twice_changes_nothing() {
     let (first, second) = unsafe { (pagelock::PageRef::from_raw(page), pagelock::PageRef::from_raw(page)) };
     let _ = first.put();
     let before = format!("{page:?}");
-    misuse(|| drop(second), "unbalanced release of PageLock { free, generation 0; 0 references, 1 pins }");
+    misuse(|| drop(second), "put of a page without references: PageLock { free, generation 0; 0 references, 1 pins }");
     assert_eq!(format!("{page:?}"), before);
     // SAFETY: as above.
     let (first, second) = unsafe { (pagelock::PagePin::from_raw(pin), pagelock::PagePin::from_raw(pin)) };
@@ -146,7 +146,7 @@ fn a_reference_put_twice_changes_nothing() {
     let _ = first.unpin();
     page.activate(2).unwrap();
     let before = format!("{page:?}");
-    misuse(|| drop(second), "unbalanced release of PageLock { free, generation 0; 2 references, 0 pins }");
+    misuse(|| drop(second), "unpin of a page without pins: PageLock { free, generation 0; 2 references, 0 pins }");
     assert_eq!(format!("{page:?}"), before);
 }
 

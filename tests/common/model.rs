@@ -645,7 +645,7 @@ impl<'a> Run<'a> {
         self.let_go();
         let expected = match self.model.wake(is_on) {
             None if limit == Limit::Past => {
-                assert_eq!(woken, Wake::TimedOut);
+                assert_eq!(woken, if cancelled { Wake::Cancelled } else { Wake::TimedOut });
                 return;
             }
             _ if cancelled => Wake::Cancelled,
