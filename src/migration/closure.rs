@@ -5,9 +5,10 @@ use crate::futex::Futex;
 use crate::lock::{PageGuard, Released};
 
 impl<'a, F: Futex> PageGuard<'a, F> {
-    /// Begins a migration, freezes the page by `rule`, and lets `work` move the bytes and put up the new
-    /// entries. If `work` says `Ok`, the migration is [committed in place](Frozen::commit_in_place). If it
-    /// says `Err` or panics, the migration is aborted. The page is unlocked in every case.
+    /// Begins a migration, freezes the page by `rule`, and lets `work` move the bytes and put up
+    /// the new entries. If `work` says `Ok`, the migration is [committed in
+    /// place](Frozen::commit_in_place). If it says `Err` or panics, the migration is aborted. The
+    /// page is unlocked in every case.
     ///
     /// A page whose identity moves to another header is taken through the stages by hand:
     /// [`Frozen::commit_to`].

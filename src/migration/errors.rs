@@ -1,11 +1,11 @@
 //! Why a page could not be frozen, and why an identity could not move.
 //!
-//! [`Busy`], [`FreezeError`] and [`CommitError`] hand back the stage, which borrows the page. So they
-//! cannot leave the function that borrowed it, as an error that is passed on has to. The reason can: it is
-//! an error of its own that borrows nothing ([`FreezeRefused`], [`NotMigrated`], [`CommitRefused`]). `?`
-//! turns each of the three into its reason, and into a boxed one where there is an allocator; the stage is
-//! dropped, which aborts the migration. That is why they do not implement
-//! [`Error`](core::error::Error) themselves: what does cannot be boxed as its reason.
+//! [`Busy`], [`FreezeError`] and [`CommitError`] hand back the stage, which borrows the page. So
+//! they cannot leave the function that borrowed it, as an error that is passed on has to. The
+//! reason can: it is an error of its own that borrows nothing ([`FreezeRefused`], [`NotMigrated`],
+//! [`CommitRefused`]). `?` turns each of the three into its reason, and into a boxed one where
+//! there is an allocator; the stage is dropped, which aborts the migration. That is why they do not
+//! implement [`Error`](core::error::Error) themselves: what does cannot be boxed as its reason.
 
 use super::{FreezeRule, Frozen, Migration};
 use crate::futex::{Futex, OsFutex};
@@ -102,7 +102,8 @@ impl<E, F: Futex> FreezeError<'_, E, F> {
     }
 }
 
-/// Why a page was not migrated: the page was busy, or the caller's own part failed. It borrows nothing.
+/// Why a page was not migrated: the page was busy, or the caller's own part failed. It borrows
+/// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotMigrated<E> {
     /// By this crate's counts.

@@ -11,7 +11,8 @@ use crate::word::count::FROZEN;
 use crate::word::{Count, UserBits};
 use core::fmt;
 
-/// A page whose counts stand still: locked, MIGRATING, no pins, no new references. Dropping it aborts.
+/// A page whose counts stand still: locked, MIGRATING, no pins, no new references. Dropping it
+/// aborts.
 #[must_use = "the migration is aborted when this is dropped"]
 pub struct Frozen<'a, F: Futex = OsFutex> {
     page: &'a PageLock<F>,
@@ -34,10 +35,11 @@ impl<'a, F: Futex> Frozen<'a, F> {
         self.page.write_user(user);
     }
 
-    /// Ends the migration of a page whose header stays, because the header belongs to the guest's page and only the backing
-    /// memory has moved: thawed, unlocked, all who wait for it told.
+    /// Ends the migration of a page whose header stays, because the header belongs to the guest's
+    /// page and only the backing memory has moved: thawed, unlocked, all who wait for it told.
     ///
-    /// Release: whoever gets, pins or locks the page afterwards sees it in its new place. Entries must be up before this.
+    /// Release: whoever gets, pins or locks the page afterwards sees it in its new place. Entries
+    /// must be up before this.
     pub fn commit_in_place(self) -> Released {
         stats::count(Counter::Commits);
         let page = self.forget();
@@ -45,24 +47,24 @@ impl<'a, F: Futex> Frozen<'a, F> {
         page.release(true, false)
     }
 
-    /// [`commit_in_place`](Self::commit_in_place) that keeps the lock, for whoever has more to do with the
-    /// page: those who wait for the migration are woken now, as by [`Migration::cancel`].
+    /// [`commit_in_place`](Self::commit_in_place) that keeps the lock, for whoever has more to do
+    /// with the page: those who wait for the migration are woken now, as by [`Migration::cancel`].
     pub fn commit_keeping(self) -> PageGuard<'a, F> {
         stats::count(Counter::Commits);
         self.thaw().end_keeping()
     }
 
-    /// Ends the migration of a page whose identity moves to another header, `dst`, which has references of
-    /// its own: the entries that lead there.
+    /// Ends the migration of a page whose identity moves to another header, `dst`, which has
+    /// references of its own: the entries that lead there.
     ///
-    /// No reference moves. Those that are still counted on the source stay there until they are put. What
-    /// moves is the rest of the identity: the caller's [bits](PageLock::user) go to `dst`, in place of
-    /// those it had, and the source's become zero. Both pages are unlocked, `dst` first, and all who wait
-    /// for either are told. Entries must be up before this.
+    /// No reference moves. Those that are still counted on the source stay there until they are
+    /// put. What moves is the rest of the identity: the caller's [bits](PageLock::user) go to
+    /// `dst`, in place of those it had, and the source's become zero. Both pages are unlocked,
+    /// `dst` first, and all who wait for either are told. Entries must be up before this.
     ///
     /// If references are to be counted on `dst` instead of the source, and they are raw, that is
-    /// [`commit_to_moving`](Self::commit_to_moving). A [`PageRef`](crate::PageRef) cannot move, because
-    /// nobody could tell its owner: get a new one of `dst` and drop the old one.
+    /// [`commit_to_moving`](Self::commit_to_moving). A [`PageRef`](crate::PageRef) cannot move,
+    /// because nobody could tell its owner: get a new one of `dst` and drop the old one.
     ///
     /// # Errors
     ///
@@ -89,19 +91,20 @@ impl<'a, F: Futex> Frozen<'a, F> {
         self.commit(dst, 0)
     }
 
-    /// [`commit_to`](Self::commit_to) that moves `refs` references along: they are counted on `dst` from
-    /// now on, on top of those it has, and not on the source any more.
+    /// [`commit_to`](Self::commit_to) that moves `refs` references along: they are counted on `dst`
+    /// from now on, on top of those it has, and not on the source any more.
     ///
     /// Until then `dst` does not have them: whoever comes through a new entry before this may find
     /// [`GetError::Free`](crate::GetError::Free) and a page that is locked, to be waited for.
     ///
     /// # Safety
     ///
-    /// The references are *raw*, and the caller's: those that [`PageLock::activate`] made or an `into_raw`
-    /// left, that no [`PageRef`](crate::PageRef) stands for and nobody else is going to put. They are raw
-    /// references to `dst` afterwards. A freeze counts references and does not know whose they are, so
-    /// [`FreezeRule::ExactRefs`](crate::FreezeRule::ExactRefs) proves nothing of the kind. A guard that is
-    /// left without its reference would put somebody else's once the source is used again.
+    /// The references are *raw*, and the caller's: those that [`PageLock::activate`] made or an
+    /// `into_raw` left, that no [`PageRef`](crate::PageRef) stands for and nobody else is going to
+    /// put. They are raw references to `dst` afterwards. A freeze counts references and does not
+    /// know whose they are, so [`FreezeRule::ExactRefs`](crate::FreezeRule::ExactRefs) proves
+    /// nothing of the kind. A guard that is left without its reference would put somebody else's
+    /// once the source is used again.
     ///
     /// # Errors
     ///
@@ -131,7 +134,8 @@ impl<'a, F: Futex> Frozen<'a, F> {
             Err(why) => return Err(CommitError { why, frozen: self, dst }),
         };
         stats::count(Counter::Commits);
-        // In this order, so that a survivor of a death in between knows by the stage what is left to do.
+        // In this order, so that a survivor of a death in between knows by the stage what is left
+        // to do.
         dst.set_user(self.page.user());
         let moved = Moved { page: self.forget() };
         moved.page.thaw();
@@ -148,13 +152,15 @@ impl<'a, F: Futex> Frozen<'a, F> {
         Migration { page }
     }
 
-    /// Ends the migration without having moved anything: thawed, unlocked, and all who wait for it told.
+    /// Ends the migration without having moved anything: thawed, unlocked, and all who wait for it
+    /// told.
     pub fn abort(self) -> Released {
         self.thaw().abort()
     }
 
-    /// Marks the contents lost for good (the copy failed halfway, the source is unreadable) and ends the migration. See
-    /// [`PageGuard::poison`]. The counts are not thawed in between, so nobody gets hold of what is left.
+    /// Marks the contents lost for good (the copy failed halfway, the source is unreadable) and
+    /// ends the migration. See [`PageGuard::poison`]. The counts are not thawed in between, so
+    /// nobody gets hold of what is left.
     pub fn poison(self) -> Released {
         stats::count(Counter::Aborts);
         self.forget().poison(true)
@@ -171,8 +177,8 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// # Safety
     ///
     /// As for [`PageGuard::from_raw`]: the right to end it is the caller's, from one
-    /// [`into_raw`](Self::into_raw). A debug build panics, with nothing changed, if the page is not frozen
-    /// at all.
+    /// [`into_raw`](Self::into_raw). A debug build panics, with nothing changed, if the page is not
+    /// frozen at all.
     pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
         debug_assert!(page.is_migrating() && page.is_frozen(), "from_raw of a page that is not frozen: {page:?}");
         Self { page }
@@ -198,8 +204,8 @@ impl<F: Futex> fmt::Debug for Frozen<'_, F> {
     }
 }
 
-/// The source of a commit that cannot be refused any more, and is not released yet. Dropping it thaws and
-/// releases it: telling of the destination may panic.
+/// The source of a commit that cannot be refused any more, and is not released yet. Dropping it
+/// thaws and releases it: telling of the destination may panic.
 struct Moved<'a, F: Futex> {
     page: &'a PageLock<F>,
 }
@@ -222,8 +228,8 @@ impl<F: Futex> Drop for Moved<'_, F> {
 #[must_use = "if the last references have moved away, this is the one place that says that the source is free"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Committed {
-    /// Whether the source has references left. [`Put::Last`] if the last ones have moved away: it is free, and this is the
-    /// one place that says so.
+    /// Whether the source has references left. [`Put::Last`] if the last ones have moved away: it
+    /// is free, and this is the one place that says so.
     pub source: Put,
     /// Somebody had registered for the source's release and was told.
     pub event_waiters: bool,
@@ -236,7 +242,8 @@ impl<F: Futex> PageLock<F> {
         self.count.fetch_and(!FROZEN, Release);
     }
 
-    /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns; and says whether any are left.
+    /// Moves `refs` references from this page, which is frozen, to `dst`, which the caller owns;
+    /// and says whether any are left.
     fn move_refs(&self, dst: &Self, refs: u32) -> Result<Put, CommitRefused> {
         if core::ptr::eq(self, dst) {
             return Err(CommitRefused::SamePage);
@@ -250,9 +257,10 @@ impl<F: Futex> PageLock<F> {
         if refs == 0 {
             return Ok(Put::Kept);
         }
-        // While the source is frozen its references only get fewer, and those that are to move are nobody
-        // else's to put. So this look holds, and everything that can be refused is refused before anything
-        // changes: whoever puts a reference to either page meanwhile sees a count that is right.
+        // While the source is frozen its references only get fewer, and those that are to move are
+        // nobody else's to put. So this look holds, and everything that can be refused is refused
+        // before anything changes: whoever puts a reference to either page meanwhile sees a count
+        // that is right.
         let have = self.refs();
         if have < refs {
             return Err(CommitRefused::TooFew { have, move_: refs });

@@ -9,24 +9,25 @@
 //!                                              Migration      abort
 //! ```
 //!
-//! * [`Migration`]: MIGRATING is set, so pins are refused (one that is under way may still arrive, until
-//!   the freeze), and waiters keyed on migration wait. The migrator takes down the page's mappings (each
-//!   entry replaced by a migration entry under its page-table lock).
-//! * [`Frozen`]: the counts were as the rule demands, at one instant, and since then nobody can get or
-//!   pin the page. The migrator copies, puts up the new entries, and commits.
+//! * [`Migration`]: MIGRATING is set, so pins are refused (one that is under way may still arrive,
+//!   until the freeze), and waiters keyed on migration wait. The migrator takes down the page's
+//!   mappings (each entry replaced by a migration entry under its page-table lock).
+//! * [`Frozen`]: the counts were as the rule demands, at one instant, and since then nobody can get
+//!   or pin the page. The migrator copies, puts up the new entries, and commits.
 //! * Each stage can be aborted, and dropping one aborts it: counts thawed, MIGRATING cleared, page
-//!   unlocked, all who wait for it told. A panic in the copy does just that while it unwinds. Entries are
-//!   the migrator's to put back, before it drops the stage.
+//!   unlocked, all who wait for it told. A panic in the copy does just that while it unwinds.
+//!   Entries are the migrator's to put back, before it drops the stage.
 //!
-//! [`PageGuard::migrate`] goes through all of them around a closure. Waiters cannot tell a commit from an
-//! abort, and need not: they look again.
+//! [`PageGuard::migrate`] goes through all of them around a closure. Waiters cannot tell a commit
+//! from an abort, and need not: they look again.
 //!
 //! # A migrator that must win
 //!
 //! Pins stop a migration, and most migrators give up at once. One that may not
-//! ([`Migration::wait_unpinned`]) waits for the last unpin. There is no flag to ask for that and no room
-//! for one: FROZEN, set while there are pins, *is* the flag. The counts can then only fall, and the unpin
-//! that leaves none finds FROZEN in the value that it replaces, so it costs nothing to look.
+//! ([`Migration::wait_unpinned`]) waits for the last unpin. There is no flag to ask for that and no
+//! room for one: FROZEN, set while there are pins, *is* the flag. The counts can then only fall,
+//! and the unpin that leaves none finds FROZEN in the value that it replaces, so it costs nothing
+//! to look.
 //!
 //! ```text
 //!  migrator, MIGRATING set                 last unpin
@@ -37,19 +38,20 @@
 //!  (4) sleep while the sequence is s       (C)   wake the slot
 //! ```
 //!
-//! As for any [wait](crate::wait): (2) and (A) are steps of one word, so either (2) finds no pin, or (A)
-//! finds FROZEN, and then (B) comes after (1). There is no moment in which a pin could slip in between the
-//! last unpin and the freeze: the page *is* frozen.
+//! As for any [wait](crate::wait): (2) and (A) are steps of one word, so either (2) finds no pin,
+//! or (A) finds FROZEN, and then (B) comes after (1). There is no moment in which a pin could slip
+//! in between the last unpin and the freeze: the page *is* frozen.
 //!
-//! **A pin is like a lock.** Whoever has a pin of a page must not wait for that page, for its migration
-//! or its lock, before the pin is dropped: a migrator that waits for the last unpin waits for this very
-//! pin. The crate cannot know whose pin it is. A migrator that cannot rule it out sets
-//! [limits](crate::Limits): when they are reached, nothing has changed, and everybody can go on.
+//! **A pin is like a lock.** Whoever has a pin of a page must not wait for that page, for its
+//! migration or its lock, before the pin is dropped: a migrator that waits for the last unpin waits
+//! for this very pin. The crate cannot know whose pin it is. A migrator that cannot rule it out
+//! sets [limits](crate::Limits): when they are reached, nothing has changed, and everybody can go
+//! on.
 //!
 //! # After a death
 //!
-//! [`PageLock::take_over`] gives a survivor the stage that a dead owner was in; [`take_over`] lists what
-//! a kill leaves behind after each step of each call, and the way back.
+//! [`PageLock::take_over`] gives a survivor the stage that a dead owner was in; [`take_over`] lists
+//! what a kill leaves behind after each step of each call, and the way back.
 //!
 //! # Orderings
 //!
@@ -86,11 +88,14 @@ use core::fmt;
 /// What may be counted on a page that is to be frozen. Pins never may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FreezeRule {
-    /// Exactly so many references: the kernel's rule. One more, whoever has it and whatever for, and the page stays.
+    /// Exactly so many references: the kernel's rule. One more, whoever has it and whatever for,
+    /// and the page stays.
     ExactRefs(u32),
-    /// Any references, as long as there are no pins. A reference then stands for the header, not for where the page's bytes are.
+    /// Any references, as long as there are no pins. A reference then stands for the header, not
+    /// for where the page's bytes are.
     ///
-    /// References can be put while the page is frozen, also the last: a migrator that needs the page to live on has one too.
+    /// References can be put while the page is frozen, also the last: a migrator that needs the
+    /// page to live on has one too.
     Unpinned,
 }
 
@@ -105,9 +110,10 @@ impl FreezeRule {
 }
 
 impl<'a, F: Futex> PageGuard<'a, F> {
-    /// Announces that the page is about to move: [`PageLock::wait_migration`] waits from now on, and whoever calls
-    /// [`PageLock::try_pin`] is refused. A `try_pin` that has begun already may still succeed: that there are no pins, and that there will
-    /// be none, is what [`freeze`](Migration::freeze) and [`freeze_unpinned`](Migration::freeze_unpinned) decide.
+    /// Announces that the page is about to move: [`PageLock::wait_migration`] waits from now on,
+    /// and whoever calls [`PageLock::try_pin`] is refused. A `try_pin` that has begun already may
+    /// still succeed: that there are no pins, and that there will be none, is what
+    /// [`freeze`](Migration::freeze) and [`freeze_unpinned`](Migration::freeze_unpinned) decide.
     pub fn begin_migration(self) -> Migration<'a, F> {
         let page = self.forget();
         // Relaxed: see the table at the top.
@@ -140,8 +146,9 @@ impl<'a, F: Futex> Migration<'a, F> {
     ///
     /// # Errors
     ///
-    /// [`Busy`], with nothing changed: it says what was counted and hands the migration back, to be tried again or aborted. Do
-    /// not try again for ever while somebody who holds a reference may be waiting for this very page: abort, and start over.
+    /// [`Busy`], with nothing changed: it says what was counted and hands the migration back, to be
+    /// tried again or aborted. Do not try again for ever while somebody who holds a reference may
+    /// be waiting for this very page: abort, and start over.
     pub fn freeze(self, rule: FreezeRule) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         let mut seen = self.page.counts();
         while rule.allows(seen) {
@@ -164,12 +171,14 @@ impl<'a, F: Futex> Migration<'a, F> {
         Err(Busy { why, migration: self })
     }
 
-    /// [`freeze`](Self::freeze), and then the freeze of a reference count of the caller's own, `own`. For kernels that count
-    /// references elsewhere; the rule is then usually [`FreezeRule::Unpinned`].
+    /// [`freeze`](Self::freeze), and then the freeze of a reference count of the caller's own,
+    /// `own`. For kernels that count references elsewhere; the rule is then usually
+    /// [`FreezeRule::Unpinned`].
     ///
     /// # Errors
     ///
-    /// [`FreezeError`], with nothing changed: the page is busy, or `own` refused. If `own` panics, the migration is aborted.
+    /// [`FreezeError`], with nothing changed: the page is busy, or `own` refused. If `own` panics,
+    /// the migration is aborted.
     pub fn freeze_with<E>(
         self,
         rule: FreezeRule,
@@ -196,9 +205,10 @@ impl<'a, F: Futex> Migration<'a, F> {
 
     /// Ends the migration without having moved anything, and keeps the lock.
     ///
-    /// Those who sleep in one of the `wait_*` calls are woken now, and look again; whoever waits for the
-    /// lock waits on. The platform's [`tell`](Futex::tell) is not called now but by the release, when the
-    /// page can be had: a fault server that is told of a page finds that it can claim it.
+    /// Those who sleep in one of the `wait_*` calls are woken now, and look again; whoever waits
+    /// for the lock waits on. The platform's [`tell`](Futex::tell) is not called now but by the
+    /// release, when the page can be had: a fault server that is told of a page finds that it can
+    /// claim it.
     pub fn cancel(self) -> PageGuard<'a, F> {
         stats::count(Counter::Aborts);
         self.end_keeping()
@@ -223,7 +233,8 @@ impl<'a, F: Futex> Migration<'a, F> {
         self.forget().poison(true)
     }
 
-    /// Forgets the stage and leaves the page locked and migrating, for [`from_raw`](Self::from_raw).
+    /// Forgets the stage and leaves the page locked and migrating, for
+    /// [`from_raw`](Self::from_raw).
     pub fn into_raw(self) -> &'a PageLock<F> {
         self.forget()
     }
@@ -233,8 +244,9 @@ impl<'a, F: Futex> Migration<'a, F> {
     ///
     /// # Safety
     ///
-    /// As for [`PageGuard::from_raw`]: the right to end it is the caller's, from one [`into_raw`](Self::into_raw). A debug build
-    /// panics, with nothing changed, if the page is not migrating at all.
+    /// As for [`PageGuard::from_raw`]: the right to end it is the caller's, from one
+    /// [`into_raw`](Self::into_raw). A debug build panics, with nothing changed, if the page is not
+    /// migrating at all.
     pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
         debug_assert!(page.is_migrating(), "from_raw of a page that is not migrating: {page:?}");
         Self { page }

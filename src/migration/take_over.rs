@@ -1,22 +1,24 @@
 //! After a death: what an owner that is gone has left, and the way back.
 //!
-//! Headers in shared memory outlive the processes that use them, and a thread can be killed between any
-//! two instructions. Nothing that the crate does needs more than the two words of the page, so whoever
-//! survives can always get a page back into use. It needs to know *which* pages the dead had to do with:
-//! each thread notes a page before it asks for it and strikes it out after it has let go of it. From the
-//! note and the words follows the rest:
+//! Headers in shared memory outlive the processes that use them, and a thread can be killed between
+//! any two instructions. Nothing that the crate does needs more than the two words of the page, so
+//! whoever survives can always get a page back into use. It needs to know *which* pages the dead
+//! had to do with: each thread notes a page before it asks for it and strikes it out after it has
+//! let go of it. From the note and the words follows the rest:
 //!
-//! 1. [`PageLock::take_over`], if the dead may have owned the page. It finds the stage and gives it to the
-//!    survivor, who ends it like one of its own. Dropping it is always right as far as this crate is
-//!    concerned; entries are the survivor's to put back, as for any abort.
-//! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each reference and pin that the dead had.
+//! 1. [`PageLock::take_over`], if the dead may have owned the page. It finds the stage and gives it
+//!    to the survivor, who ends it like one of its own. Dropping it is always right as far as this
+//!    crate is concerned; entries are the survivor's to put back, as for any abort.
+//! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each reference and pin that the dead
+//!    had.
 //! 3. [`PageLock::reset_sleepers`], if it may have died in a call that sleeps for the lock.
-//! 4. [`PageLock::retell`], if it may have died in a release, in an unpin, or after a wake that was meant
-//!    for it.
+//! 4. [`PageLock::retell`], if it may have died in a release, in an unpin, or after a wake that was
+//!    meant for it.
 //!
 //! # Killed after each step
 //!
-//! A step is one atomic operation. What is not listed changes nothing (looks, a failed compare-exchange).
+//! A step is one atomic operation. What is not listed changes nothing (looks, a failed
+//! compare-exchange).
 //!
 //! | call | killed after | leaves | way back |
 //! |---|---|---|---|
@@ -49,8 +51,8 @@
 //! | `take_over` | the thaw | locked, migrating | take over again |
 //! | `reset_sleepers`, `retell` | any step | somebody not told | again |
 //!
-//! Between "given back" and "struck out of the notes" a survivor would give it back twice. So whoever
-//! notes counts compares them: what all notes of the living say, and what the word says.
+//! Between "given back" and "struck out of the notes" a survivor would give it back twice. So
+//! whoever notes counts compares them: what all notes of the living say, and what the word says.
 
 use super::{Frozen, Migration};
 use crate::futex::{Futex, OsFutex};
@@ -62,20 +64,21 @@ use core::fmt;
 use core::mem::forget;
 
 impl<F: Futex> PageLock<F> {
-    /// Makes what a dead owner has left the caller's. `None` if the page is not locked: then nobody owned
-    /// it, or the dead had released it already.
+    /// Makes what a dead owner has left the caller's. `None` if the page is not locked: then nobody
+    /// owned it, or the dead had released it already.
     ///
-    /// The stage is found from the page's two words, whatever step the owner died at; a wait for the last
-    /// unpin is ended. The [table](crate::migration::take_over#killed-after-each-step) lists all of them.
+    /// The stage is found from the page's two words, whatever step the owner died at; a wait for
+    /// the last unpin is ended. The [table](crate::migration::take_over#killed-after-each-step)
+    /// lists all of them.
     ///
     /// # Safety
     ///
-    /// * Whoever locked the page last, and has not released it, is dead or will never use the page again:
-    ///   its guard or stage is gone. If it is alive, there are two owners.
-    /// * Its death happened before this call: the caller has reaped the process, or learned of the end in
-    ///   another way that orders memory.
-    /// * Nobody else takes over from the same owner. Two survivors have to agree on one of them first, by
-    ///   whatever means they share; the page's words cannot tell them apart.
+    /// * Whoever locked the page last, and has not released it, is dead or will never use the page
+    ///   again: its guard or stage is gone. If it is alive, there are two owners.
+    /// * Its death happened before this call: the caller has reaped the process, or learned of the
+    ///   end in another way that orders memory.
+    /// * Nobody else takes over from the same owner. Two survivors have to agree on one of them
+    ///   first, by whatever means they share; the page's words cannot tell them apart.
     ///
     /// # Example
     ///
@@ -99,8 +102,8 @@ impl<F: Futex> PageLock<F> {
         if !state.is_locked() {
             return None;
         }
-        // Acquire: pairs with the Release of put and unpin, as in `freeze`. The dead owner's own steps are
-        // ordered before this call by the caller's promise.
+        // Acquire: pairs with the Release of put and unpin, as in `freeze`. The dead owner's own
+        // steps are ordered before this call by the caller's promise.
         let counts = Count(self.count.load(Acquire));
         // A poisoned page is frozen for good, whatever its stage.
         let is_frozen = counts.is_frozen() && !state.is_poisoned();
@@ -116,17 +119,17 @@ impl<F: Futex> PageLock<F> {
         })
     }
 
-    /// Wakes everybody who may be asleep because of this page, after a thread has died between a release
-    /// and its wakes: lockers, waiters, and a migrator that waits for the last unpin. Calls
+    /// Wakes everybody who may be asleep because of this page, after a thread has died between a
+    /// release and its wakes: lockers, waiters, and a migrator that waits for the last unpin. Calls
     /// [`Futex::tell`] as that release would have.
     ///
-    /// Whoever is woken looks again, so this is never wrong; it costs needless wakes where nothing was
-    /// lost. It works whether or not the page has been taken by somebody else since.
+    /// Whoever is woken looks again, so this is never wrong; it costs needless wakes where nothing
+    /// was lost. It works whether or not the page has been taken by somebody else since.
     ///
     /// # Safety
     ///
-    /// The calling thread does not own the page, and neither does anybody whom the platform's `tell` waits
-    /// for: `tell` may lock it.
+    /// The calling thread does not own the page, and neither does anybody whom the platform's
+    /// `tell` waits for: `tell` may lock it.
     pub unsafe fn retell(&self) {
         // By address, as a release does: the page may be freed by whoever is woken first.
         let (futex, key) = (self.futex, self.key());
@@ -135,8 +138,8 @@ impl<F: Futex> PageLock<F> {
     }
 }
 
-/// What a dead owner has left, and the survivor has now. Dropping it ends the stage: unlocked, migrations
-/// aborted, a poisoning finished, everybody told who waits.
+/// What a dead owner has left, and the survivor has now. Dropping it ends the stage: unlocked,
+/// migrations aborted, a poisoning finished, everybody told who waits.
 #[must_use = "the stage is ended when this is dropped"]
 #[non_exhaustive]
 pub enum TakenOver<'a, F: Futex = OsFutex> {
@@ -174,7 +177,8 @@ impl<F: Futex> fmt::Debug for TakenOver<'_, F> {
     }
 }
 
-/// A page in the middle of being poisoned: locked, its counts frozen for good. Dropping it finishes that.
+/// A page in the middle of being poisoned: locked, its counts frozen for good. Dropping it finishes
+/// that.
 #[must_use = "the page is poisoned when this is dropped"]
 pub struct Poisoning<'a, F: Futex = OsFutex> {
     page: &'a PageLock<F>,

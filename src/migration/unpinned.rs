@@ -10,15 +10,19 @@ use crate::word::count::FROZEN;
 use core::fmt;
 
 impl<'a, F: Futex> Migration<'a, F> {
-    /// Waits until the page has no pins. There will be no new ones, as long as this lasts. Afterwards [`PageLock::try_pin`] is refused because
-    /// the page is migrating, but one that had begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
+    /// Waits until the page has no pins. There will be no new ones, as long as this lasts.
+    /// Afterwards [`PageLock::try_pin`] is refused because the page is migrating, but one that had
+    /// begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
     /// [`freeze`](Self::freeze) leave no room for it.
     ///
-    /// Meanwhile no references are given either (`try_get` says [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries
-    /// may be up, and then accesses go on; only whoever makes another entry has to [wait](PageLock::wait_migration). With the entries down
-    /// whoever accesses the page waits, and if that is who has pinned it, it waits for itself until the limits are reached.
+    /// Meanwhile no references are given either (`try_get` says
+    /// [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries may be up,
+    /// and then accesses go on; only whoever makes another entry has to
+    /// [wait](PageLock::wait_migration). With the entries down whoever accesses the page waits, and
+    /// if that is who has pinned it, it waits for itself until the limits are reached.
     ///
-    /// It takes the migration by `&mut`, because the page is frozen meanwhile: two threads that wait would thaw it under each other.
+    /// It takes the migration by `&mut`, because the page is frozen meanwhile: two threads that
+    /// wait would thaw it under each other.
     ///
     /// ```compile_fail,E0596
     /// # use pagelock::{Limits, Migration, PageLock};
@@ -46,8 +50,8 @@ impl<'a, F: Futex> Migration<'a, F> {
         }
     }
 
-    /// [`freeze`](Self::freeze) that waits, within `limits`, until the page has no pins: see [`wait_unpinned`](Self::wait_unpinned). No
-    /// pin comes between the last unpin and the freeze.
+    /// [`freeze`](Self::freeze) that waits, within `limits`, until the page has no pins: see
+    /// [`wait_unpinned`](Self::wait_unpinned). No pin comes between the last unpin and the freeze.
     ///
     /// References are not waited for.
     ///
@@ -78,7 +82,8 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Acquire: pairs with the Release of unpin, and of put.
         let seen = Count(self.page.count.load(Acquire));
         if seen.pins() == 0 && rule.allows(seen.thawed()) {
-            // The references that were counted can have become fewer since, as while any page is frozen.
+            // The references that were counted can have become fewer since, as while any page is
+            // frozen.
             core::mem::forget(drained);
             return Ok(self.into_frozen());
         }
@@ -87,14 +92,15 @@ impl<'a, F: Futex> Migration<'a, F> {
     }
 }
 
-/// A page of which nothing new is given while its pins are waited for. Dropping it thaws, also when a sleep panics.
+/// A page of which nothing new is given while its pins are waited for. Dropping it thaws, also when
+/// a sleep panics.
 struct Drained<'a, F: Futex> {
     page: &'a PageLock<F>,
 }
 
 impl<'a, F: Futex> Drained<'a, F> {
-    /// Steps (1) to (4), until there are no pins or `sleep` says that a limit is reached; the page's owner
-    /// calls this, and it is not frozen.
+    /// Steps (1) to (4), until there are no pins or `sleep` says that a limit is reached; the
+    /// page's owner calls this, and it is not frozen.
     fn wait(page: &'a PageLock<F>, sleep: impl Fn(Registered<F>) -> Wake) -> (Self, Wake) {
         debug_assert!(!page.is_frozen(), "{page:?}");
         let mut ready = page.read_sequence();
@@ -119,7 +125,8 @@ impl<F: Futex> Drained<'_, F> {
     fn end(self) -> u32 {
         let page = self.page;
         core::mem::forget(self);
-        // Acquire: whoever learns by this that the last pin is gone sees what its holder did. Release: as for any thaw.
+        // Acquire: whoever learns by this that the last pin is gone sees what its holder did.
+        // Release: as for any thaw.
         Count(page.count.fetch_and(!FROZEN, AcqRel)).pins()
     }
 }

@@ -35,7 +35,7 @@ pub enum CountError {
 pub enum GetError {
     /// The page is free.
     Free,
-    /// A migration has frozen the counts. [Wait](PageLock::wait_migration) and look again.
+    /// A migration has frozen the counts. [Wait](crate::PageLock::wait_migration) and look again.
     Frozen,
     /// The contents are lost for good.
     Poisoned,
@@ -49,9 +49,9 @@ pub enum GetError {
 pub enum PinError {
     /// The page is free.
     Free,
-    /// A migration has frozen the counts. [Wait](PageLock::wait_migration) and look again.
+    /// A migration has frozen the counts. [Wait](crate::PageLock::wait_migration) and look again.
     Frozen,
-    /// The page is being migrated. [Wait](PageLock::wait_migration) and look again.
+    /// The page is being migrated. [Wait](crate::PageLock::wait_migration) and look again.
     Migrating,
     /// The contents are lost for good.
     Poisoned,

@@ -5,8 +5,8 @@ use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
 use core::fmt;
 
-/// A reference to a page: it stays the same page while this exists. Dropping it puts the reference; if
-/// that was the last, the platform's [`last_put`](Futex::last_put) is called.
+/// A reference to a page: it stays the same page while this exists. Dropping it puts the reference;
+/// if that was the last, the platform's [`last_put`](Futex::last_put) is called.
 #[must_use = "the reference is put when this is dropped"]
 pub struct PageRef<'a, F: Futex = OsFutex> {
     page: &'a PageLock<F>,
@@ -90,7 +90,8 @@ impl<'a, F: Futex> PagePin<'a, F> {
         self.into_raw().unpin()
     }
 
-    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw) or [`PageLock::unpin_raw`].
+    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw) or
+    /// [`PageLock::unpin_raw`].
     pub fn into_raw(self) -> &'a PageLock<F> {
         let page = self.page;
         core::mem::forget(self);

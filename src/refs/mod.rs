@@ -1,28 +1,29 @@
 //! References and pins.
 //!
-//! A **reference** keeps the page's identity: while there is one, the header stands for the same page.
-//! A **pin** keeps its place as well: while there is one, the page cannot be migrated, whatever the
-//! rule. The kernel has only the first and makes every reference a pin; its developers asked for the
-//! difference (pins, not references, should decide whether device memory may move).
+//! A **reference** keeps the page's identity: while there is one, the header stands for the same
+//! page. A **pin** keeps its place as well: while there is one, the page cannot be migrated,
+//! whatever the rule. The kernel has only the first and makes every reference a pin; its developers
+//! asked for the difference (pins, not references, should decide whether device memory may move).
 //!
 //! A page with neither is *free*. Waiters touch the counts at no time: that is the whole point.
 //!
 //! # Guards and raw references
 //!
-//! [`PageRef`] and [`PagePin`] each stand for one count and give it back when dropped. Safe code cannot
-//! make one that stands for nothing, and cannot take away the count of one that exists. Counts without a
-//! guard are *raw*: those that [`activate`](PageLock::activate) makes and those that `into_raw` leaves
-//! behind. Whatever consumes a raw count is `unsafe`, because the caller vouches for it: `put_raw`,
-//! `unpin_raw`, `from_raw`, and [moving references](crate::Frozen::commit_to_moving) to another header.
+//! [`PageRef`] and [`PagePin`] each stand for one count and give it back when dropped. Safe code
+//! cannot make one that stands for nothing, and cannot take away the count of one that exists.
+//! Counts without a guard are *raw*: those that [`activate`](PageLock::activate) makes and those
+//! that `into_raw` leaves behind. Whatever consumes a raw count is `unsafe`, because the caller
+//! vouches for it: `put_raw`, `unpin_raw`, `from_raw`, and [moving
+//! references](crate::Frozen::commit_to_moving) to another header.
 //!
-//! If that promise is broken and there is nothing to give back, nothing changes: a debug build panics, a
-//! release build leaves the word as it was. A put never borrows from the pins, not for an instant, so a
-//! freeze never succeeds on a page that is pinned.
+//! If that promise is broken and there is nothing to give back, nothing changes: a debug build
+//! panics, a release build leaves the word as it was. A put never borrows from the pins, not for an
+//! instant, so a freeze never succeeds on a page that is pinned.
 //!
 //! # Who hears of the last
 //!
-//! [`PageRef::put`] and [`PagePin::unpin`] answer [`Put::Last`], exactly once for each life of the page.
-//! A guard that is simply dropped has nobody to answer to, and calls the platform's
+//! [`PageRef::put`] and [`PagePin::unpin`] answer [`Put::Last`], exactly once for each life of the
+//! page. A guard that is simply dropped has nobody to answer to, and calls the platform's
 //! [`last_put`](Futex::last_put) instead. Whoever frees pages by references does it in both places.
 //!
 //! # Orderings
@@ -47,15 +48,15 @@ use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::word::{Count, MAX_REFS};
 
 impl<F: Futex> PageLock<F> {
-    /// Makes a free page live, with `refs` references. They are the caller's to [put](Self::put_raw) or to
-    /// [adopt](PageRef::from_raw).
+    /// Makes a free page live, with `refs` references. They are the caller's to
+    /// [put](Self::put_raw) or to [adopt](PageRef::from_raw).
     ///
     /// Release: whoever gets a reference afterwards sees what the caller did before.
     ///
     /// # Errors
     ///
-    /// [`CountError`], with nothing changed: the page is live, frozen or poisoned, or `refs` is 0 or above [`MAX_REFS`]. A page that
-    /// is frozen and has references is reported as live.
+    /// [`CountError`], with nothing changed: the page is live, frozen or poisoned, or `refs` is 0
+    /// or above [`MAX_REFS`]. A page that is frozen and has references is reported as live.
     pub fn activate(&self, refs: u32) -> Result<(), CountError> {
         if refs == 0 {
             return Err(CountError::Zero);
@@ -66,8 +67,8 @@ impl<F: Futex> PageLock<F> {
         if self.is_poisoned() {
             return Err(CountError::Poisoned);
         }
-        // AcqRel: Release pairs with the Acquire of get and pin; Acquire with the last put, so that whoever makes the page live
-        // again sees what its holders did before.
+        // AcqRel: Release pairs with the Acquire of get and pin; Acquire with the last put, so that
+        // whoever makes the page live again sees what its holders did before.
         match self.count.compare_exchange(0, refs, AcqRel, Relaxed) {
             Ok(_) => Ok(()),
             Err(now) => {
@@ -79,11 +80,13 @@ impl<F: Futex> PageLock<F> {
 
     /// Takes a reference.
     ///
-    /// Succeeds on a page that is locked or migrating; only while its counts are frozen it does not. Acquire.
+    /// Succeeds on a page that is locked or migrating; only while its counts are frozen it does
+    /// not. Acquire.
     ///
     /// # Errors
     ///
-    /// [`GetError`], with nothing changed: the page is free, frozen or poisoned, or has [`MAX_REFS`] references.
+    /// [`GetError`], with nothing changed: the page is free, frozen or poisoned, or has
+    /// [`MAX_REFS`] references.
     #[inline]
     pub fn try_get(&self) -> Result<PageRef<'_, F>, GetError> {
         let mut seen = self.counts();
@@ -105,11 +108,13 @@ impl<F: Futex> PageLock<F> {
 
     /// Pins the page where it is.
     ///
-    /// A pin that races the beginning of a migration either fails or is seen by its freeze, which then fails. Acquire.
+    /// A pin that races the beginning of a migration either fails or is seen by its freeze, which
+    /// then fails. Acquire.
     ///
     /// # Errors
     ///
-    /// [`PinError`], with nothing changed: the page is free, frozen, migrating or poisoned, or has [`MAX_PINS`] pins.
+    /// [`PinError`], with nothing changed: the page is free, frozen, migrating or poisoned, or has
+    /// [`MAX_PINS`](crate::MAX_PINS) pins.
     #[inline]
     pub fn try_pin(&self) -> Result<PagePin<'_, F>, PinError> {
         let mut seen = self.counts();
@@ -137,9 +142,9 @@ impl<F: Futex> PageLock<F> {
     ///
     /// # Safety
     ///
-    /// The reference is raw, and the caller's. Otherwise somebody's reference ends early, and the page is
-    /// reused under their hands. If the page has no reference at all, nothing changes: a debug build
-    /// panics, a release build answers [`Put::Kept`].
+    /// The reference is raw, and the caller's. Otherwise somebody's reference ends early, and the
+    /// page is reused under their hands. If the page has no reference at all, nothing changes: a
+    /// debug build panics, a release build answers [`Put::Kept`].
     pub unsafe fn put_raw(&self) -> Put {
         self.put()
     }
@@ -177,7 +182,8 @@ impl<F: Futex> PageLock<F> {
         let (futex, key) = (self.futex, self.key());
         match self.give_back(Count::minus_pin) {
             Some(left) => {
-                // Somebody waits for the last unpin. (Or the page is poisoned, and is told in vain.)
+                // Somebody waits for the last unpin. (Or the page is poisoned, and is told in
+                // vain.)
                 if left.is_frozen() && left.pins() == 0 {
                     tell_drained(futex, key);
                 }
@@ -187,18 +193,18 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Lowers the counts by `fewer`, and says what is left. `None`, with nothing changed, if there is not
-    /// so much.
+    /// Lowers the counts by `fewer`, and says what is left. `None`, with nothing changed, if there
+    /// is not so much.
     ///
-    /// A compare-exchange and not a subtraction: the word never holds what was not counted, so no freeze
-    /// can see it.
+    /// A compare-exchange and not a subtraction: the word never holds what was not counted, so no
+    /// freeze can see it.
     #[inline]
     pub(crate) fn give_back(&self, fewer: impl Fn(Count) -> Option<Count>) -> Option<Count> {
         let mut seen = self.counts();
         loop {
             let left = fewer(seen)?;
-            // AcqRel: Release pairs with the Acquire of a freeze, and of the last put; Acquire makes this
-            // the last put's other half.
+            // AcqRel: Release pairs with the Acquire of a freeze, and of the last put; Acquire
+            // makes this the last put's other half.
             match self.count.compare_exchange_weak(seen.0, left.0, AcqRel, Relaxed) {
                 Ok(_) => return Some(left),
                 Err(now) => seen = Count(now),
@@ -226,9 +232,11 @@ fn tell_drained<F: Futex>(futex: F, key: usize) {
 pub enum Put {
     /// Others are left.
     Kept,
-    /// It was the last of the references and pins: the page is free. Said exactly once, to whoever dropped it.
+    /// It was the last of the references and pins: the page is free. Said exactly once, to whoever
+    /// dropped it.
     ///
-    /// A page can become free while somebody owns its lock or migrates it, unless that one has a reference too.
+    /// A page can become free while somebody owns its lock or migrates it, unless that one has a
+    /// reference too.
     Last,
 }
 
