@@ -34,7 +34,7 @@ impl Adapt for Quick {
 
     /// Between a release and the first thing that it tells is a step as well.
     fn tell(&self, page: usize) {
-        step(core::panic::Location::caller());
+        step(core::panic::Location::caller(), true);
         self.0.tell(page);
     }
 }
@@ -143,8 +143,9 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<Sender<bool>>> = const { RefCell::new(None) };
 }
 
-fn step(_: &'static core::panic::Location<'static>) {
-    let Some(left) = LEFT.get() else { return };
+/// The end of this thread, if it has made so many accesses as it has left.
+fn step(_: &'static core::panic::Location<'static>, done: bool) {
+    let Some(left) = LEFT.get().filter(|_| done) else { return };
     LEFT.set(left.checked_sub(1));
     if left == 0 {
         LAST_WORDS.with_borrow(|last| last.as_ref().unwrap().send(true).unwrap());
