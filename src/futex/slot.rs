@@ -7,13 +7,8 @@
 //!
 //! # Who is left to wake
 //!
-//! Beside the sequence a slot counts its sleepers. Each counts itself before it sleeps and is taken
-//! from the count once: by who woke it, if somebody did, and otherwise by itself. (Where the platform
-//! cannot tell, [`CLASSES`](Futex::CLASSES) being `false`, always by itself.) So the count is never too
-//! low. It is too high while a wake is under way, by the sleepers of a process that was killed, and
-//! after a wake that the platform did not count; that costs a needless call and nothing else.
-//!
-//! A release that finds the count at 0 calls nobody. For that one fence faces another:
+//! Beside the sequence a slot counts its sleepers, each for itself, from before it sleeps until it is
+//! awake. A release that finds the count at 0 calls nobody. For that one fence faces another:
 //!
 //! ```text
 //!  sleeper                                 release
@@ -24,19 +19,25 @@
 //!
 //! Of the two fences one is first. If it is the sleeper's, the release sees it counted. If it is the
 //! release's, the platform sees the new sequence, on behalf of the sleeper, and does not let it sleep.
+//! So the count is never too low. It may be too high, by those who are waking up and by the sleepers of
+//! a process that was killed; that costs a needless call and nothing else.
 //!
 //! # Fan-out
 //!
 //! Waking N sleepers costs the waker a few microseconds each, and the waker is the migrator that
 //! everybody waits for. So it wakes only [`FIRST`] of them, and each of those wakes [`NEXT`] more before
-//! it returns, as long as any are counted. Nobody is stranded:
+//! it returns. Nobody is stranded:
 //!
 //! * *A wake is passed on exactly when one was used up.* A sleeper that timed out, was interrupted, or
 //!   never slept has taken nothing from the chain and adds nothing to it.
 //! * *A woken sleeper returns*; it never goes back to sleep. One that was woken by mistake reports a
 //!   release that was not its own, which the contract of the wait allows, and passes the wake on.
-//! * *A link reaches all whom the release before it reaches.* The link was woken because of that release,
-//!   so it reads its sequence or a later one; and to read a count of 0 is to see all of them woken.
+//! * *A link reaches all whom the release before it reaches*: it was woken because of that release, so it
+//!   reads its sequence or a later one.
+//!
+//! Two hints save time, and a wrong one costs a call or a yield. Whoever wakes fewer than it asked for,
+//! and a release that wakes all there are, notes under which sequence nobody older is left: most links
+//! then have nothing to do. And while the release is still at waking, a link lets it go first.
 //!
 //! Sleepers are told apart by a [class](class): 16 of 32 bits, picked by the low half of the sequence, so
 //! that no class contains another. Only values 65,536 releases apart share one.
@@ -90,6 +91,10 @@ pub const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else {
 pub struct EventSlot<F = OsFutex> {
     sequence: AtomicU32,
     sleepers: AtomicU32,
+    /// The sequence of the latest release while that is still at waking, or 0.
+    telling: AtomicU32,
+    /// A sequence under which nobody is left who slept under an older one.
+    drained: AtomicU32,
     platform: PhantomData<fn() -> F>,
 }
 
@@ -98,7 +103,9 @@ impl<F> EventSlot<F> {
         /// A slot that nobody waits on.
         #[must_use]
         pub fn new() -> Self {
-            Self { sequence: AtomicU32::new(0), sleepers: AtomicU32::new(0), platform: PhantomData }
+            let [sequence, sleepers] = [AtomicU32::new(0), AtomicU32::new(0)];
+            let [telling, drained] = [AtomicU32::new(0), AtomicU32::new(0)];
+            Self { sequence, sleepers, telling, drained, platform: PhantomData }
         }
     }
 
@@ -135,8 +142,23 @@ impl<F: Futex> EventSlot<F> {
         let now = self.sequence.fetch_add(1, Release).wrapping_add(1);
         // SeqCst: pairs with that in `sleep`, as above.
         fence(SeqCst);
-        if self.sleepers() > 0 {
-            self.wake(futex, FIRST, now);
+        // Relaxed, here and below: hints, which order nothing.
+        match self.sleepers() {
+            0 => {}
+            // Said first, so that none of them looks for more: whoever comes sees the bump.
+            1..=FIRST => {
+                self.drained.store(now, Relaxed);
+                self.wake(futex, FIRST, now);
+            }
+            _ => {
+                // What is left from 2^32 releases ago says nothing.
+                if self.drained.load(Relaxed) == now {
+                    self.drained.store(!now, Relaxed);
+                }
+                self.telling.store(now, Relaxed);
+                self.wake(futex, FIRST, now);
+                self.telling.store(0, Relaxed);
+            }
         }
     }
 
@@ -144,15 +166,26 @@ impl<F: Futex> EventSlot<F> {
     fn wake(&self, futex: F, n: u32, now: u32) {
         let word = &raw const self.sequence;
         let rest = OnPanic(|| futex.wake_all(word));
-        if F::CLASSES {
-            let woken = futex.wake_class(word, n, !class(now));
-            // Relaxed: after the sleepers' own additions in any case, for the platform has handed these
-            // sleepers over; whoever reads an older count finds more than there are.
-            self.sleepers.fetch_sub(woken, Relaxed);
-        } else {
+        if !F::CLASSES {
             futex.wake_all(word);
+        } else if futex.wake_class(word, n, !class(now)) < n {
+            self.drained.store(now, Relaxed);
         }
         rest.disarm();
+    }
+
+    /// Wakes more, if any are left. The first to be woken may have pushed the releaser off its processor,
+    /// in the middle of its call, and would keep it off until the whole chain has run: it goes first.
+    fn pass_on(&self, futex: F, now: u32) {
+        let is_drained = || self.drained.load(Relaxed) == now;
+        if !is_drained() && self.telling.load(Relaxed) == now {
+            let rest = OnPanic(|| futex.wake_all(&raw const self.sequence));
+            futex.relax();
+            rest.disarm();
+        }
+        if !is_drained() {
+            self.wake(futex, NEXT, now);
+        }
     }
 
     /// Sleeps while the sequence is `under`, by `sleep`, which is given the word and its class, any
@@ -166,11 +199,9 @@ impl<F: Futex> EventSlot<F> {
                 if now == under {
                     stats::count(Counter::SpuriousReturns);
                 }
+                drop(counted);
                 if F::CLASSES {
-                    counted.taken_off();
-                    if self.sleepers() > 0 {
-                        self.wake(futex, NEXT, now);
-                    }
+                    self.pass_on(futex, now);
                 }
                 return Slept::Told;
             }
@@ -201,11 +232,6 @@ impl<'s> Counted<'s> {
         // SeqCst: pairs with that in `tell`, see the top.
         fence(SeqCst);
         Self(sleepers)
-    }
-
-    /// Somebody else has done so.
-    fn taken_off(self) {
-        core::mem::forget(self);
     }
 }
 

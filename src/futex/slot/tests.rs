@@ -38,7 +38,8 @@ unsafe impl Futex for Reaches<'_> {
 }
 
 fn slot<'n>(sequence: u32, sleepers: u32) -> EventSlot<Reaches<'n>> {
-    EventSlot { sequence: AtomicU32::new(sequence), sleepers: AtomicU32::new(sleepers), platform: PhantomData }
+    let (sequence, sleepers) = (AtomicU32::new(sequence), AtomicU32::new(sleepers));
+    EventSlot { sequence, sleepers, ..EventSlot::new() }
 }
 
 #[test]
@@ -50,39 +51,57 @@ fn a_release_that_counts_nobody_calls_nobody() {
 }
 
 #[test]
-fn a_release_wakes_a_few_of_all_but_the_newest_and_takes_them_off_the_count() {
-    let asked = Cell::new(None);
-    let slot = slot(7, 40);
-    slot.tell(Reaches { woken: 16, asked: &asked });
-    assert_eq!(asked.get(), Some((FIRST, !class(8))));
-    assert_eq!(slot.sleepers(), 24);
+fn a_release_wakes_a_few_of_all_but_the_newest() {
+    for sleepers in [1, FIRST, FIRST + 1, 40] {
+        let asked = Cell::new(None);
+        let slot = slot(7, sleepers);
+        slot.tell(Reaches { woken: FIRST, asked: &asked });
+        assert_eq!(asked.get(), Some((FIRST, !class(8))));
+        assert_eq!(slot.drained.load(Relaxed) == 8, sleepers <= FIRST, "{sleepers}: with more there is a chain");
+        assert_eq!(slot.telling.load(Relaxed), 0, "it is not at it any more");
+    }
 }
 
 #[test]
-fn a_wake_is_passed_on_exactly_if_one_was_used_up_and_somebody_is_left() {
-    for (others, ended, now, asks) in [
-        (5, Sleep::Woken, 8, Some((NEXT, !class(8)))),
-        (5, Sleep::Woken, 7, Some((NEXT, !class(7)))),
-        (0, Sleep::Woken, 8, None),
-        (5, Sleep::Unknown, 8, None),
-        (5, Sleep::Interrupted, 8, None),
-        (5, Sleep::TimedOut, 8, None),
-        (5, Sleep::TimedOut, 7, None),
+fn nobody_is_left_when_a_wake_finds_too_few() {
+    let asked = Cell::new(None);
+    let slot = slot(7, 40);
+    slot.tell(Reaches { woken: FIRST - 1, asked: &asked });
+    assert_eq!(slot.drained.load(Relaxed), 8);
+}
+
+#[test]
+fn a_hint_from_the_last_time_round_is_forgotten() {
+    let asked = Cell::new(None);
+    let slot = slot(u32::MAX, 40);
+    assert_eq!(slot.drained.load(Relaxed), 0, "what all zeroes say of the sequence that comes");
+    slot.tell(Reaches { woken: FIRST, asked: &asked });
+    assert_eq!(slot.sequence(), 0);
+    assert_ne!(slot.drained.load(Relaxed), 0);
+}
+
+#[test]
+fn a_wake_is_passed_on_exactly_if_one_was_used_up_and_somebody_may_be_left() {
+    for (drained, ended, now, asks) in [
+        (3, Sleep::Woken, 8, Some((NEXT, !class(8)))),
+        (3, Sleep::Woken, 7, Some((NEXT, !class(7)))),
+        (8, Sleep::Woken, 8, None),
+        (3, Sleep::Unknown, 8, None),
+        (3, Sleep::Interrupted, 8, None),
+        (3, Sleep::TimedOut, 8, None),
+        (3, Sleep::TimedOut, 7, None),
     ] {
         let asked = Cell::new(None);
-        let slot = slot(now, others);
-        let slept = slot.sleep(Reaches { woken: 3, asked: &asked }, 7, |word, its_class| {
+        let slot = slot(now, 5);
+        slot.drained.store(drained, Relaxed);
+        let slept = slot.sleep(Reaches { woken: NEXT, asked: &asked }, 7, |word, its_class| {
             assert_eq!(its_class, class(7));
-            if ended == Sleep::Woken {
-                // By who woke it.
-                slot.sleepers.fetch_sub(1, Relaxed);
-            }
             assert!(core::ptr::eq(word, &slot.sequence));
             ended
         });
         assert_eq!(asked.get(), asks, "{ended:?} {now}");
         assert_eq!(slept == Slept::TimedOut, ended == Sleep::TimedOut && now == 7);
-        assert_eq!(slot.sleepers(), if asks.is_some() { others - 3 } else { others }, "{ended:?} {now}");
+        assert_eq!((slot.sleepers(), slot.drained.load(Relaxed)), (5, drained), "{ended:?} {now}");
     }
 }
 
