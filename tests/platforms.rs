@@ -309,15 +309,15 @@ fn a_platform_that_panics_before_or_after_a_wake_of_many_strands_no_waiter() {
     }
 }
 
-/// The second wake is that of the first link.
+/// The first wake is the release's. All others are those of links, and each panics.
 #[test]
 fn a_platform_that_panics_in_the_middle_of_a_chain_strands_no_waiter() {
-    fn second(inner: &'static Inner, kind: Kind, before: Before) {
+    fn link(inner: &'static Inner, kind: Kind, before: Before) {
         if kind == Kind::Class && before && inner.wakes.load(SeqCst) >= 2 {
-            panics_once(inner, "a link");
+            std::panic::resume_unwind(Box::new("a link"));
         }
     }
-    assert_eq!(strands_nobody(second, 60, false), 1);
+    assert!(strands_nobody(link, 60, false) >= 1);
 }
 
 /// The switch goes on to the other slots.
