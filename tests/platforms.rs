@@ -222,8 +222,11 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
             while odd.0.wakes.load(SeqCst) == 0 {
                 thread::yield_now();
             }
+            let released = MonotonicTime::now();
             drop(owner);
             assert_eq!(waiter.join().unwrap(), Wake::Released, "while the other one has bumped and not woken");
+            // Whatever else may end a sleep, it was not that.
+            assert!(MonotonicTime::now() - released < Duration::from_secs(5));
             *odd.0.open.lock().unwrap() = true;
             odd.0.opened.notify_all();
             stalled.join().unwrap();
