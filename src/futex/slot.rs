@@ -38,7 +38,7 @@
 //! * *A link reaches all whom the release before it reaches.* The link was woken because of that release,
 //!   so it reads its sequence or a later one; and to read a count of 0 is to see all of them woken.
 //!
-//! Sleepers are told apart by a [class](class): 16 of 32 bits, picked by the low half of the sequence, so
+//! Sleepers are told apart by a class: 16 of 32 bits, picked by the low half of the sequence, so
 //! that no class contains another. Only values 65,536 releases apart share one.
 //!
 //! # What holds a chain up
