@@ -147,6 +147,11 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 next = next.with_event_waiters();
             }
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
+                Ok(()) if enters && !next.is_locked() => {
+                    // Kept for those who are registered, and this one is now.
+                    self.registered = true;
+                    seen = next;
+                }
                 Ok(()) => {
                     self.registered = enters;
                     stats::count(Counter::LockWaits);
