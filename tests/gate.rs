@@ -172,6 +172,29 @@ fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
     });
 }
 
+/// It comes in while nobody owns the page, which is kept for those inside: it is one of them now, and does not sleep for what it can have.
+#[test]
+fn who_registers_on_a_page_that_nobody_owns_takes_it() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            let guard = starve(sim, guard);
+            sim.hold();
+            drop(guard);
+            script([Sleep::Woken; BYPASS_BOUND as usize]);
+            let slept = sim.slept();
+            drop(page.lock());
+            assert_eq!((sim.slept(), page.sleepers()), (slept, 1), "the other one is still on its way: {page:?}");
+            sim.resume();
+        });
+        is_idle(page);
+    });
+}
+
 /// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes now is later, also if its own sleep ends
 /// early because somebody changes the word or it is interrupted.
 #[test]
