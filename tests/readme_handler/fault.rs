@@ -12,7 +12,7 @@ fn fault(
         let leaf = entry.lock().unwrap();                   // the page-table lock
         if let Leaf::Hot = *leaf { return Ok(()); }         // another thread has resolved it
         let Some(guard) = page.try_lock() else {
-            match page.wait_with(leaf, Wait::unlocked().within(limits)) { // drops `leaf`, sleeps
+            match page.wait_with(leaf, Wait::unlocked().within(limits)) { // drops leaf, sleeps
                 Wake::Released | Wake::NotLocked => continue,             // look again
                 Wake::Poisoned => return Err(Failed::Lost),               // no one can bring it back
                 _ => return Err(Failed::OutOfTime),                       // late, or cancelled
