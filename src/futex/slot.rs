@@ -39,7 +39,7 @@
 //! and a release that wakes all there are, notes under which sequence nobody older is left: most links
 //! then have nothing to do. And while the release is still at waking, a link lets it go first.
 //!
-//! Sleepers are told apart by a [class](class): 16 of 32 bits, picked by the low half of the sequence, so
+//! Sleepers are told apart by a *class*: 16 of 32 bits, picked by the low half of the sequence, so
 //! that no class contains another. Only values 65,536 releases apart share one.
 //!
 //! # What holds a chain up

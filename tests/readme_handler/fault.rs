@@ -14,7 +14,7 @@ fn fault(
         let Some(guard) = page.try_lock() else {
             match page.wait_with(leaf, Wait::unlocked().within(limits)) { // drops leaf, sleeps
                 Wake::Released | Wake::NotLocked => continue,             // look again
-                Wake::Poisoned => return Err(Failed::Lost),               // no one can bring it back
+                Wake::Poisoned => return Err(Failed::Lost),               // it cannot come back
                 _ => return Err(Failed::OutOfTime),                       // late, or cancelled
             }
         };
