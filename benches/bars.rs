@@ -76,8 +76,8 @@ fn main() {
     if let Some(before) = before {
         println!("{}\nBefore: {}\n", means::since(&tables, &before.tables), before.machine);
     }
+    println!("{}", markdown(&bars, machine.cores));
     if all || has("uncontended") || has("release") {
-        println!("{}", markdown(&bars, machine.cores));
         println!("{}", losses_markdown(&losses(&tables), false, machine.cores));
     }
     println!("{:.0} s, {:.2} steps a nanosecond", began.elapsed().as_secs_f64(), steps_a_nanosecond());

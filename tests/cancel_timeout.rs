@@ -543,10 +543,10 @@ fn a_locker_gets_the_page_however_its_sleeps_end() {
     }
 }
 
-/// Interruptions and changes are nobody's doing: a locker does not count them as having been overtaken.
+/// Interruptions and changes are nobody's doing: a locker does not count them as lost rounds.
 #[test]
-fn only_wakes_for_nothing_make_a_locker_claim_the_page() {
-    for (outcome, promised) in
+fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
+    for (outcome, closes) in
         [(Sleep::Interrupted, false), (Sleep::Changed, false), (Sleep::Woken, true), (Sleep::Unknown, true)]
     {
         let sim = Sim::new(1);
@@ -559,7 +559,7 @@ fn only_wakes_for_nothing_make_a_locker_claim_the_page() {
                     drop(page.lock());
                 });
                 sim.until_asleep(1);
-                assert_eq!(format!("{page:?}").contains("gate closed"), promised, "{outcome:?}: {page:?}");
+                assert_eq!(format!("{page:?}").contains("gate closed"), closes, "{outcome:?}: {page:?}");
                 drop(guard);
                 locker.join().unwrap();
             });

@@ -8,7 +8,7 @@ use common::sim::{Call, Sim};
 use common::{rounds, watched};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Adapt;
-use pagelock::{Claim, OsFutex, PageLock, Wake};
+use pagelock::{Claim, FreezeRule, OsFutex, PageGuard, PageLock, Wake};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -84,6 +84,81 @@ fn a_poisoned_page_is_not_claimed() {
     let guard = page.lock();
     assert!(matches!(page.claim(), Claim::Poisoned), "there is nothing to wait for");
     assert!(!guard.unlock().event_waiters);
+}
+
+/// The owner's own faulter sleeps as well, and has left no flag: the claim leaves it for it. However the owner ends, there is one `tell`.
+#[test]
+fn an_owner_by_claim_told_tells_its_own_faulter_however_it_ends() {
+    watched(&[], || {
+        type End = fn(PageGuard<'_, Sim>);
+        const ENDS: [(&str, End); 8] = [
+            ("done", |guard| assert!(guard.unlock().event_waiters)),
+            ("done, fairly", |guard| assert!(guard.unlock_fair().event_waiters)),
+            ("dropped, as with a task that is aborted", |guard| drop(guard)),
+            ("an error", |guard| {
+                let fetch = |_guard| Err::<(), _>("connection reset");
+                assert!(fetch(guard).is_err());
+            }),
+            ("a panic", |guard| {
+                let said = common::panic_of(|| {
+                    let _guard = guard;
+                    panic!("connection reset");
+                });
+                assert_eq!(said, "connection reset");
+            }),
+            ("moved", |guard| {
+                let _ = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_in_place();
+            }),
+            ("a panic in a migration", |guard| {
+                common::panic_of(|| {
+                    let _frozen = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap();
+                    panic!("while it copies");
+                });
+            }),
+            ("poisoned", |guard| assert!(guard.poison().event_waiters)),
+        ];
+        for (how, end) in ENDS {
+            let sim = Sim::new(1);
+            let page: &PageLock<Sim> = Box::leak(Box::new(PageLock::with_futex(sim)));
+            let Claim::Owner(guard) = page.claim_told() else { panic!("{page:?}") };
+            assert_eq!(sim.calls(), [], "{how}: not before");
+            end(guard);
+            let tells = sim.calls().into_iter().filter(|c| matches!(c, Call::Tell { .. })).count();
+            assert_eq!(tells, 1, "{how}");
+            if !page.is_poisoned() {
+                assert!(!page.lock().unlock().event_waiters, "{how}: it was for one release");
+            }
+        }
+    });
+}
+
+#[test]
+fn claim_told_of_a_page_in_flight_or_poisoned_is_as_claim() {
+    let sim = Sim::new(1);
+    let page = PageLock::with_futex(sim);
+    let guard = page.lock();
+    assert!(matches!(page.claim_told(), Claim::InFlight));
+    assert!(guard.unlock().event_waiters);
+    let Claim::Owner(guard) = page.claim() else { panic!("{page:?}") };
+    assert!(!guard.unlock().event_waiters, "an owner that has asked for nothing");
+    page.lock().poison();
+    assert!(matches!(page.claim_told(), Claim::Poisoned));
+}
+
+/// Whoever only passes over busy pages, a prefetcher for instance, must not cost each of their owners a call that wakes nobody.
+#[test]
+fn try_lock_passes_over_a_busy_page_without_making_its_owner_tell() {
+    let sim = Sim::new(1);
+    let pages: [PageLock<Sim>; 8] = core::array::from_fn(|_| PageLock::with_futex(sim));
+    let busy = [2, 3, 4].map(|n: usize| pages[n].lock());
+    let before = format!("{pages:?}");
+    assert_eq!(pages.iter().filter_map(PageLock::try_lock).count(), 5);
+    assert_eq!(format!("{:?}", &pages[2..5]), format!("{:?}", busy.each_ref().map(|guard| guard.page())));
+    assert!(before.matches("locked").count() == 3 && !format!("{pages:?}").contains("awaited"));
+    for guard in busy {
+        assert!(!guard.unlock().event_waiters);
+    }
+    assert_eq!(sim.calls(), []);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn user_bits_stay_through_everything_else() {
         use pagelock::{FreezeRule, UserBits};
         let page = PageLock::new();
         page.activate(1).unwrap();
-        for bits in 0..4 {
+        for bits in 0..32 {
             let mut guard = page.lock();
             guard.set_user(UserBits::new(bits));
             assert_eq!(page.user().get(), bits);
@@ -138,7 +138,7 @@ fn user_bits_stay_through_everything_else() {
             assert_eq!(page.user().get(), bits);
         }
         page.lock().poison();
-        assert_eq!(page.user().get(), 3);
+        assert_eq!(page.user().get(), 31);
     });
 }
 

@@ -9,7 +9,7 @@ mod common;
 use common::own::Own;
 use common::{Lots, Unprotected, rounds, watched};
 use core::time::Duration;
-use pagelock::{Claim, Futex, OsFutex, PageGuard, PageLock, Wake};
+use pagelock::{Cancel, Claim, Futex, Limits, OsFutex, PageGuard, PageLock, Wake};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 
@@ -45,13 +45,21 @@ fn many_threads_that_lock_and_drop() {
 #[cfg(target_os = "linux")]
 fn take_somehow<'a>(page: &'a PageLock, lots: &mut Lots) -> Option<PageGuard<'a>> {
     use pagelock::FutexTimed;
-    match lots.draw(8) {
+    let soon = Limits::none().until(OsFutex.after(Duration::from_micros(lots.draw(60))).unwrap());
+    let never_thrown = Cancel::new();
+    match lots.draw(11) {
         0 | 1 => Some(page.lock()),
         2 => page.try_lock(),
         3 => page.try_lock_for(Duration::from_micros(lots.draw(60))),
-        4 => page.try_lock_until(OsFutex.after(Duration::from_micros(lots.draw(60))).unwrap()).ok(),
+        4 => page.lock_within(soon).ok(),
         5 => Some(page.lock_releasing(())),
         6 => match page.claim() {
+            Claim::Owner(guard) => Some(guard),
+            _ => None,
+        },
+        7 => page.lock_within(soon.unless(&never_thrown)).ok(),
+        8 => page.lock_releasing_within((), soon).ok(),
+        9 => match page.claim_told() {
             Claim::Owner(guard) => Some(guard),
             _ => None,
         },

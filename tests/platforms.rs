@@ -222,8 +222,11 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
             while odd.0.wakes.load(SeqCst) == 0 {
                 thread::yield_now();
             }
+            let released = MonotonicTime::now();
             drop(owner);
             assert_eq!(waiter.join().unwrap(), Wake::Released, "while the other one has bumped and not woken");
+            // Whatever else may end a sleep, it was not that.
+            assert!(MonotonicTime::now() - released < Duration::from_secs(5));
             *odd.0.open.lock().unwrap() = true;
             odd.0.opened.notify_all();
             stalled.join().unwrap();
@@ -309,15 +312,15 @@ fn a_platform_that_panics_before_or_after_a_wake_of_many_strands_no_waiter() {
     }
 }
 
-/// The second wake is that of the first link.
+/// The first wake is the release's. All others are those of links, and each panics.
 #[test]
 fn a_platform_that_panics_in_the_middle_of_a_chain_strands_no_waiter() {
-    fn second(inner: &'static Inner, kind: Kind, before: Before) {
+    fn link(inner: &'static Inner, kind: Kind, before: Before) {
         if kind == Kind::Class && before && inner.wakes.load(SeqCst) >= 2 {
-            panics_once(inner, "a link");
+            std::panic::resume_unwind(Box::new("a link"));
         }
     }
-    assert_eq!(strands_nobody(second, 60, false), 1);
+    assert!(strands_nobody(link, 60, false) >= 1);
 }
 
 /// The switch goes on to the other slots.

@@ -21,6 +21,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => Just(Op::TryLock),
         2 => Just(Op::Claim),
+        1 => Just(Op::ClaimTold),
         1 => Just(Op::Unlock),
         1 => Just(Op::UnlockFair),
         1 => Just(Op::DropGuard),

@@ -289,7 +289,7 @@ fn a_deadline_bounds_the_wait_for_an_owner_that_died() {
     });
 }
 
-/// A locker that is killed in its sleep stays counted, and the page stays promised to it until somebody says that it is gone.
+/// A locker that is killed in its sleep stays counted, and the page is kept for it until somebody says that it is gone.
 #[test]
 fn a_sleeper_that_was_killed_can_be_struck() {
     let mapped = Mapped::new();
@@ -305,7 +305,7 @@ fn a_sleeper_that_was_killed_can_be_struck() {
         }
         child.kill();
         drop(guard);
-        assert!(page.is_locked() && page.try_lock().is_none(), "promised to the dead: {page:?}");
+        assert!(page.is_locked() && page.try_lock().is_none(), "kept for the dead: {page:?}");
         std::thread::scope(|s| {
             let waiter = s.spawn(|| page.wait_unlocked(OnDrop(|| asked.store(1, SeqCst))));
             while asked.load(SeqCst) == 0 {

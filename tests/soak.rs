@@ -42,7 +42,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 use watchdog::Watchdog;
 
-/// Threads and pages of each group. Few pages, so that threads meet; the big one gets promises and a queue.
+/// Threads and pages of each group. Few pages, so that threads meet; the big one gets a crowd.
 const GROUPS: [(usize, usize); 14] = {
     let mut groups = [(4, 2); 14];
     groups[0] = (2, 1);

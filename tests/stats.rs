@@ -8,9 +8,11 @@ use common::sim::{Sim, script};
 use common::watched;
 use pagelock::futex::Sleep;
 use pagelock::stats::{Stats, snapshot};
-use pagelock::{FreezeRule, Futex, OsFutex, PageLock};
+use pagelock::{FreezeRule, Futex, PageLock};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+const BOUND: usize = Sim::<false>::BYPASS_BOUND as usize;
 
 /// What `body` adds to the counters.
 fn counted(body: impl FnOnce()) -> Stats {
@@ -58,7 +60,7 @@ fn a_locker_that_sleeps_and_is_woken() {
 }
 
 #[test]
-fn a_locker_that_loses_and_is_handed_the_page() {
+fn a_locker_that_loses_and_gets_the_page_through_a_closed_gate() {
     let stats = counted(|| {
         let sim = Sim::new(1);
         let page = PageLock::with_futex(sim);
@@ -66,7 +68,7 @@ fn a_locker_that_loses_and_is_handed_the_page() {
             thread::scope(|s| {
                 let guard = page.lock();
                 s.spawn(|| {
-                    script([Sleep::Woken; <OsFutex as Futex>::BYPASS_BOUND as usize]);
+                    script([Sleep::Woken; BOUND]);
                     drop(page.lock());
                 });
                 sim.until_asleep(1);
@@ -74,9 +76,9 @@ fn a_locker_that_loses_and_is_handed_the_page() {
             });
         });
     });
-    assert_eq!(stats.lost_wakes, <OsFutex as Futex>::BYPASS_BOUND as usize);
+    assert_eq!(stats.lost_wakes, BOUND);
     assert_eq!((stats.handoffs, stats.lock_wakes), (1, 1));
-    assert_eq!(stats.lock_waits, 1 + <OsFutex as Futex>::BYPASS_BOUND as usize);
+    assert_eq!(stats.lock_waits, 1 + BOUND);
 }
 
 #[test]

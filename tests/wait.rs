@@ -322,7 +322,7 @@ fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {
 }
 
 #[test]
-fn a_promised_page_is_waited_for_until_its_next_release() {
+fn a_page_that_is_kept_for_a_sleeper_is_waited_for_until_its_next_release() {
     let sim = Sim::new(1);
     let page = page_on(sim);
     watched(&[page], || {
@@ -335,7 +335,7 @@ fn a_promised_page_is_waited_for_until_its_next_release() {
             let waiter = s.spawn(|| page.wait_unlocked(()));
             sim.until_asleep(1);
             sim.resume();
-            assert!(sleeper.join().unwrap(), "the promised owner has somebody to tell");
+            assert!(sleeper.join().unwrap(), "the sleeper has somebody to tell");
             assert_eq!(waiter.join().unwrap(), Wake::Released);
         });
     });

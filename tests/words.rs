@@ -33,7 +33,7 @@ fn a_page_says_what_state_it_is_in() {
 }
 
 #[test]
-fn a_page_says_who_sleeps_and_to_whom_it_is_promised() {
+fn a_page_says_who_sleeps_and_for_whom_it_is_kept() {
     let sim = Sim::new(1);
     let page: &PageLock<Sim> = Box::leak(Box::new(PageLock::with_futex(sim)));
     watched(&[page], || {
@@ -49,7 +49,7 @@ fn a_page_says_who_sleeps_and_to_whom_it_is_promised() {
             guard.unlock_fair();
             assert_eq!(
                 format!("{page:?}"),
-                "PageLock { promised, 1 sleepers, 1 handoffs promised, awaited, generation 1; 0 references, 0 pins }"
+                "PageLock { kept for a sleeper, 1 sleepers, gate closed, awaited, generation 1; 0 references, 0 pins }"
             );
             assert_eq!(page.sleepers(), 1);
             sim.resume();

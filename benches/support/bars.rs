@@ -1,6 +1,6 @@
 //! How good it must be: the bars, judged by the tables. Those of the contended lock are in `means.rs`.
 
-use super::parts::{instructions, release, storm, uncontended};
+use super::parts::{bypass, instructions, release, storm, uncontended};
 use super::spread::{Spread, digits};
 use super::storm::MEMORIES;
 use super::table::{Row, Series, Table, Tables};
@@ -138,6 +138,13 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         };
         Some(Verdict::new(table, row.label.clone(), ours, Some(row.bound()?), bar))
     });
+    for whose in [bypass::LOCKER, bypass::FAULTER] {
+        rows(bypass::TITLE, &mut |table, row, _| {
+            let what = format!("rounds lost by {whose}, {}", row.label);
+            let bound = f64::from(<OsFutex as Futex>::BYPASS_BOUND);
+            Some(Verdict::new(table, what, row.get(whose)?, None, Bar::NeverAbove(bound)))
+        });
+    }
     rows(release::LAST, &mut |table, row, ours| {
         let what = format!("release to the last of {}", row.label);
         Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)).added(row.x > 512.0))

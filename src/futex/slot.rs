@@ -286,7 +286,7 @@ pub(super) fn index(address: usize, slots: usize) -> usize {
     let product = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (product ^ product >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     // The upper half, as a fraction of 2^32, of the number of slots.
-    ((mixed >> 32) * slots as u64 >> 32) as usize
+    (((mixed >> 32) * slots as u64) >> 32) as usize
 }
 
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]

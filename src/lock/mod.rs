@@ -232,12 +232,12 @@ impl<F: Futex> PageLock<F> {
     }
 
     /// Whom a registered locker tells that has given up, when the answer is dropped: the crowd, if the
-    /// gate has opened; and, if nobody owns the page, those who sleep for its release. Its last owner
-    /// has told them, but they may have come since, while the gate was closed; and no release will
-    /// tell them if this was the last sleeper.
+    /// gate has opened; and those who sleep for the page's release, if it was kept and is free by that.
+    /// Its last owner has told them, but they may have come since; and no release will tell them, if
+    /// this was the last sleeper.
     fn told_by_leaver(&self, before: State, after: State) -> Option<Tell<F>> {
         let crowd = before.has_crowd() && !after.has_crowd();
-        let waiters = before.has_event_waiters() && !after.is_locked();
+        let waiters = before.has_event_waiters() && before.is_taken() && !after.is_taken();
         (crowd || waiters).then(|| Tell { futex: self.futex, key: self.key() })
     }
 

@@ -148,6 +148,7 @@ pub(crate) enum Op {
     RefRawAndBack,
     PinRawAndBack,
     UnpinRaw,
+    ClaimTold,
 }
 
 /// The deadline of a wait.
@@ -374,17 +375,19 @@ impl<'a> Run<'a> {
     }
 
     fn apply(&mut self, op: &Op) {
+        let told = matches!(op, Op::ClaimTold);
         match *op {
             Op::TryLock => {
                 let taken = self.page.try_lock();
                 assert_eq!(taken.is_some(), !self.model.locked);
                 self.owned(taken);
             }
-            Op::Claim => match self.page.claim() {
+            Op::Claim | Op::ClaimTold => match if told { self.page.claim_told() } else { self.page.claim() } {
                 Claim::Poisoned => assert!(self.model.poisoned),
                 Claim::Owner(guard) => {
                     assert!(!self.model.locked && !self.model.poisoned);
                     self.owned(Some(guard));
+                    self.model.awaited = told;
                 }
                 Claim::InFlight => {
                     assert!(self.model.locked && !self.model.poisoned);

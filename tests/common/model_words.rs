@@ -17,21 +17,21 @@ use core::fmt::Write as _;
 pub(crate) enum StateOp {
     Take,
     TakeAsSleeper,
-    Register {
+    /// Somebody comes: registers, or waits outside.
+    Come {
         starved: bool,
+        closes: bool,
     },
     /// So many at once.
-    RegisterMany(u8),
+    ComeMany(u16),
     /// Somebody who is registered goes back to sleep.
     Rearm {
         starved: bool,
     },
     Leave,
-    LeaveMany(u8),
+    LeaveMany(u16),
+    Strike,
     Await,
-    Crowd {
-        starved: bool,
-    },
     SetUser(u8),
     Begin,
     Cancel,
@@ -51,10 +51,10 @@ struct Plain {
     event_waiters: bool,
     migrating: bool,
     poisoned: bool,
+    closed: bool,
     crowd: bool,
     user: u32,
     sleepers: u32,
-    handoffs: u32,
     generation: u32,
 }
 
@@ -68,23 +68,23 @@ impl Plain {
             event_waiters: bit(2),
             migrating: bit(3),
             poisoned: bit(4),
-            crowd: bit(5),
-            user: word >> 6 & 3,
-            sleepers: word >> 8 & 0xff,
-            handoffs: word >> 16 & 0xff,
+            closed: bit(5),
+            crowd: bit(6),
+            user: word >> 7 & 0x1f,
+            sleepers: word >> 12 & 0xfff,
             generation: word >> 24,
         }
     }
 
     fn taken(&self) -> bool {
-        self.locked || self.handoffs > 0
+        self.locked || self.closed
     }
 
     fn text(&self) -> String {
-        let mut text = String::from(match (self.locked, self.handoffs) {
+        let mut text = String::from(match (self.locked, self.closed) {
             (true, _) => "locked",
-            (false, 0) => "free",
-            _ => "promised",
+            (false, false) => "free",
+            (false, true) => "kept for a sleeper",
         });
         let mut say = |is: bool, what: String| {
             if is {
@@ -94,8 +94,8 @@ impl Plain {
         say(self.migrating, "migrating".into());
         say(self.poisoned, "poisoned".into());
         say(self.sleepers > 0, format!("{} sleepers", self.sleepers));
-        say(self.handoffs > 0, format!("{} handoffs promised", self.handoffs));
-        say(self.crowd, "crowded".into());
+        say(self.closed, "gate closed".into());
+        say(self.crowd, "crowd outside".into());
         say(self.taken() && self.event_waiters, "awaited".into());
         say(self.user > 0, format!("user {}", self.user));
         say(true, format!("generation {}", self.generation));
@@ -104,37 +104,39 @@ impl Plain {
 
     /// The rows of the state table, and what each field says of who changes it.
     fn is_legal(&self) -> bool {
-        self.handoffs <= self.sleepers
-            && (!self.locked || self.handoffs == 0 || self.lock_waiters)
+        (!self.closed || self.sleepers > 0)
+            && (!self.crowd || self.closed)
+            && (!(self.locked && self.closed) || self.lock_waiters)
             && (self.locked || !self.migrating)
-            && (!self.crowd || self.sleepers > 0)
     }
 
-    /// Registers one sleeper; false if there is no room.
-    fn register(&mut self, starved: bool) -> bool {
-        if self.handoffs > 0 && !starved || self.sleepers == MAX_SLEEPERS {
+    /// Registers one sleeper; false if it has to wait outside, for which it closes the gate.
+    fn come(&mut self, starved: bool, closes: bool) -> bool {
+        if self.closed && !starved || self.sleepers == MAX_SLEEPERS {
+            (self.closed, self.crowd) = (true, true);
             return false;
         }
         self.sleepers += 1;
-        self.goes_to_sleep(starved);
+        self.goes_to_sleep(starved || closes);
         true
     }
 
-    fn goes_to_sleep(&mut self, starved: bool) {
+    fn goes_to_sleep(&mut self, closes: bool) {
         self.lock_waiters = true;
-        if starved {
-            self.handoffs = self.sleepers;
-        }
+        self.closed |= closes;
     }
 
-    fn leave(&mut self) {
+    /// One sleeper fewer.
+    fn one_out(&mut self) {
         self.sleepers -= 1;
-        self.handoffs = self.handoffs.min(self.sleepers);
-        self.crowd &= self.handoffs > 0;
-        if self.locked {
-            self.lock_waiters = self.sleepers > 0;
-        } else {
-            // Nobody may take the word for what it was.
+        self.lock_waiters = self.sleepers > 0;
+        self.closed &= self.sleepers > 0;
+        self.crowd &= self.sleepers > 0;
+    }
+
+    /// Nobody may take the word of a page without an owner for what it was.
+    fn ages(&mut self) {
+        if !self.locked {
             self.generation = (self.generation + 1) % 256;
         }
     }
@@ -172,16 +174,15 @@ impl Run {
             (plain.taken(), plain.locked, plain.migrating, plain.poisoned)
         );
         assert_eq!(
-            (word.has_lock_waiters(), word.has_event_waiters(), word.has_crowd()),
-            (plain.lock_waiters, plain.event_waiters, plain.crowd)
+            (word.has_lock_waiters(), word.has_event_waiters(), word.is_closed(), word.has_crowd()),
+            (plain.lock_waiters, plain.event_waiters, plain.closed, plain.crowd)
         );
         assert_eq!(word.has_waiters(), plain.lock_waiters || plain.event_waiters);
         assert_eq!(word.is_plain(), !plain.taken() && !plain.lock_waiters && !plain.event_waiters);
-        assert_eq!((word.sleepers(), word.handoffs()), (plain.sleepers, plain.handoffs));
+        assert_eq!(word.sleepers(), plain.sleepers);
         assert_eq!((u32::from(word.generation()), u32::from(word.user().get())), (plain.generation, plain.user));
         for starved in [false, true] {
-            let mut more = plain.clone();
-            assert_eq!(word.is_crowded(starved), plain.taken() && !more.register(starved), "{plain:?}");
+            assert_eq!(word.admits(starved), plain.clone().come(starved, false), "{plain:?}");
         }
     }
 
@@ -197,32 +198,30 @@ impl Run {
             StateOp::TakeAsSleeper if !plain.locked && plain.sleepers > 0 => {
                 *word = word.taken_by_sleeper();
                 plain.locked = true;
-                plain.sleepers -= 1;
-                plain.lock_waiters = plain.sleepers > 0;
-                // Who waits for a promised page may have come since its release.
-                plain.event_waiters &= plain.handoffs > 0;
-                plain.handoffs = plain.handoffs.saturating_sub(1);
-                plain.crowd &= plain.handoffs > 0;
+                // Who waits for a page that was kept may have come since its release.
+                plain.event_waiters &= plain.closed;
+                plain.one_out();
             }
-            StateOp::Register { starved } if plain.taken() => self.register(starved),
-            StateOp::RegisterMany(n) if plain.taken() => (0..n).for_each(|_| self.register(false)),
+            StateOp::Come { starved, closes } if plain.taken() => self.come(starved, closes),
+            StateOp::ComeMany(n) if plain.taken() => (0..n % 6000).for_each(|_| self.come(false, false)),
             StateOp::Rearm { starved } if plain.taken() && plain.sleepers > 0 => {
-                *word = word.with_sleeper(true, starved).expect("it is counted already");
+                *word = word.with_sleeper(true, starved);
                 plain.goes_to_sleep(starved);
             }
             StateOp::Leave => self.leave(),
-            StateOp::LeaveMany(n) => (0..n).for_each(|_| self.leave()),
+            StateOp::LeaveMany(n) => (0..n % 6000).for_each(|_| self.leave()),
+            StateOp::Strike => {
+                *word = word.without_sleepers();
+                plain.ages();
+                (plain.sleepers, plain.lock_waiters, plain.closed, plain.crowd) = (0, false, false, false);
+            }
             StateOp::Await if plain.taken() => {
                 *word = word.with_event_waiters();
                 plain.event_waiters = true;
             }
-            StateOp::Crowd { starved } if word.is_crowded(starved) => {
-                *word = word.with_crowd();
-                plain.crowd = true;
-            }
             StateOp::SetUser(bits) if plain.locked => {
                 *word = word.with_user(UserBits::new(bits));
-                plain.user = u32::from(bits % 4);
+                plain.user = u32::from(bits % 32);
             }
             StateOp::Begin if plain.locked => {
                 word.0 |= crate::word::state::MIGRATING;
@@ -238,9 +237,9 @@ impl Run {
                 plain.release(poison);
             }
             StateOp::ReleaseFair if plain.locked && !plain.migrating && plain.sleepers > 0 => {
-                *word = word.released_to_sleeper();
+                *word = word.released_fairly();
                 plain.release(false);
-                plain.handoffs = plain.handoffs.max(1);
+                plain.closed = true;
             }
             StateOp::Holds(n) if !plain.taken() => {
                 for _ in 0..n {
@@ -256,16 +255,17 @@ impl Run {
         }
     }
 
-    fn register(&mut self, starved: bool) {
-        let next = self.word.with_sleeper(false, starved);
-        assert_eq!(next.is_some(), self.plain.register(starved), "{:?}", self.plain);
-        self.word = next.unwrap_or(self.word);
+    fn come(&mut self, starved: bool, closes: bool) {
+        let Self { word, plain } = self;
+        *word = if word.admits(starved) { word.with_sleeper(false, starved || closes) } else { word.with_crowd() };
+        plain.come(starved, closes);
     }
 
     fn leave(&mut self) {
         if self.plain.sleepers > 0 {
             self.word = self.word.without_sleeper();
-            self.plain.leave();
+            self.plain.ages();
+            self.plain.one_out();
         }
     }
 }

@@ -347,7 +347,7 @@ fn two_chains_on_one_slot() {
 /// under one value or several.
 #[test]
 fn two_releases_at_once_and_three_sleepers() {
-    explore(|| {
+    explore_with(1, || {
         let (p, q) = (Page::<0>::new(), Page::<0>::new());
         p.lock.lock().into_raw();
         let held_q = q.lock.lock();

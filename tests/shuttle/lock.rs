@@ -1,18 +1,30 @@
 //! Owning a page, by eight threads in every way there is.
 
-use crate::{Page, THREADS, below, explore, in_threads};
+use crate::{In, Page, THREADS, below, explore, in_threads};
 use pagelock::futex::MonotonicTime;
-use pagelock::{Claim, FreezeRule, Limits, PageGuard};
+use pagelock::{Cancel, Claim, FreezeRule, Limits, PageGuard};
 use std::sync::Arc;
 
+/// Limits that the futex reaches now and then.
+fn soon<'c>() -> Limits<'c, In> {
+    Limits::none().until(MonotonicTime::MAX)
+}
+
 /// One step of a program that is drawn anew for each thread of each schedule. Says whether the thread owned the page.
-fn own(page: &Page) -> bool {
-    let guard = match below(7) {
+fn own(page: &Page, switch: &Cancel<In>) -> bool {
+    let guard = match below(11) {
         0 => page.lock.try_lock(),
-        1 => page.lock.lock_within(Limits::none().until(MonotonicTime::MAX)).ok(),
-        2 => Some(page.lock.lock_releasing(())),
-        3 => page.lock.lock_releasing_within((), Limits::none().until(MonotonicTime::MAX)).ok(),
-        4 => match page.lock.claim() {
+        1 => page.lock.lock_within(soon()).ok(),
+        2 => page.lock.lock_within(Limits::none().unless(switch)).ok(),
+        3 => page.lock.lock_within(soon().unless(switch)).ok(),
+        4 => Some(page.lock.lock_releasing(())),
+        5 => page.lock.lock_releasing_within((), soon()).ok(),
+        6 => page.lock.lock_releasing_within((), Limits::none().unless(switch)).ok(),
+        7 => match page.lock.claim() {
+            Claim::Owner(guard) => Some(guard),
+            _ => None,
+        },
+        8 => match page.lock.claim_told() {
             Claim::Owner(guard) => Some(guard),
             _ => None,
         },
@@ -38,15 +50,18 @@ fn own(page: &Page) -> bool {
 #[test]
 fn eight_threads_own_a_page_in_every_way() {
     explore(|| {
-        let shared = Arc::new((Page::new(0), std::sync::atomic::AtomicU32::new(0)));
-        in_threads(THREADS, &shared, |(page, owned), _| {
-            for _ in 0..3 {
-                if own(page) {
+        let shared = Arc::new((Page::new(0), Cancel::with_futex(In(0)), std::sync::atomic::AtomicU32::new(0)));
+        in_threads(THREADS, &shared, |(page, switch, owned), i| {
+            for turn in 0..3 {
+                if i == 0 && turn == 1 && below(2) == 0 {
+                    switch.cancel();
+                }
+                if own(page, switch) {
                     owned.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
             }
         });
-        let (page, owned) = &*shared;
+        let (page, _, owned) = &*shared;
         assert_eq!(page.touched(), owned.load(std::sync::atomic::Ordering::Relaxed));
         page.assert_idle();
     });
@@ -56,16 +71,19 @@ fn eight_threads_own_a_page_in_every_way() {
 #[test]
 fn two_pages_on_one_slot_with_a_crowd_each() {
     explore(|| {
-        let pages = Arc::new([Page::new(1), Page::new(1)]);
-        in_threads(THREADS, &pages, |pages, i| {
+        let shared = Arc::new(([Page::new(1), Page::new(1)], Cancel::with_futex(In(1))));
+        in_threads(THREADS, &shared, |(pages, switch), i| {
             let page = &pages[i % 2];
             if i < 2 {
                 let _ = page.lock.wait_unlocked(());
             }
-            own(page);
-            own(&pages[below(2)]);
+            own(page, switch);
+            own(&pages[below(2)], switch);
+            if i == 7 {
+                switch.cancel();
+            }
         });
-        pages.iter().for_each(Page::assert_idle);
+        shared.0.iter().for_each(Page::assert_idle);
     });
 }
 

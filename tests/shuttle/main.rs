@@ -155,11 +155,11 @@ impl Page {
         unsafe { *self.data.get() }
     }
 
-    /// For the end of a scenario: nobody is counted, nothing is promised, and the page can be had.
+    /// For the end of a scenario: nobody is counted, the gate is open, and the page can be had.
     #[track_caller]
     fn assert_idle(&self) {
         let state = format!("{:?}", self.lock);
-        assert!(!state.contains("sleepers") && !state.contains("promised") && !state.contains("crowd"), "{state}");
+        assert!(!state.contains("sleepers") && !state.contains("closed") && !state.contains("crowd"), "{state}");
         assert!(self.lock.try_lock().is_some(), "{state}");
     }
 }

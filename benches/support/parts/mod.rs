@@ -1,5 +1,6 @@
 //! Which figures there are: jobs, each of which measures one row of every table that it knows something for.
 
+pub mod bypass;
 pub mod contended;
 pub mod instructions;
 pub mod layout;
@@ -36,7 +37,7 @@ pub fn jobs<'e>(part: &str, effort: &'e Effort) -> Vec<Job<'e>> {
     match part {
         "instructions" => instructions::jobs(),
         "uncontended" => uncontended::jobs(effort),
-        "contended" => contended::jobs(effort),
+        "contended" => contended::jobs(effort).into_iter().chain(bypass::jobs(effort)).collect(),
         "release" => release::jobs(effort),
         "storm" => storm::jobs(effort),
         "scale" => scale::jobs(effort),
