@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "docs", "orderings.md")
 LEFT_OUT = ("futex/model.rs", "sync.rs", "mm/soft/")
 OPERATIONS = r"load|store|swap|compare_exchange|compare_exchange_weak|fetch_\w+|compare_and_swap"
-ACCESS = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]]*\]|\([^()]*\))?\s*\.\s*(" + OPERATIONS + r")\s*\(|\b(fence)\s*\(")
+ACCESS = re.compile(r"(\w+)(?:\[[^\]]*\]|\([^()]*\))?\s*\.\s*(" + OPERATIONS + r")\s*\(|\b(fence)\s*\(")
 ORDERING = re.compile(r"\b(?:Ordering\s*::\s*)?(Relaxed|Acquire|Release|AcqRel|SeqCst)\b")
 WEAKER = {
     "Acquire": ["Relaxed"],

@@ -6,17 +6,19 @@
 //!
 //! # Map of the documentation
 //!
-//! Each module's front page is the design note of its part: protocol, table of orderings, and where the semantics come from.
+//! The front page of each module is the design note of its part: its protocol, its table of orderings, and
+//! where its semantics come from.
 //!
 //! | module | what it explains |
 //! |---|---|
 //! | [`guide`] | the life of a page in pictures; how to embed the crate in a kernel, a VMM, a pager |
-//! | [`word`] | the eight bytes, bit by bit, and the state table |
-//! | [`lock`] | owning a page; barging and its bound |
+//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, system call filters, processes that die |
+//! | [`word`] | the eight bytes, bit by bit, with the state table and constants for debuggers |
+//! | [`lock`] | owning a page; the rules of the gate, which bounds how often a locker is overtaken |
 //! | [`wait`] | release, then sleep: the wait that takes no reference |
 //! | [`refs`] | references and pins, and the difference |
-//! | [`migration`] | begin, freeze, commit or abort, as types |
-//! | [`futex`] | what a platform has to provide; event slots and fan-out |
+//! | [`migration`] | begin, freeze, commit or abort, as types; [taking over](migration::take_over) after a death |
+//! | [`futex`] | what a platform provides, how to [adapt](futex::Adapt) one; [event slots](futex::slot) and fan-out |
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
 //! | [`stats`] | counters |
@@ -34,6 +36,9 @@ pub mod futex;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/limits.md")]
+pub mod limits {}
 pub mod lock;
 #[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]

@@ -16,7 +16,7 @@
  * The parameters, each off unless defined:
  *
  *   RETRY          a faulter that finds the page locked returns and faults again at once: the original protocol
- *   REFERENCE      it takes a reference, lets go of the PTL and sleeps until it has had the lock, which is handed to it
+ *   REFERENCE      it takes a reference, lets go of the PTL, and sleeps for the lock behind a closed gate
  *   ENTRY_IN_FAULT as RETRY, but whoever takes the lock replaces its own entry at once
  *   (none of them) it registers under the PTL, lets go of the PTL, sleeps, takes no reference: the fixed protocol
  *   DRAIN_FIRST    the drain comes before the page is locked, not after
@@ -53,7 +53,7 @@ mtype leaf[ENTRIES] = device;
 byte next_ticket[ENTRIES], serving[ENTRIES];
 
 bool locked, event_waiters;             /* the page's state word */
-byte lock_sleepers;                     /* REFERENCE: a released page is promised to them, so that they cannot starve */
+byte lock_sleepers;                     /* REFERENCE: registered lockers; while there are any the gate is closed */
 byte extra;                             /* references beyond those that the freeze expects */
 byte refused;                           /* freezes, for another reason */
 
@@ -64,7 +64,7 @@ byte runnable[2];                       /* threads on each processor that do not
 bool drain_wanted[2];
 byte finished;
 
-#define is_taken (locked || lock_sleepers > 0)
+#define is_taken (locked || lock_sleepers > 0)        /* for newcomers: somebody owns it, or the gate is closed */
 #define PROCESSOR_OF(thread) ((thread) % 2)
 
 inline lock_ptl(e) {
@@ -218,7 +218,7 @@ inline lost() {
     unlock_ptl(mine);
     atomic {
         !locked ->
-        printf("MSC: %d is handed the lock, and lets go of it\n", me);
+        printf("MSC: %d gets the lock, and lets go of it\n", me);
         locked = true;
         event_waiters = false;
         lock_sleepers--;

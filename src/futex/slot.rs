@@ -39,7 +39,7 @@
 //! and a release that wakes all there are, notes under which sequence nobody older is left: most links
 //! then have nothing to do. And while the release is still at waking, a link lets it go first.
 //!
-//! Sleepers are told apart by a class: 16 of 32 bits, picked by the low half of the sequence, so
+//! Sleepers are told apart by a *class*: 16 of 32 bits, picked by the low half of the sequence, so
 //! that no class contains another. Only values 65,536 releases apart share one.
 //!
 //! # What holds a chain up
@@ -223,7 +223,9 @@ pub(crate) enum Slept {
 }
 
 /// A sleeper that is counted. Dropped, it takes itself off.
-struct Counted<'s>(&'s AtomicU32);
+struct Counted<'s> {
+    sleepers: &'s AtomicU32,
+}
 
 impl<'s> Counted<'s> {
     fn new(sleepers: &'s AtomicU32) -> Self {
@@ -231,14 +233,14 @@ impl<'s> Counted<'s> {
         sleepers.fetch_add(1, Relaxed);
         // SeqCst: pairs with that in `tell`, see the top.
         fence(SeqCst);
-        Self(sleepers)
+        Self { sleepers }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         // Relaxed: whoever reads an older count finds more than there are.
-        self.0.fetch_sub(1, Relaxed);
+        self.sleepers.fetch_sub(1, Relaxed);
     }
 }
 
