@@ -401,6 +401,30 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
     });
 }
 
+/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and the waiters are told.
+#[test]
+fn a_platform_that_panics_in_a_wake_strands_no_locker() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let lockers = [1, 2].map(|n| {
+                let locker = s.spawn(|| drop(page.lock()));
+                sim.until_asleep(n);
+                locker
+            });
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(3);
+            sim.at_wake(|| panic!("from the platform"));
+            assert_eq!(common::panic_of(|| drop(guard)), "from the platform");
+            lockers.into_iter().for_each(|locker| locker.join().unwrap());
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        });
+        is_idle(page);
+    });
+}
+
 #[test]
 fn a_release_with_nobody_asleep_asks_nothing_of_the_platform() {
     watched(&[], || {

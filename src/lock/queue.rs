@@ -212,7 +212,7 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
         // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
         // passes on the wake that we may have had.
         if !left.is_locked() && left.sleepers() > 0 {
-            page.futex.wake_one(&raw const page.state);
+            super::wake_one(page.futex, &raw const page.state);
         }
     }
 }
