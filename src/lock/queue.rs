@@ -60,7 +60,9 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 // process that died: a last look.
                 return self.try_take().ok_or(LockError::from_limit(over));
             }
-            if let Some(guard) = self.spin() {
+            // One that was told outside registers at once, so that a fair release sees it.
+            let was_outside = self.round && !self.registered;
+            if let Some(guard) = if was_outside { None } else { self.spin() } {
                 return Ok(guard);
             }
             match self.look() {
