@@ -172,6 +172,29 @@ fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
     });
 }
 
+/// It comes in while nobody owns the page, which is kept for those inside: it is one of them now, and does not sleep for what it can have.
+#[test]
+fn who_registers_on_a_page_that_nobody_owns_takes_it() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            let guard = starve(sim, guard);
+            sim.hold();
+            drop(guard);
+            script([Sleep::Woken; BYPASS_BOUND as usize]);
+            let slept = sim.slept();
+            drop(page.lock());
+            assert_eq!((sim.slept(), page.sleepers()), (slept, 1), "the other one is still on its way: {page:?}");
+            sim.resume();
+        });
+        is_idle(page);
+    });
+}
+
 /// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes now is later, also if its own sleep ends
 /// early because somebody changes the word or it is interrupted.
 #[test]
@@ -373,6 +396,30 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
             assert!(guard.unlock().event_waiters);
             locker.join().unwrap();
             assert_eq!((waiter.join().unwrap(), tells()), (Wake::Released, 1));
+        });
+        is_idle(page);
+    });
+}
+
+/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and the waiters are told.
+#[test]
+fn a_platform_that_panics_in_a_wake_strands_no_locker() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let lockers = [1, 2].map(|n| {
+                let locker = s.spawn(|| drop(page.lock()));
+                sim.until_asleep(n);
+                locker
+            });
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(3);
+            sim.at_wake(|| panic!("from the platform"));
+            assert_eq!(common::panic_of(|| drop(guard)), "from the platform");
+            lockers.into_iter().for_each(|locker| locker.join().unwrap());
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
         });
         is_idle(page);
     });

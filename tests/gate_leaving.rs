@@ -8,7 +8,6 @@ use common::gate::{Page, is_closed, is_idle, page_on, says, starve};
 use common::sim::{Call, Sim, at};
 use common::{OnDrop, panic_of, watched};
 use core::time::Duration;
-use pagelock::futex::Sleep;
 use pagelock::{Cancel, Claim, Limits, LockError, Wake};
 use std::thread;
 
@@ -143,7 +142,7 @@ fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
             let patient = s.spawn(|| drop(page.lock()));
             sim.until_asleep(2);
             sim.hold();
-            sim.end_oldest(Sleep::TimedOut);
+            until_noon(sim);
             sim.steal_next_wake();
             drop(guard);
             let newcomer = page.try_lock().unwrap();

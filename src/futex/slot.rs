@@ -249,11 +249,11 @@ impl Drop for Counted<'_> {
 }
 
 /// Does something if the platform panics.
-pub(super) struct OnPanic<A: FnMut()>(pub(super) A);
+pub(crate) struct OnPanic<A: FnMut()>(pub(crate) A);
 
 impl<A: FnMut()> OnPanic<A> {
     /// It has not.
-    pub(super) fn disarm(self) {
+    pub(crate) fn disarm(self) {
         core::mem::forget(self);
     }
 }

@@ -55,6 +55,7 @@ pub use claim::Claim;
 pub use guard::{Hold, PageGuard, Released};
 pub(crate) use spin::SPINS;
 
+use crate::futex::slot::OnPanic;
 use crate::futex::{Futex, FutexTimed};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
@@ -324,8 +325,15 @@ fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, he
     let _tell = held.has_event_waiters().then(|| Tell { futex, key });
     if held.has_lock_waiters() {
         stats::count(Counter::LockWakes);
-        futex.wake_one(word);
+        wake_one(futex, word);
     }
+}
+
+/// Wakes one locker; all of them, if the platform panics.
+fn wake_one<F: Futex>(futex: F, word: *const AtomicU32) {
+    let lockers = OnPanic(|| futex.wake_all(word));
+    futex.wake_one(word);
+    lockers.disarm();
 }
 
 /// Tells the event slot of `key` when dropped.

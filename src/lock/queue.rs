@@ -51,9 +51,10 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
     }
 
     pub(super) fn lock_within(&mut self) -> Result<PageGuard<'a, F>, LockError> {
-        let page = self.page;
+        let (page, mut over) = (self.page, None);
         loop {
-            if let Some(over) = self.limits.over(page.futex) {
+            over = over.or_else(|| self.limits.over(page.futex));
+            if let Some(over) = over {
                 // The page may be free with the wake for it on its way to another, or lost with a
                 // process that died: a last look.
                 return self.try_take().ok_or(LockError::from_limit(over));
@@ -61,14 +62,20 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
             if let Some(guard) = self.spin() {
                 return Ok(guard);
             }
-            self.round = match self.look() {
+            match self.look() {
                 Next::Owned(guard) => return Ok(guard),
                 Next::Inside(word) => {
                     let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
-                    matches!(sleep, Sleep::Woken | Sleep::Unknown) || page.state().generation() != word.generation()
+                    self.round =
+                        matches!(sleep, Sleep::Woken | Sleep::Unknown) || page.state().generation() != word.generation();
+                    over = (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
                 }
-                Next::Event(ready) => ready.sleep_within(&self.limits) == Wake::Released,
-            };
+                Next::Event(ready) => {
+                    let wake = ready.sleep_within(&self.limits);
+                    self.round = wake == Wake::Released;
+                    over = (!self.round).then_some(wake);
+                }
+            }
         }
     }
 
@@ -147,6 +154,11 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 next = next.with_event_waiters();
             }
             match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
+                Ok(()) if enters && !next.is_locked() => {
+                    // Kept for those who are registered, and this one is now.
+                    self.registered = true;
+                    seen = next;
+                }
                 Ok(()) => {
                     self.registered = enters;
                     stats::count(Counter::LockWaits);
@@ -200,7 +212,7 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
         // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
         // passes on the wake that we may have had.
         if !left.is_locked() && left.sleepers() > 0 {
-            page.futex.wake_one(&raw const page.state);
+            super::wake_one(page.futex, &raw const page.state);
         }
     }
 }

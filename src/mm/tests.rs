@@ -260,7 +260,7 @@ fn queued_during(m: &Machine, access: Access, change: impl FnOnce()) -> Result<F
     let owner = m.frames[0].lock();
     std::thread::scope(|s| {
         let faulter = s.spawn(|| fault(m, 0, access, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
-        while !std::format!("{:?}", m.frames[0]).contains("handoffs promised") {
+        while !std::format!("{:?}", m.frames[0]).contains("gate closed") {
             std::thread::yield_now();
         }
         change();

@@ -126,7 +126,7 @@ impl<F: Futex> PageLock<F> {
     #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let seen = self.state();
-        if !wait.what.is_on(seen) && !seen.is_poisoned() {
+        if !wait.what.is_on(seen) && !seen.is_poisoned() && wait.limits.cancel.is_none() {
             drop(ptl);
             return Wake::NotLocked;
         }

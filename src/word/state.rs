@@ -27,9 +27,8 @@
 //! | 0 | 0 | 0 | free |
 //! | 0 | 0 | 1 | free; the release that left the bit wakes a locker, so a newcomer that takes the page drops the bit |
 //! | 0 | 1 | any | released, but only a registered sleeper may take it. To everybody else it is still *taken* |
-//! | 1 | 0 | 0 | held; if there are sleepers, at least one has been woken and sets LOCK_WAITERS before it sleeps again |
+//! | 1 | any | 0 | held; if there are sleepers, at least one has been woken and sets LOCK_WAITERS before it sleeps again |
 //! | 1 | any | 1 | held; the release must wake a locker |
-//! | 1 | 1 | 0 | never |
 //!
 //! CROWD implies CLOSED, and CLOSED implies a sleeper: the last one opens the gate.
 //!

@@ -104,10 +104,7 @@ impl Plain {
 
     /// The rows of the state table, and what each field says of who changes it.
     fn is_legal(&self) -> bool {
-        (!self.closed || self.sleepers > 0)
-            && (!self.crowd || self.closed)
-            && (!(self.locked && self.closed) || self.lock_waiters)
-            && (self.locked || !self.migrating)
+        (!self.closed || self.sleepers > 0) && (!self.crowd || self.closed) && (self.locked || !self.migrating)
     }
 
     /// Registers one sleeper; false if it has to wait outside, for which it closes the gate.

@@ -1,6 +1,6 @@
 //! Owning a page.
 
-use crate::{CLOCK_LAST, In, Page, WAKES, explore, explore_with, keep, on};
+use crate::{CLOCK_LAST, In, Page, ROUNDS, WAKES, explore, explore_with, keep, on};
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
 use pagelock::{Cancel, Claim, Futex, Limits, LockError, OsFutex, PageGuard, UserBits};
@@ -109,9 +109,9 @@ fn a_sleeper_loses_no_more_wakes_than_the_bound() {
     });
 }
 
-/// Once a page is promised, a newcomer gets it only after the sleeper had it.
+/// Once the gate is closed, a newcomer gets the page only after the sleeper had it.
 #[test]
-fn a_promised_page_is_not_for_newcomers() {
+fn a_closed_gate_keeps_newcomers_out() {
     explore_with(3, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
@@ -125,9 +125,9 @@ fn a_promised_page_is_not_for_newcomers() {
     });
 }
 
-/// A promise lasts until the turn of whoever asked for it, behind those who slept before.
+/// The gate stays closed until the turn of whoever closed it, behind those who slept before.
 #[test]
-fn a_promise_outlasts_earlier_sleepers() {
+fn a_gate_stays_closed_until_the_last_one_inside_had_the_page() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
@@ -205,7 +205,7 @@ fn the_callers_bits_publish() {
 /// A fair release with two newcomers that lock: the second one's registration cuts the first one's sleep short.
 #[test]
 fn unlock_fair_hands_over_past_two_newcomers() {
-    explore(|| {
+    explore_with(1, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let sleeper = on(&page, |page| keep(page.lock.lock()));
@@ -260,17 +260,17 @@ fn a_locker_that_times_out_passes_its_wake_on() {
     });
 }
 
-/// The same for one that may have been promised the page, by losing a wake to a newcomer or by a fair release. That it leaves with a promise
-/// takes three preemptions.
+/// The same for one that may leave a closed gate, which a fair release or its own lost wake has closed. That it does takes three
+/// preemptions.
 #[test]
-fn a_locker_that_times_out_undoes_its_promise() {
+fn a_locker_that_times_out_opens_the_gate() {
     explore_with(3, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let a = on(&page, timed);
         let b = thread::spawn(expire);
         guard.unlock_fair();
-        // A newcomer, which may find the page promised to one that leaves.
+        // A newcomer, which may find the page kept for one that leaves.
         drop(page.lock.lock());
         let _ = a.join().unwrap();
         b.join().unwrap();
@@ -293,7 +293,7 @@ fn a_starved_locker_that_times_out_strands_nobody() {
     });
 }
 
-/// Two promised sleepers, of which one may leave: the other still gets the page, and before a newcomer.
+/// Two sleepers inside a closed gate, of which one may leave: the other still gets the page, and before a newcomer.
 #[test]
 fn a_fair_release_to_two_of_whom_one_times_out() {
     explore(|| {
@@ -334,20 +334,20 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
     });
 }
 
-/// A page that is on its way to somebody who was promised it is not for one that comes later, starved from the start or not.
+/// A page that is on its way to somebody inside is not for one that comes later, starved from the start or not.
 #[test]
 fn lock_releasing_does_not_overtake_a_wake() {
     explore_with(3, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let promised = on(&page, |page| {
+        let inside = on(&page, |page| {
             keep(page.lock.lock_releasing(()));
             expire();
         });
         page.until_says("gate closed");
         drop(guard);
         assert!(page.lock.lock_releasing_within((), timed_out()).is_err(), "overtaken");
-        promised.join().unwrap();
+        inside.join().unwrap();
     });
 }
 
@@ -404,15 +404,15 @@ fn a_wake_that_was_used_up_is_passed_on() {
     });
 }
 
-/// The last sleeper of a promised page gives up: the page is free again, for anybody.
+/// The last sleeper of a page that is kept for it gives up: the page is free again, for anybody.
 #[test]
-fn a_promise_without_a_sleeper_is_undone() {
+fn a_gate_with_nobody_inside_is_open() {
     explore_with(3, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let sleeper = on(&page, timed);
         page.until_says("1 sleepers");
-        // Its time is up, and it has not left yet when the page is promised to it and the newcomer queues behind that.
+        // Its time is up, and it has not left yet when the page is kept for it and the newcomer waits outside.
         expire();
         guard.unlock_fair();
         let newcomer = on(&page, |page| drop(page.lock.lock()));
@@ -425,7 +425,7 @@ fn a_promise_without_a_sleeper_is_undone() {
 /// One more sleeps than the word can count: it waits in the event table, and is told when there is room.
 #[test]
 fn a_crowd_is_not_stranded() {
-    explore(|| {
+    explore_with(1, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let locker = |page: &Page| drop(page.lock.lock());
@@ -493,10 +493,26 @@ fn a_cancelled_locker_returns_though_the_page_stays_locked() {
     });
 }
 
+/// One is outside, one inside, and whoever takes the page meanwhile: the one outside is told by whoever opens the gate.
+#[test]
+fn one_outside_a_closed_gate_is_told() {
+    explore_with(3, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let inside = on(&page, |page| drop(page.lock.lock()));
+        page.until_says("1 sleepers");
+        guard.unlock_fair();
+        let outside = on(&page, |page| drop(page.lock.lock()));
+        inside.join().unwrap();
+        outside.join().unwrap();
+        page.assert_idle();
+    });
+}
+
 /// Outside a closed gate nobody takes the page, and the last one inside tells the crowd.
 #[test]
 fn the_crowd_outside_a_closed_gate_is_told() {
-    explore(|| {
+    explore_with(1, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
         let inside = on(&page, |page| drop(page.lock.lock()));
@@ -523,5 +539,82 @@ fn the_crowd_is_told_by_one_that_gives_up() {
         let _ = inside.join().unwrap();
         outside.join().unwrap();
         page.assert_idle();
+    });
+}
+
+/// Three lockers, one of whom may run out of time at any step, and a gate that may be closed or not.
+#[test]
+fn three_lockers_of_whom_one_times_out_at_the_gate() {
+    explore_with(1, || {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let fair = |page: &Page| _ = page.lock.lock().unlock_fair();
+        let (a, b, c) = (on(&page, timed), on(&page, fair), thread::spawn(expire));
+        guard.unlock_fair();
+        fair(&page);
+        let _ = a.join().unwrap();
+        b.join().unwrap();
+        c.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// `lock_releasing` comes to a gate that is closed, or is just being opened: it gets the page, and its gate is opened again.
+#[test]
+fn lock_releasing_beside_a_closed_gate_is_not_stranded() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let inside = on(&page, |page| drop(page.lock.lock()));
+        page.until_says("1 sleepers");
+        guard.unlock_fair();
+        let faulter = on(&page, |page| drop(page.lock.lock_releasing(())));
+        if let Some(guard) = page.lock.try_lock() {
+            drop(guard);
+        }
+        inside.join().unwrap();
+        faulter.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// The same with one inside that gives up.
+#[test]
+fn lock_releasing_beside_a_closed_gate_is_told_by_one_that_gives_up() {
+    explore(|| {
+        let page = Page::<0>::new();
+        let guard = page.lock.lock();
+        let inside = on(&page, timed);
+        page.until_says("1 sleepers");
+        let faulter = on(&page, |page| drop(page.lock.lock_releasing(())));
+        guard.unlock_fair();
+        expire();
+        let _ = inside.join().unwrap();
+        faulter.join().unwrap();
+        page.assert_idle();
+    });
+}
+
+/// Each round that a sleeper loses counts, however its sleep ended: by a wake, or by a signal over which the page was released.
+#[test]
+fn each_lost_round_counts_however_the_sleep_ended() {
+    explore(|| {
+        ROUNDS.set(0);
+        let page = Page::<0>::new();
+        let mut guard = Some(page.lock.lock());
+        let sleeper = on(&page, |page| keep(page.lock.lock()));
+        page.until_says("1 sleepers");
+        for _ in 0..4 {
+            interrupt();
+            drop(guard.take());
+            guard = page.lock.try_lock();
+            if guard.is_none() {
+                break;
+            }
+            thread::yield_now();
+        }
+        drop(guard);
+        sleeper.join().unwrap();
+        assert!(ROUNDS.get() <= OsFutex::BYPASS_BOUND + 1, "{} rounds", ROUNDS.get());
     });
 }
