@@ -166,18 +166,6 @@ impl MonotonicTime {
         Self::since_zero(Duration::new(t.tv_sec.try_into().unwrap_or(0), nanos))
     }
 
-    /// The point `d` from now, if there is one.
-    #[must_use]
-    pub fn after(d: Duration) -> Option<Self> {
-        Self::now().checked_add(d)
-    }
-
-    /// How long ago this was; `None` if it is yet to come.
-    #[must_use]
-    pub fn late_by(self) -> Option<Duration> {
-        OsFutex.late_by(self)
-    }
-
     /// The same point for `std`, if that can hold it.
     #[cfg(feature = "std")]
     #[must_use]
@@ -224,7 +212,7 @@ mod tests {
     fn a_deadline_in_the_past_times_out_at_once() {
         let word = AtomicU32::new(0);
         assert_eq!(OsFutex.wait_until(&word, 0, EVERY_CLASS, MonotonicTime::ZERO), Sleep::TimedOut);
-        assert!(MonotonicTime::ZERO.late_by().is_some());
+        assert!(OsFutex.late_by(MonotonicTime::ZERO).is_some());
     }
 
     #[test]
@@ -240,8 +228,8 @@ mod tests {
         let now = std::time::Instant::now();
         let hour = Duration::from_secs(3600);
         let later = MonotonicTime::from(now + hour);
-        assert!(later.late_by().is_none());
-        let late = MonotonicTime::from(now).late_by().expect("now has passed");
+        assert!(OsFutex.late_by(later).is_none());
+        let late = OsFutex.late_by(now.into()).expect("now has passed");
         assert!(late < hour);
         let back = later.to_instant().expect("it came from there");
         let off = back.max(now + hour) - back.min(now + hour);
