@@ -29,6 +29,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod defer;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod futex;

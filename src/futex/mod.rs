@@ -55,6 +55,7 @@ pub mod slot;
 mod spin;
 mod time;
 
+use crate::defer::or_else_on_panic;
 use crate::stats::{self, Counter};
 use crate::sync::AtomicU32;
 use core::time::Duration;
@@ -269,9 +270,7 @@ pub const EVERY_CLASS: u32 = u32::MAX;
 
 /// Tells of `page`; those who wait for it also if the platform panics.
 pub(crate) fn tell_in_any_case<F: Futex>(futex: F, page: usize) {
-    let waiters = slot::OnPanic(|| futex.tell_event(page));
-    futex.tell(page);
-    waiters.disarm();
+    or_else_on_panic(|| futex.tell(page), || futex.tell_event(page));
 }
 
 /// Some pauses of the processor.

@@ -54,6 +54,7 @@
 //! everybody.
 
 use super::{Futex, OsFutex, Sleep};
+use crate::defer::{defer, or_else_on_panic};
 use crate::stats::{self, Counter};
 use crate::sync::{
     AtomicU32,
@@ -168,13 +169,14 @@ impl<F: Futex> EventSlot<F> {
     /// Wakes `n` of those who slept under another value than `now`.
     fn wake(&self, futex: F, n: u32, now: u32) {
         let word = &raw const self.sequence;
-        let rest = OnPanic(|| futex.wake_all(word));
-        if !F::CLASSES {
-            futex.wake_all(word);
-        } else if futex.wake_class(word, n, !class(now)) < n {
-            self.drained.store(now, Relaxed);
-        }
-        rest.disarm();
+        let wake = || {
+            if !F::CLASSES {
+                futex.wake_all(word);
+            } else if futex.wake_class(word, n, !class(now)) < n {
+                self.drained.store(now, Relaxed);
+            }
+        };
+        or_else_on_panic(wake, || futex.wake_all(word));
     }
 
     /// Wakes more, if any are left. The first to be woken may have pushed the releaser off its
@@ -183,9 +185,7 @@ impl<F: Futex> EventSlot<F> {
     fn pass_on(&self, futex: F, now: u32) {
         let is_drained = || self.drained.load(Relaxed) == now;
         if !is_drained() && self.telling.load(Relaxed) == now {
-            let rest = OnPanic(|| futex.wake_all(&raw const self.sequence));
-            futex.relax();
-            rest.disarm();
+            or_else_on_panic(|| futex.relax(), || futex.wake_all(&raw const self.sequence));
         }
         if !is_drained() {
             self.wake(futex, NEXT, now);
@@ -195,7 +195,12 @@ impl<F: Futex> EventSlot<F> {
     /// Sleeps while the sequence is `under`, by `sleep`, which is given the word and its class, any
     /// number of times.
     pub(crate) fn sleep(&self, futex: F, under: u32, sleep: impl Fn(&AtomicU32, u32) -> Sleep) -> Slept {
-        let counted = Counted::new(&self.sleepers);
+        // Relaxed: ordered by the fence.
+        self.sleepers.fetch_add(1, Relaxed);
+        // SeqCst: pairs with that in `tell`, see the top.
+        fence(SeqCst);
+        // Relaxed: whoever reads an older count finds more than there are.
+        let counted = defer(|| _ = self.sleepers.fetch_sub(1, Relaxed));
         loop {
             let ended = sleep(&self.sequence, class(under));
             let now = self.sequence();
@@ -224,44 +229,6 @@ impl<F: Futex> EventSlot<F> {
 pub(crate) enum Slept {
     Told,
     TimedOut,
-}
-
-/// A sleeper that is counted. Dropped, it takes itself off.
-struct Counted<'s> {
-    sleepers: &'s AtomicU32,
-}
-
-impl<'s> Counted<'s> {
-    fn new(sleepers: &'s AtomicU32) -> Self {
-        // Relaxed: ordered by the fence.
-        sleepers.fetch_add(1, Relaxed);
-        // SeqCst: pairs with that in `tell`, see the top.
-        fence(SeqCst);
-        Self { sleepers }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        // Relaxed: whoever reads an older count finds more than there are.
-        self.sleepers.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Does something if the platform panics.
-pub(crate) struct OnPanic<A: FnMut()>(pub(crate) A);
-
-impl<A: FnMut()> OnPanic<A> {
-    /// It has not.
-    pub(crate) fn disarm(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl<A: FnMut()> Drop for OnPanic<A> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 impl<F> Default for EventSlot<F> {

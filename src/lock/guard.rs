@@ -1,5 +1,6 @@
 //! The guard of an owned page.
 
+use super::Released;
 use crate::futex::Futex;
 use crate::page::PageLock;
 use crate::sync::Ordering::{Relaxed, Release};
@@ -125,12 +126,4 @@ impl<F: Futex> fmt::Debug for PageGuard<'_, F> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hold {
     generation: u8,
-}
-
-/// What a release found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Released {
-    /// Somebody had registered for this release, by a wait or a [`claim`](PageLock::claim), and was
-    /// told through [`Futex::tell`]. A fault server that routes wakes itself acts on this.
-    pub event_waiters: bool,
 }

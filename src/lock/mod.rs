@@ -47,25 +47,24 @@
 //! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
 
 mod claim;
+mod error;
 mod guard;
 mod queue;
+mod release;
 mod spin;
 
 pub use claim::Claim;
-pub use guard::{Hold, PageGuard, Released};
+pub use error::LockError;
+pub use guard::{Hold, PageGuard};
+pub use release::Released;
 pub(crate) use spin::SPINS;
 
-use crate::futex::slot::OnPanic;
-use crate::futex::{Futex, FutexTimed};
+use crate::defer::defer;
+use crate::futex::{Futex, FutexTimed, tell_in_any_case};
 use crate::page::PageLock;
-use crate::stats::{self, Counter};
-use crate::sync::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use crate::wait::{Limits, Wake};
+use crate::sync::Ordering::{Acquire, Relaxed};
+use crate::wait::Limits;
 use crate::word::State;
-use core::fmt;
 use core::time::Duration;
 use queue::Locker;
 
@@ -226,25 +225,19 @@ impl<F: Futex> PageLock<F> {
     /// subtracted from a count that it is not in any more, and what stands next to the count
     /// changes: who owns the page included. Other calls may be under way.
     pub unsafe fn reset_sleepers(&self) {
-        let mut seen = self.state();
-        let left = loop {
-            let next = seen.without_sleepers();
-            match self.replace(seen, next) {
-                Ok(()) => break next,
-                Err(now) => seen = now,
-            }
-        };
+        let (seen, left) = self.update(State::without_sleepers);
         drop(self.told_by_leaver(seen, left));
     }
 
-    /// Whom a registered locker tells that has given up, when the answer is dropped: the crowd, if
-    /// the gate has opened; and those who sleep for the page's release, if it was kept and is free
-    /// by that. Its last owner has told them, but they may have come since; and no release will
-    /// tell them, if this was the last sleeper.
-    fn told_by_leaver(&self, before: State, after: State) -> Option<Tell<F>> {
+    /// Whom a registered locker tells that has given up, when the answer is dropped: the crowd, if the
+    /// gate has opened; and those who sleep for the page's release, if it was kept and is free by that.
+    /// Its last owner has told them, but they may have come since; and no release will tell them, if
+    /// this was the last sleeper.
+    fn told_by_leaver(&self, before: State, after: State) -> Option<impl Drop> {
         let crowd = before.has_crowd() && !after.has_crowd();
         let waiters = before.has_event_waiters() && before.is_taken() && !after.is_taken();
-        (crowd || waiters).then(|| Tell { futex: self.futex, key: self.key() })
+        let (futex, key) = (self.futex, self.key());
+        (crowd || waiters).then(|| defer(move || tell_in_any_case(futex, key)))
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
@@ -258,6 +251,17 @@ impl<F: Futex> PageLock<F> {
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
         // for the sequence.
         self.replace(seen, seen.with_event_waiters())
+    }
+
+    /// Replaces the word by what `next` makes of it; what it was, and what it is.
+    fn update(&self, next: impl Fn(State) -> State) -> (State, State) {
+        let mut seen = self.state();
+        loop {
+            match self.replace(seen, next(seen)) {
+                Ok(()) => return (seen, next(seen)),
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.
@@ -275,103 +279,4 @@ impl<F: Futex> PageLock<F> {
             Err(now) => Err(State(now)),
         }
     }
-
-    /// Gives the page up: one add, then wakes by address. The caller owns the page; `migrating`
-    /// says whether MIGRATING is set, `poison` asks for POISONED.
-    ///
-    /// After the add the page may belong to somebody else or be gone, so nothing below it reads the
-    /// header.
-    #[inline]
-    pub(crate) fn release(&self, migrating: bool, poison: bool) -> Released {
-        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
-        debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
-        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
-        let poison = poison && !self.state().is_poisoned();
-        // Release: pairs with the Acquire of `take`. What this owner wrote is seen by the next.
-        let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
-        if held.has_waiters() {
-            wake_after_release(futex, word, key, held);
-        }
-        Released { event_waiters: held.has_event_waiters() }
-    }
-
-    /// Gives the page up and closes the gate, if somebody is registered; otherwise as `release`.
-    fn release_fair(&self) -> Released {
-        debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
-        let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
-        let mut seen = self.state();
-        while seen.sleepers() > 0 {
-            // Release: as in `release`.
-            match self.state.compare_exchange_weak(seen.0, seen.released_fairly().0, Release, Relaxed) {
-                Ok(_) => {
-                    wake_after_release(futex, word, key, seen);
-                    return Released { event_waiters: seen.has_event_waiters() };
-                }
-                Err(now) => seen = State(now),
-            }
-        }
-        self.release(false, false)
-    }
 }
-
-/// The second half of a release: wakes whom the word that was released names. `word` and `key` are
-/// addresses; the page is not ours any more.
-///
-/// Without LOCK_WAITERS no locker is woken even if some are registered: then one of them is awake,
-/// and will look again.
-#[cold]
-fn wake_after_release<F: Futex>(futex: F, word: *const AtomicU32, key: usize, held: State) {
-    // Told when this is dropped: a platform that panics in `wake_one` does not strand the waiters.
-    let _tell = held.has_event_waiters().then(|| Tell { futex, key });
-    if held.has_lock_waiters() {
-        stats::count(Counter::LockWakes);
-        wake_one(futex, word);
-    }
-}
-
-/// Wakes one locker; all of them, if the platform panics.
-fn wake_one<F: Futex>(futex: F, word: *const AtomicU32) {
-    let lockers = OnPanic(|| futex.wake_all(word));
-    futex.wake_one(word);
-    lockers.disarm();
-}
-
-/// Tells the event slot of `key` when dropped.
-struct Tell<F: Futex> {
-    futex: F,
-    key: usize,
-}
-
-impl<F: Futex> Drop for Tell<F> {
-    fn drop(&mut self) {
-        crate::futex::tell_in_any_case(self.futex, self.key);
-    }
-}
-
-/// Why a page could not be locked within the limits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum LockError {
-    /// The deadline had passed, before the call or in it, and the page was still taken.
-    TimedOut,
-    /// The wait was [cancelled](crate::Cancel), and the page was still taken.
-    Cancelled,
-}
-
-impl LockError {
-    /// The error of a locker whose limits are over, as they say.
-    fn from_limit(wake: Wake) -> Self {
-        if wake == Wake::Cancelled { Self::Cancelled } else { Self::TimedOut }
-    }
-}
-
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TimedOut => "the page was not released before the deadline",
-            Self::Cancelled => "the page was not released before the wait for it was cancelled",
-        })
-    }
-}
-
-impl core::error::Error for LockError {}

@@ -1,5 +1,6 @@
 //! A locker that waits: registered, outside, or giving up. See the rules in [`lock`](super).
 
+use super::release::wake_one;
 use super::{LockError, PageGuard, spin};
 use crate::futex::{EVERY_CLASS, Futex, Sleep};
 use crate::page::PageLock;
@@ -199,20 +200,13 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
             return;
         }
         let page = self.page;
-        let mut seen = page.state();
-        let left = loop {
-            let next = seen.without_sleeper();
-            match page.replace(seen, next) {
-                Ok(()) => break next,
-                Err(now) => seen = now,
-            }
-        };
+        let (seen, left) = page.update(State::without_sleeper);
         // Told also if `wake_one` panics.
         let _tell = page.told_by_leaver(seen, left);
         // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
         // passes on the wake that we may have had.
         if !left.is_locked() && left.sleepers() > 0 {
-            super::wake_one(page.futex, &raw const page.state);
+            wake_one(page.futex, &raw const page.state);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Cutting waits short.
 
+use crate::defer::or_else_on_panic;
 use crate::futex::{Futex, OsFutex};
 use crate::sync::{
     AtomicU32,
@@ -71,7 +72,16 @@ impl<F: Futex> Cancel<F> {
         // acquires, then this would come before its `join`, and could not have seen the bit.
         let groups = self.word.fetch_or(CANCELLED, Release);
         if groups & CANCELLED == 0 {
-            Telling { futex: self.futex, groups, next: 0 }.tell();
+            self.tell_from(0, groups);
+        }
+    }
+
+    /// Tells the slots of `groups` from `index` on; all of them, whatever the platform does at one.
+    fn tell_from(&self, index: usize, groups: u32) {
+        let mut left = index..self.futex.events();
+        while let Some(index) = left.by_ref().find(|&index| groups & group(index) != 0) {
+            let slot = self.futex.event(index);
+            or_else_on_panic(|| slot.tell(self.futex), || self.tell_from(index + 1, groups));
         }
     }
 
@@ -98,32 +108,6 @@ impl<F: Futex> Cancel<F> {
 impl<F: Futex + Default> Default for Cancel<F> {
     fn default() -> Self {
         Self::with_futex(F::default())
-    }
-}
-
-/// The slots that are still to be told. Dropped when the platform panics at one of them, it goes on
-/// with the next.
-struct Telling<F: Futex> {
-    futex: F,
-    groups: u32,
-    next: usize,
-}
-
-impl<F: Futex> Telling<F> {
-    fn tell(&mut self) {
-        while self.next < self.futex.events() {
-            let index = self.next;
-            self.next += 1;
-            if self.groups & group(index) != 0 {
-                self.futex.event(index).tell(self.futex);
-            }
-        }
-    }
-}
-
-impl<F: Futex> Drop for Telling<F> {
-    fn drop(&mut self) {
-        self.tell();
     }
 }
 

@@ -86,13 +86,15 @@ impl<'c, F: Futex> Wait<'c, F> {
 /// How long something may take: until a deadline, unless cancelled, or as long as it takes.
 ///
 /// For every platform; a deadline needs one that [has a clock](FutexTimed).
+#[derive(Clone, Copy)]
 pub struct Limits<'c, F: Futex = OsFutex> {
     deadline: Option<Deadline<F>>,
     pub(crate) cancel: Option<&'c Cancel<F>>,
 }
 
-/// A point in time, and what the platform has to do with it: only some have a clock, but whoever
-/// waits does not have to know.
+/// A point in time, and what the platform has to do with it: only some have a clock, but whoever waits
+/// does not have to know.
+#[derive(Clone, Copy)]
 struct Deadline<F> {
     at: MonotonicTime,
     has_come: fn(&F, MonotonicTime) -> bool,
@@ -158,22 +160,6 @@ impl<'c, F: Futex> Limits<'c, F> {
         }
     }
 }
-
-impl<F: Futex> Clone for Limits<'_, F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F: Futex> Copy for Limits<'_, F> {}
-
-impl<F> Clone for Deadline<F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F> Copy for Deadline<F> {}
 
 impl<F: Futex> Default for Limits<'_, F> {
     fn default() -> Self {

@@ -1,0 +1,32 @@
+//! Why a lock was not had.
+
+use crate::wait::Wake;
+use core::fmt;
+
+/// Why a page could not be locked within the limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The deadline had passed, before the call or in it, and the page was still taken.
+    TimedOut,
+    /// The wait was [cancelled](crate::Cancel), and the page was still taken.
+    Cancelled,
+}
+
+impl LockError {
+    /// The error of a locker whose limits are over, as they say.
+    pub(super) fn from_limit(wake: Wake) -> Self {
+        if wake == Wake::Cancelled { Self::Cancelled } else { Self::TimedOut }
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut => "the page was not released before the deadline",
+            Self::Cancelled => "the page was not released before the wait for it was cancelled",
+        })
+    }
+}
+
+impl core::error::Error for LockError {}
