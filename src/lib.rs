@@ -6,8 +6,8 @@
 //!
 //! # Map of the documentation
 //!
-//! The front page of each module is the design note of its part: its protocol, its table of orderings, and
-//! where its semantics come from.
+//! The front page of each module is the design note of its part: its protocol, its table of
+//! orderings, and where its semantics come from.
 //!
 //! | module | what it explains |
 //! |---|---|

@@ -42,7 +42,8 @@ impl RawPageLock {
     }
 }
 
-// SAFETY: `lock` and a successful `try_lock` own the page until `unlock`, and PageLock excludes other owners meanwhile.
+// SAFETY: `lock` and a successful `try_lock` own the page until `unlock`, and PageLock excludes
+// other owners meanwhile.
 unsafe impl RawMutex for RawPageLock {
     #[allow(clippy::declare_interior_mutable_const)] // What lock_api asks for: a fresh lock at each use.
     const INIT: Self = Self(PageLock::new());

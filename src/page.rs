@@ -9,21 +9,30 @@ use crate::sync::{
 use crate::word::{Count, State, UserBits};
 use core::fmt;
 
-/// A page's header: lock, sleepers' flags, migration state, reference count and pin count, in eight bytes.
+/// A page's header: lock, sleepers' flags, migration state, reference count and pin count, in eight
+/// bytes.
 ///
-/// Put it wherever you keep a page's metadata: a static, a `Vec`, a memfd, a kernel's frame array. Memory of all zeroes is a
-/// valid header of a page that is unlocked and free, for every platform of size zero. It has no destructor.
+/// Put it wherever you keep a page's metadata: a static, a `Vec`, a memfd, a kernel's frame array.
+/// Memory of all zeroes is a valid header of a page that is unlocked and free, for every platform
+/// of size zero. It has no destructor.
 ///
-/// `#[repr(C)]`: a `u32` with the state at offset 0, a `u32` with the counts at offset 4, then the platform, which takes no
-/// space if it has no size. The bits are documented in [`word`](crate::word).
+/// `#[repr(C)]`: a `u32` with the state at offset 0, a `u32` with the counts at offset 4, then the
+/// platform, which takes no space if it has no size. The bits are documented in
+/// [`word`](crate::word).
 ///
 /// | to | call |
 /// |---|---|
-/// | own the page | [`lock`](Self::lock), [`try_lock`](Self::try_lock), [`try_lock_for`](Self::try_lock_for), [`lock_releasing`](Self::lock_releasing), [`claim`](Self::claim) |
+/// | own the page | [`lock`](Self::lock), [`try_lock`](Self::try_lock), [`lock_within`](Self::lock_within), [`lock_releasing`](Self::lock_releasing) |
+/// | own it, or leave word and not sleep | [`claim`](Self::claim), [`claim_told`](Self::claim_told) |
 /// | wait without owning it or referring to it | [`wait_unlocked`](Self::wait_unlocked), [`wait_migration`](Self::wait_migration), [`wait_with`](Self::wait_with) |
 /// | keep what it is | [`try_get`](Self::try_get) |
 /// | keep where it is | [`try_pin`](Self::try_pin) |
-/// | move it | [`PageGuard::begin_migration`](crate::PageGuard::begin_migration) |
+/// | move it | [`PageGuard::begin_migration`](crate::PageGuard::begin_migration), [`PageGuard::migrate`](crate::PageGuard::migrate) |
+/// | have a dead owner's page back | [`take_over`](Self::take_over), [`retell`](Self::retell), [`reset_sleepers`](Self::reset_sleepers) |
+///
+/// After `fork` the child calls [`reset_sleepers`](Self::reset_sleepers) for each page that it
+/// uses. The page [`limits`](crate::limits) has that, and what to know of signal handlers, stopped
+/// threads, system call filters, and processes that die.
 ///
 /// # Example
 ///
@@ -59,14 +68,16 @@ impl<F: Futex> PageLock<F> {
     const_unless_loom! {
         /// An unlocked, free page on the platform `futex`.
         ///
-        /// The header is eight bytes for a platform of size zero and grows by the platform's size otherwise.
+        /// The header is eight bytes for a platform of size zero and grows by the platform's size
+        /// otherwise.
         #[must_use]
         pub fn with_futex(futex: F) -> Self {
             Self { state: AtomicU32::new(0), count: AtomicU32::new(0), futex }
         }
     }
 
-    /// Whether somebody owns the page, or it is promised to a sleeper: whether [`try_lock`](Self::try_lock) would fail.
+    /// Whether somebody owns the page, or it is kept for sleeping lockers behind a closed gate:
+    /// whether [`try_lock`](Self::try_lock) would fail.
     ///
     /// Relaxed: the answer is old at once, and orders nothing.
     #[must_use]
@@ -80,14 +91,15 @@ impl<F: Futex> PageLock<F> {
         self.state().is_migrating()
     }
 
-    /// Whether the page's contents are lost for good. Relaxed; once true, it stays true for this life of
-    /// the memory: only [`PageGuard::unpoison`](crate::PageGuard::unpoison) begins another.
+    /// Whether the page's contents are lost for good. Relaxed; once true, it stays true for this
+    /// life of the memory: only [`PageGuard::unpoison`](crate::PageGuard::unpoison) begins another.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.state().is_poisoned()
     }
 
-    /// Whether new references and pins are refused because a migration has frozen the counts. Relaxed.
+    /// Whether new references and pins are refused because a migration has frozen the counts.
+    /// Relaxed.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         // The counts of a poisoned page are frozen for good, without a migration.
@@ -106,24 +118,29 @@ impl<F: Futex> PageLock<F> {
         self.counts().pins()
     }
 
-    /// The number of lockers that sleep for the page, up to [`MAX_SLEEPERS`](crate::MAX_SLEEPERS). Relaxed; for watchdogs and tests.
+    /// The number of lockers that sleep for the page, up to [`MAX_SLEEPERS`](crate::MAX_SLEEPERS).
+    /// Relaxed; for watchdogs and tests.
     #[must_use]
     pub fn sleepers(&self) -> u32 {
         self.state().sleepers()
     }
 
-    /// The two bits that are the caller's; they are written by the owner.
+    /// The five bits that are the caller's; the owner writes them.
     ///
-    /// Acquire: whoever sees what [`set_user`](crate::PageGuard::set_user) wrote sees what its caller did before it, also without owning
-    /// the page. So they can say, for instance, that the page's bytes are there.
+    /// Acquire: whoever sees what [`set_user`](crate::PageGuard::set_user) wrote sees what its
+    /// caller did before it, also without owning the page. So the bits can say, for instance, that
+    /// the page's bytes are there.
     #[must_use]
     pub fn user(&self) -> UserBits {
         // Acquire: pairs with the Release of `set_user`.
         State(self.state.load(Acquire)).user()
     }
 
-    /// How often the page was released, or given up by a locker that it was promised to, modulo 256. Relaxed. Two equal readings some time apart with [`is_locked`](Self::is_locked)
-    /// true at both say that one owner has had the page all the while, unless it was 256 owners: for a watchdog.
+    /// How often the page was released, or given up by a sleeper while nobody owned it, modulo 256.
+    /// Relaxed.
+    ///
+    /// For a watchdog: two equal readings some time apart, with [`is_locked`](Self::is_locked) true
+    /// at both, show that one owner has had the page all the while, unless 256 owners had it.
     #[must_use]
     pub fn generation(&self) -> u8 {
         self.state().generation()
@@ -151,7 +168,8 @@ impl<F: Futex + Default> Default for PageLock<F> {
     }
 }
 
-/// The page in words: `PageLock { locked, migrating, 2 sleepers, generation 7; 3 references, 0 pins }`.
+/// The page in words:
+/// `PageLock { locked, migrating, 2 sleepers, generation 7; 3 references, 0 pins }`.
 impl<F: Futex> fmt::Debug for PageLock<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, mut counts) = (self.state(), self.counts());
@@ -186,7 +204,8 @@ mod promises {
 
     /// Zero is idle: a header made by `new` is eight zero bytes, so eight zero bytes are a header.
     const _: () = {
-        // SAFETY: both sides are eight bytes of plain integers behind `repr(C)` and `UnsafeCell`, without padding.
+        // SAFETY: both sides are eight bytes of plain integers behind `repr(C)` and `UnsafeCell`,
+        // without padding.
         let bytes: [u8; 8] = unsafe { core::mem::transmute(PageLock::new()) };
         let mut i = 0;
         while i < bytes.len() {

@@ -1,8 +1,10 @@
-//! Counters: how often lockers and waiters slept, were woken for nothing, got the page handed to them, and why pages did not
-//! move. With feature `stats`; without it, counting compiles to nothing and [`snapshot`] does not exist.
+//! Counters: how often lockers and waiters slept, were woken for nothing, or got the page behind a
+//! closed gate, and why pages did not move. With feature `stats`; without it, counting compiles to
+//! nothing and [`snapshot`] does not exist.
 //!
-//! The counters are for the whole program and only ever go up, wrapping at the word size. Take a [`snapshot`] before and after
-//! and look at the [difference](Stats::since). They are relaxed: a snapshot taken while threads run is not of one instant.
+//! The counters are for the whole program and only ever go up, wrapping at the word size. Take a
+//! [`snapshot`] before and after and look at the [difference](Stats::since). They are relaxed: a
+//! snapshot taken while threads run is not of one instant.
 //!
 //! ```
 //! # #[cfg(feature = "stats")] {
@@ -54,8 +56,8 @@ mod on {
 
     const COUNTERS: usize = Counter::Commits as usize + 1;
 
-    // Padded: unrelated threads count unrelated things. Plain core atomics also under the model checker: the counters order
-    // nothing and decide nothing.
+    // Padded: unrelated threads count unrelated things. Plain core atomics also under the model
+    // checker: the counters order nothing and decide nothing.
     static TOTALS: [CachePadded<AtomicUsize>; COUNTERS] = [const { CachePadded::new(AtomicUsize::new(0)) }; COUNTERS];
 
     pub(super) fn add(counter: Counter) {
@@ -69,9 +71,10 @@ mod on {
     pub struct Stats {
         /// Times a locker went to sleep.
         pub lock_waits: usize,
-        /// Times a locker was woken and found the page taken again.
+        /// Rounds lost: times a locker was woken, or slept when the page was released, and then
+        /// found the page not its to take.
         pub lost_wakes: usize,
-        /// Acquisitions that had been promised to the sleeper that made them.
+        /// Acquisitions by a registered sleeper while the gate was closed.
         pub handoffs: usize,
         /// Releases that woke a locker.
         pub lock_wakes: usize,
@@ -79,8 +82,8 @@ mod on {
         pub event_waits: usize,
         /// Releases that told an event slot.
         pub event_wakes: usize,
-        /// Waiters that were woken although nothing was released on their event slot since they registered. (A release of another page of
-        /// the slot is not told apart from one's own.)
+        /// Waiters that were woken although nothing was released on their event slot since they
+        /// registered. (A release of another page of the slot is not told apart from one's own.)
         pub spurious_returns: usize,
         /// Freezes refused because of pins.
         pub frozen_refused_pins: usize,

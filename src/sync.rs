@@ -1,8 +1,13 @@
 //! The one place that knows which atomics the crate is built on.
 //!
-//! Everywhere else says `crate::sync::AtomicU32`. A normal build gets `core`'s. A build with `--cfg pagelock_loom` gets loom's, which
-//! explores every interleaving of a small model and every value that the memory model lets a load see; one with
-//! `--cfg pagelock_shuttle` gets shuttle's, which draws random schedules of large ones. So the very code that ships is what is explored.
+//! Everywhere else says `crate::sync::AtomicU32`. A normal build gets `core`'s. The others explore
+//! the very code that ships:
+//!
+//! * `--cfg pagelock_loom` gets loom's, which explores every interleaving of a small model, and
+//!   every value that the memory model lets a load see.
+//! * `--cfg pagelock_shuttle` gets shuttle's, which draws random schedules of large models.
+//! * `--cfg pagelock_delay` gets `core`'s with a hook before and after each access, by its place in
+//!   the sources: a test delays, watches, or dies there.
 
 pub use core::sync::atomic::Ordering;
 
@@ -29,7 +34,8 @@ pub(crate) use shuttle::hint::spin_loop;
 #[cfg(all(pagelock_loom, pagelock_shuttle))]
 compile_error!("one model checker at a time");
 
-/// Writes a function that is `const`, except under loom, whose atomics can only be made at run time.
+/// Writes a function that is `const`, except under loom, whose atomics can only be made at run
+/// time.
 macro_rules! const_unless_loom {
     ($(#[$attr:meta])* $vis:vis fn $($rest:tt)*) => {
         #[cfg(not(pagelock_loom))]
@@ -42,7 +48,8 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// What a test makes of the steps of the protocol: every access of this crate to a word is one. In a build with `--cfg pagelock_delay` only.
+/// The steps of the protocol, for a test: every access of this crate to a word is one. Only in a
+/// build with `--cfg pagelock_delay`.
 #[cfg(pagelock_delay)]
 pub mod steps {
     use super::Ordering::{self, Acquire, Release};
@@ -50,7 +57,8 @@ pub mod steps {
     use core::ptr::null_mut;
     use core::sync::atomic::AtomicPtr;
 
-    /// Where in the sources an access is made. Each is a static, so that its address is enough to remember it by.
+    /// Where in the sources an access is made. Each is a static, so that its address is enough to
+    /// remember it by.
     pub type Step = &'static Location<'static>;
 
     /// What is called before an access (`false`) and after it (`true`).
@@ -59,8 +67,8 @@ pub mod steps {
     /// A `Hook`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-    /// From now on `hook` is called at every step by whichever thread is there: also in signal handlers, and with locks held. It may do
-    /// anything but use the page.
+    /// From now on `hook` is called at every step by the thread that takes it: also in signal
+    /// handlers, and with locks held. It may do anything but use the page.
     pub fn call(hook: Hook) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);

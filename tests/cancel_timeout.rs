@@ -611,7 +611,7 @@ mod linux {
                 Wake::TimedOut
             );
             assert!(page.try_lock_for(MOMENT).is_none());
-            let soon = || MonotonicTime::after(MOMENT).unwrap();
+            let soon = || MonotonicTime::now() + MOMENT;
             assert_eq!(page.lock_within(Limits::none().until(soon())).map(drop), Err(LockError::TimedOut));
             assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(soon()))), Wake::TimedOut);
         });

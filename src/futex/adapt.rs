@@ -3,12 +3,12 @@
 use super::{EventSlot, Futex, FutexTimed, MonotonicTime, Sleep};
 use crate::sync::AtomicU32;
 
-/// A platform that sleeps and wakes as its [base](Self::Base) does, on the same event table, and adds
-/// to what happens when pages are released.
+/// A platform that sleeps and wakes as its [base](Self::Base) does, on the same event table, and
+/// adds to what happens when pages are released.
 ///
-/// This is how a fault server routes wakes. The trait is safe, and [`Futex`] comes with it: all that
-/// decides who sleeps where and how they are woken is the base's, so that those who wait for a page of
-/// either platform can share a slot.
+/// This is how a fault server routes wakes. The trait is safe, and [`Futex`] comes with it: all
+/// that decides who sleeps where and how they are woken is the base's, so that those who wait for a
+/// page of either platform can share a slot.
 ///
 /// # Example
 ///
@@ -47,8 +47,8 @@ pub trait Adapt: Copy {
     /// The base: a field of this, or a static.
     fn base(&self) -> &Self::Base;
 
-    /// See [`Futex::tell`]. What comes in its place should call the base's, or nobody who sleeps in a
-    /// `wait_*` call is woken; if it panics before it has, they are woken all the same.
+    /// See [`Futex::tell`]. What comes in its place should call the base's, or nobody who sleeps in
+    /// a `wait_*` call is woken; if it panics before it has, they are woken all the same.
     fn tell(&self, page: usize) {
         self.base().tell(page);
     }

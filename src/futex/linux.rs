@@ -1,8 +1,8 @@
 //! The Linux futex system call, and what to do where a filter refuses it.
 //!
-//! How a sleep ended has to be known (a wake must be passed on exactly when one was used up), sleepers
-//! have classes (`FUTEX_WAIT_BITSET`), and deadlines are absolute on `CLOCK_MONOTONIC`, so that a signal
-//! in the middle does not stretch them.
+//! How a sleep ended has to be known (a wake must be passed on exactly when one was used up),
+//! sleepers have classes (`FUTEX_WAIT_BITSET`), and deadlines are absolute on `CLOCK_MONOTONIC`, so
+//! that a signal in the middle does not stretch them.
 //!
 //! Everything here may be called in a signal handler, and leaves `errno` as it was.
 
@@ -29,9 +29,10 @@ impl Scope {
     }
 }
 
-/// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library has a
-/// `time_t` of 64, that is not the old one, but one that Linux has since 5.1, and `libc` has no name for
-/// on most of these targets. Its number is the same on all of them but MIPS, which counts from 4000.
+/// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library
+/// has a `time_t` of 64, that is not the old one, but one that Linux has since 5.1, and `libc` has
+/// no name for on most of these targets. Its number is the same on all of them but MIPS, which
+/// counts from 4000.
 const SYS_FUTEX_TIMED: libc::c_long =
     if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64"))) && size_of::<libc::time_t>() == 8 {
         if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) { 4422 } else { 422 }
@@ -39,15 +40,15 @@ const SYS_FUTEX_TIMED: libc::c_long =
         libc::SYS_futex
     };
 
-/// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return for no
-/// reason ([`Sleep::Unknown`]), and does where every way to sleep is refused.
+/// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return for
+/// no reason ([`Sleep::Unknown`]), and does where every way to sleep is refused.
 pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, until: Option<MonotonicTime>) -> Sleep {
     let is_late = || until.is_some_and(|at| OsFutex.late_by(at).is_some());
     let call = |operation: libc::c_int, timeout: Option<libc::timespec>| {
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: `word` is a live, aligned u32 for the whole call; the kernel only compares it. `timeout`
-        // is null or points to a timespec on this frame. The second address is not used by these
-        // operations. The call has no other effect on memory.
+        // SAFETY: `word` is a live, aligned u32 for the whole call; the kernel only compares it.
+        // `timeout` is null or points to a timespec on this frame. The second address is not used
+        // by these operations. The call has no other effect on memory.
         let rc = keeping_errno(|| unsafe {
             let (word, operation) = (ptr::from_ref(word), operation | scope.flag());
             libc::syscall(SYS_FUTEX_TIMED, word, operation, expected, timeout, ptr::null::<u32>(), class)
@@ -71,16 +72,16 @@ pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
     })
 }
 
-/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`, or all sleepers, where
-/// that is refused; how many they were.
+/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`, or all sleepers,
+/// where that is refused; how many they were.
 ///
-/// In a [private](Scope::Private) scope the address is a key, and has no effect on memory. In a shared one
-/// the kernel looks up what is mapped there, and brings it in if need be.
+/// In a [private](Scope::Private) scope the address is a key, and has no effect on memory. In a
+/// shared one the kernel looks up what is mapped there, and brings it in if need be.
 pub(super) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> u32 {
     let call = |operation: libc::c_int, n: u32| {
         let most = i32::try_from(n).unwrap_or(i32::MAX);
-        // SAFETY: a wake does not read from the address, so it may dangle (futex(2): the kernel answers
-        // EFAULT at worst). The call writes nothing.
+        // SAFETY: a wake does not read from the address, so it may dangle (futex(2): the kernel
+        // answers EFAULT at worst). The call writes nothing.
         let woken = keeping_errno(|| unsafe {
             let (timeout, other) = (ptr::null::<libc::timespec>(), ptr::null::<u32>());
             libc::syscall(libc::SYS_futex, word, operation | scope.flag(), most, timeout, other, class)
@@ -145,7 +146,8 @@ pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
 
 /// What the system can hold of it: a time that is too long becomes the longest.
 fn timespec(d: Duration) -> libc::timespec {
-    // SAFETY: integers, of which all zeroes are a value. (Some targets' has padding, without a name.)
+    // SAFETY: integers, of which all zeroes are a value. (Some targets' has padding, without a
+    // name.)
     let mut t: libc::timespec = unsafe { core::mem::zeroed() };
     t.tv_sec = d.as_secs().try_into().unwrap_or(libc::time_t::MAX);
     // Below a thousand million, so it fits whatever the field's type is.
@@ -164,18 +166,6 @@ impl MonotonicTime {
         Self::since_zero(Duration::new(t.tv_sec.try_into().unwrap_or(0), nanos))
     }
 
-    /// The point `d` from now, if there is one.
-    #[must_use]
-    pub fn after(d: Duration) -> Option<Self> {
-        Self::now().checked_add(d)
-    }
-
-    /// How long ago this was; `None` if it is yet to come.
-    #[must_use]
-    pub fn late_by(self) -> Option<Duration> {
-        OsFutex.late_by(self)
-    }
-
     /// The same point for `std`, if that can hold it.
     #[cfg(feature = "std")]
     #[must_use]
@@ -185,7 +175,8 @@ impl MonotonicTime {
     }
 }
 
-/// The same clock, seen through `std`. A point that is out of reach becomes the nearest that is not.
+/// The same clock, seen through `std`. A point that is out of reach becomes the nearest that is
+/// not.
 #[cfg(feature = "std")]
 impl From<std::time::Instant> for MonotonicTime {
     fn from(instant: std::time::Instant) -> Self {
@@ -221,7 +212,7 @@ mod tests {
     fn a_deadline_in_the_past_times_out_at_once() {
         let word = AtomicU32::new(0);
         assert_eq!(OsFutex.wait_until(&word, 0, EVERY_CLASS, MonotonicTime::ZERO), Sleep::TimedOut);
-        assert!(MonotonicTime::ZERO.late_by().is_some());
+        assert!(OsFutex.late_by(MonotonicTime::ZERO).is_some());
     }
 
     #[test]
@@ -237,8 +228,8 @@ mod tests {
         let now = std::time::Instant::now();
         let hour = Duration::from_secs(3600);
         let later = MonotonicTime::from(now + hour);
-        assert!(later.late_by().is_none());
-        let late = MonotonicTime::from(now).late_by().expect("now has passed");
+        assert!(OsFutex.late_by(later).is_none());
+        let late = OsFutex.late_by(now.into()).expect("now has passed");
         assert!(late < hour);
         let back = later.to_instant().expect("it came from there");
         let off = back.max(now + hour) - back.min(now + hour);

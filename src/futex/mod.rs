@@ -1,7 +1,8 @@
-//! What the crate needs from a platform: sleep while a word has a value, wake by address, and a table of event words.
+//! What the crate needs from a platform: sleep while a word has a value, wake by address, and a
+//! table of event words.
 //!
-//! [`Futex`] is the whole of it; [`FutexTimed`] adds deadlines for platforms with a clock. The lock is generic over them with
-//! static dispatch, so a platform of no size costs nothing. Shipped:
+//! [`Futex`] is the whole of it; [`FutexTimed`] adds deadlines for platforms with a clock. The lock
+//! is generic over them with static dispatch, so a platform of no size costs nothing. Shipped:
 //!
 //! | type | for | deadlines |
 //! |---|---|---|
@@ -9,21 +10,23 @@
 //! | [`SharedFutex`] | headers and event table in memory shared by several processes (Linux, Android) | yes |
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!
-//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. What an
-//! implementation may assume and must promise stands at each method. Whoever only wants to hear of
-//! releases takes one of these and [adapts](Adapt) it.
+//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. Each
+//! method says what an implementation may assume and must promise. A program that only wants to
+//! hear of releases takes one of these and [adapts](Adapt) it.
 //!
 //! # From handlers
 //!
-//! Waiting and waking may be done in a signal handler or an interrupt, as far as the platform's own
-//! methods may be called there; the crate takes no lock of its own, and allocates nothing. Those of
-//! [`OsFutex`] and [`SharedFutex`] on Linux may, and leave `errno` as it was. A handler that *waits* for
-//! what the code that it interrupted holds waits for ever, as ever. And it keeps that code from running:
-//! if that was about to wake others, they wait too ([what holds a chain up](slot#what-holds-a-chain-up)).
+//! A signal handler or an interrupt may wait and wake, as far as it may call the platform's own
+//! methods; the crate takes no lock of its own, and allocates nothing. The methods of [`OsFutex`]
+//! and [`SharedFutex`] on Linux may be called there, and leave `errno` as it was. A handler that
+//! *waits* for what the interrupted code holds waits for ever, as with every lock. It also keeps
+//! that code from running: if the code was about to wake others, they wait too ([what holds a chain
+//! up](slot#what-holds-a-chain-up)).
 //!
 //! # System calls
 //!
-//! On Linux and Android these are all that the crate makes, for whoever writes a filter:
+//! On Linux and Android the crate makes these system calls and no others; a filter (seccomp) lists
+//! them:
 //!
 //! | call | for | if it is refused |
 //! |---|---|---|
@@ -34,10 +37,10 @@
 //! | `sched_yield` | to wait a moment | pauses of the processor |
 //! | `clock_gettime` of `CLOCK_MONOTONIC` | deadlines | no deadline is reached before the sleep ends for another reason |
 //!
-//! With `FUTEX_PRIVATE_FLAG`, but for [`SharedFutex`]; where pointers have 32 bits and `time_t` has 64,
-//! `futex_time64` too. `clock_gettime` is no system call where there is a vDSO. Whatever error a filter
-//! answers with, a refusal costs speed and not life, as long as those who may sleep by `futex` can also
-//! be woken by it.
+//! With `FUTEX_PRIVATE_FLAG`, but for [`SharedFutex`]; where pointers have 32 bits and `time_t` has
+//! 64, `futex_time64` too. `clock_gettime` is no system call where there is a vDSO. Whatever error
+//! a filter answers with, a refusal costs speed and not life, as long as a thread that can sleep by
+//! `futex` can also be woken by it.
 
 mod adapt;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
@@ -83,26 +86,27 @@ pub enum Sleep {
 /// A platform's way to sleep on a word and to wake sleepers.
 ///
 /// The value travels by copy: a sleeper keeps its own while the page it came from may be gone. A
-/// platform with state of its own (a file descriptor, a set of cores) is therefore a handle, and one of
-/// size zero keeps the page header at eight bytes. Headers that may be freed while a release or a wait
-/// returns, as kernels' are, need a platform of size zero: only the two words may be overtaken by their
-/// own end.
+/// platform with state of its own (a file descriptor, a set of cores) is therefore a handle, and
+/// one of size zero keeps the page header at eight bytes. Headers that may be freed while a release
+/// or a wait returns, as kernels' are, need a platform of size zero: only the two words may be
+/// overtaken by their own end.
 ///
-/// A method that panics strands nobody: whoever was to be woken is woken by
-/// [`wake_all`](Self::wake_all), or by [`tell_event`](Self::tell_event), as the panic unwinds.
+/// A method that panics strands nobody: as the panic unwinds, [`wake_all`](Self::wake_all) or
+/// [`tell_event`](Self::tell_event) wakes the sleepers that it was to wake.
 ///
 /// # Safety
 ///
-/// The methods are shown words of the page and of the event table. They load them, and may not store to
-/// them: exclusion rests on the words, and whoever changes one gives a page two owners. Through an
-/// address that is not a reference they do not even load.
+/// The methods are shown words of the page and of the event table. They may load them, and must not
+/// store to them: exclusion rests on the words, and a store can give a page two owners. Through an
+/// address that is not a reference they must not even load.
 ///
-/// The rest of what is promised below is about liveness: a platform that wakes too often costs time,
-/// and one that loses wakes leaves somebody asleep.
+/// The other promises below are about liveness: a platform that wakes too often costs time, and one
+/// that loses wakes leaves a thread asleep.
 ///
 /// # Example: a kernel's own wait queue
 ///
-/// A platform needs three operations on words and a table of event slots. This one spins, to stay short:
+/// A platform needs three operations on words and a table of event slots. This one spins, to stay
+/// short:
 ///
 /// ```
 /// use pagelock::futex::{EventSlot, Futex, Sleep};
@@ -135,13 +139,13 @@ pub enum Sleep {
 /// assert!(PAGE.try_lock().is_some());
 /// ```
 pub unsafe trait Futex: Copy {
-    /// Whether [`wait_class`](Self::wait_class) and [`wake_class`](Self::wake_class) tell classes of
-    /// sleepers apart, and count. Only then does a release with many sleepers wake a few and let those
-    /// wake the rest; otherwise it wakes all.
+    /// Whether [`wait_class`](Self::wait_class) and [`wake_class`](Self::wake_class) tell classes
+    /// of sleepers apart, and count. Only then does a release with many sleepers wake a few and let
+    /// those wake the rest; otherwise it wakes all.
     ///
-    /// Whoever says so must say [`Sleep::Woken`] of every sleep that a wake has ended, of no other, and
-    /// in `wake_class` of exactly as many. Those sleepers wake the rest, and who is left to wake is
-    /// counted by them.
+    /// Whoever says so must say [`Sleep::Woken`] of every sleep that a wake has ended, of no other,
+    /// and in `wake_class` of exactly as many. Those sleepers wake the rest, and who is left to
+    /// wake is counted by them.
     const CLASSES: bool = false;
 
     /// How often a locker can lose the page to newcomers before the gate closes; see the rules in
@@ -153,23 +157,23 @@ pub unsafe trait Futex: Copy {
 
     /// Sleeps while `*word == expected`, until woken. May return at any time.
     ///
-    /// The comparison and going to sleep must be one step with respect to wakes: a wake issued after the
-    /// word was changed must not be missed by a sleeper that saw the old value.
+    /// The comparison and going to sleep must be one step with respect to wakes: a wake issued
+    /// after the word was changed must not be missed by a sleeper that saw the old value.
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep;
 
     /// Wakes one sleeper on `word`, the longest asleep if the platform can.
     ///
-    /// `word` is an address only, and must not be read: what it pointed to may be gone, or be something
-    /// else by now, on which others sleep in their own way. They must bear a wake that is not theirs.
-    /// (Whoever uses Linux's futexes must so in any case.)
+    /// `word` is an address only, and must not be read: what it pointed to may be gone, or be
+    /// something else by now, on which others sleep in their own way. They must bear a wake that is
+    /// not theirs. (Whoever uses Linux's futexes must so in any case.)
     fn wake_one(&self, word: *const AtomicU32);
 
     /// Wakes every sleeper on `word`, an address only, as for [`wake_one`](Self::wake_one).
     fn wake_all(&self, word: *const AtomicU32);
 
-    /// Lets something else run for a moment: a locker calls this while it looks for a page that is taken,
-    /// and so do those who try again. `sched_yield` where there is one; by default some pauses of the
-    /// processor.
+    /// Lets something else run for a moment: a locker calls this while it looks for a page that is
+    /// taken, and so do those who try again. `sched_yield` where there is one; by default some
+    /// pauses of the processor.
     fn relax(&self) {
         pause();
     }
@@ -181,7 +185,8 @@ pub unsafe trait Futex: Copy {
     }
 
     /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`, the longest asleep
-    /// first, and says how many. Waking more, also of other classes, is allowed if they are counted.
+    /// first, and says how many. Waking more, also of other classes, is allowed if they are
+    /// counted.
     ///
     /// Called only on platforms that tell [classes](Self::CLASSES) apart.
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
@@ -192,8 +197,8 @@ pub unsafe trait Futex: Copy {
 
     /// The event slot number `index`, which is below [`events`](Self::events).
     ///
-    /// Its type says whose it is, so that nobody sleeps there who is woken in another way. The table is
-    /// the platform's own, and whoever shares another's [adapts](Adapt) that.
+    /// Its type says whose it is, so that nobody sleeps there who is woken in another way. The
+    /// table is the platform's own, and whoever shares another's [adapts](Adapt) that.
     fn event(&self, index: usize) -> &EventSlot<Self>;
 
     /// How many event slots there are, at least 1.
@@ -201,21 +206,22 @@ pub unsafe trait Futex: Copy {
 
     /// Which event slot belongs to the page whose header is at address `page`.
     ///
-    /// Any function of the address will do; two pages of one slot cost each other spurious returns. Where
-    /// processes map the headers at different addresses, it has to be a function of the page's index
-    /// instead. The address is not to be read from.
+    /// Any function of the address will do; two pages of one slot cost each other spurious returns.
+    /// Where processes map the headers at different addresses, it has to be a function of the
+    /// page's index instead. The address is not to be read from.
     fn event_index(&self, page: usize) -> usize {
         slot::index(page, self.events())
     }
 
-    /// Called by a release that found that somebody waits for it: bumps the page's event slot and wakes
-    /// its sleepers.
+    /// Called by a release that found that somebody waits for it: bumps the page's event slot and
+    /// wakes its sleepers.
     ///
-    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an interrupt):
-    /// it calls [`tell_event`](Self::tell_event) and then does so; see [`Adapt`]. Without `tell_event`
-    /// only [claims](crate::PageLock::claim) are served: whoever sleeps in one of the `wait_*` calls,
-    /// here or in [`Migration::wait_unpinned`](crate::Migration::wait_unpinned), sleeps on. The page is
-    /// not locked any more by who calls this, and may not exist any more.
+    /// A fault server overrides this to route the wake itself (`UFFDIO_WAKE`, an eventfd, an
+    /// interrupt): it calls [`tell_event`](Self::tell_event) and then does so; see [`Adapt`].
+    /// Without `tell_event` only [claims](crate::PageLock::claim) are served: whoever sleeps in one
+    /// of the `wait_*` calls, here or in
+    /// [`Migration::wait_unpinned`](crate::Migration::wait_unpinned), sleeps on. The page is not
+    /// locked any more by who calls this, and may not exist any more.
     fn tell(&self, page: usize) {
         self.tell_event(page);
     }
@@ -227,8 +233,9 @@ pub unsafe trait Futex: Copy {
         self.event(self.event_index(page)).tell(*self);
     }
 
-    /// Called when a guard's drop (of a [`PageRef`](crate::PageRef) or a [`PagePin`](crate::PagePin))
-    /// gave back the last of all references and pins of the page, for whoever frees pages.
+    /// Called when a guard's drop (of a [`PageRef`](crate::PageRef) or a
+    /// [`PagePin`](crate::PagePin)) gave back the last of all references and pins of the page, for
+    /// whoever frees pages.
     fn last_put(&self, page: usize) {
         let _ = page;
     }
@@ -242,8 +249,8 @@ pub trait FutexTimed: Futex {
     /// [`Futex::wait_class`] that also ends when the clock reaches `at`.
     ///
     /// A sleep that ends for that reason is [`Sleep::TimedOut`]. Of a platform that cannot tell
-    /// ([`Sleep::Unknown`]) the crate asks the clock; but [`Sleep::Interrupted`] or [`Sleep::Changed`]
-    /// beyond the deadline would be slept again.
+    /// ([`Sleep::Unknown`]) the crate asks the clock; but [`Sleep::Interrupted`] or
+    /// [`Sleep::Changed`] beyond the deadline would be slept again.
     fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep;
 
     /// The point `d` from now, if there is one.

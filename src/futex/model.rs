@@ -1,13 +1,15 @@
 //! The futex under the model checkers: exact where it matters.
 //!
-//! Like the kernel, it takes the bucket's lock, *then* compares, *then* enqueues; a wake takes the same lock, so a sleeper either sees
-//! the new value or is found by the wake. Wakes are first in, first out, and go by address: a wake for a word that is gone finds nobody,
-//! or whoever sleeps on what is there now. Two things that loom does not do by itself can be asked for by a test: [`interrupt`] ends
-//! every sleep as a signal would, [`expire`] makes the time of every timed sleep up. Under shuttle they also happen by themselves, now
-//! and then, drawn from the schedule's own random numbers.
+//! Like the kernel, it takes the bucket's lock, *then* compares, *then* enqueues; a wake takes the
+//! same lock, so a sleeper either sees the new value or is found by the wake. Wakes are first in,
+//! first out, and go by address: a wake for a word that is gone finds nobody, or whoever sleeps on
+//! what is there now. Two things that loom does not do by itself can be asked for by a test:
+//! [`interrupt`] ends every sleep as a signal would, [`expire`] makes the time of every timed sleep
+//! up. Under shuttle they also happen by themselves, now and then, drawn from the schedule's own
+//! random numbers.
 //!
-//! The state of an execution is kept until the next one begins, and not only until its main thread ends:
-//! a model may leave threads behind that still run then.
+//! The state of an execution is kept until the next one begins, and not only until its main thread
+//! ends: a model may leave threads behind that still run then.
 
 extern crate std;
 
@@ -49,8 +51,8 @@ struct State {
     slots: [EventSlot; EVENTS],
 }
 
-// SAFETY: a model checker runs its threads one at a time on one thread of the system, and the bucket is
-// reached through its mutex.
+// SAFETY: a model checker runs its threads one at a time on one thread of the system, and the
+// bucket is reached through its mutex.
 unsafe impl Send for State {}
 // SAFETY: as above.
 unsafe impl Sync for State {}
@@ -60,9 +62,9 @@ std::thread_local! {
     static STATE: Cell<Option<&'static State>> = const { Cell::new(None) };
 }
 
-/// Makes the state of an execution. Its main thread says so first of all, so that everything else comes
-/// after. It is leaked: what the checker made for one execution is nothing to touch in the next, not even
-/// to drop it.
+/// Makes the state of an execution. Its main thread says so first of all, so that everything else
+/// comes after. It is leaked: what the checker made for one execution is nothing to touch in the
+/// next, not even to drop it.
 #[cfg(pagelock_loom)]
 pub fn begin() {
     STATE.set(Some(Box::leak(Box::default())));

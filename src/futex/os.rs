@@ -6,11 +6,13 @@ use core::marker::PhantomData;
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 use crossbeam_utils::CachePadded;
 
-/// The default platform: the operating system's own futex, and one static event table for the whole program.
+/// The default platform: the operating system's own futex, and one static event table for the whole
+/// program.
 ///
 /// * Linux and Android: the futex system call, with classes and deadlines.
 /// * FreeBSD, macOS, iOS, watchOS, Windows: what the `atomic-wait` crate calls; no deadlines.
-/// * Anything else: it spins, as [`SpinFutex`](super::SpinFutex) does. A kernel brings a [`Futex`] of its own.
+/// * Anything else: it spins, as [`SpinFutex`](super::SpinFutex) does. A kernel brings a [`Futex`]
+///   of its own.
 ///
 /// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,7 +33,8 @@ const TABLE_BYTES: usize = 16 << 10;
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot<OsFutex>>>();
 
-/// The only global state of the crate. Padded, because releases of unrelated pages bump neighbouring slots.
+/// The only global state of the crate. Padded, because releases of unrelated pages bump
+/// neighbouring slots.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static EVENTS: [CachePadded<EventSlot<OsFutex>>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
 

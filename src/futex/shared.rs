@@ -4,27 +4,29 @@ use super::linux::{self, Scope};
 use super::{EVERY_CLASS, EventSlot, Futex, FutexTimed, MonotonicTime, Sleep, slot};
 use crate::sync::AtomicU32;
 
-/// Linux futexes that work between processes, with an event table that the caller has placed in the shared memory.
+/// Linux futexes that work between processes, with an event table that the caller has placed in the
+/// shared memory.
 ///
-/// Each process may map the headers at another address, so a page's event slot is chosen by its *index*: the distance of its
-/// header from `base`, where this process sees the first header.
+/// Each process may map the headers at another address. So a page's event slot is chosen by its
+/// *index*: the distance of its header from `base`, where this process sees the first header.
 ///
 /// # Processes that die
 ///
-/// Wakes are not fanned out: a process that was woken to wake others may die first. Beyond that nobody can tell that a process has died, and
-/// the page's word is left as that process has made it:
+/// Wakes are not fanned out, because a process that was woken to wake others may die first.
+/// Otherwise nothing notices a death: the page's words stay as the dead process left them.
 ///
-/// | killed in, or with | is left | harm to others |
-/// |---|---|---|
-/// | [`try_lock`], [`claim`] that did not get the page; `wait_*` | at most a flag | a needless wake |
-/// | the page: a guard, a migration | locked, migrating or frozen | all wait, until the deadlines that they have |
-/// | [`lock`], [`lock_within`], [`try_lock_for`], [`lock_releasing`], [`lock_releasing_within`] | one sleeper too many | a page that is promised to it is taken for ever, a wake that it was given is lost |
-/// | a [reference](crate::PageRef), a [pin](crate::PagePin) | counted | the page is not freed, or not moved |
+/// | killed in, or with | leaves | harm to others | way back |
+/// |---|---|---|---|
+/// | [`try_lock`], [`claim`] that did not get the page; `wait_*` | at most a flag | a needless wake | none needed |
+/// | the page: a guard, a migration | locked, migrating or frozen | all wait, until their deadlines | [`take_over`] |
+/// | a release | free, with nobody told | sleepers sleep on | [`retell`] |
+/// | [`lock`], [`lock_within`], [`try_lock_for`], [`lock_releasing`], [`lock_releasing_within`] | one sleeper too many | behind a closed gate the page is kept for it for ever; a wake that it was given is lost | [`reset_sleepers`], [`retell`] |
+/// | a [reference](crate::PageRef), a [pin](crate::PagePin) | counted | the page is not freed, or not moved | [`put_raw`], [`unpin_raw`] |
 ///
-/// So a process that may be killed at any time should use `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Who knows that a
-/// process has died, and that nobody else is in a call of the third line, can strike its sleepers
-/// ([`PageLock::reset_sleepers`](crate::PageLock::reset_sleepers)), and who knows that it was the owner can release the page
-/// for it ([`PageGuard::from_raw`](crate::PageGuard::from_raw)). Otherwise waits with a deadline bound the harm.
+/// [`migration::take_over`](crate::migration::take_over) says how a survivor proceeds, and has a
+/// table of every step of every call. A process that cannot be cleaned up after should use
+/// `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Waits with a deadline bound
+/// the harm in any case.
 ///
 /// [`try_lock`]: crate::PageLock::try_lock
 /// [`claim`]: crate::PageLock::claim
@@ -33,11 +35,16 @@ use crate::sync::AtomicU32;
 /// [`lock_releasing`]: crate::PageLock::lock_releasing
 /// [`lock_releasing_within`]: crate::PageLock::lock_releasing_within
 /// [`lock_within`]: crate::PageLock::lock_within
+/// [`take_over`]: crate::PageLock::take_over
+/// [`retell`]: crate::PageLock::retell
+/// [`reset_sleepers`]: crate::PageLock::reset_sleepers
+/// [`put_raw`]: crate::PageLock::put_raw
+/// [`unpin_raw`]: crate::PageLock::unpin_raw
 ///
 /// # Headers
 ///
-/// A header in shared memory must not hold one process's addresses. So give the headers a platform of
-/// size zero that finds this handle in a static of each process, and [adapt](super::Adapt) it:
+/// A header in shared memory must not hold one process's addresses. So give the headers a platform
+/// of size zero that finds this handle in a static of each process, and [adapt](super::Adapt) it:
 ///
 /// ```
 /// use pagelock::futex::{Adapt, EventSlot, SharedFutex, SharedSlot};
@@ -69,10 +76,11 @@ use crate::sync::AtomicU32;
 ///
 /// # Wakes that come late
 ///
-/// A release wakes by address after it has let go of the page, which may have been freed by then. Where
-/// memory is shared, the system has to look the address up, and *brings the memory in*: a hole that was
-/// punched where the header has been, or in a file beyond what it held, is filled with a page of zeroes.
-/// Whoever gives such memory back waits for the end of the calls that may still wake there.
+/// A release wakes by address after it has let go of the page, which may have been freed by then.
+/// Where memory is shared, the system has to look the address up, and *brings the memory in*: a
+/// hole that was punched where the header has been, or in a file beyond what it held, is filled
+/// with a page of zeroes. Whoever gives such memory back waits for the end of the calls that may
+/// still wake there.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedFutex<'e> {
     events: &'e [SharedSlot],

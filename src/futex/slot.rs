@@ -1,14 +1,14 @@
 //! Event slots: where those who wait for a release sleep.
 //!
-//! A waiter may not sleep on the page, because it holds nothing that keeps the page its own. It sleeps
-//! on a *sequence word* of a small table instead, chosen by the page's address. A release that finds
-//! waiters bumps the sequence and wakes: everybody who slept under an older value, for whatever page of
-//! the slot, and nobody who slept under the newest.
+//! A waiter may not sleep on the page, because it holds nothing that keeps the page its own. It
+//! sleeps on a *sequence word* of a small table instead, chosen by the page's address. A release
+//! that finds waiters bumps the sequence and wakes: everybody who slept under an older value, for
+//! whatever page of the slot, and nobody who slept under the newest.
 //!
 //! # Who is left to wake
 //!
-//! Beside the sequence a slot counts its sleepers, each for itself, from before it sleeps until it is
-//! awake. A release that finds the count at 0 calls nobody. For that one fence faces another:
+//! Beside the sequence a slot counts its sleepers, each for itself, from before it sleeps until it
+//! is awake. A release that finds the count at 0 calls nobody. For that one fence faces another:
 //!
 //! ```text
 //!  sleeper                                 release
@@ -17,39 +17,41 @@
 //!  the platform compares the sequence      load the count
 //! ```
 //!
-//! Of the two fences one is first. If it is the sleeper's, the release sees it counted. If it is the
-//! release's, the platform sees the new sequence, on behalf of the sleeper, and does not let it sleep.
-//! So the count is never too low. It may be too high, by those who are waking up and by the sleepers of
-//! a process that was killed; that costs a needless call and nothing else.
+//! Of the two fences one is first. If it is the sleeper's, the release sees it counted. If it is
+//! the release's, the platform sees the new sequence, on behalf of the sleeper, and does not let it
+//! sleep. So the count is never too low. It may be too high, by those who are waking up and by the
+//! sleepers of a process that was killed; that costs a needless call and nothing else.
 //!
 //! # Fan-out
 //!
-//! Waking N sleepers costs the waker a few microseconds each, and the waker is the migrator that
-//! everybody waits for. So it wakes only [`FIRST`] of them, and each of those wakes [`NEXT`] more before
-//! it returns. Nobody is stranded:
+//! Each sleeper that is woken costs the waker a few microseconds, and the waker is the migrator
+//! that everybody waits for. So it wakes only 16 of them, and each of those wakes 64 more before it
+//! returns. Nobody is stranded:
 //!
-//! * *A wake is passed on exactly when one was used up.* A sleeper that timed out, was interrupted, or
-//!   never slept has taken nothing from the chain and adds nothing to it.
-//! * *A woken sleeper returns*; it never goes back to sleep. One that was woken by mistake reports a
-//!   release that was not its own, which the contract of the wait allows, and passes the wake on.
-//! * *A link reaches all whom the release before it reaches*: it was woken because of that release, so it
-//!   reads its sequence or a later one.
+//! * *A wake is passed on exactly when one was used up.* A sleeper that timed out, was interrupted,
+//!   or never slept has taken nothing from the chain and adds nothing to it.
+//! * *A woken sleeper returns*; it never goes back to sleep. One that was woken by mistake reports
+//!   a release that was not its own, which the contract of the wait allows, and passes the wake on.
+//! * *A link reaches all whom the release before it reaches*: it was woken because of that release,
+//!   so it reads its sequence or a later one.
 //!
-//! Two hints save time, and a wrong one costs a call or a yield. Whoever wakes fewer than it asked for,
-//! and a release that wakes all there are, notes under which sequence nobody older is left: most links
-//! then have nothing to do. And while the release is still at waking, a link lets it go first.
+//! Two hints save time; to miss one costs a call or a yield. A waker that woke fewer than it asked
+//! for, and a release that wakes all there are, note the sequence under which nobody older is left:
+//! most links then have nothing to do. And while the release is still waking others, a link lets it
+//! go first.
 //!
 //! Sleepers are told apart by a *class*: 16 of 32 bits, picked by the low half of the sequence, so
 //! that no class contains another. Only values 65,536 releases apart share one.
 //!
 //! # What holds a chain up
 //!
-//! Who sleeps behind the first [`FIRST`] is woken when one of these runs. If they do not get to run,
-//! because they are stopped by a debugger, in a control group that is frozen or throttled, `SCHED_IDLE`
-//! on a busy machine, or in a signal handler that they were interrupted by, then the others wait for
-//! them, whatever their own priority. The next release of any page of the slot starts another chain,
-//! which reaches them. Nothing else bounds it. Where waiters are so unlike, take a platform that does
-//! not tell classes apart, where each release wakes everybody: one of your own with a table of its own.
+//! The sleepers behind the first 16 are woken when one of these runs. A woken sleeper may not run:
+//! a debugger has stopped it, its control group is frozen or throttled, it is `SCHED_IDLE` on a
+//! busy machine, or a signal handler has interrupted it. If none of the 16 runs, the others wait,
+//! whatever their own priority. The next release of any page of the slot starts another chain,
+//! which reaches them; nothing else bounds the wait. Where waiters are so unlike, use a platform of
+//! your own, with a table of its own, that does not tell classes apart: there each release wakes
+//! everybody.
 
 use super::{Futex, OsFutex, Sleep};
 use crate::defer::{defer, or_else_on_panic};
@@ -63,14 +65,15 @@ use core::fmt;
 use core::marker::PhantomData;
 
 /// How many sleepers a release wakes itself.
-pub const FIRST: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
+const FIRST: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
 /// How many each woken sleeper wakes in turn.
-pub const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 64 };
+const NEXT: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 64 };
 
-/// One entry of the event table of platform `F`. All-zero is valid: nothing was released, nobody sleeps.
+/// One entry of the event table of platform `F`. All-zero is valid: nothing was released, nobody
+/// sleeps.
 ///
-/// A slot has a platform as its type, because all who sleep on it must be woken in one way: whoever
-/// wakes everybody and passes nothing on would use up the wakes of those who do. So a platform cannot
+/// A slot has a platform as its type, because all its sleepers must be woken in one way. A platform
+/// whose sleepers pass nothing on would use up the wakes of sleepers that do. So a platform cannot
 /// sleep on the table of another, unless it [adapts](super::Adapt) that:
 ///
 /// ```compile_fail,E0308
@@ -118,9 +121,9 @@ impl<F> EventSlot<F> {
 
     /// The sequence to sleep under: how often, modulo 2^32, a release has told this slot.
     ///
-    /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees that the
-    /// page was released, so it cannot go on to set the waiters' flag for a hold that is over and sleep
-    /// for its end.
+    /// Acquire: pairs with the bump. A waiter that already sees a release's bump then also sees
+    /// that the page was released, so it cannot go on to set the waiters' flag for a hold that is
+    /// over and sleep for its end.
     #[must_use]
     #[inline]
     pub fn sequence(&self) -> u32 {
@@ -138,8 +141,8 @@ impl<F> EventSlot<F> {
 impl<F: Futex> EventSlot<F> {
     /// Tells everybody who sleeps here that what they wait for has happened.
     pub(crate) fn tell(&self, futex: F) {
-        // Release: pairs with `sequence`, see there; and whoever returns because of the bump sees what
-        // the releaser did before it.
+        // Release: pairs with `sequence`, see there; and whoever returns because of the bump sees
+        // what the releaser did before it.
         let now = self.sequence.fetch_add(1, Release).wrapping_add(1);
         // SeqCst: pairs with that in `sleep`, as above.
         fence(SeqCst);
@@ -176,8 +179,9 @@ impl<F: Futex> EventSlot<F> {
         or_else_on_panic(wake, || futex.wake_all(word));
     }
 
-    /// Wakes more, if any are left. The first to be woken may have pushed the releaser off its processor,
-    /// in the middle of its call, and would keep it off until the whole chain has run: it goes first.
+    /// Wakes more, if any are left. The first to be woken may have pushed the releaser off its
+    /// processor, in the middle of its call, and would keep it off until the whole chain has run:
+    /// it goes first.
     fn pass_on(&self, futex: F, now: u32) {
         let is_drained = || self.drained.load(Relaxed) == now;
         if !is_drained() && self.telling.load(Relaxed) == now {
@@ -246,9 +250,9 @@ fn class(sequence: u32) -> u32 {
 
 /// Which of `slots` is that of the page whose header is `address` from wherever headers begin.
 ///
-/// Headers are 8 bytes apart, so the low three bits say nothing. A product alone (by 2^64 over the golden
-/// ratio) would put headers at some regular distances into few slots; folded and multiplied once more,
-/// they fall as chance has it, at whatever distance.
+/// Headers are 8 bytes apart, so the low three bits say nothing. A product alone (by 2^64 over the
+/// golden ratio) would put headers at some regular distances into few slots; folded and multiplied
+/// once more, they fall as chance has it, at whatever distance.
 pub(super) fn index(address: usize, slots: usize) -> usize {
     let product = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (product ^ product >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);

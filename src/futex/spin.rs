@@ -18,13 +18,15 @@ pub struct SpinFutex {
 #[doc(hidden)]
 pub const SpinFutex: SpinFutex = SpinFutex { c: PhantomData };
 
-/// Not padded: those who look at one slot are not slowed by releases of others as much as by their own.
+/// Not padded: those who look at one slot are not slowed by releases of others as much as by their
+/// own.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static EVENTS: [EventSlot<SpinFutex>; 64] = [const { EventSlot::new() }; 64];
 
 /// Spins while `*word == expected`.
 pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
-    // Relaxed: a wait orders nothing; whoever returns from it looks again with the ordering it needs.
+    // Relaxed: a wait orders nothing; whoever returns from it looks again with the ordering it
+    // needs.
     while word.load(Relaxed) == expected {
         spin_loop();
     }

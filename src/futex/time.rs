@@ -6,8 +6,8 @@ use core::time::Duration;
 
 /// A point on a platform's clock, one that only goes forward: so long after whatever it calls zero.
 ///
-/// On Linux that is `CLOCK_MONOTONIC`, which is also the clock of `std`'s `Instant`: with feature `std`
-/// the two convert. Points of different platforms' clocks have nothing to say to each other.
+/// On Linux that is `CLOCK_MONOTONIC`, which is also the clock of `std`'s `Instant`: with feature
+/// `std` the two convert. Points of different platforms' clocks have nothing to say to each other.
 ///
 /// # Example
 ///

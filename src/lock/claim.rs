@@ -11,18 +11,18 @@ impl<F: Futex> PageLock<F> {
     ///
     /// For fault servers, whose faulters already sleep elsewhere. [`Claim::InFlight`] has set the
     /// page's waiters' flag, so the owner's release calls [`Futex::tell`], and says so in its
-    /// [`Released`](crate::Released). Of the two the call is the one to rely on: it comes also when a
-    /// guard is dropped, and when the last sleeper of a page that nobody owns gives up. The flag is for
-    /// one release: claim again before every further wait.
+    /// [`Released`](crate::Released). Of the two the call is the one to rely on: it comes also when
+    /// a guard is dropped, and when the last sleeper of a page that nobody owns gives up. The flag
+    /// is for one release: claim again before every further wait.
     ///
-    /// The owner's own faulter has left no flag. If it has to be told as well, however the owner ends,
-    /// use [`claim_told`](Self::claim_told).
+    /// The owner's own faulter has left no flag. If it has to be told as well, however the owner
+    /// ends, use [`claim_told`](Self::claim_told).
     pub fn claim(&self) -> Claim<'_, F> {
         self.claim_as(State::taken_by_newcomer)
     }
 
-    /// [`claim`](Self::claim) for a server whose own faulter sleeps as well: the release of the owner
-    /// tells in any case, whether it is done, fails, panics, or is dropped with its task.
+    /// [`claim`](Self::claim) for a server whose own faulter sleeps as well: the release of the
+    /// owner tells in any case, whether it is done, fails, panics, or is dropped with its task.
     ///
     /// # Example
     ///

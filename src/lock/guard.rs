@@ -11,8 +11,9 @@ use core::fmt;
 
 /// Ownership of a page. Dropping it releases the page.
 ///
-/// It is [`Send`]: the thread that finishes an I/O need not be the one that started it. For an owner that cannot carry a guard
-/// at all there are [`into_raw`](Self::into_raw) and [`from_raw`](Self::from_raw).
+/// It is [`Send`]: the thread that finishes an I/O need not be the one that started it. For an
+/// owner that cannot carry a guard at all there are [`into_raw`](Self::into_raw) and
+/// [`from_raw`](Self::from_raw).
 #[must_use = "the page is released when the guard is dropped"]
 pub struct PageGuard<'a, F: Futex = crate::OsFutex> {
     pub(crate) page: &'a PageLock<F>,
@@ -39,9 +40,9 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         self.forget().release(false, false)
     }
 
-    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so no
-    /// newcomer takes the page before all of them had it. Where every release is fair, every thread
-    /// owns the page equally often.
+    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so
+    /// no newcomer takes the page before all of them had it. Where every release is fair, every
+    /// thread owns the page equally often.
     ///
     /// Costs a sleeper's wake-up time in which nobody owns the page, for each of them; the ordinary
     /// release does not.
@@ -50,8 +51,8 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     }
 
     /// Marks the contents lost for good and releases the page. From now on waits for it return
-    /// [`Wake::Poisoned`] at once, and get, pin, freeze, claim and activate fail: the counts stay frozen.
-    /// References and pins that exist can be dropped.
+    /// [`Wake::Poisoned`] at once, and get, pin, freeze, claim and activate fail: the counts stay
+    /// frozen. References and pins that exist can be dropped.
     pub fn poison(self) -> Released {
         self.forget().poison(false)
     }
@@ -66,9 +67,11 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         }
     }
 
-    /// Forgets the guard and leaves the page locked, for somebody else to release through [`from_raw`](Self::from_raw).
+    /// Forgets the guard and leaves the page locked, for somebody else to release through
+    /// [`from_raw`](Self::from_raw).
     ///
-    /// The answer dates the hold: [`from_raw_of`](Self::from_raw_of) uses it to notice a stale release.
+    /// The answer dates the hold: [`from_raw_of`](Self::from_raw_of) uses it to notice a stale
+    /// release.
     pub fn into_raw(self) -> Hold {
         Hold { generation: self.forget().generation() }
     }
@@ -77,9 +80,10 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     ///
     /// # Safety
     ///
-    /// The page is locked, and the right to release it is the caller's: it comes from one [`into_raw`](Self::into_raw) that was
-    /// not used yet. Otherwise the release frees a page under somebody else's hands; memory that the lock protects is then
-    /// accessed by two owners. A debug build panics, with nothing changed, if the page is not locked at all.
+    /// The page is locked, and the right to release it is the caller's: it comes from one
+    /// [`into_raw`](Self::into_raw) that was not used yet. Otherwise the release frees a page under
+    /// somebody else's hands; memory that the lock protects is then accessed by two owners. A debug
+    /// build panics, with nothing changed, if the page is not locked at all.
     pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
         debug_assert!(page.state().is_locked(), "from_raw of a page that is not locked: {page:?}");
         Self { page }
@@ -89,8 +93,8 @@ impl<'a, F: Futex> PageGuard<'a, F> {
     ///
     /// # Safety
     ///
-    /// As for `from_raw`. A debug build panics also if `hold` is over and the page was locked again since (up to a multiple of
-    /// 256 releases).
+    /// As for `from_raw`. A debug build panics also if `hold` is over and the page was locked again
+    /// since (up to a multiple of 256 releases).
     pub unsafe fn from_raw_of(page: &'a PageLock<F>, hold: Hold) -> Self {
         debug_assert_eq!(page.generation(), hold.generation, "stale release of {page:?}");
         // SAFETY: the caller's promise is the same.

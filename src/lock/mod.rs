@@ -2,35 +2,38 @@
 //!
 //! # Rules
 //!
-//! To acquire is one compare-exchange, to release one add. A locker that finds the page taken looks
-//! for a moment (`spin.rs`) and then sleeps on the page's own state word. These rules are all:
+//! Acquiring takes one compare-exchange, releasing one add. A locker that finds the page taken
+//! looks for a moment (`spin.rs`) and then sleeps on the page's own state word. The rules are:
 //!
 //! 1. A newcomer takes the page if nobody owns it and the *gate* is open.
 //! 2. A *registered* locker takes the page if nobody owns it.
 //! 3. A newcomer that cannot take the page registers, if the gate is open or if it has lost
-//!    [`BYPASS_BOUND`](Futex::BYPASS_BOUND) rounds: it is one more in `sleepers`, sets LOCK_WAITERS,
-//!    and sleeps while the word has that value. Otherwise it sets CROWD and waits outside, in the
-//!    event table, as those do who [wait](crate::wait) without wanting the page.
+//!    [`BYPASS_BOUND`](Futex::BYPASS_BOUND) rounds: it is one more in `sleepers`, sets
+//!    LOCK_WAITERS, and sleeps while the word has that value. Otherwise it sets CROWD and waits
+//!    outside, in the event table, like a thread that [waits](crate::wait) without wanting the
+//!    page.
 //! 4. A locker that has lost that many rounds closes the gate as it goes to sleep.
-//! 5. The last registered locker that takes the page or gives up opens the gate, and tells the crowd.
-//! 6. A release that finds LOCK_WAITERS wakes one sleeper. A locker that gives up passes its wake on.
+//! 5. The last registered locker that takes the page or gives up opens the gate, and tells the
+//!    crowd.
+//! 6. A release that finds LOCK_WAITERS wakes one sleeper. A locker that gives up passes its wake
+//!    on.
 //!
-//! A *round* is lost by a locker that was woken, or that slept when the page was released, and that
-//! then finds the page not its to take. Each counts, however the sleep ended.
+//! A locker loses a *round* if it was woken, or slept when the page was released, and then finds
+//! that it may not take the page. Every lost round counts, however the sleep ended.
 //!
-//! With the gate open newcomers take the page before a sleeper that was woken for it: that makes
-//! contended locks fast. Rule 4 bounds it. With the gate closed the page is *taken* for everybody
-//! outside, also between two owners; and it passes from sleeper to sleeper, first come, first served,
-//! until none is left. That costs a switch of threads for each hold, so the gate is closed for at
-//! most one hold in `BYPASS_BOUND + 1` of those that wake a sleeper: everybody inside has lost that
-//! many rounds before it closes again.
+//! While the gate is open, newcomers take the page before a sleeper that was woken for it. That
+//! makes contended locks fast, and rule 4 bounds it. While the gate is closed, the page is *taken*
+//! for everybody outside, also between two owners. It passes from sleeper to sleeper, first come,
+//! first served, until none is left. That costs a switch of threads for each hold, so the gate is
+//! closed for at most one in `BYPASS_BOUND + 1` of the holds that wake a sleeper: everybody inside
+//! has lost that many rounds before it closes again.
 //!
 //! Three others close the gate: [`PageGuard::unlock_fair`], if somebody is registered;
 //! [`PageLock::lock_releasing`], as it registers, if it still is open; and a newcomer for whom the
 //! word has no room ([`MAX_SLEEPERS`](crate::MAX_SLEEPERS)), which waits outside.
 //!
-//! A thread that is stopped while the gate is closed, by a debugger or a frozen control group, keeps
-//! those outside out until it runs. A platform that would rather starve lockers says
+//! A registered thread that is stopped while the gate is closed, by a debugger or a frozen control
+//! group, keeps the others out until it runs. A platform that would rather starve lockers says
 //! `BYPASS_BOUND = u32::MAX`, and rule 4 is off.
 //!
 //! # Orderings
@@ -68,7 +71,8 @@ use queue::Locker;
 impl<F: Futex> PageLock<F> {
     /// Takes the page if it is free, in one step.
     ///
-    /// `None` if somebody owns it, or if it is kept for a sleeper. A failure is one load and no store.
+    /// `None` if somebody owns it, or if it is kept for a sleeper. A failure is one load and no
+    /// store.
     ///
     /// Acquire on success: the caller sees what earlier owners did.
     #[inline]
@@ -98,8 +102,8 @@ impl<F: Futex> PageLock<F> {
     /// Takes the page, sleeping until it can.
     ///
     /// Newcomers may take the page before a sleeper that was woken for it, at most
-    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times. A poisoned page can be locked too (somebody has to
-    /// take down its entries): ask [`PageGuard::is_poisoned`].
+    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times. A poisoned page can be locked too (somebody has
+    /// to take down its entries): ask [`PageGuard::is_poisoned`].
     ///
     /// The header must stay where it is for the whole call; the borrow says so. Waiting for a page
     /// without anything that keeps it is what [`wait_unlocked`](Self::wait_unlocked) is for.
@@ -117,9 +121,9 @@ impl<F: Futex> PageLock<F> {
         PageGuard { page: self }
     }
 
-    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a compiler
-    /// that sees that the guard is the argument keeps it in the register of the result, and then sets
-    /// up a stack frame on the fast path too.
+    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a
+    /// compiler that sees that the guard is the argument keeps it in the register of the result,
+    /// and then sets up a stack frame on the fast path too.
     #[cold]
     fn lock_cold(&self) {
         Locker::new(self, Limits::none()).lock().forget();
@@ -174,18 +178,19 @@ impl<F: Futex> PageLock<F> {
 
     /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
     ///
-    /// For a faulter that has lost the race for the page too often: it registers and closes the gate
-    /// *before* it drops `ptl`. Once it owns the page it must look at its page table again: the entry
-    /// may have changed.
+    /// For a faulter that has lost the race for the page too often: it registers and closes the
+    /// gate *before* it drops `ptl`. Once it owns the page it must look at its page table again:
+    /// the entry may have changed.
     ///
-    /// If the gate is closed already, it waits outside with the others, and is told when it opens. It
-    /// may then find that somebody was faster, at most [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times,
-    /// after which nothing keeps it from registering.
+    /// If the gate is closed already, it waits outside with the others, and is told when it opens.
+    /// It may then find that somebody was faster, at most [`BYPASS_BOUND`](Futex::BYPASS_BOUND)
+    /// times, after which nothing keeps it from registering.
     ///
     /// `ptl` is any value whose drop releases whatever guards the entry. It is dropped before any
     /// sleep. The header must stay where it is for the whole call, unlike for
     /// [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself. The page is not
-    /// referenced, and whether it still is the page that the entry meant is for the caller to find out.
+    /// referenced, and whether it still is the page that the entry meant is for the caller to find
+    /// out.
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
         let mut locker = Locker::closing(self, Limits::none());
         locker.lock_releasing(ptl).unwrap_or_else(|_| locker.lock())
@@ -208,17 +213,17 @@ impl<F: Futex> PageLock<F> {
     ///   header, and none of them. Call this for each page that the child uses, before it does.
     /// * **In shared memory**, after a process was killed while it slept for the page.
     ///
-    /// Whether anybody else is counted the word cannot say, so call this when nobody is, and wait for
-    /// the end of the calls that are under way before. A page that an owner has locked stays locked;
-    /// [`PageGuard::from_raw`] is for an owner that has died.
+    /// Whether anybody else is counted the word cannot say, so call this when nobody is, and wait
+    /// for the end of the calls that are under way before. A page that an owner has locked stays
+    /// locked; [`PageGuard::from_raw`] is for an owner that has died.
     ///
     /// # Safety
     ///
     /// Nobody alive is in a call that sleeps for the page's ownership: [`lock`](Self::lock),
     /// [`lock_within`](Self::lock_within), [`try_lock_for`](Self::try_lock_for),
     /// [`lock_releasing`](Self::lock_releasing) and its form with limits. Otherwise that one is
-    /// subtracted from a count that it is not in any more, and what stands next to the count changes:
-    /// who owns the page included. Other calls may be under way.
+    /// subtracted from a count that it is not in any more, and what stands next to the count
+    /// changes: who owns the page included. Other calls may be under way.
     pub unsafe fn reset_sleepers(&self) {
         let (seen, left) = self.update(State::without_sleepers);
         drop(self.told_by_leaver(seen, left));
@@ -236,8 +241,8 @@ impl<F: Futex> PageLock<F> {
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
-    /// nothing is written: a look is enough, because the flag can only go away together with the hold
-    /// that was seen.
+    /// nothing is written: a look is enough, because the flag can only go away together with the
+    /// hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
         if seen.has_event_waiters() {

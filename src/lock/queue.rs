@@ -96,8 +96,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
 
     /// Looks for a moment whether the page can be taken.
     ///
-    /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be short
-    /// as well. A closed gate is one.
+    /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be
+    /// short as well. A closed gate is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
         for seen in spin::looks(self.page) {
             if self.may_take(seen) {

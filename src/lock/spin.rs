@@ -1,15 +1,15 @@
 //! How a locker waits while it is awake. Only speed depends on it.
 //!
 //! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's
-//!   line and the data in its own cache, and every look of another processor takes the line away. So
-//!   a locker hangs back before its first look; and if the page was released and taken again
+//!   line and the data in its own cache, and every look of another processor takes the line away.
+//!   So a locker hangs back before its first look; and if the page was released and taken again
 //!   meanwhile, it gives its processor away and hangs back for as long as it is going to look.
 //! * *Processors are passed on.* Two threads that pass the page back and forth never sleep, and all
 //!   others would have to wait for the scheduler's tick. So between turns of a few looks a locker
 //!   gives its processor away.
 //!
-//! There are two numbers. How long a pause of the processor lasts, 10 to 50 ns, changes little: each
-//! span is a multiple of another.
+//! There are two numbers. How long a pause of the processor lasts, 10 to 50 ns, changes little:
+//! each span is a multiple of another.
 
 use crate::futex::Futex;
 use crate::page::PageLock;
@@ -21,7 +21,8 @@ pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 
 /// Looks in a turn, two pauses apart: about a microsecond at most.
 const LOOKS: u32 = 10;
 
-/// The page as it is at each look, with the waiting in between. When they end, the locker is to sleep.
+/// The page as it is at each look, with the waiting in between. When they end, the locker is to
+/// sleep.
 pub(super) fn looks<F: Futex>(page: &PageLock<F>) -> impl Iterator<Item = State> {
     if F::SPINS > 0 {
         hang_back(page);

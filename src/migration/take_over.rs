@@ -2,13 +2,13 @@
 //!
 //! Headers in shared memory outlive the processes that use them, and a thread can be killed between
 //! any two instructions. Nothing that the crate does needs more than the two words of the page, so
-//! whoever survives can always get a page back into use. It needs to know *which* pages the dead
-//! had to do with: each thread notes a page before it asks for it and strikes it out after it has
-//! let go of it. From the note and the words follows the rest:
+//! a survivor can always return a page to use. It needs to know *which* pages the dead thread used.
+//! So each thread notes a page before it asks for it, and strikes it out after it has let go of it.
+//! The rest follows from the note and the words:
 //!
 //! 1. [`PageLock::take_over`], if the dead may have owned the page. It finds the stage and gives it
-//!    to the survivor, who ends it like one of its own. Dropping it is always right as far as this
-//!    crate is concerned; entries are the survivor's to put back, as for any abort.
+//!    to the survivor, which ends it like one of its own. For this crate, dropping it is always
+//!    right; the survivor puts entries back, as after any abort.
 //! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each reference and pin that the dead
 //!    had.
 //! 3. [`PageLock::reset_sleepers`], if it may have died in a call that sleeps for the lock.
@@ -23,7 +23,7 @@
 //! | call | killed after | leaves | way back |
 //! |---|---|---|---|
 //! | `lock`, `try_lock`, `claim`, ... | taking the page | locked | take over: [`Locked`](TakenOver::Locked) |
-//! | `lock` and those like it | registering, or asleep | a sleeper that nobody is | `reset_sleepers` |
+//! | `lock` and those like it | registering, or asleep | a sleeper that does not exist | `reset_sleepers` |
 //! | | being woken | the same, and its wake used up: others sleep for a page that is free | `reset_sleepers`, `retell` |
 //! | `wait_unlocked`, `claim`, ... | setting the flag, or asleep | one needless wake | nothing to do |
 //! | | being woken | its wake not [passed on](crate::futex) | `retell` |

@@ -5,7 +5,7 @@
 //! whatever the rule. The kernel has only the first and makes every reference a pin; its developers
 //! asked for the difference (pins, not references, should decide whether device memory may move).
 //!
-//! A page with neither is *free*. Waiters touch the counts at no time: that is the whole point.
+//! A page with neither is *free*. Waiters never touch the counts: that is the whole point.
 //!
 //! # Guards and raw references
 //!
@@ -23,8 +23,9 @@
 //! # Who hears of the last
 //!
 //! [`PageRef::put`] and [`PagePin::unpin`] answer [`Put::Last`], exactly once for each life of the
-//! page. A guard that is simply dropped has nobody to answer to, and calls the platform's
-//! [`last_put`](Futex::last_put) instead. Whoever frees pages by references does it in both places.
+//! page. A guard that is simply dropped has no caller to tell, and calls the platform's
+//! [`last_put`](Futex::last_put) instead. Code that frees pages by their references acts in both
+//! places.
 //!
 //! # Orderings
 //!

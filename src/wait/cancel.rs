@@ -15,9 +15,9 @@ const GROUPS: usize = 31;
 /// A switch that ends waits: a thread is to be killed, a virtual machine torn down.
 ///
 /// Any number of threads may wait under one switch, on any pages. A wait that begins after
-/// [`cancel`](Self::cancel) returns at once; one that sleeps is woken, by telling the event slots that
-/// waiters under this switch may have used (one in 31 for each that was). Other waiters on those slots
-/// see a spurious return, which the contract of the wait allows.
+/// [`cancel`](Self::cancel) returns at once; one that sleeps is woken, by telling the event slots
+/// that waiters under this switch may have used (one in 31 for each that was). Other waiters on
+/// those slots see a spurious return, which the contract of the wait allows.
 ///
 /// # Example
 ///
@@ -63,13 +63,13 @@ impl<F: Futex> Cancel<F> {
 
     /// Ends every wait under this switch, present and future.
     ///
-    /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the caller did
-    /// before.
+    /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the
+    /// caller did before.
     pub fn cancel(&self) {
-        // Release: pairs with `join` and `is_cancelled`. A waiter whose bit is not seen here comes later in
-        // this word's order and sees CANCELLED. One whose bit is seen has read its sequence before the
-        // bump below: had it read the bump, which is a Release that its load acquires, then this would
-        // come before its `join`, and could not have seen the bit.
+        // Release: pairs with `join` and `is_cancelled`. A waiter whose bit is not seen here comes
+        // later in this word's order and sees CANCELLED. One whose bit is seen has read its
+        // sequence before the bump below: had it read the bump, which is a Release that its load
+        // acquires, then this would come before its `join`, and could not have seen the bit.
         let groups = self.word.fetch_or(CANCELLED, Release);
         if groups & CANCELLED == 0 {
             self.tell_from(0, groups);
@@ -96,10 +96,11 @@ impl<F: Futex> Cancel<F> {
         self.word = AtomicU32::new(0);
     }
 
-    /// A waiter will sleep on slot `index`, whose sequence it has already read. `false` if cancelled.
+    /// A waiter will sleep on slot `index`, whose sequence it has already read. `false` if
+    /// cancelled.
     pub(crate) fn join(&self, index: usize) -> bool {
-        // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See there
-        // for the order.
+        // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See
+        // there for the order.
         self.word.fetch_or(group(index), Acquire) & CANCELLED == 0
     }
 }

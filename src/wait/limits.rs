@@ -6,7 +6,8 @@ use crate::sync::AtomicU32;
 use crate::word::State;
 use core::fmt;
 
-/// How a wait ended. In every case the caller's guard has been dropped, and what to do is to look again.
+/// How a wait ended. In every case the caller's guard has been dropped, and the caller must
+/// re-check.
 #[must_use = "the page table has to be read again, and a wait that was cut short may have to be reported"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -129,8 +130,8 @@ impl<'c, F: Futex> Limits<'c, F> {
         self.deadline.map(|deadline| deadline.at)
     }
 
-    /// Whether it is over: [`Wake::TimedOut`] or [`Wake::Cancelled`]. `futex` is the platform whose clock
-    /// counts.
+    /// Whether it is over: [`Wake::TimedOut`] or [`Wake::Cancelled`]. `futex` is the platform whose
+    /// clock counts.
     #[must_use]
     pub fn over(&self, futex: F) -> Option<Wake> {
         if self.is_cancelled() {
@@ -147,8 +148,8 @@ impl<'c, F: Futex> Limits<'c, F> {
         self.deadline.is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at))
     }
 
-    /// One sleep on `word`, until the deadline at most. [`Sleep::TimedOut`] beyond that also on a platform
-    /// that cannot tell.
+    /// One sleep on `word`, until the deadline at most. [`Sleep::TimedOut`] beyond that also on a
+    /// platform that cannot tell.
     pub(crate) fn sleep(&self, futex: F, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
         match &self.deadline {
             None => futex.wait_class(word, expected, class),

@@ -1,9 +1,11 @@
-//! Waiting for a page without owning it, referring to it, or keeping anything of it: release, then sleep.
+//! Waiting for a page without owning it, referring to it, or keeping anything of it: release, then
+//! sleep.
 //!
-//! This is the kernel's `migration_entry_wait_on_locked` (since commit ffa65753c431) as a library. A thread that faults on a page
-//! which is being moved holds the page-table lock (PTL) of the entry it faulted on, and that entry is the only thing that keeps
-//! the page's identity. It must sleep until the page's owner is done; it may not sleep with the PTL; and it may not take a
-//! reference, because the reference would make the very migration fail that it waits for.
+//! This is the kernel's `migration_entry_wait_on_locked` (since commit ffa65753c431) as a library.
+//! A thread that faults on a page that is being moved holds the page-table lock (PTL) of the entry
+//! it faulted on. That entry is the only thing that keeps the page's identity. The thread must
+//! sleep until the page's owner is done. It may not sleep with the PTL. And it may not take a
+//! reference, because the reference would fail the very migration that it waits for.
 //!
 //! # Protocol
 //!
@@ -19,17 +21,20 @@
 //!
 //! (1) comes before (2). (2) and (A) are read-modify-writes of one word, so one is first:
 //!
-//! * (A) first: (2) finds the page not taken, and the waiter does not sleep. If another owner has taken it since, the waiter
-//!   waits for that one's release, which is as good.
-//! * (2) first: (A) returns EVENT_WAITERS, so (B) happens, after (2) and so after (1). The waiter's `s` is from before the bump,
-//!   and its sleep (4) either sees the bump or is woken by (C).
+//! * (A) first: (2) finds the page not taken, and the waiter does not sleep. If another owner has
+//!   taken the page since, the waiter waits for that owner's release, which is as good.
+//! * (2) first: (A) returns EVENT_WAITERS, so (B) happens after (2), and so after (1). The waiter's
+//!   `s` is from before the bump, and its sleep (4) either sees the bump or is woken by (C).
 //!
-//! With (1) after (2), the bump could come between them; the waiter would sleep under the new value, with its flag already used up.
-//! That order is safe only if the owner cannot release without taking this very PTL first: true for a migration entry, false for a
-//! device-private entry, whose page may be unlocked by an owner who never looks at this page table.
+//! With (1) after (2) the bump could come between them. The waiter would then sleep under the new
+//! value, with its flag already used up. That order is safe only if the owner cannot release
+//! without first taking this very PTL. That is true for a migration entry. It is false for a
+//! device-private entry, whose page may be unlocked by an owner that never looks at this page
+//! table.
 //!
-//! What a return means: *look again*. The wait reports no fact about the page, for the page may be gone. A release of another page of
-//! the same slot, a failed migration and a finished one look alike. The caller faults again and reads its page table.
+//! A return means *look again*. The wait reports no fact about the page, because the page may be
+//! gone. A release of another page of the same slot, a failed migration and a finished one look
+//! alike. The caller faults again and reads its page table.
 //!
 //! # Orderings
 //!
@@ -51,16 +56,19 @@ use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use core::time::Duration;
 
-/// Waits that end with a release. `ptl` is any value whose drop lets go of whatever guards the entry that led here: a mutex
-/// guard, a tuple of guards in the order in which they are to be dropped, or `()`. It is dropped on every path, exactly once, and
-/// before any sleep, so it cannot be released twice or kept. The page is not touched after that: the header may be freed.
+/// Waits that end with a release. `ptl` is any value whose drop lets go of whatever guards the
+/// entry that led here: a mutex guard, a tuple of guards in the order in which they are to be
+/// dropped, or `()`. It is dropped on every path, exactly once, and before any sleep, so it cannot
+/// be released twice or kept. The page is not touched after that: the header may be freed.
 ///
-/// If dropping `ptl` panics, the panic goes on; nothing is left behind but a flag that costs one needless wake.
+/// If dropping `ptl` panics, the panic goes on; nothing is left behind but a flag that costs one
+/// needless wake.
 impl<F: Futex> PageLock<F> {
     /// Waits until the page is released, holding neither `ptl` nor a reference.
     ///
-    /// Call it while holding `ptl`, having found the page locked. Returns [`Wake::NotLocked`] at once if it is not any more. The
-    /// release of another page may end the wait too ([`Wake::Released`]); the caller reads its page table again in any case.
+    /// Call it while holding `ptl`, having found the page locked. Returns [`Wake::NotLocked`] at
+    /// once if it is not any more. The release of another page may end the wait too
+    /// ([`Wake::Released`]); the caller reads its page table again in any case.
     ///
     /// A page that is kept for sleeping lockers counts as locked, as it does for
     /// [`try_lock`](Self::try_lock).
@@ -89,18 +97,19 @@ impl<F: Futex> PageLock<F> {
         self.wait_with(ptl, Wait::unlocked())
     }
 
-    /// Waits until the migration of the page ends, well or not. As [`wait_unlocked`](Self::wait_unlocked),
-    /// but a page that is locked for anything other than migration is not waited for
-    /// ([`Wake::NotLocked`]).
+    /// Waits until the migration of the page ends, well or not. As
+    /// [`wait_unlocked`](Self::wait_unlocked), but a page that is locked for anything other than
+    /// migration is not waited for ([`Wake::NotLocked`]).
     ///
-    /// This is the channel of its own that the kernel's developers asked for: a faulter that needs to know
-    /// where the page is has no reason to wait for somebody who only writes it back.
+    /// This is the channel of its own that the kernel's developers asked for: a faulter that needs
+    /// to know where the page is has no reason to wait for somebody who only writes it back.
     #[inline]
     pub fn wait_migration<G>(&self, ptl: G) -> Wake {
         self.wait_with(ptl, Wait::migration())
     }
 
-    /// [`wait_unlocked`](Self::wait_unlocked) for at most `d`. A `d` that the clock cannot hold is no limit.
+    /// [`wait_unlocked`](Self::wait_unlocked) for at most `d`. A `d` that the clock cannot hold is
+    /// no limit.
     pub fn wait_unlocked_for<G>(&self, ptl: G, d: Duration) -> Wake
     where
         F: FutexTimed,
@@ -111,8 +120,9 @@ impl<F: Futex> PageLock<F> {
 
     /// Waits as `wait` says: for a release or a migration, until a deadline, unless cancelled.
     ///
-    /// If there is something to wait for and a limit was reached before the call, it returns at once
-    /// ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has changed.
+    /// If there is something to wait for and a limit was reached before the call, it returns at
+    /// once ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has
+    /// changed.
     #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let seen = self.state();
@@ -183,8 +193,8 @@ impl<F: Futex> Registered<F> {
         }
     }
 
-    /// Step (4) within `limits`, which may have been reached. Once it has returned for whatever reason,
-    /// what was waited for decides.
+    /// Step (4) within `limits`, which may have been reached. Once it has returned for whatever
+    /// reason, what was waited for decides.
     pub(crate) fn sleep_within(self, limits: &Limits<'_, F>) -> Wake {
         match self.join(limits) {
             Err(cancelled) => cancelled,

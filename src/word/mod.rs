@@ -1,9 +1,12 @@
 //! The two words of a page, as values.
 //!
-//! The layout is public, for debuggers, crash dumps and programs in other languages: [`state`] and [`count`] describe it.
+//! The layout is public, for debuggers, crash dumps and programs in other languages: [`state`] and
+//! [`count`] describe it and publish its masks.
 //!
-//! Nothing here is atomic and nothing here sleeps: a word's value is a plain integer with named questions and named transitions. The atomic operations that apply them are in `lock`, `wait`, `refs` and `migration`, one per step. Keeping
-//! the arithmetic apart means that it can be checked exhaustively, and that a bit is spelled out in exactly one file.
+//! Nothing here is atomic, and nothing here sleeps. A word's value is a plain integer with named
+//! questions and named transitions. The atomic operations that apply them are in `lock`, `wait`,
+//! `refs` and `migration`, one per step. The arithmetic is kept apart so that it can be checked
+//! exhaustively, and so that a bit is spelled out in exactly one file.
 
 pub mod count;
 pub mod state;

@@ -33,7 +33,19 @@
 //! CROWD implies CLOSED, and CLOSED implies a sleeper: the last one opens the gate.
 //!
 //! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already
-//! served, and the next acquirer clears it: the release is one add and may not touch the page again.
+//! served, and the next acquirer clears it: the release is one add and may not touch the page
+//! again.
+//!
+//! The masks and shifts are public for debuggers, crash dumps and other languages:
+//!
+//! ```
+//! use pagelock::word::state::{LOCKED, MIGRATING, SLEEPERS, SLEEPERS_SHIFT};
+//!
+//! let word: u32 = 0x2a00_200b; // as found in a crash dump
+//! assert_ne!(word & LOCKED, 0);
+//! assert_ne!(word & MIGRATING, 0);
+//! assert_eq!((word & SLEEPERS) >> SLEEPERS_SHIFT, 2);
+//! ```
 
 use core::fmt;
 
@@ -59,8 +71,10 @@ pub const USER: u32 = 0x1f << USER_SHIFT;
 pub const SLEEPERS_SHIFT: u32 = 12;
 /// The number of sleepers.
 pub const SLEEPERS: u32 = 0xfff << SLEEPERS_SHIFT;
-/// Where the generation begins; it ends with the word.
+/// Where the generation begins.
 pub const GENERATION_SHIFT: u32 = 24;
+/// The generation.
+pub const GENERATION: u32 = 0xff << GENERATION_SHIFT;
 
 /// A newcomer may not take the page while any of these is set.
 const TAKEN: u32 = LOCKED | CLOSED;
@@ -179,7 +193,8 @@ impl State {
     }
 
     /// A newcomer takes a free page. LOCK_WAITERS goes: the release that left it wakes a locker,
-    /// and that one sets it again before it sleeps. EVENT_WAITERS goes: that release tells the slot.
+    /// and that one sets it again before it sleeps. EVENT_WAITERS goes: that release tells the
+    /// slot.
     pub(crate) const fn taken_by_newcomer(self) -> Self {
         Self(self.0 & !(LOCK_WAITERS | EVENT_WAITERS) | LOCKED)
     }

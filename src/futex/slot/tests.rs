@@ -1,8 +1,8 @@
 use super::*;
 use core::cell::Cell;
 
-/// A platform that says that it has woken so many, and notes for how many it was asked, and of which
-/// class.
+/// A platform that says that it has woken so many, and notes for how many it was asked, and of
+/// which class.
 #[derive(Clone, Copy)]
 struct Reaches<'n> {
     woken: u32,
@@ -136,7 +136,8 @@ fn a_wake_of_all_but_one_class_reaches_every_other() {
     }
 }
 
-/// So many headers, a distance apart, and in how many slots they are: no fewer than chance would have it, but for one time in a million.
+/// So many headers, a distance apart, and in how many slots they are: no fewer than chance would
+/// have it, but for one time in a million.
 fn spread(from: usize, headers: usize, distance: usize, slots: usize) -> usize {
     let mut used = std::vec![false; slots];
     for header in 0..headers {
@@ -146,7 +147,8 @@ fn spread(from: usize, headers: usize, distance: usize, slots: usize) -> usize {
     used.into_iter().filter(|&used| used).count()
 }
 
-/// The least that is to be expected of `headers` thrown at random into `slots`: the mean less five deviations.
+/// The least that is to be expected of `headers` thrown at random into `slots`: the mean less five
+/// deviations.
 fn by_chance(headers: usize, slots: usize) -> usize {
     let (n, m) = (headers as f64, slots as f64);
     let (missed, missed_twice) = ((1.0 - 1.0 / m).powf(n), (1.0 - 2.0 / m).max(0.0).powf(n));

@@ -24,6 +24,15 @@ fn is_legal(s: &State) -> bool {
     a_crowd_stands_outside_a_closed_gate && somebody_opens_the_gate && only_the_owner_migrates
 }
 
+#[test]
+fn the_published_masks_of_the_state_cover_the_word_once() {
+    let masks = [LOCKED, LOCK_WAITERS, EVENT_WAITERS, MIGRATING, POISONED, CLOSED, CROWD, USER, SLEEPERS, GENERATION];
+    assert_eq!(masks.iter().fold(0, |all, mask| all | mask), u32::MAX);
+    assert_eq!(masks.iter().map(|mask| mask.count_ones()).sum::<u32>(), u32::BITS);
+    let word = State(3 << GENERATION_SHIFT | 2 << SLEEPERS_SHIFT | 9 << USER_SHIFT);
+    assert_eq!((word.generation(), word.sleepers(), word.user().get()), (3, 2, 9));
+}
+
 /// The bits that no lock operation may change.
 fn kept(s: State) -> u32 {
     s.0 & (POISONED | USER)
