@@ -39,7 +39,7 @@ use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range};
 use pagelock::mm::soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
-use pagelock::mm::{Access, Tables, Tiers};
+use pagelock::mm::{Access, Tiers};
 use pagelock::wait::Limits;
 use std::thread;
 
@@ -229,7 +229,7 @@ fn getter_and_pinner(mm: &'static Mm, at: At, n: usize) {
         let at = at.space.page(lots.draw(PAGES as u64) as usize);
         if lots.draw(4) == 0 {
             let got = {
-                let entry = mm.lock(at);
+                let entry = mm.entry(at);
                 // With the lock held: while the entry is there, its reference is.
                 entry.leaf().pfn().filter(|&pfn| mm.get(pfn).is_ok())
             };
@@ -439,7 +439,7 @@ fn each_case(row: impl Fn(&'static Mm, At, &dyn Fn(At, Access) -> Pinned<'static
 fn splice(mm: &Mm, at: At) -> u64 {
     loop {
         mm.read(at, 0, &mut [0]).unwrap();
-        let entry = mm.lock(at);
+        let entry = mm.entry(at);
         if let Leaf::Present { pfn, .. } = entry.leaf() {
             mm.get(pfn).unwrap();
             return pfn;

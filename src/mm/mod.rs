@@ -22,6 +22,7 @@ pub mod ledger;
 mod memory;
 pub mod migrate;
 pub mod pin;
+mod poison;
 pub mod range;
 mod rmap;
 #[cfg(all(feature = "alloc", not(any(pagelock_loom, pagelock_shuttle))))]
@@ -35,7 +36,8 @@ mod tier;
 pub use areas::Areas;
 pub use claim::{ClaimRange, claim_range};
 pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve};
-pub use memory::Memory;
+pub use memory::{Brought, Memory};
+pub use poison::{Condemned, condemn};
 pub use rmap::ReverseMap;
-pub use tables::{Entry, Tables};
+pub use tables::{Cause, Entry, Notice, Tables};
 pub use tier::{CopyError, Mm, Span, Tiers};

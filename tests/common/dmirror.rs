@@ -167,7 +167,7 @@ pub(crate) fn after(at: At, pages: usize) -> At {
 
 /// What the address allows, whatever is there.
 fn is_allowed<H: Host>(host: &H, at: At, access: Access) -> Result<(), Denied> {
-    match host.allowed(&host.lock(at)) {
+    match host.allowed(at, host.lock(at).as_ref()) {
         None => Err(Denied::Fault),
         Some(most) if access == Access::Write && most != Rights::Write => Err(Denied::Permission),
         Some(_) => Ok(()),
@@ -244,7 +244,7 @@ impl<'h, H: Host> Device<'h, H> {
         let Some(ask) = &self.ask else { return Ok(()) };
         for at in at.pages(pages) {
             is_allowed(self.host, at, access)?;
-            let is_missing = leaf_of::<H>(&self.host.lock(at)) == Leaf::None;
+            let is_missing = self.host.lock(at).is_none_or(|entry| leaf_of::<H>(&entry) == Leaf::None);
             if is_missing {
                 ask(at);
             }
@@ -365,7 +365,7 @@ fn mirrored(found: Found) -> Option<Mirrored> {
 
 pub(crate) fn leaf_of<H: Host>(entry: &H::Entry<'_>) -> Leaf {
     use pagelock::mm::Entry;
-    Leaf::decode(entry.get()).expect("the tables hold nothing but leaves")
+    entry.get().expect("the tables hold nothing but leaves")
 }
 
 pub(crate) fn to_bytes(ints: &[u32]) -> Vec<u8> {

@@ -46,7 +46,7 @@ pub(super) fn migrate_anon_huge_free(v: Variant) {
     assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
     b.expect_mirror(|i| i);
     assert_eq!((order(&f, b.at), f.mm.free_frames(f.device().tier)), (LARGE_ORDER, FRAMES - LARGE));
-    f.mm.discard(b.at, LARGE);
+    f.mm.discard(b.at, LARGE).unwrap();
     assert_eq!(f.mm.free_frames(f.device().tier), FRAMES);
     b.expect(|_| 0);
     f.close();

@@ -119,8 +119,9 @@ impl<A> Page<A> {
 /// What is there, and the most that the address allows.
 pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier>) -> Found {
     let entry = mm.lock(at);
-    let Some(most) = mm.allowed(&entry) else { return Found::Forbidden };
-    match Leaf::decode(entry.get()) {
+    let Some(most) = mm.allowed(at, entry.as_ref()) else { return Found::Forbidden };
+    let Some(entry) = entry else { return Found::Hole };
+    match entry.get() {
         Err(e) => Found::Unknown(e),
         Ok(Leaf::None) => Found::Hole,
         Ok(Leaf::Present { pfn, .. }) if mm.is_zero_frame(pfn) => Found::Zero,
@@ -139,6 +140,6 @@ pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier
 }
 
 /// Whether the address may be accessed so, whatever is there.
-pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, entry: &M::Entry<'_>, access: Access) -> bool {
-    mm.allowed(entry).is_some_and(|most| access == Access::Read || most == Rights::Write)
+pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, at: M::Address, entry: Option<&M::Entry<'_>>, access: Access) -> bool {
+    mm.allowed(at, entry).is_some_and(|most| access != Access::Write || most == Rights::Write)
 }

@@ -46,7 +46,7 @@ mod notifier;
 
 pub(super) use found::is_allowed;
 pub use found::{Found, Page, Want};
-pub(super) use invalidate::invalidating;
+pub(super) use invalidate::{invalidating, notice};
 pub use notifier::{Invalidation, Notifier, Ticket};
 
 use super::{Access, Areas, Fault, FaultError, Faulter, Strategy, Tiers, Why, fault_within};
@@ -289,7 +289,7 @@ where
                 self.progress.faults += 1;
                 return Ok(());
             }
-            if !is_allowed(self.mm, &self.mm.lock(page.at), access) {
+            if !is_allowed(self.mm, page.at, self.mm.lock(page.at).as_ref(), access) {
                 return Err(Stop::NotAllowed);
             }
             if rounds == self.order.patience {

@@ -5,8 +5,8 @@ use super::{Area, AreaKind, At, Soft, SoftEntry, SpaceId, TierId};
 use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights, Tracking};
 use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Memory, Tables, Tiers};
+use crate::mm::ledger::{Change, MAX_MAPPINGS, Owner};
+use crate::mm::{CopyError, Memory, Tiers};
 use crate::refs::GetError;
 use alloc::boxed::Box;
 use core::fmt;
@@ -24,6 +24,13 @@ pub enum MapError {
     NoMemory,
     /// A page cannot be referred to once more.
     Uncountable(GetError),
+    /// A page that had to be copied was not, and is whole.
+    CopyFailed,
+    /// A page is pinned, and whoever has pinned it would go on writing to what nobody sees.
+    Pinned {
+        /// How many pages of the range are.
+        pages: usize,
+    },
 }
 
 impl fmt::Display for MapError {
@@ -32,6 +39,8 @@ impl fmt::Display for MapError {
             Self::NoSpace => f.write_str("there are as many address spaces as there can be"),
             Self::BadRange => f.write_str("the range is not as it should be"),
             Self::NoMemory => f.write_str("no frame is left"),
+            Self::CopyFailed => f.write_str("a page could not be copied"),
+            Self::Pinned { pages } => write!(f, "{pages} pages are pinned"),
             Self::Uncountable(e) => write!(f, "a page cannot be referred to once more: {e}"),
         }
     }
@@ -85,7 +94,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         for at in at.pages(count) {
             let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
             self.bytes.zero(pfn);
-            self.lock(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
+            self.entry(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
         }
         Ok(())
     }
@@ -97,7 +106,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// As [`map`](Self::map).
     pub fn map_as(&self, at: At, count: usize, area: Area) -> Result<(), MapError> {
         for at in at.pages(count) {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
                 return Err(MapError::BadRange);
             }
@@ -127,7 +136,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
             };
             self.account(head, owner, Change::Taken);
-            self.lock(at).set_leaf(leaf);
+            self.entry(at).set_leaf(leaf);
         }
         Ok(head)
     }
@@ -139,14 +148,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`MapError`]. `from` has to be present or in a device's memory.
     pub fn share(&self, from: At, to: At, area: Area) -> Result<(), MapError> {
         let leaf = {
-            let entry = self.lock(from);
+            let entry = self.entry(from);
             let leaf = entry.leaf();
             let owner = owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
             self.refer(leaf, owner)?;
             leaf
         };
         // The reference keeps the page a page; while it has no entry, it keeps it where it is as well.
-        let mut entry = self.lock(to);
+        let mut entry = self.entry(to);
         if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
             drop(entry);
             self.put_of(leaf);
@@ -161,24 +170,46 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn unmap(&self, at: At, count: usize) {
         let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             entry.set_area(Area::default());
             self.zap(entry);
         }
     }
 
-    /// Throws away what `count` pages contain, and leaves them mapped.
-    pub fn discard(&self, at: At, count: usize) {
+    /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep it: whoever has pinned them would go on
+    /// writing to a page that is at no address any more.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded.
+    pub fn discard(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
+        let mut pages = 0;
         for at in at.pages(count) {
-            self.zap(self.lock(at));
+            let entry = self.entry(at);
+            // With the entry locked: a pin is taken under it.
+            if self.is_pinned(entry.leaf()) {
+                pages += 1;
+            } else {
+                self.zap(entry);
+            }
         }
+        if pages > 0 { Err(MapError::Pinned { pages }) } else { Ok(()) }
+    }
+
+    fn is_pinned(&self, leaf: Leaf) -> bool {
+        leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0))
+    }
+
+    /// How many entries there are for the page that frame `pfn` is part of.
+    fn mappings_of(&self, pfn: u64) -> usize {
+        self.span(pfn).frames().map(|pfn| self.mappings(pfn)).sum()
     }
 
     /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
     pub fn replace(&self, at: At, leaf: Leaf) {
         let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.lock(at);
+        let mut entry = self.entry(at);
         let old = entry.leaf();
         if owner_of(leaf).is_none() {
             entry.set_leaf(leaf);
@@ -221,7 +252,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
         for at in at.pages(count) {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             let area = entry.area();
             // A private page that was nobody else's still is, so that it need not be copied when it is to be written to again.
             let most = match (rights, area.kind) {
@@ -258,7 +289,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         // Both locks at once, in order, so that nobody sees the page at neither place or both; and one lock if they have one table.
         let (table_from, table_to) = (from.page / super::SPLIT, to.page / super::SPLIT);
         if table_from == table_to {
-            let mut entry = self.lock(from);
+            let mut entry = self.entry(from);
             let (leaf, area) = (entry.leaf(), entry.area());
             entry.index_to(to)?;
             if entry.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
@@ -273,11 +304,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
         let (mut old, mut new);
         if table_from < table_to {
-            old = self.lock(from);
-            new = self.lock(to);
+            old = self.entry(from);
+            new = self.entry(to);
         } else {
-            new = self.lock(to);
-            old = self.lock(from);
+            new = self.entry(to);
+            old = self.entry(from);
         }
         let area = old.area();
         if new.table.is_none() || new.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
@@ -300,34 +331,19 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let child = self.spawn()?;
         for page in 0..self.pages {
             let (from, to) = (parent.page(page), child.page(page));
-            loop {
-                match self.fork_entry(from, to) {
-                    Ok(()) => break,
-                    // Somebody waits for its pins to be dropped, so there is no further reference for now.
-                    Err(MapError::Uncountable(GetError::Frozen)) => self.wait_frozen(from),
-                    Err(e) => {
-                        self.exit(child);
-                        return Err(e);
-                    }
-                }
+            if let Err(e) = self.fork_entry(from, to) {
+                self.exit(child);
+                return Err(e);
             }
         }
         Ok(child)
-    }
-
-    /// Waits until the page at an address is not being migrated.
-    fn wait_frozen(&self, at: At) {
-        let entry = self.lock(at);
-        if let Some(page) = entry.leaf().pfn().and_then(|pfn| self.header(pfn)) {
-            let _ = page.wait_migration(entry);
-        }
     }
 
     fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
         // Private entries are write protected by this.
         let (_invalidating, mut old) = loop {
             let invalidating = self.invalidating(from, 1);
-            let old = self.lock(from);
+            let old = self.entry(from);
             let leaf = old.leaf();
             let Some(page) = leaf.pfn().filter(|&pfn| pfn != 0).and_then(|pfn| self.header(pfn)) else {
                 break (invalidating, old);
@@ -343,11 +359,6 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                         let _ = page.wait_unlocked((old, invalidating));
                     }
                 },
-                // Pinned just before its entry was taken down (later it is refused), so it stays, and is to be copied: a migration entry
-                // could only be shared, and the next write would take the parent's address away from the pinned page (I19).
-                Leaf::Migration { .. } if page.pins() > 0 && old.area().kind == AreaKind::Private => {
-                    let _ = page.wait_migration((old, invalidating));
-                }
                 _ => break (invalidating, old),
             }
         };
@@ -355,30 +366,51 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if area.kind == AreaKind::Unmapped {
             return Ok(());
         }
-        let mut leaf = old.leaf();
+        let leaf = old.leaf();
+        let mut for_child = leaf;
         // The child is nobody else's yet, so its locks come after the parent's.
-        let mut new = self.lock(to);
+        let mut new = self.entry(to);
         new.set_area(area);
-        let is_pinned = leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0));
-        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking }) = (area.kind, is_pinned, leaf) {
+        // A page that is pinned is copied at once: shared, the next write would take the parent's address away from it (I19). Also one that
+        // is on its way, whose pin came just before. It is not waited for, which whoever forks may have pinned; and as long as its entry is
+        // locked and is not up again, it is where it was, and nobody writes to it by an address.
+        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking } | Leaf::Migration { pfn, rights, tracking }) =
+            (area.kind, self.is_pinned(leaf), leaf)
+        {
             let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
-            if self.copy(pfn, copy).is_err() {
+            let copied = self.copy(pfn, copy);
+            if copied.is_err() {
                 // SAFETY: the new page's reference, which no entry has come to own.
                 unsafe { self.put_as(copy, Owner::Mapping) };
-                new.set_leaf(Leaf::Poison { pfn });
-                return Ok(());
             }
-            new.set_leaf(Leaf::Present { pfn: copy, rights, tracking });
+            match copied {
+                Ok(()) => new.set_leaf(Leaf::Present { pfn: copy, rights, tracking }),
+                Err(CopyError::SourceLost) => new.set_leaf(Leaf::Poison { pfn }),
+                Err(CopyError::Failed) => return Err(MapError::CopyFailed),
+            }
             return Ok(());
         }
+        match leaf {
+            // Owns no reference, so nobody else notices if there are too many.
+            Leaf::Migration { pfn, .. } if self.mappings_of(pfn) >= MAX_MAPPINGS as usize => {
+                return Err(MapError::Uncountable(GetError::Overflow));
+            }
+            _ => {}
+        }
         if let Some(owner) = owner_of(leaf) {
-            self.refer(leaf, owner)?;
+            match self.refer(leaf, owner) {
+                Ok(()) => {}
+                // Somebody waits for its pins to be dropped, one of which may be the forker's. So it is not waited for: the child's entry is
+                // one for a page on its way, which whoever waits finds and puts up. (He cannot have been here yet: the entry is locked.)
+                Err(MapError::Uncountable(GetError::Frozen)) => for_child = leaf.to_migration().unwrap_or(leaf),
+                Err(e) => return Err(e),
+            }
         }
         if area.kind == AreaKind::Private {
-            leaf = leaf.restrict(Rights::Read);
-            old.set_leaf(leaf);
+            for_child = for_child.restrict(Rights::Read);
+            old.set_leaf(leaf.restrict(Rights::Read));
         }
-        new.set_leaf(leaf);
+        new.set_leaf(for_child);
         Ok(())
     }
 }

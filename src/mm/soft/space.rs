@@ -31,7 +31,8 @@ pub enum AreaKind {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) leaves: [u64; SPLIT],
+    /// In the crate's own encoding.
+    pub(super) words: [u64; SPLIT],
     pub(super) areas: [Area; SPLIT],
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(pages: usize) -> Self {
-        let table = |_| Guarded::new(Table { leaves: [0; SPLIT], areas: [Area::default(); SPLIT] });
+        let table = |_| Guarded::new(Table { words: [0; SPLIT], areas: [Area::default(); SPLIT] });
         Self { tables: (0..pages.div_ceil(SPLIT)).map(table).collect(), pages }
     }
 
