@@ -60,7 +60,7 @@ pub use traits::{Refusal, SoftEntry};
 use super::drain::{Batch, Batches, Cpus, OneCpu};
 use super::ledger::{Change, Owner};
 use super::migrate::Mode;
-use super::range::Notifier;
+use super::range::{Log, Notifier};
 use super::{Memory, Mm, Notice, Span, Tiers};
 use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
@@ -190,6 +190,7 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
     /// One for each space.
     notifiers: Box<[Notifier<F>]>,
+    logs: Box<[Log]>,
     #[allow(clippy::type_complexity)]
     on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize, Option<Notice>) + Send>>>,
     /// Whether there is one.
@@ -235,6 +236,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             on_full: Guarded::new(None),
             on_revoke: Guarded::new(None),
             counts: Counts::default(),
+            logs: (0..config.spaces).map(|_| Log::new()).collect(),
             notifiers: (0..config.spaces).map(|_| Notifier::with_futex(futex)).collect(),
             on_invalidate: Guarded::new(None),
             is_watched: AtomicBool::new(false),

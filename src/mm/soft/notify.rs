@@ -4,7 +4,7 @@ use super::{At, Soft, SpaceId};
 use crate::futex::Futex;
 use crate::mm::Notice;
 use crate::mm::drain::Cpus;
-use crate::mm::range::Notifier;
+use crate::mm::range::{Log, Notifier};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
@@ -20,6 +20,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     #[must_use]
     pub fn notifier(&self, space: SpaceId) -> Option<&Notifier<F>> {
         self.notifiers.get(usize::try_from(space.0).ok()?)
+    }
+
+    /// The log of that notifier, in numbers of pages.
+    #[must_use]
+    pub fn log(&self, space: SpaceId) -> Option<&Log> {
+        self.logs.get(usize::try_from(space.0).ok()?)
     }
 
     /// Who is told, when an invalidation has begun, of the first page, how many there are: the place where a device forgets its copies.
@@ -45,8 +51,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     pub(super) fn begin_invalidation(&self, at: At, count: usize, notice: Option<Notice>) {
         self.count(|counts| &counts.invalidations);
-        if let Some(notifier) = self.notifier(at.space) {
-            notifier.begin_raw();
+        if let (Some(notifier), Some(log)) = (self.notifier(at.space), self.log(at.space)) {
+            log.begin_raw(notifier, at.page..at.page.saturating_add(count));
         }
         // Acquire: pairs with `on_invalidate`. So that those who have no devices do not meet at one lock.
         if self.is_watched.load(Acquire) {
