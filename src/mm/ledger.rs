@@ -124,8 +124,7 @@ impl fmt::Display for Unbalanced {
 impl core::error::Error for Unbalanced {}
 
 /// The references to one page that a migrator has in its hand: one of its own; one for each entry that it
-/// has taken down, which it keeps until the entry is up again; that of the faulter for whom it works; and a
-/// cache's, which move with the page.
+/// has taken down, which it keeps until the entry is up again; and a cache's, which move with the page.
 ///
 /// What it expects a page to be counted with, once all entries are taken down, is how many those are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,7 +132,6 @@ pub struct Hand {
     /// Of entries that were taken down.
     pub(crate) taken: u32,
     pub(crate) cached: u32,
-    pub(crate) has_faulter: bool,
 }
 
 impl Hand {
@@ -141,6 +139,6 @@ impl Hand {
     #[must_use]
     pub fn expected(self) -> u32 {
         // A page has fewer than `MAX_REFS` of all kinds.
-        1 + u32::from(self.has_faulter) + self.cached + self.taken
+        1 + self.cached + self.taken
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
                 continue;
             }
         };
-        let expected = src.hand.expected();
+        let expected = src.expected();
         match src.into_migration().freeze(FreezeRule::ExactRefs(expected)) {
             Ok(page) => {
                 page.into_raw();

@@ -182,9 +182,10 @@ fn begin<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, mut held: Held<'
     };
     own.into_raw();
     guard.begin_migration().into_raw();
-    let mut src = Src::new(page, span, Hand { taken: 0, cached, has_faulter });
+    let mut src = Src::new(page, span, Hand { taken: 0, cached });
     src.is_fault = is_fault;
     src.is_followed = is_fault;
+    src.has_faulters = has_faulter;
     batch.slots[index].work = Work::Locked(src);
     Ok(())
 }

@@ -117,6 +117,8 @@ pub(super) struct Src<'m, M: Mm> {
     pub(super) order: u8,
     /// Whether its lock is a faulter's.
     pub(super) is_fault: bool,
+    /// And whether the faulter has a reference.
+    pub(super) has_faulters: bool,
     /// Whether the entry that led to it is taken down.
     pub(super) is_first_down: bool,
     /// Whether its destination has the bytes.
@@ -138,8 +140,23 @@ impl<M: Mm> Copy for Src<'_, M> {}
 impl<'m, M: Mm> Src<'m, M> {
     pub(super) fn new(page: &'m PageLock<M::Futex>, span: Span, hand: Hand) -> Self {
         let order = u8::try_from(span.order).unwrap_or(u8::MAX);
-        let (is_fault, is_first_down, is_copied, is_part, is_followed) = (false, false, false, false, false);
-        Self { page, head: span.head, hand, order, is_fault, is_first_down, is_copied, is_part, is_followed }
+        Self {
+            page,
+            head: span.head,
+            hand,
+            order,
+            is_fault: false,
+            has_faulters: false,
+            is_first_down: false,
+            is_copied: false,
+            is_part: false,
+            is_followed: false,
+        }
+    }
+
+    /// How many references the page has if nobody else refers to it.
+    pub(super) fn expected(&self) -> u32 {
+        self.hand.expected() + u32::from(self.has_faulters)
     }
 
     pub(super) fn span(&self) -> Span {

@@ -12,7 +12,7 @@ pub(super) fn unmap<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
         let Work::Locked(src) = &batch.slots[index].work else { continue };
         let (mm, span) = (batch.mm, src.span());
-        if src.page.refs() == src.hand.expected() {
+        if src.page.refs() == src.expected() {
             // Every entry owns a reference, and all there are are in the hand: nothing else is mapped.
             continue;
         }
