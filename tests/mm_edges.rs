@@ -583,3 +583,46 @@ fn scanners_by_frame_disturb_no_migration() {
     mm.audit().unwrap();
     let _ = make_exclusive::<Mm>;
 }
+
+/// A thread pool copies for a migrator. It may go about it in any order; what fails, or is not reported, is put back, and the others arrive.
+#[test]
+fn an_engine_copies_a_batch_and_answers_for_each_page() {
+    let unlocked = &mut Unlocked::promise();
+    let (mm, _) = machine();
+    let at = written(mm, mm.spawn().unwrap(), 16);
+    let frames: Vec<u64> = at.pages(16).map(|at| mm.frame_at(at).unwrap()).collect();
+    mm.set_lost(frames[5], true);
+    let mut slots: Vec<_> = at.pages(16).map(Slot::at).collect();
+    let order = order();
+    let checked = collect(mm, &mut slots, &order, unlocked).unmap().check();
+    let copied = checked.copy_by(|jobs| {
+        let all: Vec<_> = jobs.iter().collect();
+        assert_eq!(all.len(), 16);
+        let mut done = thread::scope(|s| {
+            let pool: Vec<_> = all
+                .chunks(4)
+                .map(|jobs| s.spawn(move || jobs.iter().map(|job| (job.index, job.copy(mm))).collect::<Vec<_>>()))
+                .collect();
+            pool.into_iter().rev().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        for (index, copied) in done.iter_mut() {
+            match *index {
+                3 => jobs.done(3, Err(CopyError::Failed)),
+                7 => {} // lost by the engine
+                index => jobs.done(index, *copied),
+            }
+        }
+        assert_eq!(jobs.iter().map(|job| job.index).collect::<Vec<_>>(), [7]);
+    });
+    let summary = copied.finalize();
+    assert_eq!((summary.done, summary.poisoned, summary.left), (13, 1, 2));
+    assert_eq!(slots[5].outcome(), Outcome::Poisoned);
+    for put_back in [3, 7] {
+        assert_eq!(slots[put_back].outcome(), Outcome::Aborted(Abort::CopyFailed));
+        assert_eq!(mm.frame_at(at.space.page(put_back)), Some(frames[put_back]));
+    }
+    for at in at.pages(16).filter(|at| at.page != 5) {
+        check_all(mm, at, 1);
+    }
+    mm.audit().unwrap();
+}

@@ -665,6 +665,36 @@ fn a_fork_by_whoever_has_pinned_the_page_does_not_wait_for_its_eviction() {
     settled(mm);
 }
 
+/// The fork found the page frozen. The pins stay, the migrator gives up without having taken anything down, and the child's entry is put up
+/// all the same.
+#[test]
+fn an_eviction_that_gives_up_puts_up_what_a_fork_has_made() {
+    let unlocked = &mut Unlocked::promise();
+    let (mm, own) = machine();
+    let space = mm.spawn().unwrap();
+    let at = space.page(0);
+    mm.map_shared(at, 1).unwrap();
+    mm.write(at, 0, b"shared").unwrap();
+    let pfn = mm.frame_at(at).unwrap();
+    let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
+    let cancel = &Cancel::with_futex(own);
+    let child = watched(&[mm.page(pfn).unwrap()], || {
+        thread::scope(|s| {
+            let limits = Limits::none().unless(cancel);
+            let evictor = s.spawn(move || evict(mm, pfn, &Order::to(FAR).tries(1), limits, mm, &mut Unlocked::promise()));
+            own.until_asleep(1);
+            let child = mm.fork(space).unwrap();
+            cancel.cancel();
+            assert_eq!(evictor.join().unwrap(), Outcome::Aborted(Abort::Pinned { pins: 1 }));
+            child
+        })
+    });
+    assert_eq!(mm.leaf(child.page(0)), mm.leaf(at));
+    mm.audit().unwrap();
+    drop(pin);
+    settled(mm);
+}
+
 /// With several pages under way nobody sleeps for the pins of one (I23).
 #[test]
 fn several_pages_are_not_kept_for_the_pins_of_one() {

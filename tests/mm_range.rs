@@ -15,8 +15,10 @@ use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
-use pagelock::mm::range::{Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot};
-use pagelock::mm::soft::{AccessError, At, SpaceId};
+use pagelock::mm::range::{
+    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
+};
+use pagelock::mm::soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
 use std::collections::BTreeMap;
@@ -759,4 +761,68 @@ fn a_device_never_reads_what_was_taken_away() {
         assert_eq!(bytes, tag(n));
     }
     mm.audit().unwrap();
+}
+
+/// A range of a million pages of zeroes, and something outside of it.
+fn million() -> (&'static Soft, SpaceId, Vec<Page<At>>) {
+    const LOG: u32 = if cfg!(miri) { 10 } else { 20 };
+    let n = 1_usize << LOG;
+    let tier = |kind| TierConfig { kind, frames: 64 };
+    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
+    let mm: &'static Soft =
+        Box::leak(Box::new(Soft::new(Config { page_size: 8, pages: n + 64, spaces: 1, batches: 0, tiers })));
+    let space = mm.spawn().unwrap();
+    mm.map(space.page(0), n + 64).unwrap();
+    mm.write(space.page(n), 0, &[1]).unwrap();
+    (mm, space, space.page(0).pages(n).map(|at| Page::new(at, Want::Nothing)).collect())
+}
+
+/// The limits end a look, and not the looks between two: what is late is late by some dozens of pages.
+#[test]
+fn a_look_ends_at_its_deadline() {
+    let (mm, space, mut pages) = million();
+    let notifier = mm.notifier(space).unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let limits = Limits::none().unless(&cancel);
+    let error = snapshot(mm, notifier, &mut pages, &range::Order::new(limits)).unwrap_err();
+    assert_eq!(error.why, Stop::Cancelled);
+    assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
+}
+
+/// One page moves all the time, and is not one of those that are read.
+#[test]
+fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
+    let (mm, space, mut pages) = million();
+    let n = pages.len();
+    pages.truncate(n.min(1 << 14));
+    let (notifier, log) = (mm.notifier(space).unwrap(), mm.log(space).unwrap());
+    let moves = |at| {
+        for tier in [1, 0] {
+            let order = migrate::Order::to(TierId(tier));
+            assert_eq!(migrate::migrate(mm, &mut [Slot::at(at)], &order, mm, &mut Unlocked::promise()).done, 1);
+        }
+    };
+    let stop = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !stop.load(SeqCst) {
+                moves(space.page(n));
+                thread::yield_now();
+            }
+        });
+        let order = range::Order::new(Limits::none()).part(log, 0..n).attempts(64);
+        let read = snapshot(mm, notifier, &mut pages, &order);
+        stop.store(true, SeqCst);
+        let read = read.unwrap();
+        let mut ticket = read.ticket;
+        moves(space.page(n));
+        assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
+    });
+    // And one that is, does.
+    mm.write(space.page(1), 0, &[1]).unwrap();
+    let order = range::Order::new(Limits::none()).part(log, 0..n);
+    let mut ticket = snapshot(mm, notifier, &mut pages, &order).unwrap().ticket;
+    moves(space.page(1));
+    assert!(!log.keeps(notifier, &mut ticket, &(0..n)));
 }

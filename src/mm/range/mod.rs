@@ -267,12 +267,14 @@ where
             self.progress.attempts += 1;
             let mut ticket = self.notifier.ticket(self.order.limits).map_err(cut_short)?;
             let (mut is_complete, mut is_good) = (true, true);
-            for pages in pages.chunks_mut(LOOKS) {
+            for (number, pages) in pages.chunks_mut(LOOKS).enumerate() {
+                if number > 0 {
+                    self.is_in_time()?;
+                }
                 for page in pages {
                     page.found = found::look(self.mm, page.at, self.order.own);
                     is_complete &= page.is_as_wanted();
                 }
-                self.is_in_time()?;
                 // No further than it is of use. What is missing has to be brought in all the same.
                 is_good = self.is_good(&mut ticket);
                 if !is_good && is_complete {
