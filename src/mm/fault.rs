@@ -444,9 +444,10 @@ fn device_private<'m, M: Memory>(
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let guard = page.lock_releasing(entry);
                 // The lock is ours, and the entry may be another by now.
-                let now = mm.lock(at).and_then(|entry| Some((leads_still(mm, entry.get().ok(), leaf, page)?, entry)));
-                match now {
-                    Some((now, again)) => (leaf, entry) = (now, again),
+                let Some(again) = mm.lock(at) else { return Ok(Fault::Retry(Why::Changed)) };
+                entry = again;
+                match leads_still(mm, entry.get().ok(), leaf, page) {
+                    Some(now) => leaf = now,
                     None => return Ok(Fault::Retry(Why::Changed)),
                 }
                 guard
