@@ -132,7 +132,7 @@ fn gup_basic_test() {
         assert!(pfns.iter().all(|&pfn| mm.page(pfn).unwrap().refs() == 1 + n && mm.page(pfn).unwrap().pins() == 0));
     }
     // A reference keeps the page a page when nobody maps it any more.
-    mm.unmap(at, PAGES);
+    mm.unmap(at, PAGES).unwrap();
     assert_eq!(mm.free_frames(RAM), 127 - PAGES);
     mm.audit().unwrap();
     for _ in 0..3 {
@@ -157,7 +157,7 @@ fn pin_basic_test() {
             }
         }
         assert_eq!(mm.pin_balance().counted, 3 * PAGES as u64);
-        mm.unmap(at, PAGES);
+        mm.unmap(at, PAGES).unwrap();
         assert_eq!(mm.free_frames(RAM), 127 - PAGES, "pinned pages outlive their mappings");
         mm.audit().unwrap();
         drop(pins);
@@ -290,7 +290,7 @@ fn pin_longterm_test() {
             assert_eq!((mm.frame_at(at), held(mm, pin.pfn())), (Some(pin.pfn()), NEW));
         }
         // One end of it: the address is gone, the page is not.
-        mm.unmap(at, 1);
+        mm.unmap(at, 1).unwrap();
         assert_eq!(held(mm, pins[0].pfn()), NEW);
         mm.audit().unwrap();
 
@@ -329,7 +329,7 @@ fn gup_longterm() {
                     let space = mm.spawn().unwrap();
                     let at = space.page(0);
                     if name == "memfd hugetlb" && kind == AreaKind::Private {
-                        mm.map_large(at, 3, RAM).unwrap();
+                        mm.map_large_by_pages(at, 3, RAM).unwrap();
                     } else {
                         mm.map_as(at, 1, Area { kind, rights: Some(Rights::Write) }).unwrap();
                     }
@@ -413,15 +413,15 @@ fn each_case(row: impl Fn(&'static Mm, At, &dyn Fn(At, Access) -> Pinned<'static
                 match page {
                     Page::Base | Page::Evicted => mm.map(at, 1).unwrap(),
                     Page::Large | Page::LastOfLarge => {
-                        mm.map_large(space.page(0), ORDER, RAM).unwrap();
+                        mm.map_large_by_pages(space.page(0), ORDER, RAM).unwrap();
                     }
                 }
                 put(mm, at, OLD);
                 match page {
                     Page::Evicted => assert!(move_one(mm, at, &Order::to(DEVICE)).is_done()),
                     Page::LastOfLarge => {
-                        mm.unmap(space.page(0), 2);
-                        mm.unmap(space.page(3), 5);
+                        mm.unmap(space.page(0), 2).unwrap();
+                        mm.unmap(space.page(3), 5).unwrap();
                     }
                     _ => {}
                 }
@@ -481,7 +481,7 @@ fn vmsplice_and_unmap_in_child() {
             let child = mm.fork(at.space).unwrap();
             let theirs = child.page(at.page);
             let pfn = splice(mm, theirs);
-            mm.unmap(theirs, 1);
+            mm.unmap(theirs, 1).unwrap();
             if mprotect {
                 mprotect_to_and_fro(mm, at);
             }
@@ -500,7 +500,7 @@ fn splice_in_parent(before_fork: bool) {
         let before = before_fork.then(|| splice(mm, at));
         let child = mm.fork(at.space).unwrap();
         let pfn = before.unwrap_or_else(|| splice(mm, at));
-        mm.unmap(at, 1);
+        mm.unmap(at, 1).unwrap();
         put(mm, child.page(at.page), NEW);
         assert_eq!((held(mm, pfn), seen(mm, child.page(at.page))), (OLD, NEW), "the parent sees what its child has written");
         // SAFETY: taken by `splice`.

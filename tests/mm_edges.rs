@@ -82,7 +82,7 @@ fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
     };
     let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, pagelock::mm::drain::ThreadCpus, config)));
     let at = mm.spawn().unwrap().page(1);
-    mm.map_large(at, 2, RAM).unwrap();
+    mm.map_large_by_pages(at, 2, RAM).unwrap();
     mm.map(at.space.page(8), 1).unwrap();
     let pfn = mm.frame_at(at).unwrap();
     let policy = Backed(|_| Backing::Anonymous);
@@ -136,7 +136,7 @@ fn forks_in_the_middle_are_refused_before_a_mapping_is_lost() {
     let parent = mm.spawn().unwrap();
     // Not where a large entry could be: every page has an entry of its own, and a reference.
     let at = parent.page(1);
-    mm.map_large(at, SIZE, TierId(0)).unwrap();
+    mm.map_large_by_pages(at, SIZE, TierId(0)).unwrap();
     mm.write(at, 0, &[42]).unwrap();
     let mut all = vec![parent];
     while let Ok(child) = mm.fork(parent) {
@@ -256,7 +256,7 @@ fn no_page_is_split_for_nothing() {
     let tiers = [(Kind::System, 120), (Kind::Device { owner: 1 }, 0)];
     let mm = small(64, &tiers);
     let s = mm.spawn().unwrap();
-    let head = mm.map_large(s.page(1), 4, TierId(0)).unwrap();
+    let head = mm.map_large_by_pages(s.page(1), 4, TierId(0)).unwrap();
     let moved = |mm: &'static Soft, at, order: Order<Soft>| {
         let mut slots = [Slot::at(at)];
         let _ = migrate(mm, &mut slots, &order, mm, &mut Unlocked::promise());
@@ -268,14 +268,14 @@ fn no_page_is_split_for_nothing() {
 
     let mm = small(64, &[(Kind::System, 8), (Kind::Device { owner: 1 }, 64)]);
     let s = mm.spawn().unwrap();
-    mm.map_large(s.page(1), 4, TierId(1)).unwrap();
+    mm.map_large_by_pages(s.page(1), 4, TierId(1)).unwrap();
     mm.read(s.page(16), 0, &mut [0]).unwrap();
     assert_eq!(mm.free_frames(TierId(0)), 6, "one for the page that was read");
     mm.audit().unwrap();
 
     let mm = small(64, &[(Kind::System, 120), (Kind::Device { owner: 1 }, 7)]);
     let s = mm.spawn().unwrap();
-    let head = mm.map_large(s.page(1), 4, TierId(0)).unwrap();
+    let head = mm.map_large_by_pages(s.page(1), 4, TierId(0)).unwrap();
     assert_eq!(moved(mm, s.page(1), Order::to(TierId(1)).whole()), Outcome::Aborted(Abort::NoDestination));
     assert_eq!(mm.span(head).order, 4);
     assert_eq!(moved(mm, s.page(1), Order::to(TierId(1))), Outcome::Split { moved: 7, of: 16 });

@@ -26,7 +26,7 @@ fn order() -> Order<Mm> {
 fn large() -> (&'static Mm, Own, At, u64) {
     let (mm, own) = machine();
     let at = mm.spawn().unwrap().page(0);
-    let head = mm.map_large(at, ORDER, RAM).unwrap();
+    let head = mm.map_large_by_pages(at, ORDER, RAM).unwrap();
     write_all(mm, at, FRAMES);
     mm.audit().unwrap();
     (mm, own, at, head)
@@ -104,7 +104,7 @@ fn a_large_page_in_one_batch_with_itself_moves_once() {
 #[test]
 fn a_large_page_that_is_partly_unmapped_moves_as_one() {
     let (mm, _, at, _) = large();
-    mm.unmap(at.space.page(2), 3);
+    mm.unmap(at.space.page(2), 3).unwrap();
     mm.audit().unwrap();
     let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!() };
     assert_eq!(mm.page(pfn).unwrap().refs() as usize, FRAMES - 3);
@@ -151,7 +151,7 @@ fn what_finds_no_frame_after_the_split_stays_as_ordinary_pages() {
 #[test]
 fn a_large_page_that_is_partly_unmapped_is_split() {
     let (mm, _, at, _) = large();
-    mm.unmap(at.space.page(2), 3);
+    mm.unmap(at.space.page(2), 3).unwrap();
     fragment(mm, DEVICE, 6);
     assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 8, of: 8 });
     assert_eq!(mm.free_frames(DEVICE), 1);

@@ -139,7 +139,7 @@ fn a_page_that_turns_out_to_be_free_is_done() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
     mm.get(pfn).unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let mut slots = [Slot::frame(pfn)];
     // With somebody's reference it is not free.
     assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 0);
@@ -161,7 +161,7 @@ fn a_page_that_is_unmapped_on_its_way_is_freed() {
         let before = mm.free_frames(DEVICE);
         let mut slots = [Slot::at(at)];
         let copied = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy();
-        mm.unmap(at, 1);
+        mm.unmap(at, 1).unwrap();
         if dropped {
             drop(copied);
         } else {
@@ -246,7 +246,7 @@ fn a_cached_page_takes_the_caches_references_along() {
     let Outcome::Moved { pfn } = move_one(mm, at, &Order::to(FAR)) else { panic!() };
     assert_eq!((mm.cached_at(77), mm.cached_at(78)), (Some(pfn), Some(pfn)));
     mm.audit().unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     assert_eq!(mm.page(pfn).unwrap().refs(), 2);
     mm.uncache(77);
     mm.uncache(78);
@@ -556,7 +556,7 @@ fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let old = mm.frame_at(at).unwrap();
     mm.cache(1, old).unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     mm.on_move_cached(move |now, _| {
         if now != old {
             mm.uncache(1);
@@ -596,7 +596,7 @@ fn a_hole_that_is_unmapped_on_the_way_stays_empty() {
     mm.map(at, 1).unwrap();
     let mut slots = [Slot::at(at)];
     let copied = collect(mm, &mut slots, &order().filling_holes(), unlocked).unmap().check().copy();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let _ = copied.finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::HoleFilled));
     assert_eq!(mm.leaf(at), Leaf::None);
@@ -854,7 +854,7 @@ fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
         // With the page's lock held and the entry replaced: the one moment at which a test gets in between.
         mm.on_prepare(move |_| {
             assert!(is_migrating(mm, at) && page.is_locked());
-            mm.unmap(at, 1);
+            mm.unmap(at, 1).unwrap();
             assert_eq!(page.refs(), 3, "the other entry's, the faulter's, the migrator's");
             mm.set_immovable(is_skipped);
         });
@@ -912,7 +912,7 @@ fn a_fault_whose_page_is_unmapped_meanwhile_ends() {
     let guard = page.try_lock().unwrap();
     let reference = page.try_get().unwrap();
     mm.account(pfn, pagelock::mm::ledger::Owner::Get, pagelock::mm::ledger::Change::Taken);
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let request = ToRam { at, access: Access::Read, leaf, pfn, reference: Some(reference), page: guard };
     assert_eq!(bring_back(mm, request, RAM, mm), Ok(Brought::Back));
     assert!(!is_migrating(mm, at));

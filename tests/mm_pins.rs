@@ -456,7 +456,7 @@ fn a_pin_outlives_the_mapping() {
     let at = written(mm, mm.spawn().unwrap(), 2);
     let free = mm.free_frames(RAM);
     let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     assert_eq!(mm.free_frames(RAM), free);
     let pfn = pin.into_raw();
     let balance = mm.pin_balance();
@@ -575,7 +575,7 @@ fn a_pin_against_an_unmap() {
                     }
                     Err(error) => assert_eq!(error, NotPinned::NotAllowed),
                 });
-                s.spawn(|| mm.unmap(at, 1));
+                s.spawn(|| mm.unmap(at, 1).unwrap());
             });
         }
     });

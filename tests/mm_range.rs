@@ -182,7 +182,7 @@ fn what_is_not_wanted_is_left_alone() {
 fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     type Spoil = fn(&'static Mm, At);
     let spoilers: [(&str, Spoil, Want, Stop<_, _>); 8] = [
-        ("not mapped", |mm, at| mm.unmap(at, 1), Want::Read, Stop::NotAllowed),
+        ("not mapped", |mm, at| mm.unmap(at, 1).unwrap(), Want::Read, Stop::NotAllowed),
         ("for no access", |mm, at| mm.protect(at, 1, None).unwrap(), Want::Read, Stop::NotAllowed),
         ("to read", |mm, at| mm.protect(at, 1, Some(Rights::Read)).unwrap(), Want::Write, Stop::NotAllowed),
         ("poison", |mm, at| mm.replace(at, Leaf::Poison { pfn: 7 }), Want::Read, Stop::Fault(FaultError::Poisoned { pfn: 7 })),
@@ -585,7 +585,7 @@ fn whatever_takes_something_away_is_announced() {
     });
     announced("write to a page of zeroes", &[(p(20), 1)], &|| mm.write(p(20), 0, &[1]).unwrap());
     announced("protect", &[(p(0), 3)], &|| mm.protect(p(0), 3, Some(Rights::Read)).unwrap());
-    announced("unmap", &[(p(20), 2)], &|| mm.unmap(p(20), 2));
+    announced("unmap", &[(p(20), 2)], &|| mm.unmap(p(20), 2).unwrap());
     announced("discard", &[(p(22), 2)], &|| mm.discard(p(22), 2).unwrap());
     announced("remap", &[(p(4), 2)], &|| mm.remap(p(4), p(40), 2, false).unwrap());
     announced("replace", &[(p(22), 1)], &|| mm.replace(p(22), Leaf::Marker(Marker::Guard)));

@@ -165,7 +165,7 @@ fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
     let (mm, _) = machine();
     let parent = mm.spawn().unwrap();
     let at = parent.page(0);
-    let head = mm.map_large(at, SIZE, RAM).unwrap();
+    let head = mm.map_large_by_pages(at, SIZE, RAM).unwrap();
     let frames = head..head + (1 << SIZE);
     let owned = move |pfn| {
         mm.balance().unwrap();

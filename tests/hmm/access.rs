@@ -131,7 +131,7 @@ pub(super) fn anon_read_multiple(v: Variant) {
         b.set_mirror(|_| 0);
         assert_eq!(b.device_read(f.device()), Ok(Done::new(pages, 1)));
         b.expect_mirror(|i| i + turn);
-        f.mm.unmap(b.at, pages);
+        f.mm.unmap(b.at, pages).unwrap();
     }
     assert!(f.device().forgotten() >= pages, "the device was never told, so this has shown nothing");
     f.close();
@@ -155,7 +155,7 @@ pub(super) fn anon_teardown(v: Variant) {
             let done = thread::scope(|s| {
                 s.spawn(move || {
                     (0..delay).for_each(|_| core::hint::spin_loop());
-                    mm.unmap(half, pages / 2);
+                    mm.unmap(half, pages / 2).unwrap();
                 });
                 b.device_read(device)
             });
@@ -167,7 +167,7 @@ pub(super) fn anon_teardown(v: Variant) {
                 Err(e) => assert_eq!(e, Denied::Fault),
             }
             outcomes[usize::from(done.is_ok())] += 1;
-            mm.unmap(b.at, pages);
+            mm.unmap(b.at, pages).unwrap();
         }
     });
     f.close();

@@ -66,7 +66,7 @@ pub(super) fn migrate_anon_huge_fault(v: Variant) {
             assert_eq!(f.tier_at(at), if v == Variant::Private { RAM } else { f.device().tier });
         }
         b.expect(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
     }
     f.close();
@@ -79,7 +79,7 @@ pub(super) fn migrate_partial_unmap_fault(v: Variant) {
         let mut b = f.large(0);
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
-        f.mm.unmap(after(b.at, from), LARGE / 2);
+        f.mm.unmap(after(b.at, from), LARGE / 2).unwrap();
         f.mm.audit().unwrap();
         b.expect_in(0..from, |i| i);
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
@@ -89,7 +89,7 @@ pub(super) fn migrate_partial_unmap_fault(v: Variant) {
         assert_eq!(summary.left, 0, "{outcomes:?}");
         b.expect_in(0..from, |i| i);
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
         assert_eq!(f.mm.free_frames(f.device().tier), FRAMES);
     }
@@ -133,8 +133,8 @@ pub(super) fn migrate_remap_fault(v: Variant) {
             assert!(old.at.pages(half).all(|at| f.mm.read(at, 0, &mut [0]).is_err()), "case {case}");
         }
         f.mm.audit().unwrap();
-        f.mm.unmap(b.at, LARGE);
-        f.mm.unmap(to, half);
+        f.mm.unmap(b.at, LARGE).unwrap();
+        f.mm.unmap(to, half).unwrap();
     }
     f.close();
 }
@@ -152,7 +152,7 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
     let back = b.at.pages(LARGE).filter(|&at| f.tier_at(at) == RAM).count();
     assert_eq!(back, usize::from(v == Variant::Private));
     b.expect(|i| i);
-    f.mm.unmap(b.at, LARGE);
+    f.mm.unmap(b.at, LARGE).unwrap();
     f.mm.audit().unwrap();
 
     for touched in [0, LARGE / 2] {
@@ -167,7 +167,7 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
         assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0));
         assert_eq!(f.tier_at(after(b.at, touched)), RAM);
         b.expect(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
     }
     f.close();
@@ -218,7 +218,7 @@ pub(super) fn benchmark_thp_migration(v: Variant) {
         b.set_mirror(|_| 0);
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
     }
     f.close();
 }

@@ -88,7 +88,7 @@ pub(super) fn migrate_mixed(v: Variant) {
     f.mapped_as(0, 6, None);
     let mut all = f.buffer(0, 6);
     assert_eq!(all.migrate_to(&f.devices[1]), Err(Denied::Invalid));
-    f.mm.unmap(at(1), 1);
+    f.mm.unmap(at(1), 1).unwrap();
     f.mm.protect(at(0), 1, Some(Rights::Write)).unwrap();
     assert_eq!(f.buffer(0, 3).migrate_to(&f.devices[1]), Err(Denied::Invalid));
     // Page 2 is of zeroes and may only be read, page 3 may only be read, pages 4 and 5 may be written to.
@@ -129,7 +129,7 @@ pub(super) fn migrate_multiple(v: Variant) {
         assert_eq!(f.device().migrate_to_system(b.at, pages), pages);
         assert!(b.at.pages(pages).all(|at| f.tier_at(at) == RAM));
         b.expect(|i| i ^ turn);
-        f.mm.unmap(b.at, pages);
+        f.mm.unmap(b.at, pages).unwrap();
         if turn % 32 == 0 {
             f.mm.audit().unwrap();
         }

@@ -272,7 +272,7 @@ where
                     self.is_in_time()?;
                 }
                 for page in pages {
-                    page.found = found::look(self.mm, page.at, self.order.own);
+                    found::look(self.mm, page, self.order.own);
                     is_complete &= page.is_as_wanted();
                 }
                 // No further than it is of use. What is missing has to be brought in all the same.
@@ -318,7 +318,7 @@ where
         let mut faulter = Faulter::new(strategy).patience(self.order.patience);
         let mut rounds = 0;
         loop {
-            page.found = found::look(self.mm, page.at, self.order.own);
+            found::look(self.mm, page, self.order.own);
             if page.is_as_wanted() {
                 self.progress.faults += 1;
                 return Ok(());

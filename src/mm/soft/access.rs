@@ -227,9 +227,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return Ok(Fault::Present);
         }
         let write = |pfn| Leaf::Present { pfn, rights: Rights::Write, tracking };
-        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(pfn) {
+        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(&entry) {
             entry.set_leaf(write(pfn));
             return Ok(Fault::Resolved);
+        }
+        if entry.order > 0 {
+            // One page of it is to be another.
+            drop(entry);
+            return self.split_at(at).map(|()| Fault::Retry(Why::Changed)).map_err(|_| AccessError::NoMemory);
         }
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {
@@ -251,8 +256,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody can have got another from it since,
     /// unless through the frame's number, and whoever did so looks at the entry again.
-    pub(super) fn is_sole(&self, pfn: u64) -> bool {
-        pfn != 0 && self.span(pfn).order == 0 && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
+    pub(super) fn is_sole(&self, entry: &SoftEntry<'_, F, C>) -> bool {
+        let Some(pfn @ 1..) = entry.leaf().pfn() else { return false };
+        let is_whole = self.span(pfn).order == entry.order;
+        is_whole && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
     }
 
     /// What the entry at an address says.

@@ -98,7 +98,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
             for page in 0..self.pages {
                 let at = space.page(page);
-                let leaf = self.entry(at).leaf();
+                let entry = self.entry(at);
+                let leaf = if entry.head() == at { entry.leaf() } else { Leaf::None };
+                drop(entry);
                 let Some(pfn @ 1..) = leaf.pfn() else { continue };
                 if matches!(leaf, Leaf::Poison { .. }) {
                     continue;

@@ -68,7 +68,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Unmaps everything of a space, which is then used for a later one.
     pub fn exit(&self, space: SpaceId) {
-        self.unmap(space.page(0), self.pages);
+        // All of it, so nothing has to be split.
+        let _ = self.unmap(space.page(0), self.pages);
         if let Some(used) = self.used.lock().get_mut(usize::try_from(space.0).unwrap_or(usize::MAX)) {
             *used = false;
         }
@@ -115,12 +116,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes; `to` is its first page.
+    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes, by an entry for each page, which
+    /// has a reference each.
     ///
     /// # Errors
     ///
     /// [`MapError`].
-    pub fn map_large(&self, to: At, order: u32, tier: TierId) -> Result<u64, MapError> {
+    pub fn map_large_by_pages(&self, to: At, order: u32, tier: TierId) -> Result<u64, MapError> {
         let count = 1_usize << order;
         self.map(to, count)?;
         let head = self.allocate(tier, order).ok_or(MapError::NoMemory)?;
@@ -167,13 +169,18 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// Unmaps `count` pages. Pages outside the space do not matter.
-    pub fn unmap(&self, at: At, count: usize) {
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Uncountable`]: a large entry is mapped still, because a part of it was to go, and the rest of its pages could not be
+    /// counted. What else there was is unmapped.
+    pub fn unmap(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
-        for at in at.pages(count) {
-            let mut entry = self.entry(at);
-            entry.set_area(Area::default());
-            self.zap(entry);
-        }
+        self.each_entry(at, count, |mut entry| {
+            self.set_areas(&mut entry, Area::default());
+            self.put_of(self.clear(entry));
+            Ok(())
+        })
     }
 
     /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep it: whoever has pinned them would go on
@@ -181,20 +188,52 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// # Errors
     ///
-    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded.
+    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded. [`MapError::Uncountable`] as for
+    /// [`unmap`](Self::unmap).
     pub fn discard(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
         let mut pages = 0;
-        for at in at.pages(count) {
-            let entry = self.entry(at);
+        self.each_entry(at, count, |entry| {
             // With the entry locked: a pin is taken under it.
             if self.is_pinned(entry.leaf()) {
-                pages += 1;
+                pages += 1 << entry.order;
             } else {
-                self.zap(entry);
+                // The last reference frees the page, which is nothing to do with a page-table lock held.
+                self.put_of(self.clear(entry));
             }
-        }
+            Ok(())
+        })?;
         if pages > 0 { Err(MapError::Pinned { pages }) } else { Ok(()) }
+    }
+
+    /// Calls `change` with every entry of a range, locked; large ones that are in it as a whole are as they are, and others split. The first
+    /// error is the answer, and does not end it.
+    fn each_entry(
+        &self,
+        at: At,
+        count: usize,
+        mut change: impl FnMut(SoftEntry<'_, F, C>) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        let mut result = Ok(());
+        let (mut page, end) = (at.page, at.page.saturating_add(count));
+        while page < end {
+            let at = At { page, ..at };
+            let entry = self.entry(at);
+            let large = 1_usize << entry.order;
+            let done = if entry.table.is_none() {
+                // There is none after it either.
+                break;
+            } else if entry.order == 0 || (entry.head() == at && end - page >= large) {
+                page += large;
+                change(entry)
+            } else {
+                page += 1;
+                drop(entry);
+                self.small(at).and_then(&mut change)
+            };
+            result = result.and(done);
+        }
+        result
     }
 
     fn is_pinned(&self, leaf: Leaf) -> bool {
@@ -209,21 +248,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
     pub fn replace(&self, at: At, leaf: Leaf) {
         let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.entry(at);
+        let Ok(mut entry) = self.small(at) else { return };
         let old = entry.leaf();
         if owner_of(leaf).is_none() {
             entry.set_leaf(leaf);
             drop(entry);
             self.put_of(old);
         }
-    }
-
-    fn zap(&self, mut entry: SoftEntry<'_, F, C>) {
-        let old = entry.leaf();
-        entry.set_leaf(Leaf::None);
-        // The last reference frees the page, which is nothing to do with a page-table lock held.
-        drop(entry);
-        self.put_of(old);
     }
 
     /// Puts the reference that an entry owned.
@@ -235,7 +266,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// Takes a reference for another entry like this.
-    fn refer(&self, leaf: Leaf, owner: Owner) -> Result<(), MapError> {
+    pub(super) fn refer(&self, leaf: Leaf, owner: Owner) -> Result<(), MapError> {
         let Some(pfn @ 1..) = leaf.pfn() else { return Ok(()) };
         let head = self.span(pfn).head;
         let page = self.header(head).ok_or(MapError::BadRange)?;
@@ -248,11 +279,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// # Errors
     ///
-    /// [`MapError::BadRange`]: a part is not mapped; what comes before that part is changed.
+    /// [`MapError::BadRange`]: a part is not mapped, and the rest is changed. [`MapError::Uncountable`] as for [`unmap`](Self::unmap).
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
-        for at in at.pages(count) {
-            let mut entry = self.entry(at);
+        self.each_entry(at, count, |mut entry| {
             let area = entry.area();
             // A private page that was nobody else's still is, so that it need not be copied when it is to be written to again.
             let most = match (rights, area.kind) {
@@ -261,11 +291,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 (_, AreaKind::Private) => Rights::ReadExclusive,
                 _ => Rights::Read,
             };
-            entry.set_area(Area { rights, ..area });
+            self.set_areas(&mut entry, Area { rights, ..area });
             let leaf = entry.leaf().restrict(most);
             entry.set_leaf(leaf);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Moves `count` pages to another place of the same space, which has to be unmapped. With `keep`, the old place stays mapped, with
@@ -279,8 +309,17 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return Err(MapError::BadRange);
         }
         let _invalidating = self.invalidating(from, count);
-        for (from, to) in from.pages(count).zip(to.pages(count)) {
-            self.move_entry(from, to, keep)?;
+        let mut n = 0;
+        while n < count {
+            let (from, to) = (At { page: from.page + n, ..from }, At { page: to.page + n, ..to });
+            let large = 1 << self.entry(from).order;
+            if count - n >= large && self.move_large(from, to, keep)? {
+                n += large;
+            } else {
+                drop(self.small(from)?);
+                self.move_entry(from, to, keep)?;
+                n += 1;
+            }
         }
         Ok(())
     }
@@ -329,17 +368,21 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`MapError`]; there is no child then.
     pub fn fork(&self, parent: SpaceId) -> Result<SpaceId, MapError> {
         let child = self.spawn()?;
-        for page in 0..self.pages {
-            let (from, to) = (parent.page(page), child.page(page));
-            if let Err(e) = self.fork_entry(from, to) {
-                self.exit(child);
-                return Err(e);
+        let mut page = 0;
+        while page < self.pages {
+            match self.fork_entry(parent.page(page), child.page(page)) {
+                Ok(pages) => page += pages,
+                Err(e) => {
+                    self.exit(child);
+                    return Err(e);
+                }
             }
         }
         Ok(child)
     }
 
-    fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
+    /// Says for how many pages the entry is.
+    fn fork_entry(&self, from: At, to: At) -> Result<usize, MapError> {
         // Private entries are write protected by this.
         let (_invalidating, mut old) = loop {
             let invalidating = self.invalidating(from, 1);
@@ -363,32 +406,27 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
         };
         let area = old.area();
+        let (order, count) = (old.order, 1 << old.order);
         if area.kind == AreaKind::Unmapped {
-            return Ok(());
+            return Ok(count);
         }
         let leaf = old.leaf();
         let mut for_child = leaf;
         // The child is nobody else's yet, so its locks come after the parent's.
-        let mut new = self.entry(to);
-        new.set_area(area);
+        //
         // A page that is pinned is copied at once: shared, the next write would take the parent's address away from it (I19). Also one that
         // is on its way, whose pin came just before. It is not waited for, which whoever forks may have pinned; and as long as its entry is
         // locked and is not up again, it is where it was, and nobody writes to it by an address.
         if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking } | Leaf::Migration { pfn, rights, tracking }) =
             (area.kind, self.is_pinned(leaf), leaf)
         {
-            let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
-            let copied = self.copy(pfn, copy);
-            if copied.is_err() {
-                // SAFETY: the new page's reference, which no entry has come to own.
-                unsafe { self.put_as(copy, Owner::Mapping) };
+            for (pfn, to) in (pfn..).zip(to.pages(count)) {
+                let copy = self.copy_for(pfn)?;
+                let mut new = self.entry(to);
+                new.set_area(area);
+                new.set_leaf(copy.map_or(Leaf::Poison { pfn }, |pfn| Leaf::Present { pfn, rights, tracking }));
             }
-            match copied {
-                Ok(()) => new.set_leaf(Leaf::Present { pfn: copy, rights, tracking }),
-                Err(CopyError::SourceLost) => new.set_leaf(Leaf::Poison { pfn }),
-                Err(CopyError::Failed) => return Err(MapError::CopyFailed),
-            }
-            return Ok(());
+            return Ok(count);
         }
         match leaf {
             // Owns no reference, so nobody else notices if there are too many.
@@ -410,8 +448,20 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             for_child = for_child.restrict(Rights::Read);
             old.set_leaf(leaf.restrict(Rights::Read));
         }
-        new.set_leaf(for_child);
-        Ok(())
+        self.place_large(to, order, for_child, area);
+        Ok(count)
+    }
+
+    /// A copy of a page, by itself. `None` if there is nothing left to copy.
+    fn copy_for(&self, pfn: u64) -> Result<Option<u64>, MapError> {
+        let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
+        let Err(why) = self.copy(pfn, copy) else { return Ok(Some(copy)) };
+        // SAFETY: the new page's reference, which no entry has come to own.
+        unsafe { self.put_as(copy, Owner::Mapping) };
+        match why {
+            CopyError::SourceLost => Ok(None),
+            CopyError::Failed => Err(MapError::CopyFailed),
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod frames;
 mod guarded;
 mod handler;
 mod inject;
+mod large;
 mod map;
 mod notify;
 mod pin;
@@ -366,7 +367,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// The entry for an address, locked, also where there is none.
     pub fn entry(&self, at: At) -> SoftEntry<'_, F, C> {
         self.count(|counts| &counts.locks);
-        SoftEntry { mm: self, at, table: self.space(at.space).and_then(|space| space.lock(at.page)) }
+        let locked = self.space(at.space).and_then(|space| space.lock(at.page));
+        let order = locked.as_ref().map_or(0, |&(_, _, order)| order);
+        SoftEntry { mm: self, at, order, table: locked.map(|(table, index, _)| (table, index)) }
     }
 
     fn space(&self, id: SpaceId) -> Option<&Space> {

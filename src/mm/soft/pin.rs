@@ -155,9 +155,13 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
             return Ok(());
         }
         let to = |pfn| Leaf::Present { pfn, rights: Rights::ReadExclusive, tracking };
-        if self.is_sole(pfn) {
+        if self.is_sole(&entry) {
             entry.set_leaf(to(pfn));
             return Ok(());
+        }
+        if entry.order > 0 {
+            drop(entry);
+            return self.split_at(at).map_err(|_| AccessError::NoMemory);
         }
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {

@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::Relaxed;
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {
     pub(super) mm: &'t Soft<F, C>,
     pub(super) at: At,
+    pub(super) order: u32,
     /// `None` outside every space: such an entry says that nothing is there, and forgets what it is told.
     pub(super) table: Option<(Guard<'t, Table>, usize)>,
 }
@@ -35,6 +36,17 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         self.get().unwrap_or(Leaf::None)
     }
 
+    /// The address of its first page: for a large entry, it may be another.
+    #[must_use]
+    pub fn head(&self) -> At {
+        At { page: self.at.page & !((1 << self.order) - 1), ..self.at }
+    }
+
+    /// How many pages the one that was asked for is behind the first.
+    fn offset(&self) -> u64 {
+        (self.at.page - self.head().page) as u64
+    }
+
     /// What the address may be used for.
     #[must_use]
     pub fn area(&self) -> Area {
@@ -47,18 +59,19 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         }
     }
 
-    /// Replaces the entry by a word of the [encoding](Leaf::encode), or by one that is none.
+    /// Replaces the entry, all of it if it is a large one, by a word of the [encoding](Leaf::encode), or by one that is none.
     pub fn set_word(&mut self, word: u64) {
         let Some((table, index)) = &mut self.table else { return };
+        let at = At { page: self.at.page & !((1 << self.order) - 1), ..self.at };
         let (old, new) = (names(table.words[*index]), names(word));
         table.words[*index] = word;
         if old != new {
             let rmap = |pfn: u64| frame(&self.mm.frames, pfn).map(|frame| frame.rmap.lock());
             if let Some(mut rmap) = old.and_then(rmap) {
-                rmap.remove(self.at);
+                rmap.remove(at);
             }
             if let Some(mut rmap) = new.and_then(rmap) {
-                rmap.add(self.at);
+                rmap.add(at);
             }
         }
     }
@@ -79,19 +92,40 @@ fn names(word: u64) -> Option<u64> {
 
 impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     fn get(&self) -> Result<Leaf, UnknownLeaf> {
-        self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))
+        let leaf = self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
+        Ok(at_frame(leaf, |pfn| pfn + self.offset()))
     }
 
     fn set(&mut self, leaf: Leaf) {
         // Frames are few enough for any leaf.
-        if let Ok(word) = leaf.encode() {
+        if let Ok(word) = at_frame(leaf, |pfn| pfn - self.offset()).encode() {
             self.set_word(word);
         }
+    }
+
+    fn order(&self) -> u32 {
+        self.order
+    }
+
+    fn split(&mut self) -> bool {
+        self.split_moving()
     }
 
     fn hole(&self) -> Option<Rights> {
         let area = self.area();
         area.rights.filter(|_| area.kind == AreaKind::Private)
+    }
+}
+
+/// The leaf with another frame, if it has one.
+pub(super) fn at_frame(leaf: Leaf, change: impl FnOnce(u64) -> u64) -> Leaf {
+    match leaf {
+        Leaf::Present { pfn, rights, tracking } => Leaf::Present { pfn: change(pfn), rights, tracking },
+        Leaf::Migration { pfn, rights, tracking } => Leaf::Migration { pfn: change(pfn), rights, tracking },
+        Leaf::DevicePrivate { pfn, rights, tracking } => Leaf::DevicePrivate { pfn: change(pfn), rights, tracking },
+        Leaf::DeviceExclusive { pfn, rights, tracking } => Leaf::DeviceExclusive { pfn: change(pfn), rights, tracking },
+        Leaf::Poison { pfn } => Leaf::Poison { pfn: change(pfn) },
+        other => other,
     }
 }
 
