@@ -328,8 +328,10 @@ fn gup_longterm() {
                     let mm = machine_with_coherent();
                     let space = mm.spawn().unwrap();
                     let at = space.page(0);
-                    if name == "memfd hugetlb" && kind == AreaKind::Private {
-                        mm.map_large_by_pages(at, 3, RAM).unwrap();
+                    if name == "memfd hugetlb" {
+                        // Really large, shared or not, and by one entry.
+                        mm.map_large(at, 3, RAM).unwrap();
+                        mm.set_kind(at, 8, kind).unwrap();
                     } else {
                         mm.map_as(at, 1, Area { kind, rights: Some(Rights::Write) }).unwrap();
                     }
@@ -339,11 +341,20 @@ fn gup_longterm() {
                     // In a tier where it can be accessed and may not stay.
                     assert!(move_one(mm, at, &Order::to(COHERENT)).is_done());
                     let before = mm.frame_at(at);
+                    // To read, what may only be read by then; after that it may be written to again.
+                    let pages = if name == "memfd hugetlb" { 8 } else { 1 };
+                    let is_first = access == Access::Read;
+                    if is_first {
+                        mm.protect(at, pages, Some(Rights::Read)).unwrap();
+                    }
                     let pinned = pin_backed(mm, way, at, access, Term::Long, backing);
                     let what = (name, kind, access, way);
                     match (pinned, is_allowed) {
                         (Ok(pinned), true) => {
                             assert_eq!(mm.tier(pinned.pfn()), RAM, "{what:?}");
+                            if is_first {
+                                mm.protect(at, pages, Some(Rights::Write)).unwrap();
+                            }
                             put(mm, at, NEW);
                             assert_eq!((held(mm, pinned.pfn()), mm.frame_at(at)), (NEW, Some(pinned.pfn())), "{what:?}");
                             let expected = if kind == AreaKind::Shared { NEW } else { OLD };
@@ -625,30 +636,26 @@ fn ro_pin_on_zero_page() {
     }
 }
 
-/// A page that is pinned just before its entry is taken down for a migration, which will have to give up: a fork in between waits for that,
-/// and copies. Sharing what it finds would take the parent's address away from the pinned page with the next write (I19).
+/// A page that is pinned just before its entry is taken down for a migration, which will have to give up: a fork in between copies it at
+/// once. Sharing what it finds would take the parent's address away from the pinned page with the next write (I19).
 #[test]
 fn fork_while_a_pinned_page_is_taken_down() {
     let unlocked = &mut Unlocked::promise();
-    let (mm, own) = machine();
+    let (mm, _) = machine();
     let space = mm.spawn().unwrap();
     let at = space.page(0);
     mm.map(at, 1).unwrap();
     put(mm, at, OLD);
     let (tell, told) = std::sync::mpsc::channel();
     mm.on_prepare(move |_| tell.send(pin(mm, Way::Slow, at, Access::Write, Term::Long).unwrap()).unwrap());
-    let mut slots = [Slot::at(at)];
-    let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
+    // By frame: by address its entry would be locked then, which a pinner needs.
+    let mut slots = [Slot::frame(mm.frame_at(at).unwrap())];
+    let order = Order::to(FAR);
+    let unmapped = collect(mm, &mut slots, &order, unlocked).unmap();
     let pinned = told.recv().unwrap();
     assert!(matches!(mm.leaf(at), Leaf::Migration { .. }));
-    let child = watched(&[], || {
-        thread::scope(|s| {
-            let child = s.spawn(|| mm.fork(space).unwrap());
-            own.until_asleep(1);
-            let _ = unmapped.check().copy().finalize();
-            child.join().unwrap()
-        })
-    });
+    let child = watched(&[], || mm.fork(space).unwrap());
+    let _ = unmapped.check().copy().finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Pinned { pins: 1 }));
     is_the_page(mm, at, &pinned);
     put(mm, at, NEW);

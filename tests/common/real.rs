@@ -39,7 +39,7 @@ const SPLIT: usize = 8;
 
 pub(crate) struct Real {
     region: Box<dyn Region>,
-    tables: Vec<Vec<Mutex<[u64; SPLIT]>>>,
+    tables: Vec<Vec<Mutex<[Leaf; SPLIT]>>>,
     /// First the hot frames', then the cold ones'.
     headers: Vec<PageLock>,
     /// Which frames are in use. Late to change: a frame is given back when its page has been let go of at the other one.
@@ -175,7 +175,7 @@ impl Real {
     }
 }
 
-pub(crate) struct Locked<'t>(MutexGuard<'t, [u64; SPLIT]>, usize);
+pub(crate) struct Locked<'t>(MutexGuard<'t, [Leaf; SPLIT]>, usize);
 
 impl Entry for Locked<'_> {
     fn get(&self) -> Result<Leaf, UnknownLeaf> {
@@ -226,8 +226,8 @@ impl Memory for Real {
             self.free(pfn);
         }
         match slots[0].outcome() {
-            outcome if outcome.is_done() => Ok(true),
-            outcome if outcome.is_transient() => Ok(false),
+            outcome if outcome.is_done() => Ok(Brought::Back),
+            outcome if outcome.is_transient() => Ok(Brought::Busy),
             outcome => Err(outcome),
         }
     }

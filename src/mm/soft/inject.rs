@@ -16,6 +16,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
+    /// The next `n` allocations of large pages in `tier` fail.
+    pub fn fail_large_allocations(&self, tier: TierId, n: usize) {
+        if let Some(tier) = self.tiers.get(tier.0) {
+            tier.fail_large.store(n, Relaxed);
+        }
+    }
+
     /// The next `n` copies of a frame to `tier` fail, with the source whole.
     pub fn fail_copies(&self, tier: TierId, n: usize) {
         if let Some(tier) = self.tiers.get(tier.0) {

@@ -143,6 +143,22 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(head)
     }
 
+    /// Makes `count` pages, which are mapped, private or shared from now on: for those that were mapped as something else than they are.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]: a part is not mapped.
+    pub fn set_kind(&self, at: At, count: usize, kind: AreaKind) -> Result<(), MapError> {
+        self.each_entry(at, count, |mut entry| {
+            let area = entry.area();
+            if area.kind == AreaKind::Unmapped {
+                return Err(MapError::BadRange);
+            }
+            self.set_areas(&mut entry, Area { kind, ..area });
+            Ok(())
+        })
+    }
+
     /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has and as `area` allows.
     ///
     /// # Errors
