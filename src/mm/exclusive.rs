@@ -7,6 +7,7 @@
 use super::ledger::{Change, Owner};
 use super::range::{invalidating, notice};
 use super::{Cause, Entry, Memory, Mm, Span};
+use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights};
 use crate::lock::PageGuard;
 use crate::refs::{PageRef, Put};
@@ -57,7 +58,13 @@ impl core::error::Error for ExclusiveError {}
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
     pfn: u64,
-    guard: Option<(PageRef<'m, M::Futex>, PageGuard<'m, M::Futex>)>,
+    held: Option<Held<'m, M::Futex>>,
+}
+
+/// Put and released in this order.
+struct Held<'m, F: Futex> {
+    own: PageRef<'m, F>,
+    lock: PageGuard<'m, F>,
 }
 
 impl<M: Mm> Exclusive<'_, M> {
@@ -70,11 +77,11 @@ impl<M: Mm> Exclusive<'_, M> {
 
 impl<M: Mm> Drop for Exclusive<'_, M> {
     fn drop(&mut self) {
-        let Some((own, guard)) = self.guard.take() else { return };
+        let Some(Held { own, lock }) = self.held.take() else { return };
         let head = self.mm.span(self.pfn).head;
         self.mm.account(head, Owner::Get, Change::Put);
         let put = own.put();
-        drop(guard);
+        drop(lock);
         // Unmapped meanwhile.
         if put == Put::Last {
             self.mm.free(head);
@@ -129,7 +136,7 @@ pub fn make_exclusive_for<M: Mm>(mm: &M, at: M::Address, owner: u64) -> Result<E
     let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
     let head = mm.span(pfn).head;
     mm.account(head, Owner::Get, Change::Taken);
-    let exclusive = Exclusive { mm, pfn, guard: Some((own, guard)) };
+    let exclusive = Exclusive { mm, pfn, held: Some(Held { own, lock: guard }) };
     // What the hardware noted at last; the reference goes from the one kind of entry to the other.
     let last = entry.take().unwrap_or(leaf);
     let Some(last) = last.to_device_exclusive() else {

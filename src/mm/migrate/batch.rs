@@ -45,7 +45,7 @@ impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
         order: &Order<M>,
         fault: Option<&'s mut FaultPage<'m, M::Futex>>,
     ) -> Self {
-        let order = order.clone();
+        let order = *order;
         Self { mm, slots, order, fault, wanted: None, may_sleep: false, is_unflushed: false, unlocked: PhantomData }
     }
 }
