@@ -24,8 +24,8 @@
 //! | `hmm_cow_in_device` | same | |
 //! | `migrate_anon_huge_empty`, `_zero` | same | holes are filled page by page, not by a large one |
 //! | `migrate_anon_huge_free`, `_fault` | same | freed at once: nothing here is freed lazily |
-//! | `migrate_anon_huge_err`, `_zero_err` | same | for zeroes the one failure is one page's, which is filled by the next call |
-//! | `migrate_partial_unmap_fault`, `migrate_remap_fault` | same | |
+//! | `migrate_anon_huge_err`, `_zero_err` | same | for want of large pages, as there, and of any |
+//! | `migrate_partial_unmap_fault`, `migrate_remap_fault` | same; a whole large page in `migrate_remap_whole_fault` | |
 //! | `benchmark_thp_migration` | same | short; asserts that a large page is one page to move |
 //! | `userfaultfd_read` | same | |
 //!
@@ -77,10 +77,10 @@ macro_rules! variants {
 
 variants! {
     access: open_close anon_read anon_read_prot anon_write anon_write_prot anon_write_child anon_write_child_shared anon_write_huge
-        anon_read_multiple anon_teardown mixedmap compound snapshot double_map;
+        anon_read_multiple anon_teardown device_read_past_its_deadline mixedmap compound snapshot double_map;
     migrate: migrate migrate_fault migrate_release migrate_shared migrate_mixed migrate_multiple hmm_cow_in_device hmm_gup_test
         userfaultfd_read;
     exclusive: exclusive exclusive_mprotect exclusive_cow;
     huge: migrate_anon_huge_empty migrate_anon_huge_zero migrate_anon_huge_free migrate_anon_huge_fault migrate_partial_unmap_fault
-        migrate_remap_fault migrate_anon_huge_err migrate_anon_huge_zero_err benchmark_thp_migration;
+        migrate_remap_fault migrate_remap_whole_fault migrate_anon_huge_err migrate_anon_huge_zero_err benchmark_thp_migration;
 }

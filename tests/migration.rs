@@ -119,10 +119,24 @@ struct Tally {
     /// What must not be.
     aborted_by_waiters: usize,
     declined: usize,
+    /// How often in a row nothing has moved, and the most of it.
+    in_vain: usize,
+    most_in_vain: usize,
 }
 
+/// The kernel's tests give up after so many migrations in a row that fail, for whatever reason: a page that is passed over counts, and so
+/// does a copy that fails.
+const MOST_IN_VAIN: usize = 100;
+
 impl Tally {
+    fn was_tried(&mut self, is_done: bool) {
+        self.in_vain = if is_done { 0 } else { self.in_vain + 1 };
+        self.most_in_vain = self.most_in_vain.max(self.in_vain);
+        assert!(self.in_vain < MOST_IN_VAIN, "nothing has moved {} times in a row: {self:?}", self.in_vain);
+    }
+
     fn count<R: core::fmt::Debug>(&mut self, outcome: Outcome<R>) {
+        self.was_tried(outcome.is_done());
         match outcome {
             Outcome::Moved { .. } => self.moved += 1,
             Outcome::Split { moved, of } if moved == of => self.split += 1,
@@ -382,7 +396,10 @@ mod over_real_memory {
                     for slot in &slots {
                         match slot.outcome() {
                             // What the kernel would not move at that moment, it has in hand itself.
-                            Outcome::Aborted(Abort::CopyFailed) => refused_by_system += 1,
+                            Outcome::Aborted(Abort::CopyFailed) => {
+                                refused_by_system += 1;
+                                tally.was_tried(false);
+                            }
                             outcome => tally.count(outcome),
                         }
                     }

@@ -5,14 +5,14 @@
 
 mod common;
 
-use pagelock::leaf::{FRAME_LIMIT, Leaf, Rights, Tracking};
+use pagelock::leaf::{FRAME_LIMIT, Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::{NoBatches, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, bring_back, migrate};
 use pagelock::mm::{
-    Access, CopyError, Entry, FaultError, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, resolve,
+    Access, Brought, CopyError, Entry, FaultError, Faulter, Memory, ReverseMap, Span, Strategy, Tables, Tiers, ToRam, resolve,
 };
-use pagelock::{GetError, OsFutex, PageLock};
+use pagelock::{FreezeRule, OsFutex, PageLock};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 
@@ -23,7 +23,7 @@ type Hook = Mutex<Option<Box<dyn FnOnce(&Tiny)>>>;
 struct Tiny {
     frames: [PageLock; 16],
     first: u64,
-    table: Mutex<[u64; 2]>,
+    table: Mutex<[Leaf; 2]>,
     free: Mutex<Vec<u64>>,
     /// Called with every reference of a migrator's or a faulter's, when it has been taken.
     on_get: Hook,
@@ -32,14 +32,14 @@ struct Tiny {
     to_ram: AtomicU64,
 }
 
-struct Pte<'t>(MutexGuard<'t, [u64; 2]>, usize);
+struct Pte<'t>(MutexGuard<'t, [Leaf; 2]>, usize);
 
 impl Entry for Pte<'_> {
-    fn get(&self) -> u64 {
-        self.0[self.1]
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Ok(self.0[self.1])
     }
 
-    fn set(&mut self, leaf: u64) {
+    fn set(&mut self, leaf: Leaf) {
         self.0[self.1] = leaf;
     }
 }
@@ -48,13 +48,19 @@ impl Tables for Tiny {
     type Address = usize;
     type Entry<'t> = Pte<'t>;
 
-    fn lock(&self, at: usize) -> Pte<'_> {
+    fn lock(&self, at: usize) -> Option<Pte<'_>> {
+        Some(self.entry(at))
+    }
+}
+
+impl Tiny {
+    fn entry(&self, at: usize) -> Pte<'_> {
         Pte(self.table.lock().unwrap(), at)
     }
 }
 
 impl ReverseMap for Tiny {
-    fn each_mapping(&self, _pfn: u64, visit: impl FnMut(usize)) {
+    fn each_mapping(&self, _span: Span, visit: impl FnMut(usize)) {
         (0..2).for_each(visit);
     }
 }
@@ -68,7 +74,7 @@ impl Memory for Tiny {
         self.frames.get(index as usize)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, usize, OsFutex>) -> Result<bool, Outcome<()>> {
+    fn migrate_to_ram(&self, request: ToRam<'_, usize, OsFutex>) -> Result<Brought, Outcome<()>> {
         self.to_ram.fetch_add(1, SeqCst);
         let call = self.on_fault.lock().unwrap().take();
         if let Some(call) = call {
@@ -124,7 +130,7 @@ fn tiny(first: u64, pfn: u64, refs: u32) -> &'static Tiny {
     let tiny = Box::leak(Box::new(Tiny {
         frames: [const { PageLock::new() }; 16],
         first,
-        table: Mutex::new([0; 2]),
+        table: Mutex::new([Leaf::None; 2]),
         free: Mutex::new(free),
         on_get: Mutex::default(),
         on_fault: Mutex::default(),
@@ -133,7 +139,7 @@ fn tiny(first: u64, pfn: u64, refs: u32) -> &'static Tiny {
     if refs > 0 {
         tiny.header(pfn).unwrap().activate(refs).unwrap();
     }
-    tiny.lock(0).set(leaf_of(pfn).encode().unwrap());
+    tiny.entry(0).set(leaf_of(pfn));
     tiny
 }
 
@@ -143,7 +149,7 @@ fn leaf_of(pfn: u64) -> Leaf {
 }
 
 fn leaf(tiny: &Tiny, at: usize) -> Leaf {
-    Leaf::decode(tiny.lock(at).get()).unwrap()
+    tiny.entry(at).get().unwrap()
 }
 
 fn move_out(tiny: &'static Tiny, slot: Slot<'static, Tiny>) -> Outcome<()> {
@@ -204,7 +210,7 @@ fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
     let tiny = tiny(8, 9, 1);
     *tiny.on_fault.lock().unwrap() = Some(Box::new(|tiny| {
         assert!(matches!(leaf(tiny, 0), Leaf::Migration { pfn: 9, .. }));
-        tiny.lock(0).set(0);
+        tiny.entry(0).set(Leaf::None);
         assert_eq!(tiny.frames[9].refs(), 1, "the faulter's");
     }));
     let _ = resolve(tiny, 0, Access::Read, &mut Faulter::new(Strategy::EntryInFault).patience(3)).unwrap();
@@ -212,21 +218,30 @@ fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
     assert!(tiny.free.lock().unwrap().contains(&9), "nobody has it, and nobody gave it back");
 }
 
-/// A migrator that looks at frames one by one has a reference, and does not get the lock: its owner finds the contents lost, and puts its
-/// own. The migrator's is the last, and the frame is not used again for all that.
+/// A migrator that looks at frames one by one takes no reference to a page that somebody has locked: it would be one too many for whoever is
+/// about to freeze it.
 #[test]
-fn the_last_reference_to_a_lost_page_does_not_free_it() {
+fn a_scanner_by_frame_refers_to_no_page_that_somebody_has() {
     let tiny = tiny(8, 3, 1);
-    tiny.lock(0).set(0);
+    *tiny.on_get.lock().unwrap() = Some(Box::new(|_| panic!("a reference to a page whose lock was not had")));
     let guard = tiny.frames[3].lock();
-    *tiny.on_get.lock().unwrap() = Some(Box::new(move |tiny| {
-        guard.poison();
-        // SAFETY: the one that it was made live with.
-        let _ = unsafe { tiny.frames[3].put_raw() };
-        core::mem::forget(tiny.frames[3].lock());
-    }));
     assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Skipped(Skip::Locked));
+    let frozen = guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
+    assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Skipped(Skip::Locked));
+    drop(frozen);
+    *tiny.on_get.lock().unwrap() = None;
+    assert!(move_out(tiny, Slot::frame(3)).is_done());
+}
+
+/// And a frame whose contents are lost is not free, whoever looks at it.
+#[test]
+fn a_lost_frame_is_not_found_to_be_free() {
+    let tiny = tiny(8, 3, 1);
+    tiny.entry(0).set(Leaf::None);
+    tiny.frames[3].lock().poison();
+    // SAFETY: the one that it was made live with.
+    let _ = unsafe { tiny.frames[3].put_raw() };
+    assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Skipped(Skip::Poisoned));
     assert_eq!(tiny.frames[3].refs(), 0);
     assert!(!tiny.free.lock().unwrap().contains(&3));
-    assert!(matches!(tiny.frames[3].try_get(), Err(GetError::Poisoned)));
 }

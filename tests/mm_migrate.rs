@@ -5,16 +5,15 @@
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, move_one, picture, written};
+use common::machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, is_migrating, machine, move_one, picture, written};
 use common::watched;
 use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
-use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{
     Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, collect_for_fault, migrate,
 };
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Refusal};
-use pagelock::mm::{Access, Entry, Fault, Faulter, Memory, Strategy, Tables, Tiers, ToRam};
+use pagelock::mm::{Access, Brought, Fault, Faulter, Memory, Strategy, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
 use std::thread;
 
@@ -107,7 +106,7 @@ fn rights_and_tracking_travel_with_the_page() {
             let bit = |n: u32| bits >> n & 1 == 1;
             let tracking = Tracking { accessed: bit(0), dirty: bit(1), soft_dirty: bit(2), uffd_wp: bit(3) };
             let pfn = mm.frame_at(at).unwrap();
-            mm.lock(at).set_leaf(Leaf::Present { pfn, rights, tracking });
+            mm.entry(at).set_leaf(Leaf::Present { pfn, rights, tracking });
             let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!() };
             assert_eq!(mm.leaf(at), Leaf::DevicePrivate { pfn, rights, tracking });
             let Outcome::Moved { pfn } = move_one(mm, at, &Order::to(RAM)) else { panic!() };
@@ -140,7 +139,7 @@ fn a_page_that_turns_out_to_be_free_is_done() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
     mm.get(pfn).unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let mut slots = [Slot::frame(pfn)];
     // With somebody's reference it is not free.
     assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 0);
@@ -162,7 +161,7 @@ fn a_page_that_is_unmapped_on_its_way_is_freed() {
         let before = mm.free_frames(DEVICE);
         let mut slots = [Slot::at(at)];
         let copied = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy();
-        mm.unmap(at, 1);
+        mm.unmap(at, 1).unwrap();
         if dropped {
             drop(copied);
         } else {
@@ -224,8 +223,8 @@ fn a_zero_page_whose_writes_are_reported_is_filled_write_protected() {
     mm.map(at, 1).unwrap();
     for uffd_wp in [true, false] {
         let tracking = Tracking { accessed: true, uffd_wp, ..Tracking::default() };
-        mm.discard(at, 1);
-        mm.lock(at).set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
+        mm.discard(at, 1).unwrap();
+        mm.entry(at).set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
         let Outcome::Filled { pfn } = move_one(mm, at, &order().filling_holes()) else { panic!() };
         let rights = if uffd_wp { Rights::ReadExclusive } else { Rights::Write };
         assert_eq!(mm.leaf(at), Leaf::DevicePrivate { pfn, rights, tracking });
@@ -247,7 +246,7 @@ fn a_cached_page_takes_the_caches_references_along() {
     let Outcome::Moved { pfn } = move_one(mm, at, &Order::to(FAR)) else { panic!() };
     assert_eq!((mm.cached_at(77), mm.cached_at(78)), (Some(pfn), Some(pfn)));
     mm.audit().unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     assert_eq!(mm.page(pfn).unwrap().refs(), 2);
     mm.uncache(77);
     mm.uncache(78);
@@ -273,9 +272,9 @@ fn entries_that_are_no_pages_are_skipped() {
     mm.audit().unwrap();
     let none = Leaf::Present { pfn: 1 << 40, rights: Rights::Write, tracking: Tracking::default() };
     for (word, why) in [(15, Skip::Unknown(UnknownLeaf { word: 15 })), (none.encode().unwrap(), Skip::NoFrame)] {
-        mm.lock(at).set(word);
+        mm.entry(at).set_word(word);
         assert_eq!(move_one(mm, at, &order()), Outcome::Skipped(why));
-        mm.lock(at).set(0);
+        mm.entry(at).set_word(0);
     }
     let mut slots = [Slot::frame(1 << 40)];
     let _ = migrate(mm, &mut slots, &order(), mm, unlocked);
@@ -303,7 +302,7 @@ fn a_page_that_somebody_else_moves_is_skipped() {
     assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Locked));
     let checked = other.check();
     let _ = migrate(mm, &mut by_frame, &order(), mm, unlocked);
-    assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Migrating), "frozen");
+    assert_eq!(by_frame[0].outcome(), Outcome::Skipped(Skip::Locked), "frozen");
     drop(checked);
     assert_eq!(first[0].outcome(), Outcome::Aborted(Abort::Abandoned));
     mm.audit().unwrap();
@@ -332,7 +331,7 @@ fn a_pinned_page_is_skipped() {
 #[test]
 fn a_page_that_a_device_has_to_itself_is_skipped() {
     let (mm, at) = two_pages();
-    make_exclusive(mm, at).unwrap();
+    exclusive(mm, at).unwrap();
     assert_eq!(only_the_first_stays(mm, at, &order()), Outcome::Skipped(Skip::Exclusive));
     mm.audit().unwrap();
 }
@@ -371,7 +370,7 @@ fn a_page_that_is_gone_when_its_lock_is_had_is_skipped() {
             let order = order().mode(Mode::SyncLight).tries(1);
             let moved = s.spawn(move || move_one(mm, at, &order));
             own.until_asleep(1);
-            mm.discard(at, 1);
+            mm.discard(at, 1).unwrap();
             drop(guard);
             assert_eq!(moved.join().unwrap(), Outcome::Skipped(Skip::Changed));
         });
@@ -387,7 +386,7 @@ fn an_unexpected_reference_puts_the_page_back() {
     let pfn = mm.frame_at(at).unwrap();
     mm.get(pfn).unwrap();
     let why = only_the_first_stays(mm, at, &order());
-    assert_eq!(why, Outcome::Aborted(Abort::Referenced { refs: 2, expected: 1 }));
+    assert_eq!(why, Outcome::Aborted(Abort::Referenced { refs: 3, expected: 2 }));
     mm.audit().unwrap();
     // SAFETY: taken above.
     unsafe { mm.put(pfn) };
@@ -418,7 +417,7 @@ fn a_pin_in_the_last_moment_puts_the_page_back() {
 fn a_mapping_that_a_device_has_to_itself_puts_the_page_back() {
     let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
-    let pfn = make_exclusive(mm, at).unwrap();
+    let pfn = exclusive(mm, at).unwrap();
     let before = picture(mm, at);
     // By frame, so that the entry is found by the walk only.
     let mut slots = [Slot::frame(pfn)];
@@ -441,7 +440,7 @@ fn a_mapping_that_comes_up_late_puts_the_page_back() {
     // Somebody who had a reference makes it a mapping.
     mm.page(pfn).unwrap().try_get().unwrap().into_raw();
     mm.account(pfn, pagelock::mm::ledger::Owner::Mapping, pagelock::mm::ledger::Change::Taken);
-    mm.lock(late).set_leaf(leaf);
+    mm.entry(late).set_leaf(leaf);
     let _ = unmapped.check().copy().finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::StillMapped));
     mm.audit().unwrap();
@@ -557,7 +556,7 @@ fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let old = mm.frame_at(at).unwrap();
     mm.cache(1, old).unwrap();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     mm.on_move_cached(move |now, _| {
         if now != old {
             mm.uncache(1);
@@ -597,7 +596,7 @@ fn a_hole_that_is_unmapped_on_the_way_stays_empty() {
     mm.map(at, 1).unwrap();
     let mut slots = [Slot::at(at)];
     let copied = collect(mm, &mut slots, &order().filling_holes(), unlocked).unmap().check().copy();
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let _ = copied.finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::HoleFilled));
     assert_eq!(mm.leaf(at), Leaf::None);
@@ -771,7 +770,7 @@ fn an_entry_in_the_fault_is_taken_over() {
         let mut faulter = Faulter::new(Strategy::EntryInFault).patience(20);
         let read = mm.read_with(at, 0, &mut [0], &mut faulter);
         if fail == 1 {
-            assert_eq!(read, Err(AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination))));
+            assert_eq!(read, Err(AccessError::NoMemory));
             assert!(matches!(mm.leaf(at), Leaf::DevicePrivate { .. }));
         } else {
             read.unwrap();
@@ -855,7 +854,7 @@ fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
         // With the page's lock held and the entry replaced: the one moment at which a test gets in between.
         mm.on_prepare(move |_| {
             assert!(is_migrating(mm, at) && page.is_locked());
-            mm.unmap(at, 1);
+            mm.unmap(at, 1).unwrap();
             assert_eq!(page.refs(), 3, "the other entry's, the faulter's, the migrator's");
             mm.set_immovable(is_skipped);
         });
@@ -891,7 +890,7 @@ fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {
         });
     };
     mm.fail_allocations(RAM, usize::MAX);
-    all(|e| e == AccessError::NotBrought(Outcome::Aborted(Abort::NoDestination)));
+    all(|e| e == AccessError::NoMemory);
     mm.fail_allocations(RAM, 0);
     let pin = mm.page(pfn).unwrap().try_pin().unwrap();
     all(|e| e == AccessError::Busy { rounds: 20 });
@@ -913,9 +912,9 @@ fn a_fault_whose_page_is_unmapped_meanwhile_ends() {
     let guard = page.try_lock().unwrap();
     let reference = page.try_get().unwrap();
     mm.account(pfn, pagelock::mm::ledger::Owner::Get, pagelock::mm::ledger::Change::Taken);
-    mm.unmap(at, 1);
+    mm.unmap(at, 1).unwrap();
     let request = ToRam { at, access: Access::Read, leaf, pfn, reference: Some(reference), page: guard };
-    assert_eq!(bring_back(mm, request, RAM, mm), Ok(true));
+    assert_eq!(bring_back(mm, request, RAM, mm), Ok(Brought::Back));
     assert!(!is_migrating(mm, at));
     mm.audit().unwrap();
     assert_eq!((mm.free_frames(RAM), mm.free_frames(DEVICE)), (127, 128));

@@ -7,18 +7,19 @@
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, machine, move_one, written};
+use common::machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, written};
 use common::own::{Own, Task, within};
 use common::{Lots, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
-use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
-use pagelock::mm::range::{Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot};
-use pagelock::mm::soft::{AccessError, At, SpaceId};
-use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tables, Tiers};
+use pagelock::mm::range::{
+    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
+};
+use pagelock::mm::soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
+use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
@@ -90,7 +91,7 @@ fn a_snapshot_tells_everything_apart() {
     let Outcome::Moved { pfn } = move_one(mm, p(4), &migrate::Order::to(FAR)) else { panic!() };
     assert_eq!(look(mm, p(4), &no_limit().own(FAR)), Found::Own { pfn, rights: Rights::Write });
 
-    let pfn = make_exclusive(mm, p(5)).unwrap();
+    let pfn = exclusive(mm, p(5)).unwrap();
     assert_eq!(look(mm, p(5), &own), Found::Exclusive { pfn });
     let pfn = mm.frame_at(p(6)).unwrap();
     let mut slots = [Slot::at(p(6))];
@@ -109,11 +110,11 @@ fn a_snapshot_tells_everything_apart() {
     assert_eq!(look(mm, p(11), &own), Found::Marker(Marker::Guard));
     mm.replace(p(12), Leaf::Swap { slot: 9, tracking: Default::default() });
     assert_eq!(look(mm, p(12), &own), Found::Swapped { slot: 9 });
-    mm.lock(p(13)).set(0xf);
+    mm.entry(p(13)).set_word(0xf);
     assert_eq!(look(mm, p(13), &own), Found::Unknown(UnknownLeaf { word: 0xf }));
     assert_eq!(look(mm, p(16), &own), Found::Forbidden);
     assert_eq!(look(mm, p(usize::MAX - 1), &own), Found::Forbidden);
-    mm.lock(p(13)).set(0);
+    mm.entry(p(13)).set_word(0);
     check_all(mm, at, 1);
     mm.audit().unwrap();
 }
@@ -130,7 +131,7 @@ fn what_is_wanted_is_brought_in() {
     for n in [1, 2] {
         assert!(move_one(mm, p(n), &migrate::Order::to(DEVICE)).is_done());
     }
-    make_exclusive(mm, p(3)).unwrap();
+    exclusive(mm, p(3)).unwrap();
     let child = mm.fork(space).unwrap();
 
     let mut range = pages(at, 10, Want::Read);
@@ -181,7 +182,7 @@ fn what_is_not_wanted_is_left_alone() {
 fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     type Spoil = fn(&'static Mm, At);
     let spoilers: [(&str, Spoil, Want, Stop<_, _>); 8] = [
-        ("not mapped", |mm, at| mm.unmap(at, 1), Want::Read, Stop::NotAllowed),
+        ("not mapped", |mm, at| mm.unmap(at, 1).unwrap(), Want::Read, Stop::NotAllowed),
         ("for no access", |mm, at| mm.protect(at, 1, None).unwrap(), Want::Read, Stop::NotAllowed),
         ("to read", |mm, at| mm.protect(at, 1, Some(Rights::Read)).unwrap(), Want::Write, Stop::NotAllowed),
         ("poison", |mm, at| mm.replace(at, Leaf::Poison { pfn: 7 }), Want::Read, Stop::Fault(FaultError::Poisoned { pfn: 7 })),
@@ -200,8 +201,8 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
         (
             "unknown",
             |mm, at| {
-                mm.discard(at, 1);
-                mm.lock(at).set(0xf);
+                mm.discard(at, 1).unwrap();
+                mm.entry(at).set_word(0xf);
             },
             Want::Read,
             Stop::Fault(FaultError::Unknown(UnknownLeaf { word: 0xf })),
@@ -209,7 +210,7 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
         (
             "no memory",
             |mm, at| {
-                mm.discard(at, 1);
+                mm.discard(at, 1).unwrap();
                 mm.read(at, 0, &mut [0]).unwrap();
                 mm.fail_allocations(RAM, 1);
             },
@@ -240,8 +241,8 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
         }
         assert_eq!(mm.tier(mm.frame_at(space.page(3)).unwrap()), DEVICE, "{name}");
         assert!(!error.to_string().is_empty());
-        if mm.lock(space.page(2)).get() == 0xf {
-            mm.lock(space.page(2)).set(0);
+        if mm.entry(space.page(2)).get().is_err() {
+            mm.entry(space.page(2)).set_word(0);
         }
         mm.audit().unwrap();
     }
@@ -355,7 +356,7 @@ fn attempts_are_counted() {
     });
     let mut range = pages(at, 2, Want::Write);
     for attempts in [1, 2] {
-        make_exclusive(mm, away).unwrap();
+        exclusive(mm, away).unwrap();
         let result = fault(mm, &mut range, &no_limit().attempts(attempts));
         match attempts {
             1 => {
@@ -425,7 +426,7 @@ fn a_reader_is_woken_by_the_end_of_the_last_invalidation() {
 fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
     with_stuck_page(|mm, own, at, pfn| {
         let refs = mm.page(pfn).unwrap().refs();
-        mm.discard(at, 1);
+        mm.discard(at, 1).unwrap();
         let began = Instant::now();
         let error = fault(mm, &mut pages(at, 3, Want::Write), &Order::new(within(own, 30))).unwrap_err();
         assert_eq!((error.why, error.done), (Stop::TimedOut, 1));
@@ -453,7 +454,7 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
             own.until_asleep(4);
             assert_eq!(mm.page(pfn).unwrap().refs(), refs, "waiters have no references (I9)");
             for at in at.pages(3) {
-                drop(mm.lock(at));
+                drop(mm.entry(at));
             }
             assert!(notifier(mm, at.space).active() == 0);
             cancel.cancel();
@@ -542,12 +543,12 @@ fn odd_ranges() {
     let notifier = notifier(mm, at.space);
     assert_eq!(fault_range(mm, notifier, &mut [], &no_limit()).unwrap().progress.attempts, 1);
     let mut twice = vec![Page::new(at, Want::Write), Page::new(at, Want::Read)];
-    mm.discard(at, 1);
+    mm.discard(at, 1).unwrap();
     let read = fault(mm, &mut twice, &no_limit()).unwrap();
     assert_eq!(twice[0].found, twice[1].found);
     assert!(read.progress.faults >= 1);
     assert!(fault(mm, &mut pages(at, 1, Want::Write), &no_limit().patience(0)).is_ok(), "nothing to be patient about");
-    mm.discard(at, 1);
+    mm.discard(at, 1).unwrap();
     let error = fault(mm, &mut pages(at, 1, Want::Write), &no_limit().patience(0)).unwrap_err();
     assert_eq!(error.why, Stop::Fault(FaultError::Busy { rounds: 0 }));
     let nowhere = SpaceId(u32::MAX).page(0);
@@ -584,14 +585,15 @@ fn whatever_takes_something_away_is_announced() {
     });
     announced("write to a page of zeroes", &[(p(20), 1)], &|| mm.write(p(20), 0, &[1]).unwrap());
     announced("protect", &[(p(0), 3)], &|| mm.protect(p(0), 3, Some(Rights::Read)).unwrap());
-    announced("unmap", &[(p(20), 2)], &|| mm.unmap(p(20), 2));
-    announced("discard", &[(p(22), 2)], &|| mm.discard(p(22), 2));
+    announced("unmap", &[(p(20), 2)], &|| mm.unmap(p(20), 2).unwrap());
+    announced("discard", &[(p(22), 2)], &|| mm.discard(p(22), 2).unwrap());
     announced("remap", &[(p(4), 2)], &|| mm.remap(p(4), p(40), 2, false).unwrap());
     announced("replace", &[(p(22), 1)], &|| mm.replace(p(22), Leaf::Marker(Marker::Guard)));
     announced("exclusive", &[(p(6), 1)], &|| {
-        make_exclusive(mm, p(6)).unwrap();
+        exclusive(mm, p(6)).unwrap();
     });
-    announced("fill a hole by migration", &[(p(23), 1)], &|| {
+    // To look, and then to fill.
+    announced("fill a hole by migration", &[(p(23), 1); 2], &|| {
         assert!(move_one(mm, p(23), &migrate::Order::to(DEVICE).filling_holes()).is_done());
     });
     told.lock().unwrap().clear();
@@ -617,7 +619,7 @@ fn a_good_ticket_never_goes_with_half_a_change() {
     let space = mm.spawn().unwrap();
     mm.map(space.page(0), 128).unwrap();
     let ends = [space.page(1), space.page(101)]; // two tables
-    let change = |at: At, n: usize| mm.lock(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]));
+    let change = |at: At, n: usize| mm.entry(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]));
     ends.into_iter().for_each(|at| change(at, 1));
     let read = move |tell: mpsc::Sender<Task>| {
         tell.send(Task::current()).unwrap();
@@ -641,7 +643,7 @@ fn a_good_ticket_never_goes_with_half_a_change() {
     watched(&[], || {
         for n in (0..rounds(20)).map(|n| 2 * n) {
             // It has seen the first end, and waits for the table of the second.
-            let mut second = mm.lock(ends[1]);
+            let mut second = mm.entry(ends[1]);
             let reader = start();
             let on = notifier(mm, space).begin();
             second.set_leaf(Leaf::Marker(Marker::Guard));
@@ -696,7 +698,7 @@ fn a_device_never_reads_what_was_taken_away() {
                             let n = lots.draw(PAGES as u64 / 2) as usize * 2 + seed;
                             match lots.draw(5) {
                                 0 => {
-                                    mm.discard(p(n), 1);
+                                    mm.discard(p(n), 1).unwrap();
                                     // Whoever gets the frame next writes something else.
                                     mm.write(p(n), 0, &tag(n)).unwrap();
                                 }
@@ -759,4 +761,68 @@ fn a_device_never_reads_what_was_taken_away() {
         assert_eq!(bytes, tag(n));
     }
     mm.audit().unwrap();
+}
+
+/// A range of a million pages of zeroes, and something outside of it.
+fn million() -> (&'static Soft, SpaceId, Vec<Page<At>>) {
+    const LOG: u32 = if cfg!(miri) { 10 } else { 20 };
+    let n = 1_usize << LOG;
+    let tier = |kind| TierConfig { kind, frames: 64 };
+    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
+    let mm: &'static Soft =
+        Box::leak(Box::new(Soft::new(Config { page_size: 8, pages: n + 64, spaces: 1, batches: 0, tiers })));
+    let space = mm.spawn().unwrap();
+    mm.map(space.page(0), n + 64).unwrap();
+    mm.write(space.page(n), 0, &[1]).unwrap();
+    (mm, space, space.page(0).pages(n).map(|at| Page::new(at, Want::Nothing)).collect())
+}
+
+/// The limits end a look, and not the looks between two: what is late is late by some dozens of pages.
+#[test]
+fn a_look_ends_at_its_deadline() {
+    let (mm, space, mut pages) = million();
+    let notifier = mm.notifier(space).unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let limits = Limits::none().unless(&cancel);
+    let error = snapshot(mm, notifier, &mut pages, &range::Order::new(limits)).unwrap_err();
+    assert_eq!(error.why, Stop::Cancelled);
+    assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
+}
+
+/// One page moves all the time, and is not one of those that are read.
+#[test]
+fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
+    let (mm, space, mut pages) = million();
+    let n = pages.len();
+    pages.truncate(n.min(1 << 14));
+    let (notifier, log) = (mm.notifier(space).unwrap(), mm.log(space).unwrap());
+    let moves = |at| {
+        for tier in [1, 0] {
+            let order = migrate::Order::to(TierId(tier));
+            assert_eq!(migrate::migrate(mm, &mut [Slot::at(at)], &order, mm, &mut Unlocked::promise()).done, 1);
+        }
+    };
+    let stop = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !stop.load(SeqCst) {
+                moves(space.page(n));
+                thread::yield_now();
+            }
+        });
+        let order = range::Order::new(Limits::none()).part(log, 0..n).attempts(64);
+        let read = snapshot(mm, notifier, &mut pages, &order);
+        stop.store(true, SeqCst);
+        let read = read.unwrap();
+        let mut ticket = read.ticket;
+        moves(space.page(n));
+        assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
+    });
+    // And one that is, does.
+    mm.write(space.page(1), 0, &[1]).unwrap();
+    let order = range::Order::new(Limits::none()).part(log, 0..n);
+    let mut ticket = snapshot(mm, notifier, &mut pages, &order).unwrap().ticket;
+    moves(space.page(1));
+    assert!(!log.keeps(notifier, &mut ticket, &(0..n)));
 }

@@ -166,7 +166,7 @@ fn change(mm: &Mm, space: SpaceId, lots: &mut Lots) {
         match lots.draw(6) {
             0 => mm.remap(at(page), at(page + 32), 1, false).unwrap_or(()),
             1 => mm.remap(at(page + 32), at(page), 1, false).unwrap_or(()),
-            2 => mm.unmap(at(page), 1),
+            2 => mm.unmap(at(page), 1).unwrap(),
             3 => {
                 let _ = mm.protect(at(page), 1, Some(Rights::Read));
             }

@@ -171,3 +171,23 @@ fn migrations_that_end_well_and_not_so_well() {
     });
     assert_eq!(words(stats), "aborts: 6, commits: 2");
 }
+
+/// A migration that a fault is for ends as any other does.
+#[cfg(feature = "alloc")]
+#[test]
+fn a_page_that_a_fault_brings_back_is_a_commit() {
+    use pagelock::mm::drain::Unlocked;
+    use pagelock::mm::migrate::{Order, Slot, migrate};
+    use pagelock::mm::soft::{Config, Soft, TierId};
+    let mm = Soft::new(Config::ram_and_device(8, 8));
+    let at = mm.spawn().unwrap().page(0);
+    mm.map(at, 1).unwrap();
+    mm.write(at, 0, &[1]).unwrap();
+    let out = || {
+        let summary = migrate(&mm, &mut [Slot::at(at)], &Order::to(TierId(1)), &mm, &mut Unlocked::promise());
+        assert_eq!(summary.done, 1);
+    };
+    let there = counted(out);
+    let back = counted(|| mm.read(at, 0, &mut [0]).unwrap());
+    assert_eq!([(there.commits, there.aborts), (back.commits, back.aborts)], [(1, 0); 2]);
+}

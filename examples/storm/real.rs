@@ -11,7 +11,7 @@ use crate::tables::{Locked, PageTables};
 use pagelock::mm::drain::NoBatches;
 use pagelock::mm::migrate::{Outcome, bring_back};
 use pagelock::mm::soft::{At, TierId};
-use pagelock::mm::{CopyError, Memory, ReverseMap, Tables, Tiers, ToRam};
+use pagelock::mm::{Brought, CopyError, Memory, ReverseMap, Span, Tables, Tiers, ToRam};
 use pagelock::{OsFutex, PageLock};
 use std::convert::Infallible;
 use std::io;
@@ -45,15 +45,15 @@ impl Tables for Real {
     type Address = At;
     type Entry<'t> = Locked<'t>;
 
-    fn lock(&self, at: At) -> Locked<'_> {
-        self.tables.lock(at)
+    fn lock(&self, at: At) -> Option<Locked<'_>> {
+        Some(self.tables.lock(at))
     }
 }
 
 impl ReverseMap for Real {
     /// The same place in every mapping. None are made or go.
-    fn each_mapping(&self, pfn: u64, visit: impl FnMut(At)) {
-        let page = self.frames.page(pfn);
+    fn each_mapping(&self, span: Span, visit: impl FnMut(At)) {
+        let page = self.frames.page(span.head);
         (0..self.region.mappings()).map(|mapping| at(mapping, page)).for_each(visit);
     }
 }
@@ -66,7 +66,7 @@ impl Memory for Real {
         self.frames.header(pfn)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> Result<bool, Outcome<Infallible>> {
+    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> Result<Brought, Outcome<Infallible>> {
         bring_back(self, request, HOT, &NoBatches)
     }
 }

@@ -5,7 +5,6 @@
 use crate::machine::{Machine, SPARE, at};
 use crate::region::PAGE;
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::Tables;
 use pagelock::mm::soft::{Area, AreaKind, At, Config, MapError, Soft};
 use std::io;
 
@@ -33,7 +32,7 @@ impl Machine for Soft {
     }
 
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize> {
-        let entry = self.lock(at);
+        let entry = self.entry(at);
         let Leaf::Present { pfn, .. } = entry.leaf() else { return None };
         Some(self.add_frame(pfn, word, add.unwrap_or(0)))
     }

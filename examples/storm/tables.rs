@@ -1,6 +1,6 @@
 //! The page tables: one per mapping, with split locks.
 
-use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::Entry;
 use pagelock::mm::soft::At;
 use std::sync::{Mutex, MutexGuard};
@@ -10,16 +10,16 @@ const SPLIT: usize = 64;
 
 /// One table per mapping. `std`'s mutex is a futex here: it allocates nothing, so the fault handler may take it.
 pub struct PageTables {
-    mappings: Vec<Vec<Mutex<[u64; SPLIT]>>>,
+    mappings: Vec<Vec<Mutex<[Leaf; SPLIT]>>>,
 }
 
 impl PageTables {
     /// Tables in which every entry is present and writable, each page in the frame of its number.
     pub fn new(mappings: usize, pages: usize) -> Self {
         let present = |pfn| Leaf::Present { pfn: pfn as u64, rights: Rights::Write, tracking: Tracking::default() };
-        let word = |pfn| present(pfn).encode().expect("frame numbers are below the limit of a leaf");
-        let table =
-            |_| (0..pages.div_ceil(SPLIT)).map(|chunk| Mutex::new(core::array::from_fn(|i| word(chunk * SPLIT + i)))).collect();
+        let table = |_| {
+            (0..pages.div_ceil(SPLIT)).map(|chunk| Mutex::new(core::array::from_fn(|i| present(chunk * SPLIT + i)))).collect()
+        };
         Self { mappings: (0..mappings).map(table).collect() }
     }
 
@@ -36,16 +36,16 @@ impl PageTables {
 /// Taking it down does not yet keep anybody from the page: only [`copy`](pagelock::mm::Tiers::copy) is to be alone with it, and sees to
 /// that by itself, page by page and in one system call where the region has one. Nobody relies on it before.
 pub struct Locked<'t> {
-    table: MutexGuard<'t, [u64; SPLIT]>,
+    table: MutexGuard<'t, [Leaf; SPLIT]>,
     index: usize,
 }
 
 impl Entry for Locked<'_> {
-    fn get(&self) -> u64 {
-        self.table[self.index]
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Ok(self.table[self.index])
     }
 
-    fn set(&mut self, leaf: u64) {
+    fn set(&mut self, leaf: Leaf) {
         self.table[self.index] = leaf;
     }
 }

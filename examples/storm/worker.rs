@@ -107,8 +107,8 @@ pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u6
 
 /// Pins the page if it is hot and can be pinned. Then it has to stay hot, and accesses to it do not fault.
 fn access_pinned<M: Machine>(engine: &Engine<M>, at: At, word: usize) -> Result<(), String> {
-    let entry = engine.mm.lock(at);
-    let Ok(Leaf::Present { pfn, .. }) = Leaf::decode(entry.get()) else { return Ok(()) };
+    let Some(entry) = engine.mm.lock(at) else { return Ok(()) };
+    let Ok(Leaf::Present { pfn, .. }) = entry.get() else { return Ok(()) };
     // While the entry is locked it keeps its reference, and the frame is this page's.
     let Some(Ok(pin)) = engine.mm.header(pfn).map(PageLock::try_pin) else { return Ok(()) };
     drop(entry);

@@ -11,9 +11,9 @@ pub trait Areas: Memory {
     /// Why it could not be done.
     type Failure;
 
-    /// The most that accesses through the entry may be allowed, whatever it says now; `None` if the address is not mapped, or mapped for
-    /// no access at all.
-    fn allowed(&self, entry: &Self::Entry<'_>) -> Option<Rights>;
+    /// The most that accesses to `at` may be allowed, whatever its entry says now; `None` if the address is not mapped, or mapped for
+    /// no access at all. `entry` is locked; `None` where there is no [table](super::Tables::lock).
+    fn allowed(&self, at: Self::Address, entry: Option<&Self::Entry<'_>>) -> Option<Rights>;
 
     /// Does what `left` says is left to do: fills a hole, copies on write, swaps in, acts on a marker. Called without any lock. `Ok` means
     /// that the access is to be tried again.

@@ -43,11 +43,11 @@
 //! | a batch's pages | – | `word` |
 
 use crate::futex::{Futex, OsFutex};
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU32, const_unless_loom};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crossbeam_utils::CachePadded;
+pub use crossbeam_utils::CachePadded;
 #[cfg(pagelock_loom)]
 use loom::cell::UnsafeCell;
 
@@ -140,10 +140,13 @@ impl Held {
 unsafe impl<F: Futex + Sync> Sync for Batch<F> {}
 
 impl<F: Futex> Batch<F> {
-    /// An empty batch, whose drainers sleep on the platform `futex`.
-    pub fn with_futex(futex: F) -> Self {
-        let _ = futex;
-        Self { word: AtomicU32::new(FREE), done: AtomicU32::new(0), held: UnsafeCell::new(Held::EMPTY), futex: PhantomData }
+    const_unless_loom! {
+        /// An empty batch, whose drainers sleep on the platform `futex`.
+        #[must_use]
+        pub fn with_futex(futex: F) -> Self {
+            let _ = futex;
+            Self { word: AtomicU32::new(FREE), done: AtomicU32::new(0), held: UnsafeCell::new(Held::EMPTY), futex: PhantomData }
+        }
     }
 }
 
@@ -231,7 +234,7 @@ struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
 #[cfg(not(pagelock_loom))]
 impl<T> UnsafeCell<T> {
-    fn new(value: T) -> Self {
+    const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))
     }
 
@@ -249,15 +252,19 @@ pub struct Batches<B, C = OneCpu, F: Futex = OsFutex> {
     each: B,
 }
 
-impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
-    /// The batches `each`, one for each processor that `cpus` tells apart.
-    ///
-    /// `each` is a slice of them, an array, a vector. A processor's batch is `each[cpu % each.len()]`; with none at all, nothing is
-    /// ever batched.
-    pub fn new(cpus: C, futex: F, each: B) -> Self {
-        Self { cpus, futex, asked: AtomicU32::new(0), each }
+impl<B, C, F: Futex> Batches<B, C, F> {
+    const_unless_loom! {
+        /// The batches `each`, one for each processor that `cpus` tells apart. Both can be statics.
+        ///
+        /// `each` is a slice of them, an array, a vector. A processor's batch is `each[cpu % each.len()]`; with none at all, nothing is
+        /// ever batched.
+        pub fn new(cpus: C, futex: F, each: B) -> Self {
+            Self { cpus, futex, asked: AtomicU32::new(0), each }
+        }
     }
+}
 
+impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     fn each(&self) -> &[CachePadded<Batch<F>>] {
         self.each.as_ref()
     }

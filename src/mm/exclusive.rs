@@ -5,10 +5,14 @@
 //! N of them block a migration for as long as they queue. Here they wait as everybody does: without one.
 
 use super::ledger::{Change, Owner};
-use super::range::invalidating;
-use super::{Entry, Memory, Mm};
+use super::range::{invalidating, notice};
+use super::{Cause, Entry, Memory, Mm, Span};
+use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights};
+use crate::lock::PageGuard;
+use crate::refs::{PageRef, Put};
 use crate::wait::Wake;
+use core::fmt;
 
 /// Why a device did not get a page to itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,23 +32,70 @@ pub enum ExclusiveError {
         /// How many.
         pins: u32,
     },
+    /// It is mapped by a large entry, which is not a device's as a whole.
+    Large,
 }
 
-impl core::fmt::Display for ExclusiveError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for ExclusiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPresent => f.write_str("there is no present page"),
             Self::NotWritable => f.write_str("the page may not be written to"),
             Self::Waited(_) => f.write_str("the page was locked"),
             Self::Shared => f.write_str("the page has other mappings"),
             Self::Pinned { pins } => write!(f, "the page has {pins} pins"),
+            Self::Large => f.write_str("the page is mapped by a large entry"),
         }
     }
 }
 
 impl core::error::Error for ExclusiveError {}
 
-/// Makes the entry at `at` a device's, for as long as nobody accesses it. Says which frame it is.
+/// A page that a device has to itself, and its lock and a reference to it: until this is dropped nobody takes the page away, neither an
+/// access nor a migration. The driver programs its device and drops it. From then on the page can be revoked at any time, by
+/// [`Memory::revoke_exclusive`], and an invalidation with [`Cause::Revoke`] or what else it is for begins before that.
+#[must_use = "the device is not yet told, and whoever wants the page waits until this is dropped"]
+pub struct Exclusive<'m, M: Mm> {
+    mm: &'m M,
+    pfn: u64,
+    held: Option<Held<'m, M::Futex>>,
+}
+
+/// Put and released in this order.
+struct Held<'m, F: Futex> {
+    own: PageRef<'m, F>,
+    lock: PageGuard<'m, F>,
+}
+
+impl<M: Mm> Exclusive<'_, M> {
+    /// The frame.
+    #[must_use]
+    pub fn pfn(&self) -> u64 {
+        self.pfn
+    }
+}
+
+impl<M: Mm> Drop for Exclusive<'_, M> {
+    fn drop(&mut self) {
+        let Some(Held { own, lock }) = self.held.take() else { return };
+        let head = self.mm.span(self.pfn).head;
+        self.mm.account(head, Owner::Get, Change::Put);
+        let put = own.put();
+        drop(lock);
+        // Unmapped meanwhile.
+        if put == Put::Last {
+            self.mm.free(head);
+        }
+    }
+}
+
+impl<M: Mm> fmt::Debug for Exclusive<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exclusive").field("pfn", &self.pfn).finish_non_exhaustive()
+    }
+}
+
+/// Makes the entry at `at` a device's, for as long as nobody accesses it, and hands over the page locked: see [`Exclusive`].
 ///
 /// It has to be the only one that names the page: through another the processor would go on writing, and nobody would notice. While the
 /// device has the page, whoever makes another entry for it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
@@ -52,65 +103,87 @@ impl core::error::Error for ExclusiveError {}
 /// # Errors
 ///
 /// [`ExclusiveError`], with nothing changed.
-pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<u64, ExclusiveError> {
-    let invalidating = invalidating(mm, at);
-    let mut entry = mm.lock(at);
-    let Ok(leaf @ Leaf::Present { pfn, rights, .. }) = Leaf::decode(entry.get()) else {
+pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<Exclusive<'_, M>, ExclusiveError> {
+    make_exclusive_for(mm, at, 0)
+}
+
+/// [`make_exclusive`] on behalf of `owner`: see [`Notice`](super::Notice).
+///
+/// # Errors
+///
+/// [`ExclusiveError`], with nothing changed.
+pub fn make_exclusive_for<M: Mm>(mm: &M, at: M::Address, owner: u64) -> Result<Exclusive<'_, M>, ExclusiveError> {
+    let invalidation = invalidating(mm, at, super::Notice { cause: Cause::Exclusive, owner });
+    let mut entry = mm.lock(at).ok_or(ExclusiveError::NotPresent)?;
+    let Ok(leaf @ Leaf::Present { pfn, rights, .. }) = entry.get() else {
         return Err(ExclusiveError::NotPresent);
     };
     if rights != Rights::Write || mm.is_zero_frame(pfn) {
         return Err(ExclusiveError::NotWritable);
     }
+    if entry.order() > 0 {
+        return Err(ExclusiveError::Large);
+    }
     let page = mm.header(pfn).ok_or(ExclusiveError::NotPresent)?;
     let Some(guard) = page.try_lock() else {
-        return Err(ExclusiveError::Waited(page.wait_unlocked((entry, invalidating))));
+        return Err(ExclusiveError::Waited(page.wait_unlocked((entry, invalidation))));
     };
-    let pins = guard.page().pins();
+    let pins = page.pins();
     if pins > 0 {
         return Err(ExclusiveError::Pinned { pins });
     }
+    // The entry has one and the page is locked, so it can be had, unless there are as many as can be counted.
+    let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
+    let head = mm.span(pfn).head;
+    mm.account(head, Owner::Get, Change::Taken);
+    let exclusive = Exclusive { mm, pfn, held: Some(Held { own, lock: guard }) };
     // What the hardware noted at last; the reference goes from the one kind of entry to the other.
-    let last = Leaf::decode(entry.take()).unwrap_or(leaf);
-    let Some(Ok(word)) = last.to_device_exclusive().map(Leaf::encode) else { return Err(ExclusiveError::NotPresent) };
-    entry.set(word);
-    mm.account(pfn, Owner::Entry, Change::Taken);
-    mm.account(pfn, Owner::Mapping, Change::Put);
+    let last = entry.take().unwrap_or(leaf);
+    let Some(last) = last.to_device_exclusive() else {
+        drop(entry);
+        return Err(ExclusiveError::NotPresent);
+    };
+    entry.set(last);
+    mm.account(head, Owner::Entry, Change::Taken);
+    mm.account(head, Owner::Mapping, Change::Put);
     drop(entry);
     // The reverse map is walked without a page-table lock. This entry is taken down by now, so no copy of it is missed.
     if is_present_anywhere(mm, pfn) {
         present_again(mm, at, pfn);
         return Err(ExclusiveError::Shared);
     }
-    drop(invalidating);
-    drop(guard);
-    Ok(pfn)
+    drop(invalidation);
+    Ok(exclusive)
 }
 
 /// Whether the processor can access frame `pfn` through some entry.
 fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
     let mut is_present = false;
-    mm.each_mapping(pfn, |at| {
-        is_present = is_present || matches!(Leaf::decode(mm.lock(at).get()), Ok(Leaf::Present { pfn: of, .. }) if of == pfn);
+    mm.each_mapping(mm.span(pfn), |at| {
+        let Some(entry) = mm.lock(at) else { return };
+        let Ok(Leaf::Present { pfn: head, .. }) = entry.get() else { return };
+        is_present |= Span { head, order: entry.order() }.contains(pfn);
     });
     is_present
 }
 
-/// Ends it, with the page's lock held: lets go of the entry, for the device may take its time; tells the device; and makes the entry present,
-/// unless it is another by then. Nobody has made it exclusive anew, for that takes the page's lock.
+/// Ends it, with the page's lock held: lets go of the entry, for the device may take its time; announces it; tells the device; and makes the
+/// entry present, unless it is another by then. Nobody has made it exclusive anew, for that takes the page's lock.
 pub(super) fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, pfn: u64) {
     drop(entry);
+    let _invalidating = invalidating(mm, at, notice(Cause::Revoke));
     mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);
 }
 
 fn present_again<M: Memory>(mm: &M, at: M::Address, pfn: u64) {
-    let mut entry = mm.lock(at);
-    let Ok(leaf @ Leaf::DeviceExclusive { pfn: of, .. }) = Leaf::decode(entry.get()) else { return };
+    let Some(mut entry) = mm.lock(at) else { return };
+    let Ok(leaf @ Leaf::DeviceExclusive { pfn: of, .. }) = entry.get() else { return };
     if of != pfn {
         return;
     }
-    if let Some(Ok(word)) = leaf.to_present(pfn).map(Leaf::encode) {
-        entry.set(word);
+    if let Some(present) = leaf.to_present(pfn) {
+        entry.set(present);
         mm.account(pfn, Owner::Mapping, Change::Taken);
         mm.account(pfn, Owner::Entry, Change::Put);
     }

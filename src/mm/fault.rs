@@ -9,7 +9,7 @@
 //! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
 
 use super::ledger::{Change, Owner};
-use super::{Entry, Memory};
+use super::{Brought, Entry, Memory};
 use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::lock::PageGuard;
@@ -50,15 +50,17 @@ pub enum Strategy {
 /// What the access was.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Access {
-    /// A load or an instruction fetch.
+    /// A load.
     Read,
     /// A store.
     Write,
+    /// An instruction fetch.
+    Execute,
 }
 
 impl Access {
     fn is_within(self, rights: Rights) -> bool {
-        self == Self::Read || rights == Rights::Write
+        self != Self::Write || rights == Rights::Write
     }
 }
 
@@ -78,6 +80,8 @@ pub enum Fault {
         /// What is allowed.
         rights: Rights,
     },
+    /// The page is there and may not be [executed](super::Entry::may_execute).
+    NotExecutable,
     /// Nothing was ever there: the caller's to fill.
     Missing,
     /// The page is in swap: the caller's to bring in.
@@ -102,6 +106,9 @@ pub enum Why {
     /// This thread owned the page and could not bring it back this time. It has let go of it, [asked](Memory::busy) that batches be emptied,
     /// and paused. A caller that has an [`Unlocked`](super::drain::Unlocked) may also wait for that: it can drain before it tries again.
     Busy,
+    /// This thread owned the page, and there was no frame to bring it to. It has let go of it, [asked](Memory::make_room) for room, and
+    /// paused.
+    Full,
 }
 
 /// A fault that ends in an error.
@@ -129,6 +136,8 @@ pub enum FaultError<E> {
         /// How often it was tried.
         rounds: u32,
     },
+    /// There is no frame to bring the page back to, and [none to be had](Memory::make_room).
+    NoMemory,
     /// The memory could not bring the page back.
     ToRam(E),
 }
@@ -148,6 +157,7 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
             Self::Cancelled => f.write_str("the fault was cancelled"),
             Self::TimedOut => f.write_str("the time was up"),
             Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
+            Self::NoMemory => f.write_str("there is no frame to bring the page back to"),
             Self::ToRam(e) => write!(f, "the page could not be brought back: {e}"),
         }
     }
@@ -195,7 +205,7 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// A page could not be brought back. Pauses, longer and longer, or says that it is enough.
-    fn was_busy<E>(&mut self, futex: F, waiting: &impl Waiting<F>) -> Result<Fault, FaultError<E>> {
+    fn was_busy<E>(&mut self, futex: F, waiting: &impl Waiting<F>, why: Why) -> Result<Fault, FaultError<E>> {
         self.busy = self.busy.saturating_add(1);
         if self.busy >= self.patience {
             return Err(FaultError::Busy { rounds: self.busy });
@@ -211,7 +221,7 @@ impl<'c, F: Futex> Faulter<'c, F> {
         for _ in 0..1 << self.busy.min(PAUSE) {
             futex.relax();
         }
-        Ok(Fault::Retry(Why::Busy))
+        Ok(Fault::Retry(why))
     }
 
     /// How often this faulter has slept for the page since it began.
@@ -367,10 +377,10 @@ fn attempt<M: Memory>(
     faulter: &mut Faulter<'_, M::Futex>,
     waiting: &impl Waiting<M::Futex>,
 ) -> Result<Fault, FaultError<M::Error>> {
-    let entry = mm.lock(at);
-    let word = entry.get();
-    match Leaf::decode(word)? {
+    let Some(entry) = mm.lock(at) else { return Ok(Fault::Missing) };
+    match entry.get()? {
         Leaf::None => Ok(Fault::Missing),
+        Leaf::Present { .. } if access == Access::Execute && !entry.may_execute() => Ok(Fault::NotExecutable),
         Leaf::Present { rights, .. } if access.is_within(rights) => Ok(Fault::Present),
         Leaf::Present { rights, .. } => Ok(Fault::Protected { rights }),
         Leaf::Swap { slot, .. } => Ok(Fault::Swapped { slot }),
@@ -434,8 +444,9 @@ fn device_private<'m, M: Memory>(
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let guard = page.lock_releasing(entry);
                 // The lock is ours, and the entry may be another by now.
-                entry = mm.lock(at);
-                match leads_still(mm, entry.get(), leaf, page) {
+                let Some(again) = mm.lock(at) else { return Ok(Fault::Retry(Why::Changed)) };
+                entry = again;
+                match leads_still(mm, entry.get().ok(), leaf, page) {
                     Some(now) => leaf = now,
                     None => return Ok(Fault::Retry(Why::Changed)),
                 }
@@ -453,7 +464,7 @@ fn device_private<'m, M: Memory>(
         mm.account(pfn, Owner::Get, Change::Taken);
     }
     if faulter.strategy == Strategy::EntryInFault && reference.is_some() {
-        if let Some(Ok(migration)) = leaf.to_migration().map(Leaf::encode) {
+        if let Some(migration) = leaf.to_migration() {
             entry.set(migration);
             mm.account(pfn, Owner::Entry, Change::Put);
             // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on
@@ -464,22 +475,23 @@ fn device_private<'m, M: Memory>(
     drop(entry);
     let futex = page.futex;
     match mm.migrate_to_ram(ToRam { at, access, leaf, pfn, reference, page: guard }) {
-        Ok(true) => Ok(Fault::Resolved),
-        Ok(false) => {
+        Ok(Brought::Back) => Ok(Fault::Resolved),
+        Ok(Brought::Busy) => {
             mm.busy();
-            faulter.was_busy(futex, waiting)
+            faulter.was_busy(futex, waiting, Why::Busy)
         }
+        Ok(Brought::Full) if mm.make_room(at) => faulter.was_busy(futex, waiting, Why::Full),
+        Ok(Brought::Full) => Err(FaultError::NoMemory),
         Err(e) => Err(FaultError::ToRam(e)),
     }
 }
 
-/// What an entry says that was `leaf`, and is `word` after a sleep for the lock of `page`, if it still leads to that page.
+/// What an entry says that was `leaf`, and is `now` after a sleep for the lock of `page`, if it still leads to that page.
 ///
-/// The word alone does not tell: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
-/// of their own. Nor does it have to be the same word: hardware may have noted an access, and fork may have taken a right away.
-pub(super) fn leads_still<M: Memory>(mm: &M, word: u64, leaf: Leaf, page: &PageLock<M::Futex>) -> Option<Leaf> {
-    let pfn = leaf.pfn()?;
-    let now = Leaf::decode(word).ok()?;
+/// The leaf alone does not tell: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
+/// of their own. Nor does it have to be the same leaf: hardware may have noted an access, and fork may have taken a right away.
+pub(super) fn leads_still<M: Memory>(mm: &M, now: Option<Leaf>, leaf: Leaf, page: &PageLock<M::Futex>) -> Option<Leaf> {
+    let (pfn, now) = (leaf.pfn()?, now?);
     let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
     let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page));
     (is_same && is_there()).then_some(now)

@@ -16,9 +16,13 @@
 
 use crate::futex::Futex;
 use crate::page::PageLock;
-use crate::refs::{PageRef, Put};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// The most entries that a page may have while it is on its way. A migration entry owns no reference, so whoever copies one (a fork) has to
+/// count a page's entries by itself and refuse more than these: there would be no reference for them when the page arrives. Somewhat fewer
+/// than [`MAX_REFS`](crate::MAX_REFS), for those who refer to the page otherwise.
+pub const MAX_MAPPINGS: u32 = crate::MAX_REFS - 1024;
 
 /// What a reference is held for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -119,53 +123,22 @@ impl fmt::Display for Unbalanced {
 
 impl core::error::Error for Unbalanced {}
 
-/// The references to one page that a migrator has: its own, and that of the faulter on whose behalf it works.
+/// The references to one page that a migrator has in its hand: one of its own; one for each entry that it
+/// has taken down, which it keeps until the entry is up again; and a cache's, which move with the page.
 ///
-/// What it expects a page to be counted with, once all entries are taken down, is how many are in its hand.
-#[derive(Debug)]
-pub struct Hand<'p, F: Futex> {
-    own: PageRef<'p, F>,
-    faulters: u32,
-    cached: u32,
+/// What it expects a page to be counted with, once all entries are taken down, is how many those are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hand {
+    /// Of entries that were taken down.
+    pub(crate) taken: u32,
+    pub(crate) cached: u32,
 }
 
-impl<'p, F: Futex> Hand<'p, F> {
-    /// A migrator with a reference of its own.
-    pub(crate) fn new(own: PageRef<'p, F>) -> Self {
-        Self { own, faulters: 0, cached: 0 }
-    }
-
-    /// The same, with the reference that a faulter keeps meanwhile.
-    pub(crate) fn with_faulter(mut self, reference: Option<&PageRef<'p, F>>) -> Self {
-        self.faulters = u32::from(reference.is_some());
-        self
-    }
-
-    /// The same, with those of a cache.
-    pub(crate) fn with_cached(mut self, cached: u32) -> Self {
-        self.cached = cached;
-        self
-    }
-
+impl Hand {
     /// How many references those are.
     #[must_use]
-    pub fn expected(&self) -> u32 {
-        1 + self.faulters + self.cached
-    }
-
-    /// How many of them are the cache's, and move with the page.
-    #[must_use]
-    pub fn cached(&self) -> u32 {
-        self.cached
-    }
-
-    /// The page.
-    pub(crate) fn page(&self) -> &'p PageLock<F> {
-        self.own.page()
-    }
-
-    /// Puts the migrator's own.
-    pub(crate) fn put(self) -> Put {
-        self.own.put()
+    pub fn expected(self) -> u32 {
+        // A page has fewer than `MAX_REFS` of all kinds.
+        1 + self.cached + self.taken
     }
 }

@@ -5,6 +5,18 @@ use super::{Tables, ToRam};
 use crate::futex::Futex;
 use crate::page::PageLock;
 
+/// What has come of bringing a page back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "a page that is not back is to be tried again"]
+pub enum Brought {
+    /// It is back, or the entry says what has become of it: the access is to be made again.
+    Back,
+    /// Not this time: somebody had a reference or a pin.
+    Busy,
+    /// Not this time: there is no frame to bring it to. [`Memory::make_room`] is asked for one.
+    Full,
+}
+
 /// Frames, and how to bring a page back to where the processor can access it.
 pub trait Memory: Tables {
     /// The platform of the frames' headers.
@@ -73,15 +85,23 @@ pub trait Memory: Tables {
     ///
     /// # Errors
     ///
-    /// `Ok(false)` means that it did not work this time (the page was busy) and the access is to be tried again. An error ends the
-    /// fault.
-    fn migrate_to_ram(&self, request: ToRam<'_, Self::Address, Self::Futex>) -> Result<bool, Self::Error>;
+    /// [`Brought`] says that it did not work this time and is to be tried again, if that is so. An error ends the fault.
+    fn migrate_to_ram(&self, request: ToRam<'_, Self::Address, Self::Futex>) -> Result<Brought, Self::Error>;
 
     /// Ends a device's exclusive access to frame `pfn`, whose lock is held: tells the device to stop, and returns when it has. No PTL is
     /// held, so this may wait for the device; it must not wait for a page's lock. The entry is made present again afterwards, unless
     /// somebody has changed it meanwhile. If that one has told the device as well, this finds that nothing is left to end.
     fn revoke_exclusive(&self, pfn: u64) {
         let _ = pfn;
+    }
+
+    /// There was no frame for a page that was to be brought back. Called by the faulter, who has let go of all that it had: the place to
+    /// reclaim one, for instance by [evicting](super::migrate::evict) another page, if the access cannot have come in the middle of
+    /// anything that this waits for; or to wake whoever does. `true`: it may be worth while to try again, which the faulter does after a
+    /// pause, for as long as it has patience. `false`: the fault ends, with [`FaultError::NoMemory`](super::FaultError::NoMemory).
+    fn make_room(&self, at: Self::Address) -> bool {
+        let _ = at;
+        false
     }
 
     /// A page that was to be brought back was [busy](super::Why::Busy): the place to have [batches](super::drain) emptied, for a page that is

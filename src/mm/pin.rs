@@ -288,8 +288,10 @@ where
     let mut faulter = Faulter::new(Strategy::Wait);
     let mut last = None;
     for round in 0..order.patience.max(1) {
-        let futex = match look(mm, at, access, term, policy)? {
+        let futex = match look(mm, at, access, term, policy, None)? {
             Look::Pinned(pinned) => return Ok(pinned),
+            // Of no other page is there a pin here.
+            Look::Within(_) => None,
             Look::Fault => {
                 match fault_within(mm, at, access, &mut faulter, limits) {
                     // The fault has asked for it. This may wait for it, too.
@@ -339,6 +341,8 @@ const PAUSE: u32 = 6;
 /// What to do about an address.
 enum Look<'m, M: Mm> {
     Pinned(Pinned<'m, M>),
+    /// It is a frame of the large page that was pinned last, and needs no pin of its own.
+    Within(u64),
     /// The entry does not allow the access.
     Fault,
     /// It does, and a write would copy the page.
@@ -352,17 +356,25 @@ enum Look<'m, M: Mm> {
     },
 }
 
-fn look<'m, M, P>(mm: &'m M, at: M::Address, access: Access, term: Term, policy: &P) -> Result<Look<'m, M>, NotPinnedOf<M, P>>
+fn look<'m, M, P>(
+    mm: &'m M,
+    at: M::Address,
+    access: Access,
+    term: Term,
+    policy: &P,
+    last: Option<&PageLock<M::Futex>>,
+) -> Result<Look<'m, M>, NotPinnedOf<M, P>>
 where
     M: Areas + Mm,
     P: PinPolicy<M>,
 {
     let entry = mm.lock(at);
-    if !is_allowed(mm, &entry, access) {
+    if !is_allowed(mm, at, entry.as_ref(), access) {
         return Err(NotPinned::NotAllowed);
     }
+    let Some(entry) = entry else { return Ok(Look::Fault) };
     policy.permit(mm, at, &entry, access, term).map_err(NotPinned::Refused)?;
-    let (pfn, rights) = match Leaf::decode(entry.get()) {
+    let (pfn, rights) = match entry.get() {
         Ok(Leaf::Present { pfn, rights, .. }) => (pfn, rights),
         // An error, a wait, or the caller's business: the fault path says which.
         _ => return Ok(Look::Fault),
@@ -379,6 +391,9 @@ where
         if let Some(to) = policy.home(mm, tier).filter(|&to| to != tier) {
             return Ok(Look::Move { page, to });
         }
+    }
+    if last.is_some_and(|last| core::ptr::eq(last, page)) {
+        return Ok(Look::Within(pfn));
     }
     match page.try_pin() {
         Ok(pin) => {
@@ -417,15 +432,18 @@ fn is_for_a_look<R>(outcome: Outcome<R>) -> bool {
 pub struct PinSlot<'m, M: Mm> {
     /// Where it is.
     pub at: M::Address,
-    /// The pin.
+    /// The pin. Pages in a row that are frames of one large page have one for all of them, with the first: a pin of a large page is one of
+    /// the whole.
     pub pinned: Option<Pinned<'m, M>>,
+    /// The frame, while it is pinned.
+    pub pfn: Option<u64>,
 }
 
 impl<M: Mm> PinSlot<'_, M> {
     /// A page that is not pinned yet.
     #[must_use]
     pub fn new(at: M::Address) -> Self {
-        Self { at, pinned: None }
+        Self { at, pinned: None, pfn: None }
     }
 }
 
@@ -434,7 +452,7 @@ where
     <M as Tables>::Address: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinSlot").field("at", &self.at).field("pinned", &self.pinned).finish()
+        f.debug_struct("PinSlot").field("at", &self.at).field("pfn", &self.pfn).field("pinned", &self.pinned).finish()
     }
 }
 
@@ -455,11 +473,16 @@ impl<E: fmt::Display> fmt::Display for PinRangeError<E> {
 
 impl<E: core::error::Error> core::error::Error for PinRangeError<E> {}
 
-/// Pins the pages of `slots`, one after the other, passing over those that have a pin already: a call that ended early can be made again.
+/// Pins the pages of `slots`, passing over those that are pinned already: a call that ended early can be made again.
+///
+/// Nothing is waited for with a pin in hand: a page may not move as long as it is pinned, and what would be waited for may be somebody who
+/// waits for that ([`evict`](super::migrate::evict)). So before a page is brought in, moved or waited for, *every* pin in `slots` is
+/// dropped, also those from an earlier call; then all pages are brought in, and then all are pinned anew, as often as it takes. What is in
+/// use already is not for this: take it out of `slots`, and do not wait for ever.
 ///
 /// # Errors
 ///
-/// [`PinRangeError`]: for the first page that cannot be pinned.
+/// [`PinRangeError`]: for the first page that cannot be pinned. Those before it are pinned, as far as that was possible without waiting.
 pub fn pin_range<'m, M, P>(
     mm: &'m M,
     slots: &mut [PinSlot<'m, M>],
@@ -472,11 +495,53 @@ where
     M: Areas + Mm + Memory<Futex: FutexTimed>,
     P: PinPolicy<M>,
 {
-    for (pinned, slot) in slots.iter_mut().enumerate() {
-        if slot.pinned.is_none() {
-            let pin = pin_page(mm, slot.at, order, policy, drain, unlocked);
-            slot.pinned = Some(pin.map_err(|why| PinRangeError { pinned, why })?);
+    let rounds = order.patience.max(1);
+    for _ in 0..rounds {
+        match pin_ready(mm, slots, order, policy) {
+            Ok(pinned) if pinned == slots.len() => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        for slot in &mut *slots {
+            (slot.pinned, slot.pfn) = (None, None);
+        }
+        // One after the other, and none is kept.
+        for index in 0..slots.len() {
+            if let Err(why) = pin_page(mm, slots[index].at, order, policy, drain, unlocked) {
+                let ready = pin_ready(mm, &mut slots[..index], order, policy);
+                let pinned = ready.unwrap_or_else(|error| error.pinned);
+                return Err(PinRangeError { pinned, why });
+            }
         }
     }
-    Ok(())
+    let pinned = slots.iter().take_while(|slot| slot.pfn.is_some()).count();
+    Err(PinRangeError { pinned, why: NotPinned::Busy { rounds } })
+}
+
+/// Pins what can be pinned without waiting, up to the first page that cannot. How many are pinned then, from the first.
+fn pin_ready<'m, M, P>(
+    mm: &'m M,
+    slots: &mut [PinSlot<'m, M>],
+    order: &PinOrder<'_, M::Futex>,
+    policy: &P,
+) -> Result<usize, PinRangeError<NotPinnedOf<M, P>>>
+where
+    M: Areas + Mm + Memory<Futex: FutexTimed>,
+    P: PinPolicy<M>,
+{
+    let mut last = None;
+    for (pinned, slot) in slots.iter_mut().enumerate() {
+        if slot.pfn.is_none() {
+            let looked = look(mm, slot.at, order.access, order.term, policy, last);
+            match looked.map_err(|why| PinRangeError { pinned, why })? {
+                Look::Pinned(pin) => (slot.pfn, slot.pinned) = (Some(pin.pfn()), Some(pin)),
+                Look::Within(pfn) => slot.pfn = Some(pfn),
+                _ => return Ok(pinned),
+            }
+        }
+        if let Some(pin) = &slot.pinned {
+            last = mm.header(pin.pfn());
+        }
+    }
+    Ok(slots.len())
 }

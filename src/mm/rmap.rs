@@ -1,10 +1,11 @@
-//! The reverse map: from a frame to the entries that name it.
+//! The reverse map: from a page to the entries that name it.
 
-use super::Tables;
+use super::{Span, Tables};
 
-/// Finds the entries of a frame.
+/// Finds the entries of a page.
 pub trait ReverseMap: Tables {
-    /// Calls `visit` with the address of every entry that names frame `pfn`: present, device-private, device-exclusive or migration.
+    /// Calls `visit` with the address of every entry that names a frame of `span`: present, device-private,
+    /// device-exclusive or migration. A large entry is visited once, by its first address.
     ///
     /// It is called without any PTL, and `visit` takes the PTL of the address that it is given. So entries come and go during the walk.
     /// What is promised: an entry that names the frame when the walk begins, and when its turn comes, is visited; and a copy of an
@@ -13,5 +14,5 @@ pub trait ReverseMap: Tables {
     /// were made.
     ///
     /// An address whose entry names another frame by now, or none, may be visited too: `visit` looks.
-    fn each_mapping(&self, pfn: u64, visit: impl FnMut(Self::Address));
+    fn each_mapping(&self, span: Span, visit: impl FnMut(Self::Address));
 }

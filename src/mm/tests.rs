@@ -24,12 +24,18 @@ struct Machine {
 }
 
 impl Entry for MutexGuard<'_, u64> {
-    fn get(&self) -> u64 {
-        **self
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Leaf::decode(**self)
     }
 
-    fn set(&mut self, leaf: u64) {
-        **self = leaf;
+    fn set(&mut self, leaf: Leaf) {
+        **self = leaf.encode().unwrap();
+    }
+}
+
+impl Machine {
+    fn entry(&self, at: usize) -> MutexGuard<'_, u64> {
+        self.entries[at].lock().unwrap()
     }
 }
 
@@ -37,8 +43,8 @@ impl Tables for Machine {
     type Address = usize;
     type Entry<'t> = MutexGuard<'t, u64>;
 
-    fn lock(&self, at: usize) -> MutexGuard<'_, u64> {
-        self.entries[at].lock().unwrap()
+    fn lock(&self, at: usize) -> Option<MutexGuard<'_, u64>> {
+        Some(self.entry(at))
     }
 }
 
@@ -50,12 +56,12 @@ impl Memory for Machine {
         self.frames.get(usize::try_from(pfn).ok()? + self.split.load(SeqCst) as usize)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, usize, OsFutex>) -> Result<bool, &'static str> {
+    fn migrate_to_ram(&self, request: ToRam<'_, usize, OsFutex>) -> Result<Brought, &'static str> {
         if self.fail {
             return Err("no memory");
         }
         self.to_ram.fetch_add(1, SeqCst);
-        if matches!(Leaf::decode(*self.lock(request.at)), Ok(Leaf::Migration { .. })) {
+        if matches!(Leaf::decode(*self.entry(request.at)), Ok(Leaf::Migration { .. })) {
             // Taken down by the faulter, with its reference. Here migration entries keep theirs.
             let _ = request.page.page().try_get().unwrap().into_raw();
         }
@@ -65,9 +71,9 @@ impl Memory for Machine {
             Err(busy) => {
                 self.refused.fetch_add(1, SeqCst);
                 // Put back what the fault path may have taken down.
-                *self.lock(request.at) = request.leaf.encode().unwrap();
+                *self.entry(request.at) = request.leaf.encode().unwrap();
                 busy.into_migration().abort();
-                Ok(false)
+                Ok(Brought::Busy)
             }
             Ok(frozen) => {
                 for entry in &self.entries {
@@ -77,7 +83,7 @@ impl Memory for Machine {
                 }
                 drop(request.reference);
                 frozen.commit_in_place();
-                Ok(true)
+                Ok(Brought::Back)
             }
         }
     }
@@ -147,11 +153,11 @@ fn errors_say_what_was_seen_and_change_nothing() {
     let m = machine(1, Leaf::Poison { pfn: 5 });
     assert_eq!(once(&m, Strategy::Wait), Err(FaultError::Poisoned { pfn: 5 }));
 
-    *m.lock(0) = 0xf;
+    *m.entry(0) = 0xf;
     let e = once(&m, Strategy::Wait).unwrap_err();
     assert_eq!(e, FaultError::Unknown(UnknownLeaf { word: 0xf }));
     assert!(e.to_string().contains("0x000000000000000f"), "{e}");
-    assert_eq!(*m.lock(0), 0xf);
+    assert_eq!(*m.entry(0), 0xf);
 
     for leaf in [device_private(), migrating(), Leaf::DeviceExclusive { pfn: 0, rights: Rights::Read, tracking: TRACKING }] {
         let nowhere = match leaf {
@@ -176,7 +182,7 @@ fn whoever_gets_the_lock_brings_the_page_back_with_its_rights() {
         let m = machine(3, device_private());
         assert_eq!(once(&m, strategy), Ok(Fault::Resolved));
         for at in 0..3 {
-            let back = Leaf::decode(*m.lock(at)).unwrap();
+            let back = Leaf::decode(*m.entry(at)).unwrap();
             assert_eq!(back, Leaf::Present { pfn: 0, rights: Rights::Write, tracking: TRACKING });
         }
         assert!(!m.frames[0].is_locked() && !m.frames[0].is_frozen());
@@ -190,7 +196,7 @@ fn one_extra_reference_makes_the_freeze_fail_and_the_fault_retry() {
     let extra = m.frames[0].try_get().unwrap();
     for strategy in STRATEGIES {
         assert_eq!(once(&m, strategy), Ok(Fault::Retry(Why::Busy)));
-        assert_eq!(Leaf::decode(*m.lock(0)), Ok(device_private()), "{strategy:?} leaves the entry as it was");
+        assert_eq!(Leaf::decode(*m.entry(0)), Ok(device_private()), "{strategy:?} leaves the entry as it was");
     }
     drop(extra);
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Resolved));
@@ -225,7 +231,7 @@ fn the_entry_is_unlocked_before_the_sleep_and_no_reference_is_taken() {
             while !std::format!("{:?}", m.frames[0]).contains("awaited") {
                 std::thread::yield_now();
             }
-            drop(m.lock(0));
+            drop(m.entry(0));
             assert_eq!(m.frames[0].refs(), 1);
             drop(owner);
             assert_eq!(faulter.join().unwrap(), Ok(Fault::Retry(Why::Waited(Wake::Released))));
@@ -252,7 +258,7 @@ fn a_reference_taken_to_sleep_with_aborts_the_migration_it_waits_for() {
 #[test]
 fn after_enough_waits_the_faulter_takes_the_lock_itself() {
     let m = machine(1, device_private());
-    assert_eq!(queued_during(&m, Access::Write, || drop(m.lock(0))), Ok(Fault::Resolved));
+    assert_eq!(queued_during(&m, Access::Write, || drop(m.entry(0))), Ok(Fault::Resolved));
 }
 
 /// What a fault comes to that queues for the page's lock, if `change` is made meanwhile.
@@ -272,7 +278,7 @@ fn queued_during(m: &Machine, access: Access, change: impl FnOnce()) -> Result<F
 #[test]
 fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
     let m = machine(1, device_private());
-    assert_eq!(queued_during(&m, Access::Write, || *m.lock(0) = 0), Ok(Fault::Retry(Why::Changed)));
+    assert_eq!(queued_during(&m, Access::Write, || *m.entry(0) = 0), Ok(Fault::Retry(Why::Changed)));
     assert!(!m.frames[0].is_locked());
 }
 
@@ -289,9 +295,9 @@ fn a_split_while_the_lock_was_queued_for_is_noticed() {
 #[test]
 fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
     let m = machine(1, device_private());
-    let restrict = || *m.lock(0) = device_private().restrict(Rights::Read).encode().unwrap();
+    let restrict = || *m.entry(0) = device_private().restrict(Rights::Read).encode().unwrap();
     assert_eq!(queued_during(&m, Access::Read, restrict), Ok(Fault::Resolved));
-    assert_eq!(Leaf::decode(*m.lock(0)), Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING }));
+    assert_eq!(Leaf::decode(*m.entry(0)), Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING }));
 }
 
 #[test]
@@ -299,7 +305,7 @@ fn exclusive_access_ends_when_the_processor_wants_the_page() {
     let m = machine(1, Leaf::DeviceExclusive { pfn: 1, rights: Rights::Read, tracking: TRACKING });
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Resolved));
     assert_eq!(m.revoked.load(SeqCst), 2);
-    assert_eq!(Leaf::decode(*m.lock(0)), Ok(Leaf::Present { pfn: 1, rights: Rights::Read, tracking: TRACKING }));
+    assert_eq!(Leaf::decode(*m.entry(0)), Ok(Leaf::Present { pfn: 1, rights: Rights::Read, tracking: TRACKING }));
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Protected { rights: Rights::Read }));
 }
 

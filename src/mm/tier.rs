@@ -73,10 +73,12 @@ pub trait Tiers: Memory {
         let _ = head;
     }
 
-    /// Asked before anything of a page is changed, with its lock held and without any PTL: may it move?
+    /// Asked before anything of a page is changed, with its lock held: may it move?
     ///
-    /// The place for what the crate does not know of: writeback, private data, a kind of mapping that does not migrate. Must not sleep
-    /// unless [`Mode::Sync`] says that it may.
+    /// The place for what the crate does not know of: writeback, private data, a kind of mapping that does not migrate. With
+    /// [`Mode::Async`] a PTL may be held, and other pages' locks: it takes nothing that sleeps, and refuses what would have to be waited
+    /// for. Such a page is asked about again, alone and with the order's own mode. Then nothing else is held, and with [`Mode::Sync`] it
+    /// may sleep.
     ///
     /// # Errors
     ///
@@ -85,6 +87,17 @@ pub trait Tiers: Memory {
         let _ = (pfn, mode);
         Ok(())
     }
+
+    /// The page in frame `from` is about to be in frame `to`: the place for whatever the embedder keeps for each frame and belongs to the
+    /// page (an index, a checksum, a list's links). Called with both pages locked, the first frozen, the bytes copied, no entry up yet, and
+    /// without any PTL; must not sleep. A large page comes once, by its first frames. The [bits](crate::PageLock::user) of the header
+    /// travel by themselves.
+    fn moved(&self, from: u64, to: u64) {
+        let _ = (from, to);
+    }
+
+    /// Called between two batches, and between two pages that are tried one by one, with nothing held: the place to give way to others.
+    fn rest(&self) {}
 
     /// How many references of the page at `pfn` are held by a cache that [`move_cached`](Self::move_cached) can move.
     fn cached(&self, pfn: u64) -> u32 {

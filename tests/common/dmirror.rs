@@ -32,6 +32,8 @@ pub(crate) enum Denied {
     Invalid,
     /// The device does not have it (`ENOENT`).
     NotThere,
+    /// The time was up (`ETIME`).
+    TimedOut,
 }
 
 /// Where a page is, for the one who asks.
@@ -167,7 +169,7 @@ pub(crate) fn after(at: At, pages: usize) -> At {
 
 /// What the address allows, whatever is there.
 fn is_allowed<H: Host>(host: &H, at: At, access: Access) -> Result<(), Denied> {
-    match host.allowed(&host.lock(at)) {
+    match host.allowed(at, host.lock(at).as_ref()) {
         None => Err(Denied::Fault),
         Some(most) if access == Access::Write && most != Rights::Write => Err(Denied::Permission),
         Some(_) => Ok(()),
@@ -198,37 +200,45 @@ impl<'h, H: Host> Device<'h, H> {
         true
     }
 
-    fn each(&self, at: At, pages: usize, access: Access, mut act: impl FnMut(usize, At, u64)) -> Result<Done, Denied> {
+    fn each(
+        &self,
+        at: At,
+        pages: usize,
+        access: Access,
+        limits: Limits<'_, Own>,
+        mut act: impl FnMut(usize, At, u64),
+    ) -> Result<Done, Denied> {
         let mut done = Done { pages: 0, faults: 0 };
         while done.pages < pages {
             let here = after(at, done.pages);
             if self.with(here, access, |pfn| act(done.pages, here, pfn)) {
                 done.pages += 1;
             } else {
-                self.fault_in(here, pages - done.pages, access)?;
+                self.fault_in(here, pages - done.pages, access, limits)?;
                 done.faults += 1;
             }
         }
         Ok(done)
     }
 
-    fn order(&self) -> range::Order<'static, H> {
-        range::Order::new(Limits::none()).own(self.tier)
+    fn order<'c>(&self, limits: Limits<'c, Own>) -> range::Order<'c, H> {
+        range::Order::new(limits).own(self.tier)
     }
 
     /// Has every page of a range in the table, by faults where it takes any.
-    fn fault_in(&self, at: At, pages: usize, access: Access) -> Result<(), Denied> {
+    fn fault_in(&self, at: At, pages: usize, access: Access, limits: Limits<'_, Own>) -> Result<(), Denied> {
         let want = if access == Access::Write { Want::Write } else { Want::Read };
         self.ask_for(at, pages, access)?;
         loop {
             let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, want)).collect();
             let notifier = self.host.notifier(at.space);
-            let read = fault_range(self.host, notifier, &mut pages, &self.order()).map_err(|e| match e.why {
+            let read = fault_range(self.host, notifier, &mut pages, &self.order(limits)).map_err(|e| match e.why {
                 Stop::NotAllowed => match is_allowed(self.host, after(at, e.done), access) {
                     Err(denied) => denied,
                     // It has just been allowed; it was not.
                     Ok(()) => Denied::Fault,
                 },
+                Stop::TimedOut => Denied::TimedOut,
                 why => panic!("{why:?}"),
             })?;
             let mut entries = self.table.entries.lock().unwrap();
@@ -244,7 +254,7 @@ impl<'h, H: Host> Device<'h, H> {
         let Some(ask) = &self.ask else { return Ok(()) };
         for at in at.pages(pages) {
             is_allowed(self.host, at, access)?;
-            let is_missing = leaf_of::<H>(&self.host.lock(at)) == Leaf::None;
+            let is_missing = self.host.lock(at).is_none_or(|entry| leaf_of::<H>(&entry) == Leaf::None);
             if is_missing {
                 ask(at);
             }
@@ -255,15 +265,16 @@ impl<'h, H: Host> Device<'h, H> {
     /// What is there, without a fault, all of it at one time.
     fn look(&self, at: At, pages: usize) -> (Vec<Page<At>>, range::Ticket) {
         let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, Want::Read)).collect();
-        let read = range::snapshot(self.host, self.host.notifier(at.space), &mut pages, &self.order());
+        let limits = Limits::none();
+        let read = range::snapshot(self.host, self.host.notifier(at.space), &mut pages, &self.order(limits));
         let read = read.unwrap_or_else(|e| panic!("{:?}", e.why));
         (pages, read.ticket)
     }
 
     /// The device reads into `out`.
-    pub(crate) fn read(&self, at: At, pages: usize, out: &mut [u32]) -> Result<Done, Denied> {
+    pub(crate) fn read(&self, at: At, pages: usize, limits: Limits<'_, Own>, out: &mut [u32]) -> Result<Done, Denied> {
         let (host, ints) = (self.host, self.host.page_size() / 4);
-        self.each(at, pages, Access::Read, |index, at, pfn| {
+        self.each(at, pages, Access::Read, limits, |index, at, pfn| {
             load_ints(host, at, pfn, &mut out[index * ints..][..ints]);
         })
     }
@@ -271,7 +282,7 @@ impl<'h, H: Host> Device<'h, H> {
     /// The device writes what is in `ints`.
     pub(crate) fn write(&self, at: At, pages: usize, from: &[u32]) -> Result<Done, Denied> {
         let (host, ints) = (self.host, self.host.page_size() / 4);
-        self.each(at, pages, Access::Write, |index, at, pfn| {
+        self.each(at, pages, Access::Write, Limits::none(), |index, at, pfn| {
             host.store(at, pfn, &to_bytes(&from[index * ints..][..ints]));
         })
     }
@@ -365,7 +376,7 @@ fn mirrored(found: Found) -> Option<Mirrored> {
 
 pub(crate) fn leaf_of<H: Host>(entry: &H::Entry<'_>) -> Leaf {
     use pagelock::mm::Entry;
-    Leaf::decode(entry.get()).expect("the tables hold nothing but leaves")
+    entry.get().expect("the tables hold nothing but leaves")
 }
 
 pub(crate) fn to_bytes(ints: &[u32]) -> Vec<u8> {
@@ -470,7 +481,11 @@ impl<'h, H: Host> Buffer<'h, H> {
     // What the tests ask of a device, for all of the buffer.
 
     pub(crate) fn device_read(&mut self, device: &Device<'_, H>) -> Result<Done, Denied> {
-        device.read(self.at, self.pages, &mut self.mirror)
+        self.device_read_within(device, Limits::none())
+    }
+
+    pub(crate) fn device_read_within(&mut self, device: &Device<'_, H>, limits: Limits<'_, Own>) -> Result<Done, Denied> {
+        device.read(self.at, self.pages, limits, &mut self.mirror)
     }
 
     pub(crate) fn device_write(&self, device: &Device<'_, H>) -> Result<Done, Denied> {

@@ -10,7 +10,7 @@ use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::range::Notifier;
 use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId};
-use pagelock::mm::{Access, Faulter, Strategy, Tables};
+use pagelock::mm::{Access, Faulter, Strategy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -190,17 +190,19 @@ impl Exclusive {
     pub(crate) fn make(&self, buffer: &mut Buffer<'_, Mm>) -> Result<usize, Denied> {
         let (mm, ints) = (buffer.host, buffer.ints());
         for (index, at) in buffer.at.pages(buffer.pages).enumerate() {
-            let pfn = loop {
+            // Locked until the device has been told.
+            let exclusive = loop {
                 match make_exclusive(mm, at) {
-                    Ok(pfn) => break pfn,
+                    Ok(exclusive) => break exclusive,
                     Err(ExclusiveError::Waited(_)) => {}
                     Err(ExclusiveError::NotPresent | ExclusiveError::NotWritable) => {
-                        mm.lock(at).allows(Access::Write).map_err(denied)?;
+                        mm.entry(at).allows(Access::Write).map_err(denied)?;
                         attempt(mm, at, Access::Write);
                     }
                     Err(e) => panic!("{e}"),
                 }
             };
+            let pfn = exclusive.pfn();
             self.0.lock().unwrap().insert(pfn);
             let out = &mut buffer.mirror[index * ints..][..ints];
             let mut bytes = vec![0; ints * 4];

@@ -3,6 +3,7 @@
 use super::own::Own;
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
+use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::migrate::{Order, Outcome, Slot, migrate};
 use pagelock::mm::soft::{At, Config, Kind, Refusal, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{ReverseMap, Tiers};
@@ -63,6 +64,11 @@ pub(crate) fn move_one(mm: &Mm, at: At, order: &Order<Mm>) -> Outcome<Refusal> {
     slots[0].outcome()
 }
 
+/// Makes a page a device's, and has the device told at once: says which frame it is.
+pub(crate) fn exclusive(mm: &Mm, at: At) -> Result<u64, ExclusiveError> {
+    make_exclusive(mm, at).map(|exclusive| exclusive.pfn())
+}
+
 /// All that can be seen of a page from outside: every entry that names it, its counts, its lock, its bytes.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Picture {
@@ -81,11 +87,9 @@ pub(crate) fn picture(mm: &Mm, at: At) -> Picture {
     let pfn = mm.frame_at(at).expect("a page");
     let page = mm.page(pfn).unwrap();
     let mut entries = BTreeSet::new();
-    for pfn in mm.span(pfn).frames() {
-        mm.each_mapping(pfn, |at| {
-            entries.insert((at, format!("{:?}", mm.leaf(at))));
-        });
-    }
+    mm.each_mapping(mm.span(pfn), |at| {
+        entries.insert((at, format!("{:?}", mm.leaf(at))));
+    });
     let mut bytes = vec![0; mm.page_size()];
     mm.read_frame(pfn, 0, &mut bytes);
     Picture {

@@ -10,8 +10,8 @@ use crate::schedule::{self, Input, TOLD, Turns, at, block_on, changed};
 use core::cell::{Cell, RefCell};
 use core::fmt::Write as _;
 use core::time::Duration;
-use pagelock::leaf::{Leaf, Rights, Tracking};
-use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
+use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
 use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, Limits, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
 use std::rc::Rc;
 
@@ -41,11 +41,11 @@ struct Machine<const C: bool> {
 
 struct Table {
     held: Cell<bool>,
-    entries: [Cell<u64>; PAGES],
+    entries: [Cell<Leaf>; PAGES],
 }
 
 /// Names an entry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct At {
     mapping: usize,
     page: usize,
@@ -58,18 +58,18 @@ struct Locked<'t> {
 }
 
 impl Entry for Locked<'_> {
-    fn get(&self) -> u64 {
-        self.table.entries[self.page].get()
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Ok(self.table.entries[self.page].get())
     }
 
-    fn set(&mut self, leaf: u64) {
+    fn set(&mut self, leaf: Leaf) {
         self.table.entries[self.page].set(leaf);
     }
 }
 
 impl Locked<'_> {
     fn leaf(&self) -> Leaf {
-        Leaf::decode(self.get()).expect("tables hold leaves")
+        self.table.entries[self.page].get()
     }
 }
 
@@ -84,14 +84,8 @@ impl<const C: bool> Tables for Machine<C> {
     type Address = At;
     type Entry<'t> = Locked<'t>;
 
-    fn lock(&self, name: At) -> Locked<'_> {
-        at("is about to lock a table");
-        let table = &self.tables[name.mapping];
-        while table.held.get() {
-            block_on(PTL + name.mapping, "waits for a table");
-        }
-        table.held.set(true);
-        Locked { table, mapping: name.mapping, page: name.page }
+    fn lock(&self, name: At) -> Option<Locked<'_>> {
+        Some(self.entry(name))
     }
 }
 
@@ -103,20 +97,32 @@ impl<const C: bool> Memory for Machine<C> {
         self.headers.get(usize::try_from(pfn).ok()?)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, Turns<C>>) -> Result<bool, &'static str> {
+    fn migrate_to_ram(&self, request: ToRam<'_, At, Turns<C>>) -> Result<Brought, &'static str> {
         let frame = request.pfn as usize;
         assert!(core::ptr::eq(request.page.page(), &self.headers[frame]) && frame % 2 == 1);
         self.own(frame);
         // Under one of the strategies the entry that was faulted on is a migration entry by now, and its reference is put. Here migration
         // entries keep theirs, so it gets another; whatever comes of the migration puts the entry up.
-        if matches!(self.lock(request.at).leaf(), Leaf::Migration { .. }) {
+        if matches!(self.entry(request.at).leaf(), Leaf::Migration { .. }) {
             self.headers[frame].try_get().map_err(|_| "the faulter has a reference")?.into_raw();
         }
-        Ok(self.migrate(frame, frame - 1, request.page, request.reference.ok_or("a mapped page has references")?))
+        let reference = request.reference.ok_or("a mapped page has references")?;
+        let is_back = self.migrate(frame, frame - 1, request.page, reference);
+        Ok(if is_back { Brought::Back } else { Brought::Busy })
     }
 }
 
 impl<const C: bool> Machine<C> {
+    fn entry(&self, name: At) -> Locked<'_> {
+        at("is about to lock a table");
+        let table = &self.tables[name.mapping];
+        while table.held.get() {
+            block_on(PTL + name.mapping, "waits for a table");
+        }
+        table.held.set(true);
+        Locked { table, mapping: name.mapping, page: name.page }
+    }
+
     fn new(by_pins: bool) -> Rc<Self> {
         let machine = Rc::new(Self {
             headers: core::array::from_fn(|_| PageLock::with_futex(Turns)),
@@ -125,7 +131,7 @@ impl<const C: bool> Machine<C> {
             ledger: Default::default(),
             tables: core::array::from_fn(|_| Table {
                 held: Cell::new(false),
-                entries: core::array::from_fn(|page| Cell::new(encode(present(2 * page)))),
+                entries: core::array::from_fn(|page| Cell::new(present(2 * page))),
             }),
             switch: Cancel::with_futex(Turns),
             by_pins,
@@ -160,9 +166,9 @@ impl<const C: bool> Machine<C> {
 
     fn replace(&self, page: usize, with: impl Fn(Leaf) -> Option<Leaf>) {
         for mapping in 0..MAPPINGS {
-            let mut entry = self.lock(At { mapping, page });
+            let mut entry = self.entry(At { mapping, page });
             if let Some(leaf) = with(entry.leaf()) {
-                entry.set(encode(leaf));
+                entry.set(leaf);
             }
         }
     }
@@ -241,7 +247,7 @@ impl<const C: bool> Machine<C> {
                 }
                 other => panic!("{name:?}: {other:?}"),
             }
-            let entry = self.lock(name);
+            let entry = self.entry(name);
             let Leaf::Present { pfn, .. } = entry.leaf() else { continue };
             let (frame, ledger) = (pfn as usize, &self.ledger[name.page]);
             assert_eq!(frame, 2 * name.page, "a page is present where the processor cannot reach it");
@@ -254,7 +260,7 @@ impl<const C: bool> Machine<C> {
 
     /// Pushes a page out to the device, if it is in memory and nobody has it locked.
     fn push_out(&self, name: At) {
-        let entry = self.lock(name);
+        let entry = self.entry(name);
         let Leaf::Present { pfn, .. } = entry.leaf() else { return };
         let frame = pfn as usize;
         let Some(guard) = self.headers[frame].try_lock() else { return };
@@ -266,7 +272,7 @@ impl<const C: bool> Machine<C> {
 
     /// Pins a page where it is, if it can be, and sees that it stays there.
     fn pin(&self, name: At, turns: usize) {
-        let entry = self.lock(name);
+        let entry = self.entry(name);
         let Some(pfn) = entry.leaf().pfn() else { return };
         let frame = pfn as usize;
         match self.headers[frame].try_pin() {
@@ -292,7 +298,7 @@ impl<const C: bool> Machine<C> {
     }
 
     fn refer(&self, name: At, turns: usize) {
-        let entry = self.lock(name);
+        let entry = self.entry(name);
         let Some(pfn) = entry.leaf().pfn() else { return };
         let reference = self.headers[pfn as usize].try_get();
         drop(entry);
@@ -311,7 +317,7 @@ impl<const C: bool> Machine<C> {
     }
 
     fn wait(&self, name: At, frame: usize, kind: usize, turns: usize) {
-        let entry = self.lock(name);
+        let entry = self.entry(name);
         let deadline = Turns::<C>.after(Duration::from_nanos(turns as u64)).expect("the clock has room");
         let mut wait = if kind % 2 == 0 { Wait::unlocked() } else { Wait::migration() };
         if kind & 2 != 0 {
@@ -369,7 +375,7 @@ impl<const C: bool> Machine<C> {
                 }
             }
             12 => {
-                let entry = self.lock(name);
+                let entry = self.entry(name);
                 self.hold(frame, page.lock_releasing(entry), turns);
             }
             13 => self.wait(name, frame, how, turns),
@@ -384,7 +390,7 @@ impl<const C: bool> Machine<C> {
     /// Whatever was done, this is so at the end.
     fn check(&self) {
         for page in 0..PAGES {
-            let entries: Vec<_> = self.tables.iter().map(|t| Leaf::decode(t.entries[page].get()).unwrap()).collect();
+            let entries: Vec<_> = self.tables.iter().map(|t| t.entries[page].get()).collect();
             assert!(entries.windows(2).all(|two| two[0] == two[1]), "page {page}: its mappings disagree: {entries:?}");
             let frame = match entries[0] {
                 Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn as usize,
@@ -408,7 +414,7 @@ impl<const C: bool> Machine<C> {
             write!(text, "\nframe {frame}: {header:?}").unwrap();
         }
         for (mapping, table) in self.tables.iter().enumerate() {
-            let leaves: Vec<_> = table.entries.iter().map(|e| Leaf::decode(e.get()).ok()).collect();
+            let leaves: Vec<_> = table.entries.iter().map(|e| e.get()).collect();
             write!(text, "\nmapping {mapping}, locked: {}: {leaves:?}", table.held.get()).unwrap();
         }
         text
@@ -417,10 +423,6 @@ impl<const C: bool> Machine<C> {
 
 fn present(frame: usize) -> Leaf {
     Leaf::Present { pfn: frame as u64, rights: Rights::Write, tracking: Tracking::default() }
-}
-
-fn encode(leaf: Leaf) -> u64 {
-    leaf.encode().expect("frames are few")
 }
 
 /// One run: what each thread does, and then who goes on, both from `input`.

@@ -11,10 +11,12 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::{NoBatches, Unlocked};
 use pagelock::mm::migrate::{Abort, FaultPage, Order, Outcome, Slot, collect, collect_for_fault};
-use pagelock::mm::{Access, CopyError, Entry, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, resolve};
+use pagelock::mm::{
+    Access, Brought, CopyError, Entry, Faulter, Memory, ReverseMap, Span, Strategy, Tables, Tiers, ToRam, resolve,
+};
 use pagelock::{OsFutex, PageLock};
 use region::{Kind, PAGE, Pretend, Region};
 use std::sync::{Mutex, MutexGuard};
@@ -37,7 +39,7 @@ const SPLIT: usize = 8;
 
 pub(crate) struct Real {
     region: Box<dyn Region>,
-    tables: Vec<Vec<Mutex<[u64; SPLIT]>>>,
+    tables: Vec<Vec<Mutex<[Leaf; SPLIT]>>>,
     /// First the hot frames', then the cold ones'.
     headers: Vec<PageLock>,
     /// Which frames are in use. Late to change: a frame is given back when its page has been let go of at the other one.
@@ -57,9 +59,7 @@ pub(crate) fn open(kind: Kind, pages: usize) -> Result<Real, String> {
     for header in &headers[..pages] {
         header.activate(mappings as u32).unwrap();
     }
-    let present = |page: usize| {
-        Leaf::Present { pfn: page as u64, rights: Rights::Write, tracking: Tracking::default() }.encode().unwrap()
-    };
+    let present = |page: usize| Leaf::Present { pfn: page as u64, rights: Rights::Write, tracking: Tracking::default() };
     let table = |_| (0..pages.div_ceil(SPLIT)).map(|n| Mutex::new(core::array::from_fn(|i| present(n * SPLIT + i)))).collect();
     let flags = |n: usize, set: usize| (0..n).map(|i| AtomicBool::new(i < set)).collect();
     let (is_used, is_cold) = (flags(2 * pages, pages), flags(pages, 0));
@@ -148,7 +148,7 @@ impl Real {
             let is_cold = self.is_cold[page].load(Relaxed);
             let pfn = if is_cold { self.twin(page as u64) } else { page as u64 };
             for mapping in 0..mappings {
-                let leaf = Leaf::decode(self.lock(At { mapping, page }).get()).unwrap();
+                let leaf = self.lock(At { mapping, page }).unwrap().get().unwrap();
                 assert_eq!(leaf.pfn(), Some(pfn), "page {page}, mapping {mapping}: {leaf:?}");
                 assert_eq!(matches!(leaf, Leaf::Present { .. }), !is_cold, "page {page}, mapping {mapping}: {leaf:?}");
             }
@@ -175,14 +175,14 @@ impl Real {
     }
 }
 
-pub(crate) struct Locked<'t>(MutexGuard<'t, [u64; SPLIT]>, usize);
+pub(crate) struct Locked<'t>(MutexGuard<'t, [Leaf; SPLIT]>, usize);
 
 impl Entry for Locked<'_> {
-    fn get(&self) -> u64 {
-        self.0[self.1]
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Ok(self.0[self.1])
     }
 
-    fn set(&mut self, leaf: u64) {
+    fn set(&mut self, leaf: Leaf) {
         self.0[self.1] = leaf;
     }
 }
@@ -191,15 +191,15 @@ impl Tables for Real {
     type Address = At;
     type Entry<'t> = Locked<'t>;
 
-    fn lock(&self, at: At) -> Locked<'_> {
+    fn lock(&self, at: At) -> Option<Locked<'_>> {
         let table = self.tables[at.mapping][at.page / SPLIT].lock();
-        Locked(table.unwrap_or_else(|panicked| panicked.into_inner()), at.page % SPLIT)
+        Some(Locked(table.unwrap_or_else(|panicked| panicked.into_inner()), at.page % SPLIT))
     }
 }
 
 impl ReverseMap for Real {
-    fn each_mapping(&self, pfn: u64, mut visit: impl FnMut(At)) {
-        let page = self.page_of(pfn);
+    fn each_mapping(&self, span: Span, mut visit: impl FnMut(At)) {
+        let page = self.page_of(span.head);
         (0..self.tables.len()).for_each(|mapping| visit(At { mapping, page }));
     }
 }
@@ -212,7 +212,7 @@ impl Memory for Real {
         self.headers.get(pfn as usize)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> Result<bool, Outcome<()>> {
+    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> Result<Brought, Outcome<()>> {
         let ToRam { pfn, reference, page, .. } = request;
         let mut fault = FaultPage::new(page, reference);
         let mut slots = [Slot::frame(pfn)];
@@ -226,8 +226,8 @@ impl Memory for Real {
             self.free(pfn);
         }
         match slots[0].outcome() {
-            outcome if outcome.is_done() => Ok(true),
-            outcome if outcome.is_transient() => Ok(false),
+            outcome if outcome.is_done() => Ok(Brought::Back),
+            outcome if outcome.is_transient() => Ok(Brought::Busy),
             outcome => Err(outcome),
         }
     }

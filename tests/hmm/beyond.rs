@@ -269,7 +269,7 @@ fn sleepers_of_a_failed_migration_find_the_old_page() {
         let expected = match failure {
             Failure::NoFrame => Abort::NoDestination,
             Failure::CopyFailed => Abort::CopyFailed,
-            Failure::Referenced => Abort::Referenced { refs: 2, expected: 1 },
+            Failure::Referenced => Abort::Referenced { refs: 5, expected: 4 },
             Failure::Pinned => Abort::Pinned { pins: 1 },
             _ => Abort::Abandoned,
         };

@@ -3,13 +3,13 @@
 use super::common::hmm_soft::attempt;
 use super::common::machine::Mm;
 use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::Access;
 use pagelock::mm::soft::At;
-use pagelock::mm::{Access, Tables};
 
 /// A reference to the page at an address, once it may be written to there. To be put by [`put`].
 pub(super) fn get(mm: &'static Mm, at: At) -> u64 {
     loop {
-        let entry = mm.lock(at);
+        let entry = mm.entry(at);
         if let Leaf::Present { pfn, rights: Rights::Write, .. } = entry.leaf() {
             // Under the entry's lock, so that the page is this one still.
             if mm.get(pfn).is_ok() {

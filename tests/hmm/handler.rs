@@ -54,7 +54,7 @@ impl Handler {
                 let other = Device::asking(self.mm, tier, ask(requests.clone()));
                 s.spawn(move || {
                     let mut out = vec![0; pages * self.mm.page_size() / 4];
-                    assert_eq!(other.read(at, pages, &mut out).unwrap().pages, pages);
+                    assert_eq!(other.read(at, pages, pagelock::Limits::none(), &mut out).unwrap().pages, pages);
                     assert!(out.iter().zip(0..).all(|(&int, i)| int == (self.value)(i)));
                 });
                 body(&Device::asking(self.mm, tier, ask(requests)))

@@ -1,9 +1,10 @@
 //! Large pages. One is a page table's worth of ordinary ones, and goes as a whole where it can.
 
-use super::common::dmirror::after;
+use super::common::dmirror::{Place, Seen, after};
 use super::common::hmm_soft::{FRAMES, Fixture, LARGE, LARGE_ORDER, Variant};
 use super::common::machine::RAM;
 use super::common::rounds;
+use pagelock::leaf::Leaf;
 use pagelock::mm::Tiers;
 use pagelock::mm::migrate::{Abort, Outcome};
 use pagelock::mm::soft::At;
@@ -46,7 +47,7 @@ pub(super) fn migrate_anon_huge_free(v: Variant) {
     assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
     b.expect_mirror(|i| i);
     assert_eq!((order(&f, b.at), f.mm.free_frames(f.device().tier)), (LARGE_ORDER, FRAMES - LARGE));
-    f.mm.discard(b.at, LARGE);
+    f.mm.discard(b.at, LARGE).unwrap();
     assert_eq!(f.mm.free_frames(f.device().tier), FRAMES);
     b.expect(|_| 0);
     f.close();
@@ -60,13 +61,18 @@ pub(super) fn migrate_anon_huge_fault(v: Variant) {
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
         assert_eq!(order(&f, b.at), LARGE_ORDER);
+        // The device sees one large page of its own, and the processor's table has nothing present.
+        let local = Seen::Page { place: Place::Local, write: true, large: true };
+        assert_eq!(f.device().snapshot(b.at, LARGE), vec![local; LARGE]);
+        let present = b.at.pages(LARGE).filter(|&at| matches!(f.mm.leaf(at), Leaf::Present { .. })).count();
+        assert_eq!(present, if v == Variant::Private { 0 } else { LARGE });
         b.expect_in(touched..touched + 1, |i| i);
         for at in b.at.pages(LARGE) {
             assert_eq!(order(&f, at), LARGE_ORDER);
             assert_eq!(f.tier_at(at), if v == Variant::Private { RAM } else { f.device().tier });
         }
         b.expect(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
     }
     f.close();
@@ -75,11 +81,11 @@ pub(super) fn migrate_anon_huge_fault(v: Variant) {
 /// Half of it is unmapped while it is in the device's memory: the beginning, the middle, the end. The rest comes back.
 pub(super) fn migrate_partial_unmap_fault(v: Variant) {
     let f = Fixture::new(v);
-    for from in [0, LARGE / 4, LARGE / 2] {
-        let mut b = f.large(0);
+    for (from, large) in [0, LARGE / 4, LARGE / 2].into_iter().flat_map(|from| [(from, true), (from, false)]) {
+        let mut b = if large { f.large(0) } else { f.written(LARGE) };
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
-        f.mm.unmap(after(b.at, from), LARGE / 2);
+        f.mm.unmap(after(b.at, from), LARGE / 2).unwrap();
         f.mm.audit().unwrap();
         b.expect_in(0..from, |i| i);
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
@@ -89,7 +95,7 @@ pub(super) fn migrate_partial_unmap_fault(v: Variant) {
         assert_eq!(summary.left, 0, "{outcomes:?}");
         b.expect_in(0..from, |i| i);
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
         assert_eq!(f.mm.free_frames(f.device().tier), FRAMES);
     }
@@ -133,8 +139,28 @@ pub(super) fn migrate_remap_fault(v: Variant) {
             assert!(old.at.pages(half).all(|at| f.mm.read(at, 0, &mut [0]).is_err()), "case {case}");
         }
         f.mm.audit().unwrap();
-        f.mm.unmap(b.at, LARGE);
-        f.mm.unmap(to, half);
+        f.mm.unmap(b.at, LARGE).unwrap();
+        f.mm.unmap(to, half).unwrap();
+    }
+    f.close();
+}
+
+/// All of it moves to another address, aligned as it was or not, while it is in the device's memory; in one piece where that can be.
+pub(super) fn migrate_remap_whole_fault(v: Variant) {
+    let f = Fixture::new(v);
+    for (to, is_aligned) in [(3 * LARGE, true), (3 * LARGE + 5, false)] {
+        let mut b = f.large(0);
+        assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
+        b.expect_mirror(|i| i);
+        let to = f.space.page(to);
+        f.mm.remap(b.at, to, LARGE, false).unwrap();
+        f.mm.audit().unwrap();
+        assert_eq!(pagelock::mm::Entry::order(&f.mm.entry(to)), if is_aligned { LARGE_ORDER } else { 0 });
+        assert!(b.at.pages(LARGE).all(|at| f.mm.read(at, 0, &mut [0]).is_err()));
+        b.expect_at(to, 0..LARGE, |i| i);
+        assert_eq!(order(&f, to), LARGE_ORDER, "and back as a whole");
+        f.mm.audit().unwrap();
+        f.mm.unmap(to, LARGE).unwrap();
     }
     f.close();
 }
@@ -152,7 +178,19 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
     let back = b.at.pages(LARGE).filter(|&at| f.tier_at(at) == RAM).count();
     assert_eq!(back, usize::from(v == Variant::Private));
     b.expect(|i| i);
-    f.mm.unmap(b.at, LARGE);
+    f.mm.unmap(b.at, LARGE).unwrap();
+    f.mm.audit().unwrap();
+
+    // All of it, by the device's driver, where system memory has no large page.
+    let mut b = f.large(0);
+    assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
+    b.expect_mirror(|i| i);
+    f.mm.fail_large_allocations(RAM, usize::MAX);
+    assert_eq!(f.device().migrate_to_system(b.at, LARGE), LARGE);
+    assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0 && f.tier_at(at) == RAM));
+    f.mm.fail_large_allocations(RAM, 0);
+    b.expect(|i| i);
+    f.mm.unmap(b.at, LARGE).unwrap();
     f.mm.audit().unwrap();
 
     for touched in [0, LARGE / 2] {
@@ -167,16 +205,23 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
         assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0));
         assert_eq!(f.tier_at(after(b.at, touched)), RAM);
         b.expect(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
         f.mm.audit().unwrap();
     }
     f.close();
 }
 
-/// The device has no memory for a page of zeroes: that one stays as it was, the others go, and when there is memory it goes too.
+/// The device has no large page for the pages of zeroes: they go one by one, all of them in the first call. If it has no memory for one at
+/// all, that one stays as it was, the others go, and when there is memory it goes too.
 pub(super) fn migrate_anon_huge_zero_err(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.mapped(LARGE);
+    b.expect(|_| 0);
+    f.mm.fail_large_allocations(f.device().tier, usize::MAX);
+    assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
+    b.expect_mirror(|_| 0);
+    f.mm.fail_large_allocations(f.device().tier, 0);
+    f.mm.discard(b.at, LARGE).unwrap();
     b.expect(|_| 0);
     f.mm.fail_allocations(f.device().tier, 1);
     let (summary, outcomes) = f.device().pull(b.at, LARGE).unwrap();
@@ -218,7 +263,7 @@ pub(super) fn benchmark_thp_migration(v: Variant) {
         b.set_mirror(|_| 0);
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
-        f.mm.unmap(b.at, LARGE);
+        f.mm.unmap(b.at, LARGE).unwrap();
     }
     f.close();
 }

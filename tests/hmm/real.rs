@@ -19,7 +19,7 @@ use super::region::{PAGE, Pretend, sigbus};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::ledger::{Change, Owner, Owners};
@@ -28,7 +28,8 @@ use pagelock::mm::pin::{PinOrder, PinPolicy, Term, pin_page};
 use pagelock::mm::range::Notifier;
 use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{
-    Access, Areas, CopyError, Entry, Fault, FaultError, Faulter, Memory, ReverseMap, Strategy, Tables, Tiers, ToRam, fault,
+    Access, Areas, Brought, Cause, CopyError, Entry, Fault, FaultError, Faulter, Memory, Notice, ReverseMap, Span, Strategy,
+    Tables, Tiers, ToRam, fault,
 };
 use pagelock::{Limits, PageLock, Put};
 use std::io;
@@ -67,7 +68,7 @@ pub(super) struct Real {
 }
 
 struct Table {
-    leaves: [u64; SPLIT],
+    leaves: [Leaf; SPLIT],
     /// Whether there really is a page at the address.
     mapped: [bool; SPLIT],
     areas: [bool; SPLIT],
@@ -93,7 +94,7 @@ impl Real {
             unsafe { uffd.copy(map.at(ADDRESSES + frame), zeros[0].as_mut_ptr()) }?;
         }
         let own = Own::new(64);
-        let table = || Table { leaves: [0; SPLIT], mapped: [false; SPLIT], areas: [false; SPLIT] };
+        let table = || Table { leaves: [Leaf::None; SPLIT], mapped: [false; SPLIT], areas: [false; SPLIT] };
         let frames = |tier: usize| (tier * FRAMES..(tier + 1) * FRAMES).rev().map(|pfn| pfn as u64).collect();
         let real = Self {
             map,
@@ -156,13 +157,18 @@ impl Real {
         SPACE.page(page)
     }
 
+    fn entry(&self, at: At) -> RealEntry<'_> {
+        let table = self.tables[at.page / SPLIT].lock().unwrap();
+        RealEntry { real: self, page: at.page, table, index: at.page % SPLIT }
+    }
+
     fn map(&self, at: At, pages: usize) {
         self.set_areas(at, pages, true);
     }
 
     fn set_areas(&self, at: At, pages: usize, is_mapped: bool) {
         for at in at.pages(pages) {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             let index = entry.index;
             entry.table.areas[index] = is_mapped;
         }
@@ -171,11 +177,11 @@ impl Real {
     fn unmap(&self, at: At, pages: usize) {
         self.set_areas(at, pages, false);
         for at in at.pages(pages) {
-            self.invalidate(at);
-            let mut entry = self.lock(at);
+            self.invalidate(at, Notice { cause: Cause::Migrate, owner: 0 });
+            let mut entry = self.entry(at);
             let leaf = entry.leaf();
-            entry.take();
-            entry.set(0);
+            let _ = entry.take();
+            entry.set(Leaf::None);
             drop(entry);
             self.invalidated(at);
             let (pfn, owner) = match leaf {
@@ -210,13 +216,13 @@ impl Real {
             bytes.copy_from_slice(&(self.provide)((at.page * (PAGE / 4) + i) as u32).to_ne_bytes());
         }
         page.write(&bytes);
-        let mut entry = self.lock(at);
-        let (is_mapped, is_empty) = (entry.table.areas[entry.index], entry.get() == 0);
+        let mut entry = self.entry(at);
+        let (is_mapped, is_empty) = (entry.table.areas[entry.index], entry.leaf() == Leaf::None);
         if is_mapped && is_empty {
             self.headers[pfn as usize].activate(1).expect("it is free");
             self.account(pfn, Owner::Mapping, Change::Taken);
             let leaf = Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() };
-            entry.set(leaf.encode().unwrap());
+            entry.set(leaf);
             self.provided.fetch_add(1, SeqCst);
         } else {
             drop(entry);
@@ -234,7 +240,7 @@ impl Real {
         let mut mapped = 0;
         let mut used = [0; 2];
         for at in self.at(0).pages(ADDRESSES) {
-            let entry = self.lock(at);
+            let entry = self.entry(at);
             let leaf = entry.leaf();
             assert!(!matches!(leaf, Leaf::Migration { .. }), "{at:?} has a migration entry, and nobody migrates");
             let is_present = matches!(leaf, Leaf::Present { .. });
@@ -288,7 +294,7 @@ pub(super) struct RealEntry<'t> {
 
 impl RealEntry<'_> {
     fn leaf(&self) -> Leaf {
-        Leaf::decode(self.get()).expect("the tables hold nothing but leaves")
+        self.table.leaves[self.index]
     }
 
     /// Takes the page away from the address, if it is there.
@@ -301,17 +307,17 @@ impl RealEntry<'_> {
 }
 
 impl Entry for RealEntry<'_> {
-    fn get(&self) -> u64 {
-        self.table.leaves[self.index]
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Ok(self.table.leaves[self.index])
     }
 
-    fn set(&mut self, word: u64) {
-        let (old, new) = (self.leaf(), Leaf::decode(word).unwrap());
+    fn set(&mut self, new: Leaf) {
+        let old = self.leaf();
         let is_same = old.pfn() == new.pfn() && matches!((old, new), (Leaf::Present { .. }, Leaf::Present { .. }));
         if !is_same {
             self.withdraw();
         }
-        self.table.leaves[self.index] = word;
+        self.table.leaves[self.index] = new;
         if old.pfn() != new.pfn() {
             if let Some(pfn) = old.pfn() {
                 self.real.reverse[pfn as usize].store(0, SeqCst);
@@ -326,7 +332,7 @@ impl Entry for RealEntry<'_> {
         }
     }
 
-    fn take(&mut self) -> u64 {
+    fn take(&mut self) -> Result<Leaf, UnknownLeaf> {
         self.withdraw();
         self.get()
     }
@@ -336,12 +342,11 @@ impl Tables for Real {
     type Address = At;
     type Entry<'t> = RealEntry<'t>;
 
-    fn lock(&self, at: At) -> RealEntry<'_> {
-        let table = self.tables[at.page / SPLIT].lock().unwrap();
-        RealEntry { real: self, page: at.page, table, index: at.page % SPLIT }
+    fn lock(&self, at: At) -> Option<RealEntry<'_>> {
+        Some(self.entry(at))
     }
 
-    fn invalidate(&self, at: At) {
+    fn invalidate(&self, at: At, _notice: Notice) {
         self.notifier.begin_raw();
         self.mirrors.forget(at, 1);
     }
@@ -354,8 +359,8 @@ impl Tables for Real {
 impl Areas for Real {
     type Failure = ();
 
-    fn allowed(&self, entry: &RealEntry<'_>) -> Option<Rights> {
-        entry.table.areas[entry.index].then_some(Rights::Write)
+    fn allowed(&self, _at: At, entry: Option<&RealEntry<'_>>) -> Option<Rights> {
+        entry.is_some_and(|entry| entry.table.areas[entry.index]).then_some(Rights::Write)
     }
 
     fn settle(&self, at: At, _access: Access, left: Fault) -> Result<(), ()> {
@@ -364,9 +369,9 @@ impl Areas for Real {
 }
 
 impl ReverseMap for Real {
-    fn each_mapping(&self, pfn: u64, mut visit: impl FnMut(At)) {
+    fn each_mapping(&self, span: Span, mut visit: impl FnMut(At)) {
         // Once, so that a visit which puts the same entry up again is not repeated for ever.
-        if let Some(page) = self.reverse[pfn as usize].load(SeqCst).checked_sub(1) {
+        if let Some(page) = self.reverse[span.head as usize].load(SeqCst).checked_sub(1) {
             visit(self.at(page));
         }
     }
@@ -380,7 +385,7 @@ impl Memory for Real {
         self.headers.get(usize::try_from(pfn).ok()?)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, Own>) -> Result<bool, Outcome<()>> {
+    fn migrate_to_ram(&self, request: ToRam<'_, At, Own>) -> Result<Brought, Outcome<()>> {
         bring_back(self, request, RAM, self)
     }
 
@@ -489,7 +494,7 @@ impl Real {
 
     /// A program that touches what is not mapped dies of it; the tests ask first.
     fn may(&self, at: At) -> Result<(), Denied> {
-        let entry = self.lock(at);
+        let entry = self.entry(at);
         if entry.table.areas[entry.index] { Ok(()) } else { Err(Denied::Fault) }
     }
 }
@@ -512,7 +517,7 @@ fn written(real: &'static Real, pages: usize, value: impl Fn(u32) -> u32) -> Buf
 }
 
 fn tier_at(real: &Real, at: At) -> TierId {
-    real.tier(real.lock(at).leaf().pfn().expect("a page"))
+    real.tier(real.entry(at).leaf().pfn().expect("a page"))
 }
 
 #[test]
@@ -614,7 +619,7 @@ fn exclusive() {
     let Some(real) = real(|_| 0) else { return };
     let b = written(real, PAGES, |i| i);
     for at in b.at.pages(PAGES) {
-        make_exclusive(real, at).unwrap();
+        drop(make_exclusive(real, at).unwrap());
     }
     real.audit();
     for page in 0..PAGES {
@@ -665,7 +670,7 @@ fn a_pinned_page_stays() {
         let mut bytes = [0; PAGE];
         real.load(b.at, pinned.pfn(), &mut bytes);
         assert_eq!(u32::from_ne_bytes(bytes[4..8].try_into().unwrap()), value(1));
-        assert_eq!(real.lock(b.at).leaf().pfn(), Some(pinned.pfn()));
+        assert_eq!(real.entry(b.at).leaf().pfn(), Some(pinned.pfn()));
         drop(pinned);
         b.expect(value);
     }
@@ -701,7 +706,7 @@ fn many_threads_fault_on_one_device_page() {
         real.moves.store(0, SeqCst);
         real.audience.store(threads - 1, SeqCst);
         let faults = real.faults.load(SeqCst);
-        let pfn = real.lock(b.at).leaf().pfn().unwrap();
+        let pfn = real.entry(b.at).leaf().pfn().unwrap();
         watched(&[&real.headers[pfn as usize]], || {
             thread::scope(|s| {
                 for _ in 0..threads {

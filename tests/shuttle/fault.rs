@@ -5,8 +5,8 @@
 //! device-private owns a reference to its frame, a migration entry owns none.
 
 use crate::{In, THREADS, below, explore, in_threads};
-use pagelock::leaf::{Leaf, Rights, Tracking};
-use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
+use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
 use pagelock::{Cancel, FreezeRule, Migration, PageLock, PageRef, Put};
 use shuttle::sync::{Mutex, MutexGuard};
 use std::cell::UnsafeCell;
@@ -56,22 +56,22 @@ impl Frame {
 struct Ptl<'t>(MutexGuard<'t, u64>);
 
 impl Entry for Ptl<'_> {
-    fn get(&self) -> u64 {
-        *self.0
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        Leaf::decode(*self.0)
     }
 
-    fn set(&mut self, leaf: u64) {
-        *self.0 = leaf;
+    fn set(&mut self, leaf: Leaf) {
+        *self.0 = leaf.encode().unwrap();
     }
 }
 
 impl Ptl<'_> {
     fn leaf(&self) -> Leaf {
-        Leaf::decode(self.get()).unwrap()
+        self.get().unwrap()
     }
 
     fn put_up(&mut self, leaf: Leaf) {
-        self.set(leaf.encode().unwrap());
+        self.set(leaf);
     }
 }
 
@@ -79,8 +79,8 @@ impl Tables for Machine {
     type Address = (usize, usize);
     type Entry<'t> = Ptl<'t>;
 
-    fn lock(&self, (page, mapping): (usize, usize)) -> Ptl<'_> {
-        Ptl(self.entries[page][mapping].lock().unwrap())
+    fn lock(&self, at: (usize, usize)) -> Option<Ptl<'_>> {
+        Some(self.entry(at))
     }
 }
 
@@ -92,14 +92,19 @@ impl Memory for Machine {
         self.frames.get(pfn as usize).map(|frame| &frame.lock)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, (usize, usize), In>) -> Result<bool, Infallible> {
+    fn migrate_to_ram(&self, request: ToRam<'_, (usize, usize), In>) -> Result<Brought, Infallible> {
         let (page, _) = request.at;
         let reference = request.reference.expect("the entry owned one when the page was locked");
-        Ok(self.migrate(page, request.pfn as usize, 2 * page, request.page.begin_migration(), reference))
+        let is_back = self.migrate(page, request.pfn as usize, 2 * page, request.page.begin_migration(), reference);
+        Ok(if is_back { Brought::Back } else { Brought::Busy })
     }
 }
 
 impl Machine {
+    fn entry(&self, (page, mapping): (usize, usize)) -> Ptl<'_> {
+        Ptl(self.entries[page][mapping].lock().unwrap())
+    }
+
     fn new() -> Self {
         let machine = Self {
             entries: std::array::from_fn(|page| {
@@ -133,7 +138,7 @@ impl Machine {
             return false;
         };
         for mapping in 0..MAPPINGS {
-            let mut entry = self.lock((page, mapping));
+            let mut entry = self.entry((page, mapping));
             let leaf = entry.leaf();
             assert_eq!(leaf.pfn(), Some(from as u64), "nobody else moves a locked page: {leaf:?}");
             entry.put_up(leaf.to_migration().expect("a migration has ended without putting its entries back"));
@@ -150,7 +155,7 @@ impl Machine {
         }
         let place = if arrived { to } else { from };
         for mapping in 0..MAPPINGS {
-            let mut entry = self.lock((page, mapping));
+            let mut entry = self.entry((page, mapping));
             let leaf = entry.leaf();
             assert!(matches!(leaf, Leaf::Migration { .. }), "{leaf:?}");
             let back =
@@ -193,7 +198,7 @@ impl Machine {
                 Err(FaultError::Cancelled) => return false,
                 other => panic!("{other:?}"),
             }
-            let entry = self.lock(at);
+            let entry = self.entry(at);
             if let Leaf::Present { pfn, rights, .. } = entry.leaf() {
                 assert_eq!(rights, RIGHTS[at.1]);
                 let frame = &self.frames[pfn as usize];
@@ -210,7 +215,7 @@ impl Machine {
     fn assert_settled(&self) {
         let mut total = 0;
         for page in 0..PAGES {
-            let leaves: Vec<Leaf> = (0..MAPPINGS).map(|mapping| self.lock((page, mapping)).leaf()).collect();
+            let leaves: Vec<Leaf> = (0..MAPPINGS).map(|mapping| self.entry((page, mapping)).leaf()).collect();
             let home = leaves[0].pfn().unwrap() as usize;
             for (mapping, leaf) in leaves.iter().enumerate() {
                 assert!(!matches!(leaf, Leaf::Migration { .. }), "an orphan: {leaf:?}");

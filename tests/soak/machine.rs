@@ -3,9 +3,9 @@
 use crate::ledger::{Ledger, WORDS};
 use crate::noise;
 use crate::region::{PAGE, Region};
-use crate::tables::{At, Locked, PageTables, decode, encode};
+use crate::tables::{At, Locked, PageTables};
 use pagelock::leaf::Leaf;
-use pagelock::mm::{Access, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
+use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
 use pagelock::{FreezeRule, Migration, OsFutex, PageLock, PageRef};
 use std::fmt;
 use std::io;
@@ -87,7 +87,7 @@ impl Machine {
             loop {
                 // Nothing traps, so the entry is asked, and the page kept from leaving by the entry's lock.
                 let entry = self.tables.lock(at);
-                if matches!(decode(entry.get()), Leaf::Present { .. }) {
+                if matches!(entry.leaf(), Leaf::Present { .. }) {
                     break touch();
                 }
                 drop(entry);
@@ -123,13 +123,13 @@ impl Machine {
 
     fn collect(&self, page: usize) -> Option<(usize, Migration<'_>, PageRef<'_>)> {
         let mut entry = self.tables.lock(At { mapping: 0, page });
-        let leaf = decode(entry.get());
+        let leaf = entry.leaf();
         if !matches!(leaf, Leaf::Present { .. }) {
             return None;
         }
         let guard = self.headers[page].try_lock()?;
         let reference = self.headers[page].try_get().expect("a mapped page has references, and its lock is ours");
-        entry.set(encode(leaf.to_migration()?));
+        entry.set(leaf.to_migration()?);
         Some((page, guard.begin_migration(), reference))
     }
 
@@ -150,8 +150,8 @@ impl Machine {
     fn replace(&self, page: usize, with: impl Fn(Leaf) -> Option<Leaf>) {
         for mapping in 0..self.region.mappings() {
             let mut entry = self.tables.lock(At { mapping, page });
-            if let Some(leaf) = with(decode(entry.get())) {
-                entry.set(encode(leaf));
+            if let Some(leaf) = with(entry.leaf()) {
+                entry.set(leaf);
             }
         }
     }
@@ -269,8 +269,8 @@ impl Tables for Machine {
     type Address = At;
     type Entry<'t> = Locked<'t>;
 
-    fn lock(&self, at: At) -> Locked<'_> {
-        self.tables.lock(at)
+    fn lock(&self, at: At) -> Option<Locked<'_>> {
+        Some(self.tables.lock(at))
     }
 }
 
@@ -282,7 +282,8 @@ impl Memory for Machine {
         self.headers.get(usize::try_from(pfn).ok()?)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> io::Result<bool> {
-        self.migrate(request.at.page, Way::Back, request.page.begin_migration(), request.reference)
+    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> io::Result<Brought> {
+        let is_back = self.migrate(request.at.page, Way::Back, request.page.begin_migration(), request.reference)?;
+        Ok(if is_back { Brought::Back } else { Brought::Busy })
     }
 }

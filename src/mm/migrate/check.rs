@@ -1,30 +1,37 @@
 //! The third stage: is anybody left who refers to the page? If not, nobody can begin to.
 
 use super::Abort;
-use super::slot::{Batch, Work};
+use super::batch::Batch;
+use super::slot::{NO_FRAME, Work};
 use crate::leaf::Leaf;
 use crate::migration::FreezeRule;
 use crate::mm::{Entry, Mm, Span};
 
 pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
-        let (src, page) = match batch.take(index) {
-            Work::Locked { src, page } => (src, page),
+        let src = match batch.take(index) {
+            Work::Locked(src) => src,
             other => {
                 batch.slots[index].work = other;
                 continue;
             }
         };
-        let expected = src.hand.expected();
-        match page.freeze(FreezeRule::ExactRefs(expected)) {
-            Ok(page) => batch.slots[index].work = Work::Frozen { src, page, dst: None },
+        let expected = src.expected();
+        match src.into_migration().freeze(FreezeRule::ExactRefs(expected)) {
+            Ok(page) => {
+                page.into_raw();
+                batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
+            }
             Err(busy) => {
-                let why = match (busy.pins(), busy.refs()) {
-                    (0, _) if is_mapped(batch.mm, src.span) => Abort::StillMapped,
+                let (pins, refs) = (busy.pins(), busy.refs());
+                // The slot has it again before anybody else's code is called.
+                busy.into_migration().into_raw();
+                batch.slots[index].work = Work::Locked(src);
+                let why = match (pins, refs) {
+                    (0, _) if is_mapped(batch.mm, src.span()) => Abort::StillMapped,
                     (0, refs) => Abort::Referenced { refs, expected },
                     (pins, _) => Abort::Pinned { pins },
                 };
-                batch.slots[index].work = Work::Locked { src, page: busy.into_migration() };
                 batch.put_back(index, why);
             }
         }
@@ -34,11 +41,9 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
 /// Whether one of the references that are too many is that of an entry which came up after the others were taken down.
 fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
     let mut is_mapped = false;
-    for pfn in span.frames() {
-        mm.each_mapping(pfn, |at| {
-            let leaf = Leaf::decode(mm.lock(at).get());
-            is_mapped |= matches!(leaf, Ok(Leaf::Present { pfn: of, .. } | Leaf::DevicePrivate { pfn: of, .. }) if of == pfn);
-        });
-    }
+    mm.each_mapping(span, |at| {
+        let leaf = mm.lock(at).and_then(|entry| entry.get().ok());
+        is_mapped |= matches!(leaf, Some(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) if span.contains(pfn));
+    });
     is_mapped
 }

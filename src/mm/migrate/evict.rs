@@ -1,18 +1,21 @@
 //! A page that has to go, whoever has pinned it: one at a time, and with patience.
 
-use super::slot::{Batch, Work};
-use super::{Abort, Order, Outcome, Slot, collect};
+use super::batch::Batch;
+use super::slot::Work;
+use super::{Abort, Mode, Order, Outcome, Select, Slot, collect};
 use crate::futex::{Futex, FutexTimed};
 use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::{Memory, Mm};
 use crate::wait::{Limits, Wait, Wake};
 
-/// Moves the page at frame `pfn`, and waits for its pins to be dropped, within `limits`: for memory that is to be taken away, where giving
-/// up is no choice.
+/// Moves the page at frame `pfn` out of it, and waits for its pins to be dropped, within `limits`: for memory that is to be taken away,
+/// where giving up is no choice. To another tier or to another frame of its own, as `order` says: it leaves this frame, unless the order
+/// [selects](Select) otherwise.
 ///
 /// While it waits nobody can pin the page anew, and everybody can go on using it: its entries are taken down only afterwards, so that a
 /// pinner who accesses the page before it unpins does not wait for itself. What has to wait as well is whoever wants another reference, and
-/// so whoever makes another entry for the page, by fork for instance: the counts can only fall.
+/// so whoever makes another entry for the page, by fork for instance: the counts can only fall. So whoever has a pin of a page waits for no
+/// migration of it: [`pin_range`](crate::mm::pin::pin_range) drops what it has before it waits, and a fork copies a page that is pinned.
 ///
 /// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
 /// are drained, whoever owns the page is waited for, and the processor is given away. The drain is the one of these that `limits` do not
@@ -32,10 +35,16 @@ where
     M: Mm + Memory<Futex: FutexTimed>,
     D: Drain,
 {
-    let order = order.even_pinned();
+    let mut order = order.even_pinned();
+    if matches!(order.select, Select::Elsewhere) {
+        order = order.out_of(pfn..pfn.saturating_add(1));
+    }
+    if order.mode == Mode::Async {
+        order.mode = Mode::SyncLight;
+    }
     let mut slots = [Slot::frame(pfn)];
     for _ in 0..order.tries.max(1) {
-        slots[0].outcome = Outcome::Pending;
+        slots[0].set(Outcome::Pending);
         let collected = collect(mm, &mut slots, &order, unlocked).wait_unpinned(limits);
         if collected.unmap().drain_local(drain).check().copy().finalize().transient == 0 {
             break;
@@ -45,7 +54,7 @@ where
             break;
         }
     }
-    slots[0].outcome
+    slots[0].outcome()
 }
 
 /// Waits for the pins of the one page under way, and puts it back if they stay.
@@ -54,8 +63,13 @@ where
     M: Mm + Memory<Futex: FutexTimed>,
 {
     for index in 0..batch.slots.len() {
-        let Work::Locked { page, .. } = &mut batch.slots[index].work else { continue };
-        if let Err(still) = page.wait_unpinned(limits) {
+        let Work::Locked(src) = &mut batch.slots[index].work else { continue };
+        src.is_followed = true;
+        if batch.fault.is_some() && !src.is_fault {
+            // The faulter's page is locked as well.
+            continue;
+        }
+        if let Err(still) = src.migration().wait_unpinned(limits) {
             batch.put_back(index, Abort::Pinned { pins: still.pins });
         }
     }

@@ -1,13 +1,15 @@
 //! The last stage: entries, then locks, then references.
 
-use super::slot::{Batch, Dst, Src, Work};
+use super::batch::Batch;
+use super::dst::{Dst, put_raw};
+use super::slot::{NO_FRAME, Src, What, Work};
 use super::{Abort, Outcome};
 use crate::leaf::{Leaf, Rights, Tracking};
-use crate::migration::Frozen;
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::range::invalidating;
-use crate::mm::{Entry, Mm, Span};
+use crate::mm::{Cause, Entry, Mm, Span};
 use crate::page::PageLock;
+use crate::word::UserBits;
 
 pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     for index in 0..batch.slots.len() {
@@ -16,50 +18,77 @@ pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
 }
 
 pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
+    let mm = batch.mm;
     match batch.take(index) {
-        Work::Hole { at, was, dst: Some(dst) } => fill(batch, index, at, was, dst),
-        Work::Frozen { src, page, dst: Some(dst) } => arrive(batch, index, src, page, dst),
+        Work::Hole { was, dst } if dst != NO_FRAME => {
+            // SAFETY: taken out of its slot just now.
+            match (unsafe { Dst::from_raw(mm, dst, 0, 0) }, batch.slots[index].what) {
+                (Some(dst), What::At(at)) => fill(batch, index, at, was, dst),
+                _ => batch.set(index, Outcome::Aborted(Abort::BadDestination), 0),
+            }
+        }
+        Work::Frozen { src, dst } if dst != NO_FRAME && src.is_copied => {
+            // In the slot without its destination: if the caller's code panics, that drops, and the batch puts back the page.
+            batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
+            // SAFETY: as above.
+            match unsafe { Dst::from_raw(mm, dst, u32::from(src.order), src.counted()) } {
+                Some(dst) => arrive(batch, index, &src, dst),
+                None => batch.put_back(index, Abort::BadDestination),
+            }
+        }
         other => batch.slots[index].work = other,
     }
 }
 
-fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: Src<'m, M>, page: Frozen<'m, M::Futex>, dst: Dst<'m, M>) {
-    let mm = batch.mm;
-    if src.hand.cached() > 0 && !move_cached(mm, &src, &dst) {
-        batch.slots[index].work = Work::Frozen { src, page, dst: Some(dst) };
+fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: &Src<'m, M>, mut dst: Dst<'m, M>) {
+    let (mm, to) = (batch.mm, dst.span);
+    if src.hand.cached > 0 && !move_cached(mm, src, &dst) {
+        drop(dst);
         return batch.put_back(index, Abort::CacheChanged);
     }
-    put_up(mm, src.span, dst.span, dst.own.page());
-    let pfn = dst.span.head;
-    let is_free = dst.release(mm, |new| {
+    // What belongs to the page goes with it, before anybody can find it there.
+    if let Some(lock) = dst.lock() {
+        lock.set_user(src.page.user());
+    }
+    mm.moved(src.head, to.head);
+    let Work::Frozen { src, .. } = batch.take(index) else { return };
+    let lost = put_up(mm, src.span(), to, dst.page, &mut dst.counted);
+    let mut page = src.into_frozen();
+    let is_free = dst.release(|new| {
         batch.let_go(src, |fault| match fault {
             // The faulter's lock stays the faulter's. Those who wait for the migration are told; the entries are up.
             Some(fault) => {
                 drop(new);
-                fault.guard = Some(page.thaw().cancel());
+                page.set_user(UserBits::default());
+                fault.guard = Some(page.commit_keeping());
             }
             None => {
-                // Moves no reference, so there is nothing that could be refused; and if it were, both pages are let go of all the same.
+                // Moves no reference, so nothing could be refused; and if it were, both pages are let go of all the same.
                 let committed = page.commit_to(new);
                 debug_assert!(committed.is_ok(), "{committed:?}");
             }
         });
     });
-    // Free already if every entry was unmapped meanwhile.
-    batch.slots[index].outcome = if is_free { Outcome::Freed } else { Outcome::Moved { pfn } };
+    let outcome = match lost {
+        // Free already if every entry was unmapped meanwhile.
+        0 if is_free => Outcome::Freed,
+        0 => Outcome::Moved { pfn: to.head },
+        entries => Outcome::Uncounted { pfn: to.head, entries },
+    };
+    batch.set(index, outcome, lost);
 }
 
 /// Makes a cache find the new page, and moves its references, unless the cache has changed meanwhile.
 ///
 /// The new page's first: as soon as the cache finds it, somebody may empty the place and put what it has there.
 fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
-    let cached = src.hand.cached();
+    let cached = src.hand.cached;
     if !take_cached(mm, dst, cached) {
         return false;
     }
-    let is_moved = mm.move_cached(src.span.head, dst.span.head, cached);
+    let is_moved = mm.move_cached(src.head, dst.span.head, cached);
     // Those of the page that the cache does not find.
-    let (head, lost) = if is_moved { (src.span.head, src.hand.page()) } else { (dst.span.head, dst.own.page()) };
+    let (head, lost) = if is_moved { (src.head, src.page) } else { (dst.span.head, dst.page) };
     put_cached(mm, head, lost, cached);
     is_moved
 }
@@ -67,10 +96,10 @@ fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
 /// Takes as many references for a cache. None at all if they are too many, which they are not: the source had as many.
 fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
     for taken in 0..cached {
-        match dst.own.try_clone() {
+        match dst.page.try_get() {
             Ok(reference) => drop(reference.into_raw()),
             Err(_) => {
-                put_cached(mm, dst.span.head, dst.own.page(), taken);
+                put_cached(mm, dst.span.head, dst.page, taken);
                 return false;
             }
         }
@@ -88,100 +117,91 @@ fn put_cached<M: Mm>(mm: &M, head: u64, page: &PageLock<M::Futex>, cached: u32) 
 }
 
 /// A hole: the new page's entry goes where nothing was, if nothing is there still.
-fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, was: u64, dst: Dst<'m, M>) {
-    let mm = batch.mm;
+fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, was: Leaf, dst: Dst<'m, M>) {
+    let (mm, pfn) = (batch.mm, dst.span.head);
     // A page of zeroes may be known to somebody.
-    let invalidating = invalidating(mm, at);
-    let mut entry = mm.lock(at);
-    let tracking = match Leaf::decode(was) {
-        Ok(Leaf::Present { tracking, .. }) => tracking,
+    let invalidation = invalidating(mm, at, batch.notice(Cause::Fill));
+    let tracking = match was {
+        Leaf::Present { tracking, .. } => tracking,
         _ => Tracking::default(),
     };
+    let mut entry = mm.lock(at);
     // Both may have changed since, with the page-table lock let go of.
-    let word = entry.hole().filter(|_| entry.get() == was).map(|rights| {
-        // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
-        let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
-        leaf(mm, dst.span.head, rights.min(most), tracking).encode()
-    });
-    let filled = match word {
-        Some(Ok(word)) => dst.own.try_clone().ok().map(|reference| (word, reference)),
-        _ => None,
+    let rights = entry.as_ref().filter(|entry| entry.get() == Ok(was) && entry.order() == 0).and_then(Entry::hole);
+    let outcome = match (&mut entry, rights, dst.page.try_get()) {
+        (Some(entry), Some(rights), Ok(reference)) => {
+            reference.into_raw();
+            mm.account(pfn, owner(mm, pfn), Change::Taken);
+            if was != Leaf::None {
+                // The frame of zeroes is nobody's from here on.
+                let _ = entry.take();
+            }
+            // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
+            let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
+            entry.set(leaf(mm, pfn, rights.min(most), tracking));
+            Outcome::Filled { pfn }
+        }
+        _ => Outcome::Aborted(Abort::HoleFilled),
     };
-    if let Some((word, reference)) = filled {
-        reference.into_raw();
-        mm.account(dst.span.head, owner(mm, dst.span.head), Change::Taken);
-        entry.set(word);
-        drop(entry);
-        batch.slots[index].outcome = Outcome::Filled { pfn: dst.span.head };
-    } else {
-        drop(entry);
-        batch.slots[index].outcome = Outcome::Aborted(Abort::HoleFilled);
-    }
-    drop(invalidating);
-    dst.discard(mm);
+    drop(entry);
+    drop(invalidation);
+    drop(dst);
+    batch.set(index, outcome, 0);
 }
 
-/// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one.
+/// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one. Says
+/// how many entries were lost.
 ///
-/// Each entry gets a new reference. One that can have none, because there are [`MAX_REFS`](crate::MAX_REFS), becomes a poison entry: it
-/// can neither stay (nobody would ever put it up) nor lead to a page that does not know of it. That is so for a page that is put back as
-/// well: while its entries were down, others may have taken their references' places in the count.
-pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>) {
+/// Each entry gets a reference: one of the `counted` that the migrator has, or, for a copy that somebody has made of a migration entry,
+/// a new one. If that can be had no more, the entry becomes poison: it can neither stay (nobody would ever put it up) nor lead to a page
+/// that does not know of it. So whoever copies migration entries refuses more than [can be counted](crate::mm::ledger::MAX_MAPPINGS).
+pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>, counted: &mut u32) -> u32 {
     let owner = owner(mm, to.head);
-    for (old, new) in from.frames().zip(to.frames()) {
-        mm.each_mapping(old, |at| {
-            let mut entry = mm.lock(at);
-            let Ok(Leaf::Migration { pfn, rights, tracking }) = Leaf::decode(entry.get()) else { return };
-            if pfn != old {
-                return;
-            }
-            // Every frame fits: the old one is named by an entry, and a destination that cannot be is not accepted.
-            let word = leaf(mm, new, rights, tracking).encode();
-            debug_assert!(word.is_ok(), "{word:?}");
-            match (page.try_get(), word) {
-                (Ok(reference), Ok(word)) => {
-                    reference.into_raw();
-                    mm.account(to.head, owner, Change::Taken);
-                    entry.set(word);
-                }
-                // More references than can be counted, by whoever has taken so many since the entries were taken down. What cannot be
-                // counted cannot be mapped.
-                _ => set_poison(&mut entry, old),
-            }
-        });
-    }
+    let mut lost = 0;
+    mm.each_mapping(from, |at| {
+        let Some(mut entry) = mm.lock(at) else { return };
+        let Ok(Leaf::Migration { pfn, rights, tracking }) = entry.get() else { return };
+        if !from.contains(pfn) {
+            return;
+        }
+        if *counted > 0 {
+            *counted -= 1;
+            mm.account(to.head, Owner::Get, Change::Put);
+        } else if let Ok(reference) = page.try_get() {
+            reference.into_raw();
+        } else {
+            entry.set(Leaf::Poison { pfn });
+            lost += 1;
+            return;
+        }
+        mm.account(to.head, owner, Change::Taken);
+        entry.set(leaf(mm, to.head + (pfn - from.head), rights, tracking));
+    });
+    lost
 }
 
 /// Makes every migration entry for `span` a poison entry.
 pub(super) fn condemn<M: Mm>(mm: &M, span: Span) {
-    for old in span.frames() {
-        mm.each_mapping(old, |at| {
-            let mut entry = mm.lock(at);
-            if matches!(Leaf::decode(entry.get()), Ok(Leaf::Migration { pfn, .. }) if pfn == old) {
-                set_poison(&mut entry, old);
-            }
-        });
-    }
+    mm.each_mapping(span, |at| {
+        let Some(mut entry) = mm.lock(at) else { return };
+        match entry.get() {
+            Ok(Leaf::Migration { pfn, .. }) if span.contains(pfn) => entry.set(Leaf::Poison { pfn }),
+            _ => {}
+        }
+    });
 }
 
 /// The end of a page whose contents are lost. Its frame is not freed.
-pub(super) fn let_go_of_lost<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, src: Src<'m, M>, page: Frozen<'m, M::Futex>) {
-    let Src { span, hand, is_fault } = src;
-    batch.mm.account(span.head, Owner::Get, Change::Put);
+pub(super) fn let_go_of_lost<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, src: Src<'m, M>) {
+    let page = src.into_frozen();
     // Nothing is freed, whether or not it was the last.
-    let _ = hand.put();
+    let _ = put_raw(batch.mm, src.page, src.span(), src.hand.taken + 1);
     match &mut batch.fault {
-        Some(fault) if is_fault => {
+        Some(fault) if src.is_fault => {
             fault.guard = Some(page.thaw().cancel());
             fault.is_lost = true;
         }
         _ => drop(page.poison()),
-    }
-}
-
-fn set_poison<E: Entry>(entry: &mut E, pfn: u64) {
-    if let Ok(word) = (Leaf::Poison { pfn }).encode() {
-        entry.set(word);
     }
 }
 

@@ -31,7 +31,7 @@
 //!
 //! | there | here |
 //! |---|---|
-//! | `migrate_vma_collect`: hole, zero page, swap, migration, poison, marker, exclusive entries | [`Skip::Hole`] or filled, [`Skip::Swapped`], [`Skip::Migrating`], [`Skip::Poisoned`], [`Skip::Marker`], [`Skip::Exclusive`] |
+//! | `migrate_vma_collect`: hole, zero page, swap, migration, poison, marker, exclusive entries | [`Skip::Hole`] or filled, [`Skip::Swapped`], [`Skip::Migrating`], [`Skip::Poisoned`], [`Skip::Marker`], [`Skip::Exclusive`] unless it may be waited for |
 //! | not of the selected kind or owner; no page; lock not had | [`Skip::NotSelected`], [`Skip::NoFrame`], [`Skip::Locked`] |
 //! | anonymous, exclusive and maybe pinned; unevictable, private data, writeback | [`Skip::Pinned`], [`Abort::Pinned`]; [`Skip::Refused`] |
 //! | still mapped; unexpected references; freeze lost; slot of the cache changed | [`Abort::StillMapped`], [`Abort::Referenced`] (both), [`Abort::CacheChanged`] |
@@ -42,9 +42,11 @@
 //! | reference count of one at the start | [`Outcome::Freed`] |
 //! | arguments (`-EINVAL`), cgroup, address space going away | the caller's: there are no areas here; [`Entry::hole`](super::Entry::hole) says no |
 
+mod batch;
 mod check;
 mod collect;
 mod copy;
+mod dst;
 mod evict;
 mod finalize;
 mod outcome;
@@ -53,6 +55,7 @@ mod slot;
 mod split;
 mod unmap;
 
+pub use copy::{Job, Jobs};
 pub use evict::evict;
 pub use outcome::{Abort, Outcome, Skip, Summary};
 pub use run::{FaultPage, bring_back, migrate};
@@ -62,8 +65,9 @@ use super::drain::{Drain, Unlocked};
 use super::{Memory, Mm, Tiers};
 use crate::futex::FutexTimed;
 use crate::wait::Limits;
+use batch::Batch;
 use core::fmt;
-use slot::Batch;
+use core::ops::Range;
 
 /// How much a migration may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -77,33 +81,91 @@ pub enum Mode {
     Sync,
 }
 
+/// Which pages an order is for.
+pub enum Select<M: Tiers> {
+    /// Whatever is elsewhere than where it is to go.
+    Elsewhere,
+    /// What is in this tier now, which may be the one that it is to stay in: there it goes to another frame.
+    Tier(M::Tier),
+    /// What is in these frames, in whatever tier, and leaves them for others: compaction, taking memory offline. The tier should not hand out
+    /// frames of these; if it does, they are passed over.
+    Frames(u64, u64),
+    /// What this says, asked without the page's lock.
+    If(fn(&M, super::Span) -> bool),
+}
+
+impl<M: Tiers> Select<M> {
+    /// Whether some frame of the page is among those that are to be left.
+    fn is_left(&self, span: super::Span) -> bool {
+        matches!(*self, Self::Frames(first, end) if span.head < end && first < span.frames().end)
+    }
+}
+
+impl<M: Tiers> Clone for Select<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Tiers> Copy for Select<M> {}
+
 /// What to move where, and how hard to try.
 pub struct Order<M: Tiers> {
     /// Where to.
     pub to: M::Tier,
-    /// Only what is in this tier now; `None` for whatever is elsewhere than `to`.
-    pub from: Option<M::Tier>,
+    /// What.
+    pub select: Select<M>,
     /// Whether a hole, or a page of zeroes that was never written to, is made a page in `to`.
     pub fill_holes: bool,
     /// What may be waited for.
     pub mode: Mode,
     /// Whether pinned pages are collected too: for [`Collected::wait_unpinned`].
     pub even_pinned: bool,
+    /// Whether a large page that finds no place as a whole, or of which a frame is lost, is split, if there is a place for a frame of it.
+    pub split: bool,
     /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
     pub tries: u32,
+    /// How many pages are locked at a time; 0 is taken as 1. More of them share a flush, and are kept from everybody for longer.
+    pub batch: usize,
+    /// Who has ordered it: see [`Notice`](super::Notice).
+    pub owner: u64,
 }
 
 impl<M: Tiers> Order<M> {
-    /// To `to`, from wherever, without holes, [`Mode::Async`], ten tries.
+    /// To `to`, from wherever, without holes, [`Mode::Async`], split if need be, ten tries, 512 pages a batch.
     #[must_use]
     pub fn to(to: M::Tier) -> Self {
-        Self { to, from: None, fill_holes: false, mode: Mode::Async, even_pinned: false, tries: 10 }
+        Self {
+            to,
+            select: Select::Elsewhere,
+            fill_holes: false,
+            mode: Mode::Async,
+            even_pinned: false,
+            split: true,
+            tries: 10,
+            batch: 512,
+            owner: 0,
+        }
     }
 
-    /// The same, for pages in `from` only.
+    /// The same, for pages in `from` only, which may be the tier that they go to.
     #[must_use]
     pub fn from(mut self, from: M::Tier) -> Self {
-        self.from = Some(from);
+        self.select = Select::Tier(from);
+        self
+    }
+
+    /// The same, for pages in `frames` only, which leave those.
+    #[must_use]
+    pub fn out_of(mut self, frames: Range<u64>) -> Self {
+        self.select = Select::Frames(frames.start, frames.end);
+        self
+    }
+
+    /// The same, for pages that `chosen` chooses, whatever tier they are in.
+    #[must_use]
+    pub fn only(mut self, chosen: fn(&M, super::Span) -> bool) -> Self {
+        self.select = Select::If(chosen);
         self
     }
 
@@ -128,10 +190,31 @@ impl<M: Tiers> Order<M> {
         self
     }
 
+    /// The same, and large pages move as a whole or not at all.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        self.split = false;
+        self
+    }
+
     /// The same, with so many tries.
     #[must_use]
     pub fn tries(mut self, tries: u32) -> Self {
         self.tries = tries;
+        self
+    }
+
+    /// The same, with so many pages locked at a time.
+    #[must_use]
+    pub fn batch(mut self, pages: usize) -> Self {
+        self.batch = pages;
+        self
+    }
+
+    /// The same, on behalf of `owner`.
+    #[must_use]
+    pub fn owner(mut self, owner: u64) -> Self {
+        self.owner = owner;
         self
     }
 }
@@ -144,19 +227,36 @@ impl<M: Tiers> Clone for Order<M> {
 
 impl<M: Tiers> Copy for Order<M> {}
 
+impl<M: Tiers> fmt::Debug for Select<M>
+where
+    M::Tier: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elsewhere => f.write_str("Elsewhere"),
+            Self::Tier(tier) => f.debug_tuple("Tier").field(tier).finish(),
+            Self::Frames(first, end) => f.debug_tuple("Frames").field(first).field(end).finish(),
+            Self::If(_) => f.write_str("If(..)"),
+        }
+    }
+}
+
 impl<M: Tiers> fmt::Debug for Order<M>
 where
     M::Tier: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { to, from, fill_holes, mode, even_pinned, tries } = self;
+        let Self { to, select, fill_holes, mode, even_pinned, split, tries, batch, owner } = self;
         f.debug_struct("Order")
             .field("to", to)
-            .field("from", from)
+            .field("select", select)
             .field("fill_holes", fill_holes)
             .field("mode", mode)
             .field("even_pinned", even_pinned)
+            .field("split", split)
             .field("tries", tries)
+            .field("batch", batch)
+            .field("owner", owner)
             .finish()
     }
 }
@@ -194,7 +294,8 @@ stages! {
     Copied
 }
 
-/// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), and takes down the entries that led to them.
+/// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), as many as [`Order::batch`] says, and takes down the entries
+/// that led to them.
 ///
 /// Tries each lock and skips what it does not get. From here to the end the batch has the thread's [`Unlocked`]: nothing can be drained
 /// that is waited for, and no other batch begun.
@@ -205,7 +306,7 @@ pub fn collect<'s, 'm, M: Mm>(
     unlocked: &'s mut Unlocked,
 ) -> Collected<'s, 'm, M> {
     let mut batch = Batch::new(mm, slots, order, unlocked);
-    collect::collect(&mut batch, false);
+    collect::collect(&mut batch);
     Collected(batch)
 }
 
@@ -219,7 +320,7 @@ pub fn collect_for_fault<'s, 'm, M: Mm>(
     fault: &'s mut FaultPage<'m, M::Futex>,
 ) -> Collected<'s, 'm, M> {
     let mut batch = Batch::for_fault(mm, slots, order, fault);
-    collect::collect(&mut batch, false);
+    collect::collect(&mut batch);
     Collected(batch)
 }
 
@@ -271,9 +372,23 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     }
 
     /// [`copy`](Self::copy), with frames of the caller's choice: `choose` is asked for a free frame for the page at a frame and
-    /// of an order (the first of a large page's), and may refuse, usually with [`Abort::Declined`].
-    pub fn copy_to(mut self, choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) -> Copied<'s, 'm, M> {
+    /// of an order (the first of a large page's), and may refuse, usually with [`Abort::Declined`]. A frame whose lock somebody has is kept
+    /// until every page has its place, and `choose` is asked for another.
+    pub fn copy_to(mut self, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) -> Copied<'s, 'm, M> {
+        copy::place(&mut self.0, &mut choose);
         copy::copy(&mut self.0, choose);
+        Copied(self.0)
+    }
+
+    /// [`copy`](Self::copy) by an engine that does it for all pages at a time: `engine` is handed the [`Jobs`], and reports each of them
+    /// when it is done. It may go about them in any order and on as many threads as it likes, and returns when nothing of theirs is
+    /// written any more: a DMA engine waits for its last completion. What is not reported by then is put back.
+    pub fn copy_by(mut self, engine: impl FnOnce(&mut Jobs<'_, 's, 'm, M>)) -> Copied<'s, 'm, M> {
+        let (mm, to) = (self.0.mm, self.0.order.to);
+        copy::place(&mut self.0, |from, order| mm.allocate_for(to, order, from).ok_or(Abort::NoDestination));
+        let mut jobs = Jobs { batch: &mut self.0 };
+        engine(&mut jobs);
+        jobs.end();
         Copied(self.0)
     }
 }

@@ -14,6 +14,14 @@ pub enum Outcome<R> {
         /// The frame.
         pfn: u64,
     },
+    /// It is in frame `pfn` now, and so many entries for it are poison: so many had been made while it was on its way that no reference
+    /// could be counted for them. Whoever copies migration entries refuses more than [`MAX_MAPPINGS`](crate::mm::ledger::MAX_MAPPINGS).
+    Uncounted {
+        /// The frame.
+        pfn: u64,
+        /// How many entries.
+        entries: u32,
+    },
     /// There was no page, or a page of zeroes that nobody had written to; now there is one, of zeroes, in frame `pfn`.
     Filled {
         /// The frame.
@@ -56,9 +64,9 @@ pub enum Skip<R> {
     NoFrame,
     /// Somebody else is moving it.
     Migrating,
-    /// A device has it to itself.
+    /// A device has it to itself, and was not to be waited for.
     Exclusive,
-    /// It is in a tier that was not to be moved from.
+    /// The order has [selected](super::Select) others.
     NotSelected,
     /// Somebody owns its lock.
     Locked,
@@ -94,7 +102,7 @@ pub enum Abort {
         /// How often.
         pins: u32,
     },
-    /// One of its mappings is a device's exclusive entry.
+    /// A device has one of its mappings to itself, and was not to be waited for.
     Exclusive,
     /// Entries are left that could not be taken down.
     StillMapped,
@@ -155,6 +163,9 @@ impl<R: fmt::Display> fmt::Display for Outcome<R> {
         match self {
             Self::Pending => f.write_str("not tried"),
             Self::Moved { pfn } => write!(f, "moved to frame {pfn:#x}"),
+            Self::Uncounted { pfn, entries } => {
+                write!(f, "moved to frame {pfn:#x}, and {entries} entries could not be counted")
+            }
             Self::Filled { pfn } => write!(f, "made of zeroes in frame {pfn:#x}"),
             Self::Split { moved, of } => write!(f, "split, and {moved} of {of} frames moved"),
             Self::AlreadyThere => f.write_str("was there already"),
@@ -177,7 +188,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::NoFrame => f.write_str("the entry names a frame that does not exist"),
             Self::Migrating => f.write_str("somebody else is moving it"),
             Self::Exclusive => f.write_str("a device has it to itself"),
-            Self::NotSelected => f.write_str("it is not in a tier that was selected"),
+            Self::NotSelected => f.write_str("it was not selected"),
             Self::Locked => f.write_str("it is locked"),
             Self::Pinned { pins } => write!(f, "it has {pins} pins"),
             Self::Uncountable => f.write_str("no reference to it could be had"),
@@ -214,7 +225,8 @@ impl fmt::Display for Abort {
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,
-    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for itself.
+    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for itself; and entries that
+    /// [could not be counted](Outcome::Uncounted).
     pub poisoned: u32,
     /// Pages that are as they were, or were split and have not moved as a whole.
     pub left: u32,

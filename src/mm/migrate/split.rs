@@ -5,11 +5,12 @@
 //! migrating and frozen *before* they can be found: a migration entry never leads to a page that is not locked (I12). A waiter who looked
 //! before the split is told when the first frame's page is released, looks again, and finds the frame's own header.
 
+use super::dst::put_raw;
 use super::slot::Src;
 use crate::migration::{FreezeRule, Frozen};
 use crate::mm::ledger::{Change, Hand, Owner};
-use crate::mm::{Mm, Span};
-use crate::refs::PageRef;
+use crate::mm::{Entry, Mm, Span};
+use crate::refs::Put;
 use core::ops::Range;
 
 /// The frames of a split page but the first: locked, frozen, with one reference each, the migrator's. Dropping them puts back those
@@ -19,8 +20,17 @@ pub(super) struct Tails<'m, M: Mm> {
     frames: Range<u64>,
 }
 
-/// Splits the page of `span`, which is frozen. `None`, with nothing changed, if a frame's own header is in somebody's hands.
+/// Splits the page of `span`, which is frozen. `None`, with the page as it was, if a frame's own header is in somebody's hands, or a
+/// large entry cannot be made several.
 pub(super) fn split<M: Mm>(mm: &M, span: Span) -> Option<Tails<'_, M>> {
+    let mut are_small = true;
+    mm.each_mapping(span, |at| {
+        let Some(mut entry) = mm.lock(at) else { return };
+        are_small &= entry.order() == 0 || entry.split();
+    });
+    if !are_small {
+        return None;
+    }
     let tails = span.head + 1..span.frames().end;
     for pfn in tails.clone() {
         if seize(mm, pfn).is_none() {
@@ -66,30 +76,28 @@ fn unseize<M: Mm>(mm: &M, pfn: u64) {
 }
 
 impl<'m, M: Mm> Iterator for Tails<'m, M> {
-    type Item = (Src<'m, M>, Frozen<'m, M::Futex>);
+    type Item = Src<'m, M>;
 
+    /// As `seize` has left it: for a slot.
     fn next(&mut self) -> Option<Self::Item> {
         let head = self.frames.next()?;
         let page = self.mm.own_header(head)?;
-        // SAFETY: `seize` has left it raw, and each is taken once, because the range gets shorter.
-        let frozen = unsafe { Frozen::from_raw(page) };
-        // SAFETY: the reference that it was made live with.
-        let own = unsafe { PageRef::from_raw(page) };
-        Some((Src { span: Span { head, order: 0 }, hand: Hand::new(own), is_fault: false }, frozen))
+        let mut src = Src::new(page, Span { head, order: 0 }, Hand::default());
+        src.is_part = true;
+        Some(src)
     }
 }
 
 impl<M: Mm> Drop for Tails<'_, M> {
     fn drop(&mut self) {
         let mm = self.mm;
-        for (src, frozen) in self {
-            let page = frozen.thaw();
-            super::finalize::put_up(mm, src.span, src.span, page.page());
-            mm.account(src.span.head, Owner::Get, Change::Put);
-            let put = src.hand.put();
+        for src in self {
+            let page = src.into_frozen().thaw();
+            super::finalize::put_up(mm, src.span(), src.span(), src.page, &mut 0);
+            let put = put_raw(mm, src.page, src.span(), 1);
             page.abort();
-            if put == crate::refs::Put::Last {
-                mm.free(src.span.head);
+            if put == Put::Last {
+                mm.free(src.head);
             }
         }
     }

@@ -84,6 +84,8 @@ pub struct Page<A> {
     pub want: Want,
     /// What is there. After an error it is what was seen last, and at no one time with the others.
     pub found: Found,
+    /// For how many pages the entry is, as a power of two: more than 0 for a large one.
+    pub order: u32,
 }
 
 impl Want {
@@ -100,7 +102,7 @@ impl<A> Page<A> {
     /// A page that nobody has looked at.
     #[must_use]
     pub fn new(at: A, want: Want) -> Self {
-        Self { at, want, found: Found::NotLooked }
+        Self { at, want, found: Found::NotLooked, order: 0 }
     }
 
     /// Whether what was found is as good as what is wanted.
@@ -116,11 +118,19 @@ impl<A> Page<A> {
     }
 }
 
-/// What is there, and the most that the address allows.
-pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier>) -> Found {
-    let entry = mm.lock(at);
-    let Some(most) = mm.allowed(&entry) else { return Found::Forbidden };
-    match Leaf::decode(entry.get()) {
+/// What is there, as far as the address allows it.
+pub(super) fn look<M: Areas + Tiers>(mm: &M, page: &mut Page<M::Address>, own: Option<M::Tier>) {
+    let entry = mm.lock(page.at);
+    page.order = entry.as_ref().map_or(0, Entry::order);
+    page.found = match (mm.allowed(page.at, entry.as_ref()), entry) {
+        (None, _) => Found::Forbidden,
+        (Some(_), None) => Found::Hole,
+        (Some(most), Some(entry)) => what(mm, &entry, most, own),
+    };
+}
+
+fn what<M: Areas + Tiers>(mm: &M, entry: &M::Entry<'_>, most: Rights, own: Option<M::Tier>) -> Found {
+    match entry.get() {
         Err(e) => Found::Unknown(e),
         Ok(Leaf::None) => Found::Hole,
         Ok(Leaf::Present { pfn, .. }) if mm.is_zero_frame(pfn) => Found::Zero,
@@ -139,6 +149,6 @@ pub(super) fn look<M: Areas + Tiers>(mm: &M, at: M::Address, own: Option<M::Tier
 }
 
 /// Whether the address may be accessed so, whatever is there.
-pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, entry: &M::Entry<'_>, access: Access) -> bool {
-    mm.allowed(entry).is_some_and(|most| access == Access::Read || most == Rights::Write)
+pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, at: M::Address, entry: Option<&M::Entry<'_>>, access: Access) -> bool {
+    mm.allowed(at, entry).is_some_and(|most| access != Access::Write || most == Rights::Write)
 }

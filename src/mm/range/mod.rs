@@ -42,17 +42,20 @@
 
 mod found;
 mod invalidate;
+mod log;
 mod notifier;
 
 pub(super) use found::is_allowed;
 pub use found::{Found, Page, Want};
-pub(super) use invalidate::invalidating;
+pub(super) use invalidate::{invalidating, notice};
+pub use log::Log;
 pub use notifier::{Invalidation, Notifier, Ticket};
 
 use super::{Access, Areas, Fault, FaultError, Faulter, Strategy, Tiers, Why, fault_within};
 use crate::futex::{Futex, FutexTimed};
 use crate::wait::{Limits, Wake};
 use core::fmt;
+use core::ops::Range;
 
 /// How a range is read.
 pub struct Order<'c, M: Tiers>
@@ -70,6 +73,8 @@ where
     pub strategy: Strategy,
     /// How often one page may be faulted on in one attempt.
     pub patience: u32,
+    /// What the range is in the numbers of a log of the notifier's: invalidations of other parts do not disturb.
+    pub part: Option<(&'c Log, usize, usize)>,
 }
 
 impl<'c, M: Tiers> Order<'c, M>
@@ -79,7 +84,7 @@ where
     /// Within `limits`, 1024 attempts, no tier of one's own, [`Strategy::Wait`].
     #[must_use]
     pub fn new(limits: Limits<'c, M::Futex>) -> Self {
-        Self { limits, attempts: 1024, own: None, strategy: Strategy::Wait, patience: 1 << 16 }
+        Self { limits, attempts: 1024, own: None, strategy: Strategy::Wait, patience: 1 << 16, part: None }
     }
 
     /// The same, with so many attempts; 0 is taken as 1.
@@ -93,6 +98,14 @@ where
     #[must_use]
     pub fn own(mut self, tier: M::Tier) -> Self {
         self.own = Some(tier);
+        self
+    }
+
+    /// The same, for a range that is `pages` in `log`: what is invalidated elsewhere, if the log says so, does not disturb the reader. The
+    /// ticket that it gets is then [kept](Log::keeps) in the same way.
+    #[must_use]
+    pub fn part(mut self, log: &'c Log, pages: Range<usize>) -> Self {
+        self.part = Some((log, pages.start, pages.end));
         self
     }
 
@@ -239,6 +252,9 @@ where
     progress: Progress,
 }
 
+/// How many pages are looked at before the reader asks whether it goes on: the time, and the ticket.
+const LOOKS: usize = 64;
+
 /// The longest pause between two attempts, as a power of two of [relaxations](Futex::relax).
 const PAUSE: u32 = 6;
 
@@ -249,17 +265,27 @@ where
     fn read(&mut self, pages: &mut [Page<M::Address>], may_fault: bool) -> Result<Read, StopOf<M>> {
         loop {
             self.progress.attempts += 1;
-            let ticket = self.notifier.ticket(self.order.limits).map_err(cut_short)?;
-            let mut is_complete = true;
-            for page in &mut *pages {
-                page.found = found::look(self.mm, page.at, self.order.own);
-                is_complete &= page.is_as_wanted();
+            let mut ticket = self.notifier.ticket(self.order.limits).map_err(cut_short)?;
+            let (mut is_complete, mut is_good) = (true, true);
+            for (number, pages) in pages.chunks_mut(LOOKS).enumerate() {
+                if number > 0 {
+                    self.is_in_time()?;
+                }
+                for page in pages {
+                    found::look(self.mm, page, self.order.own);
+                    is_complete &= page.is_as_wanted();
+                }
+                // No further than it is of use. What is missing has to be brought in all the same.
+                is_good = self.is_good(&mut ticket);
+                if !is_good && is_complete {
+                    break;
+                }
             }
             if may_fault && !is_complete {
                 for page in pages.iter_mut().filter(|page| !page.is_as_wanted()) {
                     self.bring_in(page)?;
                 }
-            } else if self.notifier.is_good(ticket) {
+            } else if is_good {
                 return Ok(Read { ticket, progress: self.progress });
             } else {
                 self.progress.invalidated += 1;
@@ -274,6 +300,14 @@ where
         }
     }
 
+    /// Whether nothing of the range was invalidated. If so, the ticket may be a later one.
+    fn is_good(&self, ticket: &mut Ticket) -> bool {
+        match self.order.part {
+            Some((log, first, end)) => log.keeps(self.notifier, ticket, &(first..end)),
+            None => self.notifier.is_good(*ticket),
+        }
+    }
+
     /// Faults on a page until it is as wanted.
     fn bring_in(&mut self, page: &mut Page<M::Address>) -> Result<(), StopOf<M>> {
         let Some(access) = page.want.access() else { return Ok(()) };
@@ -284,12 +318,12 @@ where
         let mut faulter = Faulter::new(strategy).patience(self.order.patience);
         let mut rounds = 0;
         loop {
-            page.found = found::look(self.mm, page.at, self.order.own);
+            found::look(self.mm, page, self.order.own);
             if page.is_as_wanted() {
                 self.progress.faults += 1;
                 return Ok(());
             }
-            if !is_allowed(self.mm, &self.mm.lock(page.at), access) {
+            if !is_allowed(self.mm, page.at, self.mm.lock(page.at).as_ref(), access) {
                 return Err(Stop::NotAllowed);
             }
             if rounds == self.order.patience {

@@ -106,6 +106,11 @@ impl<F: Futex> Notifier<F> {
 
     /// [`begin`](Self::begin) without a guard; [`end_raw`](Self::end_raw) ends it.
     pub fn begin_raw(&self) {
+        self.begin_numbered();
+    }
+
+    /// The same. Says which it is.
+    pub(super) fn begin_numbered(&self) -> u32 {
         // Relaxed: a look.
         let mut seen = self.word.load(Relaxed);
         loop {
@@ -123,6 +128,22 @@ impl<F: Futex> Notifier<F> {
         }
         // Release: whoever sees a change that is made from here on, and then fences, sees the sequence as it is now.
         fence(Release);
+        sequence(seen.wrapping_add(BEGUN))
+    }
+
+    /// The latest invalidation's number, as a ticket. Relaxed: for whoever has fenced.
+    pub(super) fn now(&self) -> Ticket {
+        Ticket(sequence(self.word.load(Relaxed)))
+    }
+
+    /// How many invalidations have begun from `ticket` to `now`.
+    pub(super) fn between(ticket: Ticket, now: Ticket) -> u32 {
+        now.0.wrapping_sub(ticket.0) & (u32::MAX / BEGUN)
+    }
+
+    /// The number of the `n`th invalidation after `ticket`.
+    pub(super) fn after(ticket: Ticket, n: u32) -> u32 {
+        ticket.0.wrapping_add(n) & (u32::MAX / BEGUN)
     }
 
     /// (C): an invalidation is over. One that was not begun is not ended.

@@ -7,7 +7,7 @@ use crate::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use crate::mm::drain::Cpus;
 use crate::mm::ledger::Owner;
 use crate::mm::migrate::{Abort, Outcome};
-use crate::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tables, Tiers, Why};
+use crate::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why};
 use core::fmt;
 
 /// An access that cannot be made.
@@ -61,6 +61,7 @@ impl From<FaultError<Outcome<Refusal>>> for AccessError {
             FaultError::Cancelled => Self::Cancelled,
             FaultError::TimedOut => Self::TimedOut,
             FaultError::Busy { rounds } => Self::Busy { rounds },
+            FaultError::NoMemory => Self::NoMemory,
             FaultError::ToRam(outcome) => Self::NotBrought(outcome),
         }
     }
@@ -150,10 +151,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         act: impl FnOnce(u64) -> R,
     ) -> Result<R, AccessError> {
         loop {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             allows(entry.area(), access)?;
             if let Leaf::Present { pfn, rights, mut tracking } = entry.leaf() {
-                if access == Access::Read || rights == Rights::Write {
+                if access != Access::Write || rights == Rights::Write {
                     // While the lock is held nobody takes the entry down, so the page stays where it is.
                     let result = act(pfn);
                     // What hardware would note.
@@ -184,7 +185,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// [`AccessError`].
     pub fn fault(&self, at: At, access: Access, faulter: &mut Faulter<'_, F>) -> Result<Fault, AccessError> {
-        allows(self.lock(at).area(), access)?;
+        allows(self.entry(at).area(), access)?;
         match crate::mm::fault(self, at, access, faulter)? {
             Fault::Missing => self.fill(at, access),
             Fault::Protected { .. } => self.unprotect(at),
@@ -196,14 +197,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// A page where there was none. Reads get the frame of zeroes, if the page is nobody else's.
     pub(super) fn fill(&self, at: At, access: Access) -> Result<Fault, AccessError> {
-        let mut entry = self.lock(at);
+        let mut entry = self.entry(at);
         let area = entry.area();
         allows(area, access)?;
         if entry.leaf() != Leaf::None {
             return Ok(Fault::Retry(Why::Changed));
         }
         let tracking = Tracking::default();
-        if access == Access::Read && area.kind == AreaKind::Private {
+        if access != Access::Write && area.kind == AreaKind::Private {
             entry.set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
             return Ok(Fault::Resolved);
         }
@@ -218,7 +219,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub(super) fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
         // Whoever has a copy of the entry would go on reading the old page.
         let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.lock(at);
+        let mut entry = self.entry(at);
         let area = entry.area();
         allows(area, Access::Write)?;
         let Leaf::Present { pfn, rights, tracking } = entry.leaf() else { return Ok(Fault::Retry(Why::Changed)) };
@@ -226,9 +227,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return Ok(Fault::Present);
         }
         let write = |pfn| Leaf::Present { pfn, rights: Rights::Write, tracking };
-        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(pfn) {
+        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(&entry) {
             entry.set_leaf(write(pfn));
             return Ok(Fault::Resolved);
+        }
+        if entry.order > 0 {
+            // One page of it is to be another.
+            drop(entry);
+            return self.split_at(at).map(|()| Fault::Retry(Why::Changed)).map_err(|_| AccessError::NoMemory);
         }
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {
@@ -237,10 +243,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             drop(entry);
             // SAFETY: the new page's reference, which no entry has come to own.
             unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(match why {
-                CopyError::SourceLost => AccessError::Poisoned { pfn },
-                CopyError::Failed => AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed)),
-            });
+            return Err(not_copied(pfn, why));
         }
         entry.set_leaf(write(new));
         drop(entry);
@@ -253,20 +256,30 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody can have got another from it since,
     /// unless through the frame's number, and whoever did so looks at the entry again.
-    pub(super) fn is_sole(&self, pfn: u64) -> bool {
-        pfn != 0 && self.span(pfn).order == 0 && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
+    pub(super) fn is_sole(&self, entry: &SoftEntry<'_, F, C>) -> bool {
+        let Some(pfn @ 1..) = entry.leaf().pfn() else { return false };
+        let is_whole = self.span(pfn).order == entry.order;
+        is_whole && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
     }
 
     /// What the entry at an address says.
     #[must_use]
     pub fn leaf(&self, at: At) -> Leaf {
-        self.lock(at).leaf()
+        self.entry(at).leaf()
     }
 
     /// The frame that the entry at an address names.
     #[must_use]
     pub fn frame_at(&self, at: At) -> Option<u64> {
         self.leaf(at).pfn()
+    }
+}
+
+/// Why there is no copy of frame `pfn`.
+pub(super) fn not_copied(pfn: u64, why: CopyError) -> AccessError {
+    match why {
+        CopyError::SourceLost => AccessError::Poisoned { pfn },
+        CopyError::Failed => AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed)),
     }
 }
 

@@ -4,9 +4,9 @@ use super::map::owner_of;
 use super::{At, Soft, SpaceId};
 use crate::futex::Futex;
 use crate::leaf::Leaf;
+use crate::mm::Tiers;
 use crate::mm::drain::Cpus;
 use crate::mm::ledger::{Owner, Unbalanced};
-use crate::mm::{Tables, Tiers};
 use alloc::vec;
 use core::fmt;
 
@@ -98,7 +98,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
             for page in 0..self.pages {
                 let at = space.page(page);
-                let leaf = self.lock(at).leaf();
+                let entry = self.entry(at);
+                let leaf = if entry.head() == at { entry.leaf() } else { Leaf::None };
+                drop(entry);
                 let Some(pfn @ 1..) = leaf.pfn() else { continue };
                 if matches!(leaf, Leaf::Poison { .. }) {
                     continue;

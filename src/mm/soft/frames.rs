@@ -106,6 +106,8 @@ pub(super) struct Tier {
     free: Guarded<Free>,
     /// How many allocations are to fail.
     pub(super) fail_allocations: AtomicUsize,
+    /// How many of large pages.
+    pub(super) fail_large: AtomicUsize,
     /// How many copies into this tier are to fail.
     pub(super) fail_copies: AtomicUsize,
 }
@@ -134,6 +136,7 @@ impl Tier {
             frames,
             free: Guarded::new(free),
             fail_allocations: AtomicUsize::new(0),
+            fail_large: AtomicUsize::new(0),
             fail_copies: AtomicUsize::new(0),
         }
     }
@@ -143,7 +146,7 @@ impl Tier {
     }
 
     pub(super) fn allocate(&self, order: u32) -> Option<u64> {
-        if use_up(&self.fail_allocations) {
+        if use_up(&self.fail_allocations) || order > 0 && use_up(&self.fail_large) {
             return None;
         }
         let mut free = self.free.lock();

@@ -3,7 +3,6 @@
 use super::{AreaKind, At, MapError, Soft, TierId};
 use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights, Tracking};
-use crate::mm::Tables;
 use crate::mm::drain::Cpus;
 use crate::mm::ledger::Owner;
 
@@ -17,7 +16,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
         self.bytes.zero(pfn);
         self.bytes.write(pfn, 0, &bytes[..bytes.len().min(self.page_size())]);
-        let mut entry = self.lock(at);
+        let mut entry = self.entry(at);
         let area = entry.area();
         if area.kind == AreaKind::Unmapped || entry.leaf() != Leaf::None {
             drop(entry);

@@ -1,8 +1,9 @@
 //! Failures on demand.
 
-use super::{Soft, TierId};
+use super::{At, Soft, TierId};
 use crate::futex::Futex;
 use crate::mm::drain::Cpus;
+use crate::mm::migrate::Mode;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -12,6 +13,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn fail_allocations(&self, tier: TierId, n: usize) {
         if let Some(tier) = self.tiers.get(tier.0) {
             tier.fail_allocations.store(n, Relaxed);
+        }
+    }
+
+    /// The next `n` allocations of large pages in `tier` fail.
+    pub fn fail_large_allocations(&self, tier: TierId, n: usize) {
+        if let Some(tier) = self.tiers.get(tier.0) {
+            tier.fail_large.store(n, Relaxed);
         }
     }
 
@@ -50,8 +58,31 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         *self.on_move_cached.lock() = Some(Box::new(call));
     }
 
-    /// Who is called when a migration has locked a page and before it announces that the page is about to move.
-    pub fn on_prepare(&self, call: impl FnMut(u64) + Send + 'static) {
-        *self.on_prepare.lock() = Some(Box::new(call));
+    /// Who is called when a migration has locked a page and before it announces that the page is about to move. Its entry may be locked.
+    pub fn on_prepare(&self, mut call: impl FnMut(u64) + Send + 'static) {
+        self.on_ask(move |pfn, _| {
+            call(pfn);
+            true
+        });
+    }
+
+    /// Who is asked then, with what may be waited for, whether the page may move.
+    pub fn on_ask(&self, ask: impl FnMut(u64, Mode) -> bool + Send + 'static) {
+        *self.on_prepare.lock() = Some(Box::new(ask));
+    }
+
+    /// Who is called with the frames that a page moves from and to, both locked.
+    pub fn on_moved(&self, call: impl FnMut(u64, u64) + Send + 'static) {
+        *self.on_moved.lock() = Some(Box::new(call));
+    }
+
+    /// Who is called between two batches.
+    pub fn on_rest(&self, call: impl FnMut() + Send + 'static) {
+        *self.on_rest.lock() = Some(Box::new(call));
+    }
+
+    /// Who is asked to make room when a page is to be brought back and tier 0 is full. The answer says whether it is to be tried again.
+    pub fn on_full(&self, make: impl FnMut(At) -> bool + Send + 'static) {
+        *self.on_full.lock() = Some(Box::new(make));
     }
 }

@@ -5,8 +5,8 @@ use super::{Area, AreaKind, At, Soft, SoftEntry, SpaceId, TierId};
 use crate::futex::Futex;
 use crate::leaf::{Leaf, Rights, Tracking};
 use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Memory, Tables, Tiers};
+use crate::mm::ledger::{Change, MAX_MAPPINGS, Owner};
+use crate::mm::{CopyError, Memory, Tiers};
 use crate::refs::GetError;
 use alloc::boxed::Box;
 use core::fmt;
@@ -24,6 +24,13 @@ pub enum MapError {
     NoMemory,
     /// A page cannot be referred to once more.
     Uncountable(GetError),
+    /// A page that had to be copied was not, and is whole.
+    CopyFailed,
+    /// A page is pinned, and whoever has pinned it would go on writing to what nobody sees.
+    Pinned {
+        /// How many pages of the range are.
+        pages: usize,
+    },
 }
 
 impl fmt::Display for MapError {
@@ -32,6 +39,8 @@ impl fmt::Display for MapError {
             Self::NoSpace => f.write_str("there are as many address spaces as there can be"),
             Self::BadRange => f.write_str("the range is not as it should be"),
             Self::NoMemory => f.write_str("no frame is left"),
+            Self::CopyFailed => f.write_str("a page could not be copied"),
+            Self::Pinned { pages } => write!(f, "{pages} pages are pinned"),
             Self::Uncountable(e) => write!(f, "a page cannot be referred to once more: {e}"),
         }
     }
@@ -59,7 +68,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Unmaps everything of a space, which is then used for a later one.
     pub fn exit(&self, space: SpaceId) {
-        self.unmap(space.page(0), self.pages);
+        // All of it, so nothing has to be split.
+        let _ = self.unmap(space.page(0), self.pages);
         if let Some(used) = self.used.lock().get_mut(usize::try_from(space.0).unwrap_or(usize::MAX)) {
             *used = false;
         }
@@ -85,7 +95,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         for at in at.pages(count) {
             let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
             self.bytes.zero(pfn);
-            self.lock(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
+            self.entry(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
         }
         Ok(())
     }
@@ -97,7 +107,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// As [`map`](Self::map).
     pub fn map_as(&self, at: At, count: usize, area: Area) -> Result<(), MapError> {
         for at in at.pages(count) {
-            let mut entry = self.lock(at);
+            let mut entry = self.entry(at);
             if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
                 return Err(MapError::BadRange);
             }
@@ -106,12 +116,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes; `to` is its first page.
+    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes, by an entry for each page, which
+    /// has a reference each.
     ///
     /// # Errors
     ///
     /// [`MapError`].
-    pub fn map_large(&self, to: At, order: u32, tier: TierId) -> Result<u64, MapError> {
+    pub fn map_large_by_pages(&self, to: At, order: u32, tier: TierId) -> Result<u64, MapError> {
         let count = 1_usize << order;
         self.map(to, count)?;
         let head = self.allocate(tier, order).ok_or(MapError::NoMemory)?;
@@ -127,9 +138,25 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
             };
             self.account(head, owner, Change::Taken);
-            self.lock(at).set_leaf(leaf);
+            self.entry(at).set_leaf(leaf);
         }
         Ok(head)
+    }
+
+    /// Makes `count` pages, which are mapped, private or shared from now on: for those that were mapped as something else than they are.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]: a part is not mapped.
+    pub fn set_kind(&self, at: At, count: usize, kind: AreaKind) -> Result<(), MapError> {
+        self.each_entry(at, count, |mut entry| {
+            let area = entry.area();
+            if area.kind == AreaKind::Unmapped {
+                return Err(MapError::BadRange);
+            }
+            self.set_areas(&mut entry, Area { kind, ..area });
+            Ok(())
+        })
     }
 
     /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has and as `area` allows.
@@ -139,14 +166,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`MapError`]. `from` has to be present or in a device's memory.
     pub fn share(&self, from: At, to: At, area: Area) -> Result<(), MapError> {
         let leaf = {
-            let entry = self.lock(from);
+            let entry = self.entry(from);
             let leaf = entry.leaf();
             let owner = owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
             self.refer(leaf, owner)?;
             leaf
         };
         // The reference keeps the page a page; while it has no entry, it keeps it where it is as well.
-        let mut entry = self.lock(to);
+        let mut entry = self.entry(to);
         if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
             drop(entry);
             self.put_of(leaf);
@@ -158,41 +185,92 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// Unmaps `count` pages. Pages outside the space do not matter.
-    pub fn unmap(&self, at: At, count: usize) {
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Uncountable`]: a large entry is mapped still, because a part of it was to go, and the rest of its pages could not be
+    /// counted. What else there was is unmapped.
+    pub fn unmap(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
-        for at in at.pages(count) {
-            let mut entry = self.lock(at);
-            entry.set_area(Area::default());
-            self.zap(entry);
-        }
+        self.each_entry(at, count, |mut entry| {
+            self.set_areas(&mut entry, Area::default());
+            self.put_of(self.clear(entry));
+            Ok(())
+        })
     }
 
-    /// Throws away what `count` pages contain, and leaves them mapped.
-    pub fn discard(&self, at: At, count: usize) {
+    /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep it: whoever has pinned them would go on
+    /// writing to a page that is at no address any more.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded. [`MapError::Uncountable`] as for
+    /// [`unmap`](Self::unmap).
+    pub fn discard(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
-        for at in at.pages(count) {
-            self.zap(self.lock(at));
+        let mut pages = 0;
+        self.each_entry(at, count, |entry| {
+            // With the entry locked: a pin is taken under it.
+            if self.is_pinned(entry.leaf()) {
+                pages += 1 << entry.order;
+            } else {
+                // The last reference frees the page, which is nothing to do with a page-table lock held.
+                self.put_of(self.clear(entry));
+            }
+            Ok(())
+        })?;
+        if pages > 0 { Err(MapError::Pinned { pages }) } else { Ok(()) }
+    }
+
+    /// Calls `change` with every entry of a range, locked; large ones that are in it as a whole are as they are, and others split. The first
+    /// error is the answer, and does not end it.
+    fn each_entry(
+        &self,
+        at: At,
+        count: usize,
+        mut change: impl FnMut(SoftEntry<'_, F, C>) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        let mut result = Ok(());
+        let (mut page, end) = (at.page, at.page.saturating_add(count));
+        while page < end {
+            let at = At { page, ..at };
+            let entry = self.entry(at);
+            let large = 1_usize << entry.order;
+            let done = if entry.table.is_none() {
+                // There is none after it either.
+                break;
+            } else if entry.order == 0 || (entry.head() == at && end - page >= large) {
+                page += large;
+                change(entry)
+            } else {
+                page += 1;
+                drop(entry);
+                self.small(at).and_then(&mut change)
+            };
+            result = result.and(done);
         }
+        result
+    }
+
+    fn is_pinned(&self, leaf: Leaf) -> bool {
+        leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0))
+    }
+
+    /// How many entries there are for the page that frame `pfn` is part of.
+    fn mappings_of(&self, pfn: u64) -> usize {
+        self.span(pfn).frames().map(|pfn| self.mappings(pfn)).sum()
     }
 
     /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
     pub fn replace(&self, at: At, leaf: Leaf) {
         let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.lock(at);
+        let Ok(mut entry) = self.small(at) else { return };
         let old = entry.leaf();
         if owner_of(leaf).is_none() {
             entry.set_leaf(leaf);
             drop(entry);
             self.put_of(old);
         }
-    }
-
-    fn zap(&self, mut entry: SoftEntry<'_, F, C>) {
-        let old = entry.leaf();
-        entry.set_leaf(Leaf::None);
-        // The last reference frees the page, which is nothing to do with a page-table lock held.
-        drop(entry);
-        self.put_of(old);
     }
 
     /// Puts the reference that an entry owned.
@@ -204,7 +282,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// Takes a reference for another entry like this.
-    fn refer(&self, leaf: Leaf, owner: Owner) -> Result<(), MapError> {
+    pub(super) fn refer(&self, leaf: Leaf, owner: Owner) -> Result<(), MapError> {
         let Some(pfn @ 1..) = leaf.pfn() else { return Ok(()) };
         let head = self.span(pfn).head;
         let page = self.header(head).ok_or(MapError::BadRange)?;
@@ -217,11 +295,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// # Errors
     ///
-    /// [`MapError::BadRange`]: a part is not mapped; what comes before that part is changed.
+    /// [`MapError::BadRange`]: a part is not mapped, and the rest is changed. [`MapError::Uncountable`] as for [`unmap`](Self::unmap).
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
-        for at in at.pages(count) {
-            let mut entry = self.lock(at);
+        self.each_entry(at, count, |mut entry| {
             let area = entry.area();
             // A private page that was nobody else's still is, so that it need not be copied when it is to be written to again.
             let most = match (rights, area.kind) {
@@ -230,11 +307,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 (_, AreaKind::Private) => Rights::ReadExclusive,
                 _ => Rights::Read,
             };
-            entry.set_area(Area { rights, ..area });
+            self.set_areas(&mut entry, Area { rights, ..area });
             let leaf = entry.leaf().restrict(most);
             entry.set_leaf(leaf);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Moves `count` pages to another place of the same space, which has to be unmapped. With `keep`, the old place stays mapped, with
@@ -248,8 +325,17 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return Err(MapError::BadRange);
         }
         let _invalidating = self.invalidating(from, count);
-        for (from, to) in from.pages(count).zip(to.pages(count)) {
-            self.move_entry(from, to, keep)?;
+        let mut n = 0;
+        while n < count {
+            let (from, to) = (At { page: from.page + n, ..from }, At { page: to.page + n, ..to });
+            let large = 1 << self.entry(from).order;
+            if count - n >= large && self.move_large(from, to, keep)? {
+                n += large;
+            } else {
+                drop(self.small(from)?);
+                self.move_entry(from, to, keep)?;
+                n += 1;
+            }
         }
         Ok(())
     }
@@ -258,7 +344,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         // Both locks at once, in order, so that nobody sees the page at neither place or both; and one lock if they have one table.
         let (table_from, table_to) = (from.page / super::SPLIT, to.page / super::SPLIT);
         if table_from == table_to {
-            let mut entry = self.lock(from);
+            let mut entry = self.entry(from);
             let (leaf, area) = (entry.leaf(), entry.area());
             entry.index_to(to)?;
             if entry.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
@@ -273,11 +359,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
         let (mut old, mut new);
         if table_from < table_to {
-            old = self.lock(from);
-            new = self.lock(to);
+            old = self.entry(from);
+            new = self.entry(to);
         } else {
-            new = self.lock(to);
-            old = self.lock(from);
+            new = self.entry(to);
+            old = self.entry(from);
         }
         let area = old.area();
         if new.table.is_none() || new.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
@@ -298,36 +384,25 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`MapError`]; there is no child then.
     pub fn fork(&self, parent: SpaceId) -> Result<SpaceId, MapError> {
         let child = self.spawn()?;
-        for page in 0..self.pages {
-            let (from, to) = (parent.page(page), child.page(page));
-            loop {
-                match self.fork_entry(from, to) {
-                    Ok(()) => break,
-                    // Somebody waits for its pins to be dropped, so there is no further reference for now.
-                    Err(MapError::Uncountable(GetError::Frozen)) => self.wait_frozen(from),
-                    Err(e) => {
-                        self.exit(child);
-                        return Err(e);
-                    }
+        let mut page = 0;
+        while page < self.pages {
+            match self.fork_entry(parent.page(page), child.page(page)) {
+                Ok(pages) => page += pages,
+                Err(e) => {
+                    self.exit(child);
+                    return Err(e);
                 }
             }
         }
         Ok(child)
     }
 
-    /// Waits until the page at an address is not being migrated.
-    fn wait_frozen(&self, at: At) {
-        let entry = self.lock(at);
-        if let Some(page) = entry.leaf().pfn().and_then(|pfn| self.header(pfn)) {
-            let _ = page.wait_migration(entry);
-        }
-    }
-
-    fn fork_entry(&self, from: At, to: At) -> Result<(), MapError> {
+    /// Says for how many pages the entry is.
+    fn fork_entry(&self, from: At, to: At) -> Result<usize, MapError> {
         // Private entries are write protected by this.
         let (_invalidating, mut old) = loop {
             let invalidating = self.invalidating(from, 1);
-            let old = self.lock(from);
+            let old = self.entry(from);
             let leaf = old.leaf();
             let Some(page) = leaf.pfn().filter(|&pfn| pfn != 0).and_then(|pfn| self.header(pfn)) else {
                 break (invalidating, old);
@@ -343,43 +418,66 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                         let _ = page.wait_unlocked((old, invalidating));
                     }
                 },
-                // Pinned just before its entry was taken down (later it is refused), so it stays, and is to be copied: a migration entry
-                // could only be shared, and the next write would take the parent's address away from the pinned page (I19).
-                Leaf::Migration { .. } if page.pins() > 0 && old.area().kind == AreaKind::Private => {
-                    let _ = page.wait_migration((old, invalidating));
-                }
                 _ => break (invalidating, old),
             }
         };
         let area = old.area();
+        let (order, count) = (old.order, 1 << old.order);
         if area.kind == AreaKind::Unmapped {
-            return Ok(());
+            return Ok(count);
         }
-        let mut leaf = old.leaf();
+        let leaf = old.leaf();
+        let mut for_child = leaf;
         // The child is nobody else's yet, so its locks come after the parent's.
-        let mut new = self.lock(to);
-        new.set_area(area);
-        let is_pinned = leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0));
-        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking }) = (area.kind, is_pinned, leaf) {
-            let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
-            if self.copy(pfn, copy).is_err() {
-                // SAFETY: the new page's reference, which no entry has come to own.
-                unsafe { self.put_as(copy, Owner::Mapping) };
-                new.set_leaf(Leaf::Poison { pfn });
-                return Ok(());
+        //
+        // A page that is pinned is copied at once: shared, the next write would take the parent's address away from it (I19). Also one that
+        // is on its way, whose pin came just before. It is not waited for, which whoever forks may have pinned; and as long as its entry is
+        // locked and is not up again, it is where it was, and nobody writes to it by an address.
+        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking } | Leaf::Migration { pfn, rights, tracking }) =
+            (area.kind, self.is_pinned(leaf), leaf)
+        {
+            for (pfn, to) in (pfn..).zip(to.pages(count)) {
+                let copy = self.copy_for(pfn)?;
+                let mut new = self.entry(to);
+                new.set_area(area);
+                new.set_leaf(copy.map_or(Leaf::Poison { pfn }, |pfn| Leaf::Present { pfn, rights, tracking }));
             }
-            new.set_leaf(Leaf::Present { pfn: copy, rights, tracking });
-            return Ok(());
+            return Ok(count);
+        }
+        match leaf {
+            // Owns no reference, so nobody else notices if there are too many.
+            Leaf::Migration { pfn, .. } if self.mappings_of(pfn) >= MAX_MAPPINGS as usize => {
+                return Err(MapError::Uncountable(GetError::Overflow));
+            }
+            _ => {}
         }
         if let Some(owner) = owner_of(leaf) {
-            self.refer(leaf, owner)?;
+            match self.refer(leaf, owner) {
+                Ok(()) => {}
+                // Somebody waits for its pins to be dropped, one of which may be the forker's. So it is not waited for: the child's entry is
+                // one for a page on its way, which whoever waits finds and puts up. (He cannot have been here yet: the entry is locked.)
+                Err(MapError::Uncountable(GetError::Frozen)) => for_child = leaf.to_migration().unwrap_or(leaf),
+                Err(e) => return Err(e),
+            }
         }
         if area.kind == AreaKind::Private {
-            leaf = leaf.restrict(Rights::Read);
-            old.set_leaf(leaf);
+            for_child = for_child.restrict(Rights::Read);
+            old.set_leaf(leaf.restrict(Rights::Read));
         }
-        new.set_leaf(leaf);
-        Ok(())
+        self.place_large(to, order, for_child, area);
+        Ok(count)
+    }
+
+    /// A copy of a page, by itself. `None` if there is nothing left to copy.
+    fn copy_for(&self, pfn: u64) -> Result<Option<u64>, MapError> {
+        let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
+        let Err(why) = self.copy(pfn, copy) else { return Ok(Some(copy)) };
+        // SAFETY: the new page's reference, which no entry has come to own.
+        unsafe { self.put_as(copy, Owner::Mapping) };
+        match why {
+            CopyError::SourceLost => Ok(None),
+            CopyError::Failed => Err(MapError::CopyFailed),
+        }
     }
 }
 

@@ -38,10 +38,12 @@ mod access;
 mod audit;
 mod bytes;
 mod cache;
+mod counts;
 mod frames;
 mod guarded;
 mod handler;
 mod inject;
+mod large;
 mod map;
 mod notify;
 mod pin;
@@ -50,6 +52,7 @@ mod traits;
 
 pub use access::AccessError;
 pub use audit::AuditError;
+pub use counts::Counted;
 pub use map::MapError;
 pub use pin::{Backed, Balanced, PinFailure};
 pub use space::{Area, AreaKind, SPLIT};
@@ -57,8 +60,9 @@ pub use traits::{Refusal, SoftEntry};
 
 use super::drain::{Batch, Batches, Cpus, OneCpu};
 use super::ledger::{Change, Owner};
-use super::range::Notifier;
-use super::{Memory, Mm, Span, Tiers};
+use super::migrate::Mode;
+use super::range::{Log, Notifier};
+use super::{Memory, Mm, Notice, Span, Tiers};
 use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
 use crate::refs::Put;
@@ -68,6 +72,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use counts::Counts;
 use crossbeam_utils::CachePadded;
 use frames::{Frame, Tier};
 use guarded::Guarded;
@@ -176,16 +181,23 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     #[allow(clippy::type_complexity)]
     on_move_cached: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
     #[allow(clippy::type_complexity)]
-    on_prepare: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
+    on_prepare: Guarded<Option<Box<dyn FnMut(u64, Mode) -> bool + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_moved: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    on_rest: Guarded<Option<Box<dyn FnMut() + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_full: Guarded<Option<Box<dyn FnMut(At) -> bool + Send>>>,
     #[allow(clippy::type_complexity)]
     on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
     /// One for each space.
     notifiers: Box<[Notifier<F>]>,
+    logs: Box<[Log]>,
     #[allow(clippy::type_complexity)]
-    on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize) + Send>>>,
+    on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize, Option<Notice>) + Send>>>,
     /// Whether there is one.
     is_watched: AtomicBool,
     pinned: pin::Balance,
+    counts: Counts,
 }
 
 impl Soft {
@@ -220,7 +232,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             immovable: AtomicBool::new(false),
             on_move_cached: Guarded::new(None),
             on_prepare: Guarded::new(None),
+            on_moved: Guarded::new(None),
+            on_rest: Guarded::new(None),
+            on_full: Guarded::new(None),
             on_revoke: Guarded::new(None),
+            counts: Counts::default(),
+            logs: (0..config.spaces).map(|_| Log::new()).collect(),
             notifiers: (0..config.spaces).map(|_| Notifier::with_futex(futex)).collect(),
             on_invalidate: Guarded::new(None),
             is_watched: AtomicBool::new(false),
@@ -345,6 +362,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
         }
         Some(pfn)
+    }
+
+    /// The entry for an address, locked, also where there is none.
+    pub fn entry(&self, at: At) -> SoftEntry<'_, F, C> {
+        self.count(|counts| &counts.locks);
+        let locked = self.space(at.space).and_then(|space| space.lock(at.page));
+        let order = locked.as_ref().map_or(0, |&(_, _, order)| order);
+        SoftEntry { mm: self, at, order, table: locked.map(|(table, index, _)| (table, index)) }
     }
 
     fn space(&self, id: SpaceId) -> Option<&Space> {

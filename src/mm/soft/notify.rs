@@ -2,8 +2,9 @@
 
 use super::{At, Soft, SpaceId};
 use crate::futex::Futex;
+use crate::mm::Notice;
 use crate::mm::drain::Cpus;
-use crate::mm::range::Notifier;
+use crate::mm::range::{Log, Notifier};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
@@ -21,10 +22,21 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.notifiers.get(usize::try_from(space.0).ok()?)
     }
 
-    /// Who is told, when an invalidation has begun, of the first page and how many there are: the place where a device forgets its copies.
+    /// The log of that notifier, in numbers of pages.
+    #[must_use]
+    pub fn log(&self, space: SpaceId) -> Option<&Log> {
+        self.logs.get(usize::try_from(space.0).ok()?)
+    }
+
+    /// Who is told, when an invalidation has begun, of the first page, how many there are: the place where a device forgets its copies.
     ///
     /// Called without page-table locks, one call at a time, and sometimes with page locks; it may not access pages itself.
-    pub fn on_invalidate(&self, tell: impl FnMut(At, usize) + Send + 'static) {
+    pub fn on_invalidate(&self, mut tell: impl FnMut(At, usize) + Send + 'static) {
+        self.on_notice(move |at, count, _| tell(at, count));
+    }
+
+    /// The same, with why: `None` for what the space does by itself.
+    pub fn on_notice(&self, tell: impl FnMut(At, usize, Option<Notice>) + Send + 'static) {
         *self.on_invalidate.lock() = Some(Box::new(tell));
         // Release: pairs with the look in `begin_invalidation`.
         self.is_watched.store(true, Release);
@@ -32,18 +44,20 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// `count` pages are about to change. To be called without page-table locks, and kept until they are let go of again.
     pub(super) fn invalidating(&self, at: At, count: usize) -> Invalidating<'_, F, C> {
-        self.begin_invalidation(at, count);
+        // The space's own doing: nobody has to be told why.
+        self.begin_invalidation(at, count, None);
         Invalidating { mm: self, at }
     }
 
-    pub(super) fn begin_invalidation(&self, at: At, count: usize) {
-        if let Some(notifier) = self.notifier(at.space) {
-            notifier.begin_raw();
+    pub(super) fn begin_invalidation(&self, at: At, count: usize, notice: Option<Notice>) {
+        self.count(|counts| &counts.invalidations);
+        if let (Some(notifier), Some(log)) = (self.notifier(at.space), self.log(at.space)) {
+            log.begin_raw(notifier, at.page..at.page.saturating_add(count));
         }
         // Acquire: pairs with `on_invalidate`. So that those who have no devices do not meet at one lock.
         if self.is_watched.load(Acquire) {
             if let Some(tell) = &mut *self.on_invalidate.lock() {
-                tell(at, count);
+                tell(at, count, notice);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::mm::drain::{Cpus, Unlocked};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::migrate::Outcome;
 use crate::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
-use crate::mm::{Access, Areas, Fault, Tables, Tiers};
+use crate::mm::{Access, Areas, Fault, Tiers};
 use crate::wait::Limits;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -127,8 +127,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
     type Failure = AccessError;
 
-    fn allowed(&self, entry: &SoftEntry<'_, F, C>) -> Option<Rights> {
-        let Area { kind, rights } = entry.area();
+    fn allowed(&self, _at: At, entry: Option<&SoftEntry<'_, F, C>>) -> Option<Rights> {
+        let Area { kind, rights } = entry.map_or_else(Area::default, SoftEntry::area);
         rights.filter(|_| kind != AreaKind::Unmapped)
     }
 
@@ -149,24 +149,28 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
     /// As a write would, only that writing is not allowed by it.
     fn unshare(&self, at: At) -> Result<(), AccessError> {
         let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.lock(at);
+        let mut entry = self.entry(at);
         let Leaf::Present { pfn, rights: Rights::Read, tracking } = entry.leaf() else { return Ok(()) };
         if entry.area().kind != AreaKind::Private {
             return Ok(());
         }
         let to = |pfn| Leaf::Present { pfn, rights: Rights::ReadExclusive, tracking };
-        if self.is_sole(pfn) {
+        if self.is_sole(&entry) {
             entry.set_leaf(to(pfn));
             return Ok(());
+        }
+        if entry.order > 0 {
+            drop(entry);
+            return self.split_at(at).map_err(|_| AccessError::NoMemory);
         }
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {
             self.bytes.zero(new);
-        } else if self.copy(pfn, new).is_err() {
+        } else if let Err(why) = self.copy(pfn, new) {
             drop(entry);
             // SAFETY: the new page's reference, which no entry has come to own.
             unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(AccessError::Poisoned { pfn });
+            return Err(super::access::not_copied(pfn, why));
         }
         entry.set_leaf(to(new));
         drop(entry);

@@ -4,6 +4,7 @@ use super::At;
 use super::guarded::{Guard, Guarded};
 use crate::leaf::Rights;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Entries under one page-table lock. A hardware table has 512; with fewer, small spaces have several locks too.
 pub const SPLIT: usize = 64;
@@ -31,8 +32,11 @@ pub enum AreaKind {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) leaves: [u64; SPLIT],
+    /// In the crate's own encoding.
+    pub(super) words: [u64; SPLIT],
     pub(super) areas: [Area; SPLIT],
+    /// The order of the large entry that each is part of. Such an entry is where its first page is, and its word is there.
+    pub(super) orders: [u8; SPLIT],
 }
 
 #[derive(Debug)]
@@ -43,14 +47,46 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(pages: usize) -> Self {
-        let table = |_| Guarded::new(Table { leaves: [0; SPLIT], areas: [Area::default(); SPLIT] });
+        let table = |_| Guarded::new(Table { words: [0; SPLIT], areas: [Area::default(); SPLIT], orders: [0; SPLIT] });
         Self { tables: (0..pages.div_ceil(SPLIT)).map(table).collect(), pages }
     }
 
-    /// The locked table of a page, and the page's place in it.
-    pub(super) fn lock(&self, page: usize) -> Option<(Guard<'_, Table>, usize)> {
+    /// The locked table of the entry for a page, the entry's place in it, and its order.
+    pub(super) fn lock(&self, page: usize) -> Option<(Guard<'_, Table>, usize, u32)> {
         let table = self.tables.get(page / SPLIT).filter(|_| page < self.pages)?;
-        Some((table.lock(), page % SPLIT))
+        loop {
+            let held = table.lock();
+            let order = held.orders[page % SPLIT];
+            let head = page & !((1 << order) - 1);
+            if head / SPLIT == page / SPLIT {
+                return Some((held, head % SPLIT, u32::from(order)));
+            }
+            drop(held);
+            let held = self.tables[head / SPLIT].lock();
+            if held.orders[head % SPLIT] == order {
+                return Some((held, head % SPLIT, u32::from(order)));
+            }
+        }
+    }
+
+    /// Changes what is kept for each of the pages `head..head + count`, whose first table the caller has locked as `held`: the others after
+    /// that, one by one.
+    pub(super) fn each(&self, held: &mut Table, head: usize, count: usize, mut change: impl FnMut(&mut Table, usize, usize)) {
+        for page in head..head + count {
+            if page / SPLIT == head / SPLIT {
+                change(held, page % SPLIT, page);
+            } else if let Some(table) = self.tables.get(page / SPLIT) {
+                change(&mut table.lock(), page % SPLIT, page);
+            }
+        }
+    }
+
+    /// The tables of some pages, each locked once, in order.
+    pub(super) fn lock_all(&self, mut pages: Vec<usize>) -> Vec<(usize, Guard<'_, Table>)> {
+        pages.iter_mut().for_each(|page| *page /= SPLIT);
+        pages.sort_unstable();
+        pages.dedup();
+        pages.into_iter().filter_map(|index| Some((index, self.tables.get(index)?.lock()))).collect()
     }
 }
 

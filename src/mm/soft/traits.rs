@@ -5,11 +5,11 @@ use super::guarded::Guard;
 use super::space::{Area, AreaKind, Table};
 use super::{At, Kind, Soft, TierId};
 use crate::futex::Futex;
-use crate::leaf::{Leaf, Rights};
+use crate::leaf::{Leaf, Rights, UnknownLeaf};
 use crate::mm::drain::{Cpus, Drain, Unlocked};
 use crate::mm::ledger::{Change, Owner};
 use crate::mm::migrate::{self, Mode, Outcome};
-use crate::mm::{CopyError, Entry, Memory, ReverseMap, Span, Tables, Tiers, ToRam};
+use crate::mm::{Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam};
 use crate::page::PageLock;
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::Relaxed;
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {
     pub(super) mm: &'t Soft<F, C>,
     pub(super) at: At,
+    pub(super) order: u32,
     /// `None` outside every space: such an entry says that nothing is there, and forgets what it is told.
     pub(super) table: Option<(Guard<'t, Table>, usize)>,
 }
@@ -32,7 +33,18 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     /// What the entry says.
     #[must_use]
     pub fn leaf(&self) -> Leaf {
-        Leaf::decode(self.get()).unwrap_or(Leaf::None)
+        self.get().unwrap_or(Leaf::None)
+    }
+
+    /// The address of its first page: for a large entry, it may be another.
+    #[must_use]
+    pub fn head(&self) -> At {
+        At { page: self.at.page & !((1 << self.order) - 1), ..self.at }
+    }
+
+    /// How many pages the one that was asked for is behind the first.
+    fn offset(&self) -> u64 {
+        (self.at.page - self.head().page) as u64
     }
 
     /// What the address may be used for.
@@ -47,12 +59,26 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         }
     }
 
+    /// Replaces the entry, all of it if it is a large one, by a word of the [encoding](Leaf::encode), or by one that is none.
+    pub fn set_word(&mut self, word: u64) {
+        let Some((table, index)) = &mut self.table else { return };
+        let at = At { page: self.at.page & !((1 << self.order) - 1), ..self.at };
+        let (old, new) = (names(table.words[*index]), names(word));
+        table.words[*index] = word;
+        if old != new {
+            let rmap = |pfn: u64| frame(&self.mm.frames, pfn).map(|frame| frame.rmap.lock());
+            if let Some(mut rmap) = old.and_then(rmap) {
+                rmap.remove(at);
+            }
+            if let Some(mut rmap) = new.and_then(rmap) {
+                rmap.add(at);
+            }
+        }
+    }
+
     /// Replaces the entry. References are the caller's business, the reverse map is not.
     pub fn set_leaf(&mut self, leaf: Leaf) {
-        // Frames are few enough for any leaf.
-        if let Ok(word) = leaf.encode() {
-            self.set(word);
-        }
+        self.set(leaf);
     }
 }
 
@@ -65,28 +91,41 @@ fn names(word: u64) -> Option<u64> {
 }
 
 impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
-    fn get(&self) -> u64 {
-        self.table.as_ref().map_or(0, |(table, index)| table.leaves[*index])
+    fn get(&self) -> Result<Leaf, UnknownLeaf> {
+        let leaf = self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
+        Ok(at_frame(leaf, |pfn| pfn + self.offset()))
     }
 
-    fn set(&mut self, leaf: u64) {
-        let Some((table, index)) = &mut self.table else { return };
-        let (old, new) = (names(table.leaves[*index]), names(leaf));
-        table.leaves[*index] = leaf;
-        if old != new {
-            let rmap = |pfn: u64| frame(&self.mm.frames, pfn).map(|frame| frame.rmap.lock());
-            if let Some(mut rmap) = old.and_then(rmap) {
-                rmap.remove(self.at);
-            }
-            if let Some(mut rmap) = new.and_then(rmap) {
-                rmap.add(self.at);
-            }
+    fn set(&mut self, leaf: Leaf) {
+        // Frames are few enough for any leaf.
+        if let Ok(word) = at_frame(leaf, |pfn| pfn - self.offset()).encode() {
+            self.set_word(word);
         }
+    }
+
+    fn order(&self) -> u32 {
+        self.order
+    }
+
+    fn split(&mut self) -> bool {
+        self.split_moving()
     }
 
     fn hole(&self) -> Option<Rights> {
         let area = self.area();
         area.rights.filter(|_| area.kind == AreaKind::Private)
+    }
+}
+
+/// The leaf with another frame, if it has one.
+pub(super) fn at_frame(leaf: Leaf, change: impl FnOnce(u64) -> u64) -> Leaf {
+    match leaf {
+        Leaf::Present { pfn, rights, tracking } => Leaf::Present { pfn: change(pfn), rights, tracking },
+        Leaf::Migration { pfn, rights, tracking } => Leaf::Migration { pfn: change(pfn), rights, tracking },
+        Leaf::DevicePrivate { pfn, rights, tracking } => Leaf::DevicePrivate { pfn: change(pfn), rights, tracking },
+        Leaf::DeviceExclusive { pfn, rights, tracking } => Leaf::DeviceExclusive { pfn: change(pfn), rights, tracking },
+        Leaf::Poison { pfn } => Leaf::Poison { pfn: change(pfn) },
+        other => other,
     }
 }
 
@@ -97,12 +136,16 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
     where
         Self: 't;
 
-    fn lock(&self, at: At) -> SoftEntry<'_, F, C> {
-        SoftEntry { mm: self, at, table: self.space(at.space).and_then(|space| space.lock(at.page)) }
+    fn lock(&self, at: At) -> Option<SoftEntry<'_, F, C>> {
+        Some(self.entry(at)).filter(|entry| entry.table.is_some())
     }
 
-    fn invalidate(&self, at: At) {
-        self.begin_invalidation(at, 1);
+    fn flush(&self) {
+        self.count(|counts| &counts.flushes);
+    }
+
+    fn invalidate(&self, at: At, notice: Notice) {
+        self.begin_invalidation(at, 1, Some(notice));
     }
 
     fn invalidated(&self, at: At) {
@@ -112,14 +155,17 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
 
 impl<F: Futex, C: Cpus> ReverseMap for Soft<F, C> {
     /// Every entry has a number, given when it came to name the frame; a copy gets a greater one than its original.
-    fn each_mapping(&self, pfn: u64, mut visit: impl FnMut(At)) {
-        let Some(frame) = frame(&self.frames, pfn) else { return };
-        let mut last = 0;
-        loop {
-            let next = frame.rmap.lock().after(last);
-            let Some((number, at)) = next else { return };
-            visit(at);
-            last = number;
+    fn each_mapping(&self, span: Span, mut visit: impl FnMut(At)) {
+        self.count(|counts| &counts.walks);
+        for pfn in span.frames() {
+            let Some(frame) = frame(&self.frames, pfn) else { return };
+            let mut last = 0;
+            loop {
+                let next = frame.rmap.lock().after(last);
+                let Some((number, at)) = next else { break };
+                visit(at);
+                last = number;
+            }
         }
     }
 }
@@ -132,7 +178,7 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
         frame(&self.frames, span(&self.frames, pfn).head).map(|frame| &frame.header)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, F>) -> Result<bool, Outcome<Refusal>> {
+    fn migrate_to_ram(&self, request: ToRam<'_, At, F>) -> Result<Brought, Outcome<Refusal>> {
         migrate::bring_back(self, request, TierId(0), self)
     }
 
@@ -140,6 +186,15 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
         if let Some(revoke) = &mut *self.on_revoke.lock() {
             revoke(pfn);
         }
+    }
+
+    fn make_room(&self, at: At) -> bool {
+        let make = self.on_full.lock().take();
+        let Some(mut make) = make else { return false };
+        let is_made = make(at);
+        // Unless another was given meanwhile.
+        self.on_full.lock().get_or_insert(make);
+        is_made
     }
 
     fn busy(&self) {
@@ -245,12 +300,25 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
         is_moved
     }
 
-    fn prepare(&self, pfn: u64, _mode: Mode) -> Result<(), Refusal> {
-        if let Some(prepare) = &mut *self.on_prepare.lock() {
-            prepare(pfn);
+    fn moved(&self, from: u64, to: u64) {
+        if let Some(moved) = &mut *self.on_moved.lock() {
+            moved(from, to);
         }
+    }
+
+    fn rest(&self) {
+        if let Some(rest) = &mut *self.on_rest.lock() {
+            rest();
+        }
+    }
+
+    fn prepare(&self, pfn: u64, mode: Mode) -> Result<(), Refusal> {
+        let is_ready = self.on_prepare.lock().as_mut().is_none_or(|prepare| prepare(pfn, mode));
         // Relaxed: a test's own switch.
-        if self.immovable.load(Relaxed) { Err(Refusal::Immovable) } else { Ok(()) }
+        match is_ready && !self.immovable.load(Relaxed) {
+            true => Ok(()),
+            false => Err(Refusal::Immovable),
+        }
     }
 }
 
