@@ -651,8 +651,6 @@ impl<'a> Run<'a> {
                 assert_eq!(woken, if cancelled { Wake::Cancelled } else { Wake::TimedOut });
                 return;
             }
-            // There is nothing to wait for, so nothing to cancel.
-            Some(Wake::NotLocked) => Wake::NotLocked,
             _ if cancelled => Wake::Cancelled,
             Some(wake) => wake,
             None => {
