@@ -18,7 +18,8 @@
 //! Waiting and waking may be done in a signal handler or an interrupt, as far as the platform's own
 //! methods may be called there; the crate takes no lock of its own, and allocates nothing. Those of
 //! [`OsFutex`] and [`SharedFutex`] on Linux may, and leave `errno` as it was. A handler that *waits* for
-//! what the code that it interrupted holds waits for ever, as ever. And it keeps that code from running:
+//! what the code that it interrupted holds waits for ever, as ever. So does one that waits for a page which
+//! that code waits to *own*: while the [gate](crate::lock) is closed the page may be kept for it. And it keeps that code from running:
 //! if that was about to wake others, they wait too ([what holds a chain up](slot#what-holds-a-chain-up)).
 //!
 //! # System calls
@@ -148,7 +149,9 @@ pub unsafe trait Futex: Copy {
     /// [`lock`](crate::lock). `u32::MAX` is never.
     const BYPASS_BOUND: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 8 };
 
-    /// How often a locker looks whether the page is released before it sleeps; 0 is not at all.
+    /// For how many turns of ten looks, about a microsecond each, a locker looks whether the page is
+    /// released before it sleeps; 0 is not at all. `u32::MAX` is nearly an hour: within
+    /// [limits](crate::Limits), it ends with them.
     const SPINS: u32 = crate::lock::SPINS;
 
     /// Sleeps while `*word == expected`, until woken. May return at any time.
@@ -183,11 +186,12 @@ pub unsafe trait Futex: Copy {
     /// Wakes up to `n` sleepers on `word` whose class shares a bit with `class`, the longest asleep
     /// first, and says how many. Waking more, also of other classes, is allowed if they are counted.
     ///
-    /// Called only on platforms that tell [classes](Self::CLASSES) apart.
+    /// Called only on platforms that tell [classes](Self::CLASSES) apart. By default it wakes everybody,
+    /// and counts nobody: too few costs needless calls, while one too many is a sleeper who is not woken.
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        let _ = class;
+        let _ = (n, class);
         self.wake_all(word);
-        n
+        0
     }
 
     /// The event slot number `index`, which is below [`events`](Self::events).

@@ -24,7 +24,7 @@ use crate::sync::AtomicU32;
 /// So a process that may be killed at any time should use `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Who knows that a
 /// process has died, and that nobody else is in a call of the third line, can strike its sleepers
 /// ([`PageLock::reset_sleepers`](crate::PageLock::reset_sleepers)), and who knows that it was the owner can release the page
-/// for it ([`PageGuard::from_raw`](crate::PageGuard::from_raw)). Otherwise waits with a deadline bound the harm.
+/// for it ([`PageLock::take_over`](crate::PageLock::take_over)). Otherwise waits with a deadline bound the harm.
 ///
 /// [`try_lock`]: crate::PageLock::try_lock
 /// [`claim`]: crate::PageLock::claim
