@@ -547,7 +547,7 @@ fn a_locker_gets_the_page_however_its_sleeps_end() {
 #[test]
 fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
     for (outcome, closes) in
-        [(Sleep::Interrupted, false), (Sleep::Changed, false), (Sleep::Woken, true), (Sleep::Unknown, true)]
+        [(Sleep::Interrupted, false), (Sleep::Changed, false), (Sleep::Woken, true), (Sleep::Unknown, false)]
     {
         let sim = Sim::new(1);
         let page = page_on(sim);

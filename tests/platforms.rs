@@ -8,12 +8,17 @@ mod common;
 use common::watched;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
+
 use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, Sleep, SpinFutex};
 use pagelock::sync::AtomicU32;
 use pagelock::{Cancel, Claim, Futex, Limits, OsFutex, PageLock, Wait, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex};
 use std::thread;
+
+/// What a release wakes itself, and what each of those wakes: see `slot`.
+const FIRST: u32 = 16;
+const NEXT: u32 = 64;
 
 /// The system's futex with slots of its own, and a thing to do before each wake or after it.
 #[derive(Clone, Copy)]
@@ -351,6 +356,41 @@ fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
     });
 }
 
+/// Whoever throws a switch second does not return before all are told, however long the first takes; and so a switch whose thrower has died
+/// can be thrown again.
+#[test]
+fn a_switch_that_is_thrown_twice_tells_twice() {
+    let odd = Odd::new(1, |inner, kind, before| {
+        if kind == Kind::Class && before && STALLS.get() {
+            let mut open = inner.open.lock().unwrap();
+            while !*open {
+                open = inner.opened.wait(open).unwrap();
+            }
+        }
+    });
+    let (page, switch) = (leaked(PageLock::with_futex(odd)), Cancel::with_futex(odd));
+    watched(&[page], || {
+        thread::scope(|s| {
+            let owner = page.lock();
+            let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))));
+            odd.until_asleep(1);
+            let stalled = s.spawn(|| {
+                STALLS.set(true);
+                switch.cancel();
+            });
+            while odd.0.wakes.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            switch.cancel();
+            assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+            *odd.0.open.lock().unwrap() = true;
+            odd.0.opened.notify_all();
+            stalled.join().unwrap();
+            drop(owner);
+        });
+    });
+}
+
 /// A sleeper whose sleep panics is not counted any more.
 #[test]
 fn a_sleep_that_panics_leaves_no_sleeper() {
@@ -377,6 +417,81 @@ fn a_sleep_that_panics_leaves_no_sleeper() {
     assert_eq!(SLOT.sleepers(), 0);
     assert!(guard.unlock().event_waiters, "the flag is left, for one needless wake");
     assert!(page.try_lock().is_some());
+}
+
+/// It tells classes apart as it sleeps, and leaves the rest as it is by default. A release that counted more than it woke would find, with
+/// so many sleepers, that there are none.
+#[test]
+fn a_platform_that_does_not_count_its_wakes_strands_nobody() {
+    #[derive(Clone, Copy)]
+    struct Uncounted;
+    static SLOT: EventSlot<Uncounted> = EventSlot::new();
+    // SAFETY: the words that it is shown are shown to the system alone.
+    unsafe impl Futex for Uncounted {
+        const CLASSES: bool = true;
+        fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
+            OsFutex.wait(word, expected)
+        }
+        fn wake_one(&self, word: *const AtomicU32) {
+            OsFutex.wake_one(word);
+        }
+        fn wake_all(&self, word: *const AtomicU32) {
+            OsFutex.wake_all(word);
+        }
+        fn event(&self, _index: usize) -> &EventSlot<Self> {
+            &SLOT
+        }
+        fn events(&self) -> usize {
+            1
+        }
+    }
+    let page = leaked(PageLock::with_futex(Uncounted));
+    watched(&[page], || {
+        for waiters in [1, FIRST + NEXT - 1] {
+            thread::scope(|s| {
+                let owner = page.lock();
+                let before = SLOT.sleepers();
+                let waiters: Vec<_> = (0..waiters).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
+                while SLOT.sleepers().wrapping_sub(before) < waiters.len() as u32 {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_millis(50));
+                drop(owner);
+                for waiter in waiters {
+                    assert_eq!(waiter.join().unwrap(), Wake::Released);
+                }
+            });
+        }
+    });
+}
+
+/// It looks for nearly an hour before it sleeps, but within limits.
+#[test]
+fn a_platform_that_looks_for_long_is_late_in_time() {
+    #[derive(Clone, Copy)]
+    struct Awake;
+    impl Adapt for Awake {
+        type Base = OsFutex;
+        const SPINS: u32 = u32::MAX;
+        fn base(&self) -> &OsFutex {
+            &OsFutex
+        }
+    }
+    let (page, switch) = (leaked(PageLock::with_futex(Awake)), Cancel::with_futex(Awake));
+    watched(&[page], || {
+        let owner = page.lock();
+        assert!(page.try_lock_for(Duration::from_millis(5)).is_none());
+        thread::scope(|s| {
+            let locker = s.spawn(|| page.lock_within(Limits::none().unless(&switch)).map(drop));
+            thread::sleep(Duration::from_millis(5));
+            switch.cancel();
+            assert!(locker.join().unwrap().is_err());
+            let locker = s.spawn(|| drop(page.lock()));
+            thread::sleep(Duration::from_millis(5));
+            drop(owner);
+            locker.join().unwrap();
+        });
+    });
 }
 
 /// The interrupted code's own.

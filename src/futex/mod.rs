@@ -19,7 +19,9 @@
 //! A signal handler or an interrupt may wait and wake, as far as it may call the platform's own
 //! methods; the crate takes no lock of its own, and allocates nothing. The methods of [`OsFutex`]
 //! and [`SharedFutex`] on Linux may be called there, and leave `errno` as it was. A handler that
-//! *waits* for what the interrupted code holds waits for ever, as with every lock. It also keeps
+//! *waits* for what the interrupted code holds waits for ever, as with every lock. So does
+//! one that waits for a page which that code waits to *own*: behind a closed [gate](crate::lock) the
+//! page may be kept for it. A handler also keeps
 //! that code from running: if the code was about to wake others, they wait too ([what holds a chain
 //! up](slot#what-holds-a-chain-up)).
 //!
@@ -152,7 +154,9 @@ pub unsafe trait Futex: Copy {
     /// [`lock`](crate::lock). `u32::MAX` is never.
     const BYPASS_BOUND: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 8 };
 
-    /// How often a locker looks whether the page is released before it sleeps; 0 is not at all.
+    /// For how many turns of ten looks, about a microsecond each, a locker looks whether the page is
+    /// released before it sleeps; 0 is not at all. `u32::MAX` is nearly an hour: within
+    /// [limits](crate::Limits), it ends with them.
     const SPINS: u32 = crate::lock::SPINS;
 
     /// Sleeps while `*word == expected`, until woken. May return at any time.
@@ -188,11 +192,12 @@ pub unsafe trait Futex: Copy {
     /// first, and says how many. Waking more, also of other classes, is allowed if they are
     /// counted.
     ///
-    /// Called only on platforms that tell [classes](Self::CLASSES) apart.
+    /// Called only on platforms that tell [classes](Self::CLASSES) apart. By default it wakes everybody,
+    /// and counts nobody: too few costs needless calls, while one too many is a sleeper who is not woken.
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        let _ = class;
+        let _ = (n, class);
         self.wake_all(word);
-        n
+        0
     }
 
     /// The event slot number `index`, which is below [`events`](Self::events).

@@ -73,9 +73,9 @@ mod sys {
         wait(word, expected)
     }
 
-    pub(super) fn wake_class(word: *const AtomicU32, n: u32, _class: u32) -> u32 {
+    pub(super) fn wake_class(word: *const AtomicU32, _n: u32, _class: u32) -> u32 {
         wake_all(word);
-        n
+        0
     }
 }
 
@@ -106,8 +106,8 @@ mod sys {
         wait(word, expected)
     }
 
-    pub(super) fn wake_class(_word: *const AtomicU32, n: u32, _class: u32) -> u32 {
-        n
+    pub(super) fn wake_class(_word: *const AtomicU32, _n: u32, _class: u32) -> u32 {
+        0
     }
 }
 

@@ -215,7 +215,7 @@ impl<F: Futex> PageLock<F> {
     ///
     /// Whether anybody else is counted the word cannot say, so call this when nobody is, and wait
     /// for the end of the calls that are under way before. A page that an owner has locked stays
-    /// locked; [`PageGuard::from_raw`] is for an owner that has died.
+    /// locked; [`take_over`](Self::take_over) is for an owner that has died.
     ///
     /// # Safety
     ///

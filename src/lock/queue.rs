@@ -69,8 +69,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 Next::Owned(guard) => return Ok(guard),
                 Next::Inside(word) => {
                     let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
-                    self.round =
-                        matches!(sleep, Sleep::Woken | Sleep::Unknown) || page.state().generation() != word.generation();
+                    // Of a platform that cannot tell, a wake is known by the release.
+                    self.round = sleep == Sleep::Woken || page.state().generation() != word.generation();
                     over = (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
                 }
                 Next::Event(ready) => {
@@ -99,7 +99,7 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
     /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be
     /// short as well. A closed gate is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
-        for seen in spin::looks(self.page) {
+        for seen in spin::looks(self.page, self.limits) {
             if self.may_take(seen) {
                 if let Ok(guard) = self.take(seen) {
                     return Some(guard);

@@ -3,7 +3,8 @@
 //! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's
 //!   line and the data in its own cache, and every look of another processor takes the line away.
 //!   So a locker hangs back before its first look; and if the page was released and taken again
-//!   meanwhile, it gives its processor away and hangs back for as long as it is going to look.
+//!   meanwhile, it gives its processor away and hangs back for as long as it is going to look, by
+//!   default at most.
 //! * *Processors are passed on.* Two threads that pass the page back and forth never sleep, and all
 //!   others would have to wait for the scheduler's tick. So between turns of a few looks a locker
 //!   gives its processor away.
@@ -14,6 +15,7 @@
 use crate::futex::Futex;
 use crate::page::PageLock;
 use crate::sync::spin_loop;
+use crate::wait::Limits;
 use crate::word::State;
 
 /// Turns of looks before a locker sleeps, by default ([`Futex::SPINS`]).
@@ -21,19 +23,21 @@ pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 
 /// Looks in a turn, two pauses apart: about a microsecond at most.
 const LOOKS: u32 = 10;
 
-/// The page as it is at each look, with the waiting in between. When they end, the locker is to
-/// sleep.
-pub(super) fn looks<F: Futex>(page: &PageLock<F>) -> impl Iterator<Item = State> {
+/// The page as it is at each look, with the waiting in between. When they end, the locker is to sleep, or
+/// `limits` are over.
+pub(super) fn looks<F: Futex>(page: &PageLock<F>, limits: Limits<'_, F>) -> impl Iterator<Item = State> {
     if F::SPINS > 0 {
         hang_back(page);
     }
-    (0..LOOKS * F::SPINS).map(|look| {
+    (0..F::SPINS.saturating_mul(LOOKS)).map_while(move |look| {
         match look % LOOKS {
+            // A platform may have it look for long.
+            0 if look > 0 && limits.over(page.futex).is_some() => return None,
             0 if look > 0 => page.futex.relax(),
             0 => {}
             _ => pause(2),
         }
-        page.state()
+        Some(page.state())
     })
 }
 
@@ -42,7 +46,7 @@ fn hang_back<F: Futex>(page: &PageLock<F>) {
     pause(LOOKS);
     if is_a_run(found, page.state()) {
         page.futex.relax();
-        pause(LOOKS * F::SPINS);
+        pause(LOOKS * F::SPINS.min(SPINS));
     }
 }
 

@@ -12,8 +12,8 @@
 //! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each reference and pin that the dead
 //!    had.
 //! 3. [`PageLock::reset_sleepers`], if it may have died in a call that sleeps for the lock.
-//! 4. [`PageLock::retell`], if it may have died in a release, in an unpin, or after a wake that was
-//!    meant for it.
+//! 4. [`PageLock::retell`], if it may have died in a release, in an unpin, in a call that sleeps
+//!    for the lock, or after a wake that was meant for it.
 //!
 //! # Killed after each step
 //!
@@ -25,6 +25,8 @@
 //! | `lock`, `try_lock`, `claim`, ... | taking the page | locked | take over: [`Locked`](TakenOver::Locked) |
 //! | `lock` and those like it | registering, or asleep | a sleeper that does not exist | `reset_sleepers` |
 //! | | being woken | the same, and its wake used up: others sleep for a page that is free | `reset_sleepers`, `retell` |
+//! | | taking the page as the last that was registered | locked, and those outside not told that the gate is open | take over; `retell` |
+//! | | giving up | its wake not passed on, nobody told | `retell` |
 //! | `wait_unlocked`, `claim`, ... | setting the flag, or asleep | one needless wake | nothing to do |
 //! | | being woken | its wake not [passed on](crate::futex) | `retell` |
 //! | every release | the add | free, nobody told | `retell` |
@@ -48,8 +50,14 @@
 //! | `activate`, `try_get`, `try_pin` | the compare-exchange | counted for nobody | `put_raw`, `unpin_raw` |
 //! | `put`, `unpin` | the compare-exchange | given back; if it was the last, nobody heard so | a page that was noted and is free: free its memory. `retell`, if a migrator may wait for the last unpin |
 //! | `set_user` | the compare-exchange | written | nothing to do |
+//! | `Cancel::cancel` | the or | thrown, and nobody told | `cancel` again |
 //! | `take_over` | the thaw | locked, migrating | take over again |
 //! | `reset_sleepers`, `retell` | any step | somebody not told | again |
+//!
+//! Some rows leave the same words: a migration that has not come to its freeze, beside a `dst` that
+//! is locked already, looks like a commit that was killed after its thaw. The entries tell them
+//! apart. Only where they lead to `dst` was there a commit; anywhere else the source's bits are still
+//! the only ones.
 //!
 //! Between "given back" and "struck out of the notes" a survivor would give it back twice. So
 //! whoever notes counts compares them: what all notes of the living say, and what the word says.

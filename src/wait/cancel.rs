@@ -61,7 +61,8 @@ impl<F: Futex> Cancel<F> {
         }
     }
 
-    /// Ends every wait under this switch, present and future.
+    /// Ends every wait under this switch, present and future. Once it has returned, all are told, also if
+    /// another thread throws the switch at the same time.
     ///
     /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the
     /// caller did before.
@@ -70,10 +71,10 @@ impl<F: Futex> Cancel<F> {
         // later in this word's order and sees CANCELLED. One whose bit is seen has read its
         // sequence before the bump below: had it read the bump, which is a Release that its load
         // acquires, then this would come before its `join`, and could not have seen the bit.
+        //
+        // Also if it was thrown before: whoever did so may be in the middle of this, or have died.
         let groups = self.word.fetch_or(CANCELLED, Release);
-        if groups & CANCELLED == 0 {
-            self.tell_from(0, groups);
-        }
+        self.tell_from(0, groups);
     }
 
     /// Tells the slots of `groups` from `index` on; all of them, whatever the platform does at one.
