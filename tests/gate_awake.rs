@@ -52,6 +52,20 @@ fn a_platform_says_how_often_a_locker_looks_and_zero_is_never() {
     assert_eq!((given_away::<0>(), given_away::<1>(), given_away::<2>(), given_away::<9>()), (0, 0, 1, 8));
 }
 
+fn given_away_by_a_fair_release<const SPINS: u32>() -> usize {
+    let (sim, relaxed) = (Sim::new(1), Box::leak(Box::new(AtomicUsize::new(0))));
+    let page = PageLock::with_futex(Looks::<SPINS>(sim, relaxed));
+    page.lock().unlock_fair();
+    assert_eq!(sim.calls(), []);
+    relaxed.load(SeqCst)
+}
+
+/// Who looks for the page awake is counted nowhere. An owner that lets go fairly and takes the page again at once would keep them out.
+#[test]
+fn a_fair_release_that_finds_nobody_asleep_lets_those_run_who_look() {
+    assert_eq!((given_away_by_a_fair_release::<1>(), given_away_by_a_fair_release::<0>()), (1, 0));
+}
+
 /// A platform that would rather starve lockers than let a stopped one keep the others out.
 #[derive(Clone, Copy)]
 struct Unbounded(Sim);

@@ -40,12 +40,13 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         self.forget().release(false, false)
     }
 
-    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so
-    /// no newcomer takes the page before all of them had it. Where every release is fair, every
-    /// thread owns the page equally often.
+    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so no
+    /// newcomer takes the page before all of them had it. If there are none it gives those a chance who
+    /// look for the page awake: it calls [`Futex::relax`]. Where every release is fair, threads own the
+    /// page about equally often.
     ///
-    /// Costs a sleeper's wake-up time in which nobody owns the page, for each of them; the ordinary
-    /// release does not.
+    /// Costs a sleeper's wake-up time in which nobody owns the page, for each of them, or that call; the
+    /// ordinary release does not.
     pub fn unlock_fair(self) -> Released {
         self.forget().release_fair()
     }

@@ -229,15 +229,10 @@ impl<F: Futex> PageLock<F> {
         drop(self.told_by_leaver(seen, left));
     }
 
-    /// Whom a registered locker tells that has given up, when the answer is dropped: the crowd, if the
-    /// gate has opened; and those who sleep for the page's release, if it was kept and is free by that.
-    /// Its last owner has told them, but they may have come since; and no release will tell them, if
-    /// this was the last sleeper.
+    /// Tells, when the answer is dropped, whom a registered locker that has given up has to tell.
     fn told_by_leaver(&self, before: State, after: State) -> Option<impl Drop> {
-        let crowd = before.has_crowd() && !after.has_crowd();
-        let waiters = before.has_event_waiters() && before.is_taken() && !after.is_taken();
         let (futex, key) = (self.futex, self.key());
-        (crowd || waiters).then(|| defer(move || tell_in_any_case(futex, key)))
+        leaver_tells(before, after).then(|| defer(move || tell_in_any_case(futex, key)))
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
@@ -279,4 +274,14 @@ impl<F: Futex> PageLock<F> {
             Err(now) => Err(State(now)),
         }
     }
+}
+
+/// Whether a registered locker that gives up has somebody to tell: the crowd, if the gate has opened;
+/// and those who sleep for the page's release, if it was kept and is free by that. Its last owner has
+/// told them, but they may have come since; and no release will tell them, if this was the last
+/// sleeper.
+fn leaver_tells(before: State, after: State) -> bool {
+    let crowd = before.has_crowd() && !after.has_crowd();
+    let waiters = before.has_event_waiters() && before.is_taken() && !after.is_taken();
+    crowd || waiters
 }

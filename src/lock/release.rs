@@ -38,7 +38,9 @@ impl<F: Futex> PageLock<F> {
         Released { event_waiters: held.has_event_waiters() }
     }
 
-    /// Gives the page up and closes the gate, if somebody is registered; otherwise as `release`.
+    /// Gives the page up and closes the gate, if somebody is registered. Otherwise as `release`, and
+    /// lets others run: those who look for the page awake cannot be seen, and an owner that takes it
+    /// again at once would keep them out for as long as it runs.
     pub(super) fn release_fair(&self) -> Released {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
@@ -53,7 +55,11 @@ impl<F: Futex> PageLock<F> {
                 Err(now) => seen = State(now),
             }
         }
-        self.release(false, false)
+        let released = self.release(false, false);
+        if F::SPINS > 0 {
+            futex.relax();
+        }
+        released
     }
 }
 
