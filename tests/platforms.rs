@@ -16,10 +16,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
-/// What a release wakes itself, and what each of those wakes: see `slot`.
-const FIRST: u32 = 16;
-const NEXT: u32 = 64;
-
 /// The system's futex with slots of its own, and a thing to do before each wake or after it.
 #[derive(Clone, Copy)]
 struct Odd(&'static Inner);
@@ -417,52 +413,6 @@ fn a_sleep_that_panics_leaves_no_sleeper() {
     assert_eq!(SLOT.sleepers(), 0);
     assert!(guard.unlock().event_waiters, "the flag is left, for one needless wake");
     assert!(page.try_lock().is_some());
-}
-
-/// It tells classes apart as it sleeps, and leaves the rest as it is by default. A release that counted more than it woke would find, with
-/// so many sleepers, that there are none.
-#[test]
-fn a_platform_that_does_not_count_its_wakes_strands_nobody() {
-    #[derive(Clone, Copy)]
-    struct Uncounted;
-    static SLOT: EventSlot<Uncounted> = EventSlot::new();
-    // SAFETY: the words that it is shown are shown to the system alone.
-    unsafe impl Futex for Uncounted {
-        const CLASSES: bool = true;
-        fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
-            OsFutex.wait(word, expected)
-        }
-        fn wake_one(&self, word: *const AtomicU32) {
-            OsFutex.wake_one(word);
-        }
-        fn wake_all(&self, word: *const AtomicU32) {
-            OsFutex.wake_all(word);
-        }
-        fn event(&self, _index: usize) -> &EventSlot<Self> {
-            &SLOT
-        }
-        fn events(&self) -> usize {
-            1
-        }
-    }
-    let page = leaked(PageLock::with_futex(Uncounted));
-    watched(&[page], || {
-        for waiters in [1, FIRST + NEXT - 1] {
-            thread::scope(|s| {
-                let owner = page.lock();
-                let before = SLOT.sleepers();
-                let waiters: Vec<_> = (0..waiters).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
-                while SLOT.sleepers().wrapping_sub(before) < waiters.len() as u32 {
-                    thread::yield_now();
-                }
-                thread::sleep(Duration::from_millis(50));
-                drop(owner);
-                for waiter in waiters {
-                    assert_eq!(waiter.join().unwrap(), Wake::Released);
-                }
-            });
-        }
-    });
 }
 
 /// It looks for nearly an hour before it sleeps, but within limits.

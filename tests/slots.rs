@@ -55,9 +55,9 @@ fn neighbours_have_different_slots() {
     assert!(slots.len() > 8, "{slots:?}");
 }
 
-/// Whoever is said to have been woken is not woken again.
+/// Fewer than it was asked to wake: the chain ends.
 #[test]
-fn a_platform_that_cannot_tell_says_that_it_woke_nobody() {
+fn a_platform_that_wakes_everybody_says_that_nobody_is_left() {
     let word = pagelock::sync::AtomicU32::new(0);
     for n in [1, 4, 9] {
         assert_eq!(SpinFutex.wake_class(&word, n, 1), 0);

@@ -192,8 +192,8 @@ pub unsafe trait Futex: Copy {
     /// first, and says how many. Waking more, also of other classes, is allowed if they are
     /// counted.
     ///
-    /// Called only on platforms that tell [classes](Self::CLASSES) apart. By default it wakes everybody,
-    /// and counts nobody: too few costs needless calls, while one too many is a sleeper who is not woken.
+    /// Called only on platforms that tell [classes](Self::CLASSES) apart. By default it wakes
+    /// everybody, and says 0: fewer than `n` says that nobody is left.
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
         let _ = (n, class);
         self.wake_all(word);

@@ -31,14 +31,18 @@ pub(super) fn looks<F: Futex>(page: &PageLock<F>, limits: Limits<'_, F>) -> impl
     }
     (0..F::SPINS.saturating_mul(LOOKS)).map_while(move |look| {
         match look % LOOKS {
-            // A platform may have it look for long.
-            0 if look > 0 && limits.over(page.futex).is_some() => return None,
+            0 if look > 0 && is_over(&limits, page.futex) => return None,
             0 if look > 0 => page.futex.relax(),
             0 => {}
             _ => pause(2),
         }
         Some(page.state())
     })
+}
+
+/// Asked between turns: a platform may have a locker look for long.
+fn is_over<F: Futex>(limits: &Limits<'_, F>, futex: F) -> bool {
+    limits.over(futex).is_some()
 }
 
 fn hang_back<F: Futex>(page: &PageLock<F>) {
