@@ -96,7 +96,8 @@ fn a_timed_locker_takes_a_page_that_is_free_at_its_deadline() {
                 }
                 assert_eq!(sim.asleep(), 3);
                 until_noon(sim);
-                assert!(lockers.into_iter().map(|locker| locker.join().unwrap()).any(|got| got));
+                let got: Vec<bool> = lockers.into_iter().map(|locker| locker.join().unwrap()).collect();
+                assert!(got.contains(&true));
             });
             is_idle(page);
         });

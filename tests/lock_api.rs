@@ -6,7 +6,6 @@ mod common;
 
 use common::{rounds, watched};
 use core::mem::size_of;
-use core::time::Duration;
 use pagelock::lock_api::{Mutex, MutexGuard, RawMutex, RawMutexFair, RawPageLock};
 use std::thread;
 
@@ -46,9 +45,9 @@ fn a_mutex_that_is_held_cannot_be_taken() {
 }
 
 #[test]
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(feature = "std", any(target_os = "linux", target_os = "android")))]
 fn attempts_can_be_timed() {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
     let mutex = Mutex::new(());
     let guard = mutex.lock();
     let moment = Duration::from_millis(1);

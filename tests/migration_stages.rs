@@ -11,8 +11,8 @@ use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Sleep;
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRefused, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, NotMigrated,
-    PageLock, PageRef, PinError, Put, UserBits, Wake,
+    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, NotMigrated, PageLock, PageRef,
+    PinError, Put, UserBits, Wake,
 };
 use std::sync::Mutex;
 use std::thread;
@@ -144,7 +144,9 @@ fn a_migration_around_a_closure_commits_what_it_says_is_done_and_aborts_the_rest
 
 /// `?` turns what borrows the page into an error that does not; the stage is dropped, which aborts it.
 #[test]
+#[cfg(feature = "alloc")]
 fn a_refusal_leaves_the_function_that_borrowed_the_page() {
+    use pagelock::FreezeRefused;
     type Any = Box<dyn core::error::Error + Send + Sync>;
     fn freeze(page: &PageLock) -> Result<(), Box<dyn core::error::Error>> {
         page.lock().begin_migration().freeze(ExactRefs(1))?.commit_in_place();

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn one_fewer_than_none_is_refused_whatever_the_neighbour_has() {
         for frozen in [0, FROZEN] {
-            assert_eq!(Count(MAX_PINS * PIN | frozen).minus_refs(1), None);
+            assert_eq!(Count((MAX_PINS * PIN) | frozen).minus_refs(1), None);
             assert_eq!(Count(MAX_REFS | frozen).minus_pin(), None);
         }
     }
