@@ -5,7 +5,7 @@
 #
 #   ci/seeded.sh                 every bug, until its first finder
 #   ci/seeded.sh --all           every bug, all of its finders
-#   ci/seeded.sh promise         the bugs with "promise" in their names
+#   ci/seeded.sh gate            the bugs with "gate" in their names
 #   ci/seeded.sh --write         as --all, and the table in docs/seeded.md is written anew
 #
 # By hand: `ci/weave.py copy DIR NAME` makes a copy of the tree that has this one bug.
