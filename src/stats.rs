@@ -75,7 +75,7 @@ mod on {
         /// found the page not its to take.
         pub lost_wakes: usize,
         /// Acquisitions behind a closed gate: a registered sleeper took the page while newcomers were
-        /// kept out. Nothing is handed to anybody; the name is that of what it is for.
+        /// kept out.
         pub handoffs: usize,
         /// Releases that woke a locker.
         pub lock_wakes: usize,
