@@ -15,8 +15,8 @@ fi
 # Left out: those that call the system in ways that an interpreter has not (shared forks, signals signals, soak and one part each of wait,
 # hmm and migration map memory and trap; all of these leave themselves out), property_schedule, which switches stacks by machine code,
 # and map, which compares texts.
-CORE='cancel_timeout claim counts fault_race handoff layout lock_api migration_stages mutual_exclusion property property_leaf property_words
-    releasing_until slots stats unpinned wait words'
+CORE='cancel_timeout claim counts fault_race gate gate_awake gate_crowd gate_leaving gate_releasing layout lock_api migration_stages
+    mutual_exclusion property property_leaf property_words slots stats unpinned wait words'
 # The memory manager in software is much more code for each operation: one schedule.
 MM='mm_drain mm_large mm_stages mm_migrate mm_pins mm_range migration gup hmm mm_stress'
 DEADLINE=$((SECONDS + ${MIRI_MINUTES:-25} * 60))

@@ -11,7 +11,7 @@
 #
 #   ci/mutants.sh           all of them
 #   ci/mutants.sh 1/8       one eighth
-#   ci/mutants.sh lock.rs   those with this, a regular expression, in their names
+#   ci/mutants.sh lock/     those with this, a regular expression, in their names
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 VERSION=27.1.0

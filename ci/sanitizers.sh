@@ -14,8 +14,8 @@ WHICH=("$@")
 # paths as those here, and the soak, which runs for as long as it is told to. ThreadSanitizer does not see fences. mm/range/notifier.rs
 # has two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. futex/slot.rs has two as well, which order a
 # count and no data. That a fence is missing is for loom to find.
-TESTS=(mutual_exclusion handoff wait claim cancel_timeout counts fault_race migration_stages releasing_until slots signals unpinned
-    mm_drain mm_migrate mm_pins mm_range mm_stress)
+TESTS=(mutual_exclusion gate gate_crowd gate_leaving gate_releasing wait claim cancel_timeout counts fault_race migration_stages slots
+    signals unpinned mm_drain mm_migrate mm_pins mm_range mm_stress)
 HOST=x86_64-unknown-linux-gnu
 
 if [ "$(rustc -vV | sed -n 's/^host: //p')" != "$HOST" ]; then

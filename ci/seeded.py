@@ -2,7 +2,7 @@
 """Runs the finders of ci/seeded.bugs against each bug. Called by ci/seeded.sh and ci/orderings.sh, which have compiled them.
 
     seeded.py kinds [NAME...]                                  what has to be compiled for that
-    seeded.py bugs PROGRAMS [--all] [--table FILE] [NAME...]   every bug of the list, or those whose names contain NAME
+    seeded.py bugs PROGRAMS [--all] [NAME...]                  every bug of the list, or those whose names contain NAME
     seeded.py orderings PROGRAMS [--table FILE]                every weakened ordering against every loom model
 
 PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, fuzz:TARGET, or the name of a file in tests/; and for a bug
@@ -130,7 +130,7 @@ def table(path, heading, rows):
         f.write(before + begin + "\n".join(lines) + "\n" + end + after)
 
 
-def bugs(programs, everything, path, names):
+def bugs(programs, everything, names):
     listed = read_list()
     mutants = list(accesses.mutants())
     orderings = {name for name, _, _ in listed if "=" in name}
@@ -171,7 +171,7 @@ def bugs(programs, everything, path, names):
         missed += [f"{name}: {f} ({how})" for f, failed, how in found if not failed]
         if not any(failed for _, failed, _ in found):
             survivors.append(name)
-    table(path, ["bug", "what it is", "who finds it, and after how many executions or schedules"], rows)
+    table(None, ["bug", "what it is", "who finds it, and after how many executions or schedules"], rows)
     if missed:
         print("asked first, and found nothing:\n  " + "\n  ".join(missed))
     print(f"{len(rows) - len(survivors)} of {len(rows)} bugs found")
@@ -251,7 +251,7 @@ def main():
         del rest[at : at + 2]
     everything = "--all" in rest
     if what == "bugs":
-        bugs(programs, everything, path, [n for n in rest if n != "--all"])
+        bugs(programs, everything, [n for n in rest if n != "--all"])
     else:
         orderings(programs, path)
 

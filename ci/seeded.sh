@@ -4,9 +4,8 @@
 # Costs: about 6 minutes on two cores, most of it waiting for watchdogs (5 minutes more with nothing compiled, cargo-fuzz among it).
 #
 #   ci/seeded.sh                 every bug, until its first finder
-#   ci/seeded.sh --all           every bug, all of its finders
-#   ci/seeded.sh promise         the bugs with "promise" in their names
-#   ci/seeded.sh --write         as --all, and the table in docs/seeded.md is written anew
+#   ci/seeded.sh --all           every bug, all of its finders; the table that it prints says how soon each finds it
+#   ci/seeded.sh gate            the bugs with "gate" in their names
 #
 # By hand: `ci/weave.py copy DIR NAME` makes a copy of the tree that has this one bug.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -16,8 +15,8 @@ scratch
 arguments=() names=()
 for argument in "$@"; do
     case $argument in
-        --write) arguments+=(--all --table docs/seeded.md) ;;
-        --*) arguments+=("$argument") ;;
+        --all) arguments+=(--all) ;;
+        --*) echo "no such option: $argument" >&2; exit 2 ;;
         *) names+=("$argument") ;;
     esac
 done

@@ -74,7 +74,8 @@ mod on {
         /// Rounds lost: times a locker was woken, or slept when the page was released, and then
         /// found the page not its to take.
         pub lost_wakes: usize,
-        /// Acquisitions by a registered sleeper while the gate was closed.
+        /// Acquisitions behind a closed gate: a registered sleeper took the page while newcomers were
+        /// kept out.
         pub handoffs: usize,
         /// Releases that woke a locker.
         pub lock_wakes: usize,

@@ -122,7 +122,8 @@ impl<F: Futex> PageLock<F> {
     ///
     /// If there is something to wait for and a limit was reached before the call, it returns at
     /// once ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has
-    /// changed.
+    /// changed. A switch that is thrown is said first, also of a page that there is no need to wait
+    /// for.
     #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let seen = self.state();
