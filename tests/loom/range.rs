@@ -4,7 +4,7 @@ use crate::{In, explore, explore_with};
 use loom::cell::UnsafeCell;
 use loom::sync::Mutex;
 use pagelock::futex::model;
-use pagelock::mm::range::Notifier;
+use pagelock::mm::range::{Log, Notifier, Ticket};
 use pagelock::sync::AtomicU32;
 use pagelock::{Cancel, Limits, Wake};
 use std::sync::Arc;
@@ -159,5 +159,71 @@ fn what_a_device_uses_was_not_taken_away() {
             }
         }
         invalidator.join().unwrap();
+    });
+}
+
+/// A notifier with a log, and one page of the reader's, which is page 0. A log has one place in a model.
+#[derive(Default)]
+struct Logged {
+    notifier: Notifier<In<0>>,
+    log: Log,
+    page: AtomicU32,
+}
+
+/// Where the reader is, and where it is not. Each word of the two differs.
+const HERE: std::ops::Range<usize> = 0..1;
+const ELSEWHERE: std::ops::Range<usize> = 1 << 40 | 5..1 << 41 | 7;
+
+impl Logged {
+    fn invalidate(&self) {
+        self.log.begin_raw(&self.notifier, HERE);
+        // Relaxed: whatever orders the reader is the notifier and its log.
+        self.page.store(1, Relaxed);
+    }
+
+    /// A reader with a ticket from before all of it: as long as the ticket is kept, it has not seen the change.
+    fn read(&self, mut ticket: Ticket) {
+        for _ in 0..2 {
+            let seen = self.page.load(Relaxed);
+            if !self.log.keeps(&self.notifier, &mut ticket, &HERE) {
+                return;
+            }
+            assert_eq!(seen, 0, "a change that was announced");
+        }
+    }
+}
+
+/// The ticket is kept while the page does not change, and the next invalidation takes the place of the one that says that it does.
+#[test]
+fn a_ticket_that_is_kept_saw_no_change() {
+    explore_with(3, || {
+        let logged = Arc::new(Logged::default());
+        let ticket = logged.notifier.try_ticket().unwrap();
+        let invalidator = spawn(&logged, |logged| {
+            logged.invalidate();
+            logged.notifier.end_raw();
+            logged.log.begin_raw(&logged.notifier, ELSEWHERE);
+        });
+        logged.read(ticket);
+        invalidator.join().unwrap();
+    });
+}
+
+/// Two write to one place of the log at once: neither's range is taken for the other's.
+#[test]
+fn two_invalidations_at_one_place_are_not_mixed_up() {
+    explore_with(3, || {
+        let logged = Arc::new(Logged::default());
+        let ticket = logged.notifier.try_ticket().unwrap();
+        let here = spawn(&logged, |logged| {
+            // At most one is on at a time in a model. So that both are, this one does not wait for the first to be over.
+            if logged.notifier.active() == 1 {
+                logged.notifier.end_raw();
+                logged.invalidate();
+            }
+        });
+        logged.log.begin_raw(&logged.notifier, ELSEWHERE);
+        logged.read(ticket);
+        here.join().unwrap();
     });
 }

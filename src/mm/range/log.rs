@@ -4,19 +4,30 @@
 //! others from ever coming to an end. A log beside it has what the latest ones were for, by their sequence numbers, and a reader that
 //! finds those elsewhere goes on as if they had not been.
 //!
+//! Each place of the log is a sequence lock for one number: whoever writes has the place to itself, and a reader that finds the same number
+//! before and after has the range of that number. Nobody waits: a writer that finds another one there leaves its own range out, and a
+//! reader that does not find a number takes it for an invalidation of everything.
+//!
+//! # Orderings
+//!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | entry: sequence store, load | Release, Acquire | whoever finds an invalidation's number finds its range |
-//! | fence in `keeps`, then the notifier's word | Acquire | the fence at the beginning: whoever saw a range of a later one that has taken the place sees its number, and does not go by the entry |
+//! | number: store at the end of a write, first load of a reader | Release, Acquire | whoever finds a number finds its range, or a later one |
+//! | number: swap | Acquire | the store of the writer before: a range comes after the one that it takes the place of |
+//! | fence after the swap, fence before a reader's second load | Release, Acquire | whoever read a word of a later range sees that the number is gone |
+//! | fence at the beginning of `keeps` | Acquire | the fence of [`Notifier::begin`], as for [`Notifier::is_good`] |
 
 use super::notifier::{Notifier, Ticket};
 use crate::futex::Futex;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{AtomicU32, const_unless_loom, fence};
 use core::ops::Range;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicUsize, fence};
 
-/// How many invalidations are remembered.
-const RECENT: usize = 16;
+/// How many invalidations are remembered. In a model the second takes the place of the first.
+const RECENT: usize = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
+
+/// Somebody writes. Not a number: those have 23 bits.
+const BUSY: u32 = u32::MAX;
 
 /// The ranges of the latest invalidations of one notifier, in numbers of the caller's: of pages, say.
 #[derive(Debug)]
@@ -26,19 +37,57 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    /// One more than the sequence number; 0 while there is none.
+    /// One more than the sequence number; 0 while there is none, [`BUSY`] while the range is written.
     number: AtomicU32,
-    first: AtomicUsize,
-    end: AtomicUsize,
+    first: Wide,
+    end: Wide,
+}
+
+/// A number of the caller's: its lower and its upper half. Read while it is written, it is neither the old one nor the new one.
+#[derive(Debug)]
+struct Wide(AtomicU32, AtomicU32);
+
+impl Wide {
+    const_unless_loom! {
+        fn new() -> Self {
+            Self(AtomicU32::new(0), AtomicU32::new(0))
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "that is how it is cut in two")]
+    fn write(&self, value: usize) {
+        let Self(low, high) = self;
+        // Relaxed, twice: the number orders them.
+        low.store(value as u32, Relaxed);
+        high.store((value as u64 >> 32) as u32, Relaxed);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "it was a usize")]
+    fn read(&self) -> usize {
+        let Self(low, high) = self;
+        // Relaxed, twice: the number orders them.
+        (u64::from(high.load(Relaxed)) << 32 | u64::from(low.load(Relaxed))) as usize
+    }
+}
+
+impl Entry {
+    const_unless_loom! {
+        fn new() -> Self {
+            Self { number: AtomicU32::new(0), first: Wide::new(), end: Wide::new() }
+        }
+    }
 }
 
 impl Log {
-    /// Nothing is known of any invalidation.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            recent: [const { Entry { number: AtomicU32::new(0), first: AtomicUsize::new(0), end: AtomicUsize::new(0) } };
-                RECENT],
+    const_unless_loom! {
+        /// Nothing is known of any invalidation.
+        #[must_use]
+        pub fn new() -> Self {
+            #[cfg(not(pagelock_loom))]
+            let recent = [const { Entry::new() }; RECENT];
+            #[cfg(pagelock_loom)]
+            let recent = core::array::from_fn(|_| Entry::new());
+            Self { recent }
         }
     }
 
@@ -47,16 +96,22 @@ impl Log {
         // Its fence comes before what follows.
         let number = notifier.begin_numbered();
         let entry = self.entry(number);
-        // Relaxed, three times: the store below is the Release. While the entry is between two, it has no number.
-        entry.number.store(0, Relaxed);
+        // Acquire: this range comes after the one that was there.
+        if entry.number.swap(BUSY, Acquire) == BUSY {
+            // Its writer gives it a number that is not ours, so nobody finds ours.
+            return;
+        }
+        // Release: whoever reads a word of this range, and then fences, sees that the number before is gone.
         fence(Release);
-        entry.first.store(range.start, Relaxed);
-        entry.end.store(range.end, Relaxed);
+        entry.first.write(range.start);
+        entry.end.write(range.end);
+        // Release: whoever finds the number finds the range.
         entry.number.store(number + 1, Release);
     }
 
-    /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so, the ticket is as good as one that was taken
-    /// now. It may say `false` though none has: of too many it does not know.
+    /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so, the ticket is, for `range`, as good as one
+    /// that was taken now; for anything else it is of no more use. It may say `false` though none has: of too many it does not know, nor of
+    /// one that begins while another that it takes the place of is still being written down.
     pub fn keeps<F: Futex>(&self, notifier: &Notifier<F>, ticket: &mut Ticket, range: &Range<usize>) -> bool {
         // Acquire: as for `is_good`.
         fence(Acquire);
@@ -72,15 +127,16 @@ impl Log {
             if entry.number.load(Acquire) != number + 1 {
                 return false;
             }
-            // Relaxed: what was read is of no use if the place was taken meanwhile, which the last line sees.
-            let (first, end) = (entry.first.load(Relaxed), entry.end.load(Relaxed));
+            let (first, end) = (entry.first.read(), entry.end.read());
+            // Acquire: if a word of that was of a later range, the number is seen to be gone.
+            fence(Acquire);
+            // Relaxed: the fence is before it.
+            if entry.number.load(Relaxed) != number + 1 {
+                return false;
+            }
             if first < range.end && range.start < end {
                 return false;
             }
-        }
-        fence(Acquire);
-        if Notifier::<F>::between(*ticket, notifier.now()) as usize > RECENT {
-            return false;
         }
         *ticket = now;
         true
