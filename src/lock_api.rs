@@ -9,7 +9,7 @@
 //! assert_eq!(*TOTAL.lock(), 1);
 //! ```
 
-use crate::{Limits, OsFutex, PageGuard, PageLock};
+use crate::{OsFutex, PageGuard, PageLock};
 
 pub use ::lock_api::{RawMutex, RawMutexFair, RawMutexTimed};
 
@@ -95,7 +95,7 @@ unsafe impl RawMutexTimed for RawPageLock {
 
     fn try_lock_until(&self, timeout: Self::Instant) -> bool {
         #[allow(clippy::useless_conversion)] // Without std it is that type.
-        let limits = Limits::none().until(timeout.into());
+        let limits = crate::Limits::none().until(timeout.into());
         self.0.lock_within(limits).map(PageGuard::forget).is_ok()
     }
 }
