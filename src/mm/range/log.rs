@@ -30,6 +30,9 @@ const RECENT: usize = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else {
 const BUSY: u32 = u32::MAX;
 
 /// The ranges of the latest invalidations of one notifier, in numbers of the caller's: of pages, say.
+///
+/// Numbers come again after 2^23 invalidations, as the [notifier](Notifier) says of tickets. So a range that is that old, and whose place no
+/// later one has taken, could be taken for the range of an invalidation that was begun without the log.
 #[derive(Debug)]
 pub struct Log {
     recent: [Entry; RECENT],
