@@ -120,7 +120,7 @@ for which in "${WHICH[@]}"; do
     (
         seeded
         case $which in
-            thread) finds thread lock/mod.rs/release/state.fetch_add=Relaxed 'ThreadSanitizer: data race' mutual_exclusion what_one_owner_wrote_the_next_sees ;;
+            thread) finds thread lock/release.rs/release/state.fetch_add=Relaxed 'ThreadSanitizer: data race' mutual_exclusion what_one_owner_wrote_the_next_sees ;;
             address) finds address touched-after-release 'AddressSanitizer: heap-use-after-free' wait the_header_may_be_freed_before_anybody_is_woken ;;
         esac
     )
