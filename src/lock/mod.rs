@@ -24,9 +24,9 @@
 //! While the gate is open, newcomers take the page before a sleeper that was woken for it. That
 //! makes contended locks fast, and rule 4 bounds it. While the gate is closed, the page is *taken*
 //! for everybody outside, also between two owners. It passes from sleeper to sleeper, first come,
-//! first served, until none is left. That costs a switch of threads for each hold, so the gate is
-//! closed for at most one in `BYPASS_BOUND + 1` of the holds that wake a sleeper: everybody inside
-//! has lost that many rounds before it closes again.
+//! first served, until none is left. That costs a switch of threads for each hold. As wakes are
+//! first in, first out, those inside lose about equally many rounds, so the gate is closed for
+//! about one in `BYPASS_BOUND + 1` of the holds that wake a sleeper.
 //!
 //! Three others close the gate: [`PageGuard::unlock_fair`], if somebody is registered;
 //! [`PageLock::lock_releasing`], as it registers, if it still is open; and a newcomer for whom the
@@ -139,10 +139,7 @@ impl<F: Futex> PageLock<F> {
         if let Some(guard) = self.try_lock() {
             return Some(guard);
         }
-        match self.futex.after(d) {
-            Some(deadline) => self.lock_within(Limits::none().until(deadline)).ok(),
-            None => Some(self.lock()),
-        }
+        Locker::new(self, Limits::lasting(self.futex, d)).lock_within().ok()
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.

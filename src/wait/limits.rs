@@ -5,6 +5,7 @@ use crate::futex::{Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use crate::sync::AtomicU32;
 use crate::word::State;
 use core::fmt;
+use core::time::Duration;
 
 /// How a wait ended. In every case the caller's guard has been dropped, and the caller must
 /// re-check.
@@ -116,6 +117,14 @@ impl<'c, F: Futex> Limits<'c, F> {
     {
         let has_come = |futex: &F, at| futex.now() >= at;
         Self { deadline: Some(Deadline { at: deadline, has_come, sleep: F::wait_until }), ..self }
+    }
+
+    /// Not longer than `d` from now; a `d` that the clock cannot hold is no limit.
+    pub(crate) fn lasting(futex: F, d: Duration) -> Self
+    where
+        F: FutexTimed,
+    {
+        futex.after(d).map_or(Self::none(), |at| Self::none().until(at))
     }
 
     /// Not once `cancel` is cancelled.

@@ -114,8 +114,7 @@ impl<F: Futex> PageLock<F> {
     where
         F: FutexTimed,
     {
-        let limits = self.futex.after(d).map_or(Limits::none(), |at| Limits::none().until(at));
-        self.wait_with(ptl, Wait::unlocked().within(limits))
+        self.wait_with(ptl, Wait::unlocked().within(Limits::lasting(self.futex, d)))
     }
 
     /// Waits as `wait` says: for a release or a migration, until a deadline, unless cancelled.
