@@ -35,6 +35,11 @@ scratch() {
     trap 'rm -rf "$SCRATCH"' EXIT
 }
 
+# core_alone DIR: the copy of the tree that DIR holds has no workspace members beside the core.
+core_alone() {
+    sed -i -e '/^members = \[$/,/^]$/d' -e '/^default-members = /d' "$1/Cargo.toml"
+}
+
 # checker KIND TREE [FEATURES]: compiles tests/KIND of TREE under the model checker KIND (loom, shuttle), optimised but with the
 # crate's own assertions, and prints where the program is. Apart from the ordinary build, which has other flags.
 checker() {

@@ -274,6 +274,7 @@ def manifest(text, tests, version):
     """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled. By its version
     cargo tells the copy from the tree, and keeps what it compiles of both."""
     text = re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
+    text = re.sub(r"^\[workspace\]\n(?:[^\[\n].*\n|\[?\]\n)*", "[workspace]\n", text, count=1, flags=re.M)
     text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
     head, mark, rest = text.partition("[dev-dependencies]\n")
     needed, mark_2, rest = rest.partition("\n[")
