@@ -1,7 +1,7 @@
 // The README's fault handler in C, 8 threads of it against a thread that evicts. Every page's
 // number lies in one of two tiers, and where, its entry says. At the end every number is the sum of
 // what was added, wherever it has been. With -DCALLBACKS on a platform of functions, which must
-// have been slept in.
+// have been slept in. With -DCONTROL the evictor ignores what a freeze says, and must be found out.
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -55,6 +55,7 @@ static enum failed fault(int i, const struct pagelock_limits *limits) {
         struct pagelock_migration migration = pagelock_begin_migration(guard);
         switch (pagelock_freeze_unpinned(migration, PAGELOCK_ANY_REFS, limits, &frozen)) {
         case PAGELOCK_ERROR_OK:
+            usleep(20); // the others come, and find it locked
             // Others may have brought it back before this thread had the page.
             pthread_mutex_lock(&entry->ptl);
             if (entry->leaf == COLD) {
@@ -109,6 +110,11 @@ static void *evictor(void *nothing) {
             pthread_mutex_unlock(&entries[i].ptl);
             pagelock_commit(frozen);
         } else {
+#ifdef CONTROL
+            pthread_mutex_lock(&entries[i].ptl);
+            entries[i].leaf = COLD;
+            pthread_mutex_unlock(&entries[i].ptl);
+#endif
             pagelock_abort(migration);
         }
     }

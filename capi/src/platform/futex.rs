@@ -73,10 +73,10 @@ unsafe impl Futex for Here {
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         match sleeper() {
-            // SAFETY: the word is live, and the table's own.
-            Sleeper::Table(table) => {
-                table.wait.map_or(Sleep::Unknown, |wait| unsafe { slept(wait(table.context, word.as_ptr(), expected)) })
-            }
+            Sleeper::Table(table) => table.wait.map_or(Sleep::Unknown, |wait| {
+                // SAFETY: the word is live, and only loaded.
+                slept(unsafe { wait(table.context, word.as_ptr(), expected) })
+            }),
             Sleeper::System => OsFutex.wait(word, expected),
             #[cfg(futex_of_linux)]
             Sleeper::Shared(shared) => shared.wait(word, expected),
