@@ -45,7 +45,6 @@ mod linux {
         numbers: [UnsafeCell<u64>; PAGES],
         waits: [AtomicU32; 2],
         order: AtomicU32,
-        hot: [u32; PAGES],
         ptl: AtomicU32,
     }
 

@@ -22,8 +22,7 @@ struct segment {
     struct pagelock_event events[EVENTS];
     uint64_t numbers[PAGES];
     atomic_uint waits[2], order; // of C, of Rust; 1: Rust has begun, 2: C has ended, 3: Rust has what it dies with
-    uint32_t hot[PAGES];         // guarded by `ptl`
-    uint32_t ptl;                // a page-table lock that both know: 0, or 1 if it is taken
+    uint32_t ptl; // a page-table lock that both know: 0, or 1 if it is taken
 };
 
 static struct segment *shared;
