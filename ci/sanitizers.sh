@@ -32,8 +32,8 @@ package() {
     mkdir -p "$folder"
     {
         printf '[package]\nname = "sanitized"\nversion = "0.0.0"\nedition = "2024"\nautotests = false\n\n[lib]\npath = "lib.rs"\n'
-        printf '[features]\ndefault = ["alloc", "std"]\nalloc = []\nstd = []\n[dependencies]\npagelock = { path = "%s" }\n' "$tree"
-        printf '[dev-dependencies]\nlibc = "0.2.169"\ncrossbeam-utils = "0.8.20"\n'
+        printf '[features]\ndefault = ["std"]\nstd = []\n[dependencies]\npagelock = { path = "%s" }\n' "$tree"
+        printf '[dev-dependencies]\nlibc = "0.2.169"\ncrossbeam-utils = "0.8.20"\npagelock-soft = { path = "%s/soft" }\n' "$tree"
         printf '[workspace]\n[lints.rust]\nunexpected_cfgs = "allow"\n[profile.release]\ndebug = 1\ndebug-assertions = true\n'
         for test in "$@"; do
             printf '[[test]]\nname = "%s"\npath = "%s"\n' "$test" "$tree/tests/$test.rs"

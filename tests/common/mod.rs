@@ -2,12 +2,12 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
 pub(crate) mod gate;
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;
-#[cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#[cfg(all(feature = "std", not(pagelock_loom)))]
 pub(crate) mod machine;
 pub(crate) mod own;
 pub(crate) mod sim;
