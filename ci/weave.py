@@ -289,7 +289,8 @@ def manifest(text, tests, version):
     text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
     head, mark, rest = text.partition("[dev-dependencies]\n")
     needed, mark_2, rest = rest.partition("\n[")
-    named = [line for line in needed.splitlines() if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
+    lines = [line for line in needed.splitlines() if re.match(r"\w", line)]
+    named = [line for line in lines if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
     return head + mark + "\n".join(named) + "\n" + mark_2 + rest
 
 
