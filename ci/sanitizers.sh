@@ -15,7 +15,7 @@ WHICH=("$@")
 # has two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. futex/slot.rs has two as well, which order a
 # count and no data. That a fence is missing is for loom to find.
 TESTS=(mutual_exclusion gate gate_crowd gate_leaving gate_releasing wait claim cancel_timeout counts fault_race migration_stages slots
-    signals unpinned mm_drain mm_migrate mm_pins mm_range mm_stress)
+    signals unpinned mm_drain mm_migrate mm_pins mm_range mm_stress mm_soak)
 HOST=x86_64-unknown-linux-gnu
 
 if [ "$(rustc -vV | sed -n 's/^host: //p')" != "$HOST" ]; then

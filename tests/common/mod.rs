@@ -25,7 +25,9 @@ pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R
     let (done, alarm) = mpsc::channel::<()>();
     std::thread::scope(|s| {
         s.spawn(move || {
-            if alarm.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+            // Looks are counted, not seconds: a process that was stopped has had no time.
+            let mut looks = (0..300).map(|_| alarm.recv_timeout(Duration::from_millis(100)));
+            if looks.all(|look| look == Err(RecvTimeoutError::Timeout)) {
                 // Not by `eprintln`, which the test harness captures and an abort loses.
                 let _ = writeln!(std::io::stderr(), "\n{name}: stuck. Pages: {pages:?}");
                 std::process::abort();
