@@ -1,12 +1,12 @@
 //! Invalidations: whoever keeps copies of entries is told before they change.
 
 use super::{At, Soft, SpaceId};
-use crate::futex::Futex;
-use crate::mm::Notice;
-use crate::mm::drain::Cpus;
-use crate::mm::range::{Log, Notifier};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{Acquire, Release};
+use pagelock::futex::Futex;
+use pagelock::mm::Notice;
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::range::{Log, Notifier};
 
 /// An invalidation that is on.
 pub(super) struct Invalidating<'m, F: Futex, C: Cpus> {

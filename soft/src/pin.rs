@@ -2,16 +2,16 @@
 
 use super::traits::Refusal;
 use super::{AccessError, Area, AreaKind, At, Kind, Soft, SoftEntry, TierId};
-use crate::futex::{Futex, FutexTimed};
-use crate::leaf::{Leaf, Rights};
-use crate::mm::drain::{Cpus, Unlocked};
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::migrate::Outcome;
-use crate::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
-use crate::mm::{Access, Areas, Fault, Tiers};
-use crate::wait::Limits;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use pagelock::Limits;
+use pagelock::futex::{Futex, FutexTimed};
+use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::drain::{Cpus, Unlocked};
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::migrate::Outcome;
+use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
+use pagelock::mm::{Access, Areas, Fault, Tiers};
 
 /// How many pins were taken and dropped.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct Balanced {
 }
 
 impl Balanced {
-    /// Whether none was lost. Pins of a header that were taken past [`pin`](crate::mm::pin) are not known of.
+    /// Whether none was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin) are not known of.
     #[must_use]
     pub fn is_even(self) -> bool {
         self.taken.checked_sub(self.dropped) == Some(self.counted)

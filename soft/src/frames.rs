@@ -2,15 +2,15 @@
 
 use super::guarded::Guarded;
 use super::{At, Kind, TierConfig, TierId};
-use crate::futex::Futex;
-use crate::mm::Span;
-use crate::mm::ledger::Owners;
-use crate::page::PageLock;
 use alloc::vec::Vec;
 use core::sync::atomic::{
     AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
+use pagelock::PageLock;
+use pagelock::futex::Futex;
+use pagelock::mm::Span;
+use pagelock::mm::ledger::Owners;
 
 #[derive(Debug)]
 pub(super) struct Frame<F: Futex> {

@@ -2,9 +2,9 @@
 
 use super::At;
 use super::guarded::{Guard, Guarded};
-use crate::leaf::Rights;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use pagelock::leaf::Rights;
 
 /// Entries under one page-table lock. A hardware table has 512; with fewer, small spaces have several locks too.
 pub const SPLIT: usize = 64;

@@ -2,15 +2,15 @@
 
 use super::space::Space;
 use super::{Area, AreaKind, At, Soft, SoftEntry, SpaceId, TierId};
-use crate::futex::Futex;
-use crate::leaf::{Leaf, Rights, Tracking};
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Change, MAX_MAPPINGS, Owner};
-use crate::mm::{CopyError, Memory, Tiers};
-use crate::refs::GetError;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use pagelock::futex::Futex;
+use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::{Change, MAX_MAPPINGS, Owner};
+use pagelock::mm::{CopyError, Memory, Tiers};
+use pagelock::refs::GetError;
 
 /// A change that was not made, or not as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -409,11 +409,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             };
             match leaf {
                 // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
-                Leaf::DeviceExclusive { pfn, .. } => match page.try_lock() {
-                    Some(guard) => {
-                        super::super::exclusive::revoke(self, from, old, pfn);
-                        drop(guard);
-                    }
+                Leaf::DeviceExclusive { .. } => match page.try_lock() {
+                    Some(guard) => pagelock::mm::exclusive::revoke(self, from, old, &guard),
                     None => {
                         let _ = page.wait_unlocked((old, invalidating));
                     }

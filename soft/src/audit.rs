@@ -2,13 +2,13 @@
 
 use super::map::owner_of;
 use super::{At, Soft, SpaceId};
-use crate::futex::Futex;
-use crate::leaf::Leaf;
-use crate::mm::Tiers;
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Owner, Unbalanced};
 use alloc::vec;
 use core::fmt;
+use pagelock::futex::Futex;
+use pagelock::leaf::Leaf;
+use pagelock::mm::Tiers;
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::{Owner, Unbalanced};
 
 /// Something that does not agree with something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +107,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 }
                 let Ok(index) = usize::try_from(pfn) else { continue };
                 if let Leaf::Migration { .. } = leaf {
-                    if !self.page(pfn).is_some_and(crate::PageLock::is_migrating) {
+                    if !self.page(pfn).is_some_and(pagelock::PageLock::is_migrating) {
                         return Err(AuditError::Orphan { at, pfn });
                     }
                 }

@@ -1,11 +1,11 @@
 //! A value behind a lock of this very crate.
 
-use crate::futex::OsFutex;
-use crate::lock::PageGuard;
-use crate::page::PageLock;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use pagelock::PageGuard;
+use pagelock::PageLock;
+use pagelock::futex::OsFutex;
 
 /// What a mutex is. Its platform is the operating system's whatever the pages' is, so that tests which count who sleeps for a page
 /// count only those.

@@ -1,3 +1,6 @@
+#![no_std]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
 //! A memory manager in software: page tables with split locks, frames with headers, tiers with real bytes, a reverse map.
 //!
 //! It is what the protocol's tests run on, and a start for whoever has none of these. Everything is what a kernel would have, only
@@ -6,7 +9,7 @@
 //! ```
 //! use pagelock::mm::drain::Unlocked;
 //! use pagelock::mm::migrate::{Order, Slot, migrate};
-//! use pagelock::mm::soft::{At, Config, Soft, TierId};
+//! use pagelock_soft::{At, Config, Soft, TierId};
 //! use pagelock::mm::Tiers;
 //!
 //! const RAM: TierId = TierId(0);
@@ -34,6 +37,8 @@
 //! Locks, outermost first: a page, a page-table lock, a frame's reverse map, the cache, a batch, a tier's free frames. At most one page-table
 //! lock is held, except by fork and remap, which hold two in the order of their addresses.
 
+extern crate alloc;
+
 mod access;
 mod audit;
 mod bytes;
@@ -58,14 +63,6 @@ pub use pin::{Backed, Balanced, PinFailure};
 pub use space::{Area, AreaKind, SPLIT};
 pub use traits::{Refusal, SoftEntry};
 
-use super::drain::{Batch, Batches, Cpus, OneCpu};
-use super::ledger::{Change, Owner};
-use super::migrate::Mode;
-use super::range::{Log, Notifier};
-use super::{Memory, Mm, Notice, Span, Tiers};
-use crate::futex::{Futex, OsFutex};
-use crate::page::PageLock;
-use crate::refs::Put;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -76,6 +73,14 @@ use counts::Counts;
 use crossbeam_utils::CachePadded;
 use frames::{Frame, Tier};
 use guarded::Guarded;
+use pagelock::PageLock;
+use pagelock::futex::{Futex, OsFutex};
+use pagelock::mm::drain::{Batch, Batches, Cpus, OneCpu};
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::migrate::Mode;
+use pagelock::mm::range::{Log, Notifier};
+use pagelock::mm::{Memory, Mm, Notice, Span, Tiers};
+use pagelock::refs::Put;
 use space::Space;
 
 /// Names a page of an address space.
@@ -313,9 +318,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// # Errors
     ///
     /// As [`PageLock::try_get`]; a frame that does not exist is free.
-    pub fn get(&self, pfn: u64) -> Result<(), crate::refs::GetError> {
+    pub fn get(&self, pfn: u64) -> Result<(), pagelock::refs::GetError> {
         let span = self.span(pfn);
-        let page = self.page(span.head).ok_or(crate::refs::GetError::Free)?;
+        let page = self.page(span.head).ok_or(pagelock::refs::GetError::Free)?;
         page.try_get()?.into_raw();
         self.account(span.head, Owner::Get, Change::Taken);
         Ok(())

@@ -2,13 +2,13 @@
 
 use super::Soft;
 use super::frames::{frame, use_up};
-use crate::futex::Futex;
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Memory, Tiers};
-use crate::refs::GetError;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::Ordering::Relaxed;
+use pagelock::futex::Futex;
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::{Memory, Tiers};
+use pagelock::refs::GetError;
 
 /// From the caller's numbers to the first frames of pages.
 pub(super) type Slots = BTreeMap<u64, u64>;
@@ -18,7 +18,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// # Errors
     ///
-    /// As [`PageLock::try_get`](crate::PageLock::try_get).
+    /// As [`PageLock::try_get`](pagelock::PageLock::try_get).
     pub fn cache(&self, key: u64, pfn: u64) -> Result<(), GetError> {
         let head = self.span(pfn).head;
         let page = self.page(head).ok_or(GetError::Free)?;

@@ -4,15 +4,15 @@ use super::frames::{frame, set_span, span, use_up};
 use super::guarded::Guard;
 use super::space::{Area, AreaKind, Table};
 use super::{At, Kind, Soft, TierId};
-use crate::futex::Futex;
-use crate::leaf::{Leaf, Rights, UnknownLeaf};
-use crate::mm::drain::{Cpus, Drain, Unlocked};
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::migrate::{self, Mode, Outcome};
-use crate::mm::{Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam};
-use crate::page::PageLock;
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
+use pagelock::PageLock;
+use pagelock::futex::Futex;
+use pagelock::leaf::{Leaf, Rights, UnknownLeaf};
+use pagelock::mm::drain::{Cpus, Drain, Unlocked};
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::migrate::{self, Mode, Outcome};
+use pagelock::mm::{Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam};
 
 /// An entry whose page-table lock is held.
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {

@@ -2,13 +2,13 @@
 
 use super::traits::Refusal;
 use super::{Area, AreaKind, At, Soft, SoftEntry, TierId};
-use crate::futex::Futex;
-use crate::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::Owner;
-use crate::mm::migrate::{Abort, Outcome};
-use crate::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why};
 use core::fmt;
+use pagelock::futex::Futex;
+use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::Owner;
+use pagelock::mm::migrate::{Abort, Outcome};
+use pagelock::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why};
 
 /// An access that cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +50,8 @@ pub enum AccessError {
         /// Its number.
         pfn: u64,
     },
+    /// Another error of the fault path.
+    Fault(FaultError<Outcome<Refusal>>),
 }
 
 impl From<FaultError<Outcome<Refusal>>> for AccessError {
@@ -63,6 +65,7 @@ impl From<FaultError<Outcome<Refusal>>> for AccessError {
             FaultError::Busy { rounds } => Self::Busy { rounds },
             FaultError::NoMemory => Self::NoMemory,
             FaultError::ToRam(outcome) => Self::NotBrought(outcome),
+            other => Self::Fault(other),
         }
     }
 }
@@ -82,6 +85,7 @@ impl fmt::Display for AccessError {
             Self::NotBrought(outcome) => write!(f, "the page could not be brought back: {outcome}"),
             Self::Unknown(e) => e.fmt(f),
             Self::NoFrame { pfn } => write!(f, "the table names frame {pfn:#x}, which does not exist"),
+            Self::Fault(e) => e.fmt(f),
         }
     }
 }
@@ -167,13 +171,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
             if let Leaf::Migration { pfn, .. } = entry.leaf() {
                 debug_assert!(
-                    self.header(pfn).is_some_and(crate::PageLock::is_locked),
+                    self.header(pfn).is_some_and(pagelock::PageLock::is_locked),
                     "I12: {at:?} leads to an unlocked page"
                 );
             }
             drop(entry);
             if let Fault::Retry(Why::Locked) = self.fault(at, access, faulter)? {
-                crate::futex::OsFutex.relax();
+                pagelock::futex::OsFutex.relax();
             }
         }
     }
@@ -186,7 +190,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`AccessError`].
     pub fn fault(&self, at: At, access: Access, faulter: &mut Faulter<'_, F>) -> Result<Fault, AccessError> {
         allows(self.entry(at).area(), access)?;
-        match crate::mm::fault(self, at, access, faulter)? {
+        match pagelock::mm::fault(self, at, access, faulter)? {
             Fault::Missing => self.fill(at, access),
             Fault::Protected { .. } => self.unprotect(at),
             Fault::Swapped { slot } => Err(AccessError::Swapped { slot }),

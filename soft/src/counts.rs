@@ -1,9 +1,9 @@
 //! What the protocol has asked for so far, for those who count what a page costs.
 
 use super::Soft;
-use crate::futex::Futex;
-use crate::mm::drain::Cpus;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use pagelock::futex::Futex;
+use pagelock::mm::drain::Cpus;
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {

@@ -1,10 +1,10 @@
 //! A page that comes with its contents: what a fault handler outside of the memory manager has, which fetched them from elsewhere.
 
 use super::{AreaKind, At, MapError, Soft, TierId};
-use crate::futex::Futex;
-use crate::leaf::{Leaf, Rights, Tracking};
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::Owner;
+use pagelock::futex::Futex;
+use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::Owner;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Puts a page with these bytes, and zeroes after them, where none is. Whoever looks finds all of it or nothing.

@@ -3,12 +3,12 @@
 use super::space::{Area, AreaKind};
 use super::traits::at_frame;
 use super::{At, MapError, Soft, SoftEntry, TierId};
-use crate::futex::Futex;
-use crate::leaf::{Leaf, Rights, Tracking};
-use crate::mm::drain::Cpus;
-use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Memory, Tiers};
-use crate::refs::GetError;
+use pagelock::futex::Futex;
+use pagelock::leaf::{Leaf, Rights, Tracking};
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::{Memory, Tiers};
+use pagelock::refs::GetError;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes: by one large entry if `to` is

@@ -1,11 +1,11 @@
 //! Failures on demand.
 
 use super::{At, Soft, TierId};
-use crate::futex::Futex;
-use crate::mm::drain::Cpus;
-use crate::mm::migrate::Mode;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
+use pagelock::futex::Futex;
+use pagelock::mm::drain::Cpus;
+use pagelock::mm::migrate::Mode;
 
 // Relaxed, throughout: switches that a test sets before what it tests.
 impl<F: Futex, C: Cpus> Soft<F, C> {
