@@ -1,7 +1,7 @@
 //! What the kernel does in each trap: the one list of what runs in interrupts.
 
-use crate::cpu;
 use crate::trap::Frame;
+use crate::{batches, cpu, interrupts, phase, shootdown};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// In no interrupt: it may sleep.
@@ -10,15 +10,25 @@ pub fn page_fault(address: usize, frame: &mut Frame) {
 }
 
 /// Another processor has changed a table.
-pub fn shoot() {}
+pub fn shoot() {
+    shootdown::answer();
+}
 
 /// Another processor wants this one's batch empty.
-pub fn drain() {}
+pub fn drain() {
+    batches::empty();
+}
 
 /// Once in a millisecond, on each processor.
 pub fn timer() {
-    cpu::this().ticks.fetch_add(1, Relaxed);
+    let cpu = cpu::this();
+    cpu.ticks.fetch_add(1, Relaxed);
+    if cpu.index() == 0 {
+        phase::watch();
+    }
 }
 
 /// A test wants something done.
-pub fn test() {}
+pub fn test() {
+    interrupts::test();
+}

@@ -4,23 +4,34 @@
 #![no_main]
 
 mod apic;
+mod batches;
 mod boot;
 mod clock;
+mod counters;
 mod cpu;
+mod frames;
 mod hooks;
+mod interrupts;
+mod locks;
 mod mem;
+mod paging;
+mod phase;
+mod platform;
 mod port;
 mod serial;
+mod shootdown;
 mod spin;
 mod trap;
 
 use core::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use port::Exit;
 
 static GO: AtomicBool = AtomicBool::new(false);
+/// Counts of each processor's timer in a millisecond.
+static TIMER: AtomicU32 = AtomicU32::new(0);
 
 /// Where each processor arrives, with interrupts off.
 extern "C" fn cpu_main(index: usize) -> ! {
@@ -29,37 +40,28 @@ extern "C" fn cpu_main(index: usize) -> ! {
         apic::mask_legacy();
         trap::make_table();
         clock::set_up();
+        paging::set_up();
     }
     trap::load_table();
+    paging::enter(0);
     cpu::is_up(apic::set_up());
     if index == 0 {
         let wanted = port::processors().min(cpu::MAX);
-        say!("unikernel: {:?}, {wanted} processors", boot::command_line());
+        TIMER.store(apic::timer_counts_in(10) / 10, Relaxed);
         apic::start_others(wanted);
+        say!("unikernel: {wanted} processors, {:?}", boot::command_line());
         GO.store(true, Release);
     }
     while !GO.load(Acquire) {
         core::hint::spin_loop();
     }
+    apic::start_timer(TIMER.load(Relaxed));
     cpu::enable_interrupts();
-    say!("processor {index}");
-    if index == 0 {
-        let counts = apic::timer_counts_in(10) / 10;
-        apic::start_timer(counts);
-        let t = clock::now_ms();
-        while cpu::this().ticks.load(core::sync::atomic::Ordering::Relaxed) < 50 {
-            cpu::disable_interrupts();
-            cpu::halt();
-            cpu::enable_interrupts();
-        }
-        say!("50 ticks in {} ms", clock::now_ms() - t);
-        port::exit(Exit::AllIsWell);
+    if index != 0 {
+        phase::follow(index);
     }
-    loop {
-        cpu::disable_interrupts();
-        cpu::halt();
-        cpu::enable_interrupts();
-    }
+    locks::run();
+    port::exit(Exit::AllIsWell);
 }
 
 #[panic_handler]
