@@ -146,3 +146,14 @@ pub fn put(pfn: u64, owner: Owner) {
         free(pfn);
     }
 }
+
+/// Puts a reference of somebody at work, then the lock, and frees the frame if the reference was the last.
+pub fn put_locked(pfn: u64, guard: pagelock::PageGuard<'_, Halt>) {
+    owners(pfn).note(Owner::Get, Change::Put);
+    // SAFETY: as above.
+    let put = unsafe { HEADERS[known(pfn)].put_raw() };
+    drop(guard);
+    if put == pagelock::Put::Last {
+        free(pfn);
+    }
+}

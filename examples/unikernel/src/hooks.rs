@@ -1,12 +1,16 @@
 //! What the kernel does in each trap: the one list of what runs in interrupts.
 
+use crate::paging::At;
 use crate::trap::Frame;
-use crate::{batches, cpu, interrupts, phase, shootdown};
+use crate::{batches, cpu, device, fault, interrupts, layout, phase, shootdown};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// In no interrupt: it may sleep.
 pub fn page_fault(address: usize, frame: &mut Frame) {
-    panic!("page fault at {address:#x}, error {:#x}, by {:#x}", frame.error, frame.rip);
+    match At::of(address) {
+        Some(at) if layout::is_mapped(at) => fault::handle(at, fault::access(frame.error)),
+        _ => panic!("page fault at {address:#x}, error {:#x}, by {:#x}", frame.error, frame.rip),
+    }
 }
 
 /// Another processor has changed a table.
@@ -25,6 +29,7 @@ pub fn timer() {
     cpu.ticks.fetch_add(1, Relaxed);
     if cpu.index() == 0 {
         phase::watch();
+        device::tick();
     }
 }
 

@@ -6,12 +6,19 @@
 mod apic;
 mod batches;
 mod boot;
+mod checks;
 mod clock;
 mod counters;
+mod cow;
 mod cpu;
+mod device;
+mod fault;
 mod frames;
 mod hooks;
 mod interrupts;
+mod kernel;
+mod layout;
+mod load;
 mod locks;
 mod mem;
 mod paging;
@@ -61,6 +68,10 @@ extern "C" fn cpu_main(index: usize) -> ! {
         phase::follow(index);
     }
     locks::run();
+    layout::set_up();
+    phase::run(60_000, load::run);
+    let sums = checks::all();
+    phase::done("everything adds up", format_args!("{} words, {} added, {} entries", sums.words, sums.added, sums.entries));
     port::exit(Exit::AllIsWell);
 }
 

@@ -223,3 +223,24 @@ pub fn unmap_headers() {
     shootdown::note(HEADERS);
     shootdown::flush();
 }
+
+/// Makes each of `pages` in the first window of `parent` the same in `child`, with what `both` makes of it. Both tables are locked, and
+/// everything is forgotten once before they are unlocked: also what is not present, for another processor may have taken it down and not
+/// flushed it yet.
+pub fn share(parent: usize, child: usize, pages: core::ops::Range<usize>, mut both: impl FnMut(Leaf) -> Leaf) {
+    assert!(parent < child, "a parent's lock comes first");
+    let _parent = SPACES_[parent].locks[0].lock();
+    let _child = SPACES_[child].locks[0].lock();
+    for page in pages {
+        let (from, to) = (&SPACES_[parent].tables[0].0[page], &SPACES_[child].tables[0].0[page]);
+        let was = from.fetch_and(NO_EXECUTE, AcqRel);
+        let leaf = both(decode(was).expect("our tables have leaves only"));
+        let word = encode(leaf) | was & NO_EXECUTE;
+        from.store(word, Release);
+        to.store(word, Release);
+        if leaf != Leaf::None {
+            shootdown::note(At::new(parent, 0, page).address());
+        }
+    }
+    shootdown::flush();
+}
