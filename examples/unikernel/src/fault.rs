@@ -4,6 +4,7 @@ use crate::apic;
 use crate::counters::FAULTS;
 use crate::kernel::KERNEL;
 use crate::paging::At;
+use crate::strategies;
 use pagelock::mm::{Access, Areas, Fault, Faulter, Strategy, resolve};
 
 /// What the access was, by the processor's error code.
@@ -18,6 +19,9 @@ pub fn access(error: u64) -> Access {
 /// Resolves it. Returns when the access is to be made again. May sleep, and holds nothing while it does.
 pub fn handle(at: At, access: Access) {
     FAULTS.one();
+    if strategies::handle(at, access) {
+        return;
+    }
     let resolved = resolve(&KERNEL, at, access, &mut Faulter::new(Strategy::Wait));
     settle(at, access, resolved.unwrap_or_else(|e| panic!("{e} at {:#x}", at.address())));
 }

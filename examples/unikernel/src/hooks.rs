@@ -2,14 +2,17 @@
 
 use crate::paging::At;
 use crate::trap::Frame;
-use crate::{batches, cpu, device, fault, interrupts, layout, phase, shootdown};
+use crate::{batches, controls, cpu, device, fault, interrupts, layout, phase, shootdown, strategies};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// In no interrupt: it may sleep.
 pub fn page_fault(address: usize, frame: &mut Frame) {
     match At::of(address) {
         Some(at) if layout::is_mapped(at) => fault::handle(at, fault::access(frame.error)),
-        _ => panic!("page fault at {address:#x}, error {:#x}, by {:#x}", frame.error, frame.rip),
+        _ => {
+            controls::fault(address, frame.rip);
+            panic!("page fault at {address:#x}, error {:#x}, by {:#x}", frame.error, frame.rip)
+        }
     }
 }
 
@@ -27,6 +30,7 @@ pub fn drain() {
 pub fn timer() {
     let cpu = cpu::this();
     cpu.ticks.fetch_add(1, Relaxed);
+    strategies::watch();
     if cpu.index() == 0 {
         phase::watch();
         device::tick();

@@ -11,7 +11,7 @@ use crate::kernel::{KERNEL, Kernel};
 use crate::layout::{CODE, COPIES, DATA, OWN, PATTERN, PRIVATE, TRANSFER, WORDS};
 use crate::paging::{self, At};
 use crate::port::{self, Exit};
-use crate::{clock, cow, cpu, device, layout, serial};
+use crate::{clock, cow, cpu, device, layout, serial, shootdown};
 use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -83,7 +83,7 @@ pub fn run(index: usize) {
         for _ in 0..64 {
             step(index, &mut random, &mut unlocked);
         }
-        if index + 1 == cpu::up() && clock::now_ms() >= next_fork {
+        if index + 1 == cpu::up() && !IS_CONTROL.load(Relaxed) && clock::now_ms() >= next_fork {
             fork(index, &mut random);
             next_fork = clock::now_ms() + 30;
         }
@@ -150,7 +150,10 @@ fn move_some<const N: usize>(random: &mut Random, unlocked: &mut Unlocked) {
 fn step(index: usize, random: &mut Random, unlocked: &mut Unlocked) {
     let window = random.below(2);
     let page = random.of(DATA);
-    match random.below(256) {
+    // Of a control, data alone is lost, and the kernel is to live until that is seen.
+    let what = if IS_CONTROL.load(Relaxed) { random.below(2) * 255 } else { random.below(256) };
+    match what {
+        0 if shootdown::IS_OFF.load(Relaxed) => check(window, page, random.below(WORDS - PATTERN) + PATTERN),
         0 => transfer(index, window, page, unlocked),
         1 => move_some::<4>(random, unlocked),
         2..16 => refer(window, page),

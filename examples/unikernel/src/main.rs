@@ -8,6 +8,7 @@ mod batches;
 mod boot;
 mod checks;
 mod clock;
+mod controls;
 mod counters;
 mod cow;
 mod cpu;
@@ -28,6 +29,7 @@ mod port;
 mod serial;
 mod shootdown;
 mod spin;
+mod strategies;
 mod trap;
 
 use core::sync::atomic::{
@@ -67,12 +69,26 @@ extern "C" fn cpu_main(index: usize) -> ! {
     if index != 0 {
         phase::follow(index);
     }
-    locks::run();
     layout::set_up();
-    phase::run(60_000, load::run);
+    let words = boot::command_line();
+    match words.split(' ').find_map(|word| word.strip_prefix("control=")) {
+        Some(name) => assert!(controls::run(name), "no such control: {name}"),
+        None => show(words),
+    }
+    port::exit(Exit::AllIsWell);
+}
+
+/// The demonstration.
+fn show(words: &str) {
+    if let Some(ms) = words.split(' ').find_map(|word| word.strip_prefix("ms=")?.parse().ok()) {
+        load::LAST_MS.store(ms, Relaxed);
+    }
+    locks::run();
+    controls::run_right();
+    strategies::run();
+    phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
     let sums = checks::all();
     phase::done("everything adds up", format_args!("{} words, {} added, {} entries", sums.words, sums.added, sums.entries));
-    port::exit(Exit::AllIsWell);
 }
 
 #[panic_handler]
