@@ -51,16 +51,19 @@ fn put(pfn: u64) {
     frames::put(pfn, Owner::Batch);
 }
 
-/// Puts a reference to the page into this processor's batch: `owner`'s, who does not have it any more then.
-pub fn add(pfn: u64, owner: Owner) {
+/// Puts a reference to the page into this processor's batch: `owner`'s, who does not have it any more then. `false` if the batch is in use;
+/// then the reference is put here and now.
+pub fn add(pfn: u64, owner: Owner) -> bool {
     // Noted first: as soon as it is in, it may be put.
     frames::owners(pfn).note(owner, Change::Put);
     frames::owners(pfn).note(Owner::Batch, Change::Taken);
-    if BATCHES.add(pfn, put) {
+    let is_added = BATCHES.add(pfn, put);
+    if is_added {
         BATCHED.one();
     } else {
         frames::put(pfn, Owner::Batch);
     }
+    is_added
 }
 
 /// [`add`], and calls `meanwhile` while the batch is in use. For tests of what an interrupt may do then.

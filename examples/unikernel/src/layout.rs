@@ -138,14 +138,8 @@ fn put_data(pfn: u64, page: usize) {
     }
 }
 
-/// Reads a word of a page that an entry leads to, past the tables. When everybody is at rest.
-pub fn read(pfn: u64, word: usize) -> u64 {
-    // SAFETY: a frame's bytes.
-    unsafe { (*frames::bytes(pfn).cast::<AtomicU64>().add(word)).load(Relaxed) }
-}
-
 /// Writes a word of a frame, as a device does.
 pub fn write(pfn: u64, word: usize, value: u64) {
-    // SAFETY: as above.
+    // SAFETY: a frame's bytes, used as atomic words.
     unsafe { (*frames::bytes(pfn).cast::<AtomicU64>().add(word)).store(value, Relaxed) }
 }

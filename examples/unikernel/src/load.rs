@@ -11,7 +11,7 @@ use crate::kernel::{KERNEL, Kernel};
 use crate::layout::{CODE, COPIES, DATA, OWN, PATTERN, PRIVATE, TRANSFER, WORDS};
 use crate::paging::{self, At};
 use crate::port::{self, Exit};
-use crate::{clock, cow, cpu, device, layout, serial, shootdown};
+use crate::{clock, cow, cpu, device, layout, platform, serial, shootdown};
 use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -201,7 +201,7 @@ fn refer(window: usize, page: usize) {
         let is_had = frames::get(pfn, Owner::Get);
         drop(entry);
         if is_had {
-            batches::add(pfn, Owner::Get);
+            let _ = batches::add(pfn, Owner::Get);
         }
     }
 }
@@ -228,7 +228,7 @@ fn fork(index: usize, random: &mut Random) {
     paging::enter(CHILD);
     let found: [u64; PRIVATE.end - PRIVATE.start] = core::array::from_fn(|n| sum_of(PRIVATE.start + n));
     for _ in 0..4 {
-        clock::pause_ms(1);
+        platform::rest_ms(1);
         let page = random.of(PRIVATE);
         let word = layout::word(0, page, WORDS - 1);
         word.store(word.load(Relaxed) + 1, Relaxed);

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod apic;
+mod batch;
 mod batches;
 mod boot;
 mod checks;
@@ -84,7 +85,9 @@ fn show(words: &str) {
         load::LAST_MS.store(ms, Relaxed);
     }
     locks::run();
+    interrupts::run();
     controls::run_right();
+    batch::run();
     strategies::run();
     phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
     let sums = checks::all();

@@ -133,6 +133,13 @@ fn sleep(word: &AtomicU32, expected: u32, until: Option<MonotonicTime>) -> Sleep
     }
 }
 
+/// Sleeps for so long.
+pub fn rest_ms(ms: u64) {
+    static NOBODY: AtomicU32 = AtomicU32::new(0);
+    let until = Halt.now() + Duration::from_millis(ms);
+    while sleep(&NOBODY, 0, Some(until)) != Sleep::TimedOut {}
+}
+
 /// Wakes up to `n` who sleep on the word at `key`, the longest asleep first.
 fn wake(key: usize, n: usize) {
     // SeqCst: pairs with that of `sleep`, see the top. Before the look for sleepers, and after whatever the caller has changed.

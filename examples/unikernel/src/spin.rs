@@ -11,6 +11,11 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+/// Whether this processor may take such a lock now. Asserted before each, and asked by the tests.
+pub fn may_lock() -> bool {
+    !cpu::this().in_interrupt()
+}
+
 /// A value behind a spin lock.
 pub struct Spin<T> {
     is_held: AtomicBool,
@@ -29,7 +34,7 @@ impl<T> Spin<T> {
     /// Spins until it has the lock.
     pub fn lock(&self) -> Held<'_, T> {
         let cpu = cpu::this();
-        assert!(!cpu.in_interrupt(), "a spin lock in an interrupt");
+        assert!(may_lock(), "a spin lock in an interrupt");
         // First counted and then taken, so that no instant is missed in between.
         cpu.spins_held.fetch_add(1, Relaxed);
         // Acquire: pairs with the Release of the drop.

@@ -136,7 +136,7 @@ fn refer() {
     let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() else { panic!("nobody moves this one") };
     assert!(frames::get(pfn, Owner::Get));
     drop(entry);
-    batches::add(pfn, Owner::Get);
+    let _ = batches::add(pfn, Owner::Get);
 }
 
 /// And home again, with the drain where it should not be.
