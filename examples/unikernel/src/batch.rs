@@ -39,8 +39,8 @@ fn both(index: usize) {
     }
     let mut times = [[0; ROUNDS]; 2];
     for round in 0..ROUNDS {
-        for (way, batch) in [PAGES, 1].into_iter().enumerate() {
-            times[way][round] = one(batch, [Tier::Slow, Tier::Fast][way]);
+        for (times, (batch, to)) in times.iter_mut().zip([(PAGES, Tier::Slow), (1, Tier::Fast)]) {
+            times[round] = one(batch, to);
         }
     }
     for (times, median) in times.iter_mut().zip(&TIMES) {

@@ -79,7 +79,7 @@ fn counts() -> u32 {
                     other => panic!("{other:?} is left at {:#x}", at.address()),
                 }
             }
-            let was_written = space == 0 && (0..cpu::MAX).any(|cpu| COMMON[cpu][page].load(Relaxed) > 0);
+            let was_written = space == 0 && COMMON.iter().any(|added| added[page].load(Relaxed) > 0);
             assert!(is_dirty || !was_written, "page {page} was written to, and what hardware noted of that is lost");
         }
     }

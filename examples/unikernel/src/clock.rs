@@ -40,9 +40,14 @@ pub fn now_ms() -> u64 {
     counts() / PER_MS.load(Relaxed)
 }
 
-/// Spins for so long.
+/// Spins for so many milliseconds.
 pub fn pause_ms(ms: u64) {
-    let end = now_ns() + ms * 1_000_000;
+    pause_us(1000 * ms);
+}
+
+/// Spins for so many microseconds.
+pub fn pause_us(us: u64) {
+    let end = now_ns() + us * 1000;
     while now_ns() < end {
         core::hint::spin_loop();
     }

@@ -7,7 +7,7 @@ use crate::paging::{self, At, PAGE};
 use crate::phase::{self, done};
 use crate::platform::{self, Halt, UNMAPS};
 use crate::port::{self, Exit};
-use crate::{clock, cpu, device, say, serial, shootdown};
+use crate::{clock, cpu, device, locks, say, serial, shootdown};
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -30,6 +30,7 @@ pub fn run(name: &str) -> bool {
             device::NO_PINS.store(true, Relaxed);
             phase::run(60_000, load::run);
         }
+        "no-look" => locks::lose_wakes(),
         "touch-after-release" => {
             TOUCHES.store(true, Relaxed);
             phase::run(20_000, unmapped_headers);

@@ -29,13 +29,12 @@ pub static IS_CONTROL: AtomicBool = AtomicBool::new(false);
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 type Each = [AtomicU64; PRIVATE.end];
-const ZERO: Each = [const { AtomicU64::new(0) }; PRIVATE.end];
 /// What each processor has added to the common word of a page.
-pub static COMMON: [Each; cpu::MAX] = [const { ZERO }; cpu::MAX];
+pub static COMMON: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 /// What each processor's own word of a page is.
-pub static OWNED: [Each; cpu::MAX] = [const { ZERO }; cpu::MAX];
+pub static OWNED: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 /// What the device has written last for each processor.
-pub static WRITTEN: [Each; cpu::MAX] = [const { ZERO }; cpu::MAX];
+pub static WRITTEN: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 
 /// Data was lost.
 pub fn wrong(what: &str, page: usize, found: u64, wanted: u64) -> ! {

@@ -1,7 +1,7 @@
 //! The platform under test: owning a page, waiting for it, deadlines, switches.
 
 use crate::phase::{self, Barrier, done};
-use crate::platform::Halt;
+use crate::platform::{Awake, Halt};
 use crate::spin::Spin;
 use crate::{clock, counters, cpu, platform};
 use core::sync::atomic::{
@@ -18,6 +18,12 @@ static SUM: AtomicU64 = AtomicU64::new(0);
 
 /// All of them.
 pub fn run() {
+    assert_eq!(platform::may_sleep(), Ok(()));
+    assert_eq!(cpu::without_interrupts(platform::may_sleep), Err(Awake::InterruptsOff));
+    let table = TABLE.lock();
+    assert_eq!(platform::may_sleep(), Err(Awake::SpinLockHeld));
+    drop(table);
+
     let slept = counters::SLEEPS.get();
     phase::run(20_000, exclusion);
     assert_eq!(SUM.load(Relaxed), ROUNDS * cpu::up() as u64, "increments were lost");
@@ -55,6 +61,12 @@ const MOVES: u32 = 500;
 /// A page table of one entry: even while its page is there, odd while it is under way.
 static TABLE: Spin<u32> = Spin::new(0);
 
+/// The control: [`migrations`], with a platform that loses wakes.
+pub fn lose_wakes() {
+    platform::NO_LOOK.store(true, Relaxed);
+    phase::run(3_000, migrations);
+}
+
 /// The first processor migrates; the others fault, let go of the page table, and halt.
 fn migrations(index: usize) {
     if index == 0 {
@@ -70,10 +82,10 @@ fn migrations(index: usize) {
             while !cpu::others().any(|cpu| platform::sleeps_on(cpu.index()).is_some()) && clock::now_ms() < end {
                 core::hint::spin_loop();
             }
-            clock_pause(20_000);
+            clock::pause_us(20);
             *TABLE.lock() += 1;
             drop(page);
-            clock_pause(10_000);
+            clock::pause_us(10);
         }
         return;
     }
@@ -91,13 +103,6 @@ fn migrations(index: usize) {
                 core::hint::spin_loop();
             }
         }
-    }
-}
-
-fn clock_pause(ns: u64) {
-    let end = clock::now_ns() + ns;
-    while clock::now_ns() < end {
-        core::hint::spin_loop();
     }
 }
 
@@ -148,7 +153,7 @@ fn round_trips(index: usize) {
             while platform::sleeps_on(1) != Some((&raw const TURN).addr()) {
                 core::hint::spin_loop();
             }
-            clock_pause(50_000);
+            clock::pause_us(50);
             let began = clock::now_ns();
             TURN.store(turn + 1, SeqCst);
             Halt.wake_one(&raw const TURN);

@@ -66,7 +66,9 @@ impl At {
 struct Table([AtomicU64; 512]);
 
 impl Table {
-    const EMPTY: Self = Self([const { AtomicU64::new(0) }; 512]);
+    const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; 512])
+    }
 
     fn entry(&self) -> u64 {
         (&raw const *self).addr() as u64 | 3
@@ -80,9 +82,10 @@ struct Space {
     locks: [Spin<()>; 2],
 }
 
-static SPACES_: [Space; SPACES] =
-    [const { Space { upper: [Table::EMPTY; 3], tables: [Table::EMPTY; 2], locks: [Spin::new(()), Spin::new(())] } }; SPACES];
-static HEADER_TABLES: [Table; 3] = [Table::EMPTY; 3];
+static SPACES_: [Space; SPACES] = [const {
+    Space { upper: [const { Table::new() }; 3], tables: [const { Table::new() }; 2], locks: [Spin::new(()), Spin::new(())] }
+}; SPACES];
+static HEADER_TABLES: [Table; 3] = [const { Table::new() }; 3];
 
 /// Makes the upper levels.
 pub fn set_up() {

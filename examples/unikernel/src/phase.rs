@@ -1,7 +1,8 @@
 //! Parts of the program that all processors run together, one after the other, each with a limit to its time.
 
 use crate::platform::{self, Halt};
-use crate::{clock, cpu, say};
+use crate::port::{self, Exit};
+use crate::{clock, cpu, say, serial};
 use core::sync::atomic::{
     AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -93,6 +94,10 @@ impl Barrier {
 pub fn watch() {
     if clock::now_ms() > LIMIT.load(Relaxed) {
         let beds: [Option<usize>; cpu::MAX] = core::array::from_fn(platform::sleeps_on);
+        if platform::NO_LOOK.load(Relaxed) {
+            serial::print_in_panic(format_args!("watchdog: nobody wakes those who sleep on {beds:x?}\n"));
+            port::exit(Exit::Stranded);
+        }
         panic!("the phase has hung; asleep: {beds:x?}");
     }
 }

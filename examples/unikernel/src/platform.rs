@@ -23,7 +23,7 @@
 use crate::counters::{HALTS, SLEEPS, WAKES};
 use crate::{apic, batches, clock, cpu, frames};
 use core::sync::atomic::{
-    AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     fence,
 };
@@ -41,6 +41,9 @@ static BEDS: [Bed; cpu::MAX] = [const { Bed::new() }; cpu::MAX];
 static TICKETS: AtomicU64 = AtomicU64::new(1);
 /// Headers that `tell` unmaps, to see whether anybody touches one after its release: see `controls`.
 pub static UNMAPS: AtomicUsize = AtomicUsize::new(0);
+
+/// The control: a sleeper does not look at the word once its bed can be found.
+pub static NO_LOOK: AtomicBool = AtomicBool::new(false);
 
 struct Bed {
     key: AtomicUsize,
@@ -104,11 +107,15 @@ fn sleep(word: &AtomicU32, expected: u32, until: Option<MonotonicTime>) -> Sleep
     assert_eq!(may_sleep(), Ok(()), "a processor is about to halt");
     let (cpu, bed) = (cpu::this(), &BEDS[cpu::this().index()]);
     let ticket = TICKETS.fetch_add(2, Relaxed);
+    if NO_LOOK.load(Relaxed) {
+        // Long enough for a wake that finds no bed.
+        clock::pause_us(50);
+    }
     bed.key.store((&raw const *word).addr(), Relaxed);
     bed.ticket.store(ticket, Release);
     // SeqCst: pairs with that of `wake`, see the top.
     fence(SeqCst);
-    if word.load(Relaxed) != expected {
+    if word.load(Relaxed) != expected && !NO_LOOK.load(Relaxed) {
         return if bed.end(ticket) { Sleep::Changed } else { Sleep::Woken };
     }
     SLEEPS.one();
