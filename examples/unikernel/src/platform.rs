@@ -109,7 +109,11 @@ fn sleep(word: &AtomicU32, expected: u32, until: Option<MonotonicTime>) -> Sleep
     let ticket = TICKETS.fetch_add(2, Relaxed);
     if NO_LOOK.load(Relaxed) {
         // Long enough for a wake that finds no bed.
-        clock::pause_us(50);
+        let end = clock::now_ms() + 50;
+        while word.load(Relaxed) == expected && clock::now_ms() < end {
+            core::hint::spin_loop();
+        }
+        clock::pause_us(500);
     }
     bed.key.store((&raw const *word).addr(), Relaxed);
     bed.ticket.store(ticket, Release);
