@@ -16,7 +16,8 @@ pub fn access(error: u64) -> Access {
     }
 }
 
-/// Resolves it. Returns when the access is to be made again. May sleep, and holds nothing while it does.
+/// Resolves it. Returns when the access is to be made again. May sleep, and holds nothing while it
+/// does.
 pub fn handle(at: At, access: Access) {
     FAULTS.one();
     if strategies::handle(at, access) {

@@ -2,7 +2,9 @@
 
 use crate::paging::At;
 use crate::trap::Frame;
-use crate::{batches, controls, cpu, device, fault, interrupts, layout, phase, shootdown, strategies};
+use crate::{
+    batches, controls, cpu, device, fault, interrupts, layout, phase, shootdown, strategies,
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// In no interrupt: it may sleep.
