@@ -60,6 +60,8 @@ counters! {
     TRANSFERS
     /// Pages that were copied on write.
     COPIED
+    /// Instructions that were fetched from data, and not executed.
+    REFUSED
     /// Forks.
     FORKS
 }

@@ -14,6 +14,7 @@ mod counters;
 mod cow;
 mod cpu;
 mod device;
+mod execute;
 mod fault;
 mod frames;
 mod hooks;
@@ -88,6 +89,7 @@ fn show(words: &str) {
     interrupts::run();
     controls::run_right();
     batch::run();
+    execute::run();
     strategies::run();
     phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
     let sums = checks::all();

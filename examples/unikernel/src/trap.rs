@@ -102,7 +102,8 @@ pub struct Frame {
     cs: u64,
     /// The flags at that moment.
     pub flags: u64,
-    rsp: u64,
+    /// The stack at that moment.
+    pub rsp: u64,
     ss: u64,
 }
 
