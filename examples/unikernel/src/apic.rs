@@ -43,7 +43,8 @@ fn write(register: usize, value: u32) {
     unsafe { core::ptr::with_exposed_provenance_mut::<u32>(BASE + register).write_volatile(value) }
 }
 
-/// Masks the two controllers of old. Their first interrupt is vector 8, which a processor takes for a double fault.
+/// Masks the two controllers of old. Their first interrupt is vector 8, which a processor takes for
+/// a double fault.
 pub fn mask_legacy() {
     port::out(0x21, 0xff);
     port::out(0xa1, 0xff);

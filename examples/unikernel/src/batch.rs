@@ -22,7 +22,8 @@ pub fn run() {
     done(
         "one interrupt for a batch",
         format_args!(
-            "{PAGES} pages, {} entries: 1 shootdown and {} us, or {PAGES} and {} us: {}.{} times as long (medians of {ROUNDS})",
+            "{PAGES} pages, {} entries: 1 shootdown and {} us, or {PAGES} and {} us: {}.{} times \
+             as long (medians of {ROUNDS})",
             2 * PAGES,
             together / 1000,
             alone / 1000,
@@ -50,14 +51,26 @@ fn both(index: usize) {
 }
 
 fn one(batch: usize, to: Tier) -> u64 {
-    let mut slots: [Slot<'_, Kernel>; PAGES] = core::array::from_fn(|n| Slot::at(At::new(0, 0, layout::DATA.start + n)));
+    let mut slots: [Slot<'_, Kernel>; PAGES] =
+        core::array::from_fn(|n| Slot::at(At::new(0, 0, layout::DATA.start + n)));
     let (shootdowns, shot, began) = (SHOOTDOWNS.get(), SHOT.get(), clock::now_ns());
-    let _ = migrate(&KERNEL, &mut slots, &Order::to(to).from(other(to)).batch(batch), &NoBatches, &mut Unlocked::promise());
+    let _ = migrate(
+        &KERNEL,
+        &mut slots,
+        &Order::to(to).from(other(to)).batch(batch),
+        &NoBatches,
+        &mut Unlocked::promise(),
+    );
     let took = clock::now_ns() - began;
     let (shootdowns, shot) = (SHOOTDOWNS.get() - shootdowns, SHOT.get() - shot);
     // The first time, some are there already.
     if slots.iter().all(|slot| matches!(slot.outcome(), Outcome::Moved { .. })) {
-        assert_eq!((shootdowns as usize, shot as usize), (PAGES / batch, 2 * PAGES), "{} processors", cpu::up());
+        assert_eq!(
+            (shootdowns as usize, shot as usize),
+            (PAGES / batch, 2 * PAGES),
+            "{} processors",
+            cpu::up()
+        );
     }
     took
 }

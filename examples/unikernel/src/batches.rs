@@ -1,8 +1,9 @@
 //! Each processor's batch of references, and how it is emptied: by an interrupt, or by a worker.
 //!
-//! An interrupt comes whatever the processor is doing. A worker is what a kernel has whose batches cannot be touched in an interrupt: it
-//! runs when the processor has nothing else to do, which it has when it sleeps. The livelock that this crate began with needs a worker and
-//! somebody who never sleeps.
+//! An interrupt comes whatever the processor is doing. A worker is what a kernel has whose batches
+//! cannot be touched in an interrupt: it runs when the processor has nothing else to do, which it
+//! has when it sleeps. The livelock that this crate began with needs a worker and somebody who
+//! never sleeps.
 
 use crate::counters::{BATCHED, DRAINED, UNBATCHED};
 use crate::platform::Halt;
@@ -51,8 +52,8 @@ fn put(pfn: u64) {
     frames::put(pfn, Owner::Batch);
 }
 
-/// Puts a reference to the page into this processor's batch: `owner`'s, who does not have it any more then. `false` if the batch is in use;
-/// then the reference is put here and now.
+/// Puts a reference to the page into this processor's batch: `owner`'s, who does not have it any
+/// more then. `false` if the batch is in use; then the reference is put here and now.
 pub fn add(pfn: u64, owner: Owner) -> bool {
     // Noted first: as soon as it is in, it may be put.
     frames::owners(pfn).note(owner, Change::Put);
@@ -66,7 +67,8 @@ pub fn add(pfn: u64, owner: Owner) -> bool {
     is_added
 }
 
-/// [`add`], and calls `meanwhile` while the batch is in use. For tests of what an interrupt may do then.
+/// [`add`], and calls `meanwhile` while the batch is in use. For tests of what an interrupt may do
+/// then.
 pub fn add_and(pfn: u64, meanwhile: impl Fn()) {
     while frames::get(pfn, Owner::Batch) {
         BATCHED.one();

@@ -1,7 +1,8 @@
 //! From PVH's 32-bit entry to 64-bit Rust, for the first processor and for those that it starts.
 //!
-//! The first arrives here without paging, with `ebx` at the start info. The others arrive in real mode in a page below 1 MiB, to which
-//! [`trampoline`] is copied. Both go through `to_long_mode`, draw a number, and get a stack by it.
+//! The first arrives here without paging, with `ebx` at the start info. The others arrive in real
+//! mode in a page below 1 MiB, to which [`trampoline`] is copied. Both go through `to_long_mode`,
+//! draw a number, and get a stack by it.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -15,7 +16,7 @@ global_asm!(
     r#"
 .pushsection .note.Xen, "a", @note
     .balign 4
-    .long 4, 4, 18                  # name and description of four bytes each; XEN_ELFNOTE_PHYS32_ENTRY
+    .long 4, 4, 18                  # sizes; XEN_ELFNOTE_PHYS32_ENTRY
     .asciz "Xen"
     .long pvh_start
 .popsection
@@ -63,7 +64,7 @@ to_long_mode:
     wrmsr
     movl %cr0, %eax
     andl $0xfffffff3, %eax          # no emulation of the FPU
-    orl $0x80010003, %eax           # paging; WP, so that the kernel's own writes fault on read-only pages
+    orl $0x80010003, %eax           # paging; WP: the kernel's own writes fault too
     movl %eax, %cr0
     lgdt boot_gdtr
     ljmp $8, $long_mode
@@ -157,14 +158,18 @@ pub fn identity_entry() -> u64 {
 /// Puts the code for the other processors where they begin.
 pub fn place_trampoline() {
     let (from, end) = (&raw const trampoline, &raw const trampoline_end);
-    // SAFETY: the page at 0x8000 is RAM below the image, which nobody else uses; the code is shorter than a page.
-    unsafe { core::ptr::copy_nonoverlapping(from, TRAMPOLINE as *mut u8, end.addr() - from.addr()) };
+    // SAFETY: the page at 0x8000 is RAM below the image, which nobody else uses; the code is
+    // shorter than a page.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, TRAMPOLINE as *mut u8, end.addr() - from.addr())
+    };
 }
 
 /// The kernel's command line, which QEMU's `-append` gives.
 pub fn command_line() -> &'static str {
     let info = BOOT_INFO.load(Relaxed) as usize as *const u64;
-    // SAFETY: PVH's start info, in identity-mapped memory that nothing overwrites: the fourth quadword is where a string is that ends with 0.
+    // SAFETY: PVH's start info, in identity-mapped memory that nothing overwrites: the fourth
+    // quadword is where a string is that ends with 0.
     unsafe {
         let text = *info.add(3) as *const core::ffi::c_char;
         if text.is_null() { "" } else { core::ffi::CStr::from_ptr(text).to_str().unwrap_or("") }

@@ -69,8 +69,15 @@ fn counts() -> u32 {
                 let at = At::new(space, window, page);
                 let leaf = paging::lock(at).get();
                 match leaf {
-                    Ok(Leaf::Present { pfn, tracking, .. } | Leaf::DevicePrivate { pfn, tracking, .. }) => {
-                        assert_eq!(frames::page_in(pfn) as usize, page, "the reverse map of frame {pfn:#x} is wrong");
+                    Ok(
+                        Leaf::Present { pfn, tracking, .. }
+                        | Leaf::DevicePrivate { pfn, tracking, .. },
+                    ) => {
+                        assert_eq!(
+                            frames::page_in(pfn) as usize,
+                            page,
+                            "the reverse map of frame {pfn:#x} is wrong"
+                        );
                         entries[(pfn - frames::all().start) as usize] += 1;
                         total += 1;
                         is_dirty |= tracking.dirty;
@@ -79,14 +86,21 @@ fn counts() -> u32 {
                     other => panic!("{other:?} is left at {:#x}", at.address()),
                 }
             }
-            let was_written = space == 0 && COMMON.iter().any(|added| added[page].load(Relaxed) > 0);
-            assert!(is_dirty || !was_written, "page {page} was written to, and what hardware noted of that is lost");
+            let was_written =
+                space == 0 && COMMON.iter().any(|added| added[page].load(Relaxed) > 0);
+            assert!(
+                is_dirty || !was_written,
+                "page {page} was written to, and what hardware noted of that is lost"
+            );
         }
     }
     for (pfn, entries) in frames::all().zip(entries) {
         let page = frames::header(pfn).expect("a frame");
         assert_eq!((page.refs(), page.pins()), (entries, 0), "frame {pfn:#x}: {page:?}");
-        assert!(!page.is_locked() && !page.is_migrating() && page.sleepers() == 0, "frame {pfn:#x}: {page:?}");
+        assert!(
+            !page.is_locked() && !page.is_migrating() && page.sleepers() == 0,
+            "frame {pfn:#x}: {page:?}"
+        );
         assert_eq!(frames::is_free(pfn), entries == 0, "frame {pfn:#x}: {page:?}");
         if let Err(unbalanced) = frames::owners(pfn).check(pfn, page) {
             panic!("{unbalanced}");

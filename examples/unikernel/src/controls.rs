@@ -53,7 +53,10 @@ pub fn run_right() {
         format_args!("{UNMAPPINGS} releases that unmapped it, {} waiters", cpu::up() - 1),
     );
     phase::run(20_000, reused_frame);
-    done("a waiter whose page's frame is used anew wakes", format_args!("after {} us", AWAKE_US.load(Relaxed)));
+    done(
+        "a waiter whose page's frame is used anew wakes",
+        format_args!("after {} us", AWAKE_US.load(Relaxed)),
+    );
 }
 
 // ---- A header whose memory is gone as soon as its release says so.
@@ -67,7 +70,8 @@ static MEET: phase::Barrier = phase::Barrier::new();
 struct Alone(PageLock<Halt>, [u8; PAGE - 8]);
 static ALONE: Alone = Alone(PageLock::with_futex(Halt), [0; PAGE - 8]);
 
-/// The first processor releases a page for which all others wait, and the platform's `tell` unmaps the header.
+/// The first processor releases a page for which all others wait, and the platform's `tell` unmaps
+/// the header.
 fn unmapped_headers(index: usize) {
     for round in 0..UNMAPPINGS {
         if index == 0 {
@@ -87,7 +91,9 @@ fn unmapped_headers(index: usize) {
         } else {
             MEET.wait(cpu::up());
             // SAFETY: as above, until it is released.
-            let page = unsafe { &*core::ptr::with_exposed_provenance::<PageLock<Halt>>(UNMAPS.load(Relaxed)) };
+            let page = unsafe {
+                &*core::ptr::with_exposed_provenance::<PageLock<Halt>>(UNMAPS.load(Relaxed))
+            };
             let wake = page.wait_unlocked(());
             assert_eq!(wake, pagelock::Wake::Released, "round {round}");
         }
@@ -100,7 +106,9 @@ fn unmapped_headers(index: usize) {
 /// A fault that is none of the memory's.
 pub fn fault(address: usize, rip: u64) {
     if UNMAPS.load(Relaxed) == address & !(PAGE - 1) && address != 0 {
-        serial::print_in_panic(format_args!("the header at {address:#x} was touched after its release, by {rip:#x}\n"));
+        serial::print_in_panic(format_args!(
+            "the header at {address:#x} was touched after its release, by {rip:#x}\n"
+        ));
         if TOUCHES.load(Relaxed) {
             port::exit(Exit::Touched);
         }
@@ -120,7 +128,8 @@ static IS_REUSED: AtomicBool = AtomicBool::new(false);
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 static AWAKE_US: AtomicU64 = AtomicU64::new(0);
 
-/// The first processor moves a page, then uses its frame for another, which it keeps locked for good. The second wants the page.
+/// The first processor moves a page, then uses its frame for another, which it keeps locked for
+/// good. The second wants the page.
 fn reused_frame(index: usize) {
     match index {
         0 => mover(),
@@ -138,7 +147,8 @@ fn mover() {
     let mut slots: [Slot<'_, Kernel>; 1] = [Slot::at(at)];
     let collected = collect(&KERNEL, &mut slots, &Order::to(Tier::Fast), &mut unlocked).unmap();
     FRAME.store(pfn, SeqCst);
-    // The right faulter sleeps before it lets go of the table's lock, as far as anybody can see; the other one has let go of it.
+    // The right faulter sleeps before it lets go of the table's lock, as far as anybody can see;
+    // the other one has let go of it.
     while !LET_GO.load(SeqCst) && platform::sleeps_on(1).is_none() {
         core::hint::spin_loop();
     }
@@ -155,8 +165,13 @@ fn mover() {
         core::hint::spin_loop();
     }
     let leaf = paging::lock(at).get();
-    if AWAKE_US.load(SeqCst) == 0 && matches!(leaf, Ok(Leaf::Present { .. })) && platform::sleeps_on(1).is_some() {
-        say!("watchdog: processor 1 has slept for {WATCHDOG_MS} ms for a page that is there: {leaf:?}");
+    if AWAKE_US.load(SeqCst) == 0
+        && matches!(leaf, Ok(Leaf::Present { .. }))
+        && platform::sleeps_on(1).is_some()
+    {
+        say!(
+            "watchdog: processor 1 has slept for {WATCHDOG_MS} ms for a page that is there: {leaf:?}"
+        );
         assert!(LATE.load(Relaxed), "and it did everything right");
         port::exit(Exit::Stranded);
     }
@@ -173,7 +188,8 @@ fn faulter() {
     let Ok(Leaf::Migration { pfn, .. }) = entry.get() else { panic!("it is under way") };
     let page = frames::header(pfn).expect("a frame");
     let wake = if LATE.load(Relaxed) {
-        // What a wait by hand looks like: it is locked, so let go of the table and wait. By then it is another's page.
+        // What a wait by hand looks like: it is locked, so let go of the table and wait. By then it
+        // is another's page.
         assert!(page.is_locked());
         drop(entry);
         LET_GO.store(true, SeqCst);

@@ -20,7 +20,8 @@ impl Counter {
 
     /// So many more.
     pub fn add(&self, n: u64) {
-        // Relaxed, here and below: counters order nothing. What is compared is read when everybody is at rest.
+        // Relaxed, here and below: counters order nothing. What is compared is read when everybody
+        // is at rest.
         self.0.fetch_add(n, Relaxed);
     }
 
@@ -59,6 +60,8 @@ counters! {
     TRANSFERS
     /// Pages that were copied on write.
     COPIED
+    /// Instructions that were fetched from data, and not executed.
+    REFUSED
     /// Forks.
     FORKS
 }

@@ -1,4 +1,5 @@
-//! What the fault path leaves to the kernel: pages that are not there yet, and pages that a write copies. And the fork that shares them.
+//! What the fault path leaves to the kernel: pages that are not there yet, and pages that a write
+//! copies. And the fork that shares them.
 
 use crate::counters::{COPIED, FORKS};
 use crate::frames::{self, Tier};
@@ -10,7 +11,9 @@ use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::{Entry, Tables, Tiers};
 
 fn frame_for(at: At) -> u64 {
-    let pfn = frames::allocate(Tier::Fast).or_else(|| frames::allocate(Tier::Slow)).expect("there are frames for all pages");
+    let pfn = frames::allocate(Tier::Fast)
+        .or_else(|| frames::allocate(Tier::Slow))
+        .expect("there are frames for all pages");
     frames::set_page_in(pfn, at.page() as u32);
     pfn
 }
@@ -22,7 +25,11 @@ fn activate(pfn: u64) {
 }
 
 fn new_leaf(pfn: u64) -> Leaf {
-    Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking { accessed: true, dirty: true, ..Tracking::default() } }
+    Leaf::Present {
+        pfn,
+        rights: Rights::Write,
+        tracking: Tracking { accessed: true, dirty: true, ..Tracking::default() },
+    }
 }
 
 /// Fills a hole with zeroes.
@@ -39,19 +46,26 @@ pub fn fill(at: At) {
     }
 }
 
-/// A write to a page that may be shared: gives the address one of its own, or the right to write if nobody else has this one.
+/// A write to a page that may be shared: gives the address one of its own, or the right to write if
+/// nobody else has this one.
 ///
-/// The page is locked meanwhile, so it stays where it is; and if it is locked, its owner is waited for as everybody does.
+/// The page is locked meanwhile, so it stays where it is; and if it is locked, its owner is waited
+/// for as everybody does.
 pub fn copy(at: At) {
     let Some(entry) = KERNEL.lock(at) else { return };
-    let Ok(leaf @ Leaf::Present { pfn, rights: Rights::Read | Rights::ReadExclusive, .. }) = entry.get() else { return };
+    let Ok(leaf @ Leaf::Present { pfn, rights: Rights::Read | Rights::ReadExclusive, .. }) =
+        entry.get()
+    else {
+        return;
+    };
     let page = frames::header(pfn).expect("an entry's frame");
     let Some(guard) = page.try_lock() else {
         let _ = page.wait_unlocked(entry);
         return;
     };
     if page.refs() == 1 && page.pins() == 0 {
-        // The entry's own, and with the page locked nobody makes another entry of it but a fork, which needs this PTL.
+        // The entry's own, and with the page locked nobody makes another entry of it but a fork,
+        // which needs this PTL.
         replace(entry, leaf, pfn);
         return;
     }
@@ -64,7 +78,9 @@ pub fn copy(at: At) {
     activate(new);
     let entry = paging::lock(at);
     // Hardware may have noted an access since.
-    let is_same = entry.get().is_ok_and(|now| now.pfn() == Some(pfn) && now.rights() == leaf.rights() && is_present(now));
+    let is_same = entry.get().is_ok_and(|now| {
+        now.pfn() == Some(pfn) && now.rights() == leaf.rights() && is_present(now)
+    });
     let unneeded = if is_same {
         COPIED.one();
         replace(entry, leaf, new);
@@ -93,8 +109,9 @@ fn replace(mut entry: paging::Pte<'_>, was: Leaf, pfn: u64) {
 
 /// Makes the private pages of `parent` those of `child` as well, for both to copy when they write.
 ///
-/// Both tables stay locked and there is one flush before they are unlocked. With the parent's lock let go of earlier, one of its
-/// processors could write by an old right what another has copied already.
+/// Both tables stay locked and there is one flush before they are unlocked. With the parent's lock
+/// let go of earlier, one of its processors could write by an old right what another has copied
+/// already.
 pub fn fork(parent: usize, child: usize) {
     FORKS.one();
     paging::share(parent, child, PRIVATE, |leaf| {

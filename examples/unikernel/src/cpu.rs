@@ -44,6 +44,8 @@ pub struct Cpu {
     in_interrupt: AtomicBool,
     /// Drains that it is asked for and does when it has nothing else to do: see `batches`.
     pub work: AtomicBool,
+    /// Interrupts of its timer since that was asked for.
+    pub overdue: AtomicU64,
     /// Milliseconds of its own timer.
     pub ticks: AtomicU64,
     /// The address space that it is in.
@@ -65,9 +67,17 @@ impl Cpu {
             spins_held: AtomicU32::new(0),
             in_interrupt: AtomicBool::new(false),
             work: AtomicBool::new(false),
+            overdue: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
             space: AtomicUsize::new(0),
-            gdt: UnsafeCell::new([0, 0x00af_9a00_0000_ffff, 0x00cf_9200_0000_ffff, 0x00cf_9a00_0000_ffff, 0, 0]),
+            gdt: UnsafeCell::new([
+                0,
+                0x00af_9a00_0000_ffff,
+                0x00cf_9200_0000_ffff,
+                0x00cf_9a00_0000_ffff,
+                0,
+                0,
+            ]),
             tss: UnsafeCell::new(TaskState {
                 _reserved: 0,
                 rsp: [0; 3],
@@ -143,7 +153,8 @@ pub fn set_up(index: usize) {
     let cpu = &CPUS[index];
     cpu.index.store(index, Relaxed);
     cpu.myself.store((&raw const *cpu).addr(), Relaxed);
-    // SAFETY: these are this processor's own, and nobody else looks at them. The descriptors are those of a flat kernel and a TSS.
+    // SAFETY: these are this processor's own, and nobody else looks at them. The descriptors are
+    // those of a flat kernel and a TSS.
     unsafe {
         let tss = cpu.tss.get();
         for (number, stack) in (*cpu.stacks.get()).iter().enumerate() {
@@ -160,7 +171,8 @@ pub fn set_up(index: usize) {
     }
 }
 
-/// After this, others may send it interrupts. In order: processors that are up have numbers without a gap.
+/// After this, others may send it interrupts. In order: processors that are up have numbers without
+/// a gap.
 pub fn is_up(apic: u32) {
     let cpu = this();
     cpu.apic.store(apic, Relaxed);
@@ -186,7 +198,9 @@ pub struct Pointer {
 /// As what the register does.
 pub unsafe fn write_msr(msr: u32, value: u64) {
     // SAFETY: the caller's.
-    unsafe { asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack)) }
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+    }
 }
 
 /// Whether interrupts are on.
@@ -220,8 +234,8 @@ pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
     r
 }
 
-/// With interrupts off: halts until there has been one. `sti` takes effect after the next instruction, so one that is pending already ends
-/// the halt.
+/// With interrupts off: halts until there has been one. `sti` takes effect after the next
+/// instruction, so one that is pending already ends the halt.
 pub fn halt() {
     // SAFETY: as for `enable_interrupts`.
     unsafe { asm!("sti", "hlt", "cli") }

@@ -1,5 +1,6 @@
-//! A pretend device: it writes to memory by frame, past all tables and in its own time, which is the first processor's timer interrupt.
-//! So a page that it is given must stay where it is until it is done: it is pinned.
+//! A pretend device: it writes to memory by frame, past all tables and in its own time, which is
+//! the first processor's timer interrupt. So a page that it is given must stay where it is until it
+//! is done: it is pinned.
 
 use crate::batches::Drains;
 use crate::counters::TRANSFERS;
@@ -70,11 +71,14 @@ impl PinPolicy<Kernel> for AnyPage {
     }
 }
 
-/// Has the device write `value` and what follows it to words of the page at `at`, and sleeps until it has.
+/// Has the device write `value` and what follows it to words of the page at `at`, and sleeps until
+/// it has.
 pub fn transfer(at: At, word: usize, value: u64, unlocked: &mut Unlocked) {
     let order = PinOrder::new(Access::Write, Term::Short, Limits::none());
-    let mut pin =
-        Some(pin_page(&KERNEL, at, &order, &AnyPage, &Drains, unlocked).expect("the page is there, and will be free"));
+    let mut pin = Some(
+        pin_page(&KERNEL, at, &order, &AnyPage, &Drains, unlocked)
+            .expect("the page is there, and will be free"),
+    );
     let pfn = pin.as_ref().map_or(0, |pin| pin.pfn());
     if NO_PINS.load(Relaxed) {
         pin = None;

@@ -1,10 +1,9 @@
 //! The page fault handler: the processor says where and how, and `resolve` does the rest.
 
-use crate::apic;
 use crate::counters::FAULTS;
 use crate::kernel::KERNEL;
 use crate::paging::At;
-use crate::strategies;
+use crate::{apic, cpu, strategies};
 use pagelock::mm::{Access, Areas, Fault, Faulter, Strategy, resolve};
 
 /// What the access was, by the processor's error code.
@@ -16,14 +15,24 @@ pub fn access(error: u64) -> Access {
     }
 }
 
-/// Resolves it. Returns when the access is to be made again. May sleep, and holds nothing while it does.
-pub fn handle(at: At, access: Access) {
+/// Resolves it. Returns when the access is to be made again, or `false` if it may never be made.
+/// May sleep, and holds nothing while it does.
+pub fn handle(at: At, access: Access) -> bool {
     FAULTS.one();
     if strategies::handle(at, access) {
-        return;
+        return true;
     }
-    let resolved = resolve(&KERNEL, at, access, &mut Faulter::new(Strategy::Wait));
-    settle(at, access, resolved.unwrap_or_else(|e| panic!("{e} at {:#x}", at.address())));
+    // Two that may be mixed as one likes.
+    let strategy = match cpu::this().index() % 2 {
+        0 => Strategy::WaitThenLock { after: 3 },
+        _ => Strategy::Wait,
+    };
+    match resolve(&KERNEL, at, access, &mut Faulter::new(strategy)) {
+        Ok(Fault::NotExecutable) => return false,
+        Ok(done) => settle(at, access, done),
+        Err(e) => panic!("{e} at {:#x}", at.address()),
+    }
+    true
 }
 
 /// Does what the crate leaves to the kernel.

@@ -1,6 +1,8 @@
-//! Frames: three tiers of them, each with its header, its ledger, and the number of the page that is in it.
+//! Frames: three tiers of them, each with its header, its ledger, and the number of the page that
+//! is in it.
 //!
-//! The free ones are bits of a few words. An interrupt may put the last reference to a page, so giving a frame back takes no lock.
+//! The free ones are bits of a few words. An interrupt may put the last reference to a page, so
+//! giving a frame back takes no lock.
 
 use crate::paging::PAGE;
 use crate::platform::Halt;
@@ -33,7 +35,8 @@ pub enum Tier {
 /// All of them.
 pub const TIERS: [Tier; 3] = [Tier::Fast, Tier::Slow, Tier::Device];
 
-static HEADERS: [PageLock<Halt>; COUNT as usize] = [const { PageLock::with_futex(Halt) }; COUNT as usize];
+static HEADERS: [PageLock<Halt>; COUNT as usize] =
+    [const { PageLock::with_futex(Halt) }; COUNT as usize];
 static OWNERS: [Owners; COUNT as usize] = [const { Owners::new() }; COUNT as usize];
 static PAGES: [AtomicU32; COUNT as usize] = [const { AtomicU32::new(0) }; COUNT as usize];
 static FREE: [[AtomicU64; WORDS]; 3] = [const { [const { AtomicU64::new(u64::MAX) }; WORDS] }; 3];
@@ -63,8 +66,8 @@ pub fn owners(pfn: u64) -> &'static Owners {
 
 /// Which page is in a frame, for the reverse map.
 pub fn page_in(pfn: u64) -> u32 {
-    // Relaxed, here and below: written with the page locked before an entry names the frame, and read with it locked, or by who
-    // has found such an entry under a page-table lock.
+    // Relaxed, here and below: written with the page locked before an entry names the frame, and
+    // read with it locked, or by who has found such an entry under a page-table lock.
     PAGES[known(pfn)].load(Relaxed)
 }
 
@@ -89,9 +92,14 @@ pub fn allocate(tier: Tier) -> Option<u64> {
         let mut seen = word.load(Relaxed);
         while seen != 0 {
             let bit = seen.trailing_zeros();
-            // Acquire: pairs with the Release of `free`: whoever had the frame before is done with it.
+            // Acquire: pairs with the Release of `free`: whoever had the frame before is done with
+            // it.
             match word.compare_exchange_weak(seen, seen & !(1 << bit), Acquire, Relaxed) {
-                Ok(_) => return Some(FIRST + tier as u64 * PER_TIER + number as u64 * 64 + u64::from(bit)),
+                Ok(_) => {
+                    return Some(
+                        FIRST + tier as u64 * PER_TIER + number as u64 * 64 + u64::from(bit),
+                    );
+                }
                 Err(now) => seen = now,
             }
         }
@@ -147,7 +155,8 @@ pub fn put(pfn: u64, owner: Owner) {
     }
 }
 
-/// Puts a reference of somebody at work, then the lock, and frees the frame if the reference was the last.
+/// Puts a reference of somebody at work, then the lock, and frees the frame if the reference was
+/// the last.
 pub fn put_locked(pfn: u64, guard: pagelock::PageGuard<'_, Halt>) {
     owners(pfn).note(Owner::Get, Change::Put);
     // SAFETY: as above.

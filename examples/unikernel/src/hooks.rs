@@ -2,13 +2,20 @@
 
 use crate::paging::At;
 use crate::trap::Frame;
-use crate::{batches, controls, cpu, device, fault, interrupts, layout, phase, shootdown, strategies};
+use crate::{
+    batches, controls, cpu, device, execute, fault, interrupts, layout, phase, shootdown,
+    strategies,
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// In no interrupt: it may sleep.
 pub fn page_fault(address: usize, frame: &mut Frame) {
     match At::of(address) {
-        Some(at) if layout::is_mapped(at) => fault::handle(at, fault::access(frame.error)),
+        Some(at) if layout::is_mapped(at) => {
+            if !fault::handle(at, fault::access(frame.error)) {
+                execute::refuse(frame);
+            }
+        }
         _ => {
             controls::fault(address, frame.rip);
             panic!("page fault at {address:#x}, error {:#x}, by {:#x}", frame.error, frame.rip)

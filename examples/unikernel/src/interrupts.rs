@@ -1,5 +1,6 @@
-//! What may be called in an interrupt: the rows of the table in docs/porting.md, each tried in three positions: what the interrupt came in the
-//! middle of owns a page, or is asleep, or is using its batch of references.
+//! What may be called in an interrupt: the rows of the table in docs/porting.md, each tried in
+//! three positions: what the interrupt came in the middle of owns a page, or is asleep, or is using
+//! its batch of references.
 
 use crate::apic::{self, Vector};
 use crate::batches;
@@ -30,22 +31,32 @@ type Row = (&'static str, fn() -> bool);
 
 /// Whatever is interrupted.
 const ALWAYS: [Row; 9] = [
-    ("is_locked, refs, user", || !FREE.is_locked() && LIVE.refs() == 1 && FREE.user() == UserBits::default()),
+    ("is_locked, refs, user", || {
+        !FREE.is_locked() && LIVE.refs() == 1 && FREE.user() == UserBits::default()
+    }),
     ("try_lock, unlock", || FREE.try_lock().is_some() && !FREE.is_locked()),
     ("try_lock of a page that is owned", || OWNED.try_lock().is_none()),
-    ("claim", || matches!(FREE.claim(), Claim::Owner(_)) && matches!(OWNED.claim(), Claim::InFlight)),
+    ("claim", || {
+        matches!(FREE.claim(), Claim::Owner(_)) && matches!(OWNED.claim(), Claim::InFlight)
+    }),
     ("try_get, put, try_pin, unpin", || {
         LIVE.try_get().is_ok() && LIVE.try_pin().is_ok() && LIVE.refs() == 1 && LIVE.pins() == 0
     }),
     ("begin_migration, freeze, commit", || {
         let Some(guard) = LIVE.try_lock() else { return false };
-        guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).map(|frozen| frozen.commit_in_place()).is_ok()
+        guard
+            .begin_migration()
+            .freeze(FreezeRule::ExactRefs(1))
+            .map(|frozen| frozen.commit_in_place())
+            .is_ok()
     }),
     ("Batches::ask_all", || {
         batches::ask_all();
         true
     }),
-    ("lock, wait_* of a page that is owned: never", || platform::may_sleep() == Err(Awake::InInterrupt)),
+    ("lock, wait_* of a page that is owned: never", || {
+        platform::may_sleep() == Err(Awake::InInterrupt)
+    }),
     ("resolve, migrate, a PTL: never", || !spin::may_lock()),
 ];
 /// What is interrupted uses its batch.
@@ -107,14 +118,22 @@ fn try_row(row: &'static Row) {
     while ANSWER.load(SeqCst) == 0 {
         core::hint::spin_loop();
     }
-    assert_eq!(ANSWER.load(SeqCst), 2, "{}, with the interrupted in position {}", row.0, REACHED.load(SeqCst));
+    assert_eq!(
+        ANSWER.load(SeqCst),
+        2,
+        "{}, with the interrupted in position {}",
+        row.0,
+        REACHED.load(SeqCst)
+    );
     TRIED.fetch_add(1, SeqCst);
 }
 
 fn interrupter() {
     let special: [&'static [Row]; 4] = [&[], &RELEASE, &CANCEL, &IN_BATCH];
     for (position, special) in special.into_iter().enumerate() {
-        while REACHED.load(SeqCst) != position + 1 || (1..3).contains(&position) && platform::sleeps_on(1).is_none() {
+        while REACHED.load(SeqCst) != position + 1
+            || (1..3).contains(&position) && platform::sleeps_on(1).is_none()
+        {
             core::hint::spin_loop();
         }
         // Those that are true of any position; the last are this one's.

@@ -1,4 +1,5 @@
-//! The memory manager, as the crate sees it: what `pagelock::mm` asks of a kernel, over [`paging`] and [`frames`].
+//! The memory manager, as the crate sees it: what `pagelock::mm` asks of a kernel, over [`paging`]
+//! and [`frames`].
 
 use crate::counters::BROUGHT;
 use crate::frames::Tier;
@@ -10,7 +11,9 @@ use pagelock::PageLock;
 use pagelock::leaf::Rights;
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{Outcome, bring_back};
-use pagelock::mm::{Access, Areas, Brought, CopyError, Entry, Fault, Memory, ReverseMap, Span, Tables, Tiers, ToRam};
+use pagelock::mm::{
+    Access, Areas, Brought, CopyError, Entry, Fault, Memory, ReverseMap, Span, Tables, Tiers, ToRam,
+};
 
 /// It has no state of its own.
 pub struct Kernel;

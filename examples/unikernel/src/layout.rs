@@ -14,7 +14,8 @@ use pagelock::mm::{Entry, Tables};
 pub const DATA: Range<usize> = 0..128;
 /// Pages of code, which all of them run.
 pub const CODE: Range<usize> = 128..132;
-/// Pages that a fork shares until somebody writes. In the first window only, and not there before they are touched.
+/// Pages that a fork shares until somebody writes. In the first window only, and not there before
+/// they are touched.
 pub const PRIVATE: Range<usize> = 132..164;
 
 /// Words of a page.
@@ -45,14 +46,16 @@ pub fn pattern(page: usize, word: usize) -> u64 {
     ((page as u64) << 32 | word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// A word of a page, in the space that this processor is in. Touching it may fault, and is resolved.
+/// A word of a page, in the space that this processor is in. Touching it may fault, and is
+/// resolved.
 pub fn word(window: usize, page: usize, word: usize) -> &'static AtomicU64 {
     let address = At::new(0, window, page).address() + 8 * word;
     // SAFETY: mapped memory, whatever frame it is in, used as atomic words only.
     unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>(address) }
 }
 
-// Adds 1 to the word at rdi, and makes a number of the seed in rsi, in as many rounds as rdx says. Runs anywhere.
+// Adds 1 to the word at rdi, and makes a number of the seed in rsi, in as many rounds as rdx says.
+// Runs anywhere.
 global_asm!(
     r#"
 .globl moving_code, moving_code_end
@@ -79,7 +82,14 @@ unsafe extern "C" {
 type Code = extern "sysv64" fn(*const AtomicU64, u64, u64) -> u64;
 
 /// Calls the code in a page.
-pub fn call(window: usize, page: usize, copy: usize, word: &AtomicU64, seed: u64, rounds: u64) -> u64 {
+pub fn call(
+    window: usize,
+    page: usize,
+    copy: usize,
+    word: &AtomicU64,
+    seed: u64,
+    rounds: u64,
+) -> u64 {
     let at = At::new(0, window, page).address() + copy * COPY;
     // SAFETY: `set_up` has put this function there.
     let code = unsafe { core::mem::transmute::<usize, Code>(at) };
@@ -88,7 +98,8 @@ pub fn call(window: usize, page: usize, copy: usize, word: &AtomicU64, seed: u64
 
 /// What the code makes of a seed.
 pub fn result(seed: u64, rounds: u64) -> u64 {
-    (0..rounds).fold(seed, |value, _| value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(23) ^ seed)
+    (0..rounds)
+        .fold(seed, |value, _| value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(23) ^ seed)
 }
 
 /// Maps data and code in the first space.
@@ -126,7 +137,13 @@ fn put_code(pfn: u64) {
     let (from, end) = (&raw const moving_code, &raw const moving_code_end);
     for copy in 0..COPIES {
         // SAFETY: a frame that nobody knows yet; the code is shorter than a copy.
-        unsafe { core::ptr::copy_nonoverlapping(from, frames::bytes(pfn).add(copy * COPY), end.addr() - from.addr()) };
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                from,
+                frames::bytes(pfn).add(copy * COPY),
+                end.addr() - from.addr(),
+            )
+        };
     }
 }
 

@@ -1,8 +1,9 @@
 //! The load: processors that use memory, while it moves under them.
 //!
-//! All but the first add to words, run code, check words that never change, put references into batches, have the device write, move a few
-//! pages themselves; the last one also forks. The first migrates, and prints. Each knows what it has added where, so that a lost write is
-//! seen at once or at the end.
+//! All but the first add to words, run code, check words that never change, put references into
+//! batches, have the device write, move a few pages themselves; the last one also forks. The first
+//! migrates, and prints. Each knows what it has added where, so that a lost write is seen at once
+//! or at the end.
 
 use crate::batches::{self, Drains};
 use crate::counters::*;
@@ -30,15 +31,20 @@ static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 type Each = [AtomicU64; PRIVATE.end];
 /// What each processor has added to the common word of a page.
-pub static COMMON: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
+pub static COMMON: [Each; cpu::MAX] =
+    [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 /// What each processor's own word of a page is.
-pub static OWNED: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
+pub static OWNED: [Each; cpu::MAX] =
+    [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 /// What the device has written last for each processor.
-pub static WRITTEN: [Each; cpu::MAX] = [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
+pub static WRITTEN: [Each; cpu::MAX] =
+    [const { [const { AtomicU64::new(0) }; PRIVATE.end] }; cpu::MAX];
 
 /// Data was lost.
 pub fn wrong(what: &str, page: usize, found: u64, wanted: u64) -> ! {
-    serial::print_in_panic(format_args!("\n{what} of page {page} is {found:#x} and should be {wanted:#x}\n"));
+    serial::print_in_panic(format_args!(
+        "\n{what} of page {page} is {found:#x} and should be {wanted:#x}\n"
+    ));
     if IS_CONTROL.load(Relaxed) {
         port::exit(Exit::Corrupted);
     }
@@ -108,7 +114,8 @@ fn lead(random: &mut Random, unlocked: &mut Unlocked) {
 
 fn line(ms: u64) {
     serial::print(format_args!(
-        "\r  {:>5} ms: moved {} (put back {}), faults {} (brought back {}), sleeps {}, shootdowns {} for {} entries, drains {}, transfers {}, \
+        "\r  {:>5} ms: moved {} (put back {}), faults {} (brought back {}), sleeps {}, \
+         shootdowns {} for {} entries, drains {}, transfers {}, \
          copies {}, forks {} ",
         ms,
         MOVED.get(),
@@ -152,7 +159,9 @@ fn step(index: usize, random: &mut Random, unlocked: &mut Unlocked) {
     // Of a control, data alone is lost, and the kernel is to live until that is seen.
     let what = if IS_CONTROL.load(Relaxed) { random.below(2) * 255 } else { random.below(256) };
     match what {
-        0 if shootdown::IS_OFF.load(Relaxed) => check(window, page, random.below(WORDS - PATTERN) + PATTERN),
+        0 if shootdown::IS_OFF.load(Relaxed) => {
+            check(window, page, random.below(WORDS - PATTERN) + PATTERN)
+        }
         0 => transfer(index, window, page, unlocked),
         1 => move_some::<4>(random, unlocked),
         2..16 => refer(window, page),
@@ -177,7 +186,8 @@ fn own(index: usize, window: usize, page: usize) {
 }
 
 fn check(window: usize, page: usize, word: usize) {
-    let (found, wanted) = (layout::word(window, page, word).load(Relaxed), layout::pattern(page, word));
+    let (found, wanted) =
+        (layout::word(window, page, word).load(Relaxed), layout::pattern(page, word));
     if found != wanted {
         wrong("an unchanging word", page, found, wanted);
     }
@@ -185,7 +195,8 @@ fn check(window: usize, page: usize, word: usize) {
 
 /// Runs code that may move while it runs, on data that may move as well.
 fn run_code(index: usize, window: usize, page: usize, random: &mut Random) {
-    let (code, copy, seed, rounds) = (random.of(CODE), random.below(COPIES), random.below(1 << 20) as u64, 100);
+    let (code, copy, seed, rounds) =
+        (random.of(CODE), random.below(COPIES), random.below(1 << 20) as u64, 100);
     let found = layout::call(window, code, copy, layout::word(window, page, 0), seed, rounds);
     COMMON[index][page].fetch_add(1, Relaxed);
     if found != layout::result(seed, rounds) {
@@ -193,7 +204,8 @@ fn run_code(index: usize, window: usize, page: usize, random: &mut Random) {
     }
 }
 
-/// Finds the page by its entry, and puts a reference into the batch: from now on it is in a migrator's way, until that drains.
+/// Finds the page by its entry, and puts a reference into the batch: from now on it is in a
+/// migrator's way, until that drains.
 fn refer(window: usize, page: usize) {
     let entry = paging::lock(At::new(0, window, page));
     if let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() {
@@ -211,21 +223,24 @@ fn transfer(index: usize, window: usize, page: usize, unlocked: &mut Unlocked) {
     device::transfer(At::new(0, window, page), first, value, unlocked);
     last.store(value, Relaxed);
     for n in 0..device::WORDS {
-        let (found, wanted) = (layout::word(window, page, first + n).load(Relaxed), value + n as u64);
+        let (found, wanted) =
+            (layout::word(window, page, first + n).load(Relaxed), value + n as u64);
         if found != wanted {
             wrong("what the device wrote", page, found, wanted);
         }
     }
 }
 
-/// Forks, and becomes the child for a while: what it finds stays as it was, whatever the parent's processors write.
+/// Forks, and becomes the child for a while: what it finds stays as it was, whatever the parent's
+/// processors write.
 fn fork(index: usize, random: &mut Random) {
     const CHILD: usize = 1;
     // So that there is something to share.
     (0..8).for_each(|_| own(index, 0, random.of(PRIVATE)));
     cow::fork(0, CHILD);
     paging::enter(CHILD);
-    let found: [u64; PRIVATE.end - PRIVATE.start] = core::array::from_fn(|n| sum_of(PRIVATE.start + n));
+    let found: [u64; PRIVATE.end - PRIVATE.start] =
+        core::array::from_fn(|n| sum_of(PRIVATE.start + n));
     for _ in 0..4 {
         platform::rest_ms(1);
         let page = random.of(PRIVATE);

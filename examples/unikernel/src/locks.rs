@@ -27,21 +27,33 @@ pub fn run() {
     let slept = counters::SLEEPS.get();
     phase::run(20_000, exclusion);
     assert_eq!(SUM.load(Relaxed), ROUNDS * cpu::up() as u64, "increments were lost");
-    done("a page has one owner", format_args!("{} holds, {} sleeps", SUM.load(Relaxed), counters::SLEEPS.get() - slept));
+    done(
+        "a page has one owner",
+        format_args!("{} holds, {} sleeps", SUM.load(Relaxed), counters::SLEEPS.get() - slept),
+    );
 
     let slept = counters::SLEEPS.get();
     phase::run(20_000, migrations);
     let slept = counters::SLEEPS.get() - slept;
     assert!(slept >= u64::from(MOVES) / 4, "{slept} sleeps: hardly anybody has waited");
-    done("nobody misses a release", format_args!("{MOVES} releases, {} waits, {slept} sleeps", SUM.load(Relaxed)));
+    done(
+        "nobody misses a release",
+        format_args!("{MOVES} releases, {} waits, {slept} sleeps", SUM.load(Relaxed)),
+    );
 
     phase::run(10_000, limits);
-    done("sleeps end in time", format_args!("a deadline is met to {} ms, a switch ends a wait", SUM.load(Relaxed)));
+    done(
+        "sleeps end in time",
+        format_args!("a deadline is met to {} ms, a switch ends a wait", SUM.load(Relaxed)),
+    );
 
     phase::run(10_000, round_trips);
     done(
         "a wake by interrupt",
-        format_args!("{} ns from the wake to the woken processor's answer (median of 101)", SUM.load(Relaxed)),
+        format_args!(
+            "{} ns from the wake to the woken processor's answer (median of 101)",
+            SUM.load(Relaxed)
+        ),
     );
 }
 
@@ -77,9 +89,12 @@ fn migrations(index: usize) {
         for _ in 0..MOVES {
             let page = PAGE.lock();
             *TABLE.lock() += 1;
-            // Until somebody sleeps for it, if that is soon: the machine may be a busy one, and this processor only a thread of it.
+            // Until somebody sleeps for it, if that is soon: the machine may be a busy one, and
+            // this processor only a thread of it.
             let end = clock::now_ms() + 2;
-            while !cpu::others().any(|cpu| platform::sleeps_on(cpu.index()).is_some()) && clock::now_ms() < end {
+            while !cpu::others().any(|cpu| platform::sleeps_on(cpu.index()).is_some())
+                && clock::now_ms() < end
+            {
                 core::hint::spin_loop();
             }
             clock::pause_us(20);

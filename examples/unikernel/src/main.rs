@@ -14,6 +14,7 @@ mod counters;
 mod cow;
 mod cpu;
 mod device;
+mod execute;
 mod fault;
 mod frames;
 mod hooks;
@@ -88,10 +89,23 @@ fn show(words: &str) {
     interrupts::run();
     controls::run_right();
     batch::run();
+    execute::run();
     strategies::run();
     phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
     let sums = checks::all();
-    phase::done("everything adds up", format_args!("{} words, {} added, {} entries", sums.words, sums.added, sums.entries));
+    phase::done(
+        "everything adds up",
+        format_args!("{} words, {} added, {} entries", sums.words, sums.added, sums.entries),
+    );
+    phase::done(
+        "nobody halts with a spin lock, in an interrupt, or without interrupts",
+        format_args!(
+            "{} sleeps, {} halts, {} wakes",
+            counters::SLEEPS.get(),
+            counters::HALTS.get(),
+            counters::WAKES.get()
+        ),
+    );
 }
 
 #[panic_handler]

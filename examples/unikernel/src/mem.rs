@@ -1,6 +1,8 @@
-//! `memcpy` and its kin. The compiler calls them, and on the target of a hosted system `core` does not bring them: a C library would.
+//! `memcpy` and its kin. The compiler calls them, and on the target of a hosted system `core` does
+//! not bring them: a C library would.
 //!
-//! Without SSE and without a stack frame, so they may run anywhere, and with `rep`, which a page fault interrupts and resumes.
+//! Without SSE and without a stack frame, so they may run anywhere, and with `rep`, which a page
+//! fault interrupts and resumes.
 
 use core::arch::global_asm;
 

@@ -1,7 +1,8 @@
 //! Page tables, which are the processor's own and the only ones.
 //!
-//! A *space* has 1,024 pages from 512 GiB on, in two tables of 512 entries, each behind a spin lock (its PTL). The second table is a
-//! second window on the same pages: page number `n` is at `n` and at `512 + n`, in each space.
+//! A *space* has 1,024 pages from 512 GiB on, in two tables of 512 entries, each behind a spin lock
+//! (its PTL). The second table is a second window on the same pages: page number `n` is at `n` and
+//! at `512 + n`, in each space.
 
 use crate::apic;
 use crate::shootdown;
@@ -12,22 +13,30 @@ use core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use pagelock::leaf::{Leaf, UnknownLeaf};
+use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::Entry;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 /// Entries of a table: pages of a window.
 pub const WINDOW: usize = 512;
-/// How many spaces there are. A fork's child has a greater number than its parent, so that a walk that has not come to the parent's entry
-/// has not come to the child's either: what the reverse map promises.
+/// How many spaces there are. A fork's child has a greater number than its parent, so that a walk
+/// that has not come to the parent's entry has not come to the child's either: what the reverse map
+/// promises.
 pub const SPACES: usize = 2;
 /// Where a space's pages are.
 pub const BASE: usize = 1 << 39;
 /// Where the headers are that can be unmapped.
 const HEADERS: usize = 2 << 39;
 
-const WRITABLE: u64 = 2;
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+// Three bits that the hardware leaves to us.
+const EXCLUSIVE: u64 = 1 << 9;
+const SOFT_DIRTY: u64 = 1 << 10;
+const UFFD_WP: u64 = 1 << 11;
 const NO_EXECUTE: u64 = 1 << 63;
 
 /// An address, as the crate sees it.
@@ -48,7 +57,8 @@ impl At {
     /// What is at `address` of the space that this processor is in.
     pub fn of(address: usize) -> Option<Self> {
         let entry = address.checked_sub(BASE)? / PAGE;
-        (entry < 2 * WINDOW).then(|| Self { space: cpu::this().space.load(Relaxed) as u8, entry: entry as u16 })
+        (entry < 2 * WINDOW)
+            .then(|| Self { space: cpu::this().space.load(Relaxed) as u8, entry: entry as u16 })
     }
 
     /// The page's number.
@@ -83,7 +93,11 @@ struct Space {
 }
 
 static SPACES_: [Space; SPACES] = [const {
-    Space { upper: [const { Table::new() }; 3], tables: [const { Table::new() }; 2], locks: [Spin::new(()), Spin::new(())] }
+    Space {
+        upper: [const { Table::new() }; 3],
+        tables: [const { Table::new() }; 2],
+        locks: [Spin::new(()), Spin::new(())],
+    }
 }; SPACES];
 static HEADER_TABLES: [Table; 3] = [const { Table::new() }; 3];
 
@@ -126,7 +140,8 @@ pub struct Pte<'t> {
 }
 
 impl Pte<'_> {
-    /// Makes an entry for a page that nothing was at: whether instructions may be fetched from it stays so for good.
+    /// Makes an entry for a page that nothing was at: whether instructions may be fetched from it
+    /// stays so for good.
     pub fn set_executable(&mut self, may: bool) {
         self.entry.store(if may { 0 } else { NO_EXECUTE }, Relaxed);
     }
@@ -140,7 +155,8 @@ impl Entry for Pte<'_> {
 
     fn set(&mut self, leaf: Leaf) {
         let stays = self.entry.load(Relaxed) & NO_EXECUTE;
-        // Release: who walks here finds the page's bytes. The processor never caches an entry that is not present, so nobody is told.
+        // Release: who walks here finds the page's bytes. The processor never caches an entry that
+        // is not present, so nobody is told.
         self.entry.store(encode(leaf) | stays, Release);
     }
 
@@ -153,7 +169,7 @@ impl Entry for Pte<'_> {
     /// One step: the processors set bits here until it is done, and none after.
     fn take_unflushed(&mut self) -> Result<Leaf, UnknownLeaf> {
         let was = self.entry.fetch_and(NO_EXECUTE, AcqRel);
-        if was & 1 != 0 {
+        if was & PRESENT != 0 {
             shootdown::note(self.at.address());
         }
         decode(was)
@@ -164,53 +180,42 @@ impl Entry for Pte<'_> {
     }
 }
 
-/// What the hardware calls present is encoded as it wants it. All else is the crate's own word, one bit to the left: the hardware looks at
-/// bit 0 only, and [`Leaf::encode`] sets it for some that are not present. Bit 63 is the entry's own: it may not be executed.
+/// What the hardware calls present is encoded as it wants it. All else is the crate's own word, one
+/// bit to the left: the hardware looks at bit 0 only, and [`Leaf::encode`] sets it for some that
+/// are not present. Bit 63 is the entry's own: it may not be executed.
 fn encode(leaf: Leaf) -> u64 {
-    match leaf {
-        Leaf::Present { pfn, rights, tracking } => {
-            let software = Leaf::Present { pfn: 0, rights, tracking }.encode().expect("frame 0 fits");
-            let bit = |of: u64, to: u64| if software & of != 0 { to } else { 0 };
-            pfn << 12
-                | 1
-                | bit(rights::WRITE, WRITABLE)
-                | bit(rights::EXCLUSIVE, 1 << 9)
-                | bit(rights::SOFT_DIRTY, 1 << 10)
-                | bit(rights::UFFD_WP, 1 << 11)
-                | bit(rights::ACCESSED, 1 << 5)
-                | bit(rights::DIRTY, 1 << 6)
-        }
-        leaf => leaf.encode().expect("our frames have small numbers") << 1,
-    }
+    let Leaf::Present { pfn, rights, tracking } = leaf else {
+        return leaf.encode().expect("our frames have small numbers") << 1;
+    };
+    let bit = |is_set, bit| if is_set { bit } else { 0 };
+    pfn << 12
+        | PRESENT
+        | bit(rights == Rights::Write, WRITABLE)
+        | bit(rights == Rights::ReadExclusive, EXCLUSIVE)
+        | bit(tracking.accessed, ACCESSED)
+        | bit(tracking.dirty, DIRTY)
+        | bit(tracking.soft_dirty, SOFT_DIRTY)
+        | bit(tracking.uffd_wp, UFFD_WP)
 }
 
 fn decode(word: u64) -> Result<Leaf, UnknownLeaf> {
     let word = word & !NO_EXECUTE;
-    if word & 1 == 0 {
+    if word & PRESENT == 0 {
         return Leaf::decode(word >> 1);
     }
-    let bit = |of: u64, to: u64| if word & of != 0 { to } else { 0 };
-    Leaf::decode(
-        word & 0x000f_ffff_ffff_f000
-            | rights::PRESENT
-            | bit(WRITABLE, rights::WRITE)
-            | bit(1 << 9, rights::EXCLUSIVE)
-            | bit(1 << 10, rights::SOFT_DIRTY)
-            | bit(1 << 11, rights::UFFD_WP)
-            | bit(1 << 5, rights::ACCESSED)
-            | bit(1 << 6, rights::DIRTY),
-    )
-}
-
-/// The bits of [`Leaf::encode`], as its picture has them.
-mod rights {
-    pub(super) const PRESENT: u64 = 1;
-    pub(super) const EXCLUSIVE: u64 = 1 << 4;
-    pub(super) const WRITE: u64 = 2 << 4;
-    pub(super) const ACCESSED: u64 = 1 << 6;
-    pub(super) const DIRTY: u64 = 1 << 7;
-    pub(super) const SOFT_DIRTY: u64 = 1 << 8;
-    pub(super) const UFFD_WP: u64 = 1 << 9;
+    let has = |bit| word & bit != 0;
+    let rights = match (has(WRITABLE), has(EXCLUSIVE)) {
+        (true, _) => Rights::Write,
+        (_, true) => Rights::ReadExclusive,
+        _ => Rights::Read,
+    };
+    let tracking = Tracking {
+        accessed: has(ACCESSED),
+        dirty: has(DIRTY),
+        soft_dirty: has(SOFT_DIRTY),
+        uffd_wp: has(UFFD_WP),
+    };
+    Ok(Leaf::Present { pfn: word >> 12, rights, tracking })
 }
 
 /// Maps the page at physical address `of` where headers can be unmapped, and says where that is.
@@ -227,10 +232,15 @@ pub fn unmap_headers() {
     shootdown::flush();
 }
 
-/// Makes each of `pages` in the first window of `parent` the same in `child`, with what `both` makes of it. Both tables are locked, and
-/// everything is forgotten once before they are unlocked: also what is not present, for another processor may have taken it down and not
-/// flushed it yet.
-pub fn share(parent: usize, child: usize, pages: core::ops::Range<usize>, mut both: impl FnMut(Leaf) -> Leaf) {
+/// Makes each of `pages` in the first window of `parent` the same in `child`, with what `both`
+/// makes of it. Both tables are locked, and everything is forgotten once before they are unlocked:
+/// also what is not present, for another processor may have taken it down and not flushed it yet.
+pub fn share(
+    parent: usize,
+    child: usize,
+    pages: core::ops::Range<usize>,
+    mut both: impl FnMut(Leaf) -> Leaf,
+) {
     assert!(parent < child, "a parent's lock comes first");
     let _parent = SPACES_[parent].locks[0].lock();
     let _child = SPACES_[child].locks[0].lock();

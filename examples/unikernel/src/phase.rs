@@ -1,4 +1,5 @@
-//! Parts of the program that all processors run together, one after the other, each with a limit to its time.
+//! Parts of the program that all processors run together, one after the other, each with a limit to
+//! its time.
 
 use crate::platform::{self, Halt};
 use crate::port::{self, Exit};
@@ -17,7 +18,8 @@ static ARRIVED: AtomicU32 = AtomicU32::new(0);
 /// When the phase has hung.
 static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Runs `what` on all processors, each with its number, and returns when all are done. After `limit_ms` the machine ends with a report.
+/// Runs `what` on all processors, each with its number, and returns when all are done. After
+/// `limit_ms` the machine ends with a report.
 pub fn run(limit_ms: u64, what: fn(usize)) {
     LIMIT.store(clock::now_ms() + limit_ms, Relaxed);
     WHAT.store(what as usize, Relaxed);
@@ -95,7 +97,9 @@ pub fn watch() {
     if clock::now_ms() > LIMIT.load(Relaxed) {
         let beds: [Option<usize>; cpu::MAX] = core::array::from_fn(platform::sleeps_on);
         if platform::NO_LOOK.load(Relaxed) {
-            serial::print_in_panic(format_args!("watchdog: nobody wakes those who sleep on {beds:x?}\n"));
+            serial::print_in_panic(format_args!(
+                "watchdog: nobody wakes those who sleep on {beds:x?}\n"
+            ));
             port::exit(Exit::Stranded);
         }
         panic!("the phase has hung; asleep: {beds:x?}");

@@ -1,7 +1,9 @@
-//! The platform: a processor that has nothing to do halts, and an interrupt from another one ends that.
+//! The platform: a processor that has nothing to do halts, and an interrupt from another one ends
+//! that.
 //!
-//! This is all that a kernel without a scheduler has to write to use the crate; docs/porting.md goes through it step by step. Each
-//! processor has one *bed*: the word that it sleeps on, and a *ticket*, which is odd while it sleeps and never used again.
+//! This is all that a kernel without a scheduler has to write to use the crate; docs/porting.md
+//! goes through it step by step. Each processor has one *bed*: the word that it sleeps on, and a
+//! *ticket*, which is odd while it sleeps and never used again.
 //!
 //! ```text
 //!  sleeper                                     waker
@@ -15,10 +17,11 @@
 //!  sti; hlt                     one step: an interrupt that comes after the look ends the halt
 //! ```
 //!
-//! Of the two fences one is first. If it is the sleeper's, the waker finds the bed; if it is the waker's, the sleeper finds the word
-//! changed. *The ticket* makes a wake belong to one sleep: a waker that was slow finds another ticket, and wakes nobody by mistake; and one
-//! sleep is ended once, either by a waker or by the sleeper who gives up, so that no wake is lost between the two. Tickets are handed
-//! out in order, so the longest asleep has the smallest.
+//! Of the two fences one is first. If it is the sleeper's, the waker finds the bed; if it is the
+//! waker's, the sleeper finds the word changed. *The ticket* makes a wake belong to one sleep: a
+//! waker that was slow finds another ticket, and wakes nobody by mistake; and one sleep is ended
+//! once, either by a waker or by the sleeper who gives up, so that no wake is lost between the two.
+//! Tickets are handed out in order, so the longest asleep has the smallest.
 
 use crate::counters::{HALTS, SLEEPS, WAKES};
 use crate::{apic, batches, clock, cpu, frames};
@@ -39,7 +42,8 @@ pub struct Halt;
 static EVENTS: [EventSlot<Halt>; 64] = [const { EventSlot::new() }; 64];
 static BEDS: [Bed; cpu::MAX] = [const { Bed::new() }; cpu::MAX];
 static TICKETS: AtomicU64 = AtomicU64::new(1);
-/// Headers that `tell` unmaps, to see whether anybody touches one after its release: see `controls`.
+/// Headers that `tell` unmaps, to see whether anybody touches one after its release: see
+/// `controls`.
 pub static UNMAPS: AtomicUsize = AtomicUsize::new(0);
 
 /// The control: a sleeper does not look at the word once its bed can be found.
@@ -109,7 +113,11 @@ fn sleep(word: &AtomicU32, expected: u32, until: Option<MonotonicTime>) -> Sleep
     let ticket = TICKETS.fetch_add(2, Relaxed);
     if NO_LOOK.load(Relaxed) {
         // Long enough for a wake that finds no bed.
-        clock::pause_us(50);
+        let end = clock::now_ms() + 50;
+        while word.load(Relaxed) == expected && clock::now_ms() < end {
+            core::hint::spin_loop();
+        }
+        clock::pause_us(500);
     }
     bed.key.store((&raw const *word).addr(), Relaxed);
     bed.ticket.store(ticket, Release);
@@ -149,12 +157,14 @@ pub fn rest_ms(ms: u64) {
 
 /// Wakes up to `n` who sleep on the word at `key`, the longest asleep first.
 fn wake(key: usize, n: usize) {
-    // SeqCst: pairs with that of `sleep`, see the top. Before the look for sleepers, and after whatever the caller has changed.
+    // SeqCst: pairs with that of `sleep`, see the top. Before the look for sleepers, and after
+    // whatever the caller has changed.
     fence(SeqCst);
     let own = cpu::this().index();
     for _ in 0..n {
         loop {
-            let sleepers = (0..cpu::up()).filter_map(|index| Some((BEDS[index].sleeper(key)?, index)));
+            let sleepers =
+                (0..cpu::up()).filter_map(|index| Some((BEDS[index].sleeper(key)?, index)));
             let Some((ticket, index)) = sleepers.min() else { return };
             if BEDS[index].end(ticket) {
                 WAKES.one();
@@ -168,10 +178,11 @@ fn wake(key: usize, n: usize) {
     }
 }
 
-// SAFETY: it loads the words that it is shown in `wait`, and stores to none; elsewhere it uses their addresses only.
+// SAFETY: it loads the words that it is shown in `wait`, and stores to none; elsewhere it uses
+// their addresses only.
 unsafe impl Futex for Halt {
-    // Awake, a locker keeps nobody from a processor here; but the owner may want this one's batch empty, so it looks about as long as a
-    // wake takes (see `locks`), and then sleeps.
+    // Awake, a locker keeps nobody from a processor here; but the owner may want this one's batch
+    // empty, so it looks about as long as a wake takes (see `locks`), and then sleeps.
     const SPINS: u32 = 8;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {

@@ -5,14 +5,18 @@ use core::arch::asm;
 /// Writes a byte.
 pub fn out(port: u16, byte: u8) {
     // SAFETY: the ports that this kernel writes to change devices, and no memory.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("out dx, al", in("dx") port, in("al") byte, options(nomem, nostack, preserves_flags))
+    }
 }
 
 /// Reads a byte.
 pub fn read(port: u16) -> u8 {
     let byte;
     // SAFETY: as above.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") byte, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("in al, dx", in("dx") port, out("al") byte, options(nomem, nostack, preserves_flags))
+    }
     byte
 }
 
@@ -20,7 +24,9 @@ pub fn read(port: u16) -> u8 {
 pub fn processors() -> usize {
     const COUNT: u16 = 5;
     // SAFETY: as above.
-    unsafe { asm!("out dx, ax", in("dx") 0x510u16, in("ax") COUNT, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        asm!("out dx, ax", in("dx") 0x510u16, in("ax") COUNT, options(nomem, nostack, preserves_flags))
+    }
     usize::from(read(0x511)) | usize::from(read(0x511)) << 8
 }
 

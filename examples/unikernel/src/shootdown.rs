@@ -1,8 +1,9 @@
-//! Shootdown: what processors have cached of an entry is to be forgotten before its page is somebody else's. One interrupt for a batch.
+//! Shootdown: what processors have cached of an entry is to be forgotten before its page is
+//! somebody else's. One interrupt for a batch.
 //!
-//! Each processor has a request of its own: a list of addresses and a bit for each processor that has not done it yet. Several may be
-//! under way at a time. Whoever waits has its interrupts on, and so does whoever spins for a lock that the waiter has: nobody waits
-//! for each other.
+//! Each processor has a request of its own: a list of addresses and a bit for each processor that
+//! has not done it yet. Several may be under way at a time. Whoever waits has its interrupts on,
+//! and so does whoever spins for a lock that the waiter has: nobody waits for each other.
 
 use crate::counters::{SHOOTDOWNS, SHOT};
 use crate::{apic, cpu};
@@ -26,11 +27,16 @@ struct Request {
     len: AtomicUsize,
 }
 
-static REQUESTS: [Request; cpu::MAX] =
-    [const { Request { left: AtomicUsize::new(0), pages: [const { AtomicUsize::new(0) }; MOST], len: AtomicUsize::new(0) } };
-        cpu::MAX];
+static REQUESTS: [Request; cpu::MAX] = [const {
+    Request {
+        left: AtomicUsize::new(0),
+        pages: [const { AtomicUsize::new(0) }; MOST],
+        len: AtomicUsize::new(0),
+    }
+}; cpu::MAX];
 
-/// This processor has taken down an entry for `address`. [`flush`] comes before anybody relies on it.
+/// This processor has taken down an entry for `address`. [`flush`] comes before anybody relies on
+/// it.
 pub fn note(address: usize) {
     let request = &REQUESTS[cpu::this().index()];
     // Relaxed, also below: this processor's own, until `left` says that there is a request.
@@ -61,7 +67,8 @@ pub fn flush() {
         request.left.store(others, Release);
         cpu::others().for_each(|cpu| apic::send(cpu, apic::Vector::Shoot));
         request.forget();
-        // Acquire: pairs with the Release of `answer`: whatever they did through those entries is done.
+        // Acquire: pairs with the Release of `answer`: whatever they did through those entries is
+        // done.
         while request.left.load(Acquire) != 0 {
             core::hint::spin_loop();
         }
@@ -88,7 +95,9 @@ impl Request {
         match self.pages.get(..len) {
             Some(pages) => pages.iter().for_each(|page| apic::forget(page.load(Relaxed))),
             // SAFETY: the same tables again; nothing is global.
-            None => unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) },
+            None => unsafe {
+                asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags))
+            },
         }
     }
 }

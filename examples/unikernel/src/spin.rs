@@ -1,7 +1,8 @@
 //! A spin lock for short sections, which says that it is held: nobody halts with one.
 //!
-//! Interrupts stay as they are. So a lock of this kind is taken either with interrupts off or never in an interrupt; here it is the
-//! latter. And because a processor that spins has its interrupts on, it takes part in shootdowns: the holder may wait for one.
+//! Interrupts stay as they are. So a lock of this kind is taken either with interrupts off or never
+//! in an interrupt; here it is the latter. And because a processor that spins has its interrupts
+//! on, it takes part in shootdowns: the holder may wait for one.
 
 use crate::cpu;
 use core::cell::UnsafeCell;

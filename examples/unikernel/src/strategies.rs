@@ -1,18 +1,20 @@
 //! The ways of waiting, side by side, in the position that this crate began with.
 //!
-//! The first processor moves a page of a device back to memory. It has the page locked and its first entry taken down, and now wants all
-//! batches drained, as the kernel did at this point. Each other processor has something in its batch, which its *worker* empties: when
-//! the processor has nothing else to do. And each of them touches the page, through the entry that is still there.
+//! The first processor moves a page of a device back to memory. It has the page locked and its
+//! first entry taken down, and now wants all batches drained, as the kernel did at this point. Each
+//! other processor has something in its batch, which its *worker* empties: when the processor has
+//! nothing else to do. And each of them touches the page, through the entry that is still there.
 //!
-//! A faulter that tries and retries never has nothing to do. Its worker does not run, so the drain does not end, so the page stays locked, so
-//! it tries and retries. The watchdog then does in an interrupt what the worker would have done, and says so.
+//! A faulter that tries and retries never has nothing to do. Its worker does not run, so the drain
+//! does not end, so the page stays locked, so it tries and retries. The watchdog then does in an
+//! interrupt what the worker would have done, and says so.
 
 use crate::batches::{self, Drains};
 use crate::frames::{self, Tier};
 use crate::kernel::{KERNEL, Kernel};
 use crate::paging::{self, At};
 use crate::phase::{self, Barrier};
-use crate::{clock, counters, cpu, fault, layout, say};
+use crate::{counters, cpu, fault, layout, say};
 use core::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -24,7 +26,7 @@ use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect, migrate};
 use pagelock::mm::{Access, Entry, Fault, Faulter, Strategy, Why};
 
 const ROUNDS: u64 = 8;
-/// For how long a round may take, in milliseconds, before the watchdog helps.
+/// For how many milliseconds a processor's worker may wait before the watchdog helps.
 const PATIENCE: u64 = 60;
 /// How often the mover tries in a round.
 const TRIES: u32 = 20;
@@ -44,8 +46,6 @@ static CHOSEN: AtomicUsize = AtomicUsize::new(STRATEGIES.len());
 static MEET: Barrier = Barrier::new();
 static IN_FAULT: AtomicUsize = AtomicUsize::new(0);
 static IS_MOVING: AtomicBool = AtomicBool::new(false);
-/// When the watchdog helps.
-static ENOUGH: AtomicU64 = AtomicU64::new(u64::MAX);
 static HELPED: AtomicBool = AtomicBool::new(false);
 static RETRIES: AtomicU64 = AtomicU64::new(0);
 
@@ -71,10 +71,17 @@ pub fn run() {
     for (number, (name, strategy)) in STRATEGIES.into_iter().enumerate() {
         let row = one(number);
         let Row { stuck, retries, sleeps, aborted } = row;
-        say!("  {name:<20} {:>9}  {stuck:>8}  {retries:>9}  {sleeps:>6}  {aborted:>13}", ROUNDS - stuck);
+        say!(
+            "  {name:<20} {:>9}  {stuck:>8}  {retries:>9}  {sleeps:>6}  {aborted:>13}",
+            ROUNDS - stuck
+        );
         match strategy {
-            Strategy::TryAndRetry | Strategy::EntryInFault => assert_eq!(stuck, ROUNDS, "{name}: where is the livelock?"),
-            Strategy::ReferenceAndSleep => assert!(stuck == 0 && aborted > 0, "{name}: where are its references?"),
+            Strategy::TryAndRetry | Strategy::EntryInFault => {
+                assert_eq!(stuck, ROUNDS, "{name}: where is the livelock?")
+            }
+            Strategy::ReferenceAndSleep => {
+                assert!(stuck == 0 && aborted > 0, "{name}: where are its references?")
+            }
             _ => assert_eq!((stuck, retries, aborted), (0, 0, 0), "{name} is the end of it"),
         }
     }
@@ -126,14 +133,17 @@ fn prepare() {
     IS_MOVING.store(false, SeqCst);
     IN_FAULT.store(0, SeqCst);
     let mut slots = [Slot::at(At::new(0, 0, WANTED))];
-    let summary = migrate(&KERNEL, &mut slots, &Order::to(Tier::Device), &Drains, &mut Unlocked::promise());
+    let summary =
+        migrate(&KERNEL, &mut slots, &Order::to(Tier::Device), &Drains, &mut Unlocked::promise());
     assert_eq!(summary.done, 1, "{:?}", slots[0].outcome());
 }
 
 /// Something for this processor's worker to do.
 fn refer() {
     let entry = paging::lock(At::new(0, 0, BATCHED));
-    let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() else { panic!("nobody moves this one") };
+    let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() else {
+        panic!("nobody moves this one")
+    };
     assert!(frames::get(pfn, Owner::Get));
     drop(entry);
     let _ = batches::add(pfn, Owner::Get);
@@ -152,9 +162,9 @@ fn bring_home() {
             while IN_FAULT.load(SeqCst) < cpu::up() - 1 {
                 core::hint::spin_loop();
             }
-            ENOUGH.store(clock::now_ms() + PATIENCE, SeqCst);
         }
-        // The type says that this cannot be: there is one `Unlocked` in a thread, and the batch has it. So this is a second one, and a lie.
+        // The type says that this cannot be: there is one `Unlocked` in a thread, and the batch has
+        // it. So this is a second one, and a lie.
         Drains.all(&mut Unlocked::promise());
         let _ = collected.unmap().check().copy().finalize();
         match slots[0].outcome() {
@@ -162,7 +172,6 @@ fn bring_home() {
             _ => break,
         }
     }
-    ENOUGH.store(u64::MAX, SeqCst);
 }
 
 /// The fault handler, if a strategy is chosen: as [`fault::handle`], and counts.
@@ -186,9 +195,15 @@ pub fn handle(at: At, access: Access) -> bool {
     }
 }
 
-/// In each processor's timer interrupt: if it has been long enough, this does what the worker should have, as preemption would.
+/// In each processor's timer interrupt. A processor that has had so many of them with its worker
+/// waiting all the while is not going to have nothing to do: this does what the worker should have,
+/// as preemption would. (Counted in its own interrupts and not by the clock, for a virtual
+/// processor may itself be made to wait.)
 pub fn watch() {
-    if clock::now_ms() > ENOUGH.load(Relaxed) && cpu::this().work.load(Relaxed) {
+    let cpu = cpu::this();
+    if !cpu.work.load(Relaxed) {
+        cpu.overdue.store(0, Relaxed);
+    } else if cpu.overdue.fetch_add(1, Relaxed) >= PATIENCE {
         HELPED.store(true, SeqCst);
         batches::work();
     }

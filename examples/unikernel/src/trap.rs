@@ -1,13 +1,17 @@
-//! Where the processor goes when something happens: one entry for all vectors, and what each of them is for.
+//! Where the processor goes when something happens: one entry for all vectors, and what each of
+//! them is for.
 //!
 //! Three traps are avoided here:
 //!
-//! * *The red zone.* Compiled code keeps values in the 128 bytes below its stack pointer, and an interrupt would write its frame there.
-//!   This kernel is compiled without one, but `core` comes compiled with one. So interrupts switch to a stack of their own (IST). They
-//!   do not nest, or the second would overwrite the first.
-//! * *A page fault sleeps*, so it cannot be on a stack that the next one uses as well. It arrives on the stack of whoever
-//!   has touched the memory; only this kernel's own code and `src/mem.rs` touch memory that can fault.
-//! * *SSE.* The compiler uses the wide registers in handlers too. They are saved, with all the others.
+//! * *The red zone.* Compiled code keeps values in the 128 bytes below its stack pointer, and an
+//!   interrupt would write its frame there. This kernel is compiled without one, but `core` comes
+//!   compiled with one. So interrupts switch to a stack of their own (IST). They do not nest, or
+//!   the second would overwrite the first.
+//! * *A page fault sleeps*, so it cannot be on a stack that the next one uses as well. It arrives
+//!   on the stack of whoever has touched the memory; only this kernel's own code and `src/mem.rs`
+//!   touch memory that can fault.
+//! * *SSE.* The compiler uses the wide registers in handlers too. They are saved, with all the
+//!   others.
 
 use crate::apic::{self, Vector};
 use crate::cpu::{self, IST_DOUBLE, IST_INTERRUPT, Pointer};
@@ -98,7 +102,8 @@ pub struct Frame {
     cs: u64,
     /// The flags at that moment.
     pub flags: u64,
-    rsp: u64,
+    /// The stack at that moment.
+    pub rsp: u64,
     ss: u64,
 }
 
@@ -115,7 +120,8 @@ pub fn make_table() {
     let stubs = (&raw const trap_stubs).addr() as u64;
     for vector in 0..VECTORS {
         let (at, ist) = (stubs + 16 * vector as u64, stack_of(vector));
-        let low = (at & 0xffff) | 8 << 16 | u64::from(ist) << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48;
+        let low =
+            (at & 0xffff) | 8 << 16 | u64::from(ist) << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48;
         // SAFETY: nobody else has the table yet.
         unsafe { (*TABLE.0.get())[vector] = [low, at >> 32] };
     }
@@ -149,8 +155,16 @@ fn page_fault(frame: &mut Frame) {
     // SAFETY: reads where the fault was.
     unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) }
     let cpu = cpu::this();
-    assert!(!cpu.in_interrupt(), "a page fault at {address:#x} in an interrupt, by {:#x}", frame.rip);
-    assert!(frame.flags & 1 << 9 != 0, "a page fault at {address:#x} with interrupts off, by {:#x}", frame.rip);
+    assert!(
+        !cpu.in_interrupt(),
+        "a page fault at {address:#x} in an interrupt, by {:#x}",
+        frame.rip
+    );
+    assert!(
+        frame.flags & 1 << 9 != 0,
+        "a page fault at {address:#x} with interrupts off, by {:#x}",
+        frame.rip
+    );
     assert!(
         cpu.spins_held.load(core::sync::atomic::Ordering::Relaxed) == 0,
         "a page fault at {address:#x} with a spin lock held"
