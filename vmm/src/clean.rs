@@ -20,8 +20,9 @@ impl Region {
     /// [`NotEvicted`], with nothing changed.
     pub fn clean(self: &Arc<Self>, page: usize) -> Result<Clean, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
+        // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
         if Place::of(header.user()) != Place::In {
-            return Err(NotEvicted::NotIn);
+            return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
         let mut owned = Owned::new(self, page, guard, "cleaning");

@@ -42,8 +42,9 @@ impl Region {
     /// [`NotEvicted`], with nothing changed.
     pub fn evict(self: &Arc<Self>, page: usize) -> Result<Evict, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
+        // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
         if Place::of(header.user()) != Place::In {
-            return Err(NotEvicted::NotIn);
+            return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }
         if header.pins() > 0 {
             return Err(NotEvicted::Pinned(header.pins()));

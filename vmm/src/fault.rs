@@ -115,6 +115,15 @@ impl Region {
 }
 
 /// The right and the duty to put one page up. Dropping it leaves the page as it was, and tells.
+///
+/// It ends once, since its ends take it by value:
+///
+/// ```compile_fail,E0382
+/// fn twice(fetch: pagelock_vmm::Fetch) {
+///     let _ = fetch.fill(&[0; 4096]);
+///     let _ = fetch.fill(&[0; 4096]);
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it gives up: the faulter is told and faults again"]
 pub struct Fetch {
@@ -260,18 +269,30 @@ impl Fetch {
     }
 
     /// Lets a page of shared memory be used as it is behind the mapping: another process has put
-    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one.
+    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then, and
+    /// this guard is to be dropped.
+    ///
+    /// `false` if nothing is there, or not any more: the page was taken out after the fault. It is to
+    /// be filled as usual.
     ///
     /// # Errors
     ///
     /// As [`fill`](Self::fill).
-    pub fn resume(mut self) -> Result<Filled, FillError> {
+    pub fn resume(&mut self) -> Result<bool, FillError> {
         let at = self.owned.at();
-        if self.region().patiently(|layer| layer.resume(at))? {
-            self.owned.faulter_woken();
+        match self.region().patiently(|layer| layer.resume(at)) {
+            // If it was mapped already, nobody was woken, and the release does it.
+            Ok(mapped) => {
+                if mapped {
+                    self.owned.faulter_woken();
+                }
+                self.owned.put_in();
+                self.region().counters.count(Counter::There);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        self.owned.put_in();
-        Ok(Filled::There)
     }
 
     /// The page's contents are lost for good: accesses fail (SIGBUS), where the kernel can do that.

@@ -30,7 +30,8 @@ pub trait Layer: Send + Sync {
     fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool>;
     /// As `fill`, with zeroes.
     fn zero(&self, at: usize) -> io::Result<bool>;
-    /// Lets a page be used that exists behind the mapping already (a minor fault). As `fill`.
+    /// Lets a page be used that exists behind the mapping already (a minor fault). As `fill`;
+    /// [`NotFound`](io::ErrorKind::NotFound) if none does.
     fn resume(&self, at: usize) -> io::Result<bool>;
     /// Takes a page away, with what was last written to it: no access comes between. Fails with
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is.

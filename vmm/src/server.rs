@@ -84,11 +84,15 @@ impl Settings {
             return None;
         }
         match region.fault(*page) {
-            Claimed::Owner(fetch) => {
-                let done = match (arrived.kind, fetch.wants()) {
-                    (Kind::Minor, _) => fetch.resume(),
-                    (_, Wants::Zeroes) => fetch.zero(),
-                    (_, Wants::Bytes) => return Some(fetch),
+            Claimed::Owner(mut fetch) => {
+                let done = match arrived.kind {
+                    Kind::Minor => fetch.resume(),
+                    _ => Ok(false),
+                };
+                let done = match (done, fetch.wants()) {
+                    (Ok(false), Wants::Bytes) => return Some(fetch),
+                    (Ok(false), Wants::Zeroes) => fetch.zero().map(drop),
+                    (done, _) => done.map(drop),
                 };
                 if let Err(error) = done {
                     tally.failed(*page, &error);
@@ -137,11 +141,14 @@ pub(crate) struct Tally {
     late: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    /// The last failure, in words.
+    last: Mutex<Option<String>>,
 }
 
 impl Tally {
     fn failed(&self, page: usize, why: &dyn fmt::Display) {
         self.failed.fetch_add(1, Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("page {page}: {why}"));
         trace::aborted(page, why);
     }
 
@@ -220,6 +227,12 @@ impl Server {
     #[must_use]
     pub fn served(&self) -> Served {
         self.shared.tally.served()
+    }
+
+    /// What the last fetch failed with that failed, and of which page.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared.tally.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops: each thread finishes the fetch that it is at, and ends. Faults that arrive from now on

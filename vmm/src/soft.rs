@@ -191,6 +191,11 @@ impl SoftRam {
         }
     }
 
+    /// Puts a page up and wakes nobody, as a copy with `UFFDIO_COPY_MODE_DONTWAKE`. For tests.
+    pub fn fill_unheard(&self, page: usize, bytes: &[u8]) {
+        self.lock().pages[page].bytes = Some(bytes.into());
+    }
+
     /// Whether a page is there. For tests.
     #[must_use]
     pub fn is_there(&self, page: usize) -> bool {

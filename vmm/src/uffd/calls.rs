@@ -202,6 +202,10 @@ impl Uffd {
         match self.call::<{ number::<sys::uffdio_continue>(sys::_UFFDIO_CONTINUE) }, _>(&mut arg) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            // Nothing is behind it. A message of a minor fault may be older than that.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error()) => {
+                Err(io::ErrorKind::NotFound.into())
+            }
             Err(error) => Err(error),
         }
     }
