@@ -17,7 +17,9 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`NotEvicted`], with nothing changed.
+    /// [`NotEvicted`], with nothing changed. Private memory that others may remove
+    /// ([`Wish::removes`](crate::uffd::Wish::removes)) cannot be read in safety, and is refused
+    /// ([`Unsupported`](std::io::ErrorKind::Unsupported)).
     pub fn clean(self: &Arc<Self>, page: usize) -> Result<Clean, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
         // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".

@@ -242,7 +242,7 @@ impl Fetch {
     }
 
     fn put(mut self, bytes: Option<&[u8]>) -> Result<Filled, FillError> {
-        let (region, page, at) = (Arc::clone(self.region()), self.page(), self.owned.at());
+        let (region, page, at) = (self.region(), self.page(), self.owned.at());
         let zeroes = self.owned.place() == Place::Discarded;
         let (done, put) = region
             .patiently(|layer| match bytes {
@@ -254,17 +254,17 @@ impl Fetch {
         if done == Filled::Zeroes {
             region.answered(page);
         }
-        if put {
-            self.owned.faulter_woken();
-        }
-        self.owned.put_in();
         let filled = if put { done } else { Filled::There };
         region.counters.count(match filled {
             Filled::Bytes => Counter::Fetches,
             Filled::Zeroes => Counter::Zeroes,
             Filled::There => Counter::There,
         });
-        trace::filled(&region, page, filled);
+        trace::filled(region, page, filled);
+        if put {
+            self.owned.faulter_woken();
+        }
+        self.owned.put_in();
         Ok(filled)
     }
 

@@ -123,10 +123,10 @@ impl Owned {
         if self.has_faulter && !told {
             self.region.wake(self.page);
         }
-        // SeqCst: faces the one in `ask`. Whoever asked something of this page, and then found it
-        // owned, has set the flag that `told` is; so what was asked is seen here.
-        fence(SeqCst);
         if told {
+            // SeqCst: faces the one in `ask`. Whoever asked something of this page, and then found
+            // it owned, has set the flag that `told` is; so what was asked is seen here.
+            fence(SeqCst);
             let _ = self.region.settle(self.page);
         }
     }

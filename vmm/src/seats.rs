@@ -4,10 +4,11 @@
 //! not of pages. An owner that finds no seat goes without: then the report knows the page and not
 //! the owner.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 const SEATS: usize = 64;
 /// How many of those who wait for a page are remembered.
@@ -25,8 +26,22 @@ pub(crate) struct Seat {
     pub(crate) page: usize,
     pub(crate) what: &'static str,
     pub(crate) note: Cow<'static, str>,
-    pub(crate) since: Instant,
+    since: Duration,
     pub(crate) waiters: Vec<u32>,
+}
+
+impl Seat {
+    /// For how long the page has been owned.
+    pub(crate) fn held(&self) -> Duration {
+        now().saturating_sub(self.since)
+    }
+}
+
+/// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when
+/// somebody has had a page for too long.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// The number of a seat; `None` for an owner without.
@@ -45,7 +60,7 @@ impl Seats {
             let free = (!seen).trailing_zeros() as usize;
             match self.taken.compare_exchange_weak(seen, seen | 1 << free, Relaxed, Relaxed) {
                 Ok(_) => {
-                    let seat = Seat { page, what, note: Cow::Borrowed(""), since: Instant::now(), waiters: Vec::new() };
+                    let seat = Seat { page, what, note: Cow::Borrowed(""), since: now(), waiters: Vec::new() };
                     *self.at(free) = Some(seat);
                     return Taken(Some(free));
                 }

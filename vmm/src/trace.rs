@@ -55,7 +55,7 @@ pub(crate) fn discarded(region: &Region, sum: &Discarded) {
 pub(crate) fn released(region: &Region, seat: &Seat) {
     #[cfg(feature = "tracing")]
     {
-        let held = seat.since.elapsed();
+        let held = seat.held();
         if held >= SLOW {
             let guest = region.guest_address(seat.page);
             tracing::warn!(page = seat.page, guest, what = seat.what, note = %seat.note, ?held, waiters = ?seat.waiters, "held for long");

@@ -4,7 +4,7 @@
 mod common;
 
 use common::storm::{self, PLAN, Plan};
-use common::{PATIENCE, until, watchdog};
+use common::{PATIENCE, filled, until, watchdog};
 use linux_raw_sys::general as sys;
 use pagelock_vmm::uffd::{HUGE, Ram, SMALL, Uffd, Wish};
 use pagelock_vmm::{Fault, Fetch, Inbox, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
@@ -46,13 +46,6 @@ fn write(region: &Region, page: usize, value: u8) {
     unsafe { ptr::write_volatile(region.host_address(page).unwrap() as *mut u8, value) }
 }
 
-fn filled(value: u8) -> impl Fn(&Fetch, &mut [u8]) -> io::Result<()> + Send + Sync {
-    move |_, into| {
-        into.fill(value);
-        Ok(())
-    }
-}
-
 #[test]
 fn every_byte_of_anonymous_memory_survives_a_storm() {
     let Some(inbox) = inbox(Wish::default()) else { return };
@@ -66,6 +59,15 @@ fn every_byte_of_shared_memory_survives_a_storm() {
     let ram = Ram::memfd(&inbox, memfd(256 * SMALL, MemfdFlags::empty()).unwrap(), 0, 256 * SMALL, SMALL).unwrap();
     let region = Region::new(ram, &inbox, 0).unwrap();
     println!("memfd: {}", storm::run(&inbox, &region, PLAN));
+}
+
+#[test]
+fn control_a_store_that_forgets_a_page_is_found_out() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    let region = Region::anonymous(&inbox, 64 * SMALL).unwrap();
+    let plan = Plan { forgets: true, cleans: false, ..PLAN };
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storm::run(&inbox, &region, plan)));
+    assert!(found.is_err(), "the storm compares nothing");
 }
 
 /// Huge pages for one test, given back after it.
@@ -158,9 +160,15 @@ fn addresses_pages_and_headers_lead_to_each_other() {
 #[test]
 fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
     const PAGES: usize = 63;
-    for handlers in [1, 3] {
+    for (handlers, shared) in [(1, false), (3, false), (1, true), (3, true)] {
         let Some(inbox) = inbox(Wish::default().removes()) else { return };
-        let region = Region::anonymous(&inbox, PAGES * SMALL).unwrap();
+        let len = PAGES * SMALL;
+        let ram = match shared {
+            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
+            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
+        };
+        let region = Region::new(ram, &inbox, 0).unwrap();
+        let advice = if shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
         // One byte a page stands for it, and 1 is what the image has.
         let saved: Arc<Vec<AtomicU8>> = Arc::new((0..PAGES).map(|_| AtomicU8::new(1)).collect());
         let store = Arc::clone(&saved);
@@ -186,7 +194,7 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
                             }
                             let at = region.host_address(page).unwrap() as *mut std::ffi::c_void;
                             // SAFETY: a page of the region.
-                            unsafe { madvise(at, SMALL, Advice::LinuxDontNeed) }.unwrap();
+                            unsafe { madvise(at, SMALL, advice) }.unwrap();
                             removed.fetch_add(1, SeqCst);
                             known[page] = 0;
                             assert_eq!(read(region, page), 0, "page {page}, removed in turn {n}");
@@ -210,7 +218,10 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
             done.store(true, SeqCst);
         });
         let (removed, evicted) = (removed.into_inner(), evicted.into_inner());
-        println!("{handlers} handlers, {removed} removals, {evicted} evictions: {:?}", server.stop().unwrap());
+        println!(
+            "{handlers} handlers, shared: {shared}, {removed} removals, {evicted} evictions: {:?}",
+            server.stop().unwrap()
+        );
     }
 }
 
@@ -232,7 +243,7 @@ fn a_page_that_ksm_has_merged_is_taken_out() {
         return;
     }
     let _ = (put("pages_to_scan", "2000"), put("sleep_millisecs", "1"));
-    let server = Server::start(&inbox, 1, filled(0x5a)).unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 0x5a)).unwrap();
     (0..64).for_each(|page| assert_eq!(read(&region, page), 0x5a));
     let merged = || fs::read_to_string("/proc/self/ksm_merging_pages").map_or(0, |text| text.trim().parse().unwrap_or(0));
     for _ in 0..3000 {
@@ -266,7 +277,7 @@ fn a_page_that_is_behind_the_mapping_is_resumed() {
         // SAFETY: in the other mapping.
         unsafe { ptr::write_volatile(other.cast::<u8>().add(page * SMALL), 100 + page as u8) };
     }
-    let server = Server::start(&inbox, 2, filled(1)).unwrap();
+    let server = Server::start(&inbox, 2, filled(|_| 1)).unwrap();
     for page in 0..16 {
         assert_eq!(read(&region, page), if page < 8 { 100 + page as u8 } else { 1 });
     }
@@ -290,7 +301,7 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
             noted.lock().unwrap().push(write.page());
             Ok(())
         });
-        let server = Server::with(&inbox, settings, filled(3)).unwrap();
+        let server = Server::with(&inbox, settings, filled(|_| 3)).unwrap();
         (0..64).for_each(|page| assert_eq!(read(&region, page), 3));
         for round in 0..4 {
             let mut sent = vec![0; 64];
@@ -355,7 +366,7 @@ fn who_sleeps_in_a_region_that_is_unplugged_wakes() {
     // Whoever was at it learns that it was in vain, and the other region goes on.
     assert!(fetch.fill(&[1; SMALL]).is_err());
     assert!(matches!(goes.fault(0), Fault::Gone) && goes.pin(0).is_err() && goes.prefetch(0..4).next().is_none());
-    let server = Server::start(&inbox, 1, filled(5)).unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 5)).unwrap();
     assert_eq!(read(&stays, 0), 5);
     // A third one comes while it serves.
     let comes = Region::anonymous(&inbox, 4 * SMALL).unwrap();
@@ -472,7 +483,7 @@ fn a_guest_memory_of_vm_memory_is_served_and_its_bitmap_knows_what_is_dirty() {
         guest.bitmap().mark_dirty((at - guest.start_addr().0) as usize, SMALL);
         Ok(())
     });
-    let server = Server::with(&inbox, settings, filled(8)).unwrap();
+    let server = Server::with(&inbox, settings, filled(|_| 8)).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress((1 << 30) + 5 * SMALL as u64)).unwrap(), 8);
     regions[1].clean(5).unwrap().done();
     write(&regions[1], 5, 77);

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{CONTROL, PAGE, PATIENCE, Rig, until};
+use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::Failed;
 use pagelock_vmm::{Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, Wants};
@@ -178,7 +178,7 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
         // The removal is read by the fill, or comes after it. Then the kernel takes the page, the
         // header says that it is in, and the next fault must not go round in circles.
         fetch.fill(&[1; PAGE]).unwrap();
-        let server = Server::start(&rig.inbox, 1, |_: &Fetch, into: &mut [u8]| Ok(into.fill(1))).unwrap();
+        let server = Server::start(&rig.inbox, 1, filled(|_| 1)).unwrap();
         remover.join().unwrap();
         assert!(guest.join().unwrap().is_ok());
         assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(0), "round {round}");
@@ -302,7 +302,7 @@ fn a_pinned_page_is_not_evicted_discarded_or_protected() {
 #[test]
 fn a_device_and_an_evictor_never_have_a_page_at_once() {
     let rig = Rig::new(4);
-    let server = Server::start(&rig.inbox, 2, |_: &Fetch, into: &mut [u8]| Ok(into.fill(1))).unwrap();
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
     let devices: Vec<_> = (0..2)
         .map(|_| {
             let (region, ram) = (Arc::clone(&rig.region), rig.ram.clone());
@@ -375,7 +375,8 @@ fn who_waits_for_a_slow_store_faults_once() {
     let rig = Rig::new(1);
     let server = Server::start(&rig.inbox, 2, |_: &Fetch, into: &mut [u8]| {
         thread::sleep(Duration::from_millis(50));
-        Ok(into.fill(1))
+        into.fill(1);
+        Ok(())
     })
     .unwrap();
     let guests: Vec<_> = (0..4).map(|_| rig.reader(0)).collect();
@@ -450,7 +451,7 @@ fn however_an_owner_ends_its_own_faulter_and_all_who_came_meanwhile_are_told() {
         end(fetch);
         assert!(!rig.region.state(0).unwrap().owned, "{how}");
         // Whoever was told faults again, if the page did not come, and a server that works helps.
-        let server = Server::start(&rig.inbox, 1, |_: &Fetch, into: &mut [u8]| Ok(into.fill(7))).unwrap();
+        let server = Server::start(&rig.inbox, 1, filled(|_| 7)).unwrap();
         assert_eq!((first.join().unwrap(), second.join().unwrap()), (Ok(7), Ok(7)), "{how}");
         server.stop().unwrap();
     }
@@ -475,7 +476,7 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     fetch.note("reading block 17");
     std::mem::forget(fetch);
     let _ = rig.reader_for(2, CONTROL);
-    let server = Server::start(&rig.inbox, 1, |_: &Fetch, into: &mut [u8]| Ok(into.fill(9))).unwrap();
+    let server = Server::start(&rig.inbox, 1, filled(|_| 9)).unwrap();
     until(|| rig.region.state(2).unwrap().awaited);
     until(|| !rig.region.report(Duration::ZERO).held[0].waiters.is_empty());
     let report = rig.region.report(Duration::ZERO).to_string();
@@ -497,7 +498,10 @@ fn a_store_that_fails_is_tried_again_and_in_the_end_the_page_is_lost() {
     let store = move |fetch: &Fetch, into: &mut [u8]| match (fetch.page(), count.fetch_add(1, SeqCst)) {
         (0, 0) => Err(io::ErrorKind::TimedOut.into()),
         (0, 1) => panic!("as this test wants it"),
-        (0, _) => Ok(into.fill(4)),
+        (0, _) => {
+            into.fill(4);
+            Ok(())
+        }
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let server = Server::with(&rig.inbox, Settings::threads(2).attempts(3), store).unwrap();
@@ -514,7 +518,7 @@ fn a_store_that_fails_is_tried_again_and_in_the_end_the_page_is_lost() {
 fn faulters_evictors_and_prefetchers_of_a_few_pages_all_get_on() {
     const PAGES: usize = 3;
     let rig = Rig::new(PAGES);
-    let server = Server::start(&rig.inbox, 3, |fetch: &Fetch, into: &mut [u8]| Ok(into.fill(fetch.page() as u8))).unwrap();
+    let server = Server::start(&rig.inbox, 3, filled(|page| page as u8)).unwrap();
     let guests: Vec<_> = (0..4)
         .map(|guest| {
             let ram = rig.ram.clone();

@@ -118,10 +118,10 @@ impl Shared {
             buffer.fill(0);
         }
         let mut tracked = self.tracked.lock().unwrap();
-        if let Some(flight) = tracked.in_flight.get_mut(&owner.page) {
-            if std::mem::take(&mut flight.discarded) {
-                buffer.fill(0);
-            }
+        if let Some(flight) = tracked.in_flight.get_mut(&owner.page)
+            && std::mem::take(&mut flight.discarded)
+        {
+            buffer.fill(0);
         }
         let put = self.ram.fill(owner.page * SMALL, buffer);
         drop(tracked);

@@ -30,3 +30,6 @@ pub use ram::{HUGE, Ram, SMALL};
 use crate::inbox::Inbox;
 #[allow(unused_imports)] // As above.
 use std::io;
+
+#[cfg(test)]
+mod tests;

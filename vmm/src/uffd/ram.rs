@@ -180,6 +180,12 @@ impl Ram {
         self.uffd.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
     }
 
+    /// Private memory that others remove: the page may go while its owner reads it, who would then
+    /// sleep for himself. (It can be moved out all the same.)
+    fn cannot_be_read(&self) -> bool {
+        self.file.is_none() && self.has_removes()
+    }
+
     /// A write of what is there, which parts a page that KSM has merged with others.
     fn part(&self, at: usize) {
         // SAFETY: the page is there, and its owner is the caller; the guest uses it by its own
@@ -259,7 +265,7 @@ impl Layer for Ram {
         if let Some(staging) = &self.staging {
             return self.move_out(staging, at, |bytes| into.copy_from_slice(bytes));
         }
-        if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) {
+        if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) || self.cannot_be_read() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         // Writers are stopped first; readers go on, and see the same bytes.
@@ -287,8 +293,25 @@ impl Layer for Ram {
     }
 
     fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+        let into = into.get_mut(..self.page).ok_or(io::ErrorKind::InvalidInput)?;
+        if let Some(Shared { file, offset }) = &self.file {
+            // Not by the mapping: where the page is gone, this reads zeroes and does not fault.
+            let mut done = 0;
+            while done < into.len() {
+                match rustix::io::pread(file.as_fd(), &mut into[done..], offset + (at + done) as u64) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(read) => done += read,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(());
+        }
+        if self.cannot_be_read() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // SAFETY: a page of the region that is there and that nobody writes; `into` is elsewhere.
-        unsafe { ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page.min(into.len())) }
+        unsafe { ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page) }
         Ok(())
     }
 

@@ -181,3 +181,11 @@ impl Layer for Counted {
         self
     }
 }
+
+/// A store whose pages are full of what `byte` says.
+pub fn filled(byte: impl Fn(usize) -> u8 + Send + Sync) -> impl Fn(&Fetch, &mut [u8]) -> io::Result<()> + Send + Sync {
+    move |fetch, into| {
+        into.fill(byte(fetch.page()));
+        Ok(())
+    }
+}

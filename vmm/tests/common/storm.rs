@@ -114,10 +114,13 @@ pub struct Plan {
     pub device_pages: usize,
     /// Whether pages are also cleaned.
     pub cleans: bool,
+    /// The control: now and then an eviction is not saved.
+    pub forgets: bool,
     pub salt: u64,
 }
 
-pub const PLAN: Plan = Plan { guests: 3, handlers: 3, accesses: 20_000, device_pages: 8, cleans: true, salt: 1 };
+pub const PLAN: Plan =
+    Plan { guests: 3, handlers: 3, accesses: 20_000, device_pages: 8, cleans: true, forgets: false, salt: 1 };
 
 /// Runs a storm over `region`, whose faults arrive at `inbox`.
 pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
@@ -141,6 +144,8 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
     let dma: Vec<AtomicU64> = (0..plan.device_pages).map(|_| AtomicU64::new(0)).collect();
     let own = region.pages() - plan.device_pages;
     thread::scope(|s| {
+        // Also if a guest panics: the others end, and the panic is seen.
+        let _over = Over(&done);
         let guests: Vec<_> = (0..plan.guests)
             .map(|guest| {
                 s.spawn({
@@ -156,7 +161,6 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
         for guest in guests {
             guest.join().unwrap();
         }
-        done.store(true, SeqCst);
     });
     // The device's words, wherever their pages are by now.
     for (i, dma) in dma.iter().enumerate() {
@@ -177,6 +181,14 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
     assert_eq!((failure, served.lost), (None, 0));
     assert!(region.states(0..region.pages()).all(|(_, state)| !state.owned && state.pins == 0));
     Arc::into_inner(score).unwrap_or_default()
+}
+
+struct Over<'d>(&'d AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 fn be_guest(region: &Arc<Region>, guest: usize, own: usize, plan: Plan, score: &Score) {
@@ -243,7 +255,9 @@ fn evict_at_random(region: &Arc<Region>, store: &Store, plan: Plan, score: &Scor
                 if random.below(16) == 0 {
                     continue; // the store is full: it is put back
                 }
-                store.save(page, evicted.bytes());
+                if !(plan.forgets && random.below(4) == 0) {
+                    store.save(page, evicted.bytes());
+                }
                 Evict::done(evicted);
                 score.evictions.fetch_add(1, Relaxed);
             }
