@@ -48,6 +48,9 @@ pub mod migration;
 pub mod mm;
 mod page;
 pub mod refs;
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
+pub mod shared;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;
