@@ -109,7 +109,7 @@ impl<'g> Seat<'g> {
         let (cell, at) = (self.page(page)?, self.reserve()?);
         let note = self.note(at);
         note.begin(kind, page);
-        self.segment().alone_at(cell, self.number());
+        self.segment().alone_at(cell, self.number(), false);
         note.count(cell, kind, RAISING);
         let done = step(cell);
         note.write(kind, if done.is_ok() { HELD } else { ASKED });
@@ -125,7 +125,7 @@ impl<'g> Seat<'g> {
 
 impl Counted<'_> {
     fn give_back(self) -> Put {
-        let left = self.seat.segment().give_back(self.page, self.seat.note(self.at), self.kind, self.seat.number());
+        let left = self.seat.segment().give_back(self.page, self.seat.note(self.at), self.kind, self.seat.number(), false);
         self.seat.strike(self.at);
         left
     }
@@ -137,9 +137,10 @@ impl Counted<'_> {
 
 impl Segment {
     /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
-    pub(super) fn give_back(&self, cell: &PageCell, note: &Note, kind: u32, seat: u32) -> Put {
+    /// `recovers` says that the caller is at recovering.
+    pub(super) fn give_back(&self, cell: &PageCell, note: &Note, kind: u32, seat: u32, recovers: bool) -> Put {
         note.write(kind, GIVING);
-        self.alone_at(cell, seat);
+        self.alone_at(cell, seat, recovers);
         note.count(cell, kind, LOWERING);
         let left = lower(cell, kind);
         note.write(kind, GIVEN);
@@ -148,16 +149,16 @@ impl Segment {
     }
 
     /// Nobody else changes the counts of the page from here on.
-    fn alone_at(&self, cell: &PageCell, seat: u32) {
+    fn alone_at(&self, cell: &PageCell, seat: u32, recovers: bool) {
         // Acquire: pairs with `let_go`.
         while let Err(other) = cell.changer.compare_exchange(0, seat + 1, Acquire, Relaxed) {
-            self.wait_for(cell, other);
+            self.wait_for(cell, other, recovers);
         }
     }
 
     /// Somebody else is at it, which takes some instructions, unless it was stopped or has died.
     #[cold]
-    fn wait_for(&self, cell: &PageCell, other: u32) {
+    fn wait_for(&self, cell: &PageCell, other: u32, recovers: bool) {
         for _ in 0..100 {
             // Relaxed: a look.
             if cell.changer.load(Relaxed) != other {
@@ -167,7 +168,7 @@ impl Segment {
         }
         cell.lock.futex.relax();
         if let Some(seat) = other.checked_sub(1).filter(|seat| *seat < self.seats()) {
-            self.settle_of_dead(seat);
+            self.settle_of_dead(seat, recovers);
         }
     }
 }

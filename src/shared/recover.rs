@@ -202,7 +202,7 @@ impl Segment {
             }
         } else {
             if matches!(step, HELD | GIVING) && cell.counted(kind) > 0 {
-                let left = self.give_back(cell, note, kind, seat);
+                let left = self.give_back(cell, note, kind, seat, true);
                 sum.freed += u32::from(left == crate::refs::Put::Last);
                 *(if kind == REF { &mut sum.refs } else { &mut sum.pins }) += 1;
             }
@@ -291,18 +291,22 @@ impl Segment {
 
     /// [`settle`](Self::settle) for a seat in which nobody sits any more, if that is so: others are
     /// kept from a count by it.
-    pub(super) fn settle_of_dead(&self, seat: u32) {
+    pub(super) fn settle_of_dead(&self, seat: u32, recovers: bool) {
         if self.is_occupied(seat) {
             return;
         }
-        // As one that recovers: another that does would take the seat for one that is alive.
-        let _ = self.alone(|| {
+        let settle = || {
             if self.occupy(seat) == Ok(true) {
                 self.settle(seat);
                 self.leave(seat);
             }
-            Ok(())
-        });
+        };
+        if recovers {
+            settle();
+        } else {
+            // As one that recovers: else one that does would take the seat for one that is alive.
+            let _ = self.alone(|| Ok(settle()));
+        }
     }
 
     /// Sleeps until nobody sits in seat `seat`: the kernel wakes this thread when the process ends.
