@@ -52,6 +52,9 @@ mod page;
 #[doc = include_str!("../docs/porting.md")]
 pub mod porting {}
 pub mod refs;
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
+pub mod shared;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;
