@@ -45,7 +45,6 @@ mod linux {
         numbers: [UnsafeCell<u64>; PAGES],
         waits: [AtomicU32; 2],
         order: AtomicU32,
-        hot: [u32; PAGES],
         ptl: AtomicU32,
     }
 
@@ -89,15 +88,16 @@ mod linux {
             random.store(x, Relaxed);
             (x >> 33) as u32
         };
+        shared.order.store(1, Release);
         for _ in 0..TURNS {
             turn(shared, next() as usize % PAGES, next());
         }
-        while shared.order.load(Acquire) != 1 {
+        while shared.order.load(Acquire) != 2 {
             thread::sleep(Duration::from_micros(100));
         }
         let _locked = shared.pages[0].lock();
         let _frozen = shared.pages[1].lock().begin_migration().freeze(FreezeRule::ExactRefs(1));
-        shared.order.store(2, Release);
+        shared.order.store(3, Release);
         thread::sleep(Duration::from_secs(600)); // it is killed
     }
 

@@ -81,6 +81,7 @@ static void *faulter(void *number) {
         if (next_number(&seed) % 16 == 0 && pagelock_pin(&pages[i]) == PAGELOCK_ERROR_OK) {
             // Pinned, it stays where it is, though its entry is let go of.
             pthread_mutex_unlock(&entries[i].ptl);
+            usleep(20);
             pthread_mutex_lock(&entries[i].ptl);
             CHECK(entries[i].leaf == HOT);
             tiers[HOT][i] += 1;

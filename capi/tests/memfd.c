@@ -21,9 +21,8 @@ struct segment {
     struct pagelock_page pages[PAGES];
     struct pagelock_event events[EVENTS];
     uint64_t numbers[PAGES];
-    atomic_uint waits[2], order; // of C, of Rust; 1 once C has ended its turns, 2 once Rust has what it dies with
-    uint32_t hot[PAGES];         // guarded by `ptl`
-    uint32_t ptl;                // a page-table lock that both know: 0, or 1 if it is taken
+    atomic_uint waits[2], order; // of C, of Rust; 1: Rust has begun, 2: C has ended, 3: Rust has what it dies with
+    uint32_t ptl; // a page-table lock that both know: 0, or 1 if it is taken
 };
 
 static struct segment *shared;
@@ -83,10 +82,11 @@ int main(int argc, char **argv) {
         execl(argv[1], argv[1], number, (char *)NULL);
         _exit(127);
     }
+    while (atomic_load(&shared->order) != 1) usleep(100);
     uint32_t seed = 88172645u;
     for (int t = 0; t < TURNS; t++) turn(next_number(&seed) % PAGES, next_number(&seed));
-    atomic_store(&shared->order, 1);
-    while (atomic_load(&shared->order) != 2) usleep(100);
+    atomic_store(&shared->order, 2);
+    while (atomic_load(&shared->order) != 3) usleep(100);
     uint64_t sum = 0;
     for (int i = 0; i < PAGES; i++) sum += shared->numbers[i];
     CHECK(sum == 2 * TURNS);
