@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 python3 ci/weave.py check
 cargo fmt --check
-for apart in fuzz ci/no_std_proof; do
+for apart in fuzz ci/no_std_proof ci/sizes; do
     cargo fmt --check --manifest-path "$apart/Cargo.toml"
 done
 for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'std,lock_api,stats'; do

@@ -22,3 +22,6 @@ pub mod seeded_bugs {}
 
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}
+
+#[doc = include_str!("../docs/sizes.md")]
+pub mod sizes {}
