@@ -33,11 +33,11 @@ pub fn run(name: &str) -> bool {
         "no-look" => locks::lose_wakes(),
         "touch-after-release" => {
             TOUCHES.store(true, Relaxed);
-            phase::run(20_000, unmapped_headers);
+            phase::run(100_000, unmapped_headers);
         }
         "flag-after-release" => {
             LATE.store(true, Relaxed);
-            phase::run(20_000, reused_frame);
+            phase::run(100_000, reused_frame);
         }
         _ => return false,
     }
@@ -47,12 +47,12 @@ pub fn run(name: &str) -> bool {
 
 /// The same scenes, done right.
 pub fn run_right() {
-    phase::run(20_000, unmapped_headers);
+    phase::run(100_000, unmapped_headers);
     done(
         "a header is not touched after its release",
         format_args!("{UNMAPPINGS} releases that unmapped it, {} waiters", cpu::up() - 1),
     );
-    phase::run(20_000, reused_frame);
+    phase::run(100_000, reused_frame);
     done(
         "a waiter whose page's frame is used anew wakes",
         format_args!("after {} us", AWAKE_US.load(Relaxed)),

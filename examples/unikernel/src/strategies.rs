@@ -95,7 +95,7 @@ fn one(number: usize) -> Row {
         counter.store(0, SeqCst);
     }
     let slept = counters::SLEEPS.get();
-    phase::run(30_000, rounds);
+    phase::run(100_000, rounds);
     Row {
         stuck: STUCK.load(SeqCst),
         retries: RETRIES.load(SeqCst),
