@@ -35,7 +35,7 @@ scratch() {
     trap 'rm -rf "$SCRATCH"' EXIT
 }
 
-# core_alone DIR: the copy of the tree that DIR holds has no workspace members beside the core.
+# core_alone DIR: the copy of the tree that DIR holds has no workspace members beside the core and what its tests depend on.
 core_alone() {
     sed -i -e '/^members = \[$/,/^]$/d' -e '/^default-members = /d' "$1/Cargo.toml"
 }
@@ -45,7 +45,7 @@ core_alone() {
 checker() {
     local json
     json=$(cd "$2" && RUSTFLAGS="--cfg pagelock_$1 ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_TARGET_DIR=$TARGET/$1 \
-        cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
+        cargo test --quiet --release --features "stats,_$1" --test "$1" --no-run --message-format=json)
     sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
 
@@ -90,7 +90,7 @@ programs_of() {
         esac
     done
     if [ "${#ordinary[@]}" != 0 ]; then
-        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features alloc,stats --no-run --message-format=json "${ordinary[@]}")
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
 }

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
+#![doc = include_str!("../docs/states.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -52,6 +53,9 @@ mod page;
 #[doc = include_str!("../docs/porting.md")]
 pub mod porting {}
 pub mod refs;
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
+pub mod shared;
 pub mod stats;
 #[doc(hidden)]
 pub mod sync;

@@ -316,6 +316,9 @@ fn promises_are_quotations() {
     };
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
+    if root().join("soft").is_dir() {
+        rust_files(&root().join("soft/src"), &mut files);
+    }
     let mut said = ["README.md", "docs/guide.md", "docs/limits.md", "docs/porting.md"].map(read).join("\n");
     for file in files {
         for line in fs::read_to_string(file).unwrap().lines() {

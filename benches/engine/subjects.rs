@@ -4,7 +4,7 @@ use crate::biglock::BigLock;
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Order, Slot, migrate};
-use pagelock::mm::soft::{At, Config, Kind, Soft, TierConfig, TierId};
+use pagelock_soft::{At, Config, Kind, Soft, TierConfig, TierId};
 
 pub const HOT: TierId = TierId(0);
 pub const COLD: TierId = TierId(1);

@@ -47,7 +47,7 @@
 
 mod adapt;
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
-mod linux;
+pub(crate) mod linux;
 #[cfg(any(pagelock_loom, pagelock_shuttle))]
 #[doc(hidden)]
 pub mod model;

@@ -503,8 +503,8 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// A batch stays with its thread,
 ///
 /// ```compile_fail,E0277
-/// # #[cfg(not(feature = "alloc"))] compile_error!("and so not tested");
-/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// # use pagelock::mm::{drain::*, migrate::*};
+/// # use pagelock_soft::{Soft, TierId};
 /// fn away<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
 ///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
 ///     std::thread::scope(|s| {
@@ -516,8 +516,8 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// though its slots may go elsewhere when they are idle again:
 ///
 /// ```
-/// # #[cfg(feature = "alloc")] {
-/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// # use pagelock::mm::{drain::*, migrate::*};
+/// # use pagelock_soft::{Soft, TierId};
 /// fn here<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
 ///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
 ///     unmapped.check().in_work();
@@ -525,7 +525,6 @@ fn is_at_least(a: u32, b: u32) -> bool {
 ///         s.spawn(move || slots.len());
 ///     });
 /// }
-/// # }
 /// ```
 ///
 /// And a fault handler, who owns a page, has none. The same with a [`migrate`](super::migrate::migrate) in it, or a drain, does not compile:

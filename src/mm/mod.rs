@@ -12,7 +12,8 @@
 //! * [`pin`]: pages that stay, for a transfer or for good.
 //! * [`ledger`]: who owns the references of a page.
 //! * [`condemn`]: a page that was found lost while it was mapped.
-//! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
+//!
+//! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a start for who has none.
 //!
 //! # What is held when the embedder is called
 //!
@@ -56,9 +57,6 @@ pub mod pin;
 mod poison;
 pub mod range;
 mod rmap;
-#[cfg(all(feature = "alloc", not(any(pagelock_loom, pagelock_shuttle))))]
-#[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
-pub mod soft;
 mod tables;
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests;
