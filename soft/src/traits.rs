@@ -142,6 +142,9 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
 
     fn flush(&self) {
         self.count(|counts| &counts.flushes);
+        if let Some(flush) = &mut *self.on_flush.lock() {
+            flush();
+        }
     }
 
     fn invalidate(&self, at: At, notice: Notice) {
