@@ -45,7 +45,7 @@ core_alone() {
 checker() {
     local json
     json=$(cd "$2" && RUSTFLAGS="--cfg pagelock_$1 ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_TARGET_DIR=$TARGET/$1 \
-        cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
+        cargo test --quiet --release --features "stats,_$1" --test "$1" --no-run --message-format=json)
     sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
 

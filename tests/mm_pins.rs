@@ -8,7 +8,7 @@ mod common;
 
 use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written};
 use common::own::{Own, within};
-use common::{Lots, rounds, watched};
+use common::{Lots, rounds, turns, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Marker, Rights};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
@@ -496,7 +496,7 @@ fn pins_against_everybody() {
                     s.spawn(move || {
                         let unlocked = &mut Unlocked::promise();
                         let mut lots = Lots::of(seed);
-                        for n in 0..rounds(1_500) {
+                        for n in turns(1_500) {
                             let term = if lots.draw(2) == 0 { Term::Long } else { Term::Short };
                             match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked) {
                                 Ok(pin) => {
@@ -523,7 +523,8 @@ fn pins_against_everybody() {
             s.spawn(|| {
                 let unlocked = &mut Unlocked::promise();
                 let mut lots = Lots::of(9);
-                while !stop.load(SeqCst) {
+                // It may not have got to run before.
+                while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
                     let order = Order::to([DEVICE, FAR, RAM][lots.draw(3) as usize]).tries(2);
                     // Giving up when there are pins, or not.
                     let outcome = match lots.draw(2) {

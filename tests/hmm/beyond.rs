@@ -254,7 +254,7 @@ fn failed(failure: Failure, strategy: Strategy, deaf: bool) -> Woken {
 }
 
 fn patience(deaf: bool) -> Duration {
-    if deaf { Duration::from_millis(30) } else { Duration::from_secs(20) }
+    if deaf { Duration::from_millis(30) } else { Duration::MAX }
 }
 
 /// Whatever makes a migration fail, those that sleep for the page are woken, all of them, and find the old one.
@@ -327,7 +327,7 @@ fn called_off(strategy: Strategy) -> CalledOff {
             cancel.cancel();
             let begin = Instant::now();
             let is_back = |i: &usize| sleepers[*i].is_finished();
-            let most = if strategy == Strategy::Wait { Duration::from_secs(20) } else { Duration::from_millis(30) };
+            let most = if strategy == Strategy::Wait { Duration::MAX } else { Duration::from_millis(30) };
             while ![0, 2].iter().all(is_back) && begin.elapsed() < most {
                 thread::yield_now();
             }
