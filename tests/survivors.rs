@@ -1,11 +1,8 @@
-//! Processes that are killed: at any time here, and at each step of each call in `survivors/steps.rs`, with `--cfg pagelock_delay`.
+//! Processes that are killed: at any time here, and at each step of each call in `steps.rs`.
 
 #![cfg(all(feature = "shared", feature = "std", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
 
 mod common;
-#[cfg(pagelock_delay)]
-#[path = "survivors/steps.rs"]
-mod steps;
 #[path = "survivors/work.rs"]
 mod work;
 
