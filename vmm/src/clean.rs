@@ -2,7 +2,7 @@
 
 use crate::evict::NotEvicted;
 use crate::owned::Owned;
-use crate::place::{IN_PROTECTED, Place};
+use crate::place::Place;
 use crate::region::Region;
 use crate::stats::Counter;
 use std::fmt;
@@ -34,7 +34,7 @@ impl Region {
         owned.freeze().map_err(NotEvicted::Pinned)?;
         let at = owned.at();
         self.patiently(|layer| layer.protect(at, true)).map_err(NotEvicted::Io)?;
-        owned.set(IN_PROTECTED);
+        owned.set(Place::In, true);
         let mut clean = Clean { owned: Some(owned), bytes: vec![0; self.page_size()].into_boxed_slice() };
         self.layer.read(at, &mut clean.bytes).map_err(NotEvicted::Io)?;
         Ok(clean)
@@ -62,8 +62,8 @@ impl Clean {
         &self.bytes
     }
 
-    /// The bytes are safe. The page stays protected, and the next write to it is a
-    /// [write fault](Region::write_fault).
+    /// The bytes are safe. The page stays protected, also across an eviction, and the next write to
+    /// it is a [write fault](Region::write_fault).
     pub fn done(mut self) {
         if let Some(owned) = self.owned.take() {
             owned.region().counters.count(Counter::Cleaned);
@@ -76,7 +76,7 @@ impl Drop for Clean {
         let Some(mut owned) = self.owned.take() else { return };
         let (region, at) = (Arc::clone(owned.region()), owned.at());
         if region.patiently(|layer| layer.protect(at, false)).is_ok() {
-            owned.set(Place::In.bits());
+            owned.set(Place::In, false);
         }
     }
 }

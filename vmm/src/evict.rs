@@ -129,8 +129,9 @@ impl Drop for Evict {
         let Some(mut owned) = self.owned.take() else { return };
         let (region, page, at) = (Arc::clone(owned.region()), owned.page(), owned.at());
         region.counters.count(Counter::PutBack);
-        let put =
-            region.patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes).map(Some) });
+        let protected = owned.is_protected();
+        let put = region
+            .patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) });
         match put {
             Ok(Some(_)) => {}
             // Discarded meanwhile: there is nothing to put back.

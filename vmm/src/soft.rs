@@ -207,7 +207,7 @@ impl SoftRam {
         if page < self.inner.pages { Ok(page) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    fn put(&self, at: usize, bytes: Box<[u8]>) -> io::Result<bool> {
+    fn put(&self, at: usize, bytes: Box<[u8]>, protected: bool) -> io::Result<bool> {
         let page = self.page(at)?;
         let mut state = self.lock();
         if state.closed {
@@ -221,7 +221,7 @@ impl SoftRam {
             return Ok(false);
         }
         here.bytes = Some(bytes);
-        here.protected = false;
+        here.protected = protected;
         here.wakes += 1;
         self.inner.changed.notify_all();
         Ok(true)
@@ -241,15 +241,15 @@ impl Layer for SoftRam {
         self.inner.page
     }
 
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
-        self.put(at, bytes.into())
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
+        self.put(at, bytes.into(), protected)
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        self.put(at, vec![0; self.inner.page].into())
+        self.put(at, vec![0; self.inner.page].into(), false)
     }
 
-    fn resume(&self, _at: usize) -> io::Result<bool> {
+    fn resume(&self, _at: usize, _protected: bool) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -326,6 +326,61 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
 }
 
 #[test]
+fn a_page_that_was_saved_is_noticed_when_written_also_after_an_eviction() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    for shared in [false, true] {
+        let len = 8 * SMALL;
+        let ram = match shared {
+            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
+            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
+        };
+        let region = Region::new(ram, &inbox, 0).unwrap();
+        let dirty = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&dirty);
+        let attempts = AtomicUsize::new(0);
+        let settings = Settings::threads(1).on_write(move |write: &Unprotect| {
+            // It may fail, and even panic: the writer is told, and comes again.
+            match attempts.fetch_add(1, SeqCst) {
+                0 => return Err(io::ErrorKind::StorageFull.into()),
+                1 => panic!("as this test wants it"),
+                _ => {}
+            }
+            let mut before = [0; SMALL];
+            write.read(&mut before)?;
+            noted.lock().unwrap().push((write.page(), before[0]));
+            Ok(())
+        });
+        let server = Server::with(&inbox, settings, filled(|page| page as u8)).unwrap();
+        (0..8).for_each(|page| assert_eq!(read(&region, page), page as u8));
+        until(|| region.states(0..8).all(|(_, state)| !state.owned));
+        (1..6).for_each(|page| region.clean(page).unwrap().done());
+        region.evict(2).unwrap().done();
+        drop(region.evict(3).unwrap()); // and put back
+        drop(region.clean(7).unwrap()); // given up, and free to be written
+        assert!(region.state(2).unwrap().protected && region.state(3).unwrap().protected);
+        assert_eq!(read(&region, 2), 2);
+        (0..8).for_each(|page| write(&region, page, 100));
+        assert_eq!(*dirty.lock().unwrap(), [1, 2, 3, 4, 5].map(|page| (page, page as u8)));
+        assert_eq!(server.stop().unwrap().failed, 2);
+    }
+}
+
+#[test]
+fn a_shared_page_that_was_only_unmapped_is_mapped_again() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    let len = 4 * SMALL;
+    let ram = Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap();
+    let region = Region::new(ram, &inbox, 0).unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 1)).unwrap();
+    write(&region, 2, 42);
+    // As reclaim does: the page is in the file, and not in the table.
+    // SAFETY: a page of the region.
+    unsafe { madvise(region.host_address(2).unwrap() as *mut _, SMALL, Advice::LinuxDontNeed) }.unwrap();
+    assert_eq!(read(&region, 2), 42);
+    assert_eq!(server.stop().unwrap().fetched, 1);
+}
+
+#[test]
 fn a_page_that_is_lost_makes_an_access_fail() {
     let Some(inbox) = inbox(Wish::default()) else { return };
     let uffd = inbox.events().as_any().downcast_ref::<Uffd>().unwrap();

@@ -123,7 +123,7 @@ impl Shared {
         {
             buffer.fill(0);
         }
-        let put = self.ram.fill(owner.page * SMALL, buffer);
+        let put = self.ram.fill(owner.page * SMALL, buffer, false);
         drop(tracked);
         if put? {
             owner.has_faulter = false;

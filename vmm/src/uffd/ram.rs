@@ -245,20 +245,23 @@ impl Layer for Ram {
         self.page
     }
 
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
         if bytes.len() != self.page || at + self.page > self.len {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: the bytes are a page, and the place is one of the region.
-        unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page) }
+        unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES) }
+        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES, false) }
     }
 
-    fn resume(&self, at: usize) -> io::Result<bool> {
-        self.uffd.resume(self.base + at, self.page)
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
+        if self.file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.uffd.resume(self.base + at, self.page, protected)
     }
 
     fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
