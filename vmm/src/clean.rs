@@ -4,6 +4,7 @@ use crate::evict::NotEvicted;
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ impl Region {
             return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
-        let mut owned = Owned::new(self, page, guard, "cleaning");
+        let mut owned = Owned::new(self, page, guard, What::Cleaning);
         if owned.place() != Place::In || owned.header().is_poisoned() {
             return Err(NotEvicted::NotIn);
         }

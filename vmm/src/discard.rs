@@ -7,6 +7,7 @@
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::Claim;
@@ -96,7 +97,7 @@ impl Region {
             // Lost, and lost it stays.
             _ => return Settled::Done,
         };
-        let mut owned = Owned::new(self, page, guard, "discard");
+        let mut owned = Owned::new(self, page, guard, What::Discard);
         // Acquire: pairs with the Release of who has asked.
         let asked = self.asked[page].swap(0, Acquire);
         if asked == 0 {

@@ -3,6 +3,7 @@
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use std::borrow::Cow;
@@ -50,7 +51,7 @@ impl Region {
             return Err(NotEvicted::Pinned(header.pins()));
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
-        let mut owned = Owned::new(self, page, guard, "eviction");
+        let mut owned = Owned::new(self, page, guard, What::Eviction);
         if owned.place() != Place::In || owned.header().is_poisoned() {
             return Err(NotEvicted::NotIn);
         }

@@ -4,6 +4,7 @@ use crate::headers::Route;
 use crate::owned::Owned;
 use crate::place::{Place, is_protected};
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::{Claim, PageGuard};
@@ -44,7 +45,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "fetch").with_faulter();
+        let owned = Owned::new(self, page, guard, What::Fetch).with_faulter();
         if owned.place() == Place::In {
             self.counters.count(Counter::Present);
             self.there(owned);
@@ -60,7 +61,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "write fault").with_faulter();
+        let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
         if is_protected(owned.header().user()) { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
@@ -119,7 +120,7 @@ impl Region {
             return None;
         }
         let guard = header.try_lock().filter(|guard| !guard.is_poisoned())?;
-        let fetch = Fetch { owned: Owned::new(self, page, guard, "prefetch") };
+        let fetch = Fetch { owned: Owned::new(self, page, guard, What::Prefetch) };
         (fetch.owned.place() != Place::In).then_some(fetch)
     }
 }

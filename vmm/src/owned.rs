@@ -3,7 +3,7 @@
 use crate::headers::{Header, Route};
 use crate::place::{Place, is_protected};
 use crate::region::Region;
-use crate::seats::Taken;
+use crate::seats::{Taken, What};
 use crate::trace;
 use pagelock::{FreezeRule, Frozen, PageGuard};
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// Takes over from the guard of `page`.
-    pub(crate) fn new(region: &Arc<Region>, page: usize, guard: PageGuard<'_, Route>, what: &'static str) -> Self {
+    pub(crate) fn new(region: &Arc<Region>, page: usize, guard: PageGuard<'_, Route>, what: What) -> Self {
         // What the generation is for is `Owned`'s business now.
         let _ = guard.into_raw();
         let seat = region.seats.take(page, what);
@@ -122,9 +122,8 @@ impl Owned {
     }
 
     fn after_release(&mut self, told: bool) {
-        if let Some(seat) = self.region.seats.leave(&self.seat) {
-            trace::released(&self.region, &seat);
-        }
+        trace::released(&self.region, &self.seat);
+        self.region.seats.leave(&self.seat);
         if self.has_faulter && !told {
             self.region.wake(self.page);
         }

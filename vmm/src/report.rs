@@ -53,7 +53,7 @@ impl Region {
                 match seats.iter().find(|seat| seat.page == page) {
                     Some(seat) => {
                         let (note, waiters) = (seat.note.clone(), seat.waiters.clone());
-                        Held { page, guest, state, what: seat.what, note, since: Some(seat.held()), waiters }
+                        Held { page, guest, state, what: seat.what, note, since: Some(seat.held), waiters }
                     }
                     None => Held { page, guest, state, what: "", note: Cow::Borrowed(""), since: None, waiters: Vec::new() },
                 }

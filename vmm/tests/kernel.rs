@@ -304,12 +304,12 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
         let server = Server::with(&inbox, settings, filled(|_| 3)).unwrap();
         (0..64).for_each(|page| assert_eq!(read(&region, page), 3));
         for round in 0..4 {
-            let mut sent = vec![0; 64];
-            for page in 0..64 {
+            let mut sent = [0; 64];
+            for (page, sent) in sent.iter_mut().enumerate() {
                 // Whoever was woken by the page's coming may be here before the owner has let go.
                 until(|| region.state(page).is_some_and(|state| !state.owned));
                 let clean = region.clean(page).unwrap();
-                sent[page] = clean.bytes()[0];
+                *sent = clean.bytes()[0];
                 clean.done();
             }
             dirty.lock().unwrap().clear();
