@@ -57,8 +57,8 @@ impl Region {
         }
         owned.freeze().map_err(NotEvicted::Pinned)?;
         let mut bytes = vec![0; self.page_size()].into_boxed_slice();
-        let at = owned.at();
-        match self.patiently(|layer| layer.take(at, &mut bytes)) {
+        let (at, protected) = (owned.at(), owned.is_protected());
+        match self.patiently(|layer| layer.take(at, &mut bytes, protected)) {
             Ok(()) => Ok(Evict { owned: Some(owned), bytes }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::ResourceBusy => NotEvicted::Kept,

@@ -35,8 +35,9 @@ pub trait Layer: Send + Sync {
     /// [`Unsupported`](io::ErrorKind::Unsupported) where nothing can be behind the mapping.
     fn resume(&self, at: usize, protected: bool) -> io::Result<bool>;
     /// Takes a page away, with what was last written to it: no access comes between. Fails with
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is.
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()>;
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is, and with
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is none. `protected` says whether it is.
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()>;
     /// Takes a page away for good. It must not cause an [`Event::Remove`].
     fn drop_page(&self, at: usize) -> io::Result<()>;
     /// Has writes to a page that is there fault, or not any more. The latter also wakes.

@@ -253,7 +253,7 @@ impl Layer for SoftRam {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+    fn take(&self, at: usize, into: &mut [u8], _protected: bool) -> io::Result<()> {
         let page = self.page(at)?;
         let bytes = self.lock().pages[page].bytes.take().ok_or(io::ErrorKind::NotFound)?;
         into.copy_from_slice(&bytes);

@@ -7,7 +7,7 @@ use common::storm::{self, PLAN, Plan};
 use common::{PATIENCE, filled, until, watchdog};
 use linux_raw_sys::general as sys;
 use pagelock_vmm::uffd::{HUGE, Ram, SMALL, Uffd, Wish};
-use pagelock_vmm::{Fault, Fetch, Inbox, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
+use pagelock_vmm::{Events, Fault, Fetch, Inbox, Layer, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use std::fs;
@@ -362,6 +362,59 @@ fn a_page_that_was_saved_is_noticed_when_written_also_after_an_eviction() {
         (0..8).for_each(|page| write(&region, page, 100));
         assert_eq!(*dirty.lock().unwrap(), [1, 2, 3, 4, 5].map(|page| (page, page as u8)));
         assert_eq!(server.stop().unwrap().failed, 2);
+    }
+}
+
+#[test]
+fn the_kernel_notes_what_is_written_and_nobody_sleeps() {
+    let Some(inbox) = inbox(Wish::default().write_async()) else { return };
+    let region = Region::anonymous(&inbox, 64 * SMALL).unwrap();
+    let ram = region.layer().as_any().downcast_ref::<Ram>().unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 1)).unwrap();
+    (0..60).for_each(|page| assert_eq!(read(&region, page), 1));
+    match ram.take_written(0..64) {
+        Ok(came) => assert_eq!(came, (0..60).collect::<Vec<_>>()),
+        Err(error) => return println!("SKIPPED: no PAGEMAP_SCAN ({error})"),
+    }
+    for round in 0..3 {
+        (round..60).step_by(7).for_each(|page| write(&region, page, 2));
+        assert_eq!(ram.take_written(0..64).unwrap(), (round..60).step_by(7).collect::<Vec<_>>());
+        assert!(ram.take_written(0..64).unwrap().is_empty());
+    }
+    assert_eq!(server.stop().unwrap().faults, 60);
+}
+
+#[test]
+fn the_memory_of_another_process_is_served_by_its_descriptor() {
+    // In this process, but with nothing more than another one would have: a descriptor that it was
+    // sent, addresses, and the file.
+    let Ok(uffd) = Uffd::open(Wish::default().removes()) else { return };
+    let owner = Inbox::new(uffd.clone()).unwrap();
+    for shared in [false, true] {
+        let len = 8 * SMALL;
+        let file = memfd(len, MemfdFlags::empty()).unwrap();
+        let sent = shared.then(|| (file.try_clone().unwrap(), 0));
+        let mapped = match shared {
+            false => Ram::anonymous(&owner, len, SMALL).unwrap(),
+            true => Ram::memfd(&owner, file, 0, len, SMALL).unwrap(),
+        };
+        let fd = uffd.fd().try_clone_to_owned().unwrap();
+        let inbox = Inbox::new(Uffd::from_fd(fd, uffd.features())).unwrap();
+        let region = Region::new(Ram::remote(&inbox, mapped.base(), len, SMALL, sent).unwrap(), &inbox, 0).unwrap();
+        let server = Server::start(&inbox, 1, filled(|page| page as u8 + 1)).unwrap();
+        (0..6).for_each(|page| assert_eq!(read(&region, page), page as u8 + 1));
+        let advice = if shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
+        // SAFETY: a page of the mapping.
+        unsafe { madvise(region.host_address(3).unwrap() as *mut _, SMALL, advice) }.unwrap();
+        assert_eq!(read(&region, 3), 0);
+        until(|| !region.state(5).unwrap().owned);
+        match region.evict(5) {
+            Ok(evicted) => assert_eq!((evicted.bytes()[0], shared), (6, true)),
+            Err(NotEvicted::Io(error)) => assert_eq!((error.kind(), shared), (io::ErrorKind::Unsupported, false)),
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(read(&region, 5), 6);
+        server.stop().unwrap();
     }
 }
 

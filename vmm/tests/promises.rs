@@ -148,7 +148,7 @@ fn control_two_workers_without_an_owner_bring_old_bytes_back() {
     rig.ram.fill(0, &old, false).unwrap(); // the fast one
     rig.ram.with(0, true, PATIENCE, |bytes| bytes[0] = 99).unwrap();
     let mut store = [0; PAGE];
-    rig.ram.take(0, &mut store).unwrap(); // evicted, with 99
+    rig.ram.take(0, &mut store, false).unwrap(); // evicted, with 99
     assert!(rig.ram.fill(0, &old, false).unwrap()); // the slow one
     assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(1), "99 is lost");
 }

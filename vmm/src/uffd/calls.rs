@@ -21,7 +21,8 @@ pub struct Wish {
     /// anybody but the region's own verbs takes pages away, such as a balloon's `madvise`.
     pub removes: bool,
     /// Writes to protected pages are noted by the kernel, and nobody sleeps (`UFFD_FEATURE_WP_ASYNC`).
-    /// Then there are no write faults; the notes are read with `PAGEMAP_SCAN`. Pages cannot be
+    /// Then there are no write faults; the notes are read by
+    /// [`Ram::take_written`](super::Ram::take_written). Pages cannot be
     /// [evicted](crate::Region::evict) by protecting them, only by moving.
     pub write_async: bool,
 }

@@ -154,8 +154,8 @@ impl Layer for Counted {
     fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
         self.ram.resume(at, protected)
     }
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        self.ram.take(at, into)
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()> {
+        self.ram.take(at, into, protected)
     }
     fn drop_page(&self, at: usize) -> io::Result<()> {
         self.counts.drops.fetch_add(1, SeqCst);
