@@ -5,7 +5,8 @@
 //! the owner.
 //!
 //! A seat is taken at every fault, so that is one compare-exchange and two stores to a cache line
-//! that a thread has for itself most of the time. Notes and waiters are rare, and behind a mutex.
+//! that a thread has for itself most of the time. Notes are rare, and behind a mutex. Who waits is
+//! one store into a small table, which the next one to come may write over.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::borrow::Cow;
@@ -15,8 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const SEATS: usize = 64;
-/// How many of those who wait for a page are remembered.
-const REMEMBERED: usize = 16;
+/// How many places there are for those who wait, and how many of them are a page's.
+const PLACES: usize = 256;
+const PER_PAGE: usize = 4;
 
 /// What an owner does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +48,8 @@ impl What {
 
 pub(crate) struct Seats {
     seats: Box<[Seat]>,
+    /// A page, the generation of its hold, and a thread: 34, 8 and 22 bits.
+    waiters: Box<[AtomicU64]>,
 }
 
 #[repr(align(128))]
@@ -55,14 +59,8 @@ struct Seat {
     taken: AtomicUsize,
     /// In ms of the coarse clock.
     since: AtomicU64,
-    has_more: AtomicBool,
-    more: Mutex<More>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct More {
-    note: Cow<'static, str>,
-    waiters: Vec<u32>,
+    has_note: AtomicBool,
+    note: Mutex<Cow<'static, str>>,
 }
 
 /// What is known of one owner.
@@ -72,7 +70,6 @@ pub(crate) struct Occupant {
     pub(crate) what: &'static str,
     pub(crate) held: Duration,
     pub(crate) note: Cow<'static, str>,
-    pub(crate) waiters: Vec<u32>,
 }
 
 /// The number of a seat; `None` for an owner without.
@@ -89,7 +86,8 @@ thread_local! {
 
 impl Seats {
     pub(crate) fn new() -> Self {
-        Self { seats: (0..SEATS).map(|_| Seat::default()).collect() }
+        let waiters = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { seats: (0..SEATS).map(|_| Seat::default()).collect(), waiters }
     }
 
     pub(crate) fn take(&self, page: usize, what: What) -> Taken {
@@ -109,10 +107,10 @@ impl Seats {
 
     pub(crate) fn leave(&self, taken: &Taken) {
         let Some(seat) = taken.0.map(|number| &self.seats[number]) else { return };
-        // Relaxed: who sets it later than this has noted somebody of the past, and `take` is none
-        // the wiser; it is a report.
-        if seat.has_more.swap(false, Relaxed) {
-            *seat.more() = More::default();
+        // Relaxed: only the owner sets it.
+        if seat.has_note.load(Relaxed) {
+            seat.has_note.store(false, Relaxed);
+            *seat.note() = Cow::Borrowed("");
         }
         // Release: as above.
         seat.taken.store(0, Release);
@@ -126,23 +124,21 @@ impl Seats {
 
     pub(crate) fn note(&self, taken: &Taken, note: Cow<'static, str>) {
         if let Some(seat) = taken.0.map(|number| &self.seats[number]) {
-            seat.more().note = note;
-            seat.has_more.store(true, Relaxed);
+            *seat.note() = note;
+            seat.has_note.store(true, Relaxed);
         }
     }
 
-    /// `thread` waits for `page`.
-    pub(crate) fn waits(&self, page: usize, thread: u32) {
-        for seat in &self.seats {
-            if seat.taken.load(Relaxed).checked_sub(1).is_some_and(|taken| taken / 8 == page) {
-                let mut more = seat.more();
-                if more.waiters.len() < REMEMBERED && !more.waiters.contains(&thread) {
-                    more.waiters.push(thread);
-                }
-                seat.has_more.store(true, Relaxed);
-                return;
-            }
-        }
+    /// `thread` waits for `page`, in the hold of this generation.
+    pub(crate) fn waits(&self, page: usize, generation: u8, thread: u32) {
+        let place = (page * PER_PAGE + thread as usize % PER_PAGE) % PLACES;
+        self.waiters[place].store(packed(page, generation) | u64::from(thread) & THREAD, Relaxed);
+    }
+
+    /// Some of those who wait for `page`, in the hold of this generation.
+    pub(crate) fn waiters(&self, page: usize, generation: u8) -> Vec<u32> {
+        let places = (0..PER_PAGE).map(|place| self.waiters[(page * PER_PAGE + place) % PLACES].load(Relaxed));
+        places.filter(|seen| seen & !THREAD == packed(page, generation)).map(|seen| (seen & THREAD) as u32).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Occupant> {
@@ -154,13 +150,21 @@ impl Seat {
     fn look(&self) -> Option<Occupant> {
         let taken = self.taken.load(Relaxed).checked_sub(1)?;
         let held = Duration::from_millis(now().saturating_sub(self.since.load(Relaxed)));
-        let More { note, waiters } = self.more().clone();
-        Some(Occupant { page: taken / 8, what: What::ALL[taken % 8].in_words(), held, note, waiters })
+        let note = self.note().clone();
+        Some(Occupant { page: taken / 8, what: What::ALL[taken % 8].in_words(), held, note })
     }
 
-    fn more(&self) -> MutexGuard<'_, More> {
-        self.more.lock().unwrap_or_else(PoisonError::into_inner)
+    fn note(&self) -> MutexGuard<'_, Cow<'static, str>> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lower bits, of a thread; its number is below 2^22.
+const THREAD: u64 = (1 << 22) - 1;
+
+/// The upper bits. One is added, so that nothing is the packed form of an empty place.
+fn packed(page: usize, generation: u8) -> u64 {
+    (page as u64 + 1) << 30 | u64::from(generation) << 22
 }
 
 /// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when

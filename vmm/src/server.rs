@@ -99,7 +99,8 @@ impl Settings {
                 }
             }
             Claimed::InFlight => {
-                region.seats.waits(*page, arrived.thread);
+                let generation = region.header(*page).map_or(0, |header| header.generation());
+                region.seats.waits(*page, generation, arrived.thread);
                 tally.duplicates.fetch_add(1, Relaxed);
             }
             Claimed::Present => _ = tally.late.fetch_add(1, Relaxed),

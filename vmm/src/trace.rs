@@ -56,8 +56,8 @@ pub(crate) fn released(region: &Region, seat: &Taken) {
     #[cfg(feature = "tracing")]
     if let Some(owner) = region.seats.look(seat).filter(|owner| owner.held >= SLOW) {
         let guest = region.guest_address(owner.page);
-        let (page, what, note, held, waiters) = (owner.page, owner.what, owner.note, owner.held, owner.waiters);
-        tracing::warn!(page, guest, what, %note, ?held, ?waiters, "held for long");
+        let (page, what, note, held) = (owner.page, owner.what, owner.note, owner.held);
+        tracing::warn!(page, guest, what, %note, ?held, "held for long");
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Ram {
     staging: Option<Staging>,
     /// The addresses are another process's.
     is_remote: bool,
-    /// Unregistered when this is dropped, and then let go of.
+    /// What keeps the memory mapped.
     _owner: Box<dyn Any + Send + Sync>,
 }
 
@@ -359,13 +359,6 @@ impl Layer for Ram {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-impl Drop for Ram {
-    fn drop(&mut self) {
-        // Before the owner lets go of the memory. Twice is harmless.
-        let _ = self.uffd.unregister(self.base, self.len);
     }
 }
 
