@@ -593,6 +593,7 @@ fn a_guest_memory_of_vm_memory_is_served_and_its_bitmap_knows_what_is_dirty() {
     });
     let server = Server::with(&inbox, settings, filled(|_| 8)).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress((1 << 30) + 5 * SMALL as u64)).unwrap(), 8);
+    until(|| !regions[1].state(5).unwrap().owned);
     regions[1].clean(5).unwrap().done();
     write(&regions[1], 5, 77);
     let guest = memory.find_region(GuestAddress(1 << 30)).unwrap();
