@@ -8,7 +8,9 @@ mod common;
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::Failed;
-use pagelock_vmm::{Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, Wants};
+use pagelock_vmm::{
+    Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, TakenOver, Wants,
+};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -485,8 +487,26 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     }
     assert!(rig.region.report(Duration::from_secs(3600)).held.is_empty());
     // SAFETY: the owner is gone, and nobody else acts for it.
-    drop(unsafe { rig.region.header(2).unwrap().take_over() });
+    assert_eq!(unsafe { rig.region.take_over(2) }, TakenOver::Released);
     assert_eq!(guest.join().unwrap(), Ok(9));
+    server.stop().unwrap();
+}
+
+#[test]
+fn an_eviction_that_is_leaked_loses_its_page_and_a_cleaning_does_not() {
+    let rig = Rig::new(2);
+    rig.bring_in(0, 1);
+    rig.bring_in(1, 1);
+    std::mem::forget(rig.region.evict(0).unwrap());
+    std::mem::forget(rig.region.clean(1).unwrap());
+    let guests = [rig.reader(0), rig.reader(1)];
+    let server = Server::start(&rig.inbox, 1, filled(|_| 2)).unwrap();
+    // SAFETY: the owners are gone, and nobody else acts for them.
+    let taken = [0, 1, 1].map(|page| unsafe { rig.region.take_over(page) });
+    assert_eq!(taken, [TakenOver::Lost, TakenOver::Released, TakenOver::NotOwned]);
+    // Not the zeroes of a page that is gone, and not the store's old bytes.
+    assert_eq!(guests.map(|guest| guest.join().unwrap()), [Err(Failed::Poisoned), Ok(1)]);
+    assert!(rig.region.report(Duration::ZERO).held.is_empty() && rig.region.pin(1).is_ok());
     server.stop().unwrap();
 }
 
