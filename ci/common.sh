@@ -12,7 +12,7 @@ skipped() {
     [ -z "${PAGELOCK_SKIPS:-}" ] || printf '%s\n' "$*" >>"$PAGELOCK_SKIPS"
 }
 
-# install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.
+# install COMMAND PACKAGE...: Debian packages, if a command of theirs is missing. Tries twice, because mirrors hiccup; false if that is in vain.
 install() {
     command -v "$1" >/dev/null && return
     command -v apt-get >/dev/null || return
@@ -20,7 +20,7 @@ install() {
     [ "$(id -u)" = 0 ] || sudo='sudo -n'
     local attempt
     for attempt in 1 2; do
-        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null; then
+        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}" >/dev/null; then
             command -v "$1" >/dev/null
             return
         fi
