@@ -4,6 +4,7 @@
 
 #[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
+#[macro_use]
 pub(crate) mod gate;
 #[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;
