@@ -26,7 +26,7 @@
 //! Not here: `cow.c`'s collapse of pages into a large one, because nothing collapses pages; vmsplice as a system call, of
 //! which what it does is left, a reference of which nobody else knows.
 
-#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
@@ -38,9 +38,9 @@ use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
 use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range};
-use pagelock::mm::soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Access, Tiers};
 use pagelock::wait::Limits;
+use pagelock_soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
 use std::thread;
 
 /// In [`machine_with_coherent`], a device's memory that the processor can access: it faults in nothing, and nothing may stay there for long.

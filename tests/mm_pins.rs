@@ -2,7 +2,7 @@
 //! and pin against unmap, fork or migration has one winner (I19); whether a page is pinned is known exactly (I20); a lost page is an error
 //! and no wait (I25); whatever is waited for ends (I29, I37), and holds no lock (I38).
 
-#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
@@ -16,11 +16,9 @@ use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect, evict};
 use pagelock::mm::pin::{
     Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, PinSlot, Pinned, Term, long_term, pin_page, pin_range,
 };
-use pagelock::mm::soft::{
-    AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig, TierId,
-};
 use pagelock::mm::{Access, FaultError, Tiers};
 use pagelock::{Cancel, Limits, MAX_PINS};
+use pagelock_soft::{AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig, TierId};
 use std::thread;
 
 fn bytes<const N: usize>(mm: &Mm, pfn: u64) -> [u8; N] {

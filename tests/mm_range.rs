@@ -3,7 +3,7 @@
 //! an error and never a wait (I25); a range that never keeps still, and a page that can never be brought in, end with an error for everybody
 //! (I29, I37); whoever waits holds no lock (I38).
 
-#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
@@ -18,9 +18,9 @@ use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{
     self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
 };
-use pagelock::mm::soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
+use pagelock_soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -173,12 +173,11 @@ fn migrations_that_end_well_and_not_so_well() {
 }
 
 /// A migration that a fault is for ends as any other does.
-#[cfg(feature = "alloc")]
 #[test]
 fn a_page_that_a_fault_brings_back_is_a_commit() {
     use pagelock::mm::drain::Unlocked;
     use pagelock::mm::migrate::{Order, Slot, migrate};
-    use pagelock::mm::soft::{Config, Soft, TierId};
+    use pagelock_soft::{Config, Soft, TierId};
     let mm = Soft::new(Config::ram_and_device(8, 8));
     let at = mm.spawn().unwrap().page(0);
     mm.map(at, 1).unwrap();

@@ -7,7 +7,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `real.rs` | the crate's traits over page tables (`tables.rs`), frames (`frames.rs`) and real memory. *The part to copy* |
-//! | `software.rs` | the same, with faults in software: `pagelock::mm::soft` |
+//! | `software.rs` | the same, with faults in software: `pagelock-soft` |
 //! | `machine.rs` | what the storm wants of either |
 //! | `engine.rs` | faults and migrations, by `pagelock::mm` |
 //! | `trap.rs`, `drain.rs` | the trap: a drain with pages in hand, by per-processor workers of idle priority. *Not to copy* |

@@ -15,7 +15,7 @@ pub(super) const CLASSES: bool = true;
 
 /// `FUTEX_PRIVATE_FLAG` or nothing: whether sleepers and wakers are of one process.
 #[derive(Clone, Copy)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     Private,
     Shared,
 }
@@ -42,7 +42,7 @@ const SYS_FUTEX_TIMED: libc::c_long =
 
 /// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return for
 /// no reason ([`Sleep::Unknown`]), and does where every way to sleep is refused.
-pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, until: Option<MonotonicTime>) -> Sleep {
+pub(crate) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, until: Option<MonotonicTime>) -> Sleep {
     let is_late = || until.is_some_and(|at| OsFutex.late_by(at).is_some());
     let call = |operation: libc::c_int, timeout: Option<libc::timespec>| {
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -77,7 +77,7 @@ pub(super) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
 ///
 /// In a [private](Scope::Private) scope the address is a key, and has no effect on memory. In a
 /// shared one the kernel looks up what is mapped there, and brings it in if need be.
-pub(super) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> u32 {
+pub(crate) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> u32 {
     let call = |operation: libc::c_int, n: u32| {
         let most = i32::try_from(n).unwrap_or(i32::MAX);
         // SAFETY: a wake does not read from the address, so it may dangle (futex(2): the kernel
@@ -117,7 +117,7 @@ fn keeping_errno(call: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, li
     Err(error)
 }
 
-pub(super) fn relax() {
+pub(crate) fn relax() {
     // SAFETY: takes nothing and touches no memory.
     if keeping_errno(|| libc::c_long::from(unsafe { libc::sched_yield() })).is_err() {
         super::pause();
@@ -162,7 +162,9 @@ impl MonotonicTime {
         let mut t = timespec(Duration::ZERO);
         // SAFETY: `t` is a timespec that the call fills in. It fails where it is refused.
         let _ = keeping_errno(|| libc::c_long::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) }));
-        let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
+        // Below a second, as the system says; a compiler that knows it leaves out the carry, and with
+        // it the only panic of the core.
+        let nanos = u32::try_from(t.tv_nsec).map_or(0, |nanos| nanos.min(999_999_999));
         Self::since_zero(Duration::new(t.tv_sec.try_into().unwrap_or(0), nanos))
     }
 

@@ -245,7 +245,7 @@ fn class(sequence: u32) -> u32 {
 /// Headers are 8 bytes apart, so the low three bits say nothing. A product alone (by 2^64 over the
 /// golden ratio) would put headers at some regular distances into few slots; folded and multiplied
 /// once more, they fall as chance has it, at whatever distance.
-pub(super) fn index(address: usize, slots: usize) -> usize {
+pub(crate) fn index(address: usize, slots: usize) -> usize {
     let product = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (product ^ product >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     // The upper half, as a fraction of 2^32, of the number of slots.

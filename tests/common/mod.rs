@@ -2,13 +2,15 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+pub(crate) mod child;
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
 #[macro_use]
 pub(crate) mod gate;
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;
-#[cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#[cfg(all(feature = "std", not(pagelock_loom)))]
 pub(crate) mod machine;
 pub(crate) mod own;
 pub(crate) mod sim;

@@ -1,0 +1,245 @@
+//! References and pins of a seat.
+//!
+//! The words of a page say how many there are and not whose. So whoever changes a count is alone at
+//! it (`changer`, which says who), and notes the count before the step. If it dies there, the count
+//! says whether the step was made, because nobody else has changed it since.
+//!
+//! The core's own changes do not disturb that: a freeze changes neither references nor pins.
+
+use super::layout::{Note, PageCell};
+use super::note::{ASKED, GIVEN, GIVING, HELD, LOWERING, PIN, RAISING, REF};
+use super::seat::NoteAt;
+use super::{Seat, SeatError, Segment};
+use crate::futex::Futex;
+use crate::refs::Put;
+use crate::sync::{
+    Ordering::{Acquire, Relaxed, Release},
+    spin_loop,
+};
+use core::fmt;
+use core::mem::forget;
+
+/// A reference of a seat. Dropping it puts it, and strikes the note out.
+#[must_use = "the reference is put when this is dropped"]
+pub struct SeatRef<'s>(Counted<'s>);
+
+/// A pin of a seat. Dropping it unpins, and strikes the note out.
+#[must_use = "the page is unpinned when this is dropped"]
+pub struct SeatPin<'s>(Counted<'s>);
+
+#[derive(Clone, Copy)]
+struct Counted<'s> {
+    seat: &'s Seat<'s>,
+    at: NoteAt,
+    page: &'s PageCell,
+    kind: u32,
+}
+
+impl<'g> Seat<'g> {
+    /// Makes a free page live, with one reference, which is this seat's. See
+    /// [`PageLock::activate`](crate::PageLock::activate).
+    ///
+    /// # Errors
+    ///
+    /// [`SeatError::Count`], or there is no such page, or no room for a note.
+    pub fn activate(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
+        self.raise(page, REF, |cell| cell.lock.activate(1).map_err(SeatError::Count)).map(SeatRef)
+    }
+
+    /// Takes a reference. See [`PageLock::try_get`](crate::PageLock::try_get).
+    ///
+    /// # Errors
+    ///
+    /// [`SeatError::Get`], or there is no such page, or no room for a note.
+    pub fn get(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
+        self.raise(page, REF, |cell| cell.lock.try_get().map(|got| _ = got.into_raw()).map_err(SeatError::Get)).map(SeatRef)
+    }
+
+    /// Pins the page where it is. See [`PageLock::try_pin`](crate::PageLock::try_pin).
+    ///
+    /// # Errors
+    ///
+    /// [`SeatError::Pin`], or there is no such page, or no room for a note.
+    pub fn pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
+        self.raise(page, PIN, |cell| cell.lock.try_pin().map(|got| _ = got.into_raw()).map_err(SeatError::Pin)).map(SeatPin)
+    }
+
+    /// The reference that another has left [raw](SeatRef::into_raw): from here on this seat's.
+    ///
+    /// # Errors
+    ///
+    /// There is no such page, or no room for a note.
+    ///
+    /// # Safety
+    ///
+    /// As for [`PageRef::from_raw`](crate::PageRef::from_raw), and nobody recovers it for another.
+    pub unsafe fn adopt_ref(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
+        self.adopt(page, REF).map(SeatRef)
+    }
+
+    /// The same, for a pin.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn adopt_pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
+        self.adopt(page, PIN).map(SeatPin)
+    }
+
+    fn adopt(&self, page: u32, kind: u32) -> Result<Counted<'_>, SeatError> {
+        let (cell, at) = (self.page(page)?, self.reserve()?);
+        let note = self.note(at);
+        // Relaxed: seen with the step.
+        note.page.store(page, Relaxed);
+        note.write(kind, HELD);
+        self.use_up(at);
+        Ok(Counted { seat: self, at, page: cell, kind })
+    }
+
+    fn raise(
+        &self,
+        page: u32,
+        kind: u32,
+        step: impl FnOnce(&'g PageCell) -> Result<(), SeatError>,
+    ) -> Result<Counted<'_>, SeatError> {
+        let (cell, at) = (self.page(page)?, self.reserve()?);
+        let note = self.note(at);
+        note.begin(kind, page);
+        self.segment().alone_at(cell, self.number(), false);
+        note.count(cell, kind, RAISING);
+        let done = step(cell);
+        note.write(kind, if done.is_ok() { HELD } else { ASKED });
+        cell.let_go();
+        if let Err(why) = done {
+            note.strike();
+            return Err(why);
+        }
+        self.use_up(at);
+        Ok(Counted { seat: self, at, page: cell, kind })
+    }
+}
+
+impl Counted<'_> {
+    fn give_back(self) -> Put {
+        let left = self.seat.segment().give_back(self.page, self.seat.note(self.at), self.kind, self.seat.number(), false);
+        self.seat.strike(self.at);
+        left
+    }
+
+    fn into_raw(self) {
+        self.seat.strike(self.at);
+    }
+}
+
+impl Segment {
+    /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
+    /// `recovers` says that the caller is at recovering.
+    pub(super) fn give_back(&self, cell: &PageCell, note: &Note, kind: u32, seat: u32, recovers: bool) -> Put {
+        note.write(kind, GIVING);
+        self.alone_at(cell, seat, recovers);
+        note.count(cell, kind, LOWERING);
+        let left = lower(cell, kind);
+        note.write(kind, GIVEN);
+        cell.let_go();
+        left
+    }
+
+    /// Nobody else changes the counts of the page from here on.
+    fn alone_at(&self, cell: &PageCell, seat: u32, recovers: bool) {
+        // Acquire: pairs with `let_go`.
+        while let Err(other) = cell.changer.compare_exchange(0, seat + 1, Acquire, Relaxed) {
+            self.wait_for(cell, other, recovers);
+        }
+    }
+
+    /// Somebody else is at it, which takes some instructions, unless it was stopped or has died.
+    #[cold]
+    fn wait_for(&self, cell: &PageCell, other: u32, recovers: bool) {
+        for _ in 0..100 {
+            // Relaxed: a look.
+            if cell.changer.load(Relaxed) != other {
+                return;
+            }
+            spin_loop();
+        }
+        cell.lock.futex.relax();
+        if let Some(seat) = other.checked_sub(1).filter(|seat| *seat < self.seats()) {
+            self.settle_of_dead(seat, recovers);
+        }
+    }
+}
+
+impl PageCell {
+    /// The count of this kind.
+    pub(super) fn counted(&self, kind: u32) -> u32 {
+        if kind == PIN { self.lock.pins() } else { self.lock.refs() }
+    }
+
+    /// The end of `alone_at`.
+    pub(super) fn let_go(&self) {
+        // Release: pairs with `alone_at`.
+        self.changer.store(0, Release);
+    }
+}
+
+impl Note {
+    /// Notes the count before a step that changes it. Alone at it, so the count stays what it is.
+    fn count(&self, cell: &PageCell, kind: u32, step: u32) {
+        // Relaxed: seen with the step.
+        self.before.store(cell.counted(kind), Relaxed);
+        self.write(kind, step);
+    }
+}
+
+/// One fewer.
+fn lower(cell: &PageCell, kind: u32) -> Put {
+    // SAFETY: a note says that there is one that is the caller's. Were the note forged, by somebody
+    // who can write every byte, that one could have written the count as well.
+    unsafe { if kind == PIN { cell.lock.unpin_raw() } else { cell.lock.put_raw() } }
+}
+
+macro_rules! faces {
+    ($($type:ident, $give:ident, $what:literal;)*) => {
+        $(impl $type<'_> {
+            /// The index of the page.
+            #[must_use]
+            pub fn page(&self) -> u32 {
+                // Relaxed: this seat's own note.
+                self.0.seat.note(self.0.at).page.load(Relaxed)
+            }
+
+            #[doc = concat!("Gives the ", $what, " back and says whether anything is left.")]
+            pub fn $give(self) -> Put {
+                let counted = self.0;
+                forget(self);
+                counted.give_back()
+            }
+
+            #[doc = concat!("Strikes the note out and keeps the ", $what, ": it is whoever's the caller says, a page table's for instance. A survivor of this seat knows nothing of it.")]
+            pub fn into_raw(self) {
+                self.0.into_raw();
+                forget(self);
+            }
+        }
+
+        impl Drop for $type<'_> {
+            fn drop(&mut self) {
+                let _ = self.0.give_back();
+            }
+        }
+
+        impl fmt::Debug for $type<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($type)).field(&self.0.page.lock).finish()
+            }
+        })*
+    };
+}
+faces! {
+    SeatRef, put, "reference";
+    SeatPin, unpin, "pin";
+}

@@ -1,0 +1,163 @@
+//! What can go wrong with a segment and with a seat.
+
+use super::Size;
+use crate::lock::LockError;
+use crate::refs::{CountError, GetError, PinError};
+use core::fmt;
+
+/// Why there is no segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// The numbers are none of a segment: fewer than one seat or page, more than the most, or more
+    /// pages than capacity.
+    Size(Size),
+    /// The file does not begin as a segment does.
+    NoSegment,
+    /// It is a segment of a machine with the other byte order.
+    ForeignEndian,
+    /// It is a segment with another layout.
+    Version {
+        /// What it says.
+        found: u32,
+    },
+    /// Its numbers contradict each other.
+    Inconsistent,
+    /// It is shorter than it says.
+    Truncated {
+        /// The file's bytes.
+        bytes: u64,
+        /// What its numbers need.
+        needed: u64,
+    },
+    /// It can be made shorter, under the hands of who has mapped it: it lacks `F_SEAL_SHRINK`, or
+    /// is no memfd of ordinary memory.
+    NotSealed,
+    /// More pages than it has room for.
+    Capacity {
+        /// The most.
+        capacity: u32,
+    },
+    /// This process has as many segments mapped as it can.
+    TooMany,
+    /// The system has refused a call.
+    System {
+        /// Which.
+        call: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+/// Why a seat could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SitError {
+    /// All are taken.
+    NoSeat,
+    /// Those that are not taken are of the dead: [recover](super::Segment::recover) first.
+    OnlyDead,
+    /// The segment was inherited by `fork`: this process has to attach for itself.
+    Forked,
+    /// The system has refused to lock.
+    System {
+        /// The error number.
+        errno: i32,
+    },
+}
+
+/// Why a seat was refused what it asked for. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SeatError {
+    /// The segment has no such page, as far as this process has [looked](super::Segment::refresh).
+    NoSuchPage,
+    /// The seat has no room for another note. Let go of something, or take another seat.
+    Full,
+    /// Somebody else owns the page.
+    Locked,
+    /// The page was not had within the limits.
+    Limit(LockError),
+    /// The page cannot be made live.
+    Count(CountError),
+    /// No reference is given.
+    Get(GetError),
+    /// No pin is given.
+    Pin(PinError),
+}
+
+/// Why nothing was recovered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// Somebody else is at it. If that one dies, the kernel lets go of it.
+    Busy,
+    /// The segment was inherited by `fork`: this process has to attach for itself.
+    Forked,
+    /// The system has refused to lock.
+    System {
+        /// The error number.
+        errno: i32,
+    },
+}
+
+const FORKED: &str = "the segment belongs to the parent process, and this one has to attach for itself";
+
+impl fmt::Display for SegmentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(size) => write!(f, "not the size of a segment: {size:?}"),
+            Self::NoSegment => f.write_str("the file does not begin as a segment does"),
+            Self::ForeignEndian => f.write_str("the segment was made on a machine with the other byte order"),
+            Self::Version { found } => {
+                write!(f, "the segment has layout {found}, and this is for layout {}", super::layout::VERSION)
+            }
+            Self::Inconsistent => f.write_str("the numbers of the segment contradict each other"),
+            Self::Truncated { bytes, needed } => write!(f, "the segment has {bytes} bytes and needs {needed}"),
+            Self::NotSealed => f.write_str("the file is no memfd that is sealed against shrinking"),
+            Self::Capacity { capacity } => write!(f, "the segment has room for {capacity} pages"),
+            Self::TooMany => f.write_str("this process has too many segments mapped"),
+            Self::System { call, errno } => write!(f, "{call} failed with error {errno}"),
+        }
+    }
+}
+
+impl fmt::Display for SitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSeat => f.write_str("all seats are taken"),
+            Self::Forked => f.write_str(FORKED),
+            Self::OnlyDead => f.write_str("the seats that nobody has are of the dead"),
+            Self::System { errno } => write!(f, "a lock of the file was refused with error {errno}"),
+        }
+    }
+}
+
+impl fmt::Display for SeatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchPage => f.write_str("the segment has no such page"),
+            Self::Full => f.write_str("the seat has no room for another note"),
+            Self::Locked => f.write_str("somebody else owns the page"),
+            Self::Limit(why) => why.fmt(f),
+            Self::Count(why) => why.fmt(f),
+            Self::Get(why) => why.fmt(f),
+            Self::Pin(why) => why.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forked => f.write_str(FORKED),
+            Self::Busy => f.write_str("somebody else recovers"),
+            Self::System { errno } => write!(f, "a lock of the file was refused with error {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for SegmentError {}
+impl core::error::Error for SitError {}
+impl core::error::Error for SeatError {}
+impl core::error::Error for RecoverError {}
