@@ -59,7 +59,7 @@ pub use guard::{Hold, PageGuard};
 pub use release::Released;
 pub(crate) use spin::SPINS;
 
-use crate::futex::{Futex, FutexTimed};
+use crate::futex::{Futex, FutexTimed, tell_in_any_case};
 use crate::page::PageLock;
 use crate::sync::Ordering::{Acquire, Relaxed};
 use crate::wait::Limits;
@@ -223,7 +223,9 @@ impl<F: Futex> PageLock<F> {
     /// subtracted from a count that it is not in any more, and what stands next to the count
     /// changes: who owns the page included. Other calls may be under way.
     pub unsafe fn reset_sleepers(&self) {
-        drop(self.leave(State::without_sleepers));
+        if self.leave(State::without_sleepers).1 {
+            tell_in_any_case(self.futex, self.key());
+        }
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
@@ -231,12 +233,9 @@ impl<F: Futex> PageLock<F> {
     /// hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
-        if seen.has_event_waiters() {
-            return Ok(());
-        }
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
         // for the sequence.
-        self.replace(seen, seen.with_event_waiters())
+        if seen.has_event_waiters() { Ok(()) } else { self.replace(seen, seen.with_event_waiters()) }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.

@@ -149,30 +149,32 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
 impl<F: Futex> Drop for Locker<'_, '_, F> {
     fn drop(&mut self) {
         if self.registered {
+            let page = self.page;
+            let (left, tells) = page.leave(State::without_sleeper);
             // Told also if `wake_one` panics.
-            let (left, _tell) = self.page.leave(State::without_sleeper);
+            let _tell = tells.then(|| defer(|| tell_in_any_case(page.futex, page.key())));
             // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
             // passes on the wake that we may have had.
             if !left.is_locked() && left.sleepers() > 0 {
-                wake_one(self.page.futex, &raw const self.page.state);
+                wake_one(page.futex, &raw const page.state);
             }
         }
     }
 }
 
 impl<F: Futex> PageLock<F> {
-    /// Takes one sleeper, or all, off the word. What is left; and whom that has to be told, when the
-    /// second is dropped: the crowd, if the gate has opened; and those who sleep for the page's release,
-    /// if it was kept and is free by that. Its last owner has told them, but they may have come since;
-    /// and no release will tell them, if this was the last sleeper.
-    pub(super) fn leave(&self, without: impl Fn(State) -> State) -> (State, Option<impl Drop>) {
-        let (futex, key, mut seen) = (self.futex, self.key(), self.state());
+    /// Takes one sleeper, or all, off the word. What is left, and whether somebody has to be told: the
+    /// crowd, if the gate has opened; and those who sleep for the page's release, if it was kept and is
+    /// free by that. Its last owner has told them, but they may have come since; and no release will
+    /// tell them, if this was the last sleeper.
+    pub(super) fn leave(&self, without: impl Fn(State) -> State) -> (State, bool) {
+        let mut seen = self.state();
         while let Err(now) = self.replace(seen, without(seen)) {
             seen = now;
         }
         let left = without(seen);
         let crowd = seen.has_crowd() && !left.has_crowd();
         let waiters = seen.has_event_waiters() && seen.is_taken() && !left.is_taken();
-        (left, (crowd || waiters).then(|| defer(move || tell_in_any_case(futex, key))))
+        (left, crowd || waiters)
     }
 }
