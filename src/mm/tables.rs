@@ -3,6 +3,9 @@
 use crate::leaf::{Leaf, Rights, UnknownLeaf};
 
 /// Page tables with split locks.
+///
+/// Only [`lock`](Self::lock) takes a PTL; the others are called without one. [All in one place]
+/// (crate::mm#what-is-held-when-the-embedder-is-called): what is held, what may sleep, what each must not do.
 pub trait Tables {
     /// Names an entry: a virtual address, a guest frame, a pair of table and index.
     type Address: Copy + PartialEq;
@@ -75,6 +78,9 @@ pub enum Cause {
 }
 
 /// A locked entry.
+///
+/// Every method is called with its PTL held, and perhaps with page locks: none may sleep, take a
+/// PTL or call the crate. See [the table](crate::mm#what-is-held-when-the-embedder-is-called).
 ///
 /// What the embedder's entry has besides a leaf (a right to execute, a protection key, the kind of
 /// caching) is the embedder's: it stays with the entry whatever leaf is set, also across a move.
