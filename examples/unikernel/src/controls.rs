@@ -28,6 +28,10 @@ pub fn run(name: &str) -> bool {
             shootdown::IS_OFF.store(true, Relaxed);
             phase::run(60_000, load::run);
         }
+        "no-flush-in-fork" => {
+            shootdown::NOT_IN_FORK.store(true, Relaxed);
+            phase::run(60_000, load::run);
+        }
         "no-pin" => {
             device::NO_PINS.store(true, Relaxed);
             phase::run(60_000, load::run);

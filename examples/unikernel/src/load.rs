@@ -89,11 +89,12 @@ pub fn run(index: usize) {
             step(&mut random, index, &mut unlocked);
         }
         let (is_control, now) = (IS_CONTROL.load(Relaxed), clock::now_ms());
-        if now >= next_transfer && !shootdown::IS_OFF.load(Relaxed) {
+        let is_fork = shootdown::NOT_IN_FORK.load(Relaxed);
+        if now >= next_transfer && !shootdown::IS_OFF.load(Relaxed) && !is_fork {
             transfer(index, random.below(2), random.of(DATA), &mut unlocked);
             next_transfer = clock::now_ms() + if is_control { 0 } else { 20 };
         }
-        if now >= next_fork && !is_control && index + 1 == cpu::up() {
+        if now >= next_fork && (!is_control || is_fork) && index + 1 == cpu::up() {
             fork(index, &mut random);
             next_fork = clock::now_ms() + 30;
         }
@@ -175,7 +176,12 @@ fn move_some<const N: usize>(random: &mut Random, unlocked: &mut Unlocked) {
 fn step(random: &mut Random, index: usize, unlocked: &mut Unlocked) {
     let (window, page) = (random.below(2), random.of(DATA));
     // In a control data is lost, and the kernel itself is to live until that is seen.
-    let what = if IS_CONTROL.load(Relaxed) { 255 } else { random.below(256) };
+    let is_fork = shootdown::NOT_IN_FORK.load(Relaxed);
+    let what = match (IS_CONTROL.load(Relaxed), is_fork) {
+        (false, _) => random.below(256),
+        (true, false) => 255,
+        (true, true) => 128,
+    };
     match what {
         0 => move_some::<4>(random, unlocked),
         1..16 => refer(window, page),
