@@ -68,7 +68,7 @@ const fn call(name: &'static str, call: fn(&Seat<'_>)) -> Call {
 
 const RULE: FreezeRule = FreezeRule::Unpinned;
 
-const CALLS: [Call; 23] = [
+const CALLS: [Call; 24] = [
     call("lock", |s| drop(s.lock(A))),
     call("try_lock", |s| drop(s.try_lock(A))),
     call("unlock", |s| _ = s.lock(A).unwrap().unlock()),
@@ -87,6 +87,19 @@ const CALLS: [Call; 23] = [
         },
     },
     Call { name: "wait", other: Other::Lock, call: |s| _ = s.wait(A, (), Wait::unlocked()) },
+    call("unlock of a page that is waited for", |s| {
+        let guard = s.lock(A).unwrap();
+        // This is no step of the call.
+        let left = LEFT.take();
+        for _ in 0..100 {
+            if format!("{:?}", s.look(A)).contains("awaited") {
+                break;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        LEFT.set(left);
+        drop(guard);
+    }),
     call("set_user and set_tag", |s| {
         let mut guard = s.lock(A).unwrap();
         guard.set_user(UserBits::new(3));
@@ -218,7 +231,7 @@ fn whatever_step_a_process_is_killed_at_a_survivor_puts_it_right() {
             let pages = Pages::new();
             let end = with_passer_by(&pages.segment, || {
                 let (child, end) = pages.make(call, steps, libc::SIGKILL);
-                child.is_over();
+                child.reaped();
                 let found = recover_beside_an_owner(&pages.segment, call.name);
                 for (sum, n) in [(&mut sum.pages, found.pages), (&mut sum.refs, found.refs), (&mut sum.pins, found.pins)] {
                     *sum += n;
@@ -258,7 +271,7 @@ fn whatever_step_a_process_is_stopped_at_it_is_not_robbed() {
                     stops += 1;
                 }
                 assert_eq!(end, End::Exit(0), "{}, {steps}", call.name);
-                child.is_over();
+                child.reaped();
                 is_over
             });
             pages.are_usable(call.name, steps);
@@ -283,13 +296,13 @@ fn a_survivor_that_is_killed_at_any_step_leaves_it_to_the_next() {
                 let pages = Pages::new();
                 let is_through = with_passer_by(&pages.segment, || {
                     let (child, end) = pages.make(call, steps, libc::SIGKILL);
-                    child.is_over();
+                    child.reaped();
                     if end == End::Exit(0) {
                         return None;
                     }
                     let survivor = pages.fork(of_survivor, libc::SIGKILL, |own| _ = recover(own));
                     let end = survivor.wait();
-                    survivor.is_over();
+                    survivor.reaped();
                     recover_beside_an_owner(&pages.segment, call.name);
                     Some(end == End::Exit(0))
                 });
@@ -332,14 +345,14 @@ fn what_a_stopped_process_may_have_is_left_alone_while_another_has_died() {
                 let end = one.wait();
                 let other = pages.fork(dies, libc::SIGKILL, |own| drop(own.sit().unwrap().lock_within(A, within(30))));
                 let died = other.wait() == End::Signal(libc::SIGKILL);
-                other.is_over();
+                other.reaped();
                 let found = pages.segment.recover(|left| assert!(died, "{left:?}")).unwrap();
                 undecided += found.undecided;
                 if end == End::Stopped {
                     one.signal(libc::SIGCONT);
                     assert_eq!(one.wait(), End::Exit(0), "{stops}, {dies}");
                 }
-                one.is_over();
+                one.reaped();
                 recover(&pages.segment);
             });
             pages.are_usable("lock", stops);
