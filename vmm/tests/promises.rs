@@ -189,6 +189,44 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
 }
 
 #[test]
+fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
+    const PAGES: usize = 2;
+    let rig = Rig::new(PAGES);
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
+    let done = AtomicUsize::new(0);
+    let left = AtomicUsize::new(0);
+    thread::scope(|s| {
+        // Pages come and go all the time, but for what the guests' own faults do.
+        let (rig, done, left) = (&rig, &done, &left);
+        s.spawn(move || {
+            while done.load(SeqCst) < PAGES {
+                for page in 0..PAGES {
+                    if let Ok(evicted) = rig.region.evict(page) {
+                        thread::yield_now();
+                        drop(evicted); // put back
+                    }
+                }
+            }
+        });
+        for page in 0..PAGES {
+            s.spawn(move || {
+                for turn in 0..2000 {
+                    rig.ram.with(page, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
+                    let gone = rig.region.discard(page..page + 1);
+                    left.fetch_add(gone.left, SeqCst);
+                    let read = || rig.ram.with(page, false, PATIENCE, |bytes| bytes[0]).unwrap();
+                    assert!(gone.left == 1 || read() == 0, "turn {turn}: {gone:?}");
+                    until(|| read() == 0);
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    println!("{} of {} discards found an owner", left.load(SeqCst), PAGES * 2000);
+    server.stop().unwrap();
+}
+
+#[test]
 fn control_a_removal_that_is_noted_late_lets_old_bytes_back_in() {
     let rig = Rig::with_removes(1);
     let remover = thread::spawn({
