@@ -7,9 +7,9 @@ mod common;
 
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
-use pagelock_vmm::soft::Failed;
+use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{
-    Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, TakenOver, Wants,
+    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region, Server, Settings, TakenOver, Wants,
 };
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -186,6 +186,43 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
         assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(0), "round {round}");
         server.stop().unwrap();
     }
+}
+
+#[test]
+fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothing_old_in() {
+    /// Is held up when it has read one.
+    struct HeldUp(SoftRam);
+    impl Events for HeldUp {
+        fn next(&self) -> io::Result<Option<Event>> {
+            let event = self.0.next()?;
+            if let Some(Event::Remove { .. }) = event {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(event)
+        }
+        fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.fd()
+        }
+        fn has_removes(&self) -> bool {
+            true
+        }
+        fn pending(&self) -> io::Result<(u64, u64)> {
+            self.0.pending()
+        }
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+    }
+    let ram = SoftRam::with_removes(1, PAGE);
+    let inbox = Inbox::new(HeldUp(ram.clone())).unwrap();
+    let region = Region::new(ram.clone(), &inbox, 0).unwrap();
+    let Fault::Owner(fetch) = region.fault(0) else { panic!() };
+    thread::scope(|s| {
+        // The handler: until it has noted the removal, by which the page is awaited.
+        s.spawn(|| until(|| inbox.next().unwrap().is_none() && region.state(0).unwrap().awaited));
+        ram.remove(0, 1); // returns as soon as the event is read
+        assert_eq!(fetch.fill(&[1; PAGE]).unwrap(), Filled::Zeroes);
+    });
 }
 
 #[test]
