@@ -226,6 +226,18 @@ fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothin
 }
 
 #[test]
+fn a_page_that_is_gone_without_a_word_reads_as_zeroes_and_is_not_asked_for_again_and_again() {
+    let rig = Rig::new(1);
+    let server = Server::start(&rig.inbox, 1, filled(|_| 1)).unwrap();
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(1));
+    until(|| !rig.region.state(0).unwrap().owned);
+    rig.ram.remove(0, 1); // no event, and the header says "in"
+    assert_eq!(rig.writer(0, 7).join().unwrap(), Ok(0));
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(7));
+    assert_eq!(server.stop().unwrap().faults, 2);
+}
+
+#[test]
 fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
     const PAGES: usize = 2;
     let rig = Rig::new(PAGES);
