@@ -5,6 +5,9 @@
 #[doc = include_str!("../docs/verification.md")]
 pub mod verification {}
 
+#[doc = include_str!("../docs/linux.md")]
+pub mod linux {}
+
 #[doc = include_str!("../docs/model/README.md")]
 pub mod model {}
 
@@ -25,3 +28,7 @@ pub mod soak {}
 
 #[doc = include_str!("../docs/sizes.md")]
 pub mod sizes {}
+
+#[cfg(all(feature = "shared", target_os = "linux"))]
+#[doc = include_str!("../docs/shared.md")]
+pub mod segments {}
