@@ -129,8 +129,8 @@ core_of() {
     library=$(ls -d "$HOME_OF_IT"/root/usr/src/rustc-"$RELEASE"*/library)
     mkdir -p "$to"
     export RUSTC_BOOTSTRAP=1
-    "$RUSTC" --edition 2021 --crate-type rlib --crate-name core --emit metadata --target "$1" --cap-lints allow -Z force-unstable-if-unmarked \
-        --out-dir "$to" "$library/core/src/lib.rs" || return
+    "$RUSTC" --edition 2021 --crate-type rlib --crate-name core --emit metadata -Z always-encode-mir --target "$1" --cap-lints allow \
+        -Z force-unstable-if-unmarked --out-dir "$to" "$library/core/src/lib.rs" || return
     # What a program would need besides is not asked for by a library.
     printf '#![no_core]\n#![feature(no_core, compiler_builtins)]\n#![compiler_builtins]\n' >"$HOME_OF_IT/nothing.rs"
     "$RUSTC" --edition 2021 --crate-type rlib --crate-name compiler_builtins --emit metadata --target "$1" --cap-lints allow \
@@ -156,7 +156,7 @@ refuses() {
         return
     }
     local said
-    if said=$(cd "$TREE" && CARGO_TARGET_DIR=$HOME_OF_IT/target cargo build --quiet --ignore-rust-version --lib --no-default-features --target "$1" 2>&1); then
+    if said=$(cd "$TREE" && CARGO_TARGET_DIR=$HOME_OF_IT/target cargo check --quiet --ignore-rust-version --lib --no-default-features --target "$1" 2>&1); then
         echo "it compiles for $1"
         return 1
     fi
