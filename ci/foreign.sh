@@ -182,7 +182,7 @@ musl() {
 # Each in a shell of its own, so that one that fails does not keep the others from running.
 failed=0
 tree
-for what in "${@:-i686 aarch64}"; do
+for what in "${@:-i686 aarch64 refusals}"; do
     for what in $what; do
         set +e
         (
