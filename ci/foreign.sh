@@ -3,7 +3,7 @@
 # (i686, natively), AArch64 (under qemu-user); by hand ARMv7 and s390x (big-endian). With musl, and where there is no operating system, it
 # compiles; on a processor without compare-and-swap, or under a system that the crate does not know, it says so.
 # Usage: ci/foreign.sh [i686 | aarch64 | armv7 | s390x | musl | bare | refusals]...; without arguments i686, aarch64, and refusals.
-# Costs: 5 minutes cold, 170 MB of Debian's compilers and standard libraries, unpacked into the target folder and not installed; cross
+# Costs: 5 minutes of a processor cold, 170 MB of Debian's compilers and standard libraries, unpacked into the target folder and not installed; cross
 # linkers and qemu-user are installed. Says so where something cannot be had.
 #
 # An emulated processor orders memory as this one does: what a weaker one would show is for the models (loom, shuttle).
@@ -123,8 +123,9 @@ tests() {
 # for no processor without a system.
 core_of() {
     local to=$HOME_OF_IT/root/usr/lib/rustlib/$1/lib
+    compiler || return
     [ ! -e "$to/libcompiler_builtins.rmeta" ] || return 0
-    compiler && unpacked rust-web-src || return
+    unpacked rust-web-src || return
     local library
     library=$(ls -d "$HOME_OF_IT"/root/usr/src/rustc-"$RELEASE"*/library)
     mkdir -p "$to"
