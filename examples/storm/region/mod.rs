@@ -32,10 +32,13 @@ mod map;
 mod memfd;
 #[cfg(target_os = "linux")]
 mod page;
+mod room;
 #[cfg(target_os = "linux")]
 mod sigbus;
 #[cfg(target_os = "linux")]
 mod uffd;
+
+pub use room::boxed;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
@@ -70,6 +73,8 @@ pub struct Pretend {
     pub no_userfaultfd: bool,
     /// No `UFFDIO_MOVE` (Linux before 6.8).
     pub no_move: bool,
+    /// `UFFDIO_MOVE`, but no page comes back by it: each is busy, as those that the kernel has merged.
+    pub all_busy: bool,
     /// No `UFFDIO_WRITEPROTECT` (Linux before 5.7, for a memfd before 5.19; some architectures).
     pub no_write_protect: bool,
 }
@@ -81,6 +86,9 @@ pub struct Pretend {
 pub trait Region: Send + Sync {
     /// The memory in words, for the report.
     fn describe(&self) -> String;
+
+    /// How often the kernel had to be asked again.
+    fn retries(&self) -> u64;
 
     /// How many pages.
     fn pages(&self) -> usize;

@@ -1,6 +1,6 @@
 //! The whole comparison in one run: this crate beside its peers and beside what nothing can beat.
 //!
-//! `cargo run --release --example report -- --help`
+//! `cargo run --release -p pagelock-benches --example report -- --help`
 //!
 //! Where to look:
 //!
@@ -10,13 +10,13 @@
 //! | `results.rs` | everything that a run found, as the JSON file has it |
 //! | `markdown.rs` | the same as a document: `tables.md` |
 //! | `page.rs`, `picture.rs` | the same as one HTML page with pictures in it |
-//! | `../../benches/support/` | what is measured, and how |
+//! | `../support/` | what is measured, and how |
 
 mod markdown;
 mod page;
 mod picture;
 mod results;
-#[path = "../../benches/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 
 use clap::Parser;
