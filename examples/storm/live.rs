@@ -3,6 +3,7 @@
 
 use crate::counters::Counters;
 use crate::output::note;
+use crate::region::Kind;
 use crate::run::Outcome;
 use crate::verdict::TRAPPED;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -18,11 +19,12 @@ const ENOUGH: u64 = 100;
 pub struct Live {
     lines: MultiProgress,
     is_terminal: bool,
+    kind: Kind,
 }
 
 impl Live {
-    pub fn new() -> Self {
-        Self { lines: MultiProgress::new(), is_terminal: std::io::stderr().is_terminal() }
+    pub fn new(kind: Kind) -> Self {
+        Self { lines: MultiProgress::new(), is_terminal: std::io::stderr().is_terminal(), kind }
     }
 
     /// Begins the line of the strategy that runs next.
@@ -31,7 +33,7 @@ impl Live {
         let bar = self.lines.add(ProgressBar::new(0).with_style(style).with_prefix(name.clone()));
         Line {
             bar,
-            name,
+            name: format!("{}: {name}", self.kind.name()),
             is_terminal: self.is_terminal,
             every: time / SAMPLES,
             rates: Vec::new(),

@@ -125,7 +125,7 @@ fn storm(options: &Options) -> Result<(), String> {
 
 /// All strategies that were asked for, on one kind of memory.
 fn run_section(kind: Kind, options: &Options, work: &Work<'_>) -> Result<Section, String> {
-    let live = Live::new();
+    let live = Live::new(kind);
     let mut outcomes: Vec<Outcome> = Vec::new();
     for plan in options.plans() {
         let outcome = run::run(kind, plan, work, &live).inspect_err(|_| live.clear())?;

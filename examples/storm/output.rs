@@ -41,12 +41,7 @@ impl Target {
 /// The first `most` bytes of a file, or all of it. Devices and pipes have no end that could be waited for.
 pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = || {
-        bytes.try_reserve_exact(most)?;
-        File::open(path)?.take(most as u64).read_to_end(&mut bytes)
-    };
-    let read: io::Result<usize> = { read }();
-    match read {
+    match File::open(path).and_then(|file| file.take(most as u64).read_to_end(&mut bytes)) {
         Err(e) => Err(format!("{}: {e}", path.display())),
         Ok(0) => Err(format!("{} is empty", path.display())),
         Ok(_) => Ok(bytes),

@@ -3,18 +3,22 @@
 use crate::report::{Section, nanos};
 use crate::run::Outcome;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
+use std::ops::Range;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const WIDTH: u32 = 1200;
-const HEAD: u32 = 70;
+const HEAD: u32 = 96;
 const SECTION: u32 = 500;
 /// Where the bars begin in their panel: left of them are the strategies' names.
 const NAMES: u32 = 225;
+
+const KEY: &str = "Solid lines and full bars: all of the work was done in time. Dashed lines and hollow bars: it was not.";
 
 /// One row of two panels for each section, with `header` above: two lines that say what was run.
 pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
@@ -22,7 +26,7 @@ pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, HEAD + SECTION * sections.len() as u32)).into_drawing_area();
         root.fill(&WHITE)?;
-        for (line, text) in header.lines().enumerate() {
+        for (line, text) in header.lines().chain([KEY]).enumerate() {
             root.draw(&Text::new(text.to_string(), (20, 14 + 24 * line as i32), ("sans-serif", 19)))?;
         }
         let (_, below) = root.split_vertically(HEAD);
@@ -54,7 +58,10 @@ fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
         .x_label_area_size(58)
         .y_label_area_size(92)
         // Common faults at the left.
-        .build_cartesian_2d((0.0..5.0f64).step(1.0), (1000.0..longest * 1.5).log_scale())?;
+        .build_cartesian_2d(
+            Ticks { from: 0.0, to: 5.0, at: (0..=5).map(f64::from).collect() },
+            (1000.0..longest * 1.5).log_scale(),
+        )?;
     chart
         .configure_mesh()
         .x_labels(6)
@@ -81,6 +88,30 @@ fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
     Ok(())
 }
 
+/// A straight axis whose ticks stand where they are wanted.
+struct Ticks {
+    from: f64,
+    to: f64,
+    at: Vec<f64>,
+}
+
+impl Ranged for Ticks {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
+        low + ((value - self.from) / (self.to - self.from) * f64::from(high - low)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.at.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.from..self.to
+    }
+}
+
 /// One in so many, by the power of ten.
 fn share(tens: f64) -> String {
     match tens.round() as u32 {
@@ -102,7 +133,7 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         .margin_right(24)
         .x_label_area_size(58)
         .y_label_area_size(NAMES)
-        .build_cartesian_2d((0.0..100.0f64).step(25.0), 0.0..n as f64)?;
+        .build_cartesian_2d(Ticks { from: 0.0, to: 100.0, at: (0..=4).map(|i| 25.0 * f64::from(i)).collect() }, 0.0..n as f64)?;
     chart
         .configure_mesh()
         .disable_y_mesh()

@@ -57,6 +57,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anon => "anonymous memory",
+            Self::Memfd { .. } => "memfd",
+            Self::Software { .. } => "ordinary memory",
+        }
+    }
+
     pub fn mappings(self) -> usize {
         match self {
             Self::Anon => 1,
