@@ -1,7 +1,7 @@
 //! The whole protocol, by the clock: pages moved a second, what a fault takes meanwhile, and what a page costs as memory grows; beside an
 //! engine with one mutex for everything, on the same kind of memory, in turns.
 //!
-//! `cargo bench --all-features --bench engine` takes a minute, `-- --quick` a quarter of that, `-- --test` only sees that it runs. Medians of rounds,
+//! `cargo bench -p pagelock-benches --bench engine` takes a minute, `-- --quick` a quarter of that, `-- --test` only sees that it runs. Medians of rounds,
 //! smallest and largest in brackets; what is lost is printed like what is won.
 //!
 //! A migrator moves all pages to the other tier, so many with each call, and then back, and so on. Faulters, where there are any, read pages at

@@ -109,7 +109,7 @@ fn storm(options: &Options) -> Result<(), String> {
         }
         sections.push(section);
     }
-    say(report::LEGEND)?;
+    say(report::legend(&sections))?;
 
     if let Some(to) = plot_to {
         to.write(&plot::draw(&header, &sections, cpus).map_err(|e| format!("no picture: {e}"))?)?;

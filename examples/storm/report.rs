@@ -1,5 +1,6 @@
 //! The results, for people and for machines.
 
+use crate::options::Drain;
 use crate::run::Outcome;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
@@ -10,12 +11,19 @@ pub struct Section {
     pub outcomes: Vec<Outcome>,
 }
 
-/// Below the tables.
-pub const LEGEND: &str = "
+const LEGEND: &str = "
 finished: the time in which the work was done, or NO.  aborted: migrations that
-references, pins or the system made fail.  fault p99: a hundredth took longer.
-drain first: the migrator drains before it locks pages, not while it holds them.
+references, pins or the system made fail.  fault p99: a hundredth took longer.";
+const DRAIN: &str = "
+drain first: the migrator drains before it locks pages, not while it holds them.";
+const CHECKED: &str = "
 Every byte, page, reference and pin is accounted for.";
+
+/// Below the tables: what is in them.
+pub fn legend(sections: &[Section]) -> String {
+    let has_drain = sections.iter().flat_map(|section| &section.outcomes).any(|o| o.plan.drain == Drain::Outside);
+    format!("{LEGEND}{}{CHECKED}", if has_drain { DRAIN } else { "" })
+}
 
 /// A column: its name, and what it has to say of a run.
 type Column = (&'static str, fn(&Outcome) -> String);
