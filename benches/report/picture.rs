@@ -17,7 +17,7 @@ type Result<T> = core::result::Result<T, Box<dyn Error>>;
 
 const SIZE: (u32, u32) = (960, 440);
 /// Room for the subjects' names.
-const NAMES: u32 = 175;
+const NAMES: u32 = 205;
 
 /// The table as a picture, if it is a curve at all: more than one row, each with a place of its own.
 pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
@@ -59,13 +59,13 @@ pub fn for_readme(results: &Results) -> Result<Option<String>> {
         machine.cores,
         if machine.virtual_machine { "a virtual machine" } else { "no virtual machine" }
     );
-    const PANEL: u32 = 510;
+    const PANEL: u32 = 500;
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (2 * PANEL + NAMES, 480)).into_drawing_area();
         root.fill(&WHITE)?;
         let (root, foot) = root.split_vertically(446);
-        foot.draw(&Text::new(below, (16, 4), ("sans-serif", 15)))?;
+        foot.draw(&Text::new(below, (16, 4), ("sans-serif", 18)))?;
         let (left, right) = root.split_horizontally(PANEL);
         let (right, beside) = right.split_horizontally(PANEL);
         draw(&left, &rate, "One lock: how often it is had")?;
@@ -98,7 +98,7 @@ where
     let last = table.rows.len() - 1;
     let xs = Ticks { from: -0.3, to: last as f64 + 0.3, at: (0..=last).map(|i| i as f64).collect() };
     let mut chart = ChartBuilder::on(area)
-        .caption(caption, ("sans-serif", 18))
+        .caption(caption, ("sans-serif", 22))
         .margin(10)
         .margin_right(16)
         .x_label_area_size(56)
@@ -120,8 +120,9 @@ where
         .x_labels(last + 1)
         .light_line_style(WHITE)
         .y_desc(format!("{}{better}", head.unit))
-        .axis_desc_style(("sans-serif", 16))
-        .label_style(("sans-serif", 15))
+        .axis_desc_style(("sans-serif", 20))
+        .y_labels(6)
+        .label_style(("sans-serif", 19))
         .x_label_formatter(&x_label)
         .y_label_formatter(&|y| tick(*y))
         .draw()?;
@@ -129,7 +130,7 @@ where
     for (index, (name, role)) in table.subjects().into_iter().enumerate() {
         let style = Style::of(name, index, role);
         // Beside each other, so that strokes of different subjects can be told apart.
-        let aside = (index as f64 - table.subjects().len() as f64 / 2.0) * 0.03;
+        let aside = (index as f64 - table.subjects().len() as f64 / 2.0) * 0.006 * (last as f64 + 0.6);
         let points =
             || table.rows.iter().enumerate().filter_map(move |(i, row)| Some((i as f64 + aside, row.get(name)?.spread)));
         let strokes = points().map(|(x, s)| PathElement::new([(x, at(s.min)), (x, at(s.max))], style.color.mix(0.5)));
@@ -150,7 +151,7 @@ fn names(area: &Area<'_>, table: &Table) -> Result<()> {
         let (y, style) = (60 + 26 * line as i32, Style::of(name, index, role));
         area.draw(&PathElement::new([(4, y), (34, y)], style.line()))?;
         area.draw(&style.marker((19, y)))?;
-        area.draw(&Text::new(name.to_string(), (42, y - 8), ("sans-serif", 16)))?;
+        area.draw(&Text::new(name.to_string(), (42, y - 9), ("sans-serif", 19)))?;
     }
     Ok(())
 }
@@ -214,13 +215,11 @@ impl Style {
             (Role::Bound, _) => Self { width: 1, ..peer((0, 0, 0), Shape::Cross) },
             (_, "std") => peer((0, 114, 178), Shape::Square),
             _ if name == "parking_lot-fair" => peer((86, 180, 233), Shape::Ring),
-            (_, "parking_lot" | "parking_lot_core") => peer((0, 140, 95), Shape::Triangle),
+            (_, "parking_lot") => peer((0, 140, 95), Shape::Triangle),
+            (_, "parking_lot_core") => peer((86, 180, 233), Shape::Ring),
             (_, "usync") => peer((230, 159, 0), Shape::Cross),
-            (_, "spin" | "event") => peer((150, 60, 160), Shape::Ring),
-            _ => {
-                let (red, green, blue) = Palette99::pick(index + 3).rgb();
-                peer((red, green, blue), Shape::Square)
-            }
+            (_, "spin" | "event") => peer((150, 60, 160), Shape::Triangle),
+            _ => peer([(110, 110, 110), (140, 86, 75), (200, 90, 150)][index % 3], Shape::Square),
         }
     }
 

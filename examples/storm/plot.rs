@@ -13,10 +13,10 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const WIDTH: u32 = 1200;
-const HEAD: u32 = 96;
-const SECTION: u32 = 500;
+const HEAD: u32 = 104;
+const SECTION: u32 = 510;
 /// Where the bars begin in their panel: left of them are the strategies' names.
-const NAMES: u32 = 225;
+const NAMES: u32 = 235;
 
 const KEY: &str = "Solid lines and full bars: all of the work was done in time. Dashed lines and hollow bars: it was not.";
 
@@ -27,7 +27,7 @@ pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, HEAD + SECTION * sections.len() as u32)).into_drawing_area();
         root.fill(&WHITE)?;
         for (line, text) in header.lines().chain([KEY]).enumerate() {
-            root.draw(&Text::new(text.to_string(), (20, 14 + 24 * line as i32), ("sans-serif", 19)))?;
+            root.draw(&Text::new(text.to_string(), (20, 14 + 26 * line as i32), ("sans-serif", 22)))?;
         }
         let (_, below) = root.split_vertically(HEAD);
         for (section, area) in sections.iter().zip(below.split_evenly((sections.len(), 1))) {
@@ -52,11 +52,11 @@ fn color(index: usize) -> RGBColor {
 fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
     let longest = section.outcomes.iter().map(|o| o.latency.max()).max().unwrap_or(1).max(10_000) as f64;
     let mut chart = ChartBuilder::on(area)
-        .caption(&section.memory, ("sans-serif", 18))
+        .caption(&section.memory, ("sans-serif", 21))
         .margin(12)
         .margin_right(30)
-        .x_label_area_size(58)
-        .y_label_area_size(92)
+        .x_label_area_size(62)
+        .y_label_area_size(104)
         // Common faults at the left.
         .build_cartesian_2d(
             Ticks { from: 0.0, to: 5.0, at: (0..=5).map(f64::from).collect() },
@@ -69,8 +69,8 @@ fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
         .x_label_formatter(&|tens| share(*tens))
         .y_desc("time a fault took")
         .y_label_formatter(&|ns| nanos(*ns as u64))
-        .axis_desc_style(("sans-serif", 17))
-        .label_style(("sans-serif", 16))
+        .axis_desc_style(("sans-serif", 20))
+        .label_style(("sans-serif", 19))
         .light_line_style(WHITE)
         .draw()?;
     for (index, o) in section.outcomes.iter().enumerate().filter(|(_, o)| !o.latency.is_empty()) {
@@ -128,12 +128,15 @@ fn share(tens: f64) -> String {
 fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
     let n = section.outcomes.len();
     let mut chart = ChartBuilder::on(area)
-        .caption("strategy, and what became of the work", ("sans-serif", 18))
+        .caption("strategy, and what became of the work", ("sans-serif", 21))
         .margin(12)
         .margin_right(24)
-        .x_label_area_size(58)
+        .x_label_area_size(62)
         .y_label_area_size(NAMES)
-        .build_cartesian_2d(Ticks { from: 0.0, to: 100.0, at: (0..=4).map(|i| 25.0 * f64::from(i)).collect() }, 0.0..n as f64)?;
+        .build_cartesian_2d(
+            Ticks { from: 0.0, to: 100.0, at: (0..=4).map(|i| 25.0 * f64::from(i)).collect() },
+            0.0..n as f64,
+        )?;
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -141,8 +144,8 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         .x_labels(5)
         .x_label_formatter(&|percent| format!("{percent:.0} %"))
         .x_desc(format!("use of the {cpus} processors meanwhile"))
-        .axis_desc_style(("sans-serif", 17))
-        .label_style(("sans-serif", 16))
+        .axis_desc_style(("sans-serif", 20))
+        .label_style(("sans-serif", 19))
         .light_line_style(WHITE)
         .draw()?;
     let plotting = chart.plotting_area();
@@ -158,10 +161,10 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         }
         // In pixels of the panel, so that a long name is not cut off.
         let y = height.start + (row * (index as f64 + 0.5)) as i32 - area.get_pixel_range().1.start;
-        let name = ("sans-serif", 16).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
+        let name = ("sans-serif", 19).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
         area.draw(&Text::new(o.plan.name(), (NAMES as i32 + 2, y), name))?;
-        let end = ("sans-serif", 15).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
-        let (x, style) = match percent < 45.0 {
+        let end = ("sans-serif", 18).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
+        let (x, style) = match percent < 35.0 {
             true => (percent + 2.0, end),
             false if o.finished => (2.0, end.color(&WHITE)),
             false => (2.0, end),
