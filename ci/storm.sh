@@ -77,11 +77,11 @@ for memory in both software; do
     ends "a table of $memory" 0 '' "$STORM" --seconds 0.1 --memory "$memory"
     # A path of the build's folder may be longer; nothing else is.
     awk 'NR > 2 && length > 80 && !/instead$/ { print; bad = 1 } END { exit bad }' "$SCRATCH/out" || { echo 'wider than 80 columns'; exit 1; }
-    grep -c '^ wait, then lock  ' "$SCRATCH/out"
+    grep -c '^wait, then lock  ' "$SCRATCH/out"
 done
 if command -v script >/dev/null; then
     # As on a terminal that says it has no columns.
-    rows=$(script -qec "stty cols 0; $STORM --seconds 0.1 --memory software" /dev/null </dev/null | tr '\r' '\n' | grep -c '^ wait, then lock  *[0-9N].*[0-9–]' || true)
+    rows=$(script -qec "stty cols 0; $STORM --seconds 0.1 --memory software" /dev/null </dev/null | tr '\r' '\n' | grep -c '^wait, then lock  *[0-9N].*[0-9–]' || true)
     [ "$rows" -ge 1 ] || { echo 'no row in one line on a terminal without columns'; exit 1; }
 fi
 

@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Memory::Both)]
     pub memory: Memory,
 
-    /// Show every figure, in lines of 190 columns
+    /// Show every figure, in lines of 160 columns
     #[arg(long)]
     pub wide: bool,
 

@@ -164,7 +164,7 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         let name = ("sans-serif", 19).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
         area.draw(&Text::new(o.plan.name(), (NAMES as i32 + 2, y), name))?;
         let end = ("sans-serif", 18).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
-        let (x, style) = match percent < 35.0 {
+        let (x, style) = match percent < 50.0 {
             true => (percent + 2.0, end),
             false if o.finished => (2.0, end.color(&WHITE)),
             false => (2.0, end),

@@ -2,8 +2,6 @@
 
 use crate::options::Drain;
 use crate::run::Outcome;
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 /// The results on one kind of memory.
 pub struct Section {
@@ -25,16 +23,16 @@ pub fn legend(sections: &[Section]) -> String {
     format!("{LEGEND}{}{CHECKED}", if has_drain { DRAIN } else { "" })
 }
 
-/// A column: its name, and what it has to say of a run.
+/// A column: its name, in two lines where there is a slash, and what it has to say of a run.
 type Column = (&'static str, fn(&Outcome) -> String);
 
 const NARROW: [Column; 6] = [
     ("strategy", |o| o.plan.name()),
     ("finished", |o| if o.finished { format!("{:.2} s", o.seconds) } else { "NO".to_string() }),
     ("faults", |o| o.faults.to_string()),
-    ("retries/\nmigration", |o| format!("{:.2}", o.retries_per_migration())),
+    ("retries per/migration", |o| format!("{:.2}", o.retries_per_migration())),
     ("aborted", |o| (o.aborted_refs + o.aborted_pins + o.aborted_system).to_string()),
-    ("fault p99", |o| fault(o, 0.99)),
+    ("fault/p99", |o| fault(o, 0.99)),
 ];
 
 const WIDE: [Column; 14] = [
@@ -44,29 +42,34 @@ const WIDE: [Column; 14] = [
     NARROW[2],
     NARROW[3],
     ("migrated", |o| o.migrations().to_string()),
-    ("aborted:\nrefs/pins/system", |o| format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system)),
-    ("skipped:\nlocked", |o| o.skipped_locked.to_string()),
-    ("switches:\nvol./invol.", |o| format!("{}/{}", o.usage.voluntary_switches, o.usage.involuntary_switches)),
+    ("aborted by refs,/pins, system", |o| format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system)),
+    ("skipped,/locked", |o| o.skipped_locked.to_string()),
+    ("switches: own,/forced", |o| format!("{}/{}", o.usage.voluntary_switches, o.usage.involuntary_switches)),
     ("CPU", |o| format!("{:.2} s", o.usage.cpu_seconds)),
-    ("fault p50", |o| fault(o, 0.5)),
+    ("fault/p50", |o| fault(o, 0.5)),
     NARROW[5],
-    ("p99.9", |o| fault(o, 0.999)),
-    ("longest", |o| fault(o, 1.0)),
+    ("fault/p99.9", |o| fault(o, 0.999)),
+    ("longest/fault", |o| fault(o, 1.0)),
 ];
 
 /// The narrow one fits 80 columns. A row is a line at any width: a number in two lines is two numbers.
 pub fn table(section: &Section, wide: bool) -> String {
     let columns: &[Column] = if wide { &WIDE } else { &NARROW };
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns.iter().map(|column| column.0));
-    for outcome in &section.outcomes {
-        table.add_row(columns.iter().map(|column| column.1(outcome)));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt()
+    // A name has two lines, the second of which stands right above the figures.
+    let (above, name): (Vec<_>, Vec<_>) =
+        columns.iter().map(|column| column.0.split_once('/').unwrap_or(("", column.0))).unzip();
+    let mut lines: Vec<Vec<String>> = [above, name].map(|line| line.into_iter().map(String::from).collect()).into();
+    lines.extend(section.outcomes.iter().map(|outcome| columns.iter().map(|column| column.1(outcome)).collect()));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let text = lines.iter().map(|line| {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    });
+    text.collect::<Vec<_>>().join("\n")
 }
 
 fn fault(outcome: &Outcome, quantile: f64) -> String {
