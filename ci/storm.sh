@@ -53,7 +53,7 @@ ends 'a thread that cannot be had' 1 '^storm: no thread for worker' \
 ends 'no memory' 1 '^storm: no memory for 1048576 pages' \
     "${LIMITED[@]}" 2000000 "$STORM" "${SHORT[@]}" --pages 1048576
 ends 'no memory, in software' 1 '^storm: no memory for 65536 pages' \
-    "${LIMITED[@]}" 900000 "$STORM" --seconds 0.2 --strategy wait --memory software --pages 65536
+    "${LIMITED[@]}" 600000 "$STORM" --seconds 0.2 --strategy wait --memory software --pages 65536
 ends 'an input without an end' 0 '' "$STORM" "${SHORT[@]}" --input /dev/zero
 ends 'an empty input' 1 'is empty' "$STORM" "${SHORT[@]}" --input /dev/null
 ends 'a reader that went away' 1 'standard output: Broken pipe' bash -c 'set -o pipefail; "$@" | true' pipe "$STORM" "${SHORT[@]}"
