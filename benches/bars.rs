@@ -8,7 +8,7 @@
 //! * `--json FILE`: leaves everything there;
 //! * `--before FILE`: compares with what an earlier run left.
 //!
-//! The report (`cargo run --release --example report`) has the same figures and more.
+//! The report (`cargo run --release -p pagelock-benches --example report`) has the same figures and more.
 
 mod support;
 

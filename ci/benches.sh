@@ -21,7 +21,7 @@ complete() {
 scratch
 cargo clippy --quiet -p pagelock-benches --all-targets --all-features -- -D warnings
 cargo bench --no-run -p pagelock-benches --all-features
-for bench in uncontended event_wait counts scale layout storm engine bars instructions; do
+for bench in uncontended event_wait counts scale layout storm engine bars instructions seat; do
     printf -- '-- one round of %s\n' "$bench"
     if ! cargo bench --quiet -p pagelock-benches --all-features --bench "$bench" -- --test >"$SCRATCH/out" 2>&1; then
         cat "$SCRATCH/out"

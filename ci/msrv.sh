@@ -36,7 +36,7 @@ fi
 "$rustc" --version
 # old ARGUMENT...: cargo with that compiler.
 old() { RUSTC=$rustc CARGO_TARGET_DIR=$SCRATCH/target cargo "$@"; }
-for features in '' 'std,lock_api,stats'; do
+for features in '' 'std,lock_api,stats' 'std,shared'; do
     old check --quiet --package pagelock --lib --no-default-features --features "$features"
 done
 # What a package asks for is named here; that it takes no more than that, compiling shows.

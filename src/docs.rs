@@ -5,6 +5,9 @@
 #[doc = include_str!("../docs/verification.md")]
 pub mod verification {}
 
+#[doc = include_str!("../docs/linux.md")]
+pub mod linux {}
+
 #[doc = include_str!("../docs/model/README.md")]
 pub mod model {}
 
@@ -22,3 +25,7 @@ pub mod seeded_bugs {}
 
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}
+
+#[cfg(all(feature = "shared", target_os = "linux"))]
+#[doc = include_str!("../docs/shared.md")]
+pub mod segments {}

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
+#![doc = include_str!("../docs/states.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -22,6 +23,7 @@
 //! | [`futex`] | what a platform provides, how to [adapt](futex::Adapt) one; [event slots](futex::slot) and fan-out |
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
+//! | `shared` | (feature) segments of pages that processes share, and what to do when one of them is killed |
 //! | [`stats`] | counters |
 //! | [`docs`] | which check would fail if a promise were false; the protocol on paper; what no test reaches |
 

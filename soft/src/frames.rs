@@ -2,6 +2,7 @@
 
 use super::guarded::Guarded;
 use super::{At, Kind, TierConfig, TierId};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{
     AtomicU32, AtomicUsize,
@@ -68,17 +69,17 @@ pub(super) fn frame<F: Futex>(frames: &[Frame<F>], pfn: u64) -> Option<&Frame<F>
     frames.get(usize::try_from(pfn).ok()?)
 }
 
-/// The entries that name a frame, in the order in which they came to do so.
+/// The entries that name a frame, in the order in which they came to do so. Whoever walks them and takes them out takes the first.
 #[derive(Debug, Default)]
 pub(super) struct Rmap {
     next: u64,
-    entries: Vec<(u64, At)>,
+    entries: VecDeque<(u64, At)>,
 }
 
 impl Rmap {
     pub(super) fn add(&mut self, at: At) {
         self.next += 1;
-        self.entries.push((self.next, at));
+        self.entries.push_back((self.next, at));
     }
 
     pub(super) fn remove(&mut self, at: At) {

@@ -76,6 +76,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         *self.on_moved.lock() = Some(Box::new(call));
     }
 
+    /// Who is called when translations are flushed: to have that take its time, as it does where processors have to be asked.
+    pub fn on_flush(&self, call: impl FnMut() + Send + 'static) {
+        *self.on_flush.lock() = Some(Box::new(call));
+    }
+
     /// Who is called between two batches.
     pub fn on_rest(&self, call: impl FnMut() + Send + 'static) {
         *self.on_rest.lock() = Some(Box::new(call));

@@ -1,7 +1,6 @@
 //! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with one reference for all of them.
 
 use super::space::{Area, AreaKind};
-use super::traits::at_frame;
 use super::{At, MapError, Soft, SoftEntry, TierId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -195,7 +194,7 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else { return };
         space.each(table, head.page, count, |table, index, page| {
             table.orders[index] = 0;
-            let leaf = at_frame(leaf, |pfn| pfn + (page - head.page) as u64);
+            let leaf = leaf.map_pfn(|pfn| pfn + (page - head.page) as u64);
             if page > head.page {
                 table.words[index] = leaf.encode().unwrap_or(0);
                 let named = leaf.pfn().filter(|_| !matches!(leaf, Leaf::Poison { .. }));

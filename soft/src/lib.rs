@@ -189,6 +189,7 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     on_prepare: Guarded<Option<Box<dyn FnMut(u64, Mode) -> bool + Send>>>,
     #[allow(clippy::type_complexity)]
     on_moved: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    on_flush: Guarded<Option<Box<dyn FnMut() + Send>>>,
     on_rest: Guarded<Option<Box<dyn FnMut() + Send>>>,
     #[allow(clippy::type_complexity)]
     on_full: Guarded<Option<Box<dyn FnMut(At) -> bool + Send>>>,
@@ -238,6 +239,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             on_move_cached: Guarded::new(None),
             on_prepare: Guarded::new(None),
             on_moved: Guarded::new(None),
+            on_flush: Guarded::new(None),
             on_rest: Guarded::new(None),
             on_full: Guarded::new(None),
             on_revoke: Guarded::new(None),

@@ -93,12 +93,12 @@ fn names(word: u64) -> Option<u64> {
 impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     fn get(&self) -> Result<Leaf, UnknownLeaf> {
         let leaf = self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
-        Ok(at_frame(leaf, |pfn| pfn + self.offset()))
+        Ok(leaf.map_pfn(|pfn| pfn + self.offset()))
     }
 
     fn set(&mut self, leaf: Leaf) {
         // Frames are few enough for any leaf.
-        if let Ok(word) = at_frame(leaf, |pfn| pfn - self.offset()).encode() {
+        if let Ok(word) = leaf.map_pfn(|pfn| pfn - self.offset()).encode() {
             self.set_word(word);
         }
     }
@@ -117,18 +117,6 @@ impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     }
 }
 
-/// The leaf with another frame, if it has one.
-pub(super) fn at_frame(leaf: Leaf, change: impl FnOnce(u64) -> u64) -> Leaf {
-    match leaf {
-        Leaf::Present { pfn, rights, tracking } => Leaf::Present { pfn: change(pfn), rights, tracking },
-        Leaf::Migration { pfn, rights, tracking } => Leaf::Migration { pfn: change(pfn), rights, tracking },
-        Leaf::DevicePrivate { pfn, rights, tracking } => Leaf::DevicePrivate { pfn: change(pfn), rights, tracking },
-        Leaf::DeviceExclusive { pfn, rights, tracking } => Leaf::DeviceExclusive { pfn: change(pfn), rights, tracking },
-        Leaf::Poison { pfn } => Leaf::Poison { pfn: change(pfn) },
-        other => other,
-    }
-}
-
 impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
     type Address = At;
     type Entry<'t>
@@ -142,6 +130,9 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
 
     fn flush(&self) {
         self.count(|counts| &counts.flushes);
+        if let Some(flush) = &mut *self.on_flush.lock() {
+            flush();
+        }
     }
 
     fn invalidate(&self, at: At, notice: Notice) {

@@ -55,6 +55,8 @@ use loom::cell::UnsafeCell;
 pub const BATCH: usize = 15;
 
 /// Processors: threads that stand for them, or cores.
+///
+/// Both may be called with locks held, and wait for nobody: [the table](crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Cpus {
     /// Which of the batches is the caller's own. Nobody minds if the caller is on another processor by the time it gets the answer.
     fn current(&self) -> usize;
@@ -551,6 +553,9 @@ impl fmt::Debug for Unlocked {
 }
 
 /// Where a migration has batches drained: [`Batches`] and how to put a page's reference, put together by the owner of both.
+///
+/// Both are called without a PTL; [`local`](Self::local) with page locks: [the table]
+/// (crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Drain {
     /// Empties the batch of the processor that this runs on, as far as that can be done without waiting: page locks are held.
     fn local(&self);

@@ -40,10 +40,11 @@
 //! | [`Tiers::copy`], [`zero`](Tiers::zero), a [`copy_by`](migrate::Checked::copy_by) engine | – | several | until the bytes are there | wait for a page |
 //! | [`Tiers::moved`], [`move_cached`](Tiers::move_cached), [`split`](Tiers::split) | – | several | for locks of their own | wait for a page |
 //! | [`Tiers::rest`] | – | none | yes | – |
-//! | [`Areas::allowed`], [`is_copied_on_write`](Areas::is_copied_on_write), [`PinPolicy::permit`](pin::PinPolicy::permit) | held | none | no | take a PTL |
+//! | [`Areas::allowed`], [`is_copied_on_write`](Areas::is_copied_on_write), [`PinPolicy::permit`](pin::PinPolicy::permit), [`home`](pin::PinPolicy::home) | held | none | no | take a PTL |
 //! | [`Areas::settle`], [`unshare`](Areas::unshare) | – | none | yes | – |
 //! | [`Drain::local`](drain::Drain::local) | – | several | no | wait for other processors |
 //! | [`Drain::all`](drain::Drain::all) | – | none | for all processors | – |
+//! | [`Cpus::current`](drain::Cpus::current), [`kick`](drain::Cpus::kick) | perhaps | any | no | wait for the other processor |
 
 mod areas;
 mod claim;

@@ -2,8 +2,11 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+pub(crate) mod child;
 #[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
+#[macro_use]
 pub(crate) mod gate;
 #[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;

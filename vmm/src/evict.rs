@@ -3,6 +3,7 @@
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use std::borrow::Cow;
@@ -50,14 +51,14 @@ impl Region {
             return Err(NotEvicted::Pinned(header.pins()));
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
-        let mut owned = Owned::new(self, page, guard, "eviction");
+        let mut owned = Owned::new(self, page, guard, What::Eviction);
         if owned.place() != Place::In || owned.header().is_poisoned() {
             return Err(NotEvicted::NotIn);
         }
         owned.freeze().map_err(NotEvicted::Pinned)?;
         let mut bytes = vec![0; self.page_size()].into_boxed_slice();
-        let at = owned.at();
-        match self.patiently(|layer| layer.take(at, &mut bytes)) {
+        let (at, protected) = (owned.at(), owned.is_protected());
+        match self.patiently(|layer| layer.take(at, &mut bytes, protected)) {
             Ok(()) => Ok(Evict { owned: Some(owned), bytes }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::ResourceBusy => NotEvicted::Kept,
@@ -129,8 +130,21 @@ impl Drop for Evict {
         let Some(mut owned) = self.owned.take() else { return };
         let (region, page, at) = (Arc::clone(owned.region()), owned.page(), owned.at());
         region.counters.count(Counter::PutBack);
-        let put =
-            region.patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes).map(Some) });
+        let protected = owned.is_protected();
+        let put_back =
+            || {
+                region.patiently(|layer| {
+                    if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) }
+                })
+            };
+        let mut put = put_back();
+        for _ in 0..SCARCE {
+            if !put.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::OutOfMemory) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            put = put_back();
+        }
         match put {
             Ok(Some(_)) => {}
             // Discarded meanwhile: there is nothing to put back.
@@ -142,6 +156,9 @@ impl Drop for Evict {
         }
     }
 }
+
+/// How often a page is put back for which there is no memory: for ten seconds.
+const SCARCE: u32 = 1000;
 
 impl fmt::Debug for Evict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,8 +7,10 @@ mod common;
 
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
-use pagelock_vmm::soft::Failed;
-use pagelock_vmm::{Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, Wants};
+use pagelock_vmm::soft::{Failed, SoftRam};
+use pagelock_vmm::{
+    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region, Server, Settings, TakenOver, Wants,
+};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -49,7 +51,7 @@ fn control_a_server_that_takes_there_already_for_done_strands_the_guest() {
     let guest = rig.reader_for(0, CONTROL);
     let page = rig.arrived().page;
     rig.ram.fill_unheard(page, &[7; PAGE]);
-    assert!(!rig.ram.fill(page * PAGE, &[8; PAGE]).unwrap()); // "exists": done, it thinks
+    assert!(!rig.ram.fill(page * PAGE, &[8; PAGE], false).unwrap()); // "exists": done, it thinks
     assert_eq!(guest.join().unwrap(), Err(Failed::Stranded));
 }
 
@@ -95,7 +97,7 @@ fn fetches_of_a_storm(tracked: bool) -> usize {
                         };
                         count.fetch_add(1, SeqCst);
                         thread::sleep(slow);
-                        ram.fill(arrived.page * PAGE, &[arrived.page as u8; PAGE]).unwrap();
+                        ram.fill(arrived.page * PAGE, &[arrived.page as u8; PAGE], false).unwrap();
                         ram.wake(arrived.page * PAGE);
                     }
                 })
@@ -136,7 +138,7 @@ fn a_slow_fetch_never_overwrites_a_newer_page() {
     assert_eq!(evicted.bytes()[0], 99);
     evicted.done();
     let Fault::Owner(slow) = rig.region.fault(0) else { panic!() };
-    rig.ram.fill(0, &[99; PAGE]).unwrap();
+    rig.ram.fill(0, &[99; PAGE], false).unwrap();
     assert_eq!(slow.fill(&[1; PAGE]).unwrap(), Filled::There);
     assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(99));
 }
@@ -145,11 +147,11 @@ fn a_slow_fetch_never_overwrites_a_newer_page() {
 fn control_two_workers_without_an_owner_bring_old_bytes_back() {
     let rig = Rig::new(1);
     let old = [1; PAGE]; // what the slow worker has read
-    rig.ram.fill(0, &old).unwrap(); // the fast one
+    rig.ram.fill(0, &old, false).unwrap(); // the fast one
     rig.ram.with(0, true, PATIENCE, |bytes| bytes[0] = 99).unwrap();
     let mut store = [0; PAGE];
-    rig.ram.take(0, &mut store).unwrap(); // evicted, with 99
-    assert!(rig.ram.fill(0, &old).unwrap()); // the slow one
+    rig.ram.take(0, &mut store, false).unwrap(); // evicted, with 99
+    assert!(rig.ram.fill(0, &old, false).unwrap()); // the slow one
     assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(1), "99 is lost");
 }
 
@@ -187,6 +189,93 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
 }
 
 #[test]
+fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothing_old_in() {
+    /// Is held up when it has read one.
+    struct HeldUp(SoftRam);
+    impl Events for HeldUp {
+        fn next(&self) -> io::Result<Option<Event>> {
+            let event = self.0.next()?;
+            if let Some(Event::Remove { .. }) = event {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(event)
+        }
+        fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.fd()
+        }
+        fn has_removes(&self) -> bool {
+            true
+        }
+        fn pending(&self) -> io::Result<(u64, u64)> {
+            self.0.pending()
+        }
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+    }
+    let ram = SoftRam::with_removes(1, PAGE);
+    let inbox = Inbox::new(HeldUp(ram.clone())).unwrap();
+    let region = Region::new(ram.clone(), &inbox, 0).unwrap();
+    let Fault::Owner(fetch) = region.fault(0) else { panic!() };
+    thread::scope(|s| {
+        // The handler: until it has noted the removal, by which the page is awaited.
+        s.spawn(|| until(|| inbox.next().unwrap().is_none() && region.state(0).unwrap().awaited));
+        ram.remove(0, 1); // returns as soon as the event is read
+        assert_eq!(fetch.fill(&[1; PAGE]).unwrap(), Filled::Zeroes);
+    });
+}
+
+#[test]
+fn a_page_that_is_gone_without_a_word_reads_as_zeroes_and_is_not_asked_for_again_and_again() {
+    let rig = Rig::new(1);
+    let server = Server::start(&rig.inbox, 1, filled(|_| 1)).unwrap();
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(1));
+    until(|| !rig.region.state(0).unwrap().owned);
+    rig.ram.remove(0, 1); // no event, and the header says "in"
+    assert_eq!(rig.writer(0, 7).join().unwrap(), Ok(0));
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(7));
+    assert_eq!(server.stop().unwrap().faults, 2);
+}
+
+#[test]
+fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
+    const PAGES: usize = 2;
+    let rig = Rig::new(PAGES);
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
+    let done = AtomicUsize::new(0);
+    let left = AtomicUsize::new(0);
+    thread::scope(|s| {
+        // Pages come and go all the time, but for what the guests' own faults do.
+        let (rig, done, left) = (&rig, &done, &left);
+        s.spawn(move || {
+            while done.load(SeqCst) < PAGES {
+                for page in 0..PAGES {
+                    if let Ok(evicted) = rig.region.evict(page) {
+                        thread::yield_now();
+                        drop(evicted); // put back
+                    }
+                }
+            }
+        });
+        for page in 0..PAGES {
+            s.spawn(move || {
+                for turn in 0..2000 {
+                    rig.ram.with(page, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
+                    let gone = rig.region.discard(page..page + 1);
+                    left.fetch_add(gone.left, SeqCst);
+                    let read = || rig.ram.with(page, false, PATIENCE, |bytes| bytes[0]).unwrap();
+                    assert!(gone.left == 1 || read() == 0, "turn {turn}: {gone:?}");
+                    until(|| read() == 0);
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    println!("{} of {} discards found an owner", left.load(SeqCst), PAGES * 2000);
+    server.stop().unwrap();
+}
+
+#[test]
 fn control_a_removal_that_is_noted_late_lets_old_bytes_back_in() {
     let rig = Rig::with_removes(1);
     let remover = thread::spawn({
@@ -213,7 +302,7 @@ fn a_pool_of_one_thread_serves_a_fault_that_a_removal_stands_in_the_way_of() {
         let ram = rig.ram.clone();
         move || ram.remove(1, 2)
     });
-    until(|| rig.ram.fill(PAGE, &[0; PAGE]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    until(|| rig.ram.fill(PAGE, &[0; PAGE], false).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
     let fills = rig.counts.fills();
     // The only thread there is: it must read the removal itself.
     assert_eq!(fetch.fill(&[5; PAGE]).unwrap(), Filled::Bytes);
@@ -232,9 +321,9 @@ fn control_trying_again_without_reading_never_ends() {
         let ram = rig.ram.clone();
         move || ram.remove(1, 2)
     });
-    until(|| rig.ram.fill(0, &[0; PAGE]).is_err());
+    until(|| rig.ram.fill(0, &[0; PAGE], false).is_err());
     for _ in 0..10_000 {
-        assert!(rig.ram.fill(0, &[5; PAGE]).is_err());
+        assert!(rig.ram.fill(0, &[5; PAGE], false).is_err());
     }
     rig.inbox.next().unwrap();
     remover.join().unwrap();
@@ -485,8 +574,26 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     }
     assert!(rig.region.report(Duration::from_secs(3600)).held.is_empty());
     // SAFETY: the owner is gone, and nobody else acts for it.
-    drop(unsafe { rig.region.header(2).unwrap().take_over() });
+    assert_eq!(unsafe { rig.region.take_over(2) }, TakenOver::Released);
     assert_eq!(guest.join().unwrap(), Ok(9));
+    server.stop().unwrap();
+}
+
+#[test]
+fn an_eviction_that_is_leaked_loses_its_page_and_a_cleaning_does_not() {
+    let rig = Rig::new(2);
+    rig.bring_in(0, 1);
+    rig.bring_in(1, 1);
+    std::mem::forget(rig.region.evict(0).unwrap());
+    std::mem::forget(rig.region.clean(1).unwrap());
+    let guests = [rig.reader(0), rig.reader(1)];
+    let server = Server::start(&rig.inbox, 1, filled(|_| 2)).unwrap();
+    // SAFETY: the owners are gone, and nobody else acts for them.
+    let taken = [0, 1, 1].map(|page| unsafe { rig.region.take_over(page) });
+    assert_eq!(taken, [TakenOver::Lost, TakenOver::Released, TakenOver::NotOwned]);
+    // Not the zeroes of a page that is gone, and not the store's old bytes.
+    assert_eq!(guests.map(|guest| guest.join().unwrap()), [Err(Failed::Poisoned), Ok(1)]);
+    assert!(rig.region.report(Duration::ZERO).held.is_empty() && rig.region.pin(1).is_ok());
     server.stop().unwrap();
 }
 

@@ -85,13 +85,15 @@ fn show(words: &str) {
     if let Some(ms) = words.split(' ').find_map(|word| word.strip_prefix("ms=")?.parse().ok()) {
         load::LAST_MS.store(ms, Relaxed);
     }
+    let leaves = paging::check_encoding();
+    phase::done("entries as the hardware wants them", format_args!("{leaves} leaves"));
     locks::run();
     interrupts::run();
     controls::run_right();
     batch::run();
     execute::run();
     strategies::run();
-    phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
+    phase::run(load::LAST_MS.load(Relaxed) + 150_000, load::run);
     let sums = checks::all();
     phase::done(
         "everything adds up",
