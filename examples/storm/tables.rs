@@ -10,9 +10,12 @@ use std::sync::{Mutex, MutexGuard};
 /// Entries under one page-table lock. A hardware table has 512; with fewer, small regions have several locks too.
 const SPLIT: usize = 64;
 
+/// The entries under one lock.
+type Chunk = Mutex<[Leaf; SPLIT]>;
+
 /// One table per mapping. `std`'s mutex is a futex here: it allocates nothing, so the fault handler may take it.
 pub struct PageTables {
-    mappings: Box<[Box<[Mutex<[Leaf; SPLIT]>]>]>,
+    mappings: Vec<Box<[Chunk]>>,
 }
 
 impl PageTables {
