@@ -12,7 +12,7 @@ skipped() {
     [ -z "${PAGELOCK_SKIPS:-}" ] || printf '%s\n' "$*" >>"$PAGELOCK_SKIPS"
 }
 
-# install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.
+# install COMMAND PACKAGE...: Debian packages, if a command of theirs is missing. Tries twice, because mirrors hiccup; false if that is in vain.
 install() {
     command -v "$1" >/dev/null && return
     command -v apt-get >/dev/null || return
@@ -20,7 +20,7 @@ install() {
     [ "$(id -u)" = 0 ] || sudo='sudo -n'
     local attempt
     for attempt in 1 2; do
-        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null; then
+        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}" >/dev/null; then
             command -v "$1" >/dev/null
             return
         fi
@@ -35,7 +35,7 @@ scratch() {
     trap 'rm -rf "$SCRATCH"' EXIT
 }
 
-# core_alone DIR: the copy of the tree that DIR holds has no workspace members beside the core.
+# core_alone DIR: the copy of the tree that DIR holds has no workspace members beside the core and what its tests depend on.
 core_alone() {
     sed -i -e '/^members = \[$/,/^]$/d' -e '/^default-members = /d' "$1/Cargo.toml"
 }
@@ -45,7 +45,7 @@ core_alone() {
 checker() {
     local json
     json=$(cd "$2" && RUSTFLAGS="--cfg pagelock_$1 ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_TARGET_DIR=$TARGET/$1 \
-        cargo test --quiet --release --features stats --test "$1" --no-run --message-format=json)
+        cargo test --quiet --release --features "stats,_$1" --test "$1" --no-run --message-format=json)
     sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
 
@@ -91,7 +91,7 @@ programs_of() {
         esac
     done
     if [ "${#ordinary[@]}" != 0 ]; then
-        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features alloc,stats,shared --no-run --message-format=json "${ordinary[@]}")
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats,shared --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
 }

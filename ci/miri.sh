@@ -12,7 +12,7 @@ if ! why=$(cargo +nightly miri --version 2>&1); then
     exit 0
 fi
 
-# Left out: those that call the system in ways that an interpreter has not (shared forks, signals signals, soak and one part each of wait,
+# Left out: those that call the system in ways that an interpreter has not (shared forks, signals signals, soak, mm_soak and one part each of wait,
 # hmm and migration map memory and trap; all of these leave themselves out), property_schedule, which switches stacks by machine code,
 # and map, which compares texts.
 CORE='cancel_timeout claim counts fault_race gate gate_awake gate_crowd gate_leaving gate_releasing layout lock_api migration_stages

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 # The files of tests are made one binary, so that a mutant is one process. These need a process of their own, or to be the root of a crate:
 APART = "stats shared fault_race property_words property_leaf property_schedule".split()
 # And these say nothing of a mutant, or of other mutants than these: of the engine's.
-WITHOUT = "map soak hmm gup migration".split()
+WITHOUT = "map soak mm_soak hmm gup migration".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.

@@ -27,7 +27,7 @@ scratch
 cargo mutants --list --json --all-features --file 'src/**/*.rs' --exclude 'src/mm/**' --exclude src/futex/model.rs \
     --exclude src/docs.rs --exclude src/sync.rs >"$SCRATCH/list"
 mkdir "$SCRATCH/copy"
-cp -r Cargo.toml Cargo.lock README.md docs src tests examples benches "$SCRATCH/copy"
+cp -r Cargo.toml Cargo.lock README.md docs src soft tests examples benches "$SCRATCH/copy"
 core_alone "$SCRATCH/copy"
 export CARGO_TARGET_DIR=$TARGET/mutants
 python3 ci/mutants.py prepare "$SCRATCH/list" "$SCRATCH/copy"

@@ -15,7 +15,7 @@ WHICH=("$@")
 # has two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. futex/slot.rs has two as well, which order a
 # count and no data. That a fence is missing is for loom to find.
 TESTS=(mutual_exclusion gate gate_crowd gate_leaving gate_releasing wait claim cancel_timeout counts fault_race migration_stages slots
-    signals unpinned mm_drain mm_migrate mm_pins mm_range mm_stress)
+    signals unpinned mm_drain mm_migrate mm_pins mm_range mm_stress mm_soak)
 HOST=x86_64-unknown-linux-gnu
 
 if [ "$(rustc -vV | sed -n 's/^host: //p')" != "$HOST" ]; then
@@ -32,8 +32,8 @@ package() {
     mkdir -p "$folder"
     {
         printf '[package]\nname = "sanitized"\nversion = "0.0.0"\nedition = "2024"\nautotests = false\n\n[lib]\npath = "lib.rs"\n'
-        printf '[features]\ndefault = ["alloc", "std"]\nalloc = []\nstd = []\n[dependencies]\npagelock = { path = "%s" }\n' "$tree"
-        printf '[dev-dependencies]\nlibc = "0.2.169"\ncrossbeam-utils = "0.8.20"\n'
+        printf '[features]\ndefault = ["std"]\nstd = []\n[dependencies]\npagelock = { path = "%s" }\n' "$tree"
+        printf '[dev-dependencies]\nlibc = "0.2.169"\ncrossbeam-utils = "0.8.20"\npagelock-soft = { path = "%s/soft" }\n' "$tree"
         printf '[workspace]\n[lints.rust]\nunexpected_cfgs = "allow"\n[profile.release]\ndebug = 1\ndebug-assertions = true\n'
         for test in "$@"; do
             printf '[[test]]\nname = "%s"\npath = "%s"\n' "$test" "$tree/tests/$test.rs"

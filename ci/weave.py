@@ -20,7 +20,9 @@ import orderings
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIST = os.path.join(ROOT, "ci", "seeded.bugs")
 # What a copy consists of.
-KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "tests", "docs", "fuzz")
+KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "soft", "tests", "docs", "fuzz")
+# What has bugs beside the core: packages whose files the list names with their folder.
+BESIDE = ("soft",)
 NOT_KEPT = ("fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/seeds")
 # These compile sources of the crate once more, in a crate of their own.
 WITH_WORDS = ("tests/property_words.rs", "fuzz/fuzz_targets/words.rs")
@@ -67,11 +69,16 @@ def code(text):
     return orderings.without_tests(text)
 
 
+def path_of(file):
+    """Where the file is that the list names: in the core's src/, unless the name says more."""
+    return file if file.startswith(tuple(f"{package}/" for package in BESIDE)) else f"src/{file}"
+
+
 class Source:
-    """A file of src/, and where its functions are."""
+    """A file with sources, and where its functions are."""
 
     def __init__(self, file):
-        self.text = read(os.path.join(ROOT, "src", file))
+        self.text = read(os.path.join(ROOT, path_of(file)))
         self.code = code(self.text)
         self.lines = [m.start() for m in re.finditer(r"^", self.text, re.M)]
         self.functions = []
@@ -119,8 +126,8 @@ class Misfit(Exception):
 def place(sources, edit):
     """(begin, end) of the one body in which the edit's lines stand once, or of the whole file."""
     where = f"{edit['file']} {edit['function']}".rstrip()
-    if not os.path.exists(os.path.join(ROOT, "src", edit["file"])):
-        raise Misfit(f"there is no src/{edit['file']}")
+    if not os.path.exists(os.path.join(ROOT, path_of(edit["file"]))):
+        raise Misfit(f"there is no {path_of(edit['file'])}")
     if not any(line.strip() for line in edit["old"]):
         raise Misfit(f"{where}: no lines to replace")
     if edit["file"] not in sources:
@@ -270,15 +277,20 @@ def put(path, text):
         f.write(text)
 
 
+def renamed(text, version):
+    """A manifest by whose version cargo tells the copy from the tree, and keeps what it compiles of both."""
+    return re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
+
+
 def manifest(text, tests, version):
-    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled. By its version
-    cargo tells the copy from the tree, and keeps what it compiles of both."""
-    text = re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
+    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled."""
+    text = renamed(text, version)
     text = re.sub(r"^\[workspace\]\n(?:[^\[\n].*\n|\[?\]\n)*", "[workspace]\n", text, count=1, flags=re.M)
     text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
     head, mark, rest = text.partition("[dev-dependencies]\n")
     needed, mark_2, rest = rest.partition("\n[")
-    named = [line for line in needed.splitlines() if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
+    lines = [line for line in needed.splitlines() if re.match(r"\w", line)]
+    named = [line for line in lines if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
     return head + mark + "\n".join(named) + "\n" + mark_2 + rest
 
 
@@ -292,16 +304,21 @@ def copy(to, texts, version):
                 with open(path, "rb") as f:
                     files[relative] = f.read()
     for file, text in texts.items():
-        files[f"src/{file}"] = text.encode()
-    files["src/seeded.rs"] = read(os.path.join(ROOT, "ci", "seeded.rs")).encode()
-    # Bugs make dead code and whatever else a compiler warns of.
-    files["src/lib.rs"] = files["src/lib.rs"].replace(b"#![no_std]\n", b"#![no_std]\n#![allow(warnings)]\n", 1) + b"\nmod seeded;\n"
+        files[path_of(file)] = text.encode()
+    for src in ("src", *(f"{package}/src" for package in BESIDE)):
+        files[f"{src}/seeded.rs"] = read(os.path.join(ROOT, "ci", "seeded.rs")).encode()
+        # Bugs make dead code and whatever else a compiler warns of.
+        lib = files[f"{src}/lib.rs"].replace(b"#![no_std]\n", b"#![no_std]\n#![allow(warnings)]\n", 1)
+        files[f"{src}/lib.rs"] = lib + b"\nmod seeded;\n"
     for path in WITH_WORDS:
         source = f'#[path = "{"../" * path.count("/")}src/seeded.rs"]\n#[allow(warnings)]\nmod seeded;\n'
         before, mod, after = files[path].partition(b"#[path")
         files[path] = before + source.encode() + mod + after
     tests = b"\n".join(text for path, text in files.items() if path.startswith("tests/")).decode()
     files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests, version).encode()
+    for package in BESIDE:
+        text = renamed(files[f"{package}/Cargo.toml"].decode(), version)
+        files[f"{package}/Cargo.toml"] = re.sub(r'^(pagelock = \{ path = "\.\."), version = "[^"]*"', r"\1", text, flags=re.M).encode()
     for relative, text in files.items():
         put(os.path.join(to, relative), text)
     # What is gone here must not be compiled there.

@@ -5,6 +5,9 @@
 #[doc = include_str!("../docs/verification.md")]
 pub mod verification {}
 
+#[doc = include_str!("../docs/linux.md")]
+pub mod linux {}
+
 #[doc = include_str!("../docs/model/README.md")]
 pub mod model {}
 

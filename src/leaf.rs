@@ -267,6 +267,30 @@ impl Leaf {
         }
     }
 
+    /// The same leaf, with another frame; as it is, if it names none. For tables with large entries, which have the number of their first
+    /// frame, and are to say which frame is at an [address](crate::mm::Entry::get).
+    ///
+    /// ```
+    /// use pagelock::leaf::{Leaf, Rights, Tracking};
+    ///
+    /// let (rights, tracking) = (Rights::Read, Tracking::default());
+    /// assert_eq!(Leaf::Present { pfn: 512, rights, tracking }.map_pfn(|pfn| pfn + 7), Leaf::Present { pfn: 519, rights, tracking });
+    /// assert_eq!(Leaf::None.map_pfn(|pfn| pfn + 7), Leaf::None);
+    /// ```
+    #[must_use]
+    pub fn map_pfn(self, change: impl FnOnce(u64) -> u64) -> Self {
+        let mut leaf = self;
+        match &mut leaf {
+            Self::Present { pfn, .. }
+            | Self::Migration { pfn, .. }
+            | Self::DevicePrivate { pfn, .. }
+            | Self::DeviceExclusive { pfn, .. }
+            | Self::Poison { pfn } => *pfn = change(*pfn),
+            Self::None | Self::Swap { .. } | Self::Marker(_) => {}
+        }
+        leaf
+    }
+
     /// What the leaf allows, or will allow when its page is back.
     #[must_use]
     pub fn rights(self) -> Option<Rights> {

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
+#![doc = include_str!("../docs/states.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -12,6 +13,7 @@
 //! | module | what it explains |
 //! |---|---|
 //! | [`guide`] | the life of a page in pictures; how to embed the crate in a kernel, a VMM, a pager |
+//! | [`porting`] | a kernel's own platform and page tables, step by step; what an interrupt may call |
 //! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, system call filters, processes that die |
 //! | [`word`] | the eight bytes, bit by bit, with the state table and constants for debuggers |
 //! | [`lock`] | owning a page; the rules of the gate, which bounds how often a locker is overtaken |
@@ -48,6 +50,9 @@ pub mod lock_api;
 pub mod migration;
 pub mod mm;
 mod page;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/porting.md")]
+pub mod porting {}
 pub mod refs;
 #[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "shared")))]

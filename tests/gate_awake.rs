@@ -6,7 +6,7 @@ mod common;
 
 use common::gate::BYPASS_BOUND;
 use common::sim::Sim;
-use common::{Unprotected, own::Own, rounds, watched};
+use common::{Unprotected, own::Own, turns, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::PageLock;
 use pagelock::futex::Adapt;
@@ -140,7 +140,6 @@ fn a_platform_with_a_bound_of_zero_lets_nobody_be_overtaken() {
 fn a_greedy_thread_cannot_keep_a_sleeper_out() {
     let page = PageLock::with_futex(Own::new(1));
     let (mut counter, start, stop) = (Unprotected::new(), Barrier::new(3), AtomicBool::new(false));
-    let turns = rounds(300);
     watched(&[&page], || {
         thread::scope(|s| {
             for _ in 0..2 {
@@ -160,7 +159,7 @@ fn a_greedy_thread_cannot_keep_a_sleeper_out() {
                 });
             }
             start.wait();
-            for _ in 0..turns {
+            for _ in turns(300) {
                 drop(page.lock());
             }
             stop.store(true, SeqCst);

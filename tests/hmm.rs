@@ -30,13 +30,13 @@
 //! | `userfaultfd_read` | same | |
 //!
 //! Those marked "same" run with devices whose memory the processor cannot access (`device_private`) and with devices whose memory it can
-//! (`device_coherent`), as the original's variants do, over the [software memory manager](pagelock::mm::soft). Where one process with one
+//! (`device_coherent`), as the original's variants do, over the [software memory manager](pagelock_soft). Where one process with one
 //! mapping is enough they run once more on [real memory](real), with page faults that are signals. There the rest is wanting: for a
 //! page that two processes map, and for write protection, `UFFDIO_MOVE` is of no use.
 //!
 //! Then there are four that Linux does not have: [`beyond`] and [`mixed`].
 
-#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 

@@ -9,19 +9,19 @@
 //!
 //! | row of the kernel's | here | over |
 //! |---|---|---|
-//! | `private_anon` | N threads, one table | `mm::soft`, two nodes and a device; real anonymous memory |
-//! | `shared_anon` | N tables, one object | `mm::soft`, two nodes and a device; a real memfd, mapped N times |
-//! | `private_anon_thp`, `shared_anon_thp` | large pages, which are split half-way | `mm::soft` |
-//! | `private_anon_htlb`, `shared_anon_htlb` | large pages that must not be split, from a pool that is empty at times | `mm::soft` |
+//! | `private_anon` | N threads, one table | `pagelock-soft`, two nodes and a device; real anonymous memory |
+//! | `shared_anon` | N tables, one object | `pagelock-soft`, two nodes and a device; a real memfd, mapped N times |
+//! | `private_anon_thp`, `shared_anon_thp` | large pages, which are split half-way | `pagelock-soft` |
+//! | `private_anon_htlb`, `shared_anon_htlb` | large pages that must not be split, from a pool that is empty at times | `pagelock-soft` |
 //! | `shared_hugetlb_hgm` | not: mappings of a part of a huge page, never merged | |
 //! | `ksm_and_mremap` | not: pages merged because they are alike have a reverse map of their own, which is the memory manager's | |
 //!
-//! Real memory only has pages of one size, so that the rows of large pages are over `mm::soft` alone.
+//! Real memory only has pages of one size, so that the rows of large pages are over `pagelock-soft` alone.
 //!
 //! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in the environment makes it longer (the
 //! kernel's take 20 seconds).
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -38,8 +38,8 @@ use core::time::Duration;
 use pagelock::leaf::Rights;
 use pagelock::mm::drain::{Drain, ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect};
-use pagelock::mm::soft::{Area, AreaKind, At, Config, Kind, Soft, TierConfig, TierId};
 use pagelock::mm::{Faulter, Strategy, Tiers};
+use pagelock_soft::{Area, AreaKind, At, Config, Kind, Soft, TierConfig, TierId};
 use std::thread;
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! What a page costs, counted: page-table locks, invalidations, walks of the reverse map, flushes. Exact, so that one more fails a build.
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::machine::{DEVICE, Mm, RAM, check_all, machine, written};
 use pagelock::mm::Tiers;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Order, Slot, collect, migrate};
-use pagelock::mm::soft::{At, Counted, SpaceId};
+use pagelock_soft::{At, Counted, SpaceId};
 
 fn moved(mm: &'static Mm, slots: &mut [Slot<'static, Mm>], order: &Order<Mm>) -> Counted {
     let before = mm.counted();

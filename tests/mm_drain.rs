@@ -333,11 +333,10 @@ fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
 /// The livelock that this crate began with, with the parts it was made of: a page with two mappings; a drain that waits for processor 1;
 /// and on processor 1 a thread that faults on the other mapping and serves drains only in between. It does get there, because
 /// nothing is locked while the drainer waits, and because who faults waits for the page and not for luck.
-#[cfg(feature = "alloc")]
 #[test]
 fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
-    use pagelock::mm::soft::{Config, Kind, Soft, TierConfig, TierId};
+    use pagelock_soft::{Config, Kind, Soft, TierConfig, TierId};
 
     let own = Own::new(16);
     let threads: &'static Threads = Box::leak(Box::new(Threads::new(2, true)));
@@ -387,13 +386,12 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
 
 /// A page in processor 1's batch, on which processor 0 faults. The fault has the batch emptied and waits for nobody, for it may have come
 /// in the middle of anything: here, while its thread owns another page. A batch out of reach is one more try for later.
-#[cfg(feature = "alloc")]
 #[test]
 fn a_fault_has_batches_emptied_and_waits_for_nobody() {
     use pagelock::mm::ledger::{Change, Owner};
     use pagelock::mm::migrate::{Order, Slot, migrate};
-    use pagelock::mm::soft::{Config, Kind, Soft, TierConfig, TierId};
     use pagelock::mm::{Access, Fault, Faulter, Memory, Strategy, Why};
+    use pagelock_soft::{Config, Kind, Soft, TierConfig, TierId};
 
     for remote in [false, true] {
         let own = Own::new(16);

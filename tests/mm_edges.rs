@@ -1,6 +1,6 @@
 //! The edges of moving pages: what may be waited for with what in hand, what is never lost, what does not happen for nothing.
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -13,11 +13,11 @@ use pagelock::mm::drain::Unlocked;
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, evict, migrate};
 use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
-use pagelock::mm::soft::{AccessError, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
 use pagelock::mm::{
     Access, Cause, CopyError, Fault, Faulter, Memory, Notice, Span, Strategy, Tiers, Why, claim_range, condemn, fault, resolve,
 };
 use pagelock::{Limits, UserBits};
+use pagelock_soft::{AccessError, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
 use std::sync::{Arc, Mutex};
 use std::thread;
 

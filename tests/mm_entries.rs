@@ -1,6 +1,6 @@
 //! Large entries: one for all pages of a large page, with one reference, that is moved by one visit; and split by whatever concerns a part.
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -13,9 +13,9 @@ use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::migrate::{Order, Outcome, Slot, collect, evict, migrate};
 use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
 use pagelock::mm::range::{self, Found, Page, Want, snapshot};
-use pagelock::mm::soft::{AccessError, At, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
 use pagelock::mm::{Access, Entry, Span, Tiers};
 use pagelock::{Limits, MAX_REFS};
+use pagelock_soft::{AccessError, At, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
 use std::thread;
 
 const ORDER: u32 = 3;

@@ -1,7 +1,7 @@
 //! What becomes of a page that is to be moved: every outcome there is, each brought about on purpose. Whatever is put back is, bit by
 //! bit, as it was (I21), the others of the batch move all the same, and every reference has its owner (I14).
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -12,9 +12,9 @@ use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{
     Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, collect_for_fault, migrate,
 };
-use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Refusal};
 use pagelock::mm::{Access, Brought, Fault, Faulter, Memory, Strategy, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
+use pagelock_soft::{AccessError, Area, AreaKind, At, Refusal};
 use std::thread;
 
 fn order() -> Order<Mm> {

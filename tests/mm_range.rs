@@ -3,26 +3,26 @@
 //! an error and never a wait (I25); a range that never keeps still, and a page that can never be brought in, end with an error for everybody
 //! (I29, I37); whoever waits holds no lock (I38).
 
-#![cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
 use common::machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, written};
-use common::own::{Own, Task, within};
-use common::{Lots, rounds, watched};
+use common::own::{Own, within};
+use common::{Lots, OnDrop, rounds, turns, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
-use pagelock::mm::drain::Unlocked;
+use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{
     self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
 };
-use pagelock::mm::soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
+use pagelock_soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -283,59 +283,41 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
     }
     let notifier = notifier(mm, at.space);
     let stop = AtomicBool::new(false);
+    // One begins before the other ends: there is no ticket to be had.
+    notifier.begin_raw();
     watched(&[], || {
         thread::scope(|s| {
             s.spawn(|| {
-                // One begins before the other ends: there is no ticket to be had.
-                notifier.begin_raw();
                 while !stop.load(SeqCst) {
                     notifier.begin_raw();
                     notifier.end_raw();
                 }
-                notifier.end_raw();
             });
-            while notifier.active() == 0 {
-                thread::yield_now();
-            }
+            let _ends = OnDrop(|| stop.store(true, SeqCst));
             let began = Instant::now();
             let mut range = pages(at, 16, Want::Write);
             let error = fault(mm, &mut range, &Order::new(within(own, 50))).unwrap_err();
             assert_eq!((error.why, error.done), (Stop::TimedOut, 0), "nobody has looked");
             assert!(began.elapsed() >= Duration::from_millis(50));
-
-            // Now one that leaves a gap each time, so that there are tickets, and none is good.
-            stop.store(true, SeqCst);
         });
     });
+    notifier.end_raw();
     assert_eq!(notifier.active(), 0);
     let mm_invalidates = Arc::new(AtomicUsize::new(0));
     let count = mm_invalidates.clone();
     mm.on_invalidate(move |_, _| {
         count.fetch_add(1, SeqCst);
     });
-    let stop = AtomicBool::new(false);
+    // Now one that leaves a gap each time, so that there are tickets, and none is good: in every look, which asks for the time in the middle.
+    let limits = within(own, 100);
+    own.at_clock(move || drop(notifier.begin()));
     watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                while !stop.load(SeqCst) {
-                    drop(notifier.begin());
-                    core::hint::spin_loop();
-                }
-            });
-            // A hundred thousand pages in one look: there is always an invalidation within.
-            let mut range: Pages = (0..1000).flat_map(|_| pages(at, 16, Want::Write)).collect();
-            let error = loop {
-                match fault(mm, &mut range, &Order::new(within(own, 100))) {
-                    // The invalidator was not let run. It will be.
-                    Ok(_) => thread::yield_now(),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(error.why, Stop::TimedOut, "{error}");
-            assert!(error.done == range.len() || error.done == 0, "{error}");
-            stop.store(true, SeqCst);
-        });
+        let mut range: Pages = (0..16).flat_map(|_| pages(at, 16, Want::Write)).collect();
+        let error = fault(mm, &mut range, &Order::new(limits)).unwrap_err();
+        assert_eq!(error.why, Stop::TimedOut, "{error}");
+        assert!(error.progress.invalidated > 0, "{error}");
     });
+    own.at_clock(|| ());
     assert!(mm_invalidates.load(SeqCst) >= 16, "bringing back is an invalidation of the device's entry");
     assert!((0..16).all(|n| mm.tier(mm.frame_at(at.space.page(n)).unwrap()) == RAM), "what was brought in has stayed");
     check_all(mm, at, 16);
@@ -615,48 +597,45 @@ fn whatever_takes_something_away_is_announced() {
 /// Neither one that had looked at one of them when it began, nor one that comes in the middle of it.
 #[test]
 fn a_good_ticket_never_goes_with_half_a_change() {
-    let (mm, _) = machine();
+    let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     mm.map(space.page(0), 128).unwrap();
-    let ends = [space.page(1), space.page(101)]; // two tables
+    let ends = [space.page(0), space.page(100)]; // two tables, of 64 entries each
     let change = |at: At, n: usize| mm.entry(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]));
     ends.into_iter().for_each(|at| change(at, 1));
-    let read = move |tell: mpsc::Sender<Task>| {
-        tell.send(Task::current()).unwrap();
-        let mut range = pages(ends[0], 101, Want::Nothing);
-        let read = snapshot(mm, notifier(mm, space), &mut range, &no_limit()).unwrap();
-        assert_eq!(range[0].found, range[100].found, "half a change");
-        read.progress.attempts
-    };
-    // A reader that gets to what it must wait for, or is done because it did not.
-    let started = |(reader, task): (thread::JoinHandle<u32>, mpsc::Receiver<Task>)| {
-        let task = task.recv().unwrap();
-        while !reader.is_finished() && !task.is_asleep() {
-            thread::yield_now();
-        }
-        reader
-    };
+    // Between the ends it asks for the time.
+    let limits = within(own, 1 << 30);
+    let asked: &AtomicUsize = Box::leak(Box::default());
+    own.at_clock(|| _ = asked.fetch_add(1, SeqCst));
     let start = || {
-        let (tell, task) = mpsc::channel();
-        started((thread::spawn(move || read(tell)), task))
+        asked.store(0, SeqCst);
+        thread::spawn(move || {
+            let mut range = pages(ends[0], 101, Want::Nothing);
+            let read = snapshot(mm, notifier(mm, space), &mut range, &Order::new(limits)).unwrap();
+            assert_eq!(range[0].found, range[100].found, "half a change");
+            read.progress.attempts
+        })
     };
     watched(&[], || {
         for n in (0..rounds(20)).map(|n| 2 * n) {
             // It has seen the first end, and waits for the table of the second.
             let mut second = mm.entry(ends[1]);
             let reader = start();
+            while asked.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
             let on = notifier(mm, space).begin();
             second.set_leaf(Leaf::Marker(Marker::Guard));
             drop(second);
             change(ends[0], n);
             drop(on);
-            let attempts = reader.join().expect("it saw no half");
-            assert!(cfg!(miri) || attempts == 2, "it looked again: {attempts}");
+            assert_eq!(reader.join().expect("it saw no half"), 2, "it looked again");
 
             // It comes when one end has changed and the other has not, and waits for the end of that.
             let on = notifier(mm, space).begin();
             change(ends[0], n + 1);
             let reader = start();
+            own.until_asleep_or(1, || reader.is_finished());
             change(ends[1], n + 1);
             drop(on);
             assert_eq!(reader.join().expect("it saw no half"), 1);
@@ -693,7 +672,7 @@ fn a_device_never_reads_what_was_taken_away() {
                 .map(|seed| {
                     s.spawn(move || {
                         let mut lots = Lots::of(seed);
-                        for _ in 0..rounds(3_000) {
+                        for _ in turns(3_000) {
                             // The changers have pages of their own, so that each knows what to write.
                             let n = lots.draw(PAGES as u64 / 2) as usize * 2 + seed;
                             match lots.draw(5) {
@@ -721,7 +700,7 @@ fn a_device_never_reads_what_was_taken_away() {
                 let (stop, read, table) = (&stop, &read, &table);
                 s.spawn(move || {
                     let mut lots = Lots::of(seed);
-                    while !stop.load(SeqCst) {
+                    while !stop.load(SeqCst) || read.load(SeqCst) == 0 {
                         let first = lots.draw(PAGES as u64 - 3) as usize;
                         let mut range = pages(p(first), 4, Want::Read);
                         let order = Order::new(within(own, 20)).own(DEVICE);
@@ -754,7 +733,6 @@ fn a_device_never_reads_what_was_taken_away() {
             stop.store(true, SeqCst);
         });
     });
-    assert!(read.load(SeqCst) > 0, "the device has read something");
     for n in 0..PAGES {
         let mut bytes = [0; 16];
         mm.read(p(n), 0, &mut bytes).unwrap();
@@ -764,25 +742,26 @@ fn a_device_never_reads_what_was_taken_away() {
 }
 
 /// A range of a million pages of zeroes, and something outside of it.
-fn million() -> (&'static Soft, SpaceId, Vec<Page<At>>) {
+fn million() -> (&'static Mm, Own, SpaceId, Vec<Page<At>>) {
     const LOG: u32 = if cfg!(miri) { 10 } else { 20 };
     let n = 1_usize << LOG;
     let tier = |kind| TierConfig { kind, frames: 64 };
     let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
-    let mm: &'static Soft =
-        Box::leak(Box::new(Soft::new(Config { page_size: 8, pages: n + 64, spaces: 1, batches: 0, tiers })));
+    let own = Own::new(64);
+    let config = Config { page_size: 8, pages: n + 64, spaces: 1, batches: 0, tiers };
+    let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, ThreadCpus, config)));
     let space = mm.spawn().unwrap();
     mm.map(space.page(0), n + 64).unwrap();
     mm.write(space.page(n), 0, &[1]).unwrap();
-    (mm, space, space.page(0).pages(n).map(|at| Page::new(at, Want::Nothing)).collect())
+    (mm, own, space, space.page(0).pages(n).map(|at| Page::new(at, Want::Nothing)).collect())
 }
 
 /// The limits end a look, and not the looks between two: what is late is late by some dozens of pages.
 #[test]
 fn a_look_ends_at_its_deadline() {
-    let (mm, space, mut pages) = million();
+    let (mm, own, space, mut pages) = million();
     let notifier = mm.notifier(space).unwrap();
-    let cancel = Cancel::new();
+    let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
     let error = snapshot(mm, notifier, &mut pages, &range::Order::new(limits)).unwrap_err();
@@ -790,35 +769,31 @@ fn a_look_ends_at_its_deadline() {
     assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
 }
 
-/// One page moves all the time, and is not one of those that are read.
+/// One page moves all the time, as often as the reader asks for the time, and is not one of those that are read.
 #[test]
 fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
-    let (mm, space, mut pages) = million();
+    let (mm, own, space, mut pages) = million();
     let n = pages.len();
     pages.truncate(n.min(1 << 14));
     let (notifier, log) = (mm.notifier(space).unwrap(), mm.log(space).unwrap());
-    let moves = |at| {
+    let moves = move |at| {
         for tier in [1, 0] {
             let order = migrate::Order::to(TierId(tier));
             assert_eq!(migrate::migrate(mm, &mut [Slot::at(at)], &order, mm, &mut Unlocked::promise()).done, 1);
         }
     };
-    let stop = AtomicBool::new(false);
-    thread::scope(|s| {
-        s.spawn(|| {
-            while !stop.load(SeqCst) {
-                moves(space.page(n));
-                thread::yield_now();
-            }
-        });
-        let order = range::Order::new(Limits::none()).part(log, 0..n).attempts(64);
-        let read = snapshot(mm, notifier, &mut pages, &order);
-        stop.store(true, SeqCst);
-        let read = read.unwrap();
-        let mut ticket = read.ticket;
+    let order = range::Order::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
+    let moved: &AtomicUsize = Box::leak(Box::default());
+    own.at_clock(move || {
         moves(space.page(n));
-        assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
+        moved.fetch_add(1, SeqCst);
     });
+    let read = snapshot(mm, notifier, &mut pages, &order).unwrap();
+    own.at_clock(|| ());
+    assert!(moved.load(SeqCst) > 0);
+    let mut ticket = read.ticket;
+    moves(space.page(n));
+    assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
     // And one that is, does.
     mm.write(space.page(1), 0, &[1]).unwrap();
     let order = range::Order::new(Limits::none()).part(log, 0..n);

@@ -1,6 +1,6 @@
 //! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other migrators.
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -13,9 +13,9 @@ use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::exclusive::ExclusiveError;
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
-use pagelock::mm::soft::{AccessError, At};
 use pagelock::mm::{Faulter, Strategy, Tiers};
 use pagelock::{Cancel, GetError, PinError, Wake};
+use pagelock_soft::{AccessError, At};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -255,7 +255,7 @@ fn sleepers_are_invisible_and_all_are_told_either_way() {
     }
 }
 
-fn tier_of(mm: &Mm, at: At) -> pagelock::mm::soft::TierId {
+fn tier_of(mm: &Mm, at: At) -> pagelock_soft::TierId {
     mm.tier(mm.frame_at(at).unwrap())
 }
 

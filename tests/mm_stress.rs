@@ -1,7 +1,7 @@
 //! Everything at once over the software memory manager: migrators in opposite orders, faulters, forks, moves, unmaps, protection
 //! changes. At the end every count, entry and byte is checked (I13, I14, I16, I17, I36).
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::Rights;
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
-use pagelock::mm::soft::{At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
+use pagelock_soft::{At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
 use std::thread;
 
 type Mm = Soft<Own, ThreadCpus>;

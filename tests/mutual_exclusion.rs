@@ -7,7 +7,7 @@
 mod common;
 
 use common::own::Own;
-use common::{Lots, Unprotected, rounds, watched};
+use common::{Lots, Unprotected, rounds, turns, watched};
 use core::time::Duration;
 use pagelock::{Cancel, Claim, Futex, Limits, OsFutex, PageGuard, PageLock, Wake};
 use std::sync::{Barrier, mpsc};
@@ -74,7 +74,6 @@ fn take_somehow<'a>(page: &'a PageLock, lots: &mut Lots) -> Option<PageGuard<'a>
 #[cfg(target_os = "linux")]
 fn every_way_to_take_with_every_way_to_release() {
     const THREADS: usize = 8;
-    let each = rounds(30_000);
     let (page, mut counter, start) = (PageLock::new(), Unprotected::new(), Barrier::new(THREADS));
     page.activate(1).unwrap();
     let taken: u64 = watched(&[&page], || {
@@ -85,7 +84,7 @@ fn every_way_to_take_with_every_way_to_release() {
                     s.spawn(move || {
                         start.wait();
                         let (mut lots, mut taken) = (Lots::of(t), 0);
-                        for _ in 0..each {
+                        for _ in turns(30_000) {
                             let Some(guard) = take_somehow(page, &mut lots) else { continue };
                             count(&guard, counter);
                             taken += 1;

@@ -1,7 +1,7 @@
 //! A filter refuses system calls, as sandboxes and emulators do: that costs speed, and nobody's life.
 //!
-//! A filter is for the thread that installs it. Those with one do nothing here but wait, lock and release: the C library
-//! does not take a refusal so well.
+//! A filter is for the thread that installs it, and for the words of the page and the slot in question. The C library has locks of its own,
+//! which a thread that ends uses too, and does not take a refusal so well: a wake that it loses is somebody else's.
 
 #![cfg(all(target_os = "linux", target_endian = "little", not(miri), not(pagelock_loom)))]
 
@@ -44,23 +44,37 @@ fn each(test: impl Fn(Refused)) {
 }
 
 impl Refused {
-    /// From now on, for this thread.
-    fn install(self) {
+    /// From now on, for this thread and the words of `page`, whose event slot is `slot`.
+    fn install<F: Futex>(self, page: &PageLock<F>, slot: &EventSlot<F>) {
+        let places =
+            [(core::ptr::from_ref(page).addr(), size_of_val(page)), (core::ptr::from_ref(slot).addr(), size_of_val(slot))];
         const LOAD: u16 = 0x20;
         const AND: u16 = 0x54;
         const IS: u16 = 0x15;
+        const AT_LEAST: u16 = 0x35;
         const RETURN: u16 = 0x06;
         let step = |code: u16, k: u32, then: u8, otherwise: u8| libc::sock_filter { code, jt: then, jf: otherwise, k };
         let refuse = step(RETURN, 0x0005_0000 | self.with as u32, 0, 0);
         let allow = step(RETURN, 0x7fff_0000, 0, 0);
-        // The number of the call, and then the low half of the second argument.
+        // The number of the call; the halves of the first argument, which is where; and the low half of the second, which is what.
         let mut program = vec![step(LOAD, 0, 0, 0)];
         if self.sched_yield {
             program.extend([step(IS, libc::SYS_sched_yield as u32, 0, 1), refuse]);
         }
-        program.extend([step(IS, libc::SYS_futex as u32, 1, 0), allow, step(LOAD, 24, 0, 0), step(AND, 0x7f, 0, 0)]);
+        program.extend([step(IS, libc::SYS_futex as u32, 1, 0), allow]);
+        let mut what = vec![step(LOAD, 24, 0, 0), step(AND, 0x7f, 0, 0)];
         for &operation in self.operations {
-            program.extend([step(IS, operation as u32, 0, 1), refuse]);
+            what.extend([step(IS, operation as u32, 0, 1), refuse]);
+        }
+        what.push(allow);
+        for (at, size) in places {
+            let (high, low) = ((at as u64 >> 32) as u32, at as u32);
+            program.extend([step(LOAD, 20, 0, 0), step(IS, high, 0, what.len() as u8 + 3), step(LOAD, 16, 0, 0)]);
+            program.extend([
+                step(AT_LEAST, low, 0, what.len() as u8 + 1),
+                step(AT_LEAST, low.saturating_add(size as u32), what.len() as u8, 0),
+            ]);
+            program.extend(&what);
         }
         program.push(allow);
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -105,14 +119,14 @@ fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused,
             let waiters: Vec<_> = (0..waiters)
                 .map(|_| {
                     s.spawn(|| {
-                        refused.install();
+                        refused.install(page, slot);
                         begun.fetch_add(1, SeqCst);
                         page.wait_unlocked(())
                     })
                 })
                 .collect();
             let locker = s.spawn(|| {
-                refused.install();
+                refused.install(page, slot);
                 begun.fetch_add(1, SeqCst);
                 drop(page.lock());
             });
@@ -121,7 +135,7 @@ fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused,
             }
             thread::sleep(Duration::from_millis(5));
             let releaser = s.spawn(move || {
-                refused.install();
+                refused.install(page, slot);
                 drop(owner);
             });
             releaser.join().unwrap();
@@ -153,11 +167,12 @@ fn times_out<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused) 
     const MOMENT: Duration = Duration::from_millis(3);
     let _alone = ALONE.lock();
     let page = PageLock::with_futex(futex);
+    let slot = futex.event(futex.event_index(core::ptr::from_ref(&page).addr()));
     watched(&[&page], || {
         thread::scope(|s| {
             let owner = page.lock();
             let timed = s.spawn(|| {
-                refused.install();
+                refused.install(&page, slot);
                 let limits = || Limits::none().until(futex.after(MOMENT).unwrap());
                 let (began, mut spans) = (MonotonicTime::now(), [Duration::ZERO; 2]);
                 let wake = page.wait_with((), Wait::unlocked().within(limits()));
@@ -187,14 +202,15 @@ fn a_refusal_does_not_change_errno() {
     let _alone = ALONE.lock();
     let page = PageLock::new();
     let _guard = page.lock();
+    let slot = OsFutex.event(OsFutex.event_index(core::ptr::from_ref(&page).addr()));
     let errno = thread::scope(|s| {
         let changes = s.spawn(|| {
-            refused.install();
+            refused.install(&page, slot);
             // SAFETY: the address of this thread's errno, valid as long as it runs.
             let errno = unsafe { &mut *libc::__errno_location() };
             *errno = 77;
             let _ = page.wait_unlocked_for((), Duration::from_millis(1));
-            OsFutex.wake_one(core::ptr::null());
+            OsFutex.wake_one(core::ptr::from_ref(&page).cast());
             OsFutex.relax();
             *errno
         });

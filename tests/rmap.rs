@@ -8,7 +8,7 @@
 //! | `migrate.file` | a page that a cache finds as well, mapped by each process for itself |
 //! | `migrate.ksm` | not: pages merged because they are alike have a reverse map of their own, which is the memory manager's |
 
-#![cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
@@ -17,7 +17,7 @@ use common::{Lots, rounds};
 use pagelock::leaf::Rights;
 use pagelock::mm::Tiers;
 use pagelock::mm::migrate::{Order, Outcome};
-use pagelock::mm::soft::{Area, AreaKind, At, SpaceId};
+use pagelock_soft::{Area, AreaKind, At, SpaceId};
 
 const LEVELS: usize = 3;
 const TEXT: &[u8] = b"the same page";

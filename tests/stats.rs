@@ -77,7 +77,7 @@ fn a_locker_that_loses_and_gets_the_page_through_a_closed_gate() {
         });
     });
     assert_eq!(stats.lost_wakes, BOUND);
-    assert_eq!((stats.handoffs, stats.lock_wakes), (1, 1));
+    assert_eq!((stats.gated_locks, stats.lock_wakes), (1, 1));
     assert_eq!(stats.lock_waits, 1 + BOUND);
 }
 
@@ -173,12 +173,11 @@ fn migrations_that_end_well_and_not_so_well() {
 }
 
 /// A migration that a fault is for ends as any other does.
-#[cfg(feature = "alloc")]
 #[test]
 fn a_page_that_a_fault_brings_back_is_a_commit() {
     use pagelock::mm::drain::Unlocked;
     use pagelock::mm::migrate::{Order, Slot, migrate};
-    use pagelock::mm::soft::{Config, Soft, TierId};
+    use pagelock_soft::{Config, Soft, TierId};
     let mm = Soft::new(Config::ram_and_device(8, 8));
     let at = mm.spawn().unwrap().page(0);
     mm.map(at, 1).unwrap();

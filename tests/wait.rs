@@ -631,7 +631,9 @@ fn sleepers_hold_neither_reference_nor_pin_at_any_moment() {
                 .map(|_| {
                     s.spawn(|| {
                         while !over.load(SeqCst) {
-                            let _ = page.wait_unlocked(());
+                            if page.wait_unlocked(()) == Wake::NotLocked {
+                                thread::yield_now();
+                            }
                         }
                     })
                 })

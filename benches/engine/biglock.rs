@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use pagelock::mm::Tiers;
-use pagelock::mm::soft::{Config, Soft, TierId};
+use pagelock_soft::{Config, Soft, TierId};
 use std::sync::Mutex;
 
 pub struct BigLock {

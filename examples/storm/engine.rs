@@ -7,8 +7,8 @@ use crate::trap::migrate_and_drain_inside;
 use crate::worker;
 use pagelock::mm::drain::{Drain, NoBatches, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, migrate};
-use pagelock::mm::soft::At;
 use pagelock::mm::{Access, Fault, FaultError, Faulter, Strategy, Why, fault};
+use pagelock_soft::At;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub struct Engine<M> {

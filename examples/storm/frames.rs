@@ -2,7 +2,7 @@
 
 use crate::machine::{COLD, HOT, SPARE};
 use pagelock::PageLock;
-use pagelock::mm::soft::TierId;
+use pagelock_soft::TierId;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};

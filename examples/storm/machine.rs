@@ -3,8 +3,8 @@
 use crate::region::PAGE;
 use pagelock::OsFutex;
 use pagelock::leaf::Leaf;
-use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{Entry, Memory, Mm, Tables, Tiers};
+use pagelock_soft::{At, SpaceId, TierId};
 use std::fmt::Display;
 use std::io;
 

@@ -5,7 +5,7 @@
 use crate::machine::{Machine, SPARE, at};
 use crate::region::PAGE;
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::soft::{Area, AreaKind, At, Config, MapError, Soft};
+use pagelock_soft::{Area, AreaKind, At, Config, MapError, Soft};
 use std::io;
 
 /// Pages that are hot and zero, shared by so many address spaces.

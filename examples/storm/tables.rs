@@ -2,7 +2,7 @@
 
 use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::Entry;
-use pagelock::mm::soft::At;
+use pagelock_soft::At;
 use std::sync::{Mutex, MutexGuard};
 
 /// Entries under one page-table lock. A hardware table has 512; with fewer, small regions have several locks too.

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use pagelock::PageLock;
 use pagelock::leaf::Leaf;
 use pagelock::mm::Entry;
-use pagelock::mm::soft::At;
+use pagelock_soft::At;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 

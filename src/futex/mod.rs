@@ -6,13 +6,14 @@
 //!
 //! | type | for | deadlines |
 //! |---|---|---|
-//! | [`OsFutex`] | programs on an operating system with a futex; elsewhere it spins | Linux, Android |
+//! | [`OsFutex`] | programs on an operating system with a futex; without one it spins | Linux, Android |
 //! | [`SharedFutex`] | headers and event table in memory shared by several processes (Linux, Android) | yes |
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!
-//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt. Each
-//! method says what an implementation may assume and must promise. A program that only wants to
-//! hear of releases takes one of these and [adapts](Adapt) it.
+//! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt;
+//! [`porting`](crate::porting) goes through one step by step. Each method says what an implementation
+//! may assume and must promise. A program that only wants to hear of releases takes one of these and
+//! [adapts](Adapt) it.
 //!
 //! # From handlers
 //!

@@ -67,12 +67,38 @@ impl Sub for MonotonicTime {
     type Output = Duration;
 
     fn sub(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        // By hand: that `Duration`'s own subtraction does not panic, a compiler does not always see.
+        const SECOND: u32 = 1_000_000_000;
+        let (secs, nanos) = (self.0.as_secs().checked_sub(earlier.0.as_secs()), self.0.subsec_nanos());
+        let (secs, nanos) = match (secs, nanos.checked_sub(earlier.0.subsec_nanos())) {
+            (Some(secs), Some(nanos)) => (secs, nanos),
+            (Some(secs @ 1..), None) => (secs - 1, nanos + (SECOND - earlier.0.subsec_nanos())),
+            _ => return Duration::ZERO,
+        };
+        Duration::new(secs, nanos.min(SECOND - 1))
     }
 }
 
 impl fmt::Debug for MonotonicTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MonotonicTime({}.{:09}s)", self.0.as_secs(), self.0.subsec_nanos())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn a_difference_is_what_is_between_and_never_below_zero(
+            secs in 0..3_u64, nanos in 0..1_000_000_000_u32, earlier_secs in 0..3_u64, earlier_nanos in 0..1_000_000_000_u32,
+        ) {
+            let (at, earlier) = (Duration::new(secs, nanos), Duration::new(earlier_secs, earlier_nanos));
+            let between = MonotonicTime::since_zero(at) - MonotonicTime::since_zero(earlier);
+            prop_assert_eq!(between, at.saturating_sub(earlier));
+        }
     }
 }

@@ -135,11 +135,16 @@ impl<'a, F: Futex> Frozen<'a, F> {
         };
         stats::count(Counter::Commits);
         // In this order, so that a survivor of a death in between knows by the stage what is left
-        // to do.
-        dst.set_user(self.page.user());
+        // to do. Most pages have no such bits, and then nothing is written.
+        let user = self.page.user();
+        if dst.page().user() != user {
+            dst.set_user(user);
+        }
         let moved = Moved { page: self.forget() };
         moved.page.thaw();
-        moved.page.write_user(UserBits::default());
+        if user != UserBits::default() {
+            moved.page.write_user(UserBits::default());
+        }
         dst.unlock();
         let Released { event_waiters } = moved.release();
         Ok(Committed { source, event_waiters })

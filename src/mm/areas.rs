@@ -7,6 +7,9 @@ use super::{Access, Fault, Memory};
 use crate::leaf::Rights;
 
 /// The rest of a fault handler.
+///
+/// The two that are given an entry are asked with its PTL held, and neither sleep nor take another. The two that do something are called
+/// with nothing held, and may sleep: [the table](crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Areas: Memory {
     /// Why it could not be done.
     type Failure;

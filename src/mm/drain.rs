@@ -55,6 +55,8 @@ use loom::cell::UnsafeCell;
 pub const BATCH: usize = 15;
 
 /// Processors: threads that stand for them, or cores.
+///
+/// Both may be called with locks held, and wait for nobody: [the table](crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Cpus {
     /// Which of the batches is the caller's own. Nobody minds if the caller is on another processor by the time it gets the answer.
     fn current(&self) -> usize;
@@ -503,8 +505,8 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// A batch stays with its thread,
 ///
 /// ```compile_fail,E0277
-/// # #[cfg(not(feature = "alloc"))] compile_error!("and so not tested");
-/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// # use pagelock::mm::{drain::*, migrate::*};
+/// # use pagelock_soft::{Soft, TierId};
 /// fn away<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
 ///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
 ///     std::thread::scope(|s| {
@@ -516,8 +518,8 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// though its slots may go elsewhere when they are idle again:
 ///
 /// ```
-/// # #[cfg(feature = "alloc")] {
-/// # use pagelock::mm::{soft::{Soft, TierId}, drain::*, migrate::*};
+/// # use pagelock::mm::{drain::*, migrate::*};
+/// # use pagelock_soft::{Soft, TierId};
 /// fn here<'m>(mm: &'m Soft, slots: &mut [Slot<'m, Soft>], unlocked: &mut Unlocked) {
 ///     let unmapped = collect(mm, slots, &Order::to(TierId(1)), unlocked).unmap();
 ///     unmapped.check().in_work();
@@ -525,7 +527,6 @@ fn is_at_least(a: u32, b: u32) -> bool {
 ///         s.spawn(move || slots.len());
 ///     });
 /// }
-/// # }
 /// ```
 ///
 /// And a fault handler, who owns a page, has none. The same with a [`migrate`](super::migrate::migrate) in it, or a drain, does not compile:
@@ -552,6 +553,9 @@ impl fmt::Debug for Unlocked {
 }
 
 /// Where a migration has batches drained: [`Batches`] and how to put a page's reference, put together by the owner of both.
+///
+/// Both are called without a PTL; [`local`](Self::local) with page locks: [the table]
+/// (crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Drain {
     /// Empties the batch of the processor that this runs on, as far as that can be done without waiting: page locks are held.
     fn local(&self);

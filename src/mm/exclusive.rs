@@ -167,10 +167,16 @@ fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
     is_present
 }
 
-/// Ends it, with the page's lock held: lets go of the entry, for the device may take its time; announces it; tells the device; and makes the
-/// entry present, unless it is another by then. Nobody has made it exclusive anew, for that takes the page's lock.
-pub(super) fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, pfn: u64) {
+/// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive), as an access does: what a fork and whoever
+/// else makes another entry for the page does first. Any other entry is let go of, and stays.
+///
+/// Lets go of the entry, for the device may take its time; announces it; tells the device; and makes the entry present, unless it is
+/// another by then. `lock` is the page's: nobody makes it exclusive anew meanwhile.
+pub fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, lock: &PageGuard<'_, M::Futex>) {
+    let leaf = entry.get();
     drop(entry);
+    let Ok(Leaf::DeviceExclusive { pfn, .. }) = leaf else { return };
+    debug_assert!(mm.header(pfn).is_some_and(|page| core::ptr::eq(page, lock.page())), "the lock of another page");
     let _invalidating = invalidating(mm, at, notice(Cause::Revoke));
     mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);

@@ -519,7 +519,7 @@ fn device_exclusive<M: Memory>(
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    super::exclusive::revoke(mm, at, entry, pfn);
+    super::exclusive::revoke(mm, at, entry, &guard);
     drop(guard);
     Ok(Fault::Resolved)
 }

@@ -8,11 +8,11 @@
 //!   cache says it has: nothing is added by hand;
 //! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a ledger of one page for whoever wants to check
 //!   that the sum is the count. Nothing checks it by itself, for while somebody is between the change and the report it is not:
-//!   [`mm::soft`](super::soft) keeps such a ledger for every frame, in every build, and compares when it is asked, which tests do
+//!   `pagelock-soft` keeps such a ledger for every frame, in every build, and compares when it is asked, which tests do
 //!   between steps.
 //!
 //! Pins are no references here, as they are in the kernel, but a count of their own beside them; each has its
-//! [`PagePin`](crate::PagePin), and `mm::soft` balances them apart.
+//! [`PagePin`](crate::PagePin), and `pagelock-soft` balances them apart.
 
 use crate::futex::Futex;
 use crate::page::PageLock;

@@ -18,6 +18,10 @@ pub enum Brought {
 }
 
 /// Frames, and how to bring a page back to where the processor can access it.
+///
+/// [`header`](Self::header) and the two `account`s may be called with a PTL held; they neither sleep nor take one. The others are called
+/// without: [the table](crate::mm#what-is-held-when-the-embedder-is-called) says with which page locks, and what each
+/// must not do.
 pub trait Memory: Tables {
     /// The platform of the frames' headers.
     type Futex: Futex;

@@ -12,7 +12,8 @@
 //! * [`pin`]: pages that stay, for a transfer or for good.
 //! * [`ledger`]: who owns the references of a page.
 //! * [`condemn`]: a page that was found lost while it was mapped.
-//! * [`soft`]: all of the above in software, with real bytes, for tests and for who has none (feature `alloc`).
+//!
+//! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a start for who has none.
 //!
 //! # What is held when the embedder is called
 //!
@@ -39,10 +40,11 @@
 //! | [`Tiers::copy`], [`zero`](Tiers::zero), a [`copy_by`](migrate::Checked::copy_by) engine | – | several | until the bytes are there | wait for a page |
 //! | [`Tiers::moved`], [`move_cached`](Tiers::move_cached), [`split`](Tiers::split) | – | several | for locks of their own | wait for a page |
 //! | [`Tiers::rest`] | – | none | yes | – |
-//! | [`Areas::allowed`], [`is_copied_on_write`](Areas::is_copied_on_write), [`PinPolicy::permit`](pin::PinPolicy::permit) | held | none | no | take a PTL |
+//! | [`Areas::allowed`], [`is_copied_on_write`](Areas::is_copied_on_write), [`PinPolicy::permit`](pin::PinPolicy::permit), [`home`](pin::PinPolicy::home) | held | none | no | take a PTL |
 //! | [`Areas::settle`], [`unshare`](Areas::unshare) | – | none | yes | – |
 //! | [`Drain::local`](drain::Drain::local) | – | several | no | wait for other processors |
 //! | [`Drain::all`](drain::Drain::all) | – | none | for all processors | – |
+//! | [`Cpus::current`](drain::Cpus::current), [`kick`](drain::Cpus::kick) | perhaps | any | no | wait for the other processor |
 
 mod areas;
 mod claim;
@@ -56,9 +58,6 @@ pub mod pin;
 mod poison;
 pub mod range;
 mod rmap;
-#[cfg(all(feature = "alloc", not(any(pagelock_loom, pagelock_shuttle))))]
-#[cfg_attr(docsrs, doc(cfg(feature = "alloc")))]
-pub mod soft;
 mod tables;
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests;

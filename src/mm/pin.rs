@@ -39,6 +39,9 @@ pub enum Term {
 }
 
 /// What may be pinned, and where it has to be for that.
+///
+/// Both are asked with the entry's PTL held, and neither sleep nor take another: [the table]
+/// (crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait PinPolicy<M: Mm> {
     /// Why not.
     type Refused;

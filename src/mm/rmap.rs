@@ -3,6 +3,9 @@
 use super::{Span, Tables};
 
 /// Finds the entries of a page.
+///
+/// Called without any PTL, and with page locks, of which it waits for none: [the table]
+/// (crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait ReverseMap: Tables {
     /// Calls `visit` with the address of every entry that names a frame of `span`: present, device-private,
     /// device-exclusive or migration. A large entry is visited once, by its first address.

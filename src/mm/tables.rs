@@ -3,6 +3,9 @@
 use crate::leaf::{Leaf, Rights, UnknownLeaf};
 
 /// Page tables with split locks.
+///
+/// Only [`lock`](Self::lock) takes a PTL; the others are called without one. [All in one place]
+/// (crate::mm#what-is-held-when-the-embedder-is-called): what is held, what may sleep, what each must not do.
 pub trait Tables {
     /// Names an entry: a virtual address, a guest frame, a pair of table and index.
     type Address: Copy + PartialEq;
@@ -21,6 +24,9 @@ pub trait Tables {
     /// Flushes the translations of all entries that [`Entry::take_unflushed`] has taken since the last
     /// call. Called once for a batch, with its pages locked and without any PTL: after this nobody
     /// accesses those pages. Memory whose [`Entry::take`] flushes has nothing to do here.
+    ///
+    /// The call comes from the thread that took them, since a batch stays with its thread. So each
+    /// thread can keep a list of its own of what is pending.
     ///
     /// Between the taking and the flush a processor may still use what it has cached. So whoever lets
     /// an entry's reader rely on what a migration entry no longer allows (fork, write protection, unmap)
@@ -72,6 +78,9 @@ pub enum Cause {
 }
 
 /// A locked entry.
+///
+/// Every method is called with its PTL held, and perhaps with page locks: none may sleep, take a
+/// PTL or call the crate. See [the table](crate::mm#what-is-held-when-the-embedder-is-called).
 ///
 /// What the embedder's entry has besides a leaf (a right to execute, a protection key, the kind of
 /// caching) is the embedder's: it stays with the entry whatever leaf is set, also across a move.

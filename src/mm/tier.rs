@@ -6,6 +6,11 @@ use crate::page::PageLock;
 use core::fmt;
 
 /// Kinds of memory, each with frames to allocate: fast and slow, ordinary and a device's own.
+///
+/// What only answers a question ([`tier`](Self::tier), [`span`](Self::span), [`cached`](Self::cached), ..) may be asked with a PTL held, and
+/// neither sleeps nor takes one; so may [`prepare`](Self::prepare) with [`Mode::Async`]. What does something is called without a PTL and
+/// with page locks, several at a time: it may wait for its own locks and its own hardware, and for no page. [The table]
+/// (crate::mm#what-is-held-when-the-embedder-is-called) has each.
 pub trait Tiers: Memory {
     /// Names a tier.
     type Tier: Copy + PartialEq;
@@ -90,7 +95,7 @@ pub trait Tiers: Memory {
 
     /// The page in frame `from` is about to be in frame `to`: the place for whatever the embedder keeps for each frame and belongs to the
     /// page (an index, a checksum, a list's links). Called with both pages locked, the first frozen, the bytes copied, no entry up yet, and
-    /// without any PTL; must not sleep. A large page comes once, by its first frames. The [bits](crate::PageLock::user) of the header
+    /// without any PTL; may wait for a lock of its own, and for no page. A large page comes once, by its first frames. The [bits](crate::PageLock::user) of the header
     /// travel by themselves.
     fn moved(&self, from: u64, to: u64) {
         let _ = (from, to);

@@ -150,6 +150,18 @@ impl<F: Futex> PageLock<F> {
         self.put()
     }
 
+    /// [`put_raw`](Self::put_raw) of so many references in one step.
+    ///
+    /// # Safety
+    ///
+    /// All of them are raw, and the caller's.
+    pub(crate) unsafe fn put_raw_all(&self, refs: u32) -> Put {
+        match self.give_back(|seen| seen.minus_refs(refs)) {
+            Some(left) => Put::of(left),
+            None => self.unbalanced("put of more references than the page has"),
+        }
+    }
+
     /// Drops a pin that no [`PagePin`] stands for. After a death it gives back what the dead held.
     ///
     /// # Safety

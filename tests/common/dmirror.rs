@@ -16,8 +16,8 @@ use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, Summary, migrate};
 use pagelock::mm::range::{self, Found, Notifier, Page, Stop, Want, fault_range};
-use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{Access, Areas, Memory, Mm, Tables, Tiers};
+use pagelock_soft::{At, SpaceId, TierId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

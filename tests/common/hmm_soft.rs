@@ -9,8 +9,8 @@ use pagelock::leaf::Rights;
 use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::range::Notifier;
-use pagelock::mm::soft::{AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{Access, Faulter, Strategy};
+use pagelock_soft::{AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 

@@ -5,8 +5,8 @@ use pagelock::leaf::Leaf;
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::migrate::{Order, Outcome, Slot, migrate};
-use pagelock::mm::soft::{At, Config, Kind, Refusal, Soft, SpaceId, TierConfig, TierId};
 use pagelock::mm::{ReverseMap, Tiers};
+use pagelock_soft::{At, Config, Kind, Refusal, Soft, SpaceId, TierConfig, TierId};
 use std::collections::BTreeSet;
 
 pub(crate) type Mm = Soft<Own, ThreadCpus>;

@@ -4,43 +4,36 @@
 
 #[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 pub(crate) mod child;
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
+#[macro_use]
 pub(crate) mod gate;
-#[cfg(all(feature = "alloc", feature = "std", target_os = "linux", not(pagelock_loom)))]
+#[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;
-#[cfg(all(feature = "alloc", feature = "std", not(pagelock_loom)))]
+#[cfg(all(feature = "std", not(pagelock_loom)))]
 pub(crate) mod machine;
 pub(crate) mod own;
 pub(crate) mod sim;
+mod watchdog;
 
 use core::cell::UnsafeCell;
-use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use core::time::Duration;
-use std::io::Write as _;
-use std::sync::mpsc::{self, RecvTimeoutError};
-
-/// Runs `body`. If it takes half a minute, something was stranded: prints `pages` and aborts the process.
-pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R) -> R {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    let (done, alarm) = mpsc::channel::<()>();
-    std::thread::scope(|s| {
-        s.spawn(move || {
-            if alarm.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
-                // Not by `eprintln`, which the test harness captures and an abort loses.
-                let _ = writeln!(std::io::stderr(), "\n{name}: stuck. Pages: {pages:?}");
-                std::process::abort();
-            }
-        });
-        let _dropped_when_body_ends = done;
-        body()
-    })
-}
+use std::time::Instant;
+#[allow(unused_imports)] // No test file uses all of it.
+pub(crate) use watchdog::watched;
 
 /// How often to repeat something: `n`, or a token number of times where every step is interpreted.
 pub(crate) const fn rounds(n: usize) -> usize {
     if cfg!(miri) { n.div_ceil(500) } else { n }
+}
+
+/// The turns of a thread among many: [`rounds`] of `n`, or as many of them as go in a while, a fiftieth at least. On a machine whose
+/// processors are busy every sleep takes a hundred times as long.
+pub(crate) fn turns(n: usize) -> impl Iterator<Item = usize> {
+    const WHILE: Duration = Duration::from_secs(2);
+    let (most, began) = (rounds(n), Instant::now());
+    (0..most).take_while(move |turn| turn * 50 < most || began.elapsed() < WHILE)
 }
 
 /// A generator of numbers that need only look arbitrary.

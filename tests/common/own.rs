@@ -2,13 +2,14 @@
 //! is known who sleeps.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use core::time::Duration;
 #[cfg(target_os = "linux")]
 use pagelock::futex::MonotonicTime;
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, OsFutex};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// A handle. `CLASSES` says whether to use the classes that the system may have.
 #[derive(Clone, Copy)]
@@ -16,20 +17,22 @@ pub(crate) struct Own<const CLASSES: bool = true>(&'static Table<CLASSES>);
 
 struct Table<const CLASSES: bool> {
     slots: Box<[EventSlot<Own<CLASSES>>]>,
-    /// Who is in a sleep, by a number of its own; and its thread, as far as the system tells.
-    sleeping: Mutex<BTreeMap<usize, Task>>,
-    next: AtomicUsize,
+    sleepers: Sleepers,
     /// How many wake calls were made.
     wakes: AtomicUsize,
     /// Whether wake calls do nothing.
     deaf: AtomicBool,
+    /// What is done whenever somebody asks for the time.
+    at_clock: Mutex<Option<AtClock>>,
 }
+
+type AtClock = Arc<dyn Fn() + Send + Sync>;
 
 /// So many milliseconds from now at most.
 #[cfg(target_os = "linux")]
 pub(crate) fn within<'c>(own: Own, ms: u64) -> pagelock::Limits<'c, Own> {
     use pagelock::FutexTimed;
-    pagelock::Limits::none().until(own.after(core::time::Duration::from_millis(ms)).unwrap())
+    pagelock::Limits::none().until(own.after(Duration::from_millis(ms)).unwrap())
 }
 
 impl Own {
@@ -50,24 +53,26 @@ impl<const CLASSES: bool> Own<CLASSES> {
     fn make(slots: usize) -> Self {
         Self(Box::leak(Box::new(Table {
             slots: (0..slots).map(|_| EventSlot::new()).collect(),
-            sleeping: Mutex::default(),
-            next: AtomicUsize::new(0),
+            sleepers: Sleepers::default(),
             wakes: AtomicUsize::new(0),
             deaf: AtomicBool::new(false),
+            at_clock: Mutex::default(),
         })))
     }
 
     /// Returns once `n` threads are asleep in the futex.
     pub(crate) fn until_asleep(self, n: usize) {
-        loop {
-            {
-                let sleeping = self.0.sleeping.lock().unwrap();
-                if sleeping.len() == n && sleeping.values().all(Task::is_asleep) {
-                    return;
-                }
-            }
-            std::thread::yield_now();
-        }
+        self.0.sleepers.until(n, || false);
+    }
+
+    /// Returns once `n` threads are asleep in the futex, or `or` is so.
+    pub(crate) fn until_asleep_or(self, n: usize, or: impl Fn() -> bool) {
+        self.0.sleepers.until(n, or);
+    }
+
+    /// Has `hook` called by whoever asks for the time, before it gets it.
+    pub(crate) fn at_clock(self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.0.at_clock.lock().unwrap() = Some(Arc::new(hook));
     }
 
     /// How many wake calls were made so far.
@@ -85,14 +90,6 @@ impl<const CLASSES: bool> Own<CLASSES> {
         self.0.wakes.fetch_add(1, SeqCst);
         !self.0.deaf.load(SeqCst)
     }
-
-    fn asleep(self, sleep: impl FnOnce() -> Sleep) -> Sleep {
-        let number = self.0.next.fetch_add(1, SeqCst);
-        self.0.sleeping.lock().unwrap().insert(number, Task::current());
-        let ended = sleep();
-        self.0.sleeping.lock().unwrap().remove(&number);
-        ended
-    }
 }
 
 // SAFETY: the words that it is shown are shown to the system alone.
@@ -100,7 +97,7 @@ unsafe impl<const CLASSES: bool> Futex for Own<CLASSES> {
     const CLASSES: bool = CLASSES && OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
-        self.asleep(|| OsFutex.wait(word, expected))
+        self.0.sleepers.sleep(word, || OsFutex.wait(word, expected))
     }
 
     fn wake_one(&self, word: *const AtomicU32) {
@@ -116,7 +113,7 @@ unsafe impl<const CLASSES: bool> Futex for Own<CLASSES> {
     }
 
     fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
-        self.asleep(|| OsFutex.wait_class(word, expected, class))
+        self.0.sleepers.sleep(word, || OsFutex.wait_class(word, expected, class))
     }
 
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
@@ -135,11 +132,53 @@ unsafe impl<const CLASSES: bool> Futex for Own<CLASSES> {
 #[cfg(target_os = "linux")]
 impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
     fn now(&self) -> MonotonicTime {
+        let hook = self.0.at_clock.lock().unwrap().clone();
+        if let Some(hook) = hook {
+            hook();
+        }
         OsFutex.now()
     }
 
     fn wait_until(&self, word: &AtomicU32, expected: u32, class: u32, at: MonotonicTime) -> Sleep {
-        self.asleep(|| OsFutex.wait_until(word, expected, class, at))
+        self.0.sleepers.sleep(word, || OsFutex.wait_until(word, expected, class, at))
+    }
+}
+
+/// Who sleeps in the system's futex.
+#[derive(Default)]
+pub(crate) struct Sleepers {
+    /// By a number of its own: its thread, as far as the system tells, and the word that it sleeps on.
+    sleeping: Mutex<BTreeMap<usize, (Task, usize)>>,
+    next: AtomicUsize,
+}
+
+impl Sleepers {
+    pub(crate) fn sleep(&self, word: &AtomicU32, sleep: impl FnOnce() -> Sleep) -> Sleep {
+        let number = self.next.fetch_add(1, SeqCst);
+        self.sleeping.lock().unwrap().insert(number, (Task::current(), core::ptr::from_ref(word).addr()));
+        let ended = sleep();
+        self.sleeping.lock().unwrap().remove(&number);
+        ended
+    }
+
+    /// Returns once `n` threads are asleep, or `or` is so.
+    pub(crate) fn until(&self, n: usize, or: impl Fn() -> bool) {
+        for look in 0.. {
+            {
+                let sleeping = self.sleeping.lock().unwrap();
+                if sleeping.len() == n && sleeping.values().all(|(task, word)| task.is_asleep_on(*word)) {
+                    return;
+                }
+            }
+            if or() {
+                return;
+            }
+            // On a busy machine the others need the processor more.
+            match look {
+                0..16 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(100)),
+            }
+        }
     }
 }
 
@@ -156,10 +195,23 @@ impl Task {
         Self { id: unsafe { libc::gettid() } }
     }
 
-    /// Whether it sleeps. (That it is about to sleep in the futex is known; there is nothing else it could sleep in.)
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/self/task/{}/{name}", self.id)).unwrap_or_default()
+    }
+
+    /// Whether it sleeps, on whatever.
     pub(crate) fn is_asleep(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.id)).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
+        self.file("stat").rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
+    }
+
+    /// Whether it sleeps in a call to the system of which `word` is the first argument. Where the system does not say which call it is
+    /// in, any: that it is about to sleep in the futex is known.
+    fn is_asleep_on(&self, word: usize) -> bool {
+        let call = self.file("syscall");
+        match call.split(' ').nth(1) {
+            Some(argument) => argument == format!("{word:#x}"),
+            None => call.is_empty() && self.is_asleep(),
+        }
     }
 }
 
@@ -171,6 +223,10 @@ impl Task {
 
     /// The system does not tell.
     pub(crate) fn is_asleep(&self) -> bool {
+        true
+    }
+
+    fn is_asleep_on(&self, _word: usize) -> bool {
         true
     }
 }

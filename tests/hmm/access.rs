@@ -4,7 +4,7 @@ use super::common::dmirror::{Denied, Device, Done, Place, after, read, write};
 use super::common::hmm_soft::{Fixture, LARGE, Variant};
 use super::common::{Lots, rounds, watched};
 use pagelock::leaf::{Leaf, Rights};
-use pagelock::mm::soft::{Area, AreaKind};
+use pagelock_soft::{Area, AreaKind};
 use std::thread;
 
 /// Pages in a buffer.

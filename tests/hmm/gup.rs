@@ -4,7 +4,7 @@ use super::common::hmm_soft::attempt;
 use super::common::machine::Mm;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::Access;
-use pagelock::mm::soft::At;
+use pagelock_soft::At;
 
 /// A reference to the page at an address, once it may be written to there. To be put by [`put`].
 pub(super) fn get(mm: &'static Mm, at: At) -> u64 {

@@ -4,7 +4,7 @@ use super::common::dmirror::{Denied, Device, Done, to_bytes};
 use super::common::machine::Mm;
 use super::common::watched;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use pagelock::mm::soft::{At, MapError, TierId};
+use pagelock_soft::{At, MapError, TierId};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 

@@ -7,7 +7,7 @@ use super::common::rounds;
 use pagelock::leaf::Leaf;
 use pagelock::mm::Tiers;
 use pagelock::mm::migrate::{Abort, Outcome};
-use pagelock::mm::soft::At;
+use pagelock_soft::At;
 use std::time::Instant;
 
 /// The order of the page at an address.

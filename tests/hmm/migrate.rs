@@ -9,7 +9,7 @@ use pagelock::mm::Access;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Outcome, Skip};
 use pagelock::mm::pin::Term;
-use pagelock::mm::soft::{Area, AreaKind};
+use pagelock_soft::{Area, AreaKind};
 
 const PAGES: usize = 64;
 const TIMES: usize = 256;

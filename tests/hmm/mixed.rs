@@ -13,10 +13,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::mm::drain::{Cpus, Drain, Reach, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Slot, Summary, collect, migrate};
-use pagelock::mm::soft::{At, Config, Kind, Soft, TierConfig, TierId};
 use pagelock::mm::{Access, Fault, Faulter, Strategy, Why};
 use pagelock::sync::AtomicU32 as Word;
 use pagelock::{Futex, OsFutex};
+use pagelock_soft::{At, Config, Kind, Soft, TierConfig, TierId};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 

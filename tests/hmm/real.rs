@@ -26,12 +26,12 @@ use pagelock::mm::ledger::{Change, Owner, Owners};
 use pagelock::mm::migrate::{Mode, Order, Outcome, Skip, Slot, bring_back, migrate as migrate_slots};
 use pagelock::mm::pin::{PinOrder, PinPolicy, Term, pin_page};
 use pagelock::mm::range::Notifier;
-use pagelock::mm::soft::{At, SpaceId, TierId};
 use pagelock::mm::{
     Access, Areas, Brought, Cause, CopyError, Entry, Fault, FaultError, Faulter, Memory, Notice, ReverseMap, Span, Strategy,
     Tables, Tiers, ToRam, fault,
 };
 use pagelock::{Limits, PageLock, Put};
+use pagelock_soft::{At, SpaceId, TierId};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;

@@ -120,11 +120,9 @@ impl<M: Mm> Drop for Dst<'_, M> {
 
 /// Puts `n` of the migrator's references. What was left after the last of them.
 pub(super) fn put_raw<M: Mm>(mm: &M, page: &PageLock<M::Futex>, span: Span, n: u32) -> Put {
-    let mut put = Put::Kept;
     for _ in 0..n {
         mm.account(span.head, Owner::Get, Change::Put);
-        // SAFETY: the migrator's own, from its hand or a destination that it has made.
-        put = unsafe { page.put_raw() };
     }
-    put
+    // SAFETY: the migrator's own, from its hand or a destination that it has made.
+    unsafe { page.put_raw_all(n) }
 }

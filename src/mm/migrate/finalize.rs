@@ -46,9 +46,12 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: &Src<'m, M
         drop(dst);
         return batch.put_back(index, Abort::CacheChanged);
     }
-    // What belongs to the page goes with it, before anybody can find it there.
-    if let Some(lock) = dst.lock() {
-        lock.set_user(src.page.user());
+    // What belongs to the page goes with it, before anybody can find it there. Where it has come from, it had none.
+    let user = src.page.user();
+    if user != UserBits::default() {
+        if let Some(lock) = dst.lock() {
+            lock.set_user(user);
+        }
     }
     mm.moved(src.head, to.head);
     let Work::Frozen { src, .. } = batch.take(index) else { return };

@@ -20,10 +20,9 @@
 //! call begins with them.
 //!
 //! ```
-//! # #[cfg(feature = "alloc")] {
 //! use pagelock::Limits;
 //! use pagelock::mm::range::{Found, Order, Page, Want, fault_range};
-//! use pagelock::mm::soft::{Config, Soft};
+//! use pagelock_soft::{Config, Soft};
 //!
 //! let mm = Soft::new(Config::ram_and_device(16, 16));
 //! let space = mm.spawn().unwrap();
@@ -37,7 +36,6 @@
 //!
 //! // With the lock held that whoever invalidates takes to tell the device:
 //! assert!(notifier.is_good(read.ticket));
-//! # }
 //! ```
 
 mod found;

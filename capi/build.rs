@@ -1,0 +1,12 @@
+//! One name for the systems whose futexes work between processes and have deadlines.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(futex_of_linux)");
+    let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if env::var_os("CARGO_FEATURE_OS").is_some() && ["linux", "android"].contains(&os.as_str()) {
+        println!("cargo:rustc-cfg=futex_of_linux");
+    }
+}

@@ -1,0 +1,158 @@
+//! Why something was not done, as a number and as text.
+
+use core::ffi::{CStr, c_char};
+use pagelock::{CommitRefused, CountError, FreezeRefused, GetError, LockError, PinError, Wake};
+
+/// Why something was not done. Nothing has changed then, unless the function says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum pagelock_error {
+    /// It was done.
+    Ok = 0,
+    /// The page is locked, or kept for somebody who sleeps for it.
+    Locked = 1,
+    /// The deadline has passed.
+    TimedOut = 2,
+    /// The switch was thrown.
+    Cancelled = 3,
+    /// The contents are lost for good.
+    Poisoned = 4,
+    /// The page has neither references nor pins.
+    Free = 5,
+    /// A migration has frozen the counts: wait for it, and look again.
+    Frozen = 6,
+    /// The page is being migrated: wait for it, and look again.
+    Migrating = 7,
+    /// It has pins.
+    Pinned = 8,
+    /// It has other references than were to be there.
+    Referenced = 9,
+    /// It is in use already.
+    Live = 10,
+    /// There is no room to count so many.
+    Overflow = 11,
+    /// Nothing was asked for: a number is zero.
+    Zero = 12,
+    /// Source and destination are one page.
+    SamePage = 13,
+    /// The source has fewer references than were to move.
+    TooFew = 14,
+    /// A deadline was given, and the platform has no clock.
+    NoClock = 15,
+    /// The platform's table lacks a function, has another size, or has no event slot.
+    BadPlatform = 16,
+    /// A platform was set before.
+    PlatformSet = 17,
+}
+
+use pagelock_error as E;
+
+impl From<LockError> for E {
+    fn from(error: LockError) -> Self {
+        if error == LockError::Cancelled { Self::Cancelled } else { Self::TimedOut }
+    }
+}
+
+impl From<CountError> for E {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Frozen => Self::Frozen,
+            CountError::Poisoned => Self::Poisoned,
+            CountError::Zero => Self::Zero,
+            CountError::Overflow { .. } => Self::Overflow,
+            _ => Self::Live,
+        }
+    }
+}
+
+impl From<GetError> for E {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Free => Self::Free,
+            GetError::Poisoned => Self::Poisoned,
+            GetError::Overflow => Self::Overflow,
+            _ => Self::Frozen,
+        }
+    }
+}
+
+impl From<PinError> for E {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::Free => Self::Free,
+            PinError::Migrating => Self::Migrating,
+            PinError::Poisoned => Self::Poisoned,
+            PinError::Overflow => Self::Overflow,
+            _ => Self::Frozen,
+        }
+    }
+}
+
+impl From<FreezeRefused> for E {
+    fn from(why: FreezeRefused) -> Self {
+        match why {
+            _ if why.poisoned => Self::Poisoned,
+            _ if why.frozen => Self::Frozen,
+            _ if why.pins > 0 => Self::Pinned,
+            _ => Self::Referenced,
+        }
+    }
+}
+
+impl From<CommitRefused> for E {
+    fn from(why: CommitRefused) -> Self {
+        match why {
+            CommitRefused::SamePage => Self::SamePage,
+            CommitRefused::Poisoned => Self::Poisoned,
+            CommitRefused::TooFew { .. } => Self::TooFew,
+            CommitRefused::Overflow { .. } => Self::Overflow,
+            _ => Self::Frozen,
+        }
+    }
+}
+
+/// The error of a wait that something has cut short.
+impl From<Wake> for E {
+    fn from(wake: Wake) -> Self {
+        match wake {
+            Wake::Cancelled => Self::Cancelled,
+            Wake::Poisoned => Self::Poisoned,
+            _ => Self::TimedOut,
+        }
+    }
+}
+
+impl E {
+    /// What came of it.
+    pub(crate) fn of(done: Result<(), impl Into<Self>>) -> Self {
+        done.map_or_else(Into::into, |()| Self::Ok)
+    }
+}
+
+const TEXTS: [&CStr; 18] = [
+    c"done",
+    c"the page is locked, or kept for somebody who sleeps for it",
+    c"the deadline has passed",
+    c"the wait was cancelled",
+    c"the contents of the page are lost",
+    c"the page is free: it has neither references nor pins",
+    c"a migration has frozen the page",
+    c"the page is being migrated",
+    c"the page is pinned",
+    c"the page has other references than were expected",
+    c"the page is in use already",
+    c"there is no room to count so many references or pins",
+    c"nothing was asked for",
+    c"source and destination are the same page",
+    c"the source has fewer references than were to move",
+    c"there is a deadline, and the platform has no clock",
+    c"the platform's table is incomplete, or of another version",
+    c"a platform was set before",
+];
+
+/// One line of English about `error`, which may be any number. It stays valid for ever.
+#[unsafe(no_mangle)]
+pub extern "C" fn pagelock_error_text(error: i32) -> *const c_char {
+    let text = usize::try_from(error).ok().and_then(|error| TEXTS.get(error));
+    text.map_or(c"not an error of this library", |text| text).as_ptr()
+}

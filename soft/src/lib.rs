@@ -1,0 +1,418 @@
+#![no_std]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
+//! A memory manager in software: page tables with split locks, frames with headers, tiers with real bytes, a reverse map.
+//!
+//! It is what the protocol's tests run on, and a start for whoever has none of these. Everything is what a kernel would have, only
+//! that nothing traps: an access [asks](Soft::read) the table, and faults if it may not.
+//!
+//! ```
+//! use pagelock::mm::drain::Unlocked;
+//! use pagelock::mm::migrate::{Order, Slot, migrate};
+//! use pagelock_soft::{At, Config, Soft, TierId};
+//! use pagelock::mm::Tiers;
+//!
+//! const RAM: TierId = TierId(0);
+//! const DEVICE: TierId = TierId(1);
+//! let mm = Soft::new(Config::ram_and_device(64, 64));
+//! let here = mm.spawn().unwrap().page(0);
+//! mm.map(here, 8).unwrap();
+//! mm.write(here, 100, b"hello").unwrap();
+//!
+//! // To the device, where the processor cannot read it, ...
+//! let mut slots = [Slot::at(here)];
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let summary = migrate(&mm, &mut slots, &Order::to(DEVICE), &mm, &mut unlocked);
+//! assert_eq!(summary.done, 1);
+//! assert_eq!(mm.frame_at(here).map(|pfn| mm.tier(pfn)), Some(DEVICE));
+//!
+//! // ... and back, by the fault that reading it is.
+//! let mut bytes = [0; 5];
+//! mm.read(here, 100, &mut bytes).unwrap();
+//! assert_eq!(&bytes, b"hello");
+//! assert_eq!(mm.frame_at(here).map(|pfn| mm.tier(pfn)), Some(RAM));
+//! mm.audit().unwrap();
+//! ```
+//!
+//! Locks, outermost first: a page, a page-table lock, a frame's reverse map, the cache, a batch, a tier's free frames. At most one page-table
+//! lock is held, except by fork and remap, which hold two in the order of their addresses.
+
+extern crate alloc;
+
+mod access;
+mod audit;
+mod bytes;
+mod cache;
+mod counts;
+mod frames;
+mod guarded;
+mod handler;
+mod inject;
+mod large;
+mod map;
+mod notify;
+mod pin;
+mod space;
+mod traits;
+
+pub use access::AccessError;
+pub use audit::AuditError;
+pub use counts::Counted;
+pub use map::MapError;
+pub use pin::{Backed, Balanced, PinFailure};
+pub use space::{Area, AreaKind, SPLIT};
+pub use traits::{Refusal, SoftEntry};
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use counts::Counts;
+use crossbeam_utils::CachePadded;
+use frames::{Frame, Tier};
+use guarded::Guarded;
+use pagelock::PageLock;
+use pagelock::futex::{Futex, OsFutex};
+use pagelock::mm::drain::{Batch, Batches, Cpus, OneCpu};
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::migrate::Mode;
+use pagelock::mm::range::{Log, Notifier};
+use pagelock::mm::{Memory, Mm, Notice, Span, Tiers};
+use pagelock::refs::Put;
+use space::Space;
+
+/// Names a page of an address space.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct At {
+    /// The address space.
+    pub space: SpaceId,
+    /// The page's number in it.
+    pub page: usize,
+}
+
+/// Names an address space.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SpaceId(pub u32);
+
+impl SpaceId {
+    /// One of its pages.
+    #[must_use]
+    pub fn page(self, page: usize) -> At {
+        At { space: self, page }
+    }
+}
+
+/// Names a tier: its place in [`Config::tiers`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TierId(pub usize);
+
+/// Whose memory a tier is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// The processor can access it.
+    System,
+    /// It is a device's, and the processor cannot access it.
+    Device {
+        /// Which device.
+        owner: u32,
+    },
+    /// It is a device's, and the processor can access it.
+    Coherent {
+        /// Which device.
+        owner: u32,
+    },
+}
+
+/// One tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TierConfig {
+    /// Whose memory it is.
+    pub kind: Kind,
+    /// How many frames it has.
+    pub frames: usize,
+}
+
+/// How large everything is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Bytes in a page.
+    pub page_size: usize,
+    /// Pages in an address space.
+    pub pages: usize,
+    /// How many address spaces there can be at a time.
+    pub spaces: usize,
+    /// The tiers. The first is where pages are made and brought back to, and its first frame is the frame of zeroes.
+    pub tiers: Vec<TierConfig>,
+    /// How many batches of references there are. With 0, new pages have no reference for a batch.
+    pub batches: usize,
+}
+
+impl Config {
+    /// System memory of so many frames, and one device's; 4096 bytes a page, spaces of as many pages as there is system memory.
+    #[must_use]
+    pub fn ram_and_device(ram: usize, device: usize) -> Self {
+        Self {
+            page_size: 4096,
+            pages: ram,
+            spaces: 16,
+            tiers: vec![
+                TierConfig { kind: Kind::System, frames: ram },
+                TierConfig { kind: Kind::Device { owner: 1 }, frames: device },
+            ],
+            batches: 0,
+        }
+    }
+}
+
+type BatchSlice<F> = Box<[CachePadded<Batch<F>>]>;
+
+/// The memory manager. `F` is the platform of the pages' headers, `C` tells processors apart for the batches.
+pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
+    frames: Box<[Frame<F>]>,
+    tiers: Box<[Tier]>,
+    bytes: Bytes,
+    spaces: Box<[AtomicPtr<Space>]>,
+    /// Which of them are in use.
+    used: Guarded<Vec<bool>>,
+    pages: usize,
+    batches: Batches<BatchSlice<F>, C, F>,
+    cache: Guarded<cache::Slots>,
+    /// How often the cache's slots are to have changed when a page moves.
+    fail_cache: AtomicUsize,
+    /// Refuses every migration: see `inject`.
+    immovable: AtomicBool,
+    #[allow(clippy::type_complexity)]
+    on_move_cached: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_prepare: Guarded<Option<Box<dyn FnMut(u64, Mode) -> bool + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_moved: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    on_flush: Guarded<Option<Box<dyn FnMut() + Send>>>,
+    on_rest: Guarded<Option<Box<dyn FnMut() + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_full: Guarded<Option<Box<dyn FnMut(At) -> bool + Send>>>,
+    #[allow(clippy::type_complexity)]
+    on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
+    /// One for each space.
+    notifiers: Box<[Notifier<F>]>,
+    logs: Box<[Log]>,
+    #[allow(clippy::type_complexity)]
+    on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize, Option<Notice>) + Send>>>,
+    /// Whether there is one.
+    is_watched: AtomicBool,
+    pinned: pin::Balance,
+    counts: Counts,
+}
+
+impl Soft {
+    /// A memory manager on the default platform, with one processor.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::on(OsFutex, OneCpu, config)
+    }
+}
+
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// A memory manager on platform `futex`, with processors `cpus`.
+    #[must_use]
+    pub fn on(futex: F, cpus: C, config: Config) -> Self {
+        let mut tiers = Vec::new();
+        let mut frames = Vec::new();
+        for (id, tier) in config.tiers.iter().enumerate() {
+            tiers.push(Tier::new(tier, frames.len() as u64));
+            frames.extend((0..tier.frames).map(|_| Frame::new(futex, TierId(id))));
+        }
+        let batches: BatchSlice<F> = (0..config.batches).map(|_| CachePadded::new(Batch::with_futex(futex))).collect();
+        Self {
+            bytes: Bytes::new(frames.len(), config.page_size),
+            frames: frames.into_boxed_slice(),
+            tiers: tiers.into_boxed_slice(),
+            spaces: (0..config.spaces).map(|_| AtomicPtr::default()).collect(),
+            used: Guarded::new(vec![false; config.spaces]),
+            pages: config.pages,
+            batches: Batches::new(cpus, futex, batches),
+            cache: Guarded::new(cache::Slots::new()),
+            fail_cache: AtomicUsize::new(0),
+            immovable: AtomicBool::new(false),
+            on_move_cached: Guarded::new(None),
+            on_prepare: Guarded::new(None),
+            on_moved: Guarded::new(None),
+            on_flush: Guarded::new(None),
+            on_rest: Guarded::new(None),
+            on_full: Guarded::new(None),
+            on_revoke: Guarded::new(None),
+            counts: Counts::default(),
+            logs: (0..config.spaces).map(|_| Log::new()).collect(),
+            notifiers: (0..config.spaces).map(|_| Notifier::with_futex(futex)).collect(),
+            on_invalidate: Guarded::new(None),
+            is_watched: AtomicBool::new(false),
+            pinned: pin::Balance::default(),
+        }
+    }
+
+    /// Bytes in a page.
+    #[must_use]
+    pub fn page_size(&self) -> usize {
+        self.bytes.page()
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn frame_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The frames of a tier.
+    #[must_use]
+    pub fn frames_of(&self, tier: TierId) -> core::ops::Range<u64> {
+        self.tiers.get(tier.0).map_or(0..0, |t| t.first..t.first + t.frames as u64)
+    }
+
+    /// How many frames of a tier are free.
+    #[must_use]
+    pub fn free_frames(&self, tier: TierId) -> usize {
+        self.tiers.get(tier.0).map_or(0, Tier::free_frames)
+    }
+
+    /// Whose memory a tier is.
+    #[must_use]
+    pub fn kind(&self, tier: TierId) -> Option<Kind> {
+        self.tiers.get(tier.0).map(|t| t.kind)
+    }
+
+    /// How many entries name a frame.
+    #[must_use]
+    pub fn mappings(&self, pfn: u64) -> usize {
+        frames::frame(&self.frames, pfn).map_or(0, |frame| frame.rmap.lock().len())
+    }
+
+    /// The header of the page at `pfn`.
+    #[must_use]
+    pub fn page(&self, pfn: u64) -> Option<&PageLock<F>> {
+        self.header(pfn)
+    }
+
+    /// The batches of references.
+    #[must_use]
+    pub fn batches(&self) -> &Batches<BatchSlice<F>, C, F> {
+        &self.batches
+    }
+
+    /// Reads a frame as a device would, past every table.
+    pub fn read_frame(&self, pfn: u64, offset: usize, out: &mut [u8]) {
+        self.bytes.read(pfn, offset, out);
+    }
+
+    /// Writes to a frame as a device would, past every table.
+    pub fn write_frame(&self, pfn: u64, offset: usize, bytes: &[u8]) {
+        self.bytes.write(pfn, offset, bytes);
+    }
+
+    /// Adds to the `word`th `usize` of a frame in one step, past every table, and says what it was.
+    pub fn add_frame(&self, pfn: u64, word: usize, add: usize) -> usize {
+        self.bytes.add(pfn, word, add)
+    }
+
+    /// Takes a reference to the page at `pfn`, for work on it, in the ledger too.
+    ///
+    /// # Errors
+    ///
+    /// As [`PageLock::try_get`]; a frame that does not exist is free.
+    pub fn get(&self, pfn: u64) -> Result<(), pagelock::refs::GetError> {
+        let span = self.span(pfn);
+        let page = self.page(span.head).ok_or(pagelock::refs::GetError::Free)?;
+        page.try_get()?.into_raw();
+        self.account(span.head, Owner::Get, Change::Taken);
+        Ok(())
+    }
+
+    /// Puts a reference that [`get`](Self::get) took, and frees the page if it was the last.
+    ///
+    /// # Safety
+    ///
+    /// The reference is the caller's.
+    pub unsafe fn put(&self, pfn: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { self.put_as(pfn, Owner::Get) };
+    }
+
+    /// # Safety
+    ///
+    /// The reference is the caller's, as `owner`.
+    unsafe fn put_as(&self, pfn: u64, owner: Owner) {
+        let span = self.span(pfn);
+        let Some(page) = self.page(span.head) else { return };
+        self.account(span.head, owner, Change::Put);
+        // SAFETY: the caller's promise.
+        if unsafe { page.put_raw() } == Put::Last && !page.is_poisoned() {
+            self.free(span.head);
+        }
+    }
+
+    /// A new page in `tier`, of zeroes or not, with one reference, which is `owner`'s. With batches, it gets another for those.
+    fn new_page(&self, tier: TierId, owner: Owner) -> Option<u64> {
+        let pfn = self.allocate(tier, 0)?;
+        let page = self.page(pfn)?;
+        if page.activate(1).is_err() {
+            return None;
+        }
+        self.account(pfn, owner, Change::Taken);
+        if let Ok(reference) = page.try_get() {
+            self.account(pfn, Owner::Batch, Change::Taken);
+            reference.into_raw();
+            // SAFETY: the reference just taken, or one that the batch has given back.
+            let put = |pfn| unsafe { self.put_as(pfn, Owner::Batch) };
+            if !self.batches.add(pfn, put) {
+                put(pfn);
+            }
+        }
+        Some(pfn)
+    }
+
+    /// The entry for an address, locked, also where there is none.
+    pub fn entry(&self, at: At) -> SoftEntry<'_, F, C> {
+        self.count(|counts| &counts.locks);
+        let locked = self.space(at.space).and_then(|space| space.lock(at.page));
+        let order = locked.as_ref().map_or(0, |&(_, _, order)| order);
+        SoftEntry { mm: self, at, order, table: locked.map(|(table, index, _)| (table, index)) }
+    }
+
+    fn space(&self, id: SpaceId) -> Option<&Space> {
+        let slot = self.spaces.get(usize::try_from(id.0).ok()?)?;
+        // SAFETY: null, or from the `Box` that `spawn` leaked into it, which lives until `self` is dropped. Acquire: pairs with the
+        // Release that put it there.
+        unsafe { slot.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// A large page is free again: its frames are pages of their own, as at the beginning.
+    fn dissolve(&self, span: Span) {
+        for pfn in span.frames() {
+            frames::set_span(&self.frames, Span { head: pfn, order: 0 });
+        }
+    }
+}
+
+impl<F: Futex, C: Cpus> Drop for Soft<F, C> {
+    fn drop(&mut self) {
+        for slot in &mut *self.spaces {
+            let space = *slot.get_mut();
+            if !space.is_null() {
+                // SAFETY: from `Box::into_raw`, once, in `spawn`; nobody else frees it, and nobody uses it any more.
+                drop(unsafe { Box::from_raw(space) });
+            }
+        }
+    }
+}
+
+impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Soft").field("tiers", &self.tiers).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+const _: () = {
+    const fn is_mm<M: Mm>() {}
+    is_mm::<Soft>();
+};

@@ -1,0 +1,183 @@
+//! Pins, and the rest of a fault handler for those who have none.
+
+use super::traits::Refusal;
+use super::{AccessError, Area, AreaKind, At, Kind, Soft, SoftEntry, TierId};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use pagelock::Limits;
+use pagelock::futex::{Futex, FutexTimed};
+use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::drain::{Cpus, Unlocked};
+use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::migrate::Outcome;
+use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
+use pagelock::mm::{Access, Areas, Fault, Tiers};
+
+/// How many pins were taken and dropped.
+#[derive(Debug, Default)]
+pub(super) struct Balance {
+    taken: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// How many pins there were, are dropped, and are counted by pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Balanced {
+    /// Taken since the beginning.
+    pub taken: u64,
+    /// Dropped since.
+    pub dropped: u64,
+    /// What the headers of all pages count.
+    pub counted: u64,
+}
+
+impl Balanced {
+    /// Whether none was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin) are not known of.
+    #[must_use]
+    pub fn is_even(self) -> bool {
+        self.taken.checked_sub(self.dropped) == Some(self.counted)
+    }
+}
+
+impl Balance {
+    pub(super) fn note(&self, change: Change) {
+        // Relaxed: read when nobody is at work.
+        match change {
+            Change::Taken => self.taken.fetch_add(1, Relaxed),
+            Change::Put => self.dropped.fetch_add(1, Relaxed),
+        };
+    }
+}
+
+/// Pins by what mappings are of, which `backing` knows. Pages of a device's memory go to tier 0 before they are pinned for long.
+#[derive(Clone, Copy, Debug)]
+pub struct Backed<B>(
+    /// What the mapping at an address is of.
+    pub B,
+);
+
+impl<F: Futex, C: Cpus, B: Fn(At) -> Backing> PinPolicy<Soft<F, C>> for Backed<B> {
+    type Refused = NotPinnable;
+
+    fn permit(
+        &self,
+        _mm: &Soft<F, C>,
+        at: At,
+        entry: &SoftEntry<'_, F, C>,
+        access: Access,
+        term: Term,
+    ) -> Result<(), NotPinnable> {
+        long_term((self.0)(at), entry.area().kind == AreaKind::Shared, access, term)
+    }
+
+    fn home(&self, mm: &Soft<F, C>, tier: TierId) -> Option<TierId> {
+        match mm.kind(tier) {
+            Some(Kind::System) | None => None,
+            Some(Kind::Device { .. } | Kind::Coherent { .. }) => Some(TierId(0)),
+        }
+    }
+}
+
+/// Why a page was not pinned.
+pub type PinFailure = NotPinned<Outcome<Refusal>, AccessError, Refusal, NotPinnable>;
+
+impl<F: FutexTimed, C: Cpus> Soft<F, C> {
+    /// Pins the page at `at`, of a mapping of nothing but memory. See [`pin_page`] for all that can be chosen.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPinned`].
+    pub fn pin(&self, at: At, access: Access, term: Term, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+        self.pin_as(at, &PinOrder::new(access, term, Limits::none()), unlocked)
+    }
+
+    /// [`pin`](Self::pin) that has patience until the `limits`, which are to be some.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPinned`].
+    pub fn pin_within(
+        &self,
+        at: At,
+        access: Access,
+        term: Term,
+        limits: Limits<'_, F>,
+        unlocked: &mut Unlocked,
+    ) -> Result<Pinned<'_, Self>, PinFailure> {
+        self.pin_as(at, &PinOrder::new(access, term, limits).patience(u32::MAX), unlocked)
+    }
+
+    fn pin_as(&self, at: At, order: &PinOrder<'_, F>, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+        pin_page(self, at, order, &Backed(|_| Backing::Anonymous), self, unlocked)
+    }
+}
+
+impl<F: Futex, C: Cpus> Soft<F, C> {
+    /// Pins taken, dropped, and counted. To be asked when nobody is at work.
+    #[must_use]
+    pub fn pin_balance(&self) -> Balanced {
+        Balanced {
+            taken: self.pinned.taken.load(Relaxed),
+            dropped: self.pinned.dropped.load(Relaxed),
+            counted: self.frames.iter().map(|frame| u64::from(frame.header.pins())).sum(),
+        }
+    }
+}
+
+impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
+    type Failure = AccessError;
+
+    fn allowed(&self, _at: At, entry: Option<&SoftEntry<'_, F, C>>) -> Option<Rights> {
+        let Area { kind, rights } = entry.map_or_else(Area::default, SoftEntry::area);
+        rights.filter(|_| kind != AreaKind::Unmapped)
+    }
+
+    fn settle(&self, at: At, access: Access, left: Fault) -> Result<(), AccessError> {
+        match left {
+            Fault::Missing => self.fill(at, access).map(|_| ()),
+            Fault::Protected { .. } => self.unprotect(at).map(|_| ()),
+            Fault::Swapped { slot } => Err(AccessError::Swapped { slot }),
+            Fault::Marker(marker) => Err(AccessError::Marker(marker)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_copied_on_write(&self, entry: &SoftEntry<'_, F, C>) -> bool {
+        entry.area().kind == AreaKind::Private && entry.leaf().rights() == Some(Rights::Read)
+    }
+
+    /// As a write would, only that writing is not allowed by it.
+    fn unshare(&self, at: At) -> Result<(), AccessError> {
+        let _invalidating = self.invalidating(at, 1);
+        let mut entry = self.entry(at);
+        let Leaf::Present { pfn, rights: Rights::Read, tracking } = entry.leaf() else { return Ok(()) };
+        if entry.area().kind != AreaKind::Private {
+            return Ok(());
+        }
+        let to = |pfn| Leaf::Present { pfn, rights: Rights::ReadExclusive, tracking };
+        if self.is_sole(&entry) {
+            entry.set_leaf(to(pfn));
+            return Ok(());
+        }
+        if entry.order > 0 {
+            drop(entry);
+            return self.split_at(at).map_err(|_| AccessError::NoMemory);
+        }
+        let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
+        if pfn == 0 {
+            self.bytes.zero(new);
+        } else if let Err(why) = self.copy(pfn, new) {
+            drop(entry);
+            // SAFETY: the new page's reference, which no entry has come to own.
+            unsafe { self.put_as(new, Owner::Mapping) };
+            return Err(super::access::not_copied(pfn, why));
+        }
+        entry.set_leaf(to(new));
+        drop(entry);
+        if pfn != 0 {
+            // SAFETY: the reference of the entry that was replaced.
+            unsafe { self.put_as(pfn, Owner::Mapping) };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the tracker needs of the memory below it, and of the place where faults arrive.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// The memory of one region: whole pages, put up, taken away and protected under the feet of who
+/// uses them. [`uffd::Ram`](crate::uffd::Ram) is the kernel's; [`soft`](crate::soft) is one in
+/// software, for tests and for machines where userfaultfd is refused.
+///
+/// `at` is the page's offset in bytes from the region's base. Nothing here says who may do what
+/// when: each call is made by whoever owns the page, except `wake`, which anybody may call.
+///
+/// An error of kind [`WouldBlock`](io::ErrorKind::WouldBlock) says that nothing was done because
+/// an [`Event`] waits to be read first; the caller reads, and tries again.
+pub trait Layer: Send + Sync {
+    /// The address of the region's first byte in this process.
+    fn base(&self) -> usize;
+    /// How many bytes the region has: a multiple of the page size.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Bytes of a page.
+    fn page_size(&self) -> usize;
+
+    /// Puts `bytes` up where no page is, and wakes who sleeps for it. With `protected`, the first
+    /// write to it faults. `false` if there is a page: it was left alone, and nobody was woken.
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool>;
+    /// As `fill`, with zeroes that can be written.
+    fn zero(&self, at: usize) -> io::Result<bool>;
+    /// Lets a page be used that exists behind the mapping already (a minor fault). As `fill`;
+    /// [`NotFound`](io::ErrorKind::NotFound) if none does, and
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where nothing can be behind the mapping.
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool>;
+    /// Takes a page away, with what was last written to it: no access comes between. Fails with
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is, and with
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is none. `protected` says whether it is.
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()>;
+    /// Takes a page away for good. It must not cause an [`Event::Remove`].
+    fn drop_page(&self, at: usize) -> io::Result<()>;
+    /// Has writes to a page that is there fault, or not any more. The latter also wakes.
+    fn protect(&self, at: usize, on: bool) -> io::Result<()>;
+    /// Reads a page that is there and protected.
+    fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()>;
+    /// Has every access to a page that is not there fail (SIGBUS), and wakes;
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if it is there.
+    fn poison(&self, at: usize) -> io::Result<()>;
+    /// Wakes who sleeps for the page in the kernel: they try again.
+    fn wake(&self, at: usize);
+    /// The region is gone: no more faults, and who sleeps for any of its pages is woken.
+    fn close(&self) -> io::Result<()>;
+    /// For whoever knows the type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Where faults and other events arrive. Each event is given out once.
+pub trait Events: Send + Sync {
+    /// The next event, if there is one. Never sleeps.
+    fn next(&self) -> io::Result<Option<Event>>;
+    /// Readable while there is one.
+    fn fd(&self) -> BorrowedFd<'_>;
+    /// Whether [`Event::Remove`] may come: then it must be acted on before any page is put up.
+    fn has_removes(&self) -> bool;
+    /// How many faults are queued unread, and how many faulters sleep in all, as the kernel counts.
+    fn pending(&self) -> io::Result<(u64, u64)>;
+    /// For whoever knows the type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What arrives.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A thread sleeps at an address.
+    Fault {
+        /// Where: its host address.
+        address: usize,
+        /// What it ran into.
+        kind: Kind,
+        /// Whether it wanted to write.
+        write: bool,
+        /// The thread, or 0 if that is not known.
+        thread: u32,
+    },
+    /// Pages are about to be taken away by whoever maps them: `madvise`, a balloon.
+    Remove {
+        /// The first host address.
+        start: usize,
+        /// The first host address behind it.
+        end: usize,
+    },
+    /// Something that regions do not follow: an unmapping, a moved mapping, a fork.
+    Other(&'static str),
+}
+
+/// What a faulter ran into.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// There is no page.
+    Missing,
+    /// The page is write protected.
+    Protected,
+    /// The page is there, but not mapped here (shared memory).
+    Minor,
+}

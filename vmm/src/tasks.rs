@@ -1,0 +1,118 @@
+//! The same for tasks: a loop that serves faults, and a wait for a page.
+//!
+//! Nothing here needs a runtime. The loop is told by its caller how to wait for a descriptor and
+//! how to start a task; with tokio that is `AsyncFd` and `tokio::spawn`.
+
+use crate::fault::Fetch;
+use crate::inbox::Inbox;
+use crate::region::Region;
+use crate::server::{Served, Settings, Tally};
+use event_listener::Event;
+use pagelock::Claim;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Poll;
+
+/// A switch that ends a [loop](Inbox::serve).
+#[derive(Debug, Default)]
+pub struct Stop {
+    thrown: AtomicBool,
+    event: Event,
+}
+
+impl Stop {
+    /// One that is not thrown.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { thrown: AtomicBool::new(false), event: Event::new() }
+    }
+
+    /// Throws it, for good.
+    pub fn stop(&self) {
+        self.thrown.store(true, SeqCst);
+        self.event.notify(usize::MAX);
+    }
+
+    /// Whether it is thrown.
+    #[must_use]
+    pub fn is_thrown(&self) -> bool {
+        self.thrown.load(SeqCst)
+    }
+}
+
+impl Inbox {
+    /// Serves faults until `stop` is thrown: `fetch` is given each page that needs bytes of the
+    /// store, and is to start a task that [fills](Fetch::fill) it. A task that is dropped, by a
+    /// time-out for instance, tells the faulter like any other end.
+    ///
+    /// `ready` waits until the [events' descriptor](crate::Events::fd) is readable. It may return
+    /// too early, and must not miss what has arrived since it last returned.
+    ///
+    /// # Errors
+    ///
+    /// What `ready` or reading the events failed with.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # async fn example() -> std::io::Result<()> {
+    /// use pagelock_vmm::{Inbox, Settings, Stop};
+    /// use tokio::io::unix::AsyncFd;
+    ///
+    /// let inbox = Inbox::open()?;
+    /// // SAFETY: the descriptor is the inbox's, which outlives this.
+    /// let fd = &unsafe { AsyncFd::register(inbox.events().fd()) }?;
+    /// let ready = || async move { Ok(fd.readable().await?.clear_ready()) };
+    /// let fetch = |fetch: pagelock_vmm::Fetch| {
+    ///     tokio::spawn(async move {
+    ///         let bytes = vec![0; fetch.region().page_size()]; // ... from the network
+    ///         fetch.fill(&bytes)
+    ///     });
+    /// };
+    /// inbox.serve(&Settings::threads(1), &Stop::new(), ready, fetch).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn serve<R: Future<Output = io::Result<()>>>(
+        &self,
+        settings: &Settings,
+        stop: &Stop,
+        mut ready: impl FnMut() -> R,
+        mut fetch: impl FnMut(Fetch),
+    ) -> io::Result<Served> {
+        let tally = Tally::default();
+        loop {
+            // Each before the look that it covers.
+            let (stopped, aside) = (stop.event.listen(), self.news.listen());
+            while !stop.is_thrown() {
+                let Some(arrived) = self.next()? else { break };
+                if let Some(page) = settings.deal(&arrived, &tally) {
+                    fetch(page);
+                }
+            }
+            if stop.is_thrown() {
+                return Ok(tally.served());
+            }
+            let (mut stopped, mut aside, mut ready) = (pin!(stopped), pin!(aside), pin!(ready()));
+            std::future::poll_fn(|context| {
+                let woken = stopped.as_mut().poll(context).is_ready() | aside.as_mut().poll(context).is_ready();
+                if woken { Poll::Ready(Ok(())) } else { Pin::as_mut(&mut ready).poll(context) }
+            })
+            .await?;
+        }
+    }
+}
+
+impl Region {
+    /// Waits, as a task, until whoever owns `page` has released it. Returns at once if nobody does.
+    /// Others may be faster: look again.
+    pub async fn released(self: &Arc<Self>, page: usize) {
+        let Some(header) = self.headers.get(page) else { return };
+        let listener = self.headers.context().tasks_of(page).listen();
+        if header.is_locked() && matches!(header.claim(), Claim::InFlight) {
+            listener.await;
+        }
+    }
+}

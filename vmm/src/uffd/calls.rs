@@ -1,0 +1,362 @@
+//! The descriptor and its calls.
+
+use crate::layer::{Event, Events, Kind};
+use linux_raw_sys::general as sys;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode, Updater};
+use rustix::mm::UserfaultfdFlags;
+use std::any::Any;
+use std::ffi::c_void;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// What a descriptor is to be able to do beyond the usual.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Wish {
+    /// Hear of pages that are removed (`UFFD_FEATURE_EVENT_REMOVE`), before they are: needed where
+    /// anybody but the region's own verbs takes pages away, such as a balloon's `madvise`.
+    pub removes: bool,
+    /// Writes to protected pages are noted by the kernel, and nobody sleeps (`UFFD_FEATURE_WP_ASYNC`).
+    /// Then there are no write faults; the notes are read by
+    /// [`Ram::take_written`](super::Ram::take_written). Pages cannot be
+    /// [evicted](crate::Region::evict) by protecting them, only by moving.
+    pub write_async: bool,
+}
+
+impl Wish {
+    /// With [`removes`](Self::removes).
+    #[must_use]
+    pub const fn removes(mut self) -> Self {
+        self.removes = true;
+        self
+    }
+
+    /// With [`write_async`](Self::write_async).
+    #[must_use]
+    pub const fn write_async(mut self) -> Self {
+        self.write_async = true;
+        self
+    }
+}
+
+/// The features of a descriptor, as the bits of the kernel's header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Features(pub u64);
+
+impl Features {
+    /// Whether the descriptor has `feature`, for instance `UFFD_FEATURE_MOVE`.
+    #[must_use]
+    pub const fn has(self, feature: u32) -> bool {
+        self.0 & feature as u64 != 0
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Features({:#x})", self.0)
+    }
+}
+
+/// Used where the kernel has it.
+const WELCOME: u32 = sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
+    | sys::UFFD_FEATURE_MISSING_HUGETLBFS
+    | sys::UFFD_FEATURE_MISSING_SHMEM
+    | sys::UFFD_FEATURE_THREAD_ID
+    | sys::UFFD_FEATURE_MINOR_HUGETLBFS
+    | sys::UFFD_FEATURE_MINOR_SHMEM
+    | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+    | sys::UFFD_FEATURE_POISON
+    | sys::UFFD_FEATURE_MOVE;
+
+/// A userfaultfd. Clones are handles of the same descriptor.
+#[derive(Clone)]
+pub struct Uffd {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    fd: OwnedFd,
+    features: Features,
+}
+
+/// `_IOWR(0xAA, number, T)`.
+const fn number<T>(number: u32) -> Opcode {
+    ioctl::opcode::read_write::<T>(sys::UFFDIO as u8, number as u8)
+}
+
+impl Uffd {
+    /// Opens a descriptor: by `/dev/userfaultfd`, by the system call, or by the system call for
+    /// faults of user mode only, whichever this process may.
+    ///
+    /// # Errors
+    ///
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) and others of the system, and
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the kernel cannot do what `wish` asks for.
+    pub fn open(wish: Wish) -> io::Result<Self> {
+        // A descriptor can be set up only once, and refuses what it does not know without saying
+        // what: so one is asked, by asking for nothing, and another one set up.
+        let offered = handshake(&descriptor()?, 0)?;
+        let mut wanted = u64::from(WELCOME) & offered;
+        for (wished, feature) in
+            [(wish.removes, sys::UFFD_FEATURE_EVENT_REMOVE), (wish.write_async, sys::UFFD_FEATURE_WP_ASYNC)]
+        {
+            if wished && offered & u64::from(feature) == 0 {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            wanted |= if wished { u64::from(feature) } else { 0 };
+        }
+        let fd = descriptor()?;
+        handshake(&fd, wanted)?;
+        Ok(Self { inner: Arc::new(Inner { fd, features: Features(wanted) }) })
+    }
+
+    /// A descriptor that somebody else has opened and set up, for instance the process whose memory
+    /// it is. It must be non-blocking, and `features` what it was set up with.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd, features: Features) -> Self {
+        Self { inner: Arc::new(Inner { fd, features }) }
+    }
+
+    /// What it was set up with.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.inner.features
+    }
+
+    /// Registers a range for `mode` (bits `UFFDIO_REGISTER_MODE_*`); the calls that it supports, as
+    /// a set of the numbers `_UFFDIO_*`.
+    pub(super) fn register(&self, start: usize, len: usize, mode: u32) -> io::Result<u64> {
+        let range = range(start, len);
+        let mut arg = sys::uffdio_register { range, mode: mode.into(), ioctls: 0 };
+        self.call::<{ number::<sys::uffdio_register>(sys::_UFFDIO_REGISTER) }, _>(&mut arg)?;
+        Ok(arg.ioctls)
+    }
+
+    pub(super) fn unregister(&self, start: usize, len: usize) -> io::Result<()> {
+        const UNREGISTER: Opcode = ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_UNREGISTER as u8);
+        self.call::<UNREGISTER, _>(&mut range(start, len))
+    }
+
+    /// Wakes who sleeps for the range: they fault again if there still is no page.
+    pub(super) fn wake(&self, start: usize, len: usize) -> io::Result<()> {
+        const WAKE: Opcode = ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_WAKE as u8);
+        self.call::<WAKE, _>(&mut range(start, len))
+    }
+
+    /// Puts copies up; `false` if there was a page somewhere in the range already. Wakes for what it
+    /// has put up.
+    ///
+    /// # Safety
+    ///
+    /// `src` can be read for `len` bytes. The range is one that only the kernel and accesses that
+    /// bear with pages that appear have to do with.
+    pub(super) unsafe fn copy(
+        &self,
+        dst: usize,
+        src: *const u8,
+        len: usize,
+        small: usize,
+        protected: bool,
+    ) -> io::Result<bool> {
+        let (mut done, mut all) = (0, true);
+        while done < len {
+            let mut arg = sys::uffdio_copy {
+                dst: (dst + done) as u64,
+                src: src as u64 + done as u64,
+                len: (len - done) as u64,
+                mode: if protected { sys::UFFDIO_COPY_MODE_WP.into() } else { 0 },
+                copy: 0,
+            };
+            match self.call::<{ number::<sys::uffdio_copy>(sys::_UFFDIO_COPY) }, _>(&mut arg) {
+                Ok(()) => done = len,
+                // In part: what is behind it decides.
+                Err(_) if arg.copy > 0 => done += arg.copy as usize,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    all = false;
+                    done += small;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts zeroes up, as [`copy`](Self::copy). Not for hugetlb.
+    pub(super) fn zero(&self, start: usize, len: usize, small: usize) -> io::Result<bool> {
+        let (mut done, mut all) = (0, true);
+        while done < len {
+            let range = range(start + done, len - done);
+            let mut arg = sys::uffdio_zeropage { range, mode: 0, zeropage: 0 };
+            match self.call::<{ number::<sys::uffdio_zeropage>(sys::_UFFDIO_ZEROPAGE) }, _>(&mut arg) {
+                Ok(()) => done = len,
+                Err(_) if arg.zeropage > 0 => done += arg.zeropage as usize,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    all = false;
+                    done += small;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Maps what is behind the mapping already, as [`copy`](Self::copy).
+    pub(super) fn resume(&self, start: usize, len: usize, protected: bool) -> io::Result<bool> {
+        // UFFDIO_CONTINUE_MODE_WP, which the bindings leave out.
+        let mode = if protected { 1 << 1 } else { 0 };
+        let mut arg = sys::uffdio_continue { range: range(start, len), mode, mapped: 0 };
+        match self.call::<{ number::<sys::uffdio_continue>(sys::_UFFDIO_CONTINUE) }, _>(&mut arg) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            // Nothing is behind it. A message of a minor fault may be older than that.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error()) => {
+                Err(io::ErrorKind::NotFound.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves pages to where none are, by their table entries.
+    pub(super) fn move_page(&self, dst: usize, src: usize, len: usize) -> io::Result<()> {
+        let mut arg = sys::uffdio_move { dst: dst as u64, src: src as u64, len: len as u64, mode: 0, move_: 0 };
+        self.call::<{ number::<sys::uffdio_move>(sys::_UFFDIO_MOVE) }, _>(&mut arg)
+    }
+
+    /// Protects against writes, or allows them and wakes.
+    pub(super) fn protect(&self, start: usize, len: usize, on: bool) -> io::Result<()> {
+        // UFFDIO_WRITEPROTECT_MODE_WP, which the bindings leave out; without it writers are woken.
+        let mode = u64::from(on);
+        let mut arg = sys::uffdio_writeprotect { range: range(start, len), mode };
+        self.call::<{ number::<sys::uffdio_writeprotect>(sys::_UFFDIO_WRITEPROTECT) }, _>(&mut arg)
+    }
+
+    /// Has every access fail, where no page is.
+    pub(super) fn poison(&self, start: usize, len: usize) -> io::Result<()> {
+        let mut arg = sys::uffdio_poison { range: range(start, len), mode: 0, updated: 0 };
+        self.call::<{ number::<sys::uffdio_poison>(sys::_UFFDIO_POISON) }, _>(&mut arg)
+    }
+
+    fn call<const CODE: Opcode, T>(&self, arg: &mut T) -> io::Result<()> {
+        // SAFETY: the code carries the size of `T`, and `T` is what the kernel's header says the
+        // call takes. What the calls do to memory the callers above answer for: all but `copy` put
+        // up, move or drop pages of ranges that are used by raw pointers and guests alone.
+        Ok(unsafe { ioctl::ioctl(&self.inner.fd, Updater::<CODE, T>::new(arg)) }?)
+    }
+}
+
+fn range(start: usize, len: usize) -> sys::uffdio_range {
+    sys::uffdio_range { start: start as u64, len: len as u64 }
+}
+
+fn handshake(fd: &OwnedFd, features: u64) -> io::Result<u64> {
+    let mut arg = sys::uffdio_api { api: sys::UFFD_API.into(), features, ioctls: 0 };
+    // SAFETY: the argument is what the call takes, and it touches no other memory.
+    unsafe { ioctl::ioctl(fd, Updater::<{ number::<sys::uffdio_api>(sys::_UFFDIO_API) }, _>::new(&mut arg)) }?;
+    Ok(arg.features)
+}
+
+/// `USERFAULTFD_IOC_NEW`: takes flags, and answers with a descriptor.
+struct New(UserfaultfdFlags);
+
+// SAFETY: the call takes an integer and answers with a new descriptor.
+unsafe impl Ioctl for New {
+    type Output = OwnedFd;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        ioctl::opcode::none(sys::UFFDIO as u8, 0)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::without_provenance_mut(self.0.bits() as usize)
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
+        // SAFETY: just made, and nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(out) })
+    }
+}
+
+fn descriptor() -> io::Result<OwnedFd> {
+    let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+    if let Ok(device) = open("/dev/userfaultfd", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        // SAFETY: as `New` says.
+        if let Ok(fd) = unsafe { ioctl::ioctl(device, New(flags)) } {
+            return Ok(fd);
+        }
+    }
+    let user_mode_only = UserfaultfdFlags::from_bits_retain(sys::UFFD_USER_MODE_ONLY);
+    // SAFETY: it makes a descriptor. What is done with it is said at the calls.
+    let made = unsafe { rustix::mm::userfaultfd(flags).or_else(|_| rustix::mm::userfaultfd(flags | user_mode_only)) };
+    Ok(made?)
+}
+
+impl Events for Uffd {
+    fn next(&self) -> io::Result<Option<Event>> {
+        let mut message = [0_u64; size_of::<sys::uffd_msg>() / 8];
+        // SAFETY: plain integers, as bytes.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(message.as_mut_ptr().cast::<u8>(), size_of_val(&message)) };
+        match rustix::io::read(&self.inner.fd, bytes) {
+            Ok(read) if read == size_of::<sys::uffd_msg>() => {}
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        // SAFETY: the kernel has written one; it is of plain integers, and `message` is as large.
+        let message: sys::uffd_msg = unsafe { std::mem::transmute_copy(&message) };
+        // SAFETY: the event says which field of the union it is.
+        let event = unsafe {
+            match u32::from(message.event) {
+                sys::UFFD_EVENT_PAGEFAULT => {
+                    let fault = message.arg.pagefault;
+                    let has = |flag: u32| fault.flags & u64::from(flag) != 0;
+                    let kind = if has(sys::UFFD_PAGEFAULT_FLAG_WP) {
+                        Kind::Protected
+                    } else if has(sys::UFFD_PAGEFAULT_FLAG_MINOR) {
+                        Kind::Minor
+                    } else {
+                        Kind::Missing
+                    };
+                    let write = has(sys::UFFD_PAGEFAULT_FLAG_WRITE);
+                    Event::Fault { address: fault.address as usize, kind, write, thread: fault.feat.ptid }
+                }
+                sys::UFFD_EVENT_REMOVE => {
+                    let remove = message.arg.remove;
+                    Event::Remove { start: remove.start as usize, end: remove.end as usize }
+                }
+                sys::UFFD_EVENT_UNMAP => Event::Other("unmap"),
+                sys::UFFD_EVENT_REMAP => Event::Other("remap"),
+                _ => Event::Other("another event"),
+            }
+        };
+        Ok(Some(event))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+
+    fn has_removes(&self) -> bool {
+        self.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
+    }
+
+    fn pending(&self) -> io::Result<(u64, u64)> {
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.inner.fd.as_raw_fd()))?;
+        let get = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        get("pending:").zip(get("total:")).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl fmt::Debug for Uffd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uffd").field("fd", &self.inner.fd).field("features", &self.inner.features).finish()
+    }
+}

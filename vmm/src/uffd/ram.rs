@@ -1,0 +1,396 @@
+//! Memory of a region, under userfaultfd.
+
+use super::calls::Uffd;
+use super::staging::Staging;
+use crate::inbox::Inbox;
+use crate::layer::Layer;
+use linux_raw_sys::general as sys;
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Pages of 4 KiB.
+pub const SMALL: usize = 4 << 10;
+/// Pages of 2 MiB, from hugetlb.
+pub const HUGE: usize = 2 << 20;
+
+/// A stretch of this process's memory whose faults go to an [`Inbox`]: the [`Layer`] of the kernel.
+pub struct Ram {
+    uffd: Uffd,
+    base: usize,
+    len: usize,
+    page: usize,
+    file: Option<Shared>,
+    staging: Option<Staging>,
+    /// The addresses are another process's.
+    is_remote: bool,
+    /// What keeps the memory mapped.
+    _owner: Box<dyn Any + Send + Sync>,
+}
+
+/// The file behind a shared mapping.
+struct Shared {
+    file: Arc<dyn AsFd + Send + Sync>,
+    offset: u64,
+}
+
+/// A mapping of our own.
+struct Mapping {
+    base: usize,
+    len: usize,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length by whoever made this. Addresses of it end with the region.
+        let _ = unsafe { munmap(ptr::with_exposed_provenance_mut(self.base), self.len) };
+    }
+}
+
+const ACCESS: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+impl Ram {
+    /// `len` bytes of private anonymous memory, in pages of [`SMALL`] or [`HUGE`] size.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses; [`InvalidInput`](io::ErrorKind::InvalidInput) if the inbox is not of a
+    /// [`Uffd`] or the size not one of the two.
+    pub fn anonymous(inbox: &Inbox, len: usize, page: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | huge(page)?;
+        // SAFETY: no address is asked for, so nothing is mapped over.
+        let base = unsafe { mmap_anonymous(ptr::null_mut(), len, ACCESS, flags) }?.expose_provenance();
+        let mapping = Mapping { base, len };
+        // SAFETY: the mapping is ours, nobody has used it, and it stays until the owner is dropped.
+        unsafe { Self::over(inbox, base, len, page, None, Box::new(mapping)) }
+    }
+
+    /// `len` bytes of `file` from `offset` on, mapped shared: a memfd, which other processes may map
+    /// as well. For pages of [`HUGE`] size the file is made with `MFD_HUGETLB`.
+    ///
+    /// Write protection is this mapping's: an eviction or a cleaning does not stop who writes
+    /// through another one. Stop them, or pin the pages that they use.
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous`](Self::anonymous).
+    pub fn memfd(inbox: &Inbox, file: OwnedFd, offset: u64, len: usize, page: usize) -> io::Result<Self> {
+        huge(page)?;
+        // SAFETY: as in `anonymous`.
+        let base = unsafe { mmap(ptr::null_mut(), len, ACCESS, MapFlags::SHARED, &file, offset) }?.expose_provenance();
+        let mapping = Mapping { base, len };
+        let shared = Shared { file: Arc::new(file), offset };
+        // SAFETY: as in `anonymous`.
+        unsafe { Self::over(inbox, base, len, page, Some(shared), Box::new(mapping)) }
+    }
+
+    /// Private anonymous memory that somebody else has mapped at `base`; `owner` keeps it mapped.
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous`](Self::anonymous).
+    ///
+    /// # Safety
+    ///
+    /// The range is mapped, readable and writable, for as long as `owner` is there. Whoever uses it
+    /// bears with pages that come and go: guests, and raw pointers; no Rust reference to it is live
+    /// when a page is evicted or discarded.
+    pub unsafe fn from_raw(
+        inbox: &Inbox,
+        base: *mut u8,
+        len: usize,
+        page: usize,
+        owner: impl Any + Send + Sync,
+    ) -> io::Result<Self> {
+        huge(page)?;
+        // SAFETY: the caller's promise.
+        unsafe { Self::over(inbox, base.expose_provenance(), len, page, None, Box::new(owner)) }
+    }
+
+    /// [`from_raw`](Self::from_raw) for a shared mapping of `file` from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous`](Self::anonymous).
+    ///
+    /// # Safety
+    ///
+    /// As [`from_raw`](Self::from_raw), and the mapping is of that file.
+    pub unsafe fn from_raw_shared(
+        inbox: &Inbox,
+        base: *mut u8,
+        len: usize,
+        page: usize,
+        file: (Arc<dyn AsFd + Send + Sync>, u64),
+        owner: impl Any + Send + Sync,
+    ) -> io::Result<Self> {
+        huge(page)?;
+        let shared = Shared { file: file.0, offset: file.1 };
+        // SAFETY: the caller's promise.
+        unsafe { Self::over(inbox, base.expose_provenance(), len, page, Some(shared), Box::new(owner)) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`from_raw`](Self::from_raw).
+    unsafe fn over(
+        inbox: &Inbox,
+        base: usize,
+        len: usize,
+        page: usize,
+        file: Option<Shared>,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> io::Result<Self> {
+        let uffd = inbox.events().as_any().downcast_ref::<Uffd>().ok_or(io::ErrorKind::InvalidInput)?.clone();
+        let at = ptr::with_exposed_provenance_mut(base);
+        // SAFETY: the caller's promise; neither changes contents.
+        unsafe {
+            if page == SMALL {
+                // Pages come and go one by one. A kernel without huge pages refuses, and has none.
+                let _ = madvise(at, len, Advice::LinuxNoHugepage);
+            }
+            // A child would have the memory without the traps.
+            madvise(at, len, Advice::LinuxDontFork)?;
+        }
+        let features = uffd.features();
+        let minor = file.is_some() && features.has(sys::UFFD_FEATURE_MINOR_SHMEM);
+        let protect = features.has(if file.is_none() && page == SMALL {
+            sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
+        } else {
+            sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+        });
+        let mode = sys::UFFDIO_REGISTER_MODE_MISSING
+            | if minor { sys::UFFDIO_REGISTER_MODE_MINOR } else { 0 }
+            | if protect { sys::UFFDIO_REGISTER_MODE_WP } else { 0 };
+        uffd.register(base, len, mode)?;
+        let can_move = file.is_none() && page == SMALL && features.has(sys::UFFD_FEATURE_MOVE);
+        let staging = if can_move { Staging::new(page).ok() } else { None };
+        Ok(Self { uffd, base, len, page, file, staging, is_remote: false, _owner: owner })
+    }
+
+    /// Memory of another process, at its address `base`: the process has registered it, and has
+    /// handed over the descriptor ([`Uffd::from_fd`]), as Firecracker does.
+    ///
+    /// Faults are served, and pages discarded that are out. What needs the memory itself works by
+    /// the `file` and its offset, if it is a shared mapping; of private memory no page can be
+    /// evicted or cleaned, and one that is in is discarded by whoever maps it: have removals be
+    /// events.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), as for [`anonymous`](Self::anonymous).
+    pub fn remote(inbox: &Inbox, base: usize, len: usize, page: usize, file: Option<(OwnedFd, u64)>) -> io::Result<Self> {
+        huge(page)?;
+        let uffd = inbox.events().as_any().downcast_ref::<Uffd>().ok_or(io::ErrorKind::InvalidInput)?.clone();
+        let file = file.map(|(file, offset)| Shared { file: Arc::new(file), offset });
+        Ok(Self { uffd, base, len, page, file, staging: None, is_remote: true, _owner: Box::new(()) })
+    }
+
+    fn pointer(&self, at: usize) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.base + at)
+    }
+
+    fn has_removes(&self) -> bool {
+        self.uffd.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
+    }
+
+    /// Private memory of another process; or of this one, and others remove it: the page may go while
+    /// its owner reads it, who would then sleep for himself. (It can be moved out all the same.)
+    fn cannot_be_read(&self) -> bool {
+        self.file.is_none() && (self.is_remote || self.has_removes())
+    }
+
+    /// Whether there is a page, as far as can be known.
+    fn is_there(&self, at: usize) -> io::Result<bool> {
+        if self.file.is_some() {
+            // There, if it can be mapped.
+            return match self.uffd.resume(self.base + at, self.page, false) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        if self.is_remote {
+            return Ok(false);
+        }
+        let pagemap = open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut entry = [0; 8];
+        let read = rustix::io::pread(&pagemap, &mut entry, ((self.base + at) / SMALL * 8) as u64)?;
+        // Present, or swapped out.
+        Ok(read == 8 && u64::from_ne_bytes(entry) >> 62 != 0)
+    }
+
+    /// A write of what is there, which parts a page that KSM has merged with others.
+    fn part(&self, at: usize) {
+        // SAFETY: the page is there, and its owner is the caller; the guest uses it by its own
+        // accesses, which this one, being atomic, does not disturb.
+        let byte = unsafe { AtomicU8::from_ptr(self.pointer(at)) };
+        let mut seen = byte.load(Relaxed);
+        while let Err(now) = byte.compare_exchange(seen, seen, Relaxed, Relaxed) {
+            seen = now;
+        }
+    }
+
+    fn move_out(&self, staging: &Staging, at: usize, protected: bool, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
+        match staging.take(self.base + at, &mut seen) {
+            // Not where the write would fault: that would be a fault on a page of one's own.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !self.has_removes() && !protected => {
+                self.part(at);
+                staging.take(self.base + at, seen)
+            }
+            done => done,
+        }
+    }
+
+    fn let_go(&self, at: usize) -> io::Result<()> {
+        if let Some(Shared { file, offset }) = &self.file {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            return Ok(fallocate(file.as_fd(), flags, offset + at as u64, self.page as u64)?);
+        }
+        if self.is_remote || self.has_removes() {
+            // It is elsewhere; or the call would sleep until the event is read, by this thread perhaps.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: a page of the region, whose users bear with pages that go.
+        Ok(unsafe { madvise(self.pointer(at).cast(), self.page, Advice::LinuxDontNeed) }?)
+    }
+}
+
+/// The flags for pages of this size.
+fn huge(page: usize) -> io::Result<MapFlags> {
+    match page {
+        SMALL => Ok(MapFlags::empty()),
+        HUGE => Ok(MapFlags::HUGETLB | MapFlags::HUGE_2MB),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+static ZEROES: [u8; HUGE] = [0; HUGE];
+
+impl Layer for Ram {
+    fn base(&self) -> usize {
+        self.base
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn page_size(&self) -> usize {
+        self.page
+    }
+
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
+        if bytes.len() != self.page || at + self.page > self.len {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the bytes are a page, and the place is one of the region.
+        let put = unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }?;
+        // Where no huge page is left the kernel says the same.
+        if !put && self.page == HUGE && !self.is_there(at)? { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(put) }
+    }
+
+    fn zero(&self, at: usize) -> io::Result<bool> {
+        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES, false) }
+    }
+
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
+        if self.file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.uffd.resume(self.base + at, self.page, protected)
+    }
+
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()> {
+        if let Some(staging) = &self.staging {
+            return self.move_out(staging, at, protected, |bytes| into.copy_from_slice(bytes));
+        }
+        if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) || self.cannot_be_read() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // Writers are stopped first; readers go on, and see the same bytes.
+        self.protect(at, true)?;
+        let taken = self.read(at, into).and_then(|()| self.let_go(at));
+        if taken.is_err() && !protected {
+            self.protect(at, false)?;
+        }
+        taken
+    }
+
+    fn drop_page(&self, at: usize) -> io::Result<()> {
+        match &self.staging {
+            Some(staging) => {
+                // Whatever is written from now on is dropped as well. It fails where nothing can be
+                // protected, and then nothing is.
+                let _ = self.protect(at, false);
+                match self.move_out(staging, at, false, |_| {}) {
+                    // It was gone.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    done => done,
+                }
+            }
+            None => self.let_go(at),
+        }
+    }
+
+    fn protect(&self, at: usize, on: bool) -> io::Result<()> {
+        self.uffd.protect(self.base + at, self.page, on)
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+        let into = into.get_mut(..self.page).ok_or(io::ErrorKind::InvalidInput)?;
+        if let Some(Shared { file, offset }) = &self.file {
+            // Not by the mapping: where the page is gone, this reads zeroes and does not fault.
+            let mut done = 0;
+            while done < into.len() {
+                match rustix::io::pread(file.as_fd(), &mut into[done..], offset + (at + done) as u64) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(read) => done += read,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(());
+        }
+        if self.cannot_be_read() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: a page of the region that is there and that nobody writes; `into` is elsewhere.
+        unsafe { ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page) }
+        Ok(())
+    }
+
+    fn poison(&self, at: usize) -> io::Result<()> {
+        self.uffd.poison(self.base + at, self.page)
+    }
+
+    fn wake(&self, at: usize) {
+        // It fails if the range is not registered any more, and then nobody sleeps.
+        let _ = self.uffd.wake(self.base + at, self.page);
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.uffd.unregister(self.base, self.len)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl fmt::Debug for Ram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ram")
+            .field("base", &format_args!("{:#x}", self.base))
+            .field("len", &self.len)
+            .field("page", &self.page)
+            .field("shared", &self.file.is_some())
+            .finish_non_exhaustive()
+    }
+}
