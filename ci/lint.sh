@@ -4,8 +4,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 python3 ci/weave.py check
-cargo fmt --check --package pagelock --package pagelock-storm --package pagelock-benches
-for apart in fuzz ci/no_std_proof; do
+cargo fmt --check --all
+for apart in fuzz ci/no_std_proof ci/sizes; do
     cargo fmt --check --manifest-path "$apart/Cargo.toml"
 done
 for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'shared' 'std,lock_api,shared,stats'; do
