@@ -191,12 +191,13 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
 #[test]
 fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothing_old_in() {
     /// Is held up when it has read one.
-    struct HeldUp(SoftRam);
+    struct HeldUp(SoftRam, Arc<AtomicUsize>);
     impl Events for HeldUp {
         fn next(&self) -> io::Result<Option<Event>> {
             let event = self.0.next()?;
             if let Some(Event::Remove { .. }) = event {
                 thread::sleep(Duration::from_millis(100));
+                self.1.fetch_add(1, SeqCst);
             }
             Ok(event)
         }
@@ -214,12 +215,12 @@ fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothin
         }
     }
     let ram = SoftRam::with_removes(1, PAGE);
-    let inbox = Inbox::new(HeldUp(ram.clone())).unwrap();
+    let removals = Arc::new(AtomicUsize::new(0));
+    let inbox = Inbox::new(HeldUp(ram.clone(), Arc::clone(&removals))).unwrap();
     let region = Region::new(ram.clone(), &inbox, 0).unwrap();
     let Fault::Owner(fetch) = region.fault(0) else { panic!() };
     thread::scope(|s| {
-        // The handler: until it has noted the removal, by which the page is awaited.
-        s.spawn(|| until(|| inbox.next().unwrap().is_none() && region.state(0).unwrap().awaited));
+        s.spawn(|| until(|| inbox.next().unwrap().is_none() && removals.load(SeqCst) == 1));
         ram.remove(0, 1); // returns as soon as the event is read
         assert_eq!(fetch.fill(&[1; PAGE]).unwrap(), Filled::Zeroes);
     });
