@@ -264,7 +264,7 @@ fn is_awaited(header: &Header) -> bool {
 }
 
 /// How often a call is made that says "again": about ten seconds.
-const PATIENCE: u32 = 100_000;
+pub(crate) const PATIENCE: u32 = 100_000;
 
 impl Drop for Region {
     /// Not unplugged: see [`Region`].
