@@ -75,9 +75,9 @@ fn expected(layout: &Layout, rounds: &[u64], written: &[u32]) -> Vec<u32> {
     model.words
 }
 
-/// Compares every byte of guest memory, through the faults that this makes. The number of bytes, or
+/// Compares every byte of guest memory, through the faults that this makes: the number of bytes, and
 /// the pages that are wrong.
-pub(crate) fn compare(machine: &Machine, rounds: &[u64], written: &[u32]) -> Result<u64, Vec<u32>> {
+pub(crate) fn compare(machine: &Machine, rounds: &[u64], written: &[u32]) -> (u64, Vec<u32>) {
     let expected = expected(&machine.layout, rounds, written);
     let base = machine.region.host_range().start;
     let mut wrong = Vec::new();
@@ -94,5 +94,5 @@ pub(crate) fn compare(machine: &Machine, rounds: &[u64], written: &[u32]) -> Res
             wrong.push(page as u32);
         }
     }
-    if wrong.is_empty() { Ok(bytes) } else { Err(wrong) }
+    (bytes, wrong)
 }

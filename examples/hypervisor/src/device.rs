@@ -79,6 +79,12 @@ impl Device {
             true => batch.iter().map(|&n| self.pin(first as usize + n)).collect::<Result<Vec<_>>>()?,
             false => Vec::new(),
         };
+        for &n in batch {
+            // A write of what is there. If the page is write protected, the fault is this thread's then, and
+            // not the kernel's, of which an unprivileged userfaultfd is not told.
+            let word = (first + n as u32) << 12;
+            memory.set(word, memory.get(word));
+        }
         let region = Arc::clone(&self.machine.region);
         let address = |n: usize| region.host_address(first as usize + n).expect("its pages are in the region");
         let buffers: Vec<_> = batch.iter().map(|&n| libc::iovec { iov_base: address(n) as *mut _, iov_len: PAGE }).collect();
