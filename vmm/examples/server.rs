@@ -10,7 +10,8 @@ fn main() -> io::Result<()> {
     let region = Region::anonymous(&inbox, len)?; // guest memory; all of its pages are out
     let store = move |fetch: &Fetch, page: &mut [u8]| {
         let n = image.read_at(page, fetch.offset())?;
-        Ok(page[n..].fill(0))
+        page[n..].fill(0);
+        Ok(())
     };
     let server = Server::start(&inbox, 4, store)?; // four threads
 

@@ -4,6 +4,7 @@ use crate::headers::Route;
 use crate::owned::Owned;
 use crate::place::{Place, is_protected};
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::{Claim, PageGuard};
@@ -44,7 +45,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "fetch").with_faulter();
+        let owned = Owned::new(self, page, guard, What::Fetch).with_faulter();
         if owned.place() == Place::In {
             self.counters.count(Counter::Present);
             self.there(owned);
@@ -60,7 +61,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "write fault").with_faulter();
+        let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
         if is_protected(owned.header().user()) { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
@@ -85,11 +86,21 @@ impl Region {
     }
 
     /// A fault on a page that is in. Either it is late, and the page is there; or the kernel has
-    /// taken the page away, by a removal that came between, and it reads as zeroes.
+    /// taken the page away, by a removal that came between, and it reads as zeroes; or it has only
+    /// unmapped a page of shared memory, which is still behind the mapping.
     fn there(&self, mut owned: Owned) {
-        // If a page is there, nobody was woken, and the release does it.
-        if let Ok(true) = self.patiently(|layer| layer.zero(owned.at())) {
-            owned.faulter_woken();
+        let (at, protected) = (owned.at(), owned.is_protected());
+        match self.patiently(|layer| layer.zero(at)) {
+            Ok(true) => {
+                owned.faulter_woken();
+                owned.set(Place::In, false);
+            }
+            // A page is there, and nobody was woken: if not by this, then by the release.
+            _ => {
+                if let Ok(true) = self.patiently(|layer| layer.resume(at, protected)) {
+                    owned.faulter_woken();
+                }
+            }
         }
     }
 
@@ -109,12 +120,21 @@ impl Region {
             return None;
         }
         let guard = header.try_lock().filter(|guard| !guard.is_poisoned())?;
-        let fetch = Fetch { owned: Owned::new(self, page, guard, "prefetch") };
+        let fetch = Fetch { owned: Owned::new(self, page, guard, What::Prefetch) };
         (fetch.owned.place() != Place::In).then_some(fetch)
     }
 }
 
 /// The right and the duty to put one page up. Dropping it leaves the page as it was, and tells.
+///
+/// It ends once, since its ends take it by value:
+///
+/// ```compile_fail,E0382
+/// fn twice(fetch: pagelock_vmm::Fetch) {
+///     let _ = fetch.fill(&[0; 4096]);
+///     let _ = fetch.fill(&[0; 4096]);
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it gives up: the faulter is told and faults again"]
 pub struct Fetch {
@@ -233,45 +253,60 @@ impl Fetch {
     }
 
     fn put(mut self, bytes: Option<&[u8]>) -> Result<Filled, FillError> {
-        let (region, page, at) = (Arc::clone(self.region()), self.page(), self.owned.at());
+        let (region, page, at) = (self.region(), self.page(), self.owned.at());
         let zeroes = self.owned.place() == Place::Discarded;
+        let protected = self.owned.is_protected();
         let (done, put) = region
             .patiently(|layer| match bytes {
                 // Looked at in the same breath as the page is put up: see `Inbox`.
-                Some(bytes) if !zeroes && !region.is_asked(page) => Ok((Filled::Bytes, layer.fill(at, bytes)?)),
-                _ => Ok((Filled::Zeroes, layer.zero(at)?)),
+                Some(bytes) if !zeroes && !region.is_asked(page) => Ok((Filled::Bytes, layer.fill(at, bytes, protected)?)),
+                _ => {
+                    let asked = region.answer(page);
+                    let put = layer.zero(at).inspect_err(|_| region.not_answered(page, asked))?;
+                    Ok((Filled::Zeroes, put))
+                }
             })
             .map_err(|error| if region.is_unplugged() { FillError::Gone } else { FillError::Io(error) })?;
-        if done == Filled::Zeroes {
-            region.answered(page);
-        }
-        if put {
-            self.owned.faulter_woken();
-        }
-        self.owned.put_in();
         let filled = if put { done } else { Filled::There };
         region.counters.count(match filled {
             Filled::Bytes => Counter::Fetches,
             Filled::Zeroes => Counter::Zeroes,
             Filled::There => Counter::There,
         });
-        trace::filled(&region, page, filled);
+        trace::filled(region, page, filled);
+        if put {
+            self.owned.faulter_woken();
+        }
+        self.owned.put_in(protected && filled == Filled::Bytes);
         Ok(filled)
     }
 
     /// Lets a page of shared memory be used as it is behind the mapping: another process has put
-    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one.
+    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then, and
+    /// this guard is to be dropped.
+    ///
+    /// `false` if nothing is there, or not any more: the page was taken out after the fault. It is to
+    /// be filled as usual.
     ///
     /// # Errors
     ///
     /// As [`fill`](Self::fill).
-    pub fn resume(mut self) -> Result<Filled, FillError> {
+    pub fn resume(&mut self) -> Result<bool, FillError> {
         let at = self.owned.at();
-        if self.region().patiently(|layer| layer.resume(at))? {
-            self.owned.faulter_woken();
+        let protected = self.owned.is_protected();
+        match self.region().patiently(|layer| layer.resume(at, protected)) {
+            // If it was mapped already, nobody was woken, and the release does it.
+            Ok(mapped) => {
+                if mapped {
+                    self.owned.faulter_woken();
+                }
+                self.owned.put_in(protected);
+                self.region().counters.count(Counter::There);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
         }
-        self.owned.put_in();
-        Ok(Filled::There)
     }
 
     /// The page's contents are lost for good: accesses fail (SIGBUS), where the kernel can do that.
@@ -324,7 +359,7 @@ impl Unprotect {
         let at = self.owned.at();
         self.region().patiently(|layer| layer.protect(at, false))?;
         self.owned.faulter_woken();
-        self.owned.set(Place::In.bits());
+        self.owned.set(Place::In, false);
         Ok(())
     }
 }

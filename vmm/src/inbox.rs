@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Inbox {
     regions: RwLock<Vec<Plugged>>,
     /// Faults that were read on the way to something else.
     aside: Mutex<VecDeque<Event>>,
+    /// How many.
+    set_aside: AtomicUsize,
     order: RwLock<()>,
     kicks: OwnedFd,
     /// The same for tasks.
@@ -76,6 +79,7 @@ impl Inbox {
             events: Box::new(events),
             regions: RwLock::default(),
             aside: Mutex::default(),
+            set_aside: AtomicUsize::new(0),
             order: RwLock::default(),
             kicks,
             news: event_listener::Event::new(),
@@ -96,7 +100,7 @@ impl Inbox {
     /// What reading the events failed with.
     pub fn next(&self) -> io::Result<Option<Arrived>> {
         loop {
-            let aside = self.lock_aside().pop_front();
+            let aside = self.pop_aside();
             let event = match aside {
                 Some(event) => event,
                 None => match self.read()? {
@@ -109,6 +113,18 @@ impl Inbox {
                 return Ok(Some(arrived));
             }
         }
+    }
+
+    fn pop_aside(&self) -> Option<Event> {
+        // Relaxed: whoever puts a fault aside rings afterwards, so one that is missed here is found
+        // by whoever wakes.
+        if self.set_aside.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut aside = self.lock_aside();
+        let event = aside.pop_front();
+        self.set_aside.store(aside.len(), Relaxed);
+        event
     }
 
     fn arrived(&self, event: Event) -> Option<Arrived> {
@@ -179,7 +195,9 @@ impl Inbox {
         {
             let _order = self.order.write().unwrap_or_else(PoisonError::into_inner);
             while let Some(event) = self.read_in_order()? {
-                self.lock_aside().push_back(event);
+                let mut aside = self.lock_aside();
+                aside.push_back(event);
+                self.set_aside.store(aside.len(), Relaxed);
                 found += 1;
             }
         }

@@ -84,18 +84,23 @@ impl Settings {
             return None;
         }
         match region.fault(*page) {
-            Claimed::Owner(fetch) => {
-                let done = match (arrived.kind, fetch.wants()) {
-                    (Kind::Minor, _) => fetch.resume(),
-                    (_, Wants::Zeroes) => fetch.zero(),
-                    (_, Wants::Bytes) => return Some(fetch),
+            Claimed::Owner(mut fetch) => {
+                let done = match arrived.kind {
+                    Kind::Minor => fetch.resume(),
+                    _ => Ok(false),
+                };
+                let done = match (done, fetch.wants()) {
+                    (Ok(false), Wants::Bytes) => return Some(fetch),
+                    (Ok(false), Wants::Zeroes) => fetch.zero().map(drop),
+                    (done, _) => done.map(drop),
                 };
                 if let Err(error) = done {
                     tally.failed(*page, &error);
                 }
             }
             Claimed::InFlight => {
-                region.seats.waits(*page, arrived.thread);
+                let generation = region.header(*page).map_or(0, |header| header.generation());
+                region.seats.waits(*page, generation, arrived.thread);
                 tally.duplicates.fetch_add(1, Relaxed);
             }
             Claimed::Present => _ = tally.late.fetch_add(1, Relaxed),
@@ -137,11 +142,14 @@ pub(crate) struct Tally {
     late: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
+    /// The last failure, in words.
+    last: Mutex<Option<String>>,
 }
 
 impl Tally {
     fn failed(&self, page: usize, why: &dyn fmt::Display) {
         self.failed.fetch_add(1, Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("page {page}: {why}"));
         trace::aborted(page, why);
     }
 
@@ -222,6 +230,12 @@ impl Server {
         self.shared.tally.served()
     }
 
+    /// What the last fetch failed with that failed, and of which page.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared.tally.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Stops: each thread finishes the fetch that it is at, and ends. Faults that arrive from now on
     /// wait for the next server of the inbox.
     ///
@@ -273,15 +287,14 @@ impl Shared {
     }
 
     fn deal(&self, arrived: &Arrived, buffer: &mut Vec<u8>) {
-        // A panic of the store, or of what is called on a write: the guard has told already.
+        // A panic of what is called on a write: the guard has told already.
         let dealt = catch_unwind(AssertUnwindSafe(|| {
             if let Some(fetch) = self.settings.deal(arrived, &self.tally) {
                 self.fetch(fetch, buffer);
             }
         }));
         if dealt.is_err() {
-            self.tally.failed(arrived.page, &"panicked");
-            self.count_failure(key(arrived.region.host_range().start, arrived.page));
+            self.tally.failed(arrived.page, &"what is called on a write panicked");
         }
     }
 
@@ -300,8 +313,18 @@ impl Shared {
             fetch.note(format!("attempt {}", failures + 1));
             thread::sleep(Duration::from_millis(1 << (failures - 1).min(9)));
         }
-        match self.store.read(&fetch, buffer).and_then(|()| Ok(fetch.fill(buffer)?)) {
-            Ok(_) => {
+        let read = catch_unwind(AssertUnwindSafe(|| self.store.read(&fetch, buffer)));
+        let done = match read.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
+            Ok(()) => fetch.fill(buffer).map(drop).map_err(io::Error::from),
+            Err(error) => {
+                // Before the page is free: the next attempt is to know of this one.
+                self.count_failure(key);
+                drop(fetch);
+                return self.tally.failed(page, &error);
+            }
+        };
+        match done {
+            Ok(()) => {
                 self.tally.fetched.fetch_add(1, Relaxed);
                 if failures > 0 {
                     self.forget(key);

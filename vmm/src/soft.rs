@@ -191,6 +191,11 @@ impl SoftRam {
         }
     }
 
+    /// Puts a page up and wakes nobody, as a copy with `UFFDIO_COPY_MODE_DONTWAKE`. For tests.
+    pub fn fill_unheard(&self, page: usize, bytes: &[u8]) {
+        self.lock().pages[page].bytes = Some(bytes.into());
+    }
+
     /// Whether a page is there. For tests.
     #[must_use]
     pub fn is_there(&self, page: usize) -> bool {
@@ -202,7 +207,7 @@ impl SoftRam {
         if page < self.inner.pages { Ok(page) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    fn put(&self, at: usize, bytes: Box<[u8]>) -> io::Result<bool> {
+    fn put(&self, at: usize, bytes: Box<[u8]>, protected: bool) -> io::Result<bool> {
         let page = self.page(at)?;
         let mut state = self.lock();
         if state.closed {
@@ -216,7 +221,7 @@ impl SoftRam {
             return Ok(false);
         }
         here.bytes = Some(bytes);
-        here.protected = false;
+        here.protected = protected;
         here.wakes += 1;
         self.inner.changed.notify_all();
         Ok(true)
@@ -236,19 +241,19 @@ impl Layer for SoftRam {
         self.inner.page
     }
 
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
-        self.put(at, bytes.into())
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
+        self.put(at, bytes.into(), protected)
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        self.put(at, vec![0; self.inner.page].into())
+        self.put(at, vec![0; self.inner.page].into(), false)
     }
 
-    fn resume(&self, _at: usize) -> io::Result<bool> {
+    fn resume(&self, _at: usize, _protected: bool) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+    fn take(&self, at: usize, into: &mut [u8], _protected: bool) -> io::Result<()> {
         let page = self.page(at)?;
         let bytes = self.lock().pages[page].bytes.take().ok_or(io::ErrorKind::NotFound)?;
         into.copy_from_slice(&bytes);

@@ -62,8 +62,9 @@ impl Inbox {
     /// use tokio::io::unix::AsyncFd;
     ///
     /// let inbox = Inbox::open()?;
-    /// let fd = AsyncFd::new(inbox.events().fd())?;
-    /// let ready = async || Ok(fd.readable().await?.clear_ready());
+    /// // SAFETY: the descriptor is the inbox's, which outlives this.
+    /// let fd = &unsafe { AsyncFd::register(inbox.events().fd()) }?;
+    /// let ready = || async move { Ok(fd.readable().await?.clear_ready()) };
     /// let fetch = |fetch: pagelock_vmm::Fetch| {
     ///     tokio::spawn(async move {
     ///         let bytes = vec![0; fetch.region().page_size()]; // ... from the network
@@ -74,11 +75,11 @@ impl Inbox {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn serve(
+    pub async fn serve<R: Future<Output = io::Result<()>>>(
         &self,
         settings: &Settings,
         stop: &Stop,
-        mut ready: impl AsyncFnMut() -> io::Result<()>,
+        mut ready: impl FnMut() -> R,
         mut fetch: impl FnMut(Fetch),
     ) -> io::Result<Served> {
         let tally = Tally::default();
