@@ -26,9 +26,10 @@ struct Source {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let pages = options.pages();
-    let mut owner = vec![0_u64; pages * PAGE / 8 + PAGE / 8];
-    let base = owner.as_mut_ptr().expose_provenance().next_multiple_of(PAGE);
-    // SAFETY: inside of `owner`, which is there until the end and not used otherwise.
+    // Threads that serve a connection may outlive everything else here.
+    let words = vec![0_u64; pages * PAGE / 8].leak();
+    let base = words.as_mut_ptr().expose_provenance();
+    // SAFETY: `words`, which is there until the process ends and not used otherwise.
     let memory = unsafe { Memory::new(base, pages) };
     memory.fill(options.threads.into());
 
@@ -87,7 +88,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let times = source.handed.iter().map(|times| times.load(SeqCst));
     (report.handed_out_once, report.handed_out_again) =
         times.fold((0, 0), |(once, again), times| (once + u64::from(times == 1), again + u64::from(times > 1)));
-    drop(owner);
     Ok(report)
 }
 
