@@ -44,7 +44,8 @@ pub trait Layer: Send + Sync {
     fn protect(&self, at: usize, on: bool) -> io::Result<()>;
     /// Reads a page that is there and protected.
     fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()>;
-    /// Has every access to a page that is not there fail (SIGBUS), and wakes.
+    /// Has every access to a page that is not there fail (SIGBUS), and wakes;
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if it is there.
     fn poison(&self, at: usize) -> io::Result<()>;
     /// Wakes who sleeps for the page in the kernel: they try again.
     fn wake(&self, at: usize);

@@ -122,6 +122,16 @@ impl Seats {
         self.seats[taken.0?].look()
     }
 
+    /// Frees the seats of a page's owner that has not left.
+    pub(crate) fn strike(&self, page: usize) {
+        let of_page = |seat: &&Seat| seat.taken.load(Relaxed).checked_sub(1).is_some_and(|taken| taken / 8 == page);
+        for seat in self.seats.iter().filter(of_page) {
+            seat.has_note.store(false, Relaxed);
+            *seat.note() = Cow::Borrowed("");
+            seat.taken.store(0, Release);
+        }
+    }
+
     pub(crate) fn note(&self, taken: &Taken, note: Cow<'static, str>) {
         if let Some(seat) = taken.0.map(|number| &self.seats[number]) {
             *seat.note() = note;

@@ -284,7 +284,12 @@ impl Layer for SoftRam {
 
     fn poison(&self, at: usize) -> io::Result<()> {
         let page = self.page(at)?;
-        self.lock().pages[page].poisoned = true;
+        let mut state = self.lock();
+        if state.pages[page].bytes.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.pages[page].poisoned = true;
+        drop(state);
         self.wake(at);
         Ok(())
     }

@@ -8,7 +8,9 @@ mod common;
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::Failed;
-use pagelock_vmm::{Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, Wants};
+use pagelock_vmm::{
+    Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, TakenOver, Wants,
+};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -184,6 +186,44 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
         assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(0), "round {round}");
         server.stop().unwrap();
     }
+}
+
+#[test]
+fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
+    const PAGES: usize = 2;
+    let rig = Rig::new(PAGES);
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
+    let done = AtomicUsize::new(0);
+    let left = AtomicUsize::new(0);
+    thread::scope(|s| {
+        // Pages come and go all the time, but for what the guests' own faults do.
+        let (rig, done, left) = (&rig, &done, &left);
+        s.spawn(move || {
+            while done.load(SeqCst) < PAGES {
+                for page in 0..PAGES {
+                    if let Ok(evicted) = rig.region.evict(page) {
+                        thread::yield_now();
+                        drop(evicted); // put back
+                    }
+                }
+            }
+        });
+        for page in 0..PAGES {
+            s.spawn(move || {
+                for turn in 0..2000 {
+                    rig.ram.with(page, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
+                    let gone = rig.region.discard(page..page + 1);
+                    left.fetch_add(gone.left, SeqCst);
+                    let read = || rig.ram.with(page, false, PATIENCE, |bytes| bytes[0]).unwrap();
+                    assert!(gone.left == 1 || read() == 0, "turn {turn}: {gone:?}");
+                    until(|| read() == 0);
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    println!("{} of {} discards found an owner", left.load(SeqCst), PAGES * 2000);
+    server.stop().unwrap();
 }
 
 #[test]
@@ -485,8 +525,26 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     }
     assert!(rig.region.report(Duration::from_secs(3600)).held.is_empty());
     // SAFETY: the owner is gone, and nobody else acts for it.
-    drop(unsafe { rig.region.header(2).unwrap().take_over() });
+    assert_eq!(unsafe { rig.region.take_over(2) }, TakenOver::Released);
     assert_eq!(guest.join().unwrap(), Ok(9));
+    server.stop().unwrap();
+}
+
+#[test]
+fn an_eviction_that_is_leaked_loses_its_page_and_a_cleaning_does_not() {
+    let rig = Rig::new(2);
+    rig.bring_in(0, 1);
+    rig.bring_in(1, 1);
+    std::mem::forget(rig.region.evict(0).unwrap());
+    std::mem::forget(rig.region.clean(1).unwrap());
+    let guests = [rig.reader(0), rig.reader(1)];
+    let server = Server::start(&rig.inbox, 1, filled(|_| 2)).unwrap();
+    // SAFETY: the owners are gone, and nobody else acts for them.
+    let taken = [0, 1, 1].map(|page| unsafe { rig.region.take_over(page) });
+    assert_eq!(taken, [TakenOver::Lost, TakenOver::Released, TakenOver::NotOwned]);
+    // Not the zeroes of a page that is gone, and not the store's old bytes.
+    assert_eq!(guests.map(|guest| guest.join().unwrap()), [Err(Failed::Poisoned), Ok(1)]);
+    assert!(rig.region.report(Duration::ZERO).held.is_empty() && rig.region.pin(1).is_ok());
     server.stop().unwrap();
 }
 
