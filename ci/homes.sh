@@ -62,7 +62,7 @@ some() {
 
 guests=(--no-kvm)
 if [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ "$(uname -m)" = x86_64 ]; then guests+=("--vcpus=2"); else skipped "no /dev/kvm: threads only"; fi
-small=(--mib 16 --resident 12 --seconds 1.5)
+small=(--mib 16 --resident 12 --seconds 1.2)
 for guest in "${guests[@]}"; do
     for handlers in 1 8; do
         for memory in anonymous memfd; do
@@ -108,6 +108,7 @@ printf 'exit status 3 as it has to be, the destination killed: %s\n' "$(cat err)
 ./postcopy "${slow[@]}" >out 2>err & source=$!
 sleep 1
 destination=$(ps -o pid= --ppid $source)
+disown $source
 kill -9 $source
 tail --pid="$destination" -f /dev/null &
 wait $! || true

@@ -96,8 +96,9 @@ impl Paging {
             }
         }
         into[have..].fill(0);
-        // It comes without protection, so writes to it go unnoticed.
-        self.dirty[fetch.page()].store(true, Release);
+        // It comes as it went. If that is without protection, writes to it go unnoticed.
+        let is_protected = self.region.state(fetch.page()).is_some_and(|state| state.protected);
+        self.dirty[fetch.page()].store(!is_protected, Release);
         Ok(())
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn use_it(db: &Database, options: &Options) -> Result<(u64, u64)> {
                     let table = transaction.open_table(TABLE)?;
                     for _ in 0..100 {
                         word = next(word);
-                        let number = (word >> 8) % if word % 10 > 0 { hot } else { options.keys };
+                        let number = (word >> 8) % if word.is_multiple_of(10) { options.keys } else { hot };
                         check(key(number), table.get(key(number))?.as_ref().map(|found| found.value()))?;
                         reads.fetch_add(1, Relaxed);
                     }

@@ -80,6 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     source.has_stopped.1.notify_all();
 
     let ended = destination.wait_with_output().context("the other process")?;
+    if ended.status.code() == Some(3) {
+        // It has said why.
+        std::process::exit(3);
+    }
     let Ok(mut report) = serde_json::from_slice::<Report>(&ended.stdout) else {
         bail!("the other process ended without a report: {}", ended.status);
     };
