@@ -109,8 +109,8 @@ impl Region {
             return Settled::Done;
         }
         if owned.freeze().is_err() {
-            // Removed under a device's pin: the device goes on with memory that is nobody's. A later
-            // fault finds no page and gets zeroes, so nothing is to be noted.
+            // Removed under a device's pin: the device goes on with memory that is nobody's. A
+            // later fault finds no page and gets zeroes, so nothing is to be noted.
             return Settled::Pinned;
         }
         if asked & REMOVED == 0 && self.layer.drop_page(owned.at()).is_err() {

@@ -2,9 +2,9 @@
 //!
 //! The kernel holds up whoever removes pages until the event has been *read*, and then takes the
 //! pages away. So a thread that has read a removal and not yet acted on it leaves a gap in which
-//! another thread, with an older fault in hand, can put the old bytes up again. The inbox closes it:
-//! removals are read and noted in the headers under one lock, which whoever puts a page up shares.
-//! Faults are not held up by it, and where no removals can come nobody takes it.
+//! another thread, with an older fault in hand, can put the old bytes up again. The inbox closes
+//! it: removals are read and noted in the headers under one lock, which whoever puts a page up
+//! shares. Faults are not held up by it, and where no removals can come nobody takes it.
 
 use crate::layer::{Event, Events, Kind};
 use crate::region::Region;
