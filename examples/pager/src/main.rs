@@ -65,10 +65,14 @@ fn pager(options: &Options) -> Result<(), End> {
 
     // The database keeps little itself, so that memory is what it uses.
     let open = || Database::builder().set_cache_size(1 << 20).create_with_backend(Backend::new(&paging));
+    let mut hit_rate = 0;
     let used = (|| -> Result<_> {
         let db = open()?;
         work::put(&db, options)?;
+        let before = paging.counts.used();
         let (reads, changes) = work::use_it(&db, options)?;
+        let after = paging.counts.used();
+        hit_rate = (after.0 - before.0) * 1000 / (after.1 - before.1).max(1);
         Ok((db, reads, changes))
     })();
     let used = used.and_then(|(mut db, reads, changes)| {
@@ -83,6 +87,7 @@ fn pager(options: &Options) -> Result<(), End> {
     let served = server.served();
     let bytes = compare(&paging).map_err(End::Lost)?;
     let mut figures = figures(&paging, &served, &[("keys", keys), ("reads", reads), ("changes", changes)]);
+    figures.push(("pages in memory when used so, per mille", hit_rate));
     figures.push(("bytes compared with the file", bytes));
     end.store(true, Relaxed);
     let _ = evictor.join();
@@ -117,11 +122,11 @@ fn compare(paging: &Paging) -> Result<u64> {
 
 fn figures(paging: &Paging, served: &Served, first: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
     let (counts, stats) = (&paging.counts, paging.region.stats());
-    let (hits, misses) = (counts.hits.load(Relaxed), counts.misses.load(Relaxed));
+    let (hits, used) = counts.used();
     let mut all = first.to_vec();
     all.extend([
-        ("pages used", hits + misses),
-        ("  of them in memory, per mille", hits * 1000 / (hits + misses).max(1)),
+        ("pages used, in all", used),
+        ("  of them in memory, per mille", hits * 1000 / used.max(1)),
         ("faults", served.faults),
         ("pages fetched", served.fetched),
         ("pages that came as zeroes", stats.zeroes),

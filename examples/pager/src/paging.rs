@@ -46,6 +46,14 @@ pub(crate) struct Counts {
     pub(crate) peak: AtomicUsize,
 }
 
+impl Counts {
+    /// Pages that were in memory when the database used them; and all that it used.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        let (hits, misses) = (self.hits.load(Relaxed), self.misses.load(Relaxed));
+        (hits, hits + misses)
+    }
+}
+
 impl Paging {
     pub(crate) fn new(options: &Options, file: File) -> Result<Arc<Self>> {
         let inbox = Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
