@@ -2,7 +2,7 @@
 
 use crate::headers::Route;
 use crate::owned::Owned;
-use crate::place::{Place, is_protected};
+use crate::place::Place;
 use crate::region::Region;
 use crate::seats::What;
 use crate::stats::Counter;
@@ -62,7 +62,10 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        if is_protected(owned.header().user()) { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
+        // A page that is out may be to come back protected. Its fault was late: there is nothing to lift
+        // or to read, and whoever slept finds that no page is there.
+        let stays = owned.place() == Place::In && owned.is_protected();
+        if stays { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
     fn claim<G>(self: &Arc<Self>, page: usize, poisoned: impl Fn(&Self, usize)) -> Result<PageGuard<'_, Route>, Claimed<G>> {
