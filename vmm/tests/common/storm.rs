@@ -186,7 +186,7 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
 
 /// Before the watchdog ends it all: who has what, and who waits.
 fn say_what_is_stuck(region: &Arc<Region>, server: &Server, done: &AtomicBool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {
         if done.load(SeqCst) {
             return;

@@ -59,7 +59,7 @@ fn every_byte_of_huge_pages_survives_a_storm() {
         println!("SKIPPED: no huge pages to be had");
         return;
     };
-    let plan = Plan { accesses: 60, device_pages: 2, guests: 2, handlers: 2, ..PLAN };
+    let plan = Plan { accesses: 24, device_pages: 2, guests: 2, handlers: 2, ..PLAN };
     let region = Region::new(Ram::anonymous(&inbox, 12 * HUGE, HUGE).unwrap(), &inbox, 0).unwrap();
     println!("hugetlb, private: {}", storm::run(&inbox, &region, plan));
     drop(region);
