@@ -3,11 +3,12 @@
 # unmodified database in too much memory end with every byte as it has to be, at any number of handlers. The controls fail as they
 # have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived. What goes
 # wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
-# Costs: three minutes to compile cold, then about a minute.
+# Costs: four minutes to compile cold, then about a minute.
 # Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 scratch
+cargo clippy --quiet --release -p hypervisor -p postcopy -p pager --all-targets -- -D warnings
 cargo build --quiet --release -p hypervisor -p postcopy -p pager
 # Apart from the tree, for a user who may not look into it.
 chmod 755 "$SCRATCH"
