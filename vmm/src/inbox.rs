@@ -10,6 +10,7 @@ use crate::layer::{Event, Events, Kind};
 use crate::region::Region;
 use crate::uffd::Uffd;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -178,12 +179,19 @@ impl Inbox {
         self.read_in_order()
     }
 
+    /// Whether this thread is noting removals at this moment.
+    pub(crate) fn notes() -> bool {
+        NOTES.get()
+    }
+
     fn read_in_order(&self) -> io::Result<Option<Event>> {
         while let Some(event) = self.events.next()? {
             let Event::Remove { start, end } = event else { return Ok(Some(event)) };
+            NOTES.set(true);
             for region in self.regions() {
                 region.removed(start, end);
             }
+            NOTES.set(false);
         }
         Ok(None)
     }
@@ -232,6 +240,10 @@ impl Inbox {
         epoll::add(&epoll, &self.kicks, epoll::EventData::new_u64(KICK), flags)?;
         Ok(Doorbell { inbox: self, epoll })
     }
+}
+
+thread_local! {
+    static NOTES: Cell<bool> = const { Cell::new(false) };
 }
 
 const KICK: u64 = 1;

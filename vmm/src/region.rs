@@ -36,7 +36,7 @@ use std::time::Duration;
 /// | push a page out to the store | [`evict`](Self::evict) |
 /// | save a page and hear of the next write to it | [`clean`](Self::clean) |
 /// | keep a page in for a device | [`pin`](Self::pin), [`pin_or_fetch`](Self::pin_or_fetch) |
-/// | wait for a page as a task | [`present`](Self::present) |
+/// | wait for a page as a task | [`released`](Self::released) |
 /// | look | [`state`](Self::state), [`states`](Self::states), [`report`](Self::report) |
 pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,
@@ -264,7 +264,7 @@ fn is_awaited(header: &Header) -> bool {
 }
 
 /// How often a call is made that says "again": about ten seconds.
-const PATIENCE: u32 = 100_000;
+pub(crate) const PATIENCE: u32 = 100_000;
 
 impl Drop for Region {
     /// Not unplugged: see [`Region`].
