@@ -4,7 +4,7 @@
 //! | the kernel's | here |
 //! |---|---|
 //! | `gup_test` GUP_BASIC, PIN_BASIC, DUMP_USER_PAGES | [`gup_basic_test`], [`pin_basic_test`], [`dump_user_pages_test`] |
-//! | `gup_test` GUP_FAST, PIN_FAST, PIN_LONGTERM benchmarks | the balance: [`gup_and_pin_balance`]. How fast it is: `cargo bench --bench counts` |
+//! | `gup_test` GUP_FAST, PIN_FAST, PIN_LONGTERM benchmarks | the balance: [`gup_and_pin_balance`]. How fast it is: `cargo bench -p pagelock-benches --bench counts` |
 //! | `gup_test` PIN_LONGTERM_TEST_START, STOP, READ | [`pin_longterm_test`] |
 //! | `gup_longterm`, all of the matrix | [`gup_longterm`] |
 //! | `cow.c` basic | [`basic_cow_after_fork`] |
