@@ -12,7 +12,7 @@ skipped() {
     [ -z "${PAGELOCK_SKIPS:-}" ] || printf '%s\n' "$*" >>"$PAGELOCK_SKIPS"
 }
 
-# install COMMAND PACKAGE: a Debian package, if its command is missing. Tries twice, because mirrors hiccup; false if that is in vain.
+# install COMMAND PACKAGE...: Debian packages, if a command of theirs is missing. Tries twice, because mirrors hiccup; false if that is in vain.
 install() {
     command -v "$1" >/dev/null && return
     command -v apt-get >/dev/null || return
@@ -20,7 +20,7 @@ install() {
     [ "$(id -u)" = 0 ] || sudo='sudo -n'
     local attempt
     for attempt in 1 2; do
-        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null; then
+        if { $sudo apt-get update -qq || true; } && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}" >/dev/null; then
             command -v "$1" >/dev/null
             return
         fi
@@ -85,14 +85,23 @@ programs_of() {
         case $kind in
             loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
             fuzz) fuzz_programs "$copy" ;;
+            steps) printf '%s\t%s\n' "$kind" "$(stepped "$copy" "$kind")" ;;
             lib) ordinary+=(--lib) ;;
             *) ordinary+=(--test "$kind") ;;
         esac
     done
     if [ "${#ordinary[@]}" != 0 ]; then
-        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats --no-run --message-format=json "${ordinary[@]}")
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats,shared --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
+}
+
+# stepped TREE TEST: compiles that file of tests with atomics that call a hook at each step, and prints where the program is.
+stepped() {
+    local json
+    json=$(cd "$1" && RUSTFLAGS="--cfg pagelock_delay ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$TARGET/delay \
+        cargo test --quiet --features shared --test "$2" --no-run --message-format=json)
+    sed -n "/\"name\":\"$2\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$json"
 }
 
 fuzz_programs() {

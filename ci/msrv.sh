@@ -33,7 +33,7 @@ else
     export LD_LIBRARY_PATH=$SCRATCH/rust/usr/lib/x86_64-linux-gnu
 fi
 "$rustc" --version
-for features in '' 'std,lock_api,stats'; do
+for features in '' 'std,lock_api,stats' 'std,shared'; do
     RUSTC=$rustc CARGO_TARGET_DIR=$SCRATCH/target cargo check --quiet --lib --no-default-features --features "$features"
 done
 printf 'compiles with %s\n' "$wanted"

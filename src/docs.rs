@@ -25,3 +25,7 @@ pub mod seeded_bugs {}
 
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}
+
+#[cfg(all(feature = "shared", target_os = "linux"))]
+#[doc = include_str!("../docs/shared.md")]
+pub mod segments {}

@@ -23,6 +23,7 @@
 //! | [`futex`] | what a platform provides, how to [adapt](futex::Adapt) one; [event slots](futex::slot) and fan-out |
 //! | [`leaf`] | leaf entries and their rights |
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
+//! | `shared` | (feature) segments of pages that processes share, and what to do when one of them is killed |
 //! | [`stats`] | counters |
 //! | [`docs`] | which check would fail if a promise were false; the protocol on paper; what no test reaches |
 

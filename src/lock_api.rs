@@ -11,6 +11,8 @@
 
 use crate::{OsFutex, PageGuard, PageLock};
 
+/// The crate itself, in the version that this module speaks of.
+pub use ::lock_api;
 pub use ::lock_api::{RawMutex, RawMutexFair, RawMutexTimed};
 
 /// A page header used for its lock alone. Guards may be sent to other threads.

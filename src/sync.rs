@@ -34,6 +34,9 @@ pub(crate) use shuttle::hint::spin_loop;
 #[cfg(all(pagelock_loom, pagelock_shuttle))]
 compile_error!("one model checker at a time");
 
+#[cfg(not(target_has_atomic = "32"))]
+compile_error!("pagelock is made of compare-and-swaps of 32 bits, and this processor has none");
+
 /// Writes a function that is `const`, except under loom, whose atomics can only be made at run
 /// time.
 macro_rules! const_unless_loom {

@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use world::World;
 
-/// A turn of a thread.
-type Job = fn(&'static World, &mut common::Lots);
+/// A turn of one of the threads.
+type Turn = fn(&'static World, &mut common::Lots);
 
 /// What each of the threads does, in turns.
-const JOBS: [(&str, Job); 12] = [
+const JOBS: [(&str, Turn); 12] = [
     ("migrate", jobs::migrate_upwards),
     ("migrate the other way round", jobs::migrate_downwards),
     ("scan by frame", jobs::scan),

@@ -4,7 +4,7 @@
 #     cargo run --release                         everything: the demonstration, then each control that must fail
 #     cargo run --release -- main ms=10000     one boot, with these words as the kernel's command line
 #
-# Environment: CPUS=4 (2 to 8), ACCEL=tcg|kvm, MEM=160 (MiB), MS=3000 (of load, with no arguments), LIMIT=60 (seconds after which a boot has hung).
+# Environment: CPUS=4 (2 to 8), ACCEL=tcg|kvm, MEM=160 (MiB), MS=3000 (of load, with no arguments), LIMIT=300 (seconds after which a boot has hung; it has watchdogs of its own).
 set -u
 image=$1
 shift
@@ -16,7 +16,7 @@ esac
 
 boot() {
     # shellcheck disable=SC2086 # a list of words
-    timeout --foreground "${LIMIT:-60}" qemu-system-x86_64 $machine -smp "$cpus" -m "${MEM:-160}" -kernel "$image" -append "$*" \
+    timeout --foreground "${LIMIT:-300}" qemu-system-x86_64 $machine -smp "$cpus" -m "${MEM:-160}" -kernel "$image" -append "$*" \
         -display none -serial stdio -monitor none -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=1 </dev/null
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | type | for | deadlines |
 //! |---|---|---|
-//! | [`OsFutex`] | programs on an operating system with a futex; elsewhere it spins | Linux, Android |
+//! | [`OsFutex`] | programs on an operating system with a futex; without one it spins | Linux, Android |
 //! | [`SharedFutex`] | headers and event table in memory shared by several processes (Linux, Android) | yes |
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!

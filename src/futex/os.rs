@@ -11,8 +11,10 @@ use crossbeam_utils::CachePadded;
 ///
 /// * Linux and Android: the futex system call, with classes and deadlines.
 /// * FreeBSD, macOS, iOS, watchOS, Windows: what the `atomic-wait` crate calls; no deadlines.
-/// * Anything else: it spins, as [`SpinFutex`](super::SpinFutex) does. A kernel brings a [`Futex`]
-///   of its own.
+/// * No operating system (`target_os = "none"`): it spins, as [`SpinFutex`](super::SpinFutex) does.
+///   A kernel brings a [`Futex`] of its own.
+/// * Any other: it does not compile, unless feature `spin` says that spinning is meant, there or
+///   for want of a platform of your own.
 ///
 /// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,7 +81,9 @@ mod sys {
     }
 }
 
+// Without an operating system there is nobody to ask, and waiting is spinning.
 #[cfg(not(any(
+    target_os = "none",
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",
@@ -88,8 +92,26 @@ mod sys {
     target_os = "watchos",
     windows,
     pagelock_loom,
-    pagelock_shuttle
+    pagelock_shuttle,
+    feature = "spin",
 )))]
+compile_error!(
+    "pagelock does not know how to sleep on this operating system. With feature `spin`, pages of the default platform \
+     `OsFutex` are waited for by spinning, and those of a platform of your own (`Futex`) as it does."
+);
+
+#[cfg(all(
+    not(any(pagelock_loom, pagelock_shuttle)),
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "macos",
+        target_os = "ios",
+        target_os = "watchos",
+        windows,
+    ))
+))]
 mod sys {
     use crate::futex::Sleep;
     use crate::sync::AtomicU32;

@@ -25,6 +25,9 @@ pub trait Tables {
     /// call. Called once for a batch, with its pages locked and without any PTL: after this nobody
     /// accesses those pages. Memory whose [`Entry::take`] flushes has nothing to do here.
     ///
+    /// The call comes from the thread that took them, since a batch stays with its thread. So each
+    /// thread can keep a list of its own of what is pending.
+    ///
     /// Between the taking and the flush a processor may still use what it has cached. So whoever lets
     /// an entry's reader rely on what a migration entry no longer allows (fork, write protection, unmap)
     /// flushes what is pending for that table first, as Linux does.

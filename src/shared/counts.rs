@@ -42,6 +42,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Count`], or there is no such page, or no room for a note.
+    #[inline]
     pub fn activate(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
         self.raise(page, REF, |cell| cell.lock.activate(1).map_err(SeatError::Count)).map(SeatRef)
     }
@@ -51,6 +52,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Get`], or there is no such page, or no room for a note.
+    #[inline]
     pub fn get(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
         self.raise(page, REF, |cell| cell.lock.try_get().map(|got| _ = got.into_raw()).map_err(SeatError::Get)).map(SeatRef)
     }
@@ -60,6 +62,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Pin`], or there is no such page, or no room for a note.
+    #[inline]
     pub fn pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
         self.raise(page, PIN, |cell| cell.lock.try_pin().map(|got| _ = got.into_raw()).map_err(SeatError::Pin)).map(SeatPin)
     }
@@ -100,6 +103,7 @@ impl<'g> Seat<'g> {
         Ok(Counted { seat: self, at, page: cell, kind })
     }
 
+    #[inline]
     fn raise(
         &self,
         page: u32,
@@ -124,6 +128,7 @@ impl<'g> Seat<'g> {
 }
 
 impl Counted<'_> {
+    #[inline]
     fn give_back(self) -> Put {
         let left = self.seat.segment().give_back(self.page, self.seat.note(self.at), self.kind, self.seat.number(), false);
         self.seat.strike(self.at);
@@ -138,6 +143,7 @@ impl Counted<'_> {
 impl Segment {
     /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
     /// `recovers` says that the caller is at recovering.
+    #[inline]
     pub(super) fn give_back(&self, cell: &PageCell, note: &Note, kind: u32, seat: u32, recovers: bool) -> Put {
         note.write(kind, GIVING);
         self.alone_at(cell, seat, recovers);
@@ -149,6 +155,7 @@ impl Segment {
     }
 
     /// Nobody else changes the counts of the page from here on.
+    #[inline]
     fn alone_at(&self, cell: &PageCell, seat: u32, recovers: bool) {
         // Acquire: pairs with `let_go`.
         while let Err(other) = cell.changer.compare_exchange(0, seat + 1, Acquire, Relaxed) {
@@ -175,11 +182,13 @@ impl Segment {
 
 impl PageCell {
     /// The count of this kind.
+    #[inline]
     pub(super) fn counted(&self, kind: u32) -> u32 {
         if kind == PIN { self.lock.pins() } else { self.lock.refs() }
     }
 
     /// The end of `alone_at`.
+    #[inline]
     pub(super) fn let_go(&self) {
         // Release: pairs with `alone_at`.
         self.changer.store(0, Release);
@@ -188,6 +197,7 @@ impl PageCell {
 
 impl Note {
     /// Notes the count before a step that changes it. Alone at it, so the count stays what it is.
+    #[inline]
     fn count(&self, cell: &PageCell, kind: u32, step: u32) {
         // Relaxed: seen with the step.
         self.before.store(cell.counted(kind), Relaxed);

@@ -67,6 +67,7 @@ impl<'s, S> Held<'s, S> {
 
     /// Leaves a word for whoever may have to recover this page, such as where its bytes are going.
     /// It is 0 to begin with.
+    #[inline]
     pub fn set_tag(&self, tag: u32) {
         // Relaxed: read after a death, of which the kernel tells.
         self.seat.note(self.at).tag.store(tag, Relaxed);
@@ -80,6 +81,7 @@ impl<'s, S> Held<'s, S> {
     }
 
     /// The next stage of the same page.
+    #[inline]
     fn go<T>(self, next: impl FnOnce(S) -> T) -> Held<'s, T> {
         let (seat, at, stage) = self.apart();
         Held::new(seat, at, next(stage))
@@ -124,11 +126,13 @@ impl<'s> SeatGuard<'s> {
     }
 
     /// See [`PageGuard::set_user`].
+    #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`PageGuard::begin_migration`].
+    #[inline]
     pub fn begin_migration(self) -> SeatMigration<'s> {
         self.go(PageGuard::begin_migration)
     }
@@ -140,6 +144,7 @@ impl<'s> SeatMigration<'s> {
     /// # Errors
     ///
     /// [`SeatBusy`], with nothing changed.
+    #[inline]
     pub fn freeze(self, rule: FreezeRule) -> Result<SeatFrozen<'s>, SeatBusy<'s>> {
         let (seat, at, stage) = self.apart();
         match stage.freeze(rule) {
@@ -171,16 +176,19 @@ impl<'s> SeatMigration<'s> {
     }
 
     /// See [`Migration::set_user`].
+    #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`Migration::abort`].
+    #[inline]
     pub fn abort(self) -> Released {
         self.end(Migration::abort)
     }
 
     /// See [`Migration::cancel`].
+    #[inline]
     pub fn cancel(self) -> SeatGuard<'s> {
         self.go(Migration::cancel)
     }
@@ -193,16 +201,19 @@ impl<'s> SeatMigration<'s> {
 
 impl<'s> SeatFrozen<'s> {
     /// See [`Frozen::set_user`].
+    #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`Frozen::commit_in_place`].
+    #[inline]
     pub fn commit_in_place(self) -> Released {
         self.end(Frozen::commit_in_place)
     }
 
     /// See [`Frozen::commit_keeping`].
+    #[inline]
     pub fn commit_keeping(self) -> SeatGuard<'s> {
         self.go(Frozen::commit_keeping)
     }
@@ -230,11 +241,13 @@ impl<'s> SeatFrozen<'s> {
     }
 
     /// See [`Frozen::thaw`].
+    #[inline]
     pub fn thaw(self) -> SeatMigration<'s> {
         self.go(Frozen::thaw)
     }
 
     /// See [`Frozen::abort`].
+    #[inline]
     pub fn abort(self) -> Released {
         self.end(Frozen::abort)
     }

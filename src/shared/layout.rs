@@ -87,7 +87,7 @@ pub struct Head {
 pub struct SeatCell {
     /// The process that sits here, as it sees itself, for humans. Nothing is decided by it.
     pub pid: AtomicU32,
-    spare: [u32; 15],
+    spare: [AtomicU32; 15],
     /// What who sits here has to do with.
     pub notes: [Note; NOTES as usize],
 }

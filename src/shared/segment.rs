@@ -163,7 +163,8 @@ impl Segment {
     /// The two words at the top of the segment that are the caller's.
     #[must_use]
     pub fn user_words(&self) -> &[AtomicU32; 2] {
-        &self.head().user
+        // SAFETY: as for `number_of_pages`.
+        unsafe { &(*self.at.as_ptr().cast::<Head>()).user }
     }
 
     /// The caller's word of a page. `None` if there is no such page.
@@ -184,7 +185,7 @@ impl Segment {
             return Err(SegmentError::Capacity { capacity });
         }
         self.file.lengthen(self.size.bytes(pages))?;
-        let word = &self.head().pages;
+        let word = self.number_of_pages();
         // Relaxed, here and below: what the number stands for is checked by who reads it.
         let mut seen = word.load(Relaxed);
         while seen < pages {
@@ -203,16 +204,17 @@ impl Segment {
     /// The system refuses to say how long the file is.
     pub fn refresh(&self) -> Result<u32, SegmentError> {
         // Read once. It may say anything; the file's length does not, and does not get less.
-        let said = self.head().pages.load(Relaxed).min(self.size.capacity);
+        let said = self.number_of_pages().load(Relaxed).min(self.size.capacity);
         let room = self.file.bytes()?.saturating_sub(self.size.bytes(0)) / size_of::<PageCell>() as u64;
         let pages = said.min(room.try_into().unwrap_or(u32::MAX));
         Ok(self.pages.fetch_max(pages, Relaxed).max(pages))
     }
 
-    fn head(&self) -> &Head {
-        // SAFETY: the mapping begins with it, as long as this lives, and the file has these bytes.
-        // Whoever has the descriptor may write them: what is read of it here are its atomics.
-        unsafe { self.at.cast().as_ref() }
+    fn number_of_pages(&self) -> &AtomicU32 {
+        // SAFETY: the mapping begins with the head, as long as this lives, and the file has these
+        // bytes. Of the head only its atomics are referred to: whoever has the descriptor may write
+        // the rest at any time.
+        unsafe { &(*self.at.as_ptr().cast::<Head>()).pages }
     }
 
     /// A page; `None` if it is not known to be there.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // No test file uses all of it.
 
+#[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+pub(crate) mod child;
 #[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
 pub(crate) mod gate;

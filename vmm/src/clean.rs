@@ -2,8 +2,9 @@
 
 use crate::evict::NotEvicted;
 use crate::owned::Owned;
-use crate::place::{IN_PROTECTED, Place};
+use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use std::fmt;
 use std::sync::Arc;
@@ -27,14 +28,14 @@ impl Region {
             return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
-        let mut owned = Owned::new(self, page, guard, "cleaning");
+        let mut owned = Owned::new(self, page, guard, What::Cleaning);
         if owned.place() != Place::In || owned.header().is_poisoned() {
             return Err(NotEvicted::NotIn);
         }
         owned.freeze().map_err(NotEvicted::Pinned)?;
         let at = owned.at();
         self.patiently(|layer| layer.protect(at, true)).map_err(NotEvicted::Io)?;
-        owned.set(IN_PROTECTED);
+        owned.set(Place::In, true);
         let mut clean = Clean { owned: Some(owned), bytes: vec![0; self.page_size()].into_boxed_slice() };
         self.layer.read(at, &mut clean.bytes).map_err(NotEvicted::Io)?;
         Ok(clean)
@@ -62,8 +63,8 @@ impl Clean {
         &self.bytes
     }
 
-    /// The bytes are safe. The page stays protected, and the next write to it is a
-    /// [write fault](Region::write_fault).
+    /// The bytes are safe. The page stays protected, also across an eviction, and the next write to
+    /// it is a [write fault](Region::write_fault).
     pub fn done(mut self) {
         if let Some(owned) = self.owned.take() {
             owned.region().counters.count(Counter::Cleaned);
@@ -76,7 +77,7 @@ impl Drop for Clean {
         let Some(mut owned) = self.owned.take() else { return };
         let (region, at) = (Arc::clone(owned.region()), owned.at());
         if region.patiently(|layer| layer.protect(at, false)).is_ok() {
-            owned.set(Place::In.bits());
+            owned.set(Place::In, false);
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::Claim;
@@ -27,7 +28,8 @@ const REMOVED: u8 = 2;
 pub struct Discarded {
     /// Gone: they read as zeroes from now on.
     pub done: usize,
-    /// Somebody owns them, and they go when that ends; a fetch drops its bytes.
+    /// Somebody owns them, and they go when that ends, unless a device is faster to pin them; a
+    /// fetch drops its bytes.
     pub left: usize,
     /// A device uses them. They stay as they are.
     pub pinned: usize,
@@ -95,14 +97,14 @@ impl Region {
             // Lost, and lost it stays.
             _ => return Settled::Done,
         };
-        let mut owned = Owned::new(self, page, guard, "discard");
+        let mut owned = Owned::new(self, page, guard, What::Discard);
         // Acquire: pairs with the Release of who has asked.
         let asked = self.asked[page].swap(0, Acquire);
         if asked == 0 {
             return Settled::Done;
         }
         if owned.place() != Place::In {
-            owned.set(Place::Discarded.bits());
+            owned.set(Place::Discarded, false);
             self.counters.count(Counter::Discards);
             return Settled::Done;
         }
@@ -131,8 +133,14 @@ impl Region {
         self.asked[page].load(Acquire) != 0
     }
 
-    /// The owner has put up zeroes, which is all that was asked for.
-    pub(crate) fn answered(&self, page: usize) {
-        self.asked[page].store(0, Relaxed);
+    /// For the owner, who is about to put up zeroes: what was asked, which is nothing else. What is
+    /// asked from now on is asked of the page that has come by that.
+    pub(crate) fn answer(&self, page: usize) -> u8 {
+        self.asked[page].swap(0, Acquire)
+    }
+
+    /// It has not worked: what was asked stays to be done.
+    pub(crate) fn not_answered(&self, page: usize, asked: u8) {
+        self.asked[page].fetch_or(asked, Release);
     }
 }

@@ -3,6 +3,7 @@
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use std::borrow::Cow;
@@ -50,14 +51,14 @@ impl Region {
             return Err(NotEvicted::Pinned(header.pins()));
         }
         let Some(guard) = header.try_lock() else { return Err(NotEvicted::Owned) };
-        let mut owned = Owned::new(self, page, guard, "eviction");
+        let mut owned = Owned::new(self, page, guard, What::Eviction);
         if owned.place() != Place::In || owned.header().is_poisoned() {
             return Err(NotEvicted::NotIn);
         }
         owned.freeze().map_err(NotEvicted::Pinned)?;
         let mut bytes = vec![0; self.page_size()].into_boxed_slice();
-        let at = owned.at();
-        match self.patiently(|layer| layer.take(at, &mut bytes)) {
+        let (at, protected) = (owned.at(), owned.is_protected());
+        match self.patiently(|layer| layer.take(at, &mut bytes, protected)) {
             Ok(()) => Ok(Evict { owned: Some(owned), bytes }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::ResourceBusy => NotEvicted::Kept,
@@ -129,8 +130,9 @@ impl Drop for Evict {
         let Some(mut owned) = self.owned.take() else { return };
         let (region, page, at) = (Arc::clone(owned.region()), owned.page(), owned.at());
         region.counters.count(Counter::PutBack);
-        let put =
-            region.patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes).map(Some) });
+        let protected = owned.is_protected();
+        let put = region
+            .patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) });
         match put {
             Ok(Some(_)) => {}
             // Discarded meanwhile: there is nothing to put back.

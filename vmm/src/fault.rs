@@ -4,6 +4,7 @@ use crate::headers::Route;
 use crate::owned::Owned;
 use crate::place::{Place, is_protected};
 use crate::region::Region;
+use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::{Claim, PageGuard};
@@ -44,7 +45,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "fetch").with_faulter();
+        let owned = Owned::new(self, page, guard, What::Fetch).with_faulter();
         if owned.place() == Place::In {
             self.counters.count(Counter::Present);
             self.there(owned);
@@ -60,7 +61,7 @@ impl Region {
             Ok(guard) => guard,
             Err(other) => return other,
         };
-        let owned = Owned::new(self, page, guard, "write fault").with_faulter();
+        let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
         if is_protected(owned.header().user()) { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
@@ -85,11 +86,21 @@ impl Region {
     }
 
     /// A fault on a page that is in. Either it is late, and the page is there; or the kernel has
-    /// taken the page away, by a removal that came between, and it reads as zeroes.
+    /// taken the page away, by a removal that came between, and it reads as zeroes; or it has only
+    /// unmapped a page of shared memory, which is still behind the mapping.
     fn there(&self, mut owned: Owned) {
-        // If a page is there, nobody was woken, and the release does it.
-        if let Ok(true) = self.patiently(|layer| layer.zero(owned.at())) {
-            owned.faulter_woken();
+        let (at, protected) = (owned.at(), owned.is_protected());
+        match self.patiently(|layer| layer.zero(at)) {
+            Ok(true) => {
+                owned.faulter_woken();
+                owned.set(Place::In, false);
+            }
+            // A page is there, and nobody was woken: if not by this, then by the release.
+            _ => {
+                if let Ok(true) = self.patiently(|layer| layer.resume(at, protected)) {
+                    owned.faulter_woken();
+                }
+            }
         }
     }
 
@@ -109,7 +120,7 @@ impl Region {
             return None;
         }
         let guard = header.try_lock().filter(|guard| !guard.is_poisoned())?;
-        let fetch = Fetch { owned: Owned::new(self, page, guard, "prefetch") };
+        let fetch = Fetch { owned: Owned::new(self, page, guard, What::Prefetch) };
         (fetch.owned.place() != Place::In).then_some(fetch)
     }
 }
@@ -244,16 +255,18 @@ impl Fetch {
     fn put(mut self, bytes: Option<&[u8]>) -> Result<Filled, FillError> {
         let (region, page, at) = (self.region(), self.page(), self.owned.at());
         let zeroes = self.owned.place() == Place::Discarded;
+        let protected = self.owned.is_protected();
         let (done, put) = region
             .patiently(|layer| match bytes {
                 // Looked at in the same breath as the page is put up: see `Inbox`.
-                Some(bytes) if !zeroes && !region.is_asked(page) => Ok((Filled::Bytes, layer.fill(at, bytes)?)),
-                _ => Ok((Filled::Zeroes, layer.zero(at)?)),
+                Some(bytes) if !zeroes && !region.is_asked(page) => Ok((Filled::Bytes, layer.fill(at, bytes, protected)?)),
+                _ => {
+                    let asked = region.answer(page);
+                    let put = layer.zero(at).inspect_err(|_| region.not_answered(page, asked))?;
+                    Ok((Filled::Zeroes, put))
+                }
             })
             .map_err(|error| if region.is_unplugged() { FillError::Gone } else { FillError::Io(error) })?;
-        if done == Filled::Zeroes {
-            region.answered(page);
-        }
         let filled = if put { done } else { Filled::There };
         region.counters.count(match filled {
             Filled::Bytes => Counter::Fetches,
@@ -264,7 +277,7 @@ impl Fetch {
         if put {
             self.owned.faulter_woken();
         }
-        self.owned.put_in();
+        self.owned.put_in(protected && filled == Filled::Bytes);
         Ok(filled)
     }
 
@@ -280,13 +293,14 @@ impl Fetch {
     /// As [`fill`](Self::fill).
     pub fn resume(&mut self) -> Result<bool, FillError> {
         let at = self.owned.at();
-        match self.region().patiently(|layer| layer.resume(at)) {
+        let protected = self.owned.is_protected();
+        match self.region().patiently(|layer| layer.resume(at, protected)) {
             // If it was mapped already, nobody was woken, and the release does it.
             Ok(mapped) => {
                 if mapped {
                     self.owned.faulter_woken();
                 }
-                self.owned.put_in();
+                self.owned.put_in(protected);
                 self.region().counters.count(Counter::There);
                 Ok(true)
             }
@@ -345,7 +359,7 @@ impl Unprotect {
         let at = self.owned.at();
         self.region().patiently(|layer| layer.protect(at, false))?;
         self.owned.faulter_woken();
-        self.owned.set(Place::In.bits());
+        self.owned.set(Place::In, false);
         Ok(())
     }
 }

@@ -25,24 +25,27 @@ pub trait Layer: Send + Sync {
     /// Bytes of a page.
     fn page_size(&self) -> usize;
 
-    /// Puts `bytes` up where no page is, and wakes who sleeps for it. `false` if there is a page:
-    /// it was left alone, and nobody was woken.
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool>;
-    /// As `fill`, with zeroes.
+    /// Puts `bytes` up where no page is, and wakes who sleeps for it. With `protected`, the first
+    /// write to it faults. `false` if there is a page: it was left alone, and nobody was woken.
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool>;
+    /// As `fill`, with zeroes that can be written.
     fn zero(&self, at: usize) -> io::Result<bool>;
     /// Lets a page be used that exists behind the mapping already (a minor fault). As `fill`;
-    /// [`NotFound`](io::ErrorKind::NotFound) if none does.
-    fn resume(&self, at: usize) -> io::Result<bool>;
+    /// [`NotFound`](io::ErrorKind::NotFound) if none does, and
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where nothing can be behind the mapping.
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool>;
     /// Takes a page away, with what was last written to it: no access comes between. Fails with
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is.
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()>;
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if the kernel keeps it where it is, and with
+    /// [`NotFound`](io::ErrorKind::NotFound) if there is none. `protected` says whether it is.
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()>;
     /// Takes a page away for good. It must not cause an [`Event::Remove`].
     fn drop_page(&self, at: usize) -> io::Result<()>;
     /// Has writes to a page that is there fault, or not any more. The latter also wakes.
     fn protect(&self, at: usize, on: bool) -> io::Result<()>;
     /// Reads a page that is there and protected.
     fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()>;
-    /// Has every access to a page that is not there fail (SIGBUS), and wakes.
+    /// Has every access to a page that is not there fail (SIGBUS), and wakes;
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if it is there.
     fn poison(&self, at: usize) -> io::Result<()>;
     /// Wakes who sleeps for the page in the kernel: they try again.
     fn wake(&self, at: usize);

@@ -1,11 +1,11 @@
 //! A page that is owned, without a lifetime: what each of the region's guards has inside.
 
 use crate::headers::{Header, Route};
-use crate::place::Place;
+use crate::place::{Place, is_protected};
 use crate::region::Region;
-use crate::seats::Taken;
+use crate::seats::{Taken, What};
 use crate::trace;
-use pagelock::{FreezeRule, Frozen, PageGuard, UserBits};
+use pagelock::{FreezeRule, Frozen, PageGuard};
 use std::borrow::Cow;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// Takes over from the guard of `page`.
-    pub(crate) fn new(region: &Arc<Region>, page: usize, guard: PageGuard<'_, Route>, what: &'static str) -> Self {
+    pub(crate) fn new(region: &Arc<Region>, page: usize, guard: PageGuard<'_, Route>, what: What) -> Self {
         // What the generation is for is `Owned`'s business now.
         let _ = guard.into_raw();
         let seat = region.seats.take(page, what);
@@ -62,23 +62,27 @@ impl Owned {
         Place::of(self.header().user())
     }
 
+    pub(crate) fn is_protected(&self) -> bool {
+        is_protected(self.header().user())
+    }
+
     pub(crate) fn note(&self, note: Cow<'static, str>) {
         self.region.seats.note(&self.seat, note);
     }
 
-    pub(crate) fn set(&mut self, user: UserBits) {
+    pub(crate) fn set(&mut self, place: Place, protected: bool) {
         // SAFETY: the page is locked and the right to release it is ours. `ManuallyDrop`: it stays.
         let mut guard = ManuallyDrop::new(unsafe { PageGuard::from_raw(self.header()) });
-        guard.set_user(user);
+        guard.set_user(place.bits(protected));
     }
 
     /// The page is in: it can be pinned from now on. The reference that says so is the region's.
-    pub(crate) fn put_in(&mut self) {
+    pub(crate) fn put_in(&mut self, protected: bool) {
         if !self.is_frozen && self.header().refs() == 0 {
             // It fails only on a page that is in, or lost.
             let _ = self.header().activate(1);
         }
-        self.set(Place::In.bits());
+        self.set(Place::In, protected);
     }
 
     /// Refuses pins from now on; the number of pins if there are any.
@@ -108,7 +112,8 @@ impl Owned {
             // SAFETY: the reference that `put_in` made. Only an owner gives it back.
             let _ = unsafe { self.header().put_raw() };
         }
-        self.set(to.bits());
+        let protected = to == Place::Out && self.is_protected();
+        self.set(to, protected);
     }
 
     /// The release marks the contents lost.
@@ -117,9 +122,8 @@ impl Owned {
     }
 
     fn after_release(&mut self, told: bool) {
-        if let Some(seat) = self.region.seats.leave(&self.seat) {
-            trace::released(&self.region, &seat);
-        }
+        trace::released(&self.region, &self.seat);
+        self.region.seats.leave(&self.seat);
         if self.has_faulter && !told {
             self.region.wake(self.page);
         }

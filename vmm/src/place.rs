@@ -26,18 +26,17 @@ impl Place {
         }
     }
 
-    /// The bits of a page here, on which writes are free.
-    pub(crate) const fn bits(self) -> UserBits {
-        UserBits::new(match self {
+    /// The bits of a page here, whose next write is to be noticed if it is `protected`. That outlives
+    /// an eviction: the page comes back protected.
+    pub(crate) const fn bits(self, protected: bool) -> UserBits {
+        let place = match self {
             Self::Out => 0,
             Self::In => 1,
             Self::Discarded => 2,
-        })
+        };
+        UserBits::new(if protected { place | PROTECTED } else { place })
     }
 }
-
-/// The bits of a page that is in, and whose next write is to be noticed.
-pub(crate) const IN_PROTECTED: UserBits = UserBits::new(Place::In.bits().get() | PROTECTED);
 
 pub(crate) const fn is_protected(user: UserBits) -> bool {
     user.get() & PROTECTED != 0
@@ -57,7 +56,8 @@ pub struct PageState {
     pub owned: bool,
     /// The owner's release will tell: somebody has asked for the page meanwhile.
     pub awaited: bool,
-    /// The next write is noticed: see [`Region::clean`](crate::Region::clean).
+    /// The next write is noticed, also if the page is out meanwhile: see
+    /// [`Region::clean`](crate::Region::clean).
     pub protected: bool,
     /// How many pins keep it in.
     pub pins: u32,

@@ -23,6 +23,11 @@ use std::time::Duration;
 ///
 /// Pages are numbered from 0. All begin [out](Place::Out).
 ///
+/// When the last handle is dropped, memory that somebody else has mapped stays registered: a guest
+/// that goes on all the same sleeps at the next page that is out, and does not run into zeroes where
+/// its data was. To let it go on, [`unplug`](Self::unplug). (When the last handle of the
+/// [`Uffd`](crate::uffd::Uffd) is closed, the kernel unregisters, and there are zeroes.)
+///
 /// | to | call |
 /// |---|---|
 /// | serve a fault | [`fault`](Self::fault), [`write_fault`](Self::write_fault) |
@@ -262,8 +267,9 @@ fn is_awaited(header: &Header) -> bool {
 const PATIENCE: u32 = 100_000;
 
 impl Drop for Region {
+    /// Not unplugged: see [`Region`].
     fn drop(&mut self) {
-        let _ = self.unplug();
+        self.inbox.unplug(self);
     }
 }
 

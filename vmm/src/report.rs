@@ -50,12 +50,14 @@ impl Region {
             .filter(|(_, state)| state.owned)
             .map(|(page, state)| {
                 let guest = self.guest_address(page).unwrap_or_default();
+                let generation = self.header(page).map_or(0, |header| header.generation());
+                let waiters = self.seats.waiters(page, generation);
                 match seats.iter().find(|seat| seat.page == page) {
                     Some(seat) => {
-                        let (note, waiters) = (seat.note.clone(), seat.waiters.clone());
-                        Held { page, guest, state, what: seat.what, note, since: Some(seat.held()), waiters }
+                        let (what, note, since) = (seat.what, seat.note.clone(), Some(seat.held));
+                        Held { page, guest, state, what, note, since, waiters }
                     }
-                    None => Held { page, guest, state, what: "", note: Cow::Borrowed(""), since: None, waiters: Vec::new() },
+                    None => Held { page, guest, state, what: "", note: Cow::Borrowed(""), since: None, waiters },
                 }
             })
             .filter(|held| held.since.is_none_or(|since| since >= at_least))

@@ -3,108 +3,183 @@
 //! The headers have no room for it, and only owners need it; so it is a table of a few seats and
 //! not of pages. An owner that finds no seat goes without: then the report knows the page and not
 //! the owner.
+//!
+//! A seat is taken at every fault, so that is one compare-exchange and two stores to a cache line
+//! that a thread has for itself most of the time. Notes are rare, and behind a mutex. Who waits is
+//! one store into a small table, which the next one to come may write over.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const SEATS: usize = 64;
-/// How many of those who wait for a page are remembered.
-const REMEMBERED: usize = 16;
+/// How many places there are for those who wait, and how many of them are a page's.
+const PLACES: usize = 256;
+const PER_PAGE: usize = 4;
+
+/// What an owner does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    Fetch,
+    Prefetch,
+    WriteFault,
+    Discard,
+    Eviction,
+    Cleaning,
+}
+
+impl What {
+    const ALL: [Self; 6] = [Self::Fetch, Self::Prefetch, Self::WriteFault, Self::Discard, Self::Eviction, Self::Cleaning];
+
+    pub(crate) const fn in_words(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Prefetch => "prefetch",
+            Self::WriteFault => "write fault",
+            Self::Discard => "discard",
+            Self::Eviction => "eviction",
+            Self::Cleaning => "cleaning",
+        }
+    }
+}
 
 pub(crate) struct Seats {
-    /// One bit each: taken.
-    taken: AtomicU64,
-    seats: Box<[Mutex<Option<Seat>>]>,
+    seats: Box<[Seat]>,
+    /// A page, the generation of its hold, and a thread: 34, 8 and 22 bits.
+    waiters: Box<[AtomicU64]>,
+}
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Seat {
+    /// The page and what its owner does; 0 is a free seat.
+    taken: AtomicUsize,
+    /// In ms of the coarse clock.
+    since: AtomicU64,
+    has_note: AtomicBool,
+    note: Mutex<Cow<'static, str>>,
 }
 
 /// What is known of one owner.
 #[derive(Clone, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Occupant {
     pub(crate) page: usize,
     pub(crate) what: &'static str,
+    pub(crate) held: Duration,
     pub(crate) note: Cow<'static, str>,
-    since: Duration,
-    pub(crate) waiters: Vec<u32>,
-}
-
-impl Seat {
-    /// For how long the page has been owned.
-    pub(crate) fn held(&self) -> Duration {
-        now().saturating_sub(self.since)
-    }
-}
-
-/// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when
-/// somebody has had a page for too long.
-fn now() -> Duration {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// The number of a seat; `None` for an owner without.
 #[derive(Debug)]
 pub(crate) struct Taken(Option<usize>);
 
+thread_local! {
+    /// Where a thread looks first.
+    static FIRST: Cell<usize> = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Cell::new(NEXT.fetch_add(1, Relaxed) % SEATS)
+    };
+}
+
 impl Seats {
     pub(crate) fn new() -> Self {
-        Self { taken: AtomicU64::new(0), seats: (0..SEATS).map(|_| Mutex::new(None)).collect() }
+        let waiters = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { seats: (0..SEATS).map(|_| Seat::default()).collect(), waiters }
     }
 
-    pub(crate) fn take(&self, page: usize, what: &'static str) -> Taken {
-        // Relaxed: what is in a seat is under its mutex; the bits only choose one.
-        let mut seen = self.taken.load(Relaxed);
-        while seen != u64::MAX {
-            let free = (!seen).trailing_zeros() as usize;
-            match self.taken.compare_exchange_weak(seen, seen | 1 << free, Relaxed, Relaxed) {
-                Ok(_) => {
-                    let seat = Seat { page, what, note: Cow::Borrowed(""), since: now(), waiters: Vec::new() };
-                    *self.at(free) = Some(seat);
-                    return Taken(Some(free));
-                }
-                Err(now) => seen = now,
+    pub(crate) fn take(&self, page: usize, what: What) -> Taken {
+        let first = FIRST.get();
+        let taken = page * 8 + what as usize + 1;
+        for number in (first..SEATS).chain(0..first) {
+            let seat = &self.seats[number];
+            // Acquire: pairs with the Release of `leave`: what the last owner had there is gone.
+            if seat.taken.load(Relaxed) == 0 && seat.taken.compare_exchange(0, taken, Acquire, Relaxed).is_ok() {
+                // Relaxed: a report that comes just now may show another time.
+                seat.since.store(now(), Relaxed);
+                return Taken(Some(number));
             }
         }
         Taken(None)
     }
 
-    pub(crate) fn leave(&self, taken: &Taken) -> Option<Seat> {
-        let number = taken.0?;
-        let seat = self.at(number).take();
-        self.taken.fetch_and(!(1 << number), Relaxed);
-        seat
+    pub(crate) fn leave(&self, taken: &Taken) {
+        let Some(seat) = taken.0.map(|number| &self.seats[number]) else { return };
+        // Relaxed: only the owner sets it.
+        if seat.has_note.load(Relaxed) {
+            seat.has_note.store(false, Relaxed);
+            *seat.note() = Cow::Borrowed("");
+        }
+        // Release: as above.
+        seat.taken.store(0, Release);
+    }
+
+    /// What is known of an owner that is about to leave.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn look(&self, taken: &Taken) -> Option<Occupant> {
+        self.seats[taken.0?].look()
+    }
+
+    /// Frees the seats of a page's owner that has not left.
+    pub(crate) fn strike(&self, page: usize) {
+        let of_page = |seat: &&Seat| seat.taken.load(Relaxed).checked_sub(1).is_some_and(|taken| taken / 8 == page);
+        for seat in self.seats.iter().filter(of_page) {
+            seat.has_note.store(false, Relaxed);
+            *seat.note() = Cow::Borrowed("");
+            seat.taken.store(0, Release);
+        }
     }
 
     pub(crate) fn note(&self, taken: &Taken, note: Cow<'static, str>) {
-        if let Some(seat) = taken.0.and_then(|number| self.at(number).as_mut().map(|seat| seat.note = note)) {
-            seat
+        if let Some(seat) = taken.0.map(|number| &self.seats[number]) {
+            *seat.note() = note;
+            seat.has_note.store(true, Relaxed);
         }
     }
 
-    /// `thread` waits for `page`.
-    pub(crate) fn waits(&self, page: usize, thread: u32) {
-        for number in self.numbers() {
-            if let Some(seat) = self.at(number).as_mut().filter(|seat| seat.page == page) {
-                if seat.waiters.len() < REMEMBERED && !seat.waiters.contains(&thread) {
-                    seat.waiters.push(thread);
-                }
-                return;
-            }
-        }
+    /// `thread` waits for `page`, in the hold of this generation.
+    pub(crate) fn waits(&self, page: usize, generation: u8, thread: u32) {
+        let place = (page * PER_PAGE + thread as usize % PER_PAGE) % PLACES;
+        self.waiters[place].store(packed(page, generation) | u64::from(thread) & THREAD, Relaxed);
     }
 
-    pub(crate) fn all(&self) -> Vec<Seat> {
-        self.numbers().filter_map(|number| self.at(number).clone()).collect()
+    /// Some of those who wait for `page`, in the hold of this generation.
+    pub(crate) fn waiters(&self, page: usize, generation: u8) -> Vec<u32> {
+        let places = (0..PER_PAGE).map(|place| self.waiters[(page * PER_PAGE + place) % PLACES].load(Relaxed));
+        places.filter(|seen| seen & !THREAD == packed(page, generation)).map(|seen| (seen & THREAD) as u32).collect()
     }
 
-    fn numbers(&self) -> impl Iterator<Item = usize> {
-        let taken = self.taken.load(Relaxed);
-        (0..SEATS).filter(move |number| taken & 1 << number != 0)
+    pub(crate) fn all(&self) -> Vec<Occupant> {
+        self.seats.iter().filter_map(Seat::look).collect()
+    }
+}
+
+impl Seat {
+    fn look(&self) -> Option<Occupant> {
+        let taken = self.taken.load(Relaxed).checked_sub(1)?;
+        let held = Duration::from_millis(now().saturating_sub(self.since.load(Relaxed)));
+        let note = self.note().clone();
+        Some(Occupant { page: taken / 8, what: What::ALL[taken % 8].in_words(), held, note })
     }
 
-    fn at(&self, number: usize) -> MutexGuard<'_, Option<Seat>> {
-        self.seats[number].lock().unwrap_or_else(PoisonError::into_inner)
+    fn note(&self) -> MutexGuard<'_, Cow<'static, str>> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lower bits, of a thread; its number is below 2^22.
+const THREAD: u64 = (1 << 22) - 1;
+
+/// The upper bits. One is added, so that nothing is the packed form of an empty place.
+fn packed(page: usize, generation: u8) -> u64 {
+    (page as u64 + 1) << 30 | u64::from(generation) << 22
+}
+
+/// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when
+/// somebody has had a page for too long.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }

@@ -99,7 +99,8 @@ impl Settings {
                 }
             }
             Claimed::InFlight => {
-                region.seats.waits(*page, arrived.thread);
+                let generation = region.header(*page).map_or(0, |header| header.generation());
+                region.seats.waits(*page, generation, arrived.thread);
                 tally.duplicates.fetch_add(1, Relaxed);
             }
             Claimed::Present => _ = tally.late.fetch_add(1, Relaxed),
@@ -286,15 +287,14 @@ impl Shared {
     }
 
     fn deal(&self, arrived: &Arrived, buffer: &mut Vec<u8>) {
-        // A panic of the store, or of what is called on a write: the guard has told already.
+        // A panic of what is called on a write: the guard has told already.
         let dealt = catch_unwind(AssertUnwindSafe(|| {
             if let Some(fetch) = self.settings.deal(arrived, &self.tally) {
                 self.fetch(fetch, buffer);
             }
         }));
         if dealt.is_err() {
-            self.tally.failed(arrived.page, &"panicked");
-            self.count_failure(key(arrived.region.host_range().start, arrived.page));
+            self.tally.failed(arrived.page, &"what is called on a write panicked");
         }
     }
 
@@ -313,8 +313,18 @@ impl Shared {
             fetch.note(format!("attempt {}", failures + 1));
             thread::sleep(Duration::from_millis(1 << (failures - 1).min(9)));
         }
-        match self.store.read(&fetch, buffer).and_then(|()| Ok(fetch.fill(buffer)?)) {
-            Ok(_) => {
+        let read = catch_unwind(AssertUnwindSafe(|| self.store.read(&fetch, buffer)));
+        let done = match read.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
+            Ok(()) => fetch.fill(buffer).map(drop).map_err(io::Error::from),
+            Err(error) => {
+                // Before the page is free: the next attempt is to know of this one.
+                self.count_failure(key);
+                drop(fetch);
+                return self.tally.failed(page, &error);
+            }
+        };
+        match done {
+            Ok(()) => {
                 self.tally.fetched.fetch_add(1, Relaxed);
                 if failures > 0 {
                     self.forget(key);

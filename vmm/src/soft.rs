@@ -207,7 +207,7 @@ impl SoftRam {
         if page < self.inner.pages { Ok(page) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    fn put(&self, at: usize, bytes: Box<[u8]>) -> io::Result<bool> {
+    fn put(&self, at: usize, bytes: Box<[u8]>, protected: bool) -> io::Result<bool> {
         let page = self.page(at)?;
         let mut state = self.lock();
         if state.closed {
@@ -221,7 +221,7 @@ impl SoftRam {
             return Ok(false);
         }
         here.bytes = Some(bytes);
-        here.protected = false;
+        here.protected = protected;
         here.wakes += 1;
         self.inner.changed.notify_all();
         Ok(true)
@@ -241,19 +241,19 @@ impl Layer for SoftRam {
         self.inner.page
     }
 
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
-        self.put(at, bytes.into())
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
+        self.put(at, bytes.into(), protected)
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        self.put(at, vec![0; self.inner.page].into())
+        self.put(at, vec![0; self.inner.page].into(), false)
     }
 
-    fn resume(&self, _at: usize) -> io::Result<bool> {
+    fn resume(&self, _at: usize, _protected: bool) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+    fn take(&self, at: usize, into: &mut [u8], _protected: bool) -> io::Result<()> {
         let page = self.page(at)?;
         let bytes = self.lock().pages[page].bytes.take().ok_or(io::ErrorKind::NotFound)?;
         into.copy_from_slice(&bytes);
@@ -284,7 +284,12 @@ impl Layer for SoftRam {
 
     fn poison(&self, at: usize) -> io::Result<()> {
         let page = self.page(at)?;
-        self.lock().pages[page].poisoned = true;
+        let mut state = self.lock();
+        if state.pages[page].bytes.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.pages[page].poisoned = true;
+        drop(state);
         self.wake(at);
         Ok(())
     }

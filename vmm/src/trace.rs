@@ -10,7 +10,7 @@
 use crate::discard::Discarded;
 use crate::fault::Filled;
 use crate::region::Region;
-use crate::seats::Seat;
+use crate::seats::Taken;
 #[cfg(feature = "tracing")]
 use std::time::Duration;
 
@@ -52,14 +52,12 @@ pub(crate) fn discarded(region: &Region, sum: &Discarded) {
 /// An owner has given a page up.
 #[inline]
 #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
-pub(crate) fn released(region: &Region, seat: &Seat) {
+pub(crate) fn released(region: &Region, seat: &Taken) {
     #[cfg(feature = "tracing")]
-    {
-        let held = seat.held();
-        if held >= SLOW {
-            let guest = region.guest_address(seat.page);
-            tracing::warn!(page = seat.page, guest, what = seat.what, note = %seat.note, ?held, waiters = ?seat.waiters, "held for long");
-        }
+    if let Some(owner) = region.seats.look(seat).filter(|owner| owner.held >= SLOW) {
+        let guest = region.guest_address(owner.page);
+        let (page, what, note, held) = (owner.page, owner.what, owner.note, owner.held);
+        tracing::warn!(page, guest, what, %note, ?held, "held for long");
     }
 }
 

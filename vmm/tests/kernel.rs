@@ -7,7 +7,7 @@ use common::storm::{self, PLAN, Plan};
 use common::{PATIENCE, filled, until, watchdog};
 use linux_raw_sys::general as sys;
 use pagelock_vmm::uffd::{HUGE, Ram, SMALL, Uffd, Wish};
-use pagelock_vmm::{Fault, Fetch, Inbox, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
+use pagelock_vmm::{Events, Fault, Fetch, Inbox, Layer, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use std::fs;
@@ -304,12 +304,12 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
         let server = Server::with(&inbox, settings, filled(|_| 3)).unwrap();
         (0..64).for_each(|page| assert_eq!(read(&region, page), 3));
         for round in 0..4 {
-            let mut sent = vec![0; 64];
-            for page in 0..64 {
+            let mut sent = [0; 64];
+            for (page, sent) in sent.iter_mut().enumerate() {
                 // Whoever was woken by the page's coming may be here before the owner has let go.
                 until(|| region.state(page).is_some_and(|state| !state.owned));
                 let clean = region.clean(page).unwrap();
-                sent[page] = clean.bytes()[0];
+                *sent = clean.bytes()[0];
                 clean.done();
             }
             dirty.lock().unwrap().clear();
@@ -323,6 +323,114 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
         }
         server.stop().unwrap();
     }
+}
+
+#[test]
+fn a_page_that_was_saved_is_noticed_when_written_also_after_an_eviction() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    for shared in [false, true] {
+        let len = 8 * SMALL;
+        let ram = match shared {
+            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
+            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
+        };
+        let region = Region::new(ram, &inbox, 0).unwrap();
+        let dirty = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&dirty);
+        let attempts = AtomicUsize::new(0);
+        let settings = Settings::threads(1).on_write(move |write: &Unprotect| {
+            // It may fail, and even panic: the writer is told, and comes again.
+            match attempts.fetch_add(1, SeqCst) {
+                0 => return Err(io::ErrorKind::StorageFull.into()),
+                1 => panic!("as this test wants it"),
+                _ => {}
+            }
+            let mut before = [0; SMALL];
+            write.read(&mut before)?;
+            noted.lock().unwrap().push((write.page(), before[0]));
+            Ok(())
+        });
+        let server = Server::with(&inbox, settings, filled(|page| page as u8)).unwrap();
+        (0..8).for_each(|page| assert_eq!(read(&region, page), page as u8));
+        until(|| region.states(0..8).all(|(_, state)| !state.owned));
+        (1..6).for_each(|page| region.clean(page).unwrap().done());
+        region.evict(2).unwrap().done();
+        drop(region.evict(3).unwrap()); // and put back
+        drop(region.clean(7).unwrap()); // given up, and free to be written
+        assert!(region.state(2).unwrap().protected && region.state(3).unwrap().protected);
+        assert_eq!(read(&region, 2), 2);
+        (0..8).for_each(|page| write(&region, page, 100));
+        assert_eq!(*dirty.lock().unwrap(), [1, 2, 3, 4, 5].map(|page| (page, page as u8)));
+        assert_eq!(server.stop().unwrap().failed, 2);
+    }
+}
+
+#[test]
+fn the_kernel_notes_what_is_written_and_nobody_sleeps() {
+    let Some(inbox) = inbox(Wish::default().write_async()) else { return };
+    let region = Region::anonymous(&inbox, 64 * SMALL).unwrap();
+    let ram = region.layer().as_any().downcast_ref::<Ram>().unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 1)).unwrap();
+    (0..60).for_each(|page| assert_eq!(read(&region, page), 1));
+    match ram.take_written(0..64) {
+        Ok(came) => assert_eq!(came, (0..60).collect::<Vec<_>>()),
+        Err(error) => return println!("SKIPPED: no PAGEMAP_SCAN ({error})"),
+    }
+    for round in 0..3 {
+        (round..60).step_by(7).for_each(|page| write(&region, page, 2));
+        assert_eq!(ram.take_written(0..64).unwrap(), (round..60).step_by(7).collect::<Vec<_>>());
+        assert!(ram.take_written(0..64).unwrap().is_empty());
+    }
+    assert_eq!(server.stop().unwrap().faults, 60);
+}
+
+#[test]
+fn the_memory_of_another_process_is_served_by_its_descriptor() {
+    // In this process, but with nothing more than another one would have: a descriptor that it was
+    // sent, addresses, and the file.
+    let Ok(uffd) = Uffd::open(Wish::default().removes()) else { return };
+    let owner = Inbox::new(uffd.clone()).unwrap();
+    for shared in [false, true] {
+        let len = 8 * SMALL;
+        let file = memfd(len, MemfdFlags::empty()).unwrap();
+        let sent = shared.then(|| (file.try_clone().unwrap(), 0));
+        let mapped = match shared {
+            false => Ram::anonymous(&owner, len, SMALL).unwrap(),
+            true => Ram::memfd(&owner, file, 0, len, SMALL).unwrap(),
+        };
+        let fd = uffd.fd().try_clone_to_owned().unwrap();
+        let inbox = Inbox::new(Uffd::from_fd(fd, uffd.features())).unwrap();
+        let region = Region::new(Ram::remote(&inbox, mapped.base(), len, SMALL, sent).unwrap(), &inbox, 0).unwrap();
+        let server = Server::start(&inbox, 1, filled(|page| page as u8 + 1)).unwrap();
+        (0..6).for_each(|page| assert_eq!(read(&region, page), page as u8 + 1));
+        let advice = if shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
+        // SAFETY: a page of the mapping.
+        unsafe { madvise(region.host_address(3).unwrap() as *mut _, SMALL, advice) }.unwrap();
+        assert_eq!(read(&region, 3), 0);
+        until(|| !region.state(5).unwrap().owned);
+        match region.evict(5) {
+            Ok(evicted) => assert_eq!((evicted.bytes()[0], shared), (6, true)),
+            Err(NotEvicted::Io(error)) => assert_eq!((error.kind(), shared), (io::ErrorKind::Unsupported, false)),
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(read(&region, 5), 6);
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_shared_page_that_was_only_unmapped_is_mapped_again() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    let len = 4 * SMALL;
+    let ram = Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap();
+    let region = Region::new(ram, &inbox, 0).unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 1)).unwrap();
+    write(&region, 2, 42);
+    // As reclaim does: the page is in the file, and not in the table.
+    // SAFETY: a page of the region.
+    unsafe { madvise(region.host_address(2).unwrap() as *mut _, SMALL, Advice::LinuxDontNeed) }.unwrap();
+    assert_eq!(read(&region, 2), 42);
+    assert_eq!(server.stop().unwrap().fetched, 1);
 }
 
 #[test]
@@ -485,6 +593,7 @@ fn a_guest_memory_of_vm_memory_is_served_and_its_bitmap_knows_what_is_dirty() {
     });
     let server = Server::with(&inbox, settings, filled(|_| 8)).unwrap();
     assert_eq!(memory.read_obj::<u8>(GuestAddress((1 << 30) + 5 * SMALL as u64)).unwrap(), 8);
+    until(|| !regions[1].state(5).unwrap().owned);
     regions[1].clean(5).unwrap().done();
     write(&regions[1], 5, 77);
     let guest = memory.find_region(GuestAddress(1 << 30)).unwrap();

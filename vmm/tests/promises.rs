@@ -8,7 +8,9 @@ mod common;
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::Failed;
-use pagelock_vmm::{Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, Wants};
+use pagelock_vmm::{
+    Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, TakenOver, Wants,
+};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -49,7 +51,7 @@ fn control_a_server_that_takes_there_already_for_done_strands_the_guest() {
     let guest = rig.reader_for(0, CONTROL);
     let page = rig.arrived().page;
     rig.ram.fill_unheard(page, &[7; PAGE]);
-    assert!(!rig.ram.fill(page * PAGE, &[8; PAGE]).unwrap()); // "exists": done, it thinks
+    assert!(!rig.ram.fill(page * PAGE, &[8; PAGE], false).unwrap()); // "exists": done, it thinks
     assert_eq!(guest.join().unwrap(), Err(Failed::Stranded));
 }
 
@@ -95,7 +97,7 @@ fn fetches_of_a_storm(tracked: bool) -> usize {
                         };
                         count.fetch_add(1, SeqCst);
                         thread::sleep(slow);
-                        ram.fill(arrived.page * PAGE, &[arrived.page as u8; PAGE]).unwrap();
+                        ram.fill(arrived.page * PAGE, &[arrived.page as u8; PAGE], false).unwrap();
                         ram.wake(arrived.page * PAGE);
                     }
                 })
@@ -136,7 +138,7 @@ fn a_slow_fetch_never_overwrites_a_newer_page() {
     assert_eq!(evicted.bytes()[0], 99);
     evicted.done();
     let Fault::Owner(slow) = rig.region.fault(0) else { panic!() };
-    rig.ram.fill(0, &[99; PAGE]).unwrap();
+    rig.ram.fill(0, &[99; PAGE], false).unwrap();
     assert_eq!(slow.fill(&[1; PAGE]).unwrap(), Filled::There);
     assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(99));
 }
@@ -145,11 +147,11 @@ fn a_slow_fetch_never_overwrites_a_newer_page() {
 fn control_two_workers_without_an_owner_bring_old_bytes_back() {
     let rig = Rig::new(1);
     let old = [1; PAGE]; // what the slow worker has read
-    rig.ram.fill(0, &old).unwrap(); // the fast one
+    rig.ram.fill(0, &old, false).unwrap(); // the fast one
     rig.ram.with(0, true, PATIENCE, |bytes| bytes[0] = 99).unwrap();
     let mut store = [0; PAGE];
-    rig.ram.take(0, &mut store).unwrap(); // evicted, with 99
-    assert!(rig.ram.fill(0, &old).unwrap()); // the slow one
+    rig.ram.take(0, &mut store, false).unwrap(); // evicted, with 99
+    assert!(rig.ram.fill(0, &old, false).unwrap()); // the slow one
     assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(1), "99 is lost");
 }
 
@@ -213,7 +215,7 @@ fn a_pool_of_one_thread_serves_a_fault_that_a_removal_stands_in_the_way_of() {
         let ram = rig.ram.clone();
         move || ram.remove(1, 2)
     });
-    until(|| rig.ram.fill(PAGE, &[0; PAGE]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    until(|| rig.ram.fill(PAGE, &[0; PAGE], false).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
     let fills = rig.counts.fills();
     // The only thread there is: it must read the removal itself.
     assert_eq!(fetch.fill(&[5; PAGE]).unwrap(), Filled::Bytes);
@@ -232,9 +234,9 @@ fn control_trying_again_without_reading_never_ends() {
         let ram = rig.ram.clone();
         move || ram.remove(1, 2)
     });
-    until(|| rig.ram.fill(0, &[0; PAGE]).is_err());
+    until(|| rig.ram.fill(0, &[0; PAGE], false).is_err());
     for _ in 0..10_000 {
-        assert!(rig.ram.fill(0, &[5; PAGE]).is_err());
+        assert!(rig.ram.fill(0, &[5; PAGE], false).is_err());
     }
     rig.inbox.next().unwrap();
     remover.join().unwrap();
@@ -485,8 +487,26 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     }
     assert!(rig.region.report(Duration::from_secs(3600)).held.is_empty());
     // SAFETY: the owner is gone, and nobody else acts for it.
-    drop(unsafe { rig.region.header(2).unwrap().take_over() });
+    assert_eq!(unsafe { rig.region.take_over(2) }, TakenOver::Released);
     assert_eq!(guest.join().unwrap(), Ok(9));
+    server.stop().unwrap();
+}
+
+#[test]
+fn an_eviction_that_is_leaked_loses_its_page_and_a_cleaning_does_not() {
+    let rig = Rig::new(2);
+    rig.bring_in(0, 1);
+    rig.bring_in(1, 1);
+    std::mem::forget(rig.region.evict(0).unwrap());
+    std::mem::forget(rig.region.clean(1).unwrap());
+    let guests = [rig.reader(0), rig.reader(1)];
+    let server = Server::start(&rig.inbox, 1, filled(|_| 2)).unwrap();
+    // SAFETY: the owners are gone, and nobody else acts for them.
+    let taken = [0, 1, 1].map(|page| unsafe { rig.region.take_over(page) });
+    assert_eq!(taken, [TakenOver::Lost, TakenOver::Released, TakenOver::NotOwned]);
+    // Not the zeroes of a page that is gone, and not the store's old bytes.
+    assert_eq!(guests.map(|guest| guest.join().unwrap()), [Err(Failed::Poisoned), Ok(1)]);
+    assert!(rig.region.report(Duration::ZERO).held.is_empty() && rig.region.pin(1).is_ok());
     server.stop().unwrap();
 }
 

@@ -17,7 +17,7 @@ static TIMES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// The same pages, moved together and one by one.
 pub fn run() {
-    phase::run(30_000, both);
+    phase::run(100_000, both);
     let [together, alone] = [TIMES[0].load(SeqCst), TIMES[1].load(SeqCst)];
     done(
         "one interrupt for a batch",

@@ -33,11 +33,11 @@ pub fn run(name: &str) -> bool {
         "no-look" => locks::lose_wakes(),
         "touch-after-release" => {
             TOUCHES.store(true, Relaxed);
-            phase::run(20_000, unmapped_headers);
+            phase::run(100_000, unmapped_headers);
         }
         "flag-after-release" => {
             LATE.store(true, Relaxed);
-            phase::run(20_000, reused_frame);
+            phase::run(100_000, reused_frame);
         }
         _ => return false,
     }
@@ -47,12 +47,12 @@ pub fn run(name: &str) -> bool {
 
 /// The same scenes, done right.
 pub fn run_right() {
-    phase::run(20_000, unmapped_headers);
+    phase::run(100_000, unmapped_headers);
     done(
         "a header is not touched after its release",
         format_args!("{UNMAPPINGS} releases that unmapped it, {} waiters", cpu::up() - 1),
     );
-    phase::run(20_000, reused_frame);
+    phase::run(100_000, reused_frame);
     done(
         "a waiter whose page's frame is used anew wakes",
         format_args!("after {} us", AWAKE_US.load(Relaxed)),
@@ -81,7 +81,7 @@ fn unmapped_headers(index: usize) {
             let page = unsafe { &*core::ptr::with_exposed_provenance::<PageLock<Halt>>(header) };
             let guard = page.lock();
             MEET.wait(cpu::up());
-            while cpu::others().any(|cpu| platform::sleeps_on(cpu.index()).is_none()) {
+            while !cpu::others().all(|cpu| platform::waits_for(cpu.index(), header)) {
                 core::hint::spin_loop();
             }
             drop(guard);
@@ -147,16 +147,16 @@ fn mover() {
     let mut slots: [Slot<'_, Kernel>; 1] = [Slot::at(at)];
     let collected = collect(&KERNEL, &mut slots, &Order::to(Tier::Fast), &mut unlocked).unmap();
     FRAME.store(pfn, SeqCst);
-    // The right faulter sleeps before it lets go of the table's lock, as far as anybody can see;
-    // the other one has let go of it.
-    while !LET_GO.load(SeqCst) && platform::sleeps_on(1).is_none() {
+    let page = frames::header(pfn).expect("a frame");
+    // The right faulter has registered, let go of the table's lock, and sleeps. The other one has
+    // let go of that lock, and not registered.
+    while !LET_GO.load(SeqCst) && !platform::waits_for(1, (&raw const *page).addr()) {
         core::hint::spin_loop();
     }
     BEGAN.store(clock::now_ns(), SeqCst);
     let _ = collected.check().copy().finalize();
     assert!(matches!(slots[0].outcome(), Outcome::Moved { .. }), "{:?}", slots[0].outcome());
     // The frame is free, and this is its next page: one whose owner takes his time.
-    let page = frames::header(pfn).expect("a frame");
     assert_eq!(page.refs(), 0);
     page.lock().into_raw();
     IS_REUSED.store(true, SeqCst);

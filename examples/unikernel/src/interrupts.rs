@@ -99,7 +99,7 @@ pub fn test() {
 /// All of them.
 pub fn run() {
     assert_eq!(LIVE.activate(1), Ok(()));
-    phase::run(20_000, rows);
+    phase::run(100_000, rows);
     done("what interrupts may call", format_args!("{} calls in interrupts", TRIED.load(SeqCst)));
 }
 

@@ -85,6 +85,8 @@ fn show(words: &str) {
     if let Some(ms) = words.split(' ').find_map(|word| word.strip_prefix("ms=")?.parse().ok()) {
         load::LAST_MS.store(ms, Relaxed);
     }
+    let leaves = paging::check_encoding();
+    phase::done("entries as the hardware wants them", format_args!("{leaves} leaves"));
     locks::run();
     interrupts::run();
     controls::run_right();

@@ -13,7 +13,7 @@ use core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
+use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::Entry;
 
 /// Bytes of a page.
@@ -216,6 +216,36 @@ fn decode(word: u64) -> Result<Leaf, UnknownLeaf> {
         uffd_wp: has(UFFD_WP),
     };
     Ok(Leaf::Present { pfn: word >> 12, rights, tracking })
+}
+
+/// Every kind of leaf comes back from an entry as it was, and hardware takes none but a present one
+/// for present.
+pub fn check_encoding() -> usize {
+    let (pfn, slot) = (0x2345, 0x77);
+    let mut checked = 0;
+    let mut check = |leaf: Leaf| {
+        let word = encode(leaf);
+        assert_eq!(word & PRESENT != 0, matches!(leaf, Leaf::Present { .. }), "{leaf:?}");
+        assert_eq!(decode(word), Ok(leaf));
+        assert_eq!(decode(word | NO_EXECUTE), Ok(leaf));
+        checked += 1;
+    };
+    [Leaf::None, Leaf::Poison { pfn }, Leaf::Marker(Marker::Guard)]
+        .into_iter()
+        .for_each(&mut check);
+    for bits in 0..16_u8 {
+        let has = |bit: u8| bits & 1 << bit != 0;
+        let tracking =
+            Tracking { accessed: has(0), dirty: has(1), soft_dirty: has(2), uffd_wp: has(3) };
+        check(Leaf::Swap { slot, tracking });
+        for rights in [Rights::Read, Rights::ReadExclusive, Rights::Write] {
+            check(Leaf::Present { pfn, rights, tracking });
+            check(Leaf::Migration { pfn, rights, tracking });
+            check(Leaf::DevicePrivate { pfn, rights, tracking });
+            check(Leaf::DeviceExclusive { pfn, rights, tracking });
+        }
+    }
+    checked
 }
 
 /// Maps the page at physical address `of` where headers can be unmapped, and says where that is.

@@ -85,6 +85,13 @@ pub fn sleeps_on(index: usize) -> Option<usize> {
     is_asleep(bed.ticket.load(Acquire)).then(|| bed.key.load(Relaxed))
 }
 
+/// Whether processor `index` sleeps for a release of the page whose header is at `page`, or of
+/// another of its event slot.
+pub fn waits_for(index: usize, page: usize) -> bool {
+    // The slot begins with the word that is slept on.
+    sleeps_on(index) == Some((&raw const *Halt.event(Halt.event_index(page))).addr())
+}
+
 fn is_asleep(ticket: u64) -> bool {
     ticket & 1 != 0
 }

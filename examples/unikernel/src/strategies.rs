@@ -25,9 +25,9 @@ use pagelock::mm::ledger::Owner;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect, migrate};
 use pagelock::mm::{Access, Entry, Fault, Faulter, Strategy, Why};
 
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 5;
 /// For how many milliseconds a processor's worker may wait before the watchdog helps.
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 40;
 /// How often the mover tries in a round.
 const TRIES: u32 = 20;
 /// The page that is wanted, and the one of which there are references in batches.
@@ -95,7 +95,7 @@ fn one(number: usize) -> Row {
         counter.store(0, SeqCst);
     }
     let slept = counters::SLEEPS.get();
-    phase::run(30_000, rounds);
+    phase::run(100_000, rounds);
     Row {
         stuck: STUCK.load(SeqCst),
         retries: RETRIES.load(SeqCst),

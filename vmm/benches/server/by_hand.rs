@@ -123,7 +123,7 @@ impl Shared {
         {
             buffer.fill(0);
         }
-        let put = self.ram.fill(owner.page * SMALL, buffer);
+        let put = self.ram.fill(owner.page * SMALL, buffer, false);
         drop(tracked);
         if put? {
             owner.has_faulter = false;
@@ -178,7 +178,7 @@ impl Memory {
         drop(tracked);
         let mut owner = Owner { shared: &self.shared, page, place: Place::In, has_faulter: false };
         let mut bytes = [0; SMALL];
-        if self.shared.ram.take(page * SMALL, &mut bytes).is_err() {
+        if self.shared.ram.take(page * SMALL, &mut bytes, false).is_err() {
             return false;
         }
         self.shared.store.lock().unwrap()[page] = bytes;

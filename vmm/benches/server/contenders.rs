@@ -123,7 +123,7 @@ impl Contender {
 }
 
 fn put(ram: &Ram, page: usize, buffer: &[u8]) {
-    if !ram.fill(page * SMALL, buffer).unwrap() {
+    if !ram.fill(page * SMALL, buffer, false).unwrap() {
         ram.wake(page * SMALL);
     }
 }

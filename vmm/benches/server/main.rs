@@ -49,9 +49,9 @@ fn main() {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1));
     by_hand::check();
     with_toolkit::check();
-    let rounds = if quick { 1 } else { 9 };
+    let rounds = if quick { 1 } else { 21 };
     let mut rows = Vec::new();
-    for (store, pages) in [(0, 6000), (20, 3000), (200, 600)] {
+    for (store, pages) in [(0, 3000), (20, 1200), (200, 300)] {
         let pages = if quick { 64 } else { pages };
         for handlers in HANDLERS {
             let mut row = Row { store, handlers, runs: CONTENDERS.map(|_| Vec::new()).into() };

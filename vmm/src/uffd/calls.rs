@@ -21,7 +21,8 @@ pub struct Wish {
     /// anybody but the region's own verbs takes pages away, such as a balloon's `madvise`.
     pub removes: bool,
     /// Writes to protected pages are noted by the kernel, and nobody sleeps (`UFFD_FEATURE_WP_ASYNC`).
-    /// Then there are no write faults; the notes are read with `PAGEMAP_SCAN`. Pages cannot be
+    /// Then there are no write faults; the notes are read by
+    /// [`Ram::take_written`](super::Ram::take_written). Pages cannot be
     /// [evicted](crate::Region::evict) by protecting them, only by moving.
     pub write_async: bool,
 }
@@ -153,14 +154,21 @@ impl Uffd {
     ///
     /// `src` can be read for `len` bytes. The range is one that only the kernel and accesses that
     /// bear with pages that appear have to do with.
-    pub(super) unsafe fn copy(&self, dst: usize, src: *const u8, len: usize, small: usize) -> io::Result<bool> {
+    pub(super) unsafe fn copy(
+        &self,
+        dst: usize,
+        src: *const u8,
+        len: usize,
+        small: usize,
+        protected: bool,
+    ) -> io::Result<bool> {
         let (mut done, mut all) = (0, true);
         while done < len {
             let mut arg = sys::uffdio_copy {
                 dst: (dst + done) as u64,
                 src: src as u64 + done as u64,
                 len: (len - done) as u64,
-                mode: 0,
+                mode: if protected { sys::UFFDIO_COPY_MODE_WP.into() } else { 0 },
                 copy: 0,
             };
             match self.call::<{ number::<sys::uffdio_copy>(sys::_UFFDIO_COPY) }, _>(&mut arg) {
@@ -197,8 +205,10 @@ impl Uffd {
     }
 
     /// Maps what is behind the mapping already, as [`copy`](Self::copy).
-    pub(super) fn resume(&self, start: usize, len: usize) -> io::Result<bool> {
-        let mut arg = sys::uffdio_continue { range: range(start, len), mode: 0, mapped: 0 };
+    pub(super) fn resume(&self, start: usize, len: usize, protected: bool) -> io::Result<bool> {
+        // UFFDIO_CONTINUE_MODE_WP, which the bindings leave out.
+        let mode = if protected { 1 << 1 } else { 0 };
+        let mut arg = sys::uffdio_continue { range: range(start, len), mode, mapped: 0 };
         match self.call::<{ number::<sys::uffdio_continue>(sys::_UFFDIO_CONTINUE) }, _>(&mut arg) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -22,6 +22,7 @@
 mod calls;
 mod ram;
 mod staging;
+mod written;
 
 pub use calls::{Features, Uffd, Wish};
 pub use ram::{HUGE, Ram, SMALL};

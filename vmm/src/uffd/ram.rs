@@ -28,7 +28,9 @@ pub struct Ram {
     page: usize,
     file: Option<Shared>,
     staging: Option<Staging>,
-    /// Unregistered when this is dropped, and then let go of.
+    /// The addresses are another process's.
+    is_remote: bool,
+    /// What keeps the memory mapped.
     _owner: Box<dyn Any + Send + Sync>,
 }
 
@@ -169,7 +171,25 @@ impl Ram {
         uffd.register(base, len, mode)?;
         let can_move = file.is_none() && page == SMALL && features.has(sys::UFFD_FEATURE_MOVE);
         let staging = if can_move { Staging::new(page).ok() } else { None };
-        Ok(Self { uffd, base, len, page, file, staging, _owner: owner })
+        Ok(Self { uffd, base, len, page, file, staging, is_remote: false, _owner: owner })
+    }
+
+    /// Memory of another process, at its address `base`: the process has registered it, and has
+    /// handed over the descriptor ([`Uffd::from_fd`]), as Firecracker does.
+    ///
+    /// Faults are served, and pages discarded that are out. What needs the memory itself works by
+    /// the `file` and its offset, if it is a shared mapping; of private memory no page can be
+    /// evicted or cleaned, and one that is in is discarded by whoever maps it: have removals be
+    /// events.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), as for [`anonymous`](Self::anonymous).
+    pub fn remote(inbox: &Inbox, base: usize, len: usize, page: usize, file: Option<(OwnedFd, u64)>) -> io::Result<Self> {
+        huge(page)?;
+        let uffd = inbox.events().as_any().downcast_ref::<Uffd>().ok_or(io::ErrorKind::InvalidInput)?.clone();
+        let file = file.map(|(file, offset)| Shared { file: Arc::new(file), offset });
+        Ok(Self { uffd, base, len, page, file, staging: None, is_remote: true, _owner: Box::new(()) })
     }
 
     fn pointer(&self, at: usize) -> *mut u8 {
@@ -180,10 +200,10 @@ impl Ram {
         self.uffd.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
     }
 
-    /// Private memory that others remove: the page may go while its owner reads it, who would then
-    /// sleep for himself. (It can be moved out all the same.)
+    /// Private memory of another process; or of this one, and others remove it: the page may go while
+    /// its owner reads it, who would then sleep for himself. (It can be moved out all the same.)
     fn cannot_be_read(&self) -> bool {
-        self.file.is_none() && self.has_removes()
+        self.file.is_none() && (self.is_remote || self.has_removes())
     }
 
     /// A write of what is there, which parts a page that KSM has merged with others.
@@ -197,9 +217,10 @@ impl Ram {
         }
     }
 
-    fn move_out(&self, staging: &Staging, at: usize, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
+    fn move_out(&self, staging: &Staging, at: usize, protected: bool, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
         match staging.take(self.base + at, &mut seen) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !self.has_removes() => {
+            // Not where the write would fault: that would be a fault on a page of one's own.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !self.has_removes() && !protected => {
                 self.part(at);
                 staging.take(self.base + at, seen)
             }
@@ -212,8 +233,8 @@ impl Ram {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             return Ok(fallocate(file.as_fd(), flags, offset + at as u64, self.page as u64)?);
         }
-        if self.has_removes() {
-            // It would sleep until the event is read, by this thread perhaps.
+        if self.is_remote || self.has_removes() {
+            // It is elsewhere; or the call would sleep until the event is read, by this thread perhaps.
             return Err(io::ErrorKind::Unsupported.into());
         }
         // SAFETY: a page of the region, whose users bear with pages that go.
@@ -245,25 +266,28 @@ impl Layer for Ram {
         self.page
     }
 
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
         if bytes.len() != self.page || at + self.page > self.len {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: the bytes are a page, and the place is one of the region.
-        unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page) }
+        unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES) }
+        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES, false) }
     }
 
-    fn resume(&self, at: usize) -> io::Result<bool> {
-        self.uffd.resume(self.base + at, self.page)
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
+        if self.file.is_none() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.uffd.resume(self.base + at, self.page, protected)
     }
 
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()> {
         if let Some(staging) = &self.staging {
-            return self.move_out(staging, at, |bytes| into.copy_from_slice(bytes));
+            return self.move_out(staging, at, protected, |bytes| into.copy_from_slice(bytes));
         }
         if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) || self.cannot_be_read() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -271,7 +295,7 @@ impl Layer for Ram {
         // Writers are stopped first; readers go on, and see the same bytes.
         self.protect(at, true)?;
         let taken = self.read(at, into).and_then(|()| self.let_go(at));
-        if taken.is_err() {
+        if taken.is_err() && !protected {
             self.protect(at, false)?;
         }
         taken
@@ -279,11 +303,16 @@ impl Layer for Ram {
 
     fn drop_page(&self, at: usize) -> io::Result<()> {
         match &self.staging {
-            Some(staging) => match self.move_out(staging, at, |_| {}) {
-                // It was gone.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                done => done,
-            },
+            Some(staging) => {
+                // Whatever is written from now on is dropped as well. It fails where nothing can be
+                // protected, and then nothing is.
+                let _ = self.protect(at, false);
+                match self.move_out(staging, at, false, |_| {}) {
+                    // It was gone.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    done => done,
+                }
+            }
             None => self.let_go(at),
         }
     }
@@ -330,13 +359,6 @@ impl Layer for Ram {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-impl Drop for Ram {
-    fn drop(&mut self) {
-        // Before the owner lets go of the memory. Twice is harmless.
-        let _ = self.uffd.unregister(self.base, self.len);
     }
 }
 

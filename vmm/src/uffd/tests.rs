@@ -17,8 +17,8 @@ fn a_copy_in_part_goes_on_behind_the_page_that_is_there() {
     let [old, new] = [vec![1_u8; len], vec![2_u8; len]];
     // SAFETY: both are that long, and the mapping is used by nobody else.
     unsafe {
-        assert!(uffd.copy(start + 3 * SMALL, old.as_ptr(), SMALL, SMALL).unwrap());
-        assert!(!uffd.copy(start, new.as_ptr(), 8 * SMALL, SMALL).unwrap());
+        assert!(uffd.copy(start + 3 * SMALL, old.as_ptr(), SMALL, SMALL, false).unwrap());
+        assert!(!uffd.copy(start, new.as_ptr(), 8 * SMALL, SMALL, false).unwrap());
     }
     assert!(!uffd.zero(start + 6 * SMALL, 10 * SMALL, SMALL).unwrap());
     // SAFETY: all of it is there by now.

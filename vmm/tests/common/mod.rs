@@ -144,18 +144,18 @@ impl Layer for Counted {
     fn page_size(&self) -> usize {
         self.ram.page_size()
     }
-    fn fill(&self, at: usize, bytes: &[u8]) -> io::Result<bool> {
+    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
         self.counts.fills.fetch_add(1, SeqCst);
-        self.ram.fill(at, bytes)
+        self.ram.fill(at, bytes, protected)
     }
     fn zero(&self, at: usize) -> io::Result<bool> {
         self.ram.zero(at)
     }
-    fn resume(&self, at: usize) -> io::Result<bool> {
-        self.ram.resume(at)
+    fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
+        self.ram.resume(at, protected)
     }
-    fn take(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        self.ram.take(at, into)
+    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()> {
+        self.ram.take(at, into, protected)
     }
     fn drop_page(&self, at: usize) -> io::Result<()> {
         self.counts.drops.fetch_add(1, SeqCst);
