@@ -2,7 +2,7 @@
 # Proves: a kernel of its own embeds the crate and boots (examples/unikernel, under QEMU): processors that halt and are woken by interrupts,
 # the hardware's page tables, pages that move under running code; counts and contents add up. Faulters that retry are in a livelock there,
 # and those that wait are not. And its checks see what they should: without shootdowns, without pins, with a header touched after its
-# release, with a wait that sets its flag too late, with a platform that loses wakes, it fails in just that way.
+# release, with a fork that flushes nothing, with a wait that sets its flag too late, with a platform that loses wakes, it fails in just that way.
 # Costs: a minute with 2 and 4 processors, half of it compiling when cold. 8 by hand: `ci/unikernel.sh 8`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -24,7 +24,7 @@
 pub(crate) enum Counter {
     LockWaits,
     LostWakes,
-    Handoffs,
+    GatedLocks,
     LockWakes,
     EventWaits,
     EventWakes,
@@ -76,7 +76,7 @@ mod on {
         pub lost_wakes: usize,
         /// Acquisitions behind a closed gate: a registered sleeper took the page while newcomers were
         /// kept out.
-        pub handoffs: usize,
+        pub gated_locks: usize,
         /// Releases that woke a locker.
         pub lock_wakes: usize,
         /// Times a waiter for a release registered and slept.
@@ -105,7 +105,7 @@ mod on {
         Stats {
             lock_waits: read(Counter::LockWaits),
             lost_wakes: read(Counter::LostWakes),
-            handoffs: read(Counter::Handoffs),
+            gated_locks: read(Counter::GatedLocks),
             lock_wakes: read(Counter::LockWakes),
             event_waits: read(Counter::EventWaits),
             event_wakes: read(Counter::EventWakes),
@@ -125,7 +125,7 @@ mod on {
             Self {
                 lock_waits: self.lock_waits.wrapping_sub(earlier.lock_waits),
                 lost_wakes: self.lost_wakes.wrapping_sub(earlier.lost_wakes),
-                handoffs: self.handoffs.wrapping_sub(earlier.handoffs),
+                gated_locks: self.gated_locks.wrapping_sub(earlier.gated_locks),
                 lock_wakes: self.lock_wakes.wrapping_sub(earlier.lock_wakes),
                 event_waits: self.event_waits.wrapping_sub(earlier.event_waits),
                 event_wakes: self.event_wakes.wrapping_sub(earlier.event_wakes),

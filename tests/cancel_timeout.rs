@@ -637,8 +637,8 @@ fn limits_are_over_when_cancelled_or_late() {
     }
     let sim = Sim::new(1);
     let cancel = Cancel::with_futex(sim);
-    assert_eq!(Limits::default().over(sim), None);
-    let until = Limits::default().until(sim.after(Duration::from_nanos(NANOS)).unwrap());
+    assert_eq!(Limits::none().over(sim), None);
+    let until = Limits::none().until(sim.after(Duration::from_nanos(NANOS)).unwrap());
     let limits = again(&until.unless(&cancel));
     assert_eq!(limits.over(sim), None);
     until_noon(sim);

@@ -6,6 +6,7 @@
 
 #![cfg(not(pagelock_loom))]
 
+#[macro_use]
 mod common;
 
 use common::gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, page_on, says, starve};
@@ -22,47 +23,37 @@ use std::thread;
 
 #[test]
 fn a_newcomer_takes_a_free_page_before_a_sleeper_that_is_on_its_way() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let sleeper = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            sim.hold();
-            drop(guard);
-            assert!(!page.is_locked() && page.sleepers() == 1, "{page:?}");
-            drop(page.lock());
-            drop(page.try_lock().expect("the gate is open"));
-            assert!(matches!(page.claim(), Claim::Owner(_)), "the gate is open");
-            sim.resume();
-            sleeper.join().unwrap();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let sleeper = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        sim.hold();
+        drop(guard);
+        assert!(!page.is_locked() && page.sleepers() == 1, "{page:?}");
+        drop(page.lock());
+        drop(page.try_lock().expect("the gate is open"));
+        assert!(matches!(page.claim(), Claim::Owner(_)), "the gate is open");
+        sim.resume();
+        sleeper.join().unwrap();
     });
 }
 
 #[test]
 fn a_page_behind_a_closed_gate_is_taken_for_newcomers() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let sleeper = s.spawn(|| page.lock().page().generation());
-            sim.until_asleep(1);
-            let guard = starve(sim, guard);
-            sim.hold();
-            drop(guard);
-            let released = page.generation();
-            assert!(page.is_locked(), "to everybody but the sleeper it is taken: {page:?}");
-            assert!(page.try_lock().is_none());
-            assert!(page.try_lock_for(Duration::ZERO).is_none());
-            assert!(matches!(page.claim(), Claim::InFlight));
-            sim.resume();
-            assert_eq!(sleeper.join().unwrap(), released, "the sleeper was the next owner");
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let sleeper = s.spawn(|| page.lock().page().generation());
+        sim.until_asleep(1);
+        let guard = starve(sim, guard);
+        sim.hold();
+        drop(guard);
+        let released = page.generation();
+        assert!(page.is_locked(), "to everybody but the sleeper it is taken: {page:?}");
+        assert!(page.try_lock().is_none());
+        assert!(page.try_lock_for(Duration::ZERO).is_none());
+        assert!(matches!(page.claim(), Claim::InFlight));
+        sim.resume();
+        assert_eq!(sleeper.join().unwrap(), released, "the sleeper was the next owner");
     });
 }
 
@@ -70,26 +61,21 @@ fn a_page_behind_a_closed_gate_is_taken_for_newcomers() {
 
 #[test]
 fn a_registered_locker_takes_a_free_page_whoever_was_woken_for_it() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            for is_fair in [false, true] {
-                let guard = page.lock();
-                let sleeper = s.spawn(|| drop(page.lock()));
-                sim.until_asleep(1);
-                sim.steal_next_wake();
-                if is_fair {
-                    _ = guard.unlock_fair()
-                } else {
-                    drop(guard)
-                }
-                assert_eq!((page.sleepers(), is_closed(page)), (1, is_fair), "{page:?}");
-                sim.end_all(Sleep::Interrupted);
-                sleeper.join().unwrap();
+    on_a_page!(|s, sim, page| {
+        for is_fair in [false, true] {
+            let guard = page.lock();
+            let sleeper = s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            sim.steal_next_wake();
+            if is_fair {
+                _ = guard.unlock_fair()
+            } else {
+                drop(guard)
             }
-        });
-        is_idle(page);
+            assert_eq!((page.sleepers(), is_closed(page)), (1, is_fair), "{page:?}");
+            sim.end_all(Sleep::Interrupted);
+            sleeper.join().unwrap();
+        }
     });
 }
 
@@ -127,71 +113,56 @@ fn a_closed_gate_keeps_the_page_for_all_who_are_inside() {
 
 #[test]
 fn a_newcomer_registers_if_the_gate_is_open_and_waits_outside_if_not() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            s.spawn(|| drop(page.lock()));
-            sim.until_asleep(2);
-            assert!(says(page, "locked, 2 sleepers, generation"), "{page:?}");
-            let guard = starve(sim, guard);
-            s.spawn(|| drop(page.lock()));
-            sim.until_asleep(3);
-            assert!(says(page, "locked, 2 sleepers, gate closed, crowd outside, generation"), "{page:?}");
-            drop(guard);
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        s.spawn(|| drop(page.lock()));
+        sim.until_asleep(2);
+        assert!(says(page, "locked, 2 sleepers, generation"), "{page:?}");
+        let guard = starve(sim, guard);
+        s.spawn(|| drop(page.lock()));
+        sim.until_asleep(3);
+        assert!(says(page, "locked, 2 sleepers, gate closed, crowd outside, generation"), "{page:?}");
+        drop(guard);
     });
 }
 
 /// Whoever is outside is not kept there for ever by those who are let in before it.
 #[test]
 fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            let guard = starve(sim, guard);
-            for (lost, inside) in [(BYPASS_BOUND - 1, 1), (BYPASS_BOUND, 2)] {
-                s.spawn(move || {
-                    script([Sleep::Woken; BYPASS_BOUND as usize].into_iter().take(lost as usize));
-                    drop(page.lock());
-                });
-                sim.until_asleep(if inside == 1 { 2 } else { 3 });
-                assert_eq!(page.sleepers(), inside, "after {lost} rounds lost: {page:?}");
-            }
-            drop(guard);
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let guard = starve(sim, guard);
+        for (lost, inside) in [(BYPASS_BOUND - 1, 1), (BYPASS_BOUND, 2)] {
+            s.spawn(move || {
+                script([Sleep::Woken; BYPASS_BOUND as usize].into_iter().take(lost as usize));
+                drop(page.lock());
+            });
+            sim.until_asleep(if inside == 1 { 2 } else { 3 });
+            assert_eq!(page.sleepers(), inside, "after {lost} rounds lost: {page:?}");
+        }
+        drop(guard);
     });
 }
 
 /// It comes in while nobody owns the page, which is kept for those inside: it is one of them now, and does not sleep for what it can have.
 #[test]
 fn who_registers_on_a_page_that_nobody_owns_takes_it() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            let guard = starve(sim, guard);
-            sim.hold();
-            drop(guard);
-            script([Sleep::Woken; BYPASS_BOUND as usize]);
-            let slept = sim.slept();
-            drop(page.lock());
-            assert_eq!((sim.slept(), page.sleepers()), (slept, 1), "the other one is still on its way: {page:?}");
-            sim.resume();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let guard = starve(sim, guard);
+        sim.hold();
+        drop(guard);
+        script([Sleep::Woken; BYPASS_BOUND as usize]);
+        let slept = sim.slept();
+        drop(page.lock());
+        assert_eq!((sim.slept(), page.sleepers()), (slept, 1), "the other one is still on its way: {page:?}");
+        sim.resume();
     });
 }
 
@@ -229,29 +200,24 @@ fn a_newcomer_does_not_take_what_is_kept_for_those_inside_however_its_sleep_ends
 
 #[test]
 fn a_sleeper_is_overtaken_exactly_so_often_as_the_platform_says() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let mut guard = page.lock();
-            let sleeper = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            let mut overtaken = 0;
-            loop {
-                sim.hold();
-                drop(guard);
-                let Some(again) = page.try_lock() else { break };
-                guard = again;
-                overtaken += 1;
-                assert!(overtaken <= BYPASS_BOUND, "{page:?}");
-                sim.resume();
-                sim.until_asleep(1);
-            }
-            assert_eq!(overtaken, BYPASS_BOUND);
+    on_a_page!(|s, sim, page| {
+        let mut guard = page.lock();
+        let sleeper = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let mut overtaken = 0;
+        loop {
+            sim.hold();
+            drop(guard);
+            let Some(again) = page.try_lock() else { break };
+            guard = again;
+            overtaken += 1;
+            assert!(overtaken <= BYPASS_BOUND, "{page:?}");
             sim.resume();
-            sleeper.join().unwrap();
-        });
-        is_idle(page);
+            sim.until_asleep(1);
+        }
+        assert_eq!(overtaken, BYPASS_BOUND);
+        sim.resume();
+        sleeper.join().unwrap();
     });
 }
 
@@ -259,27 +225,22 @@ fn a_sleeper_is_overtaken_exactly_so_often_as_the_platform_says() {
 #[test]
 fn a_lost_round_counts_however_the_sleep_ended() {
     for how in [Sleep::Interrupted, Sleep::Changed, Sleep::Unknown, Sleep::Woken] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                let mut guard = page.lock();
-                let sleeper = s.spawn(|| drop(page.lock()));
-                sim.until_asleep(1);
-                for round in 0..BYPASS_BOUND {
-                    assert!(!is_closed(page), "{how:?}, round {round}: {page:?}");
-                    sim.hold();
-                    sim.end_all(how);
-                    drop(guard);
-                    guard = page.try_lock().expect("the gate is open");
-                    sim.resume();
-                    sim.until_asleep(1);
-                }
-                assert!(is_closed(page), "{how:?}: {page:?}");
+        on_a_page!(|s, sim, page| {
+            let mut guard = page.lock();
+            let sleeper = s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            for round in 0..BYPASS_BOUND {
+                assert!(!is_closed(page), "{how:?}, round {round}: {page:?}");
+                sim.hold();
+                sim.end_all(how);
                 drop(guard);
-                sleeper.join().unwrap();
-            });
-            is_idle(page);
+                guard = page.try_lock().expect("the gate is open");
+                sim.resume();
+                sim.until_asleep(1);
+            }
+            assert!(is_closed(page), "{how:?}: {page:?}");
+            drop(guard);
+            sleeper.join().unwrap();
         });
     }
 }
@@ -346,20 +307,15 @@ fn the_last_one_inside_opens_the_gate_and_tells_the_crowd() {
 
 #[test]
 fn a_release_wakes_one_locker() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            (0..3).for_each(|_| drop(s.spawn(|| drop(page.lock()))));
-            sim.until_asleep(3);
-            sim.hold();
-            drop(guard);
-            assert_eq!(sim.asleep(), 2);
-            assert!(matches!(sim.calls()[..], [Call::WakeOne { word }] if !sim.is_event(word)));
-            sim.resume();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        (0..3).for_each(|_| drop(s.spawn(|| drop(page.lock()))));
+        sim.until_asleep(3);
+        sim.hold();
+        drop(guard);
+        assert_eq!(sim.asleep(), 2);
+        assert!(matches!(sim.calls()[..], [Call::WakeOne { word }] if !sim.is_event(word)));
+        sim.resume();
     });
 }
 
@@ -404,24 +360,19 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
 /// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and the waiters are told.
 #[test]
 fn a_platform_that_panics_in_a_wake_strands_no_locker() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let lockers = [1, 2].map(|n| {
-                let locker = s.spawn(|| drop(page.lock()));
-                sim.until_asleep(n);
-                locker
-            });
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(3);
-            sim.at_wake(|| panic!("from the platform"));
-            assert_eq!(common::panic_of(|| drop(guard)), "from the platform");
-            lockers.into_iter().for_each(|locker| locker.join().unwrap());
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let lockers = [1, 2].map(|n| {
+            let locker = s.spawn(|| drop(page.lock()));
+            sim.until_asleep(n);
+            locker
         });
-        is_idle(page);
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(3);
+        sim.at_wake(|| panic!("from the platform"));
+        assert_eq!(common::panic_of(|| drop(guard)), "from the platform");
+        lockers.into_iter().for_each(|locker| locker.join().unwrap());
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 
@@ -446,21 +397,16 @@ fn a_release_with_nobody_asleep_asks_nothing_of_the_platform() {
 
 #[test]
 fn a_fair_release_hands_the_page_to_the_sleeper() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let sleeper = s.spawn(|| page.lock().page().generation());
-            sim.until_asleep(1);
-            sim.hold();
-            guard.unlock_fair();
-            let released = page.generation();
-            assert!(page.is_locked() && page.try_lock().is_none(), "the releaser cannot be faster: {page:?}");
-            sim.resume();
-            assert_eq!(sleeper.join().unwrap(), released);
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let sleeper = s.spawn(|| page.lock().page().generation());
+        sim.until_asleep(1);
+        sim.hold();
+        guard.unlock_fair();
+        let released = page.generation();
+        assert!(page.is_locked() && page.try_lock().is_none(), "the releaser cannot be faster: {page:?}");
+        sim.resume();
+        assert_eq!(sleeper.join().unwrap(), released);
     });
 }
 

@@ -2,6 +2,7 @@
 
 #![cfg(not(pagelock_loom))]
 
+#[macro_use]
 mod common;
 
 use common::gate::{Page, is_closed, is_idle, page_on, says, starve};
@@ -23,53 +24,43 @@ fn timed(page: &Page) -> Result<(), LockError> {
 
 #[test]
 fn a_starved_locker_that_gives_up_opens_the_gate_and_tells_the_crowd() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let sleeper = s.spawn(|| timed(page));
-            sim.until_asleep(1);
-            let guard = starve(sim, guard);
-            let outside = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(2);
-            assert!(says(page, "1 sleepers, gate closed, crowd outside"), "{page:?}");
-            until_noon(sim);
-            assert_eq!(sleeper.join().unwrap(), Err(LockError::TimedOut));
-            sim.until_asleep(1);
-            assert!(says(page, "locked, 1 sleepers, generation"), "it is inside now: {page:?}");
-            drop(guard);
-            outside.join().unwrap();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let sleeper = s.spawn(|| timed(page));
+        sim.until_asleep(1);
+        let guard = starve(sim, guard);
+        let outside = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(2);
+        assert!(says(page, "1 sleepers, gate closed, crowd outside"), "{page:?}");
+        until_noon(sim);
+        assert_eq!(sleeper.join().unwrap(), Err(LockError::TimedOut));
+        sim.until_asleep(1);
+        assert!(says(page, "locked, 1 sleepers, generation"), "it is inside now: {page:?}");
+        drop(guard);
+        outside.join().unwrap();
     });
 }
 
 /// With others inside, the gate stays closed, and those outside are not told.
 #[test]
 fn a_locker_that_gives_up_leaves_the_gate_to_those_inside() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let gives_up = s.spawn(|| timed(page));
-            sim.until_asleep(1);
-            let patient = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(2);
-            let guard = starve(sim, guard);
-            let outside = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(3);
-            sim.calls();
-            until_noon(sim);
-            assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
-            assert!(says(page, "1 sleepers, gate closed, crowd outside"), "{page:?}");
-            assert_eq!((sim.asleep(), sim.calls()), (2, vec![]));
-            drop(guard);
-            patient.join().unwrap();
-            outside.join().unwrap();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let gives_up = s.spawn(|| timed(page));
+        sim.until_asleep(1);
+        let patient = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(2);
+        let guard = starve(sim, guard);
+        let outside = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(3);
+        sim.calls();
+        until_noon(sim);
+        assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
+        assert!(says(page, "1 sleepers, gate closed, crowd outside"), "{page:?}");
+        assert_eq!((sim.asleep(), sim.calls()), (2, vec![]));
+        drop(guard);
+        patient.join().unwrap();
+        outside.join().unwrap();
     });
 }
 
@@ -77,29 +68,24 @@ fn a_locker_that_gives_up_leaves_the_gate_to_those_inside() {
 #[test]
 fn a_timed_locker_takes_a_page_that_is_free_at_its_deadline() {
     for is_fair in [false, true] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let lockers = [
-                    s.spawn(|| timed(page).is_ok()),
-                    s.spawn(|| page.try_lock_for(Duration::from_nanos(NOON)).is_some()),
-                    s.spawn(|| page.lock_releasing_within((), Limits::none().until(at(NOON))).is_ok()),
-                ];
-                sim.until_asleep(3);
-                sim.steal_next_wake();
-                if is_fair {
-                    _ = guard.unlock_fair()
-                } else {
-                    drop(guard)
-                }
-                assert_eq!(sim.asleep(), 3);
-                until_noon(sim);
-                let got: Vec<bool> = lockers.into_iter().map(|locker| locker.join().unwrap()).collect();
-                assert!(got.contains(&true));
-            });
-            is_idle(page);
+        on_a_page!(|s, sim, page| {
+            let guard = page.lock();
+            let lockers = [
+                s.spawn(|| timed(page).is_ok()),
+                s.spawn(|| page.try_lock_for(Duration::from_nanos(NOON)).is_some()),
+                s.spawn(|| page.lock_releasing_within((), Limits::none().until(at(NOON))).is_ok()),
+            ];
+            sim.until_asleep(3);
+            sim.steal_next_wake();
+            if is_fair {
+                _ = guard.unlock_fair()
+            } else {
+                drop(guard)
+            }
+            assert_eq!(sim.asleep(), 3);
+            until_noon(sim);
+            let got: Vec<bool> = lockers.into_iter().map(|locker| locker.join().unwrap()).collect();
+            assert!(got.contains(&true));
         });
     }
 }
@@ -108,52 +94,42 @@ fn a_timed_locker_takes_a_page_that_is_free_at_its_deadline() {
 /// and then the page-table lock panics.
 #[test]
 fn a_locker_that_leaves_a_free_page_passes_on_the_wake_it_was_given() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let mut held = Some(page.lock());
-            let patient = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            let ptl = OnDrop(|| {
-                assert_eq!(page.sleepers(), 2);
-                sim.steal_next_wake();
-                drop(held.take());
-                assert_eq!(sim.asleep(), 1, "the other one sleeps, and the page is free");
-                panic!("from the page-table lock");
-            });
-            assert_eq!(panic_of(|| drop(page.lock_releasing(ptl))), "from the page-table lock");
-            patient.join().unwrap();
+    on_a_page!(|s, sim, page| {
+        let mut held = Some(page.lock());
+        let patient = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let ptl = OnDrop(|| {
+            assert_eq!(page.sleepers(), 2);
+            sim.steal_next_wake();
+            drop(held.take());
+            assert_eq!(sim.asleep(), 1, "the other one sleeps, and the page is free");
+            panic!("from the page-table lock");
         });
-        is_idle(page);
+        assert_eq!(panic_of(|| drop(page.lock_releasing(ptl))), "from the page-table lock");
+        patient.join().unwrap();
     });
 }
 
 /// The same, where the page was taken again in between, by somebody who saw no need to wake anyone.
 #[test]
 fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            // The platform will report the deadline although the wake went to this one.
-            let gives_up = s.spawn(|| timed(page));
-            sim.until_asleep(1);
-            let patient = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(2);
-            sim.hold();
-            until_noon(sim);
-            sim.steal_next_wake();
-            drop(guard);
-            let newcomer = page.try_lock().unwrap();
-            sim.resume();
-            assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
-            assert_eq!(sim.asleep(), 1);
-            drop(newcomer);
-            patient.join().unwrap();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        // The platform will report the deadline although the wake went to this one.
+        let gives_up = s.spawn(|| timed(page));
+        sim.until_asleep(1);
+        let patient = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(2);
+        sim.hold();
+        until_noon(sim);
+        sim.steal_next_wake();
+        drop(guard);
+        let newcomer = page.try_lock().unwrap();
+        sim.resume();
+        assert_eq!(gives_up.join().unwrap(), Err(LockError::TimedOut));
+        assert_eq!(sim.asleep(), 1);
+        drop(newcomer);
+        patient.join().unwrap();
     });
 }
 
@@ -161,59 +137,49 @@ fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
 /// wait for it are told: in the event table, and by the platform's `tell`.
 #[test]
 fn a_locker_that_frees_a_page_by_leaving_tells_those_who_wait_for_it() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let mut held = Some(page.lock());
-            let (say, said) = std::sync::mpsc::channel();
-            let ptl = OnDrop(|| {
-                drop(held.take());
-                assert!(page.try_lock().is_none(), "kept: {page:?}");
-                assert!(matches!(page.claim(), Claim::InFlight));
-                let page = &page;
-                say.send(s.spawn(move || page.wait_unlocked(()))).unwrap();
-                sim.until_asleep(1);
-                sim.calls();
-                panic!("from the page-table lock");
-            });
-            panic_of(|| drop(page.lock_releasing(ptl)));
-            assert_eq!(said.recv().unwrap().join().unwrap(), Wake::Released);
-            assert!(sim.calls().iter().any(|call| matches!(call, Call::Tell { .. })));
+    on_a_page!(|s, sim, page| {
+        let mut held = Some(page.lock());
+        let (say, said) = std::sync::mpsc::channel();
+        let ptl = OnDrop(|| {
+            drop(held.take());
+            assert!(page.try_lock().is_none(), "kept: {page:?}");
+            assert!(matches!(page.claim(), Claim::InFlight));
+            let page = &page;
+            say.send(s.spawn(move || page.wait_unlocked(()))).unwrap();
+            sim.until_asleep(1);
+            sim.calls();
+            panic!("from the page-table lock");
         });
-        is_idle(page);
+        panic_of(|| drop(page.lock_releasing(ptl)));
+        assert_eq!(said.recv().unwrap().join().unwrap(), Wake::Released);
+        assert!(sim.calls().iter().any(|call| matches!(call, Call::Tell { .. })));
     });
 }
 
 /// Two are inside, and one gives up: the page is as taken as before, so nothing has happened that waiters wait for.
 #[test]
 fn a_locker_that_gives_up_does_not_tell_of_a_page_that_is_kept_for_another() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let mut held = Some(page.lock());
-            let patient = s.spawn(|| drop(page.lock()));
+    on_a_page!(|s, sim, page| {
+        let mut held = Some(page.lock());
+        let patient = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let (say, said) = std::sync::mpsc::channel();
+        let ptl = OnDrop(|| {
+            sim.hold();
+            drop(held.take()); // Wakes the other one.
+            let page = &page;
+            say.send(s.spawn(move || page.wait_unlocked(()))).unwrap();
             sim.until_asleep(1);
-            let (say, said) = std::sync::mpsc::channel();
-            let ptl = OnDrop(|| {
-                sim.hold();
-                drop(held.take()); // Wakes the other one.
-                let page = &page;
-                say.send(s.spawn(move || page.wait_unlocked(()))).unwrap();
-                sim.until_asleep(1);
-                sim.calls();
-                panic!("from the page-table lock");
-            });
-            panic_of(|| drop(page.lock_releasing(ptl)));
-            assert!(says(page, "kept for a sleeper, 1 sleepers, gate closed, awaited"), "{page:?}");
-            let calls = sim.calls();
-            assert!(!calls.iter().any(|call| matches!(call, Call::Tell { .. })), "{calls:?}");
-            sim.resume();
-            patient.join().unwrap();
-            assert_eq!(said.recv().unwrap().join().unwrap(), Wake::Released);
+            sim.calls();
+            panic!("from the page-table lock");
         });
-        is_idle(page);
+        panic_of(|| drop(page.lock_releasing(ptl)));
+        assert!(says(page, "kept for a sleeper, 1 sleepers, gate closed, awaited"), "{page:?}");
+        let calls = sim.calls();
+        assert!(!calls.iter().any(|call| matches!(call, Call::Tell { .. })), "{calls:?}");
+        sim.resume();
+        patient.join().unwrap();
+        assert_eq!(said.recv().unwrap().join().unwrap(), Wake::Released);
     });
 }
 

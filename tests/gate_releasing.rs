@@ -3,6 +3,7 @@
 
 #![cfg(not(pagelock_loom))]
 
+#[macro_use]
 mod common;
 
 use common::gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, page_on, says, starve};
@@ -78,20 +79,15 @@ fn lock_releasing_closes_the_gate_before_the_ptl_is_dropped() {
 
 #[test]
 fn lock_releasing_is_not_overtaken_while_it_sleeps() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let faulter = s.spawn(|| drop(page.lock_releasing(())));
-            sim.until_asleep(1);
-            sim.hold();
-            drop(guard);
-            assert!(page.try_lock().is_none(), "{page:?}");
-            sim.resume();
-            faulter.join().unwrap();
-        });
-        is_idle(page);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let faulter = s.spawn(|| drop(page.lock_releasing(())));
+        sim.until_asleep(1);
+        sim.hold();
+        drop(guard);
+        assert!(page.try_lock().is_none(), "{page:?}");
+        sim.resume();
+        faulter.join().unwrap();
     });
 }
 
@@ -159,22 +155,17 @@ fn lock_releasing_that_had_to_wait_outside_closes_the_gate_once_it_is_in() {
 /// It closes the gate once: one that has lost no round since does not close it again for those who come after it.
 #[test]
 fn lock_releasing_that_is_disturbed_in_its_sleep_keeps_its_place() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let faulter = s.spawn(|| drop(page.lock_releasing(())));
-            for _ in 0..2 * BYPASS_BOUND {
-                sim.until_asleep(1);
-                assert!(says(page, "locked, 1 sleepers, gate closed, generation"), "{page:?}");
-                sim.end_all(pagelock::futex::Sleep::Interrupted);
-            }
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let faulter = s.spawn(|| drop(page.lock_releasing(())));
+        for _ in 0..2 * BYPASS_BOUND {
             sim.until_asleep(1);
-            drop(guard);
-            faulter.join().unwrap();
-        });
-        is_idle(page);
+            assert!(says(page, "locked, 1 sleepers, gate closed, generation"), "{page:?}");
+            sim.end_all(pagelock::futex::Sleep::Interrupted);
+        }
+        sim.until_asleep(1);
+        drop(guard);
+        faulter.join().unwrap();
     });
 }
 

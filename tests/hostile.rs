@@ -76,6 +76,16 @@ fn what_is_no_segment_is_refused_by_name() {
     }
 }
 
+#[test]
+fn more_pages_than_the_file_has_are_not_believed() {
+    let segment = Segment::create(c"more", Size::of(8).up_to(100_000)).unwrap();
+    for said in [100_000u32, u32::MAX, 0] {
+        // SAFETY: reads the number.
+        assert_eq!(unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) }, 4);
+        assert_eq!((segment.refresh(), segment.pages()), (Ok(8), 8));
+    }
+}
+
 /// If it could, an access to what is gone would be a signal.
 #[test]
 fn a_file_that_could_shrink_is_refused() {
@@ -131,7 +141,8 @@ fn use_all(segment: &Segment, lots: &mut Lots) {
     let _ = segment.grow(lots.draw(70) as u32);
     let Ok(seat) = segment.sit() else { return };
     for _ in 0..4 {
-        let page = lots.draw(80) as u32;
+        let below = if lots.draw(2) == 0 { 80 } else { u64::from(segment.pages()) + 2 };
+        let page = lots.draw(below) as u32;
         let _ = format!("{:?}", seat.look(page).map(|page| format!("{page:?}")));
         match lots.draw(5) {
             0 => drop((seat.lock_within(page, soon()), seat.try_lock(page))),
@@ -175,7 +186,7 @@ impl Ends {
             0
         });
         let end = child.wait();
-        child.is_over();
+        child.reaped();
         let count = match end {
             End::Exit(0) => &self.whole,
             End::Exit(101) | End::Signal(libc::SIGABRT) if cfg!(debug_assertions) => &self.asserted,
@@ -241,7 +252,7 @@ fn a_process_that_scribbles_harms_nothing_outside_of_the_segment() {
     let (ends, rounds): (Ends, &AtomicUsize) = (Ends::default(), shared());
     for seed in 0..30 {
         let is_attached: &AtomicUsize = shared();
-        let segment = Segment::create(c"scribble", Size::of(32).up_to(64).seats(4)).unwrap();
+        let segment = Segment::create(c"scribble", Size::of(32).up_to(4096).seats(4)).unwrap();
         let fd = segment.as_raw_fd();
         let scribbler = fork(move || {
             let mut lots = Lots::of(seed);

@@ -77,7 +77,7 @@ fn a_locker_that_loses_and_gets_the_page_through_a_closed_gate() {
         });
     });
     assert_eq!(stats.lost_wakes, BOUND);
-    assert_eq!((stats.handoffs, stats.lock_wakes), (1, 1));
+    assert_eq!((stats.gated_locks, stats.lock_wakes), (1, 1));
     assert_eq!(stats.lock_waits, 1 + BOUND);
 }
 

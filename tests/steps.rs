@@ -68,7 +68,7 @@ const fn call(name: &'static str, call: fn(&Seat<'_>)) -> Call {
 
 const RULE: FreezeRule = FreezeRule::Unpinned;
 
-const CALLS: [Call; 23] = [
+const CALLS: [Call; 24] = [
     call("lock", |s| drop(s.lock(A))),
     call("try_lock", |s| drop(s.try_lock(A))),
     call("unlock", |s| _ = s.lock(A).unwrap().unlock()),
@@ -87,6 +87,19 @@ const CALLS: [Call; 23] = [
         },
     },
     Call { name: "wait", other: Other::Lock, call: |s| _ = s.wait(A, (), Wait::unlocked()) },
+    call("unlock of a page that is waited for", |s| {
+        let guard = s.lock(A).unwrap();
+        // This is no step of the call.
+        let left = LEFT.take();
+        for _ in 0..100 {
+            if format!("{:?}", s.look(A)).contains("awaited") {
+                break;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        LEFT.set(left);
+        drop(guard);
+    }),
     call("set_user and set_tag", |s| {
         let mut guard = s.lock(A).unwrap();
         guard.set_user(UserBits::new(3));
@@ -171,12 +184,13 @@ impl Pages {
     }
 }
 
-/// Recovers with the page owned by somebody who has taken it since the death, if it can be had: that one is not robbed.
-fn recover_beside_an_owner(segment: &Segment, case: &str) -> Recovered {
+/// Recovers, with the page owned by somebody who has taken it since the death, if `beside` says so and it can be had: that one is not
+/// robbed.
+fn recover_beside(beside: bool, segment: &Segment, case: &str) -> Recovered {
     let other = Segment::attach(segment).unwrap();
     let seat = other.sit().unwrap();
-    let since = seat.try_lock(A);
-    let is_robbed = |page| since.is_ok() && page == A;
+    let since = beside.then(|| seat.try_lock(A).ok()).flatten();
+    let is_robbed = |page| since.is_some() && page == A;
     let recovered = segment.recover(|left| assert!(!is_robbed(left.page), "{case}: {left:?}")).unwrap();
     assert_eq!((recovered.undecided, recovered.nonsense), (0, 0));
     recovered
@@ -213,27 +227,26 @@ fn with_passer_by<R>(segment: &Segment, test: impl FnOnce() -> R) -> R {
 fn whatever_step_a_process_is_killed_at_a_survivor_puts_it_right() {
     steps::call(step);
     let (mut kills, mut sum) = (0, Recovered::default());
-    for call in &CALLS {
-        for steps in 0.. {
-            let pages = Pages::new();
-            let end = with_passer_by(&pages.segment, || {
-                let (child, end) = pages.make(call, steps, libc::SIGKILL);
-                child.is_over();
-                let found = recover_beside_an_owner(&pages.segment, call.name);
-                for (sum, n) in [(&mut sum.pages, found.pages), (&mut sum.refs, found.refs), (&mut sum.pins, found.pins)] {
-                    *sum += n;
-                }
-                assert_eq!(recover(&pages.segment), Recovered::default());
-                end
-            });
-            pages.are_usable(call.name, steps);
-            if end == End::Exit(0) {
-                println!("{}: killed at each of {steps} steps", call.name);
-                break;
+    let mut kill = |call: &'static Call, steps, beside| {
+        let pages = Pages::new();
+        let end = with_passer_by(&pages.segment, || {
+            let (child, end) = pages.make(call, steps, libc::SIGKILL);
+            child.reaped();
+            let found = recover_beside(beside, &pages.segment, call.name);
+            for (sum, n) in [(&mut sum.pages, found.pages), (&mut sum.refs, found.refs), (&mut sum.pins, found.pins)] {
+                *sum += n;
             }
-            assert_eq!(end, End::Signal(libc::SIGKILL), "{}, {steps}", call.name);
-            kills += 1;
-        }
+            assert_eq!(recover(&pages.segment), Recovered::default());
+            end
+        });
+        pages.are_usable(call.name, steps);
+        assert!(matches!(end, End::Exit(0) | End::Signal(libc::SIGKILL)), "{}, {steps}: {end:?}", call.name);
+        kills += u32::from(end != End::Exit(0));
+        end == End::Exit(0)
+    };
+    for call in &CALLS {
+        let steps = (0..).find(|&steps| [false, true].map(|beside| kill(call, steps, beside)) == [true; 2]).unwrap();
+        println!("{}: killed at each of {steps} steps", call.name);
     }
     println!("{kills} kills: {} pages, {} references, {} pins", sum.pages, sum.refs, sum.pins);
     assert!(kills > 200 && sum.pages > 50 && sum.refs > 5 && sum.pins > 5);
@@ -258,7 +271,7 @@ fn whatever_step_a_process_is_stopped_at_it_is_not_robbed() {
                     stops += 1;
                 }
                 assert_eq!(end, End::Exit(0), "{}, {steps}", call.name);
-                child.is_over();
+                child.reaped();
                 is_over
             });
             pages.are_usable(call.name, steps);
@@ -283,14 +296,14 @@ fn a_survivor_that_is_killed_at_any_step_leaves_it_to_the_next() {
                 let pages = Pages::new();
                 let is_through = with_passer_by(&pages.segment, || {
                     let (child, end) = pages.make(call, steps, libc::SIGKILL);
-                    child.is_over();
+                    child.reaped();
                     if end == End::Exit(0) {
                         return None;
                     }
                     let survivor = pages.fork(of_survivor, libc::SIGKILL, |own| _ = recover(own));
                     let end = survivor.wait();
-                    survivor.is_over();
-                    recover_beside_an_owner(&pages.segment, call.name);
+                    survivor.reaped();
+                    recover_beside(true, &pages.segment, call.name);
                     Some(end == End::Exit(0))
                 });
                 pages.are_usable(call.name, steps);
@@ -332,14 +345,14 @@ fn what_a_stopped_process_may_have_is_left_alone_while_another_has_died() {
                 let end = one.wait();
                 let other = pages.fork(dies, libc::SIGKILL, |own| drop(own.sit().unwrap().lock_within(A, within(30))));
                 let died = other.wait() == End::Signal(libc::SIGKILL);
-                other.is_over();
+                other.reaped();
                 let found = pages.segment.recover(|left| assert!(died, "{left:?}")).unwrap();
                 undecided += found.undecided;
                 if end == End::Stopped {
                     one.signal(libc::SIGCONT);
                     assert_eq!(one.wait(), End::Exit(0), "{stops}, {dies}");
                 }
-                one.is_over();
+                one.reaped();
                 recover(&pages.segment);
             });
             pages.are_usable("lock", stops);

@@ -38,24 +38,25 @@ pub struct IdleWorkers {
 
 impl IdleWorkers {
     /// Starts a worker on each processor that this process may use.
-    pub fn start() -> Self {
+    pub fn start() -> std::io::Result<Self> {
         let cpus = cpus();
         let (bells, heard): (Vec<_>, Vec<_>) = cpus.iter().map(|_| channel()).unzip();
         let bells = Bells(bells);
         let each = (0..=cpus.len()).map(|_| CachePadded::default()).collect();
         let batches = Arc::new(Batches::new(bells.clone(), OsFutex, each));
-        let workers = cpus.into_iter().zip(heard).enumerate().map(|(index, (cpu, heard))| {
-            let batches = Arc::clone(&batches);
-            std::thread::spawn(move || {
+        // Dropped on the way, it ends the workers that it has.
+        let mut started = Self { batches, bells, workers: Vec::new() };
+        for (index, (cpu, heard)) in cpus.into_iter().zip(heard).enumerate() {
+            let batches = Arc::clone(&started.batches);
+            started.workers.push(std::thread::Builder::new().spawn(move || {
                 pin_to(cpu);
                 idle_priority();
                 while heard.recv() == Ok(true) {
                     batches.run(index, put);
                 }
-            })
-        });
-        let workers = workers.collect();
-        Self { batches, bells, workers }
+            })?);
+        }
+        Ok(started)
     }
 }
 

@@ -44,10 +44,18 @@ use options::{Memory, Options};
 use region::Kind;
 use report::Section;
 use run::Work;
+use std::fs::File;
+use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    // Whoever reads the output may go away.
+    #[cfg(unix)]
+    // SAFETY: the default is a valid disposition, and there is no other thread yet.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL)
+    };
     match storm(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
@@ -62,7 +70,11 @@ fn storm(options: &Options) -> Result<(), String> {
         Some(path) => path.clone(),
         None => std::env::current_exe().map_err(|e| format!("no input: {e}"))?,
     };
-    let file = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    // No more than there is room for: some files have no end.
+    let mut file = Vec::new();
+    let most = u64::from(options.pages) * region::PAGE as u64;
+    let read = File::open(&path).and_then(|input| input.take(most).read_to_end(&mut file));
+    read.map_err(|e| format!("{}: {e}", path.display()))?;
     if file.is_empty() {
         return Err(format!("{} is empty", path.display()));
     }

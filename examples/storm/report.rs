@@ -30,8 +30,9 @@ const HEADER: [&str; 14] = [
 
 pub fn table(section: &Section) -> Table {
     let mut table = Table::new();
-    // On a terminal the columns wrap to fit it; in a file every row is a line.
-    let arrangement = if table.is_tty() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    // On a terminal the columns wrap to fit it, if it has a width; in a file every row is a line.
+    let wraps = table.is_tty() && table.width().is_some_and(|columns| columns > 0);
+    let arrangement = if wraps { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
     table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(arrangement).set_header(HEADER);
     for o in &section.outcomes {
         let fault = |quantile| nanos(if o.latency.is_empty() { 0 } else { o.latency.value_at_quantile(quantile) });

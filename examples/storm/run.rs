@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// Pages that the migrator takes at a time.
@@ -109,19 +110,20 @@ fn run_on<M: Machine>(
         engine.mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
     }
     let bar = progress_bar(&plan.name(), work.time);
-    let drain = IdleWorkers::start();
+    let drain = IdleWorkers::start().map_err(no_thread)?;
     trap_to(Some(&engine));
     let (before, began) = (Usage::now(), Instant::now());
 
     let ran = std::thread::scope(|s| {
-        let migrator = s.spawn(|| migrate(&engine, &drain, work.seed));
-        let workers: Vec<_> = (0..work.threads)
-            .map(|t| {
-                let engine = &engine;
-                let seed = work.seed + 1 + t as u64;
-                s.spawn(move || worker::work(engine, ledger, seed, work.accesses))
-            })
-            .collect();
+        // Where there is no room for another thread, those that there are come to an end.
+        let _stop = StopsAtEnd(&engine.stop);
+        let migrator = Builder::new().spawn_scoped(s, || migrate(&engine, &drain, work.seed)).map_err(no_thread)?;
+        let workers = (0..work.threads).map(|t| {
+            let engine = &engine;
+            let seed = work.seed.wrapping_add(1 + t as u64);
+            Builder::new().spawn_scoped(s, move || worker::work(engine, ledger, seed, work.accesses)).map_err(no_thread)
+        });
+        let workers = workers.collect::<Result<Vec<_>, _>>()?;
         while began.elapsed() < work.time && !workers.iter().all(|w| w.is_finished()) {
             std::thread::sleep(Duration::from_millis(20).min(work.time));
             show(&bar, &engine, began);
@@ -165,6 +167,18 @@ fn run_on<M: Machine>(
         latency,
         digest,
     })
+}
+
+fn no_thread(why: std::io::Error) -> String {
+    format!("no thread: {why}")
+}
+
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each batch are cold pages, which it

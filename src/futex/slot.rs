@@ -193,8 +193,8 @@ impl<F: Futex> EventSlot<F> {
     }
 
     /// Sleeps while the sequence is `under`, by `sleep`, which is given the word and its class, any
-    /// number of times.
-    pub(crate) fn sleep(&self, futex: F, under: u32, sleep: impl Fn(&AtomicU32, u32) -> Sleep) -> Slept {
+    /// number of times. [`Sleep::Woken`] if it was told, or [`Sleep::TimedOut`].
+    pub(crate) fn sleep(&self, futex: F, under: u32, sleep: impl Fn(&AtomicU32, u32) -> Sleep) -> Sleep {
         // Relaxed: ordered by the fence.
         self.sleepers.fetch_add(1, Relaxed);
         // SeqCst: pairs with that in `tell`, see the top.
@@ -204,31 +204,23 @@ impl<F: Futex> EventSlot<F> {
         loop {
             let ended = sleep(&self.sequence, class(under));
             let now = self.sequence();
-            if ended == Sleep::Woken {
-                if now == under {
-                    stats::count(Counter::SpuriousReturns);
+            match ended {
+                Sleep::Woken => {
+                    if now == under {
+                        stats::count(Counter::SpuriousReturns);
+                    }
+                    drop(counted);
+                    if F::CLASSES {
+                        self.pass_on(futex, now);
+                    }
+                    return Sleep::Woken;
                 }
-                drop(counted);
-                if F::CLASSES {
-                    self.pass_on(futex, now);
-                }
-                return Slept::Told;
-            }
-            if now != under {
-                return Slept::Told;
-            }
-            if ended == Sleep::TimedOut {
-                return Slept::TimedOut;
+                _ if now != under => return Sleep::Woken,
+                Sleep::TimedOut => return Sleep::TimedOut,
+                _ => {}
             }
         }
     }
-}
-
-/// How a sleep on a slot ended.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Slept {
-    Told,
-    TimedOut,
 }
 
 impl<F> Default for EventSlot<F> {

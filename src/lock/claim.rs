@@ -41,19 +41,14 @@ impl<F: Futex> PageLock<F> {
     fn claim_as(&self, taken: impl Fn(State) -> State) -> Claim<'_, F> {
         let mut seen = self.state();
         loop {
-            if seen.is_poisoned() {
-                return Claim::Poisoned;
-            }
-            if !seen.is_taken() {
-                match self.take(seen, taken(seen)) {
-                    Ok(guard) => return Claim::Owner(guard),
-                    Err(now) => seen = now,
-                }
-            } else {
-                match self.set_event_waiters(seen) {
-                    Ok(()) => return Claim::InFlight,
-                    Err(now) => seen = now,
-                }
+            let claimed = match seen.is_taken() {
+                _ if seen.is_poisoned() => Ok(Claim::Poisoned),
+                true => self.set_event_waiters(seen).map(|()| Claim::InFlight),
+                false => self.take(seen, taken(seen)).map(Claim::Owner),
+            };
+            match claimed {
+                Ok(claim) => return claim,
+                Err(now) => seen = now,
             }
         }
     }

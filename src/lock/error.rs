@@ -1,6 +1,5 @@
 //! Why a lock was not had.
 
-use crate::wait::Wake;
 use core::fmt;
 
 /// Why a page could not be locked within the limits.
@@ -11,13 +10,6 @@ pub enum LockError {
     TimedOut,
     /// The wait was [cancelled](crate::Cancel), and the page was still taken.
     Cancelled,
-}
-
-impl LockError {
-    /// The error of a locker whose limits are over, as they say.
-    pub(super) fn from_limit(wake: Wake) -> Self {
-        if wake == Wake::Cancelled { Self::Cancelled } else { Self::TimedOut }
-    }
 }
 
 impl fmt::Display for LockError {

@@ -59,7 +59,6 @@ pub use guard::{Hold, PageGuard};
 pub use release::Released;
 pub(crate) use spin::SPINS;
 
-use crate::defer::defer;
 use crate::futex::{Futex, FutexTimed, tell_in_any_case};
 use crate::page::PageLock;
 use crate::sync::Ordering::{Acquire, Relaxed};
@@ -126,7 +125,8 @@ impl<F: Futex> PageLock<F> {
     /// and then sets up a stack frame on the fast path too.
     #[cold]
     fn lock_cold(&self) {
-        Locker::new(self, Limits::none()).lock().forget();
+        // A platform may say that a time is up that was not set.
+        while Locker::new(self, Limits::none(), false).lock_within().map(PageGuard::forget).is_err() {}
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
@@ -136,10 +136,8 @@ impl<F: Futex> PageLock<F> {
     where
         F: FutexTimed,
     {
-        if let Some(guard) = self.try_lock() {
-            return Some(guard);
-        }
-        Locker::new(self, Limits::lasting(self.futex, d)).lock_within().ok()
+        // No clock is asked for a page that is free.
+        self.try_lock().or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.
@@ -167,10 +165,7 @@ impl<F: Futex> PageLock<F> {
     /// # drop(owner);
     /// ```
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        match self.try_lock() {
-            Some(guard) => Ok(guard),
-            None => Locker::new(self, limits).lock_within(),
-        }
+        self.try_lock().map_or_else(|| Locker::new(self, limits, false).lock_within(), Ok)
     }
 
     /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
@@ -189,8 +184,7 @@ impl<F: Futex> PageLock<F> {
     /// referenced, and whether it still is the page that the entry meant is for the caller to find
     /// out.
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        let mut locker = Locker::closing(self, Limits::none());
-        locker.lock_releasing(ptl).unwrap_or_else(|_| locker.lock())
+        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock())
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
@@ -199,7 +193,14 @@ impl<F: Futex> PageLock<F> {
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
     pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        Locker::closing(self, limits).lock_releasing(ptl)
+        let mut locker = Locker::new(self, limits, true);
+        // Late already, it does not register, so that the gate is not closed for nothing.
+        let looked = limits.over(self.futex).is_none().then(|| locker.look());
+        drop(ptl);
+        match looked {
+            Some(Ok(guard)) => Ok(guard),
+            _ => locker.lock_within(),
+        }
     }
 
     /// Strikes all sleepers and opens the gate, after a process that was one of them has died.
@@ -222,14 +223,9 @@ impl<F: Futex> PageLock<F> {
     /// subtracted from a count that it is not in any more, and what stands next to the count
     /// changes: who owns the page included. Other calls may be under way.
     pub unsafe fn reset_sleepers(&self) {
-        let (seen, left) = self.update(State::without_sleepers);
-        drop(self.told_by_leaver(seen, left));
-    }
-
-    /// Tells, when the answer is dropped, whom a registered locker that has given up has to tell.
-    fn told_by_leaver(&self, before: State, after: State) -> Option<impl Drop> {
-        let (futex, key) = (self.futex, self.key());
-        leaver_tells(before, after).then(|| defer(move || tell_in_any_case(futex, key)))
+        if self.leave(State::without_sleepers).1 {
+            tell_in_any_case(self.futex, self.key());
+        }
     }
 
     /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
@@ -237,23 +233,9 @@ impl<F: Futex> PageLock<F> {
     /// hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
-        if seen.has_event_waiters() {
-            return Ok(());
-        }
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
         // for the sequence.
-        self.replace(seen, seen.with_event_waiters())
-    }
-
-    /// Replaces the word by what `next` makes of it; what it was, and what it is.
-    fn update(&self, next: impl Fn(State) -> State) -> (State, State) {
-        let mut seen = self.state();
-        loop {
-            match self.replace(seen, next(seen)) {
-                Ok(()) => return (seen, next(seen)),
-                Err(now) => seen = now,
-            }
-        }
+        if seen.has_event_waiters() { Ok(()) } else { self.replace(seen, seen.with_event_waiters()) }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.
@@ -271,14 +253,4 @@ impl<F: Futex> PageLock<F> {
             Err(now) => Err(State(now)),
         }
     }
-}
-
-/// Whether a registered locker that gives up has somebody to tell: the crowd, if the gate has opened;
-/// and those who sleep for the page's release, if it was kept and is free by that. Its last owner has
-/// told them, but they may have come since; and no release will tell them, if this was the last
-/// sleeper.
-fn leaver_tells(before: State, after: State) -> bool {
-    let crowd = before.has_crowd() && !after.has_crowd();
-    let waiters = before.has_event_waiters() && before.is_taken() && !after.is_taken();
-    crowd || waiters
 }

@@ -2,7 +2,8 @@
 
 use super::release::wake_one;
 use super::{LockError, PageGuard, spin};
-use crate::futex::{EVERY_CLASS, Futex, Sleep};
+use crate::defer::defer;
+use crate::futex::{EVERY_CLASS, Futex, Sleep, tell_in_any_case};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use crate::wait::{Limits, Registered, Wake};
@@ -23,32 +24,14 @@ pub(super) struct Locker<'a, 'l, F: Futex> {
     lost: u32,
 }
 
-/// What comes of a look at the page.
-enum Next<'a, F: Futex> {
-    Owned(PageGuard<'a, F>),
-    /// Registered: to sleep on the word while it has this value.
-    Inside(State),
-    /// Outside, or registered under a switch, which wakes there: to sleep in the event table.
-    Event(Registered<F>),
-}
+/// To sleep on the word while it has this value; or, with the second, in the event table: outside, or
+/// registered under a switch, which wakes there.
+type Asleep<F> = (State, Option<Registered<F>>);
 
 impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
-    pub(super) fn new(page: &'a PageLock<F>, limits: Limits<'l, F>) -> Self {
-        Self { page, limits, closes: false, registered: false, round: false, lost: 0 }
-    }
-
-    /// One that closes the gate as it registers.
-    pub(super) fn closing(page: &'a PageLock<F>, limits: Limits<'l, F>) -> Self {
-        Self { closes: true, ..Self::new(page, limits) }
-    }
-
-    /// Without limits.
-    pub(super) fn lock(&mut self) -> PageGuard<'a, F> {
-        loop {
-            if let Ok(guard) = self.lock_within() {
-                return guard;
-            }
-        }
+    /// One that `closes` the gate as it registers, or not.
+    pub(super) fn new(page: &'a PageLock<F>, limits: Limits<'l, F>, closes: bool) -> Self {
+        Self { page, limits, closes, registered: false, round: false, lost: 0 }
     }
 
     pub(super) fn lock_within(&mut self) -> Result<PageGuard<'a, F>, LockError> {
@@ -58,7 +41,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
             if let Some(over) = over {
                 // The page may be free with the wake for it on its way to another, or lost with a
                 // process that died: a last look.
-                return self.try_take().ok_or(LockError::from_limit(over));
+                let error = if over == Wake::Cancelled { LockError::Cancelled } else { LockError::TimedOut };
+                return self.try_take().map_err(|_| error);
             }
             // One that was told outside registers at once, so that a fair release sees it.
             let was_outside = self.round && !self.registered;
@@ -66,31 +50,19 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 return Ok(guard);
             }
             match self.look() {
-                Next::Owned(guard) => return Ok(guard),
-                Next::Inside(word) => {
+                Ok(guard) => return Ok(guard),
+                Err((word, None)) => {
                     let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
                     // Of a platform that cannot tell, a wake is known by the release.
                     self.round = sleep == Sleep::Woken || page.state().generation() != word.generation();
                     over = (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
                 }
-                Next::Event(ready) => {
-                    let wake = ready.sleep_within(&self.limits);
+                Err((_, Some(ready))) => {
+                    let wake = ready.sleep(&self.limits);
                     self.round = wake == Wake::Released;
                     over = (!self.round).then_some(wake);
                 }
             }
-        }
-    }
-
-    /// Takes the page, or registers; then lets go of `ptl`, and goes on. Late already, it does not
-    /// register, so that the gate is not closed for nothing.
-    pub(super) fn lock_releasing<G>(&mut self, ptl: G) -> Result<PageGuard<'a, F>, LockError> {
-        let is_over = self.limits.over(self.page.futex).is_some();
-        let next = (!is_over).then(|| self.look());
-        drop(ptl);
-        match next {
-            Some(Next::Owned(guard)) => Ok(guard),
-            _ => self.lock_within(),
         }
     }
 
@@ -99,78 +71,58 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
     /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be
     /// short as well. A closed gate is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
-        for seen in spin::looks(self.page, self.limits) {
-            if self.may_take(seen) {
-                if let Ok(guard) = self.take(seen) {
-                    return Some(guard);
-                }
-            } else if seen.is_closed() && !self.registered {
-                return None;
-            }
-        }
-        None
+        let registered = self.registered;
+        spin::looks(self.page, self.limits)
+            .take_while(|seen| registered || !seen.is_closed())
+            .find_map(|seen| if self.may_take(seen) { self.take(seen).ok() } else { None })
     }
 
-    fn try_take(&mut self) -> Option<PageGuard<'a, F>> {
+    /// Takes the page if it may; otherwise the word that says that it may not.
+    fn try_take(&mut self) -> Result<PageGuard<'a, F>, State> {
         let mut seen = self.page.state();
         while self.may_take(seen) {
             match self.take(seen) {
-                Ok(guard) => return Some(guard),
+                Ok(guard) => return Ok(guard),
                 Err(now) => seen = now,
             }
         }
-        None
+        Err(seen)
     }
 
     /// Takes the page if it may, or else makes sure that it is woken when it may look again.
-    fn look(&mut self) -> Next<'a, F> {
-        let mut seen = self.page.state();
+    pub(super) fn look(&mut self) -> Result<PageGuard<'a, F>, Asleep<F>> {
         let mut ready = None;
         loop {
-            if self.may_take(seen) {
-                match self.take(seen) {
-                    Ok(guard) => return Next::Owned(guard),
-                    Err(now) => seen = now,
-                }
-                continue;
-            }
+            let seen = match self.try_take() {
+                Ok(guard) => return Ok(guard),
+                Err(seen) => seen,
+            };
             if core::mem::take(&mut self.round) {
                 stats::count(Counter::LostWakes);
                 self.lost = self.lost.saturating_add(1);
             }
             let starved = self.lost >= F::BYPASS_BOUND;
             let enters = self.registered || seen.admits(starved);
-            let mut next = if enters {
-                let closes = starved || self.closes && !self.registered;
-                seen.with_sleeper(self.registered, closes)
-            } else {
-                seen.with_crowd()
-            };
             let by_event = self.limits.cancel.is_some() || !enters;
             if by_event && ready.is_none() {
                 // The sequence before the flag, as for any waiter, and a look after the sequence.
-                ready = Some(self.page.read_sequence());
-                seen = self.page.state();
+                ready = Some(Registered::read(self.page.futex, self.page.key()));
                 continue;
             }
-            if by_event && enters {
-                next = next.with_event_waiters();
+            let closes = starved || self.closes && !self.registered;
+            let next = match enters {
+                true if by_event => seen.with_sleeper(self.registered, closes).with_event_waiters(),
+                true => seen.with_sleeper(self.registered, closes),
+                false => seen.with_crowd(),
+            };
+            if next != seen && self.page.replace(seen, next).is_err() {
+                continue;
             }
-            match if next == seen { Ok(()) } else { self.page.replace(seen, next) } {
-                Ok(()) if enters && !next.is_locked() => {
-                    // Kept for those who are registered, and this one is now.
-                    self.registered = true;
-                    seen = next;
-                }
-                Ok(()) => {
-                    self.registered = enters;
-                    stats::count(Counter::LockWaits);
-                    return match ready {
-                        Some(ready) if by_event => Next::Event(ready),
-                        _ => Next::Inside(next),
-                    };
-                }
-                Err(now) => seen = now,
+            self.registered = enters;
+            // Otherwise it is kept for those who are registered, and this one is now.
+            if next.is_locked() || !enters {
+                stats::count(Counter::LockWaits);
+                return Err((next, ready.filter(|_| by_event)));
             }
         }
     }
@@ -183,10 +135,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
     fn take(&mut self, seen: State) -> Result<PageGuard<'a, F>, State> {
         let next = if self.registered { seen.taken_by_sleeper() } else { seen.taken_by_newcomer() };
         let guard = self.page.take(seen, next)?;
-        if core::mem::take(&mut self.registered) {
-            if seen.is_closed() {
-                stats::count(Counter::Handoffs);
-            }
+        if core::mem::take(&mut self.registered) && seen.is_closed() {
+            stats::count(Counter::GatedLocks);
             if seen.has_crowd() && !next.has_crowd() {
                 // The guard exists: should telling panic, the page is released.
                 self.page.futex.tell_event(self.page.key());
@@ -198,17 +148,33 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
 
 impl<F: Futex> Drop for Locker<'_, '_, F> {
     fn drop(&mut self) {
-        if !self.registered {
-            return;
+        if self.registered {
+            let page = self.page;
+            let (left, tells) = page.leave(State::without_sleeper);
+            // Told also if `wake_one` panics.
+            let _tell = tells.then(|| defer(|| tell_in_any_case(page.futex, page.key())));
+            // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
+            // passes on the wake that we may have had.
+            if !left.is_locked() && left.sleepers() > 0 {
+                wake_one(page.futex, &raw const page.state);
+            }
         }
-        let page = self.page;
-        let (seen, left) = page.update(State::without_sleeper);
-        // Told also if `wake_one` panics.
-        let _tell = page.told_by_leaver(seen, left);
-        // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
-        // passes on the wake that we may have had.
-        if !left.is_locked() && left.sleepers() > 0 {
-            wake_one(page.futex, &raw const page.state);
+    }
+}
+
+impl<F: Futex> PageLock<F> {
+    /// Takes one sleeper, or all, off the word. What is left, and whether somebody has to be told: the
+    /// crowd, if the gate has opened; and those who sleep for the page's release, if it was kept and is
+    /// free by that. Its last owner has told them, but they may have come since; and no release will
+    /// tell them, if this was the last sleeper.
+    pub(super) fn leave(&self, without: impl Fn(State) -> State) -> (State, bool) {
+        let mut seen = self.state();
+        while let Err(now) = self.replace(seen, without(seen)) {
+            seen = now;
         }
+        let left = without(seen);
+        let crowd = seen.has_crowd() && !left.has_crowd();
+        let waiters = seen.has_event_waiters() && seen.is_taken() && !left.is_taken();
+        (left, crowd || waiters)
     }
 }

@@ -31,18 +31,14 @@ pub(super) fn looks<F: Futex>(page: &PageLock<F>, limits: Limits<'_, F>) -> impl
     }
     (0..F::SPINS.saturating_mul(LOOKS)).map_while(move |look| {
         match look % LOOKS {
-            0 if look > 0 && is_over(&limits, page.futex) => return None,
+            // A platform may have a locker look for long.
+            0 if look > 0 && limits.over(page.futex).is_some() => return None,
             0 if look > 0 => page.futex.relax(),
             0 => {}
             _ => pause(2),
         }
         Some(page.state())
     })
-}
-
-/// Asked between turns: a platform may have a locker look for long.
-fn is_over<F: Futex>(limits: &Limits<'_, F>, futex: F) -> bool {
-    limits.over(futex).is_some()
 }
 
 fn hang_back<F: Futex>(page: &PageLock<F>) {
@@ -56,18 +52,13 @@ fn hang_back<F: Futex>(page: &PageLock<F>) {
 
 /// Whether the page was released and taken again between two looks.
 fn is_a_run(found: State, now: State) -> bool {
-    match now.generation().wrapping_sub(found.generation()) {
-        0 => false,
-        // Released once: if it is free, that may have been the end of a long hold.
-        1 => now.is_locked(),
-        _ => true,
-    }
+    let releases = now.generation().wrapping_sub(found.generation());
+    // Released once: if it is free, that may have been the end of a long hold.
+    releases > 1 || releases == 1 && now.is_locked()
 }
 
 fn pause(n: u32) {
-    for _ in 0..n {
-        spin_loop();
-    }
+    (0..n).for_each(|_| spin_loop());
 }
 
 #[cfg(test)]

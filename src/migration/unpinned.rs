@@ -43,7 +43,7 @@ impl<'a, F: Futex> Migration<'a, F> {
             let pins = self.page.pins();
             return if pins == 0 { Ok(()) } else { Err(StillPinned { pins, wake: Wake::Poisoned }) };
         }
-        let (drained, wake) = Drained::wait(self.page, |ready| ready.sleep_within(&limits));
+        let (drained, wake) = Drained::wait(self.page, |ready| ready.sleep(&limits));
         match drained.end() {
             0 => Ok(()),
             pins => Err(StillPinned { pins, wake }),
@@ -78,7 +78,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         if self.page.is_poisoned() {
             return self.freeze(rule);
         }
-        let (drained, _) = Drained::wait(self.page, |ready| ready.sleep_within(&limits));
+        let (drained, _) = Drained::wait(self.page, |ready| ready.sleep(&limits));
         // Acquire: pairs with the Release of unpin, and of put.
         let seen = Count(self.page.count.load(Acquire));
         if seen.pins() == 0 && rule.allows(seen.thawed()) {
@@ -103,14 +103,14 @@ impl<'a, F: Futex> Drained<'a, F> {
     /// page's owner calls this, and it is not frozen.
     fn wait(page: &'a PageLock<F>, sleep: impl Fn(Registered<F>) -> Wake) -> (Self, Wake) {
         debug_assert!(!page.is_frozen(), "{page:?}");
-        let mut ready = page.read_sequence();
+        let mut ready = Registered::read(page.futex, page.key());
         // Relaxed, here and below: the deciding value is re-read, with Acquire.
         let mut seen = Count(page.count.fetch_or(FROZEN, Relaxed));
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = sleep(ready);
             // The sequence first, as in (1): a last unpin that comes after this look bumps it.
-            ready = page.read_sequence();
+            ready = Registered::read(page.futex, page.key());
             seen = Count(page.count.load(Relaxed));
             if wake != Wake::Released {
                 return (drained, wake);

@@ -1,18 +1,18 @@
 //! Many pages at once, without waiting for any of them.
 
 use super::{Memory, Span, Tiers};
-use crate::lock::{Claim, PageGuard};
+use crate::lock::PageGuard;
 use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::Range;
 
-/// Claims the pages of frames `pfns` one after the other, and passes over those that are busy.
+/// Locks the pages of frames `pfns` one after the other, and passes over those that are busy.
 ///
 /// For whoever has to go through a range and does something to each page that it can have: prefault, trim, write protect. A large page
 /// comes once, when its first frame that is in the range does. Nothing here sleeps, so pages may be kept while others are claimed.
 ///
-/// A page that is busy has its waiters' flag set, as by [`PageLock::claim`](crate::PageLock::claim): its owner's release calls
-/// [`Futex::tell`](crate::Futex::tell).
+/// A page that is busy is left as it is. Nobody waits for it here, so its owner has nobody to tell; whoever does, leaves word by
+/// [`PageLock::claim`](crate::PageLock::claim).
 pub fn claim_range<M: Tiers>(mm: &M, pfns: Range<u64>) -> ClaimRange<'_, M> {
     ClaimRange { mm, pfns, busy: 0, poisoned: 0 }
 }
@@ -48,22 +48,19 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
             let pfn = self.pfns.next()?;
             let span = self.mm.span(pfn);
             let Some(page) = Memory::header(self.mm, span.head) else { continue };
-            match page.claim() {
+            match page.try_lock() {
                 // Split, or made part of a larger page, before it was ours: what it is now is what counts.
-                Claim::Owner(guard) if self.mm.span(pfn) != span => {
+                Some(guard) if self.mm.span(pfn) != span => {
                     drop(guard);
                     self.pfns.start = pfn;
                 }
-                Claim::Owner(guard) => {
+                Some(guard) if !guard.is_poisoned() => {
                     self.pfns.start = span.frames().end.min(self.pfns.end);
                     return Some((span, guard));
                 }
-                other => {
+                _ => {
                     self.pfns.start = span.frames().end.clamp(self.pfns.start, self.pfns.end);
-                    match other {
-                        Claim::Poisoned => self.poisoned += 1,
-                        _ => self.busy += 1,
-                    }
+                    *if page.is_poisoned() { &mut self.poisoned } else { &mut self.busy } += 1;
                 }
             }
         }

@@ -305,7 +305,10 @@ impl Segment {
             settle();
         } else {
             // As one that recovers: else one that does would take the seat for one that is alive.
-            let _ = self.alone(|| Ok(settle()));
+            let _ = self.alone(|| {
+                settle();
+                Ok(())
+            });
         }
     }
 

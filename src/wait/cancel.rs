@@ -34,7 +34,7 @@ const GROUPS: usize = 31;
 /// assert_eq!(faulter.join().unwrap(), Wake::Cancelled);
 /// # drop(stuck_migrator);
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct Cancel<F: Futex = OsFutex> {
     /// CANCELLED, and the groups of slots that waiters have used.
@@ -79,8 +79,7 @@ impl<F: Futex> Cancel<F> {
 
     /// Tells the slots of `groups` from `index` on; all of them, whatever the platform does at one.
     fn tell_from(&self, index: usize, groups: u32) {
-        let mut left = index..self.futex.events();
-        while let Some(index) = left.by_ref().find(|&index| groups & group(index) != 0) {
+        for index in (index..self.futex.events()).filter(|&index| groups & group(index) != 0) {
             let slot = self.futex.event(index);
             or_else_on_panic(|| slot.tell(self.futex), || self.tell_from(index + 1, groups));
         }
@@ -103,12 +102,6 @@ impl<F: Futex> Cancel<F> {
         // Acquire: pairs with `cancel`, so that a cancelled caller sees what the canceller did. See
         // there for the order.
         self.word.fetch_or(group(index), Acquire) & CANCELLED == 0
-    }
-}
-
-impl<F: Futex + Default> Default for Cancel<F> {
-    fn default() -> Self {
-        Self::with_futex(F::default())
     }
 }
 

@@ -3,9 +3,7 @@
 use super::Cancel;
 use crate::futex::{Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use crate::sync::AtomicU32;
-use crate::word::State;
 use core::fmt;
-use core::time::Duration;
 
 /// How a wait ended. In every case the caller's guard has been dropped, and the caller must
 /// re-check.
@@ -33,15 +31,6 @@ pub enum WaitFor {
     Unlocked,
     /// The end of a migration. A page that is locked for anything else is not waited for.
     Migration,
-}
-
-impl WaitFor {
-    pub(super) fn is_on(self, seen: State) -> bool {
-        match self {
-            Self::Unlocked => seen.is_taken(),
-            Self::Migration => seen.is_migrating(),
-        }
-    }
 }
 
 /// A wait, for [`PageLock::wait_with`](crate::PageLock::wait_with).
@@ -119,14 +108,6 @@ impl<'c, F: Futex> Limits<'c, F> {
         Self { deadline: Some(Deadline { at: deadline, has_come, sleep: F::wait_until }), ..self }
     }
 
-    /// Not longer than `d` from now; a `d` that the clock cannot hold is no limit.
-    pub(crate) fn lasting(futex: F, d: Duration) -> Self
-    where
-        F: FutexTimed,
-    {
-        futex.after(d).map_or(Self::none(), |at| Self::none().until(at))
-    }
-
     /// Not once `cancel` is cancelled.
     #[must_use]
     pub const fn unless(self, cancel: &'c Cancel<F>) -> Self {
@@ -143,18 +124,10 @@ impl<'c, F: Futex> Limits<'c, F> {
     /// clock counts.
     #[must_use]
     pub fn over(&self, futex: F) -> Option<Wake> {
-        if self.is_cancelled() {
+        if self.cancel.is_some_and(Cancel::is_cancelled) {
             return Some(Wake::Cancelled);
         }
-        self.is_late(futex).then_some(Wake::TimedOut)
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.is_some_and(Cancel::is_cancelled)
-    }
-
-    pub(crate) fn is_late(&self, futex: F) -> bool {
-        self.deadline.is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at))
+        self.deadline.is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at)).then_some(Wake::TimedOut)
     }
 
     /// One sleep on `word`, until the deadline at most. [`Sleep::TimedOut`] beyond that also on a
@@ -163,16 +136,10 @@ impl<'c, F: Futex> Limits<'c, F> {
         match &self.deadline {
             None => futex.wait_class(word, expected, class),
             Some(Deadline { at, sleep, .. }) => match sleep(&futex, word, expected, class, *at) {
-                Sleep::Unknown if self.is_late(futex) => Sleep::TimedOut,
+                Sleep::Unknown if self.over(futex).is_some() => Sleep::TimedOut,
                 ended => ended,
             },
         }
-    }
-}
-
-impl<F: Futex> Default for Limits<'_, F> {
-    fn default() -> Self {
-        Self::none()
     }
 }
 

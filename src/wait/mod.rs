@@ -50,8 +50,7 @@ mod limits;
 pub use cancel::Cancel;
 pub use limits::{Limits, Wait, WaitFor, Wake};
 
-use crate::futex::slot::Slept;
-use crate::futex::{Futex, FutexTimed};
+use crate::futex::{Futex, FutexTimed, Sleep};
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use core::time::Duration;
@@ -114,7 +113,7 @@ impl<F: Futex> PageLock<F> {
     where
         F: FutexTimed,
     {
-        self.wait_with(ptl, Wait::unlocked().within(Limits::lasting(self.futex, d)))
+        self.wait_with(ptl, Wait::unlocked().within(Limits::none().until(self.futex.now() + d)))
     }
 
     /// Waits as `wait` says: for a release or a migration, until a deadline, unless cancelled.
@@ -123,45 +122,24 @@ impl<F: Futex> PageLock<F> {
     /// once ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has
     /// changed. A switch that is thrown is said first, also of a page that there is no need to wait
     /// for.
-    #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
-        let seen = self.state();
-        if !wait.what.is_on(seen) && !seen.is_poisoned() && wait.limits.cancel.is_none() {
-            drop(ptl);
-            return Wake::NotLocked;
-        }
-        self.register_and_sleep(ptl, wait)
-    }
-
-    #[cold]
-    fn register_and_sleep<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let registered = self.register(&wait);
         drop(ptl);
-        match registered {
-            Ok(registered) => registered.sleep(&wait.limits),
-            Err(wake) => wake,
-        }
-    }
-
-    /// Step (1). What comes back is registered once step (2) has set a flag.
-    pub(crate) fn read_sequence(&self) -> Registered<F> {
-        Registered::read(self.futex, self.key())
+        registered.map_or_else(|wake| wake, |registered| registered.sleep(&wait.limits))
     }
 
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, wait: &Wait<'_, F>) -> Result<Registered<F>, Wake> {
-        let ready = self.read_sequence();
-        ready.join(&wait.limits)?;
+        let (ready, over) = (Registered::read(self.futex, self.key()), wait.limits.over(self.futex));
         let mut seen = self.state();
         loop {
-            if seen.is_poisoned() {
-                return Err(Wake::Poisoned);
-            }
-            if !wait.what.is_on(seen) {
-                return Err(Wake::NotLocked);
-            }
-            if wait.limits.is_late(self.futex) {
-                return Err(Wake::TimedOut);
+            match over {
+                Some(Wake::Cancelled) => return Err(Wake::Cancelled),
+                _ if seen.is_poisoned() => return Err(Wake::Poisoned),
+                _ if !seen.is_taken() => return Err(Wake::NotLocked),
+                _ if wait.what == WaitFor::Migration && !seen.is_migrating() => return Err(Wake::NotLocked),
+                Some(late) => return Err(late),
+                None => {}
             }
             match self.set_event_waiters(seen) {
                 Ok(()) => return Ok(ready),
@@ -179,39 +157,26 @@ pub(crate) struct Registered<F: Futex> {
 }
 
 impl<F: Futex> Registered<F> {
-    /// Step (1), for whatever is at address `key` and tells its event slot.
+    /// Step (1), for whatever is at address `key` and tells its event slot. What comes back is
+    /// registered once step (2) has set a flag.
     pub(crate) fn read(futex: F, key: usize) -> Self {
         let index = futex.event_index(key);
         Self { futex, index, sequence: futex.event(index).sequence() }
     }
 
-    /// Enters the switch of `limits`, if it has one; an error if that is thrown.
-    fn join(&self, limits: &Limits<'_, F>) -> Result<(), Wake> {
-        match limits.cancel {
-            Some(cancel) if !cancel.join(self.index) => Err(Wake::Cancelled),
-            _ => Ok(()),
-        }
-    }
-
     /// Step (4) within `limits`, which may have been reached. Once it has returned for whatever
     /// reason, what was waited for decides.
-    pub(crate) fn sleep_within(self, limits: &Limits<'_, F>) -> Wake {
-        match self.join(limits) {
-            Err(cancelled) => cancelled,
-            Ok(()) if limits.is_late(self.futex) => Wake::TimedOut,
-            Ok(()) => self.sleep(limits),
-        }
-    }
-
-    /// Step (4), for a waiter that has entered the switch of `limits`.
     pub(crate) fn sleep(self, limits: &Limits<'_, F>) -> Wake {
-        stats::count(Counter::EventWaits);
         let Self { futex, index, sequence } = self;
-        let slept = futex.event(index).sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
-        match slept {
-            _ if limits.is_cancelled() => Wake::Cancelled,
-            Slept::TimedOut => Wake::TimedOut,
-            Slept::Told => Wake::Released,
+        if limits.cancel.is_some_and(|cancel| !cancel.join(index)) {
+            return Wake::Cancelled;
+        }
+        stats::count(Counter::EventWaits);
+        let ended = futex.event(index).sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
+        match ended {
+            _ if limits.cancel.is_some_and(Cancel::is_cancelled) => Wake::Cancelled,
+            Sleep::TimedOut => Wake::TimedOut,
+            _ => Wake::Released,
         }
     }
 }

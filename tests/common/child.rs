@@ -80,7 +80,7 @@ impl Child {
     }
 
     /// It has been waited for.
-    pub(crate) fn is_over(self) {
+    pub(crate) fn reaped(self) {
         core::mem::forget(self);
     }
 }

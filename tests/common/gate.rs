@@ -44,6 +44,19 @@ pub(crate) fn starve<'a>(sim: Sim, mut guard: Guard<'a>) -> Guard<'a> {
     guard
 }
 
+/// A page on a platform of its own, and what threads do to it; it is idle when they have ended.
+#[allow(unused_macros)] // No test file uses all of it.
+macro_rules! on_a_page {
+    (|$s:ident, $sim:ident, $page:ident| $body:block) => {{
+        let $sim = $crate::common::sim::Sim::new(1);
+        let $page = $crate::common::gate::page_on($sim);
+        $crate::common::watched(&[$page], || {
+            std::thread::scope(|$s| $body);
+            $crate::common::gate::is_idle($page);
+        });
+    }};
+}
+
 /// The page is free, nobody is counted, the gate is open, and it works.
 pub(crate) fn is_idle(page: &Page) {
     let text = format!("{page:?}");

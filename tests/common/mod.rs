@@ -6,6 +6,7 @@
 pub(crate) mod child;
 #[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod dmirror;
+#[macro_use]
 pub(crate) mod gate;
 #[cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 pub(crate) mod hmm_soft;

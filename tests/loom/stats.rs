@@ -22,7 +22,7 @@ fn waits_and_wakes_are_counted_once() {
         assert_eq!(counted.event_waits, usize::from(slept));
         assert_eq!(counted.event_wakes, const { &In::<0> }.event(0).sequence() as usize);
         assert_eq!(counted.spurious_returns, 0);
-        assert!(counted.lost_wakes <= counted.lock_wakes && counted.handoffs <= counted.lock_waits, "{counted:?}");
+        assert!(counted.lost_wakes <= counted.lock_wakes && counted.gated_locks <= counted.lock_waits, "{counted:?}");
     });
 }
 

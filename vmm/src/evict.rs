@@ -131,8 +131,20 @@ impl Drop for Evict {
         let (region, page, at) = (Arc::clone(owned.region()), owned.page(), owned.at());
         region.counters.count(Counter::PutBack);
         let protected = owned.is_protected();
-        let put = region
-            .patiently(|layer| if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) });
+        let put_back =
+            || {
+                region.patiently(|layer| {
+                    if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) }
+                })
+            };
+        let mut put = put_back();
+        for _ in 0..SCARCE {
+            if !put.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::OutOfMemory) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            put = put_back();
+        }
         match put {
             Ok(Some(_)) => {}
             // Discarded meanwhile: there is nothing to put back.
@@ -144,6 +156,9 @@ impl Drop for Evict {
         }
     }
 }
+
+/// How often a page is put back for which there is no memory: for ten seconds.
+const SCARCE: u32 = 1000;
 
 impl fmt::Debug for Evict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -331,8 +331,10 @@ impl Shared {
                 }
             }
             Err(error) => {
-                self.count_failure(key);
+                // The store has the page, and there was no room for it: that is no reason to give it
+                // up. Its faulter has been told, and comes again.
                 self.tally.failed(page, &error);
+                thread::sleep(Duration::from_millis(10));
             }
         }
     }

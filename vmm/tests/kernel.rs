@@ -70,24 +70,29 @@ fn control_a_store_that_forgets_a_page_is_found_out() {
     assert!(found.is_err(), "the storm compares nothing");
 }
 
-/// Huge pages for one test, given back after it.
-struct Reserved(String);
+/// Huge pages for one test, given back after it. Other processes that do the same wait.
+struct Reserved {
+    before: String,
+    _alone: fs::File,
+}
 
 impl Reserved {
     const FILE: &str = "/proc/sys/vm/nr_hugepages";
 
     fn new(pages: usize) -> Option<Self> {
+        let alone = fs::File::create(std::env::temp_dir().join("pagelock-huge-pages")).ok()?;
+        alone.lock().ok()?;
         let before = fs::read_to_string(Self::FILE).ok()?;
         let wanted = before.trim().parse::<usize>().ok()? + pages;
         fs::write(Self::FILE, wanted.to_string()).ok()?;
-        let this = Self(before);
+        let this = Self { before, _alone: alone };
         (fs::read_to_string(Self::FILE).ok()?.trim().parse() == Ok(wanted)).then_some(this)
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let _ = fs::write(Self::FILE, &self.0);
+        let _ = fs::write(Self::FILE, &self.before);
     }
 }
 
@@ -105,6 +110,38 @@ fn every_byte_of_huge_pages_survives_a_storm() {
     let file = memfd(12 * HUGE, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
     let region = Region::new(Ram::memfd(&inbox, file, 0, 12 * HUGE, HUGE).unwrap(), &inbox, 0).unwrap();
     println!("hugetlb, shared: {}", storm::run(&inbox, &region, plan));
+}
+
+#[test]
+fn where_no_huge_page_is_left_nothing_is_taken_for_there() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    for shared in [false, true] {
+        let Some(reserved) = Reserved::new(1) else {
+            println!("SKIPPED: no huge pages to be had");
+            return;
+        };
+        let ram = match shared {
+            false => Ram::anonymous(&inbox, 2 * HUGE, HUGE).unwrap(),
+            true => {
+                // Not reserved for it when it is mapped: the pool is too small.
+                let file = memfd(2 * HUGE, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
+                let Ok(ram) = Ram::memfd(&inbox, file, 0, 2 * HUGE, HUGE) else { continue };
+                ram
+            }
+        };
+        let region = Region::new(ram, &inbox, 0).unwrap();
+        let fill = |page| match region.fault(page) {
+            Fault::Owner(fetch) => fetch.fill(&vec![7; HUGE]).map(drop),
+            other => panic!("{other:?}"),
+        };
+        fill(0).unwrap();
+        let free = fs::read_to_string("/proc/meminfo").unwrap();
+        if free.lines().any(|line| line.starts_with("HugePages_Free") && line.ends_with(" 0")) {
+            assert!(fill(1).is_err(), "there is no room, and it was taken for done");
+            assert_eq!(region.state(1).unwrap().place, Place::Out);
+        }
+        drop((region, reserved));
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ mod common;
 
 use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
-use pagelock_vmm::soft::Failed;
+use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{
-    Event, Events, Fault, Fetch, Filled, Layer, NotEvicted, NotPinned, Place, Server, Settings, TakenOver, Wants,
+    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region, Server, Settings, TakenOver, Wants,
 };
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -186,6 +186,93 @@ fn a_page_that_was_removed_reads_as_zeroes_however_late_its_fetch_is() {
         assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(0), "round {round}");
         server.stop().unwrap();
     }
+}
+
+#[test]
+fn a_handler_that_is_held_up_between_reading_a_removal_and_noting_it_lets_nothing_old_in() {
+    /// Is held up when it has read one.
+    struct HeldUp(SoftRam);
+    impl Events for HeldUp {
+        fn next(&self) -> io::Result<Option<Event>> {
+            let event = self.0.next()?;
+            if let Some(Event::Remove { .. }) = event {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(event)
+        }
+        fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.fd()
+        }
+        fn has_removes(&self) -> bool {
+            true
+        }
+        fn pending(&self) -> io::Result<(u64, u64)> {
+            self.0.pending()
+        }
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+    }
+    let ram = SoftRam::with_removes(1, PAGE);
+    let inbox = Inbox::new(HeldUp(ram.clone())).unwrap();
+    let region = Region::new(ram.clone(), &inbox, 0).unwrap();
+    let Fault::Owner(fetch) = region.fault(0) else { panic!() };
+    thread::scope(|s| {
+        // The handler: until it has noted the removal, by which the page is awaited.
+        s.spawn(|| until(|| inbox.next().unwrap().is_none() && region.state(0).unwrap().awaited));
+        ram.remove(0, 1); // returns as soon as the event is read
+        assert_eq!(fetch.fill(&[1; PAGE]).unwrap(), Filled::Zeroes);
+    });
+}
+
+#[test]
+fn a_page_that_is_gone_without_a_word_reads_as_zeroes_and_is_not_asked_for_again_and_again() {
+    let rig = Rig::new(1);
+    let server = Server::start(&rig.inbox, 1, filled(|_| 1)).unwrap();
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(1));
+    until(|| !rig.region.state(0).unwrap().owned);
+    rig.ram.remove(0, 1); // no event, and the header says "in"
+    assert_eq!(rig.writer(0, 7).join().unwrap(), Ok(0));
+    assert_eq!(rig.reader(0).join().unwrap(), Ok(7));
+    assert_eq!(server.stop().unwrap().faults, 2);
+}
+
+#[test]
+fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
+    const PAGES: usize = 2;
+    let rig = Rig::new(PAGES);
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
+    let done = AtomicUsize::new(0);
+    let left = AtomicUsize::new(0);
+    thread::scope(|s| {
+        // Pages come and go all the time, but for what the guests' own faults do.
+        let (rig, done, left) = (&rig, &done, &left);
+        s.spawn(move || {
+            while done.load(SeqCst) < PAGES {
+                for page in 0..PAGES {
+                    if let Ok(evicted) = rig.region.evict(page) {
+                        thread::yield_now();
+                        drop(evicted); // put back
+                    }
+                }
+            }
+        });
+        for page in 0..PAGES {
+            s.spawn(move || {
+                for turn in 0..2000 {
+                    rig.ram.with(page, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
+                    let gone = rig.region.discard(page..page + 1);
+                    left.fetch_add(gone.left, SeqCst);
+                    let read = || rig.ram.with(page, false, PATIENCE, |bytes| bytes[0]).unwrap();
+                    assert!(gone.left == 1 || read() == 0, "turn {turn}: {gone:?}");
+                    until(|| read() == 0);
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    println!("{} of {} discards found an owner", left.load(SeqCst), PAGES * 2000);
+    server.stop().unwrap();
 }
 
 #[test]

@@ -21,9 +21,15 @@ use pagelock::{PageGuard, PageLock};
 /// Runs the control of that name. `false` if there is none.
 pub fn run(name: &str) -> bool {
     load::IS_CONTROL.store(true, Relaxed);
+    // It ends when it is seen.
+    load::LAST_MS.store(30_000, Relaxed);
     match name {
         "no-shootdown" => {
             shootdown::IS_OFF.store(true, Relaxed);
+            phase::run(60_000, load::run);
+        }
+        "no-flush-in-fork" => {
+            shootdown::NOT_IN_FORK.store(true, Relaxed);
             phase::run(60_000, load::run);
         }
         "no-pin" => {

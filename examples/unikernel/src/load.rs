@@ -83,12 +83,18 @@ pub fn run(index: usize) {
         IS_OVER.store(true, Release);
         return;
     }
-    let mut next_fork = clock::now_ms();
+    let (mut next_fork, mut next_transfer) = (clock::now_ms(), clock::now_ms());
     while !IS_OVER.load(Acquire) {
         for _ in 0..64 {
-            step(index, &mut random, &mut unlocked);
+            step(&mut random, index, &mut unlocked);
         }
-        if index + 1 == cpu::up() && !IS_CONTROL.load(Relaxed) && clock::now_ms() >= next_fork {
+        let (is_control, now) = (IS_CONTROL.load(Relaxed), clock::now_ms());
+        let is_fork = shootdown::NOT_IN_FORK.load(Relaxed);
+        if now >= next_transfer && !shootdown::IS_OFF.load(Relaxed) && !is_fork {
+            transfer(index, random.below(2), random.of(DATA), &mut unlocked);
+            next_transfer = clock::now_ms() + if is_control { 0 } else { 20 };
+        }
+        if now >= next_fork && (!is_control || is_fork) && index + 1 == cpu::up() {
             fork(index, &mut random);
             next_fork = clock::now_ms() + 30;
         }
@@ -167,18 +173,18 @@ fn move_some<const N: usize>(random: &mut Random, unlocked: &mut Unlocked) {
     }
 }
 
-fn step(index: usize, random: &mut Random, unlocked: &mut Unlocked) {
-    let window = random.below(2);
-    let page = random.of(DATA);
-    // Of a control, data alone is lost, and the kernel is to live until that is seen.
-    let what = if IS_CONTROL.load(Relaxed) { random.below(2) * 255 } else { random.below(256) };
+fn step(random: &mut Random, index: usize, unlocked: &mut Unlocked) {
+    let (window, page) = (random.below(2), random.of(DATA));
+    // In a control data is lost, and the kernel itself is to live until that is seen.
+    let is_fork = shootdown::NOT_IN_FORK.load(Relaxed);
+    let what = match (IS_CONTROL.load(Relaxed), is_fork) {
+        (false, _) => random.below(256),
+        (true, false) => 255,
+        (true, true) => 128,
+    };
     match what {
-        0 if shootdown::IS_OFF.load(Relaxed) => {
-            check(window, page, random.below(WORDS - PATTERN) + PATTERN)
-        }
-        0 => transfer(index, window, page, unlocked),
-        1 => move_some::<4>(random, unlocked),
-        2..16 => refer(window, page),
+        0 => move_some::<4>(random, unlocked),
+        1..16 => refer(window, page),
         16..80 => check(window, page, random.below(WORDS - PATTERN) + PATTERN),
         80..128 => run_code(index, window, page, random),
         128..176 => own(index, 0, random.of(PRIVATE)),

@@ -93,7 +93,7 @@ fn show(words: &str) {
     batch::run();
     execute::run();
     strategies::run();
-    phase::run(load::LAST_MS.load(Relaxed) + 60_000, load::run);
+    phase::run(load::LAST_MS.load(Relaxed) + 150_000, load::run);
     let sums = checks::all();
     phase::done(
         "everything adds up",

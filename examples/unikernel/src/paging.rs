@@ -285,5 +285,8 @@ pub fn share(
             shootdown::note(At::new(parent, 0, page).address());
         }
     }
+    if shootdown::NOT_IN_FORK.load(Relaxed) {
+        shootdown::forget_notes();
+    }
     shootdown::flush();
 }

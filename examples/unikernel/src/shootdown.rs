@@ -19,6 +19,9 @@ const MOST: usize = 32;
 /// The control: other processors are not told.
 pub static IS_OFF: AtomicBool = AtomicBool::new(false);
 
+/// The control: a fork flushes nothing.
+pub static NOT_IN_FORK: AtomicBool = AtomicBool::new(false);
+
 struct Request {
     /// A bit for each processor that is still to forget.
     left: AtomicUsize,
@@ -76,6 +79,11 @@ pub fn flush() {
         request.forget();
     }
     request.len.store(0, Relaxed);
+}
+
+/// Nothing of what this processor has noted is to be forgotten by others: for a control.
+pub fn forget_notes() {
+    REQUESTS[cpu::this().index()].len.store(0, Relaxed);
 }
 
 /// In the interrupt: does what is asked for.

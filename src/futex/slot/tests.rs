@@ -102,7 +102,7 @@ fn a_wake_is_passed_on_exactly_if_one_was_used_up_and_somebody_may_be_left() {
             ended
         });
         assert_eq!(asked.get(), asks, "{ended:?} {now}");
-        assert_eq!(slept == Slept::TimedOut, ended == Sleep::TimedOut && now == 7);
+        assert_eq!(slept == Sleep::TimedOut, ended == Sleep::TimedOut && now == 7);
         assert_eq!((slot.sleepers(), slot.drained.load(Relaxed)), (5, drained), "{ended:?} {now}");
     }
 }
@@ -117,7 +117,7 @@ fn a_sleeper_counts_until_it_is_awake_or_its_sleep_panics() {
         turns.set(turns.get() + 1);
         if turns.get() < 3 { Sleep::Interrupted } else { Sleep::TimedOut }
     });
-    assert!(slept == Slept::TimedOut && slot.sleepers() == 0);
+    assert!(slept == Sleep::TimedOut && slot.sleepers() == 0);
     #[cfg(feature = "std")]
     {
         let panics = || _ = slot.sleep(Reaches { woken: 0, asked: &asked }, 7, |_, _| panic!("an assertion of the platform's"));

@@ -221,7 +221,7 @@ impl<F: Futex> Notifier<F> {
         if active(seen) == 0 || self.word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_err() {
             return Ok(());
         }
-        match ready.sleep_within(limits) {
+        match ready.sleep(limits) {
             Wake::Released => Ok(()),
             cut_short => Err(cut_short),
         }

@@ -12,6 +12,7 @@
 //! | `EAGAIN` with a count | a copy of several pages was done in part: it goes on behind that |
 //! | `EEXIST` | nothing was written over, *and nobody was woken*: the caller wakes |
 //! | `UFFDIO_CONTINUE` that says `EFAULT` | nothing is behind the mapping any more: the page was taken out after the minor fault was queued, and is to be fetched |
+//! | `UFFDIO_COPY` of a huge page that says `EEXIST` | there is one, or no huge page is left: it is looked up which |
 //! | `UFFDIO_MOVE` that says `EEXIST` | Linux 6.18 says so of some moves that it did; as a place in the staging area is known to be empty, it was |
 //! | `UFFDIO_MOVE` that says `EBUSY` | the page is pinned by the kernel, or shared after a fork: it stays; or KSM has merged it: a write of what is there parts it, and it moves |
 //! | `MADV_DONTNEED` of a pinned page | succeeds, and the device goes on with a page that is nobody's. So pages are moved out where the kernel can |

@@ -5,7 +5,7 @@ use super::staging::Staging;
 use crate::inbox::Inbox;
 use crate::layer::Layer;
 use linux_raw_sys::general as sys;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::any::Any;
 use std::fmt;
@@ -206,6 +206,26 @@ impl Ram {
         self.file.is_none() && (self.is_remote || self.has_removes())
     }
 
+    /// Whether there is a page, as far as can be known.
+    fn is_there(&self, at: usize) -> io::Result<bool> {
+        if self.file.is_some() {
+            // There, if it can be mapped.
+            return match self.uffd.resume(self.base + at, self.page, false) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        if self.is_remote {
+            return Ok(false);
+        }
+        let pagemap = open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut entry = [0; 8];
+        let read = rustix::io::pread(&pagemap, &mut entry, ((self.base + at) / SMALL * 8) as u64)?;
+        // Present, or swapped out.
+        Ok(read == 8 && u64::from_ne_bytes(entry) >> 62 != 0)
+    }
+
     /// A write of what is there, which parts a page that KSM has merged with others.
     fn part(&self, at: usize) {
         // SAFETY: the page is there, and its owner is the caller; the guest uses it by its own
@@ -271,7 +291,9 @@ impl Layer for Ram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: the bytes are a page, and the place is one of the region.
-        unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }
+        let put = unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }?;
+        // Where no huge page is left the kernel says the same.
+        if !put && self.page == HUGE && !self.is_there(at)? { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(put) }
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
