@@ -31,7 +31,8 @@ pub fn seconds() -> f64 {
 /// lasts disturbs both.
 pub fn in_turns(time: Duration, mut one: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [Spread; 2] {
     // The first turns find everything cold.
-    (one(), other());
+    one();
+    other();
     let (began, mut figures) = (Instant::now(), [const { Vec::new() }; 2]);
     while figures[0].is_empty() || began.elapsed() < time {
         figures[0].push(one());
