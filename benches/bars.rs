@@ -1,6 +1,6 @@
 //! How good it must be, and how good it is: every bar of the design beside the peers, which take turns in one run.
 //!
-//! `cargo bench --bench bars` takes some eight minutes, of which the contended lock takes five; `-- quick` less than half of that, with
+//! `cargo bench -p pagelock-benches --bench bars` takes some eight minutes, of which the contended lock takes five; `-- quick` less than half of that, with
 //! wider spreads. `-- contended`, `release` or `uncontended` runs that part alone.
 //!
 //! * `--rounds N`: so many rounds of the contended lock;
@@ -8,7 +8,7 @@
 //! * `--json FILE`: leaves everything there;
 //! * `--before FILE`: compares with what an earlier run left.
 //!
-//! The report (`cargo run --release --example report`) has the same figures and more.
+//! The report (`cargo run --release -p pagelock-benches --example report`) has the same figures and more.
 
 mod support;
 

@@ -13,7 +13,7 @@ if ! install objdump binutils >&2; then
     exit 0
 fi
 scratch
-cargo bench --no-run --bench instructions 2>&1 | tee "$SCRATCH/build" >&2
+cargo bench --no-run -p pagelock-benches --bench instructions 2>&1 | tee "$SCRATCH/build" >&2
 bin=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$SCRATCH/build")
 
 # The functions, one after another: the name with a colon, then its lines, each with its distance from the beginning. Jumps say how far

@@ -19,10 +19,11 @@ complete() {
 }
 
 scratch
-cargo bench --no-run --all-features
-for bench in uncontended event_wait counts scale layout storm engine bars instructions; do
+cargo clippy --quiet -p pagelock-benches --all-targets --all-features -- -D warnings
+cargo bench --no-run -p pagelock-benches --all-features
+for bench in uncontended event_wait counts scale layout storm engine bars instructions seat; do
     printf -- '-- one round of %s\n' "$bench"
-    if ! cargo bench --quiet --all-features --bench "$bench" -- --test >"$SCRATCH/out" 2>&1; then
+    if ! cargo bench --quiet -p pagelock-benches --all-features --bench "$bench" -- --test >"$SCRATCH/out" 2>&1; then
         cat "$SCRATCH/out"
         exit 1
     fi
@@ -34,7 +35,7 @@ printf -- '-- the report\n'
 PARTS='uncontended contended release storm scale layout'
 parts=()
 for part in $PARTS; do parts+=(--only "$part"); done
-if ! cargo run --quiet --release --example report -- --smoke "${parts[@]}" --out "$SCRATCH/report" >"$SCRATCH/out" 2>&1; then
+if ! cargo run --quiet --release -p pagelock-benches --example report -- --smoke "${parts[@]}" --out "$SCRATCH/report" >"$SCRATCH/out" 2>&1; then
     cat "$SCRATCH/out"
     exit 1
 fi

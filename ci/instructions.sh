@@ -22,7 +22,7 @@ if ! install valgrind valgrind >&2; then
     exit 0
 fi
 scratch
-cargo bench --no-run --bench instructions 2>&1 | tee "$SCRATCH/build" >&2
+cargo bench --no-run -p pagelock-benches --bench instructions 2>&1 | tee "$SCRATCH/build" >&2
 bin=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$SCRATCH/build")
 
 # total WHAT ROUNDS: instructions of the whole program.

@@ -4,8 +4,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 python3 ci/weave.py check
-cargo fmt --check
-for apart in fuzz ci/no_std_proof; do
+cargo fmt --check --all
+for apart in fuzz ci/no_std_proof ci/sizes; do
     cargo fmt --check --manifest-path "$apart/Cargo.toml"
 done
 for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'shared' 'std,lock_api,shared,stats'; do
@@ -13,4 +13,4 @@ for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'sh
     cargo clippy --quiet --all-targets --no-default-features --features "$features" -- -D warnings
 done
 printf -- '-- check, the library alone without features\n'
-RUSTFLAGS="-D warnings" CARGO_TARGET_DIR="$TARGET/lint" cargo check --quiet --lib --no-default-features
+RUSTFLAGS="-D warnings" CARGO_TARGET_DIR="$TARGET/lint" cargo check --quiet --package pagelock --lib --no-default-features

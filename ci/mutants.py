@@ -124,8 +124,7 @@ def prepare(listed, copy):
     open(words, "w").write(text)
     manifest = os.path.join(copy, "Cargo.toml")
     text = open(manifest).read()
-    text = re.sub(r"\[\[bench\]\]\nname = .*\nharness = false\n*", "", text)
-    text = text.replace("[package]\n", "[package]\nautotests = false\nautobenches = false\nautoexamples = false\n")
+    text = text.replace("[package]\n", "[package]\nautotests = false\n")
     text += "".join(f'\n[[test]]\nname = "{n}"\n' for n in ["together", *APART])
     open(manifest, "w").write(text)
 

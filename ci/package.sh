@@ -4,8 +4,8 @@
 # Costs: half a minute. Packs what is committed; `--allow-dirty` as the argument packs the working tree.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-cargo package --quiet --list "$@"
-cargo package "$@"
+cargo package --quiet --package pagelock --list "$@"
+cargo package --package pagelock "$@"
 
 scratch
 cargo init --quiet --vcs none --name consumer "$SCRATCH/consumer"

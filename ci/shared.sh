@@ -15,13 +15,13 @@ export PAGELOCK_KILLS=${1:-1000}
 cargo test --quiet --release --features shared --test hostile --test survivors -- --nocapture --test-threads=2
 "$(stepped . steps)" --nocapture --test-threads=2
 
-cargo bench --quiet --features shared --bench seat
+cargo bench --quiet -p pagelock-benches --features shared --bench seat
 if [ "$(uname -m)" != x86_64 ] || ! install valgrind valgrind; then
     skipped "no valgrind for this machine, so the instructions of a seat were not counted"
     exit 0
 fi
 scratch
-cargo bench --no-run --features shared --bench seat 2>&1 | tee "$SCRATCH/build"
+cargo bench --no-run -p pagelock-benches --features shared --bench seat 2>&1 | tee "$SCRATCH/build"
 bin=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$SCRATCH/build")
 total() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bin" "$1" "$2" 2>&1 | sed -n 's/.*Collected : \([0-9]*\).*/\1/p'

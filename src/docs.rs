@@ -26,6 +26,9 @@ pub mod seeded_bugs {}
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}
 
+#[doc = include_str!("../docs/sizes.md")]
+pub mod sizes {}
+
 #[cfg(all(feature = "shared", target_os = "linux"))]
 #[doc = include_str!("../docs/shared.md")]
 pub mod segments {}

@@ -138,7 +138,6 @@ const ACCESSED: u64 = 1 << 6;
 const DIRTY: u64 = 1 << 7;
 const SOFT_DIRTY: u64 = 1 << 8;
 const UFFD_WP: u64 = 1 << 9;
-const TRACKING: u64 = ACCESSED | DIRTY | SOFT_DIRTY | UFFD_WP;
 const NUMBER_SHIFT: u32 = 12;
 
 impl Rights {
@@ -386,7 +385,10 @@ impl core::error::Error for UnknownLeaf {}
 impl core::error::Error for FrameTooLarge {}
 
 // Nothing but the documented bits: kind, rights, tracking, two zero bits, number.
-static_assertions::const_assert_eq!(KIND | 0b11 << RIGHTS_SHIFT | TRACKING | 0b11 << 10, (1 << NUMBER_SHIFT) - 1);
+static_assertions::const_assert_eq!(
+    KIND | 0b11 << RIGHTS_SHIFT | ACCESSED | DIRTY | SOFT_DIRTY | UFFD_WP | 0b11 << 10,
+    (1 << NUMBER_SHIFT) - 1
+);
 
 #[cfg(all(test, not(any(pagelock_loom, pagelock_shuttle))))]
 mod tests {

@@ -1,6 +1,6 @@
 //! Segments and seats: what one process does with them. Those that are killed are in `tests/survivors.rs`.
 
-#![cfg(all(feature = "shared", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(feature = "shared", feature = "std", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::Ordering::SeqCst;

@@ -2,7 +2,7 @@
 //! more of them name a page; beside an engine with one mutex for everything on the same kind of memory, and beside the bare system calls
 //! that moving real memory takes.
 //!
-//! `cargo bench --all-features --bench engine` takes three minutes, `-- --quick` a quarter of that, `-- --test` only sees that it runs; the
+//! `cargo bench -p pagelock-benches --bench engine` takes three minutes, `-- --quick` a quarter of that, `-- --test` only sees that it runs; the
 //! name of a part (`calls`, `flush`, `price`, `size`, `mappers`) runs that alone. All that is compared is measured in turns; what one thread
 //! does alone, by that thread's processor time. Medians, and
 //! quartiles in brackets; what is lost is printed like what is won.

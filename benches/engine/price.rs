@@ -31,7 +31,7 @@ pub fn by_system_calls(effort: &Effort) {
             println!("left out, no userfaultfd: {calls}: {}", instead.unwrap_or_default());
             continue;
         };
-        let real = Real::new(region);
+        let real = Real::new(region).expect("memory for the tables");
         let time = effort.time * effort.rounds as u32;
         let [bare, ours] = in_turns(time, by_hand(&real), by_engine(&real));
         let ratio = ours.median / bare.median;

@@ -263,11 +263,11 @@ pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
     let (what, ahead) = if bounds { ("the bound is", "bound") } else { ("a peer is", "ahead") };
     let wanted: Vec<_> = losses.iter().filter(|l| l.bound == bounds).collect();
     let mut text = format!("**{} rows in which {what} ahead**; {cores} cores\n\n", wanted.len());
-    text += &format!("| table | row | pagelock | {ahead} | theirs | ratio (min–max) | |\n|---|---|--:|---|--:|--:|---|\n");
+    text += &format!("| where | pagelock | {ahead} | theirs | ratio (min–max) |\n|---|--:|---|--:|--:|\n");
     for l in wanted {
         let Spread { min, median, max } = l.ratio;
         text += &format!(
-            "| {} | {}{} | {} {} | {} | {} | {median:.2} ({min:.2}–{max:.2}) | {} |\n",
+            "| {}: {}{} | {} {} | {} | {} {} | {median:.2} ({min:.2}–{max:.2}{}) |\n",
             l.table,
             l.row,
             // What is done is named by the row already; how many of what is not.
@@ -276,7 +276,8 @@ pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
             l.unit,
             l.ahead,
             digits(l.theirs),
-            if l.in_the_noise { "the spread crosses 1" } else { "" },
+            l.unit,
+            if l.in_the_noise { ", crosses 1" } else { "" },
         );
     }
     text

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// The crates that are measured beside this one.
-const PEERS: [&str; 6] = ["parking_lot", "parking_lot_core", "usync", "spin", "event-listener", "atomic-wait"];
+/// This crate, and those that are measured beside it.
+const CRATES: [&str; 7] = ["pagelock", "parking_lot", "parking_lot_core", "usync", "spin", "event-listener", "atomic-wait"];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
@@ -94,13 +94,12 @@ fn said_by(program: &str, args: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
 }
 
-/// The peers' versions, from the lock file of the build.
+/// The versions, from the lock file of the build.
 fn versions() -> Vec<(String, String)> {
-    let lock = read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap_or_default();
+    let lock = read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap_or_default();
     let version = |name: &str| {
         let at = lock.find(&format!("name = \"{name}\"\n"))?;
         Some(lock[at..].lines().nth(1)?.trim_start_matches("version = ").trim_matches('"').to_string())
     };
-    let found = PEERS.iter().map(|&name| (name.to_string(), version(name).unwrap_or_else(|| "unknown".to_string())));
-    core::iter::once(("pagelock".to_string(), env!("CARGO_PKG_VERSION").to_string())).chain(found).collect()
+    CRATES.iter().map(|&name| (name.to_string(), version(name).unwrap_or_else(|| "unknown".to_string()))).collect()
 }

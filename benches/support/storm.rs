@@ -21,7 +21,7 @@ pub const MEMORIES: [(&str, &str); 3] =
 /// What the storm says of one run; it says more.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Outcome {
-    pub region: String,
+    pub memory: String,
     pub strategy: String,
     pub seconds: f64,
     pub accesses: u64,

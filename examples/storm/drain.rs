@@ -7,11 +7,10 @@
 use crossbeam_utils::CachePadded;
 use pagelock::OsFutex;
 use pagelock::mm::drain::{Batch, Batches, Cpus, Drain, Reach, Unlocked};
-#[cfg(target_os = "linux")]
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 /// One for each processor's worker: whether to empty its batch, or to go home.
 #[derive(Clone)]
@@ -37,18 +36,17 @@ pub struct IdleWorkers {
 }
 
 impl IdleWorkers {
-    /// Starts a worker on each processor that this process may use.
-    pub fn start() -> std::io::Result<Self> {
+    /// Starts a worker on each processor that this process may use. If one cannot be had, those before it end.
+    pub fn start() -> io::Result<Self> {
         let cpus = cpus();
         let (bells, heard): (Vec<_>, Vec<_>) = cpus.iter().map(|_| channel()).unzip();
         let bells = Bells(bells);
         let each = (0..=cpus.len()).map(|_| CachePadded::default()).collect();
         let batches = Arc::new(Batches::new(bells.clone(), OsFutex, each));
-        // Dropped on the way, it ends the workers that it has.
-        let mut started = Self { batches, bells, workers: Vec::new() };
+        let mut all = Self { batches, bells, workers: Vec::new() };
         for (index, (cpu, heard)) in cpus.into_iter().zip(heard).enumerate() {
-            let batches = Arc::clone(&started.batches);
-            started.workers.push(std::thread::Builder::new().spawn(move || {
+            let batches = Arc::clone(&all.batches);
+            all.workers.push(Builder::new().name(format!("drain {cpu}")).spawn(move || {
                 pin_to(cpu);
                 idle_priority();
                 while heard.recv() == Ok(true) {
@@ -56,7 +54,7 @@ impl IdleWorkers {
                 }
             })?);
         }
-        Ok(started)
+        Ok(all)
     }
 }
 
@@ -86,18 +84,24 @@ impl Drop for IdleWorkers {
 
 #[cfg(target_os = "linux")]
 fn cpus() -> Vec<usize> {
-    match sched_getaffinity(None) {
-        Ok(set) => (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
-        Err(_) => vec![0],
+    // SAFETY: all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: 0 is the calling thread; fills in the set, whose size is told.
+    match unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } {
+        // SAFETY: reads a bit of the set, and no further than it goes.
+        0 => (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect(),
+        _ => vec![0],
     }
 }
 
 #[cfg(target_os = "linux")]
 fn pin_to(cpu: usize) {
-    let mut only = CpuSet::new();
-    only.set(cpu);
-    // Where it is refused, the worker runs anywhere.
-    let _ = sched_setaffinity(None, &only);
+    // SAFETY: all zero is the empty set.
+    let mut only: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: sets a bit of the set, whose number `cpus` had from one as large.
+    unsafe { libc::CPU_SET(cpu, &mut only) };
+    // SAFETY: 0 is the calling thread; reads the set, whose size is told. Where it is refused, the worker runs anywhere.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&only), &only) };
 }
 
 #[cfg(target_os = "linux")]

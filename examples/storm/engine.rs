@@ -10,6 +10,7 @@ use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, migrate};
 use pagelock::mm::{Access, Fault, FaultError, Faulter, Strategy, Why, fault};
 use pagelock_soft::At;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 pub struct Engine<M> {
     pub mm: M,
@@ -17,13 +18,16 @@ pub struct Engine<M> {
     pub pages: usize,
     pub plan: Plan,
     pub counters: Counters,
-    /// The time is up. Faults that are still unresolved are waited for properly, whatever the strategy, so that all threads end.
+    /// It is over. Faults that are still unresolved are waited for properly, whatever the strategy, so that all threads end.
     pub stop: AtomicBool,
+    /// When it is over in any case. Each thread looks at the clock for itself: in a real-time class, threads that spin would keep another
+    /// one from telling them.
+    pub deadline: Instant,
 }
 
 impl<M: Machine> Engine<M> {
     pub fn stopped(&self) -> bool {
-        self.stop.load(Relaxed)
+        self.stop.load(Relaxed) || Instant::now() >= self.deadline
     }
 
     fn strategy(&self) -> Strategy {

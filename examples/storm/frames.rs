@@ -1,9 +1,10 @@
 //! Frames of real memory: names with headers. Where a page lies is the region's business; which tier it is in, its frame says.
 
 use crate::machine::{COLD, HOT, SPARE};
+use crate::region::boxed;
 use pagelock::PageLock;
 use pagelock_soft::TierId;
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
@@ -18,18 +19,20 @@ pub struct Frames {
 
 impl Frames {
     /// One hot frame for each page, with as many references as there are entries for it.
-    pub fn new(pages: usize, references: u32) -> Self {
+    pub fn new(pages: usize, references: u32) -> Result<Self, TryReserveError> {
         let each = pages + SPARE;
-        let headers: Box<[_]> = (0..2 * each).map(|_| PageLock::new()).collect();
+        let headers = boxed(2 * each, |_| PageLock::new())?;
         for header in &headers[..pages] {
             header.activate(references).expect("a fresh header is free");
         }
         let free = |frames: std::ops::Range<usize>| {
-            let mut free = VecDeque::with_capacity(each);
+            let mut free = VecDeque::new();
+            free.try_reserve_exact(each)?;
             free.extend(frames.map(|pfn| pfn as u64));
-            Mutex::new(free)
+            Ok::<_, TryReserveError>(Mutex::new(free))
         };
-        Self { headers, pages: (0..2 * each).map(AtomicUsize::new).collect(), free: [free(pages..each), free(each..2 * each)] }
+        let free = [free(pages..each)?, free(each..2 * each)?];
+        Ok(Self { headers, pages: boxed(2 * each, AtomicUsize::new)?, free })
     }
 
     pub fn header(&self, pfn: u64) -> Option<&PageLock> {

@@ -1,6 +1,7 @@
 //! What the memory has to contain: the file, and everything that was added to it since.
 
-use crate::region::{PAGE, WORD};
+use crate::region::{PAGE, WORD, boxed};
+use std::collections::TryReserveError;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -10,15 +11,15 @@ pub const WORDS: usize = PAGE / WORD;
 /// Additions commute, so what a word must hold at the end is known without knowing the order: what the file said, plus all
 /// that was added. A write that was lost, or a page that came back stale, shows in the sum.
 pub struct Ledger {
-    words: Vec<AtomicUsize>,
+    words: Box<[AtomicUsize]>,
 }
 
 impl Ledger {
-    /// The file, repeated or cut to fill `pages` pages.
-    pub fn new(file: &[u8], pages: usize) -> Self {
+    /// The file, repeated or cut to fill `pages` pages. An error is that there is no memory for so many.
+    pub fn new(file: &[u8], pages: usize) -> Result<Self, TryReserveError> {
         let mut bytes = file.iter().copied().cycle();
         let word = |_| AtomicUsize::new(usize::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0))));
-        Self { words: (0..pages * WORDS).map(word).collect() }
+        Ok(Self { words: boxed(pages * WORDS, word)? })
     }
 
     /// Somebody added `add` to a word of the memory.

@@ -22,6 +22,14 @@ pub trait Machine:
     /// The memory in words, for the report.
     fn describe(&self) -> String;
 
+    /// Faults are real ones.
+    fn traps(&self) -> bool;
+
+    /// How often the system had to be asked again.
+    fn retries(&self) -> u64 {
+        0
+    }
+
     /// Adds to a word through a mapping, or reads it. `None` if that is a fault, for the caller to resolve; memory that traps has it
     /// resolved by itself.
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize>;

@@ -12,10 +12,10 @@
 //! | `engine.rs` | faults and migrations, by `pagelock::mm` |
 //! | `trap.rs`, `drain.rs` | the trap: a drain with pages in hand, by per-processor workers of idle priority. *Not to copy* |
 //! | `worker.rs`, `handler.rs` | the threads that use the memory; the handler of their faults |
-//! | `run.rs` | one strategy for its time: workers, migrator, progress |
+//! | `run.rs`, `live.rs` | one strategy for its time: workers, migrator; what can be seen meanwhile |
 //! | `region/` | the memory: userfaultfd and its next best |
 //! | `ledger.rs`, `check.rs` | what the memory has to contain, and whether it does |
-//! | `report.rs`, `plot.rs` | table, JSON, picture |
+//! | `report.rs`, `plot.rs`, `output.rs` | table, JSON, picture, and where they go |
 //! | `verdict.rs` | who has to finish, and who must not |
 
 mod check;
@@ -25,8 +25,10 @@ mod engine;
 mod frames;
 mod handler;
 mod ledger;
+mod live;
 mod machine;
 mod options;
+mod output;
 mod plot;
 mod real;
 mod region;
@@ -40,61 +42,54 @@ mod verdict;
 mod worker;
 
 use clap::Parser;
+use live::Live;
 use options::{Memory, Options};
-use region::Kind;
+use output::{Target, say};
+use region::{Kind, PAGE};
 use report::Section;
-use run::Work;
-use std::fs::File;
-use std::io::Read as _;
+use run::{Outcome, Work};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    // Whoever reads the output may go away.
-    #[cfg(unix)]
-    // SAFETY: the default is a valid disposition, and there is no other thread yet.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL)
-    };
     match storm(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            eprintln!("storm: {what}");
+            output::note(what);
             ExitCode::FAILURE
         }
     }
 }
 
 fn storm(options: &Options) -> Result<(), String> {
+    let open = |path: &Option<PathBuf>| path.as_deref().map(Target::open).transpose();
+    let (plot_to, json_to) = (open(&options.plot)?, open(&options.json)?);
     let path = match &options.input {
         Some(path) => path.clone(),
         None => std::env::current_exe().map_err(|e| format!("no input: {e}"))?,
     };
-    // No more than there is room for: some files have no end.
-    let mut file = Vec::new();
-    let most = u64::from(options.pages) * region::PAGE as u64;
-    let read = File::open(&path).and_then(|input| input.take(most).read_to_end(&mut file));
-    read.map_err(|e| format!("{}: {e}", path.display()))?;
-    if file.is_empty() {
-        return Err(format!("{} is empty", path.display()));
-    }
+    let pages = options.pages as usize;
+    let file = output::read(&path, pages * PAGE)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let work = Work {
         file: &file,
-        pages: options.pages as usize,
-        threads: options.threads.map_or(4 * cpus, usize::from),
-        accesses: options.work.unwrap_or((options.seconds * 30_000.0) as u64),
+        pages,
+        threads: options.threads.map_or(4 * cpus, usize::from).min(512),
+        accesses: options.work.unwrap_or((options.seconds * 30_000.0) as u64).max(1),
         time: Duration::from_secs_f64(options.seconds),
         seed: options.seed,
+        pretend: options.pretend(),
     };
-    println!(
-        "{} threads on {cpus} processors, {} pages, {} accesses each within {} s, contents from {}",
+    let header = format!(
+        "{} threads on {cpus} processors, {} pages of contents from {}\n{} accesses by each thread, within {} s for each strategy",
         work.threads,
         work.pages,
+        path.display(),
         work.accesses,
         options.seconds,
-        path.display()
     );
+    say(&header)?;
 
     region::on_fault(handler::on_fault).map_err(|e| format!("no fault handler: {e}"))?;
     let kinds: &[Kind] = match options.memory {
@@ -106,33 +101,21 @@ fn storm(options: &Options) -> Result<(), String> {
     let mut sections: Vec<Section> = Vec::new();
     let mut wrong = Vec::new();
     for &kind in kinds {
-        let (region, instead) = region::open(kind, work.pages, region::Pretend::default());
-        if let Some(instead) = instead {
-            println!("{instead}");
-        }
-        let traps = region.is_some();
-        drop(region);
-        let name = format!("{}, {} mapping{}", name_of(kind), kind.mappings(), if kind.mappings() == 1 { "" } else { "s" });
-        let outcomes = options.plans().into_iter().map(|plan| run::run(kind, plan, &work)).collect::<Result<_, _>>()?;
-        let section = Section { memory: name, outcomes };
-        println!("\n{}\n{}", section.memory, report::table(&section));
+        let section = run_section(kind, options, &work)?;
+        say(format_args!("\n{}\n{}", section.memory, report::table(&section, options.wide)))?;
+        verdict::excuse(&section);
         if options.must_finish {
-            wrong.extend(verdict::wrong(&section, kind, traps));
+            wrong.extend(verdict::wrong(&section, kind)?);
         }
         sections.push(section);
     }
-    println!(
-        "\nfinished: the time in which the work was done, or NO if it was not. aborted: because of references, of pins, or by the \
-         system.\ndrain first: the migrator drains before it locks pages, not while it holds them.\nEvery byte, page, reference and \
-         pin is accounted for."
-    );
+    say(report::legend(&sections))?;
 
-    if let Some(path) = &options.plot {
-        plot::draw(path, &sections, cpus).map_err(|e| format!("{}: {e}", path.display()))?;
+    if let Some(to) = plot_to {
+        to.write(&plot::draw(&header, &sections, cpus).map_err(|e| format!("no picture: {e}"))?)?;
     }
-    if let Some(path) = &options.json {
-        let text = report::json(&sections).map_err(|e| e.to_string())?;
-        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    if let Some(to) = json_to {
+        to.write(&report::json(&sections))?;
     }
     match wrong.is_empty() {
         true => Ok(()),
@@ -140,10 +123,20 @@ fn storm(options: &Options) -> Result<(), String> {
     }
 }
 
-fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Anon => "anonymous memory",
-        Kind::Memfd { .. } => "memfd",
-        Kind::Software { .. } => "faults in software",
+/// All strategies that were asked for, on one kind of memory.
+fn run_section(kind: Kind, options: &Options, work: &Work<'_>) -> Result<Section, String> {
+    let live = Live::new(kind);
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for plan in options.plans() {
+        let outcome = run::run(kind, plan, work, &live).inspect_err(|_| live.clear())?;
+        // Named by what it was run on: memory may be another from one run to the next, where it is scarce.
+        if outcomes.last().is_none_or(|last| last.memory != outcome.memory) {
+            outcome.instead.as_ref().map_or(Ok(()), say)?;
+        }
+        outcomes.push(outcome);
     }
+    live.clear();
+    let mut memory: Vec<&str> = outcomes.iter().map(|o| o.memory.as_str()).collect();
+    memory.dedup();
+    Ok(Section { memory: memory.join(", then "), outcomes })
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::region::Pretend;
 use clap::{Parser, ValueEnum};
 use pagelock::mm::Strategy;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3.0, value_parser = positive)]
     pub seconds: f64,
 
-    /// Accesses for each worker to make within the time [default: 30000 for each second]
+    /// Accesses for each worker to make within the time [default: 30000 for each second, at least 1]
     #[arg(long)]
     pub work: Option<u64>,
 
@@ -39,6 +40,10 @@ pub struct Options {
     /// The memory to run it on
     #[arg(long, value_enum, default_value_t = Memory::Both)]
     pub memory: Memory,
+
+    /// Show every figure, in lines of 160 columns
+    #[arg(long)]
+    pub wide: bool,
 
     /// Draw the latency distribution and processor use to this file
     #[arg(long, value_name = "FILE.svg")]
@@ -56,12 +61,28 @@ pub struct Options {
     /// the trap do not finish where real memory has two mappings
     #[arg(long)]
     pub must_finish: bool,
+
+    /// Act as if the kernel lacked this
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub without: Option<Lacking>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lacking {
+    /// No `UFFDIO_MOVE`: pages of anonymous memory are copied
+    Move,
+    /// `UFFDIO_MOVE` that refuses each page on its way back, as it does merged ones
+    MoveBack,
+    /// No write protection by userfaultfd: with two mappings, faults are in software
+    WriteProtect,
+    /// No userfaultfd at all: all faults are in software
+    Userfaultfd,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
-        Ok(seconds) => Err(format!("{seconds} is not between 0 and 3600")),
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        Ok(_) => Err("it is not between 0.001 and 3600".to_string()),
         Err(e) => Err(e.to_string()),
     }
 }
@@ -128,6 +149,16 @@ impl Plan {
 }
 
 impl Options {
+    pub fn pretend(&self) -> Pretend {
+        let lacks = |what| self.without == Some(what);
+        Pretend {
+            no_move: lacks(Lacking::Move),
+            all_busy: lacks(Lacking::MoveBack),
+            no_write_protect: lacks(Lacking::WriteProtect),
+            no_userfaultfd: lacks(Lacking::Userfaultfd),
+        }
+    }
+
     pub fn plans(&self) -> Vec<Plan> {
         let lock = Strategy::WaitThenLock { after: 2 };
         let inside = |strategy| Plan { strategy, drain: Drain::Inside };

@@ -13,6 +13,7 @@ use pagelock::mm::migrate::{Outcome, bring_back};
 use pagelock::mm::{Brought, CopyError, Memory, ReverseMap, Span, Tables, Tiers, ToRam};
 use pagelock::{OsFutex, PageLock};
 use pagelock_soft::{At, TierId};
+use std::collections::TryReserveError;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,9 +26,9 @@ pub struct Real {
 
 impl Real {
     /// The memory manager of a region, all of which is hot.
-    pub fn new(region: Box<dyn Region>) -> Self {
+    pub fn new(region: Box<dyn Region>) -> Result<Self, TryReserveError> {
         let (mappings, pages) = (region.mappings(), region.pages());
-        Self { tables: PageTables::new(mappings, pages), frames: Frames::new(pages, mappings as u32), region }
+        Ok(Self { tables: PageTables::new(mappings, pages)?, frames: Frames::new(pages, mappings as u32)?, region })
     }
 
     /// Hot to cold. Stores are stopped in every mapping first; if the page has to stay after all, they are let go on.
@@ -110,6 +111,14 @@ impl Tiers for Real {
 impl Machine for Real {
     fn describe(&self) -> String {
         self.region.describe()
+    }
+
+    fn traps(&self) -> bool {
+        true
+    }
+
+    fn retries(&self) -> u64 {
+        self.region.retries()
     }
 
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize> {

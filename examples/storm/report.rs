@@ -1,9 +1,7 @@
 //! The results, for people and for machines.
 
+use crate::options::Drain;
 use crate::run::Outcome;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
-use serde::Serialize;
 
 /// The results on one kind of memory.
 pub struct Section {
@@ -11,52 +9,71 @@ pub struct Section {
     pub outcomes: Vec<Outcome>,
 }
 
-const HEADER: [&str; 14] = [
-    "strategy",
-    "finished",
-    "accesses",
-    "faults",
-    "retries per migration",
-    "migrated",
-    "aborted: refs/pins/system",
-    "skipped: locked",
-    "switches: vol.",
-    "invol.",
-    "CPU s",
-    "fault p50",
-    "p99",
-    "p99.9 / max",
+const LEGEND: &str = "
+finished: the time in which the work was done, or NO.  aborted: migrations that
+references, pins or the system made fail.  fault p99: a hundredth took longer.";
+const DRAIN: &str = "
+drain first: the migrator drains before it locks pages, not while it holds them.";
+const CHECKED: &str = "
+Every byte, page, reference and pin is accounted for.";
+
+/// Below the tables: what is in them.
+pub fn legend(sections: &[Section]) -> String {
+    let has_drain = sections.iter().flat_map(|section| &section.outcomes).any(|o| o.plan.drain == Drain::Outside);
+    format!("{LEGEND}{}{CHECKED}", if has_drain { DRAIN } else { "" })
+}
+
+/// A column: its name, in two lines where there is a slash, and what it has to say of a run.
+type Column = (&'static str, fn(&Outcome) -> String);
+
+const NARROW: [Column; 6] = [
+    ("strategy", |o| o.plan.name()),
+    ("finished", |o| if o.finished { format!("{:.2} s", o.seconds) } else { "NO".to_string() }),
+    ("faults", |o| o.faults.to_string()),
+    ("retries per/migration", |o| format!("{:.2}", o.retries_per_migration())),
+    ("aborted", |o| (o.aborted_refs + o.aborted_pins + o.aborted_system).to_string()),
+    ("fault/p99", |o| fault(o, 0.99)),
 ];
 
-pub fn table(section: &Section) -> Table {
-    let mut table = Table::new();
-    // On a terminal the columns wrap to fit it, if it has a width; in a file every row is a line.
-    let wraps = table.is_tty() && table.width().is_some_and(|columns| columns > 0);
-    let arrangement = if wraps { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(arrangement).set_header(HEADER);
-    for o in &section.outcomes {
-        let fault = |quantile| nanos(if o.latency.is_empty() { 0 } else { o.latency.value_at_quantile(quantile) });
-        table.add_row([
-            o.plan.name(),
-            if o.finished { format!("{:.2} s", o.seconds) } else { "NO".to_string() },
-            o.accesses.to_string(),
-            o.faults.to_string(),
-            format!("{:.2}", o.retries_per_migration()),
-            o.migrations().to_string(),
-            format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system),
-            o.skipped_locked.to_string(),
-            o.usage.voluntary_switches.to_string(),
-            o.usage.involuntary_switches.to_string(),
-            format!("{:.2}", o.usage.cpu_seconds),
-            fault(0.5),
-            fault(0.99),
-            format!("{} / {}", fault(0.999), fault(1.0)),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+const WIDE: [Column; 14] = [
+    NARROW[0],
+    NARROW[1],
+    ("accesses", |o| o.accesses.to_string()),
+    NARROW[2],
+    NARROW[3],
+    ("migrated", |o| o.migrations().to_string()),
+    ("aborted by refs,/pins, system", |o| format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system)),
+    ("skipped,/locked", |o| o.skipped_locked.to_string()),
+    ("switches: own,/forced", |o| format!("{}/{}", o.usage.voluntary_switches, o.usage.involuntary_switches)),
+    ("CPU", |o| format!("{:.2} s", o.usage.cpu_seconds)),
+    ("fault/p50", |o| fault(o, 0.5)),
+    NARROW[5],
+    ("fault/p99.9", |o| fault(o, 0.999)),
+    ("longest/fault", |o| fault(o, 1.0)),
+];
+
+/// The narrow one fits 80 columns. A row is a line at any width: a number in two lines is two numbers.
+pub fn table(section: &Section, wide: bool) -> String {
+    let columns: &[Column] = if wide { &WIDE } else { &NARROW };
+    // A name has two lines, the second of which stands right above the figures.
+    let (above, name): (Vec<_>, Vec<_>) =
+        columns.iter().map(|column| column.0.split_once('/').unwrap_or(("", column.0))).unzip();
+    let mut lines: Vec<Vec<String>> = [above, name].map(|line| line.into_iter().map(String::from).collect()).into();
+    lines.extend(section.outcomes.iter().map(|outcome| columns.iter().map(|column| column.1(outcome)).collect()));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let text = lines.iter().map(|line| {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+            0 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    });
+    text.collect::<Vec<_>>().join("\n")
+}
+
+fn fault(outcome: &Outcome, quantile: f64) -> String {
+    nanos(if outcome.latency.is_empty() { 0 } else { outcome.latency.value_at_quantile(quantile) })
 }
 
 /// A span of nanoseconds with two or three digits that count.
@@ -70,71 +87,42 @@ pub fn nanos(n: u64) -> String {
     }
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    memory: &'a str,
-    region: &'a str,
-    strategy: String,
-    finished: bool,
-    seconds: f64,
-    accesses: u64,
-    faults: u64,
-    retries: u64,
-    most_retries: u64,
-    spins: u64,
-    retries_per_migration: f64,
-    migrated_out: u64,
-    migrated_back: u64,
-    migrated_ahead: u64,
-    aborted_refs: u64,
-    aborted_pins: u64,
-    aborted_system: u64,
-    skipped_locked: u64,
-    pins: u64,
-    voluntary_switches: u64,
-    involuntary_switches: u64,
-    cpu_seconds: f64,
-    fault_ns_p50: u64,
-    fault_ns_p99: u64,
-    fault_ns_p999: u64,
-    fault_ns_max: u64,
-    digest: String,
+/// All rows as a JSON array.
+pub fn json(sections: &[Section]) -> String {
+    let rows = sections.iter().flat_map(|section| &section.outcomes).map(row);
+    format!("{:#}\n", serde_json::Value::Array(rows.collect()))
 }
 
-/// All rows as a JSON array.
-pub fn json(sections: &[Section]) -> serde_json::Result<String> {
-    let rows: Vec<_> = sections
-        .iter()
-        .flat_map(|section| section.outcomes.iter().map(move |o| (section.memory.as_str(), o)))
-        .map(|(memory, o)| Row {
-            memory,
-            region: &o.region,
-            strategy: o.plan.name(),
-            finished: o.finished,
-            seconds: o.seconds,
-            accesses: o.accesses,
-            faults: o.faults,
-            retries: o.retries,
-            most_retries: o.most_retries,
-            spins: o.spins,
-            retries_per_migration: o.retries_per_migration(),
-            migrated_out: o.out,
-            migrated_back: o.back,
-            migrated_ahead: o.ahead,
-            aborted_refs: o.aborted_refs,
-            aborted_pins: o.aborted_pins,
-            aborted_system: o.aborted_system,
-            skipped_locked: o.skipped_locked,
-            pins: o.pins,
-            voluntary_switches: o.usage.voluntary_switches,
-            involuntary_switches: o.usage.involuntary_switches,
-            cpu_seconds: o.usage.cpu_seconds,
-            fault_ns_p50: o.latency.value_at_quantile(0.5),
-            fault_ns_p99: o.latency.value_at_quantile(0.99),
-            fault_ns_p999: o.latency.value_at_quantile(0.999),
-            fault_ns_max: o.latency.max(),
-            digest: format!("{:016x}", o.digest),
-        })
-        .collect();
-    serde_json::to_string_pretty(&rows)
+fn row(o: &Outcome) -> serde_json::Value {
+    serde_json::json!({
+        "memory": o.memory,
+        "real_faults": o.traps,
+        "kernel_retries": o.kernel_retries,
+        "strategy": o.plan.name(),
+        "finished": o.finished,
+        "seconds": o.seconds,
+        "accesses": o.accesses,
+        "faults": o.faults,
+        "retries": o.retries,
+        "most_retries": o.most_retries,
+        "spins": o.spins,
+        "retries_per_migration": o.retries_per_migration(),
+        "migrated_out": o.out,
+        "migrated_back": o.back,
+        "migrated_ahead": o.ahead,
+        "aborted_refs": o.aborted_refs,
+        "aborted_pins": o.aborted_pins,
+        "aborted_system": o.aborted_system,
+        "skipped_locked": o.skipped_locked,
+        "pins": o.pins,
+        "voluntary_switches": o.usage.voluntary_switches,
+        "involuntary_switches": o.usage.involuntary_switches,
+        "cpu_seconds": o.usage.cpu_seconds,
+        "others_share": o.usage.others_share(),
+        "fault_ns_p50": o.latency.value_at_quantile(0.5),
+        "fault_ns_p99": o.latency.value_at_quantile(0.99),
+        "fault_ns_p999": o.latency.value_at_quantile(0.999),
+        "fault_ns_max": o.latency.max(),
+        "digest": format!("{:016x}", o.digest),
+    })
 }

@@ -6,15 +6,15 @@ use crate::drain::IdleWorkers;
 use crate::engine::Engine;
 use crate::handler;
 use crate::ledger::{Ledger, WORDS};
+use crate::live::Live;
 use crate::machine::{Machine, at};
 use crate::options::Plan;
 use crate::real::Real;
-use crate::region::{self, Kind};
+use crate::region::{self, Kind, Pretend};
 use crate::software;
 use crate::usage::Usage;
 use crate::worker::{self, Random, Worked};
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,13 +34,20 @@ pub struct Work<'f> {
     pub accesses: u64,
     pub time: Duration,
     pub seed: u64,
+    pub pretend: Pretend,
 }
 
 /// What a run came to.
 pub struct Outcome {
     pub plan: Plan,
-    /// The memory in words, and how often the system had to be asked again.
-    pub region: String,
+    /// The memory that it ran on, in words.
+    pub memory: String,
+    /// Why it is not the memory that was asked for, if it is not.
+    pub instead: Option<String>,
+    /// Its faults were real ones.
+    pub traps: bool,
+    /// How often the system had to be asked again.
+    pub kernel_retries: u64,
     pub finished: bool,
     pub seconds: f64,
     pub accesses: u64,
@@ -76,27 +83,47 @@ impl Outcome {
     }
 }
 
-/// Runs a plan. An error is a defect: a wrong byte, a lost page, a leak.
-pub fn run(kind: Kind, plan: Plan, work: &Work<'_>) -> Result<Outcome, String> {
-    let ledger = Ledger::new(work.file, work.pages);
-    match region::open(kind, work.pages, region::Pretend::default()).0 {
-        Some(region) => run_on(Real::new(region), handler::resolve_with, kind, plan, work, &ledger),
-        None => {
-            let mm = software::open(work.pages, kind.mappings()).map_err(|e| format!("no memory: {e}"))?;
-            run_on(mm, |_| {}, kind, plan, work, &ledger)
-        }
+/// Runs a plan. An error is a defect (a wrong byte, a lost page, a leak) or says what could not be had.
+pub fn run(kind: Kind, plan: Plan, work: &Work<'_>, live: &Live) -> Result<Outcome, String> {
+    let no_memory = |e: &dyn std::fmt::Display| format!("no memory for {} pages: {e}", work.pages);
+    let ledger = Ledger::new(work.file, work.pages).map_err(|e| no_memory(&e))?;
+    let (region, instead) = region::open(kind, work.pages, work.pretend);
+    let on = On { kind, plan, work, live, ledger: &ledger };
+    let outcome = match region {
+        Some(region) => run_on(Real::new(region).map_err(|e| no_memory(&e))?, handler::resolve_with, &on)?,
+        None => run_on(software::open(work.pages, kind.mappings()).map_err(|e| no_memory(&e))?, |_| {}, &on)?,
+    };
+    Ok(Outcome { instead, ..outcome })
+}
+
+/// What a run is made of, beside its memory.
+struct On<'a> {
+    kind: Kind,
+    plan: Plan,
+    work: &'a Work<'a>,
+    live: &'a Live,
+    ledger: &'a Ledger,
+}
+
+/// Ends the run when it goes, so that threads which have started end where another could not be.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
 /// `trap_to` has faults that trap resolved by an engine.
-fn run_on<M: Machine>(
-    mm: M,
-    trap_to: impl Fn(Option<&Engine<M>>),
-    kind: Kind,
-    plan: Plan,
-    work: &Work<'_>,
-    ledger: &Ledger,
-) -> Result<Outcome, String> {
+fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) -> Result<Outcome, String> {
+    let On { kind, plan, work, live, ledger } = *on;
+    // All of it is hot and zero.
+    for (page, word) in (0..work.pages).flat_map(|page| (0..WORDS).map(move |word| (page, word))) {
+        mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
+    }
+    let drain = IdleWorkers::start().map_err(|e| format!("no thread for a processor's drain: {e}"))?;
+    let mut line = live.line(plan.name(), work.time);
+    let (before, began) = (Usage::now(), Instant::now());
     let engine = Engine {
         mm,
         mappings: kind.mappings(),
@@ -104,32 +131,30 @@ fn run_on<M: Machine>(
         plan,
         counters: Counters::default(),
         stop: AtomicBool::new(false),
+        deadline: began + work.time,
     };
-    // All of it is hot and zero.
-    for (page, word) in (0..work.pages).flat_map(|page| (0..WORDS).map(move |word| (page, word))) {
-        engine.mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
-    }
-    let bar = progress_bar(&plan.name(), work.time);
-    let drain = IdleWorkers::start().map_err(no_thread)?;
     trap_to(Some(&engine));
-    let (before, began) = (Usage::now(), Instant::now());
 
     let ran = std::thread::scope(|s| {
-        // Where there is no room for another thread, those that there are come to an end.
-        let _stop = StopsAtEnd(&engine.stop);
-        let migrator = Builder::new().spawn_scoped(s, || migrate(&engine, &drain, work.seed)).map_err(no_thread)?;
-        let workers = (0..work.threads).map(|t| {
+        let stop = Stop(&engine.stop);
+        let no_thread = |which: &str, e| format!("no thread for {which}: {e}");
+        let migrator = Builder::new().name("migrator".to_string());
+        let migrator =
+            migrator.spawn_scoped(s, || migrate(&engine, &drain, work.seed)).map_err(|e| no_thread("the migrator", e))?;
+        let mut workers = Vec::with_capacity(work.threads);
+        for t in 0..work.threads {
             let engine = &engine;
             let seed = work.seed.wrapping_add(1 + t as u64);
-            Builder::new().spawn_scoped(s, move || worker::work(engine, ledger, seed, work.accesses)).map_err(no_thread)
-        });
-        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+            let worker = Builder::new().name(format!("worker {t}"));
+            let worker = worker.spawn_scoped(s, move || worker::work(engine, ledger, seed, work.accesses));
+            workers.push(worker.map_err(|e| no_thread(&format!("worker {} of {}", t + 1, work.threads), e))?);
+        }
         while began.elapsed() < work.time && !workers.iter().all(|w| w.is_finished()) {
             std::thread::sleep(Duration::from_millis(20).min(work.time));
-            show(&bar, &engine, began);
+            line.show(&engine.counters);
         }
         let (seconds, usage) = (began.elapsed().as_secs_f64(), Usage::now().since(before));
-        engine.stop.store(true, Relaxed);
+        drop(stop);
         let worked: Vec<_> = workers.into_iter().map(|w| w.join().map_err(|_| "a worker panicked".to_string())).collect();
         migrator.join().map_err(|_| "the migrator panicked".to_string())?;
         let worked = worked.into_iter().flatten().collect::<Result<Vec<Worked>, String>>()?;
@@ -137,7 +162,6 @@ fn run_on<M: Machine>(
     });
     trap_to(None);
     let (worked, seconds, usage) = ran?;
-    bar.finish_and_clear();
 
     let digest = check(&engine, ledger).map_err(|e| format!("{}: {e}", plan.name()))?;
     let mut latency = worker::histogram();
@@ -145,9 +169,13 @@ fn run_on<M: Machine>(
         latency.add(&worked.latency).map_err(|e| e.to_string())?;
     }
     let c = &engine.counters;
-    Ok(Outcome {
+    let mappings = kind.mappings();
+    let outcome = Outcome {
         plan,
-        region: engine.mm.describe(),
+        memory: format!("{}, {mappings} mapping{}", engine.mm.describe(), if mappings == 1 { "" } else { "s" }),
+        instead: None,
+        traps: engine.mm.traps(),
+        kernel_retries: engine.mm.retries(),
         finished: worked.len() == work.threads && worked.iter().all(|w| w.finished),
         seconds,
         accesses: c.accesses.get(),
@@ -166,19 +194,9 @@ fn run_on<M: Machine>(
         usage,
         latency,
         digest,
-    })
-}
-
-fn no_thread(why: std::io::Error) -> String {
-    format!("no thread: {why}")
-}
-
-struct StopsAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopsAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
+    };
+    line.end(&outcome);
+    Ok(outcome)
 }
 
 /// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each batch are cold pages, which it
@@ -208,20 +226,4 @@ fn migrate<M: Machine>(engine: &Engine<M>, drain: &IdleWorkers, seed: u64) {
         }
         engine.migrate_batch(&hot, &cold, drain, &mut unlocked);
     }
-}
-
-fn progress_bar(name: &str, time: Duration) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:32} {bar:30} {msg}").expect("the template is well-formed");
-    ProgressBar::new(time.as_millis() as u64).with_style(style).with_prefix(name.to_string())
-}
-
-fn show<M>(bar: &ProgressBar, engine: &Engine<M>, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
-    bar.set_position(began.elapsed().as_millis() as u64);
-    bar.set_message(format!(
-        "{:.0} faults/s, {:.0} migrations/s, {:.0} retries/s",
-        engine.counters.faults.get() as f64 / seconds,
-        engine.counters.migrations() as f64 / seconds,
-        engine.counters.retries.get() as f64 / seconds,
-    ));
 }

@@ -9,9 +9,19 @@ use pagelock_soft::{Area, AreaKind, At, Config, MapError, Soft};
 use std::io;
 
 /// Pages that are hot and zero, shared by so many address spaces.
-pub fn open(pages: usize, mappings: usize) -> Result<Soft, MapError> {
+pub fn open(pages: usize, mappings: usize) -> Result<Soft, String> {
     // One more is the frame of zeroes.
     let frames = pages + 1 + SPARE;
+    // It takes its memory without asking, so that is tried here: the bytes of two tiers, and for each page what is kept of it.
+    let bytes = 2 * frames * (PAGE + KEPT) + mappings * pages * KEPT;
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|e| e.to_string())?;
+    map(frames, pages, mappings).map_err(|e| e.to_string())
+}
+
+/// What is kept for a frame and for an entry, at most.
+const KEPT: usize = 256;
+
+fn map(frames: usize, pages: usize, mappings: usize) -> Result<Soft, MapError> {
     let mm = Soft::new(Config { page_size: PAGE, pages, spaces: mappings, ..Config::ram_and_device(frames, frames) });
     for mapping in 0..mappings {
         mm.spawn()?;
@@ -29,6 +39,10 @@ pub fn open(pages: usize, mappings: usize) -> Result<Soft, MapError> {
 impl Machine for Soft {
     fn describe(&self) -> String {
         "ordinary memory, faults in software".to_string()
+    }
+
+    fn traps(&self) -> bool {
+        false
     }
 
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize> {

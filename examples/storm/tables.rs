@@ -1,26 +1,29 @@
 //! The page tables: one per mapping, with split locks.
 
+use crate::region::boxed;
 use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::Entry;
 use pagelock_soft::At;
+use std::collections::TryReserveError;
 use std::sync::{Mutex, MutexGuard};
 
 /// Entries under one page-table lock. A hardware table has 512; with fewer, small regions have several locks too.
 const SPLIT: usize = 64;
 
+/// The entries under one lock.
+type Chunk = Mutex<[Leaf; SPLIT]>;
+
 /// One table per mapping. `std`'s mutex is a futex here: it allocates nothing, so the fault handler may take it.
 pub struct PageTables {
-    mappings: Vec<Vec<Mutex<[Leaf; SPLIT]>>>,
+    mappings: Vec<Box<[Chunk]>>,
 }
 
 impl PageTables {
     /// Tables in which every entry is present and writable, each page in the frame of its number.
-    pub fn new(mappings: usize, pages: usize) -> Self {
+    pub fn new(mappings: usize, pages: usize) -> Result<Self, TryReserveError> {
         let present = |pfn| Leaf::Present { pfn: pfn as u64, rights: Rights::Write, tracking: Tracking::default() };
-        let table = |_| {
-            (0..pages.div_ceil(SPLIT)).map(|chunk| Mutex::new(core::array::from_fn(|i| present(chunk * SPLIT + i)))).collect()
-        };
-        Self { mappings: (0..mappings).map(table).collect() }
+        let chunk = |chunk| Mutex::new(core::array::from_fn(|i| present(chunk * SPLIT + i)));
+        Ok(Self { mappings: (0..mappings).map(|_| boxed(pages.div_ceil(SPLIT), chunk)).collect::<Result<_, _>>()? })
     }
 
     pub fn lock(&self, at: At) -> Locked<'_> {

@@ -1,32 +1,51 @@
 //! What the strategies have to come to. A livelock loses no byte, so the check of the contents does not see it: this does.
 
 use crate::options::Drain;
+use crate::output::{note, say};
 use crate::region::Kind;
 use crate::report::Section;
 use crate::run::Outcome;
 use pagelock::mm::Strategy;
 
 /// With fewer retries for each migration it is not the trap. Without one it is 0.1 to 0.2; in it, 100 to 800 have been seen.
-const TRAPPED: f64 = 10.0;
+pub const TRAPPED: f64 = 10.0;
+/// A larger share of the processors for others makes the machine a busy one.
+const BUSY: f64 = 0.1;
 
 /// What is not as it must be.
 ///
 /// Who waits gets its pages, and is in no migration's way. Who retries, or puts its entry up at once, does not where the trap is: that is
 /// the control, without which a storm that is too mild would pass for a proof. It needs a page with two mappings, and the time that a real
 /// fault takes: with faults in software it is not asked for, and a line says so.
-pub fn wrong(section: &Section, kind: Kind, traps: bool) -> Vec<String> {
-    if !traps && !matches!(kind, Kind::Software { .. }) {
-        println!("SKIPPED: {}: its memory does not trap here, so faults were raised in software", section.memory);
+pub fn wrong(section: &Section, kind: Kind) -> Result<Vec<String>, String> {
+    if !section.outcomes.iter().all(|o| o.traps) && !matches!(kind, Kind::Software { .. }) {
+        say(format_args!("SKIPPED: {}: nothing traps here", section.memory))?;
     }
-    section
-        .outcomes
-        .iter()
-        .filter_map(|o| Some(format!("{}, {}: {}", section.memory, o.plan.name(), fault(o, kind, traps)?)))
-        .collect()
+    let faults = section.outcomes.iter().filter_map(|o| Some((o, fault(o, kind)?)));
+    Ok(faults
+        .map(|(o, fault)| {
+            let busy = busy(o).map_or(String::new(), |busy| format!(" ({busy})"));
+            format!("{}, {}: {fault}{busy}", section.memory, o.plan.name())
+        })
+        .collect())
 }
 
-fn fault(outcome: &Outcome, kind: Kind, traps: bool) -> Option<String> {
-    let trap = traps && kind.mappings() > 1;
+/// Says of whom it is not clear that it is to blame. A livelock is one on a busy machine too.
+pub fn excuse(section: &Section) {
+    for outcome in section.outcomes.iter().filter(|o| !o.finished && o.retries_per_migration() < TRAPPED) {
+        if let Some(busy) = busy(outcome) {
+            note(format_args!("{} has a NO, but {busy}", outcome.plan.name()));
+        }
+    }
+}
+
+fn busy(outcome: &Outcome) -> Option<String> {
+    let share = outcome.usage.others_share().filter(|&share| share > BUSY)?;
+    Some(format!("the machine was busy: others had {:.0} % of the processors' time", share * 100.0))
+}
+
+fn fault(outcome: &Outcome, kind: Kind) -> Option<String> {
+    let trap = outcome.traps && kind.mappings() > 1;
     match (outcome.plan.strategy, outcome.plan.drain) {
         (Strategy::Wait | Strategy::WaitThenLock { .. }, _) => {
             if !outcome.finished {

@@ -296,12 +296,14 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         if holder.held(|held| held.len == BATCH) {
             holder.empty(&mut put);
         }
-        holder.held(|held| {
-            held.pfns[held.len] = pfn;
-            held.len += 1;
+        // There is room by now. Asked, and not asserted, so that nothing here can panic.
+        let is_in = holder.held(|held| {
+            let place = held.pfns.get_mut(held.len).map(|place| *place = pfn);
+            held.len += usize::from(place.is_some());
+            place.is_some()
         });
         holder.release(put);
-        true
+        is_in
     }
 
     /// Empties this processor's batch, or if somebody is using it leaves that to him. Waits for nobody.

@@ -141,7 +141,7 @@ impl Real {
     /// the one entry that it is at or will be at. So "there is one already" means that it was done and not admitted, which
     /// Linux 6.18 does.
     fn shift(&self, to: *mut u8, from: *mut u8) -> io::Result<()> {
-        self.uffd.patiently(&[libc::EBUSY], || {
+        self.uffd.patiently(uffd::PATIENCE, &[libc::EBUSY], || {
             // SAFETY: both are pages of the registered mapping, which is used by atomics and the kernel only.
             match unsafe { self.uffd.move_page(to, from) } {
                 Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),

@@ -58,7 +58,7 @@ impl Machine {
     /// Pages that are all hot, and zero.
     pub(crate) fn new(region: Box<dyn Region>, traps: bool) -> Self {
         let (mappings, pages) = (region.mappings(), region.pages());
-        let ledger = Ledger::new(&[], pages);
+        let ledger = Ledger::new(&[], pages).expect("memory for the ledger");
         let headers: Vec<PageLock> = (0..pages).map(|_| PageLock::new()).collect();
         for header in &headers {
             header.activate(mappings as u32).expect("a fresh header is free");
@@ -250,7 +250,7 @@ fn again<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
 /// Every page in words, and what its entries say if their locks can be had: what a watchdog wants.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.region.describe())?;
+        writeln!(f, "{}, {} retries", self.region.describe(), self.region.retries())?;
         for (page, header) in self.headers.iter().enumerate() {
             write!(f, "    page {page}: {header:?}; entries:")?;
             for mapping in 0..self.region.mappings() {

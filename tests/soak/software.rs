@@ -42,6 +42,10 @@ impl Region for Software {
         "ordinary memory, faults in software".to_string()
     }
 
+    fn retries(&self) -> u64 {
+        0
+    }
+
     fn pages(&self) -> usize {
         self.cold.len()
     }

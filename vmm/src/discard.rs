@@ -4,13 +4,15 @@
 //! and then asks for the page: either it gets it, or the owner's release tells, and the
 //! owner looks at the note afterwards. A fetch looks at it before it puts bytes up, too.
 
+use crate::inbox::Inbox;
 use crate::owned::Owned;
 use crate::place::Place;
-use crate::region::Region;
+use crate::region::{PATIENCE, Region};
 use crate::seats::What;
 use crate::stats::Counter;
 use crate::trace;
 use pagelock::Claim;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -40,6 +42,8 @@ pub struct Discarded {
 pub(crate) enum Settled {
     Done,
     Left,
+    /// A removal has to be read first. What was asked stays to be done.
+    Again,
     Pinned,
     Failed,
 }
@@ -57,7 +61,7 @@ impl Region {
                 Settled::Done => sum.done += 1,
                 Settled::Left => sum.left += 1,
                 Settled::Pinned => sum.pinned += 1,
-                Settled::Failed => sum.failed += 1,
+                Settled::Again | Settled::Failed => sum.failed += 1,
             }
         }
         trace::discarded(self, &sum);
@@ -88,6 +92,23 @@ impl Region {
         self.settle(page)
     }
 
+    /// After a fence: does what was asked of `page`, if anything was.
+    pub(crate) fn settle(self: &Arc<Self>, page: usize) -> Settled {
+        for _ in 0..PATIENCE {
+            // Relaxed: ordered by the fence.
+            if self.asked[page].load(Relaxed) == 0 {
+                return Settled::Done;
+            }
+            match self.try_settle(page) {
+                // Who notes removals cannot read more of them. It notes one that concerns this page
+                // as well, or somebody else's release comes this way.
+                Settled::Again if !Inbox::notes() && self.inbox.catch_up().is_ok() => std::thread::yield_now(),
+                settled => return settled,
+            }
+        }
+        Settled::Again
+    }
+
     /// Does what was asked of `page`, unless somebody owns it: then that one does when it releases.
     fn try_settle(self: &Arc<Self>, page: usize) -> Settled {
         let Some(header) = self.headers.get(page) else { return Settled::Done };
@@ -109,22 +130,23 @@ impl Region {
             return Settled::Done;
         }
         if owned.freeze().is_err() {
-            // Removed under a device's pin: the device goes on with memory that is nobody's. A later
-            // fault finds no page and gets zeroes, so nothing is to be noted.
+            // Removed under a device's pin: the device goes on with memory that is nobody's. A
+            // later fault finds no page and gets zeroes, so nothing is to be noted.
             return Settled::Pinned;
         }
-        if asked & REMOVED == 0 && self.layer.drop_page(owned.at()).is_err() {
-            return Settled::Failed;
+        if asked & REMOVED == 0 {
+            match self.layer.drop_page(owned.at()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.not_answered(page, asked);
+                    return Settled::Again;
+                }
+                Err(_) => return Settled::Failed,
+            }
         }
         owned.take_out(Place::Discarded);
         self.counters.count(Counter::Discards);
         Settled::Done
-    }
-
-    /// After a fence: as `try_settle`, if anything was asked.
-    pub(crate) fn settle(self: &Arc<Self>, page: usize) -> Settled {
-        // Relaxed: ordered by the fence that each caller has before this.
-        if self.asked[page].load(Relaxed) == 0 { Settled::Done } else { self.try_settle(page) }
     }
 
     /// Whether a discard waits for the owner of `page`.

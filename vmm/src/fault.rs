@@ -2,7 +2,7 @@
 
 use crate::headers::Route;
 use crate::owned::Owned;
-use crate::place::{Place, is_protected};
+use crate::place::Place;
 use crate::region::Region;
 use crate::seats::What;
 use crate::stats::Counter;
@@ -62,7 +62,10 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        if is_protected(owned.header().user()) { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
+        // A page that is out may be to come back protected. Its fault was late: there is nothing to lift
+        // or to read, and whoever slept finds that no page is there.
+        let stays = owned.place() == Place::In && owned.is_protected();
+        if stays { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
     fn claim<G>(self: &Arc<Self>, page: usize, poisoned: impl Fn(&Self, usize)) -> Result<PageGuard<'_, Route>, Claimed<G>> {
@@ -282,11 +285,11 @@ impl Fetch {
     }
 
     /// Lets a page of shared memory be used as it is behind the mapping: another process has put
-    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then, and
-    /// this guard is to be dropped.
+    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then,
+    /// and this guard is to be dropped.
     ///
-    /// `false` if nothing is there, or not any more: the page was taken out after the fault. It is to
-    /// be filled as usual.
+    /// `false` if nothing is there, or not any more: the page was taken out after the fault. It is
+    /// to be filled as usual.
     ///
     /// # Errors
     ///

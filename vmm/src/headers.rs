@@ -44,9 +44,10 @@ impl Adapt for Route {
     fn tell(&self, header: usize) {
         OsFutex.tell(header);
         let block = ptr::with_exposed_provenance::<Block>(header & !(BLOCK - 1));
-        // SAFETY: a `PageLock<Route>` exists only in a block, since `Route` cannot be made elsewhere.
-        // Whoever releases a page does so through the region or an `Arc` of it, which outlives the
-        // call; so block and context are there. The context is written before the region is shared.
+        // SAFETY: a `PageLock<Route>` exists only in a block, since `Route` cannot be made
+        // elsewhere. Whoever releases a page does so through the region or an `Arc` of it, which
+        // outlives the call; so block and context are there. The context is written before the
+        // region is shared.
         unsafe { (*(*block).context).told(header) }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! The kernel holds up whoever removes pages until the event has been *read*, and then takes the
 //! pages away. So a thread that has read a removal and not yet acted on it leaves a gap in which
-//! another thread, with an older fault in hand, can put the old bytes up again. The inbox closes it:
-//! removals are read and noted in the headers under one lock, which whoever puts a page up shares.
-//! Faults are not held up by it, and where no removals can come nobody takes it.
+//! another thread, with an older fault in hand, can put the old bytes up again. The inbox closes
+//! it: removals are read and noted in the headers under one lock, which whoever puts a page up
+//! shares. Faults are not held up by it, and where no removals can come nobody takes it.
 
 use crate::layer::{Event, Events, Kind};
 use crate::region::Region;
 use crate::uffd::Uffd;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -178,12 +179,19 @@ impl Inbox {
         self.read_in_order()
     }
 
+    /// Whether this thread is noting removals at this moment.
+    pub(crate) fn notes() -> bool {
+        NOTES.get()
+    }
+
     fn read_in_order(&self) -> io::Result<Option<Event>> {
         while let Some(event) = self.events.next()? {
             let Event::Remove { start, end } = event else { return Ok(Some(event)) };
+            NOTES.set(true);
             for region in self.regions() {
                 region.removed(start, end);
             }
+            NOTES.set(false);
         }
         Ok(None)
     }
@@ -232,6 +240,10 @@ impl Inbox {
         epoll::add(&epoll, &self.kicks, epoll::EventData::new_u64(KICK), flags)?;
         Ok(Doorbell { inbox: self, epoll })
     }
+}
+
+thread_local! {
+    static NOTES: Cell<bool> = const { Cell::new(false) };
 }
 
 const KICK: u64 = 1;

@@ -88,7 +88,8 @@ impl Owned {
     /// Refuses pins from now on; the number of pins if there are any.
     pub(crate) fn freeze(&mut self) -> Result<(), u32> {
         debug_assert!(!self.is_frozen);
-        // SAFETY: the page is locked and the right to release it is ours; every path below keeps it.
+        // SAFETY: the page is locked and the right to release it is ours; every path below keeps
+        // it.
         let guard = unsafe { PageGuard::from_raw(self.header()) };
         let refused = match guard.begin_migration().freeze(FreezeRule::Unpinned) {
             Ok(frozen) => {
@@ -138,8 +139,8 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: the page is locked since `new`, and frozen if `is_frozen` says so; this is the one
-        // place that releases it.
+        // SAFETY: the page is locked since `new`, and frozen if `is_frozen` says so; this is the
+        // one place that releases it.
         let released = unsafe {
             match (self.is_frozen, self.is_lost) {
                 (true, true) => Frozen::from_raw(self.header()).poison(),

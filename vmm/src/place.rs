@@ -26,8 +26,8 @@ impl Place {
         }
     }
 
-    /// The bits of a page here, whose next write is to be noticed if it is `protected`. That outlives
-    /// an eviction: the page comes back protected.
+    /// The bits of a page here, whose next write is to be noticed if it is `protected`. That
+    /// outlives an eviction: the page comes back protected.
     pub(crate) const fn bits(self, protected: bool) -> UserBits {
         let place = match self {
             Self::Out => 0,

@@ -24,8 +24,8 @@ use std::time::Duration;
 /// Pages are numbered from 0. All begin [out](Place::Out).
 ///
 /// When the last handle is dropped, memory that somebody else has mapped stays registered: a guest
-/// that goes on all the same sleeps at the next page that is out, and does not run into zeroes where
-/// its data was. To let it go on, [`unplug`](Self::unplug). (When the last handle of the
+/// that goes on all the same sleeps at the next page that is out, and does not run into zeroes
+/// where its data was. To let it go on, [`unplug`](Self::unplug). (When the last handle of the
 /// [`Uffd`](crate::uffd::Uffd) is closed, the kernel unregisters, and there are zeroes.)
 ///
 /// | to | call |
@@ -264,7 +264,7 @@ fn is_awaited(header: &Header) -> bool {
 }
 
 /// How often a call is made that says "again": about ten seconds.
-const PATIENCE: u32 = 100_000;
+pub(crate) const PATIENCE: u32 = 100_000;
 
 impl Drop for Region {
     /// Not unplugged: see [`Region`].

@@ -57,9 +57,9 @@ impl Settings {
         self
     }
 
-    /// Called before a writer of a [protected](crate::Region::clean) page goes on, while the page is
-    /// owned: to note it as dirty, or to save it first. An error keeps the writer waiting, and it is
-    /// tried again.
+    /// Called before a writer of a [protected](crate::Region::clean) page goes on, while the page
+    /// is owned: to note it as dirty, or to save it first. An error keeps the writer waiting, and
+    /// it is tried again.
     pub fn on_write(mut self, call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static) -> Self {
         self.on_write = Some(Arc::new(call));
         self
@@ -236,8 +236,8 @@ impl Server {
         self.shared.tally.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops: each thread finishes the fetch that it is at, and ends. Faults that arrive from now on
-    /// wait for the next server of the inbox.
+    /// Stops: each thread finishes the fetch that it is at, and ends. Faults that arrive from now
+    /// on wait for the next server of the inbox.
     ///
     /// # Errors
     ///
@@ -331,8 +331,8 @@ impl Shared {
                 }
             }
             Err(error) => {
-                // The store has the page, and there was no room for it: that is no reason to give it
-                // up. Its faulter has been told, and comes again.
+                // The store has the page, and there was no room for it: that is no reason to give
+                // it up. Its faulter has been told, and comes again.
                 self.tally.failed(page, &error);
                 thread::sleep(Duration::from_millis(10));
             }

@@ -1,7 +1,7 @@
 //! A layer in software, which traps nothing: for tests, and where userfaultfd is refused.
 //!
-//! "Guests" are threads that call [`SoftRam::with`]. They sleep as a processor sleeps in the kernel:
-//! until they are woken, and not a moment less; so whoever forgets a wake is found out.
+//! "Guests" are threads that call [`SoftRam::with`]. They sleep as a processor sleeps in the
+//! kernel: until they are woken, and not a moment less; so whoever forgets a wake is found out.
 
 use crate::layer::{Event, Events, Kind, Layer};
 use rustix::event::{EventfdFlags, eventfd};

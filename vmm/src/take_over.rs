@@ -15,8 +15,8 @@ pub enum TakenOver {
     NotOwned,
     /// It is free again, as it was before its owner came, and who waited is told.
     Released,
-    /// Its owner had taken the bytes out and not said that they are safe. The contents are lost, and
-    /// accesses fail, where the kernel can do that: zeroes would be worse.
+    /// Its owner had taken the bytes out and not said that they are safe. The contents are lost,
+    /// and accesses fail, where the kernel can do that: zeroes would be worse.
     Lost,
 }
 
@@ -26,9 +26,9 @@ impl Region {
     ///
     /// # Safety
     ///
-    /// As [`PageLock::take_over`](pagelock::PageLock::take_over): the owner's guard is gone and will
-    /// not be used again, its end happened before this call, and nobody else takes the page over.
-    /// Otherwise the page has two owners.
+    /// As [`PageLock::take_over`](pagelock::PageLock::take_over): the owner's guard is gone and
+    /// will not be used again, its end happened before this call, and nobody else takes the page
+    /// over. Otherwise the page has two owners.
     pub unsafe fn take_over(self: &Arc<Self>, page: usize) -> TakenOver {
         let Some(header) = self.headers.get(page) else { return TakenOver::NotOwned };
         // SAFETY: the caller's promise.
@@ -39,8 +39,8 @@ impl Region {
             pagelock::TakenOver::Locked(guard) => drop(guard),
             pagelock::TakenOver::Migrating(migration) => _ = migration.abort(),
             pagelock::TakenOver::Frozen(frozen) => {
-                // Frozen and "in": an eviction, whose page is gone, or a cleaning, whose page is there.
-                // It can be poisoned only where there is none.
+                // Frozen and "in": an eviction, whose page is gone, or a cleaning, whose page is
+                // there. It can be poisoned only where there is none.
                 let there = |error: std::io::Error| error.kind() == std::io::ErrorKind::AlreadyExists;
                 lost = Place::of(header.user()) == Place::In && !self.layer.poison(self.at(page)).is_err_and(there);
                 let _ = if lost { frozen.poison() } else { frozen.commit_in_place() };

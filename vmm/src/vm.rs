@@ -10,8 +10,8 @@ use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
 
 impl Region {
-    /// A region over one of `vm-memory`'s, at the guest address that it has there. It is kept for as
-    /// long as this region is there.
+    /// A region over one of `vm-memory`'s, at the guest address that it has there. It is kept for
+    /// as long as this region is there.
     ///
     /// Which pages are *dirty* is a bitmap's business: have the [write
     /// fault](Self::write_fault) mark `guest`'s own.

@@ -75,7 +75,7 @@ pub struct Cell {
 impl Cell {
     pub fn label(self) -> String {
         let ns = |n: u64| match n {
-            1_000.. if n % 1_000 == 0 => format!("{} µs", n / 1_000),
+            1_000.. if n.is_multiple_of(1_000) => format!("{} µs", n / 1_000),
             1_000.. => format!("{:.1} µs", n as f64 / 1e3),
             _ => format!("{n} ns"),
         };

@@ -57,7 +57,7 @@ fn row(effort: &Effort, memory: &str, described: &str, faulters: usize, tables: 
         for turn in 0..STRATEGIES.len() {
             let which = (round + turn) % STRATEGIES.len();
             let outcome = storm.run(STRATEGIES[which].0, memory, faulters, effort.storm_seconds)?;
-            if memory != "software" && outcome.region.contains("software") {
+            if memory != "software" && outcome.memory.contains("software") {
                 return Err(format!("no userfaultfd here, so nothing of `{memory}`"));
             }
             all[which].1.push(outcome);

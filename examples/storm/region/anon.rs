@@ -13,6 +13,11 @@
 //! outlives the try that succeeds, and a third one finds the page at its destination. A caller that believes it takes the
 //! page for hot when it is cold, and faults for ever. So the region knows by itself on which side each page is, and
 //! can tell: nothing but a move of its own puts a page at a place that was empty.
+//!
+//! # A page that is not moved
+//!
+//! The kernel moves no page that others have a part in (`EBUSY`). One that it has merged with equal ones stays so until it is written to, and
+//! who waits for it cannot write. The mapping asks not to be merged; where a page is busy all the same, it is copied back.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,7 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::map::{Mapping, peek};
 use super::page::Page;
 use super::uffd::{self, Uffd};
-use super::{PAGE, Pretend, Region};
+use super::{PAGE, Pretend, Region, boxed};
+
+/// How often a move is tried while the page is busy. What passes, passes within some ten of these.
+const BUSY_TRIES: u32 = 200;
 
 pub struct Anon {
     /// First the hot pages, then as many places for the cold ones.
@@ -29,6 +37,7 @@ pub struct Anon {
     /// Which pages are in the second half. Each is used under its page's lock.
     is_cold: Box<[AtomicBool]>,
     uffd: Uffd,
+    all_busy: bool,
 }
 
 impl Anon {
@@ -43,8 +52,8 @@ impl Anon {
             // SAFETY: a readable page, and one of the registered mapping, which is used by raw pointers alone.
             unsafe { uffd.copy(map.at(page), zeros[0].as_mut_ptr()) }?;
         }
-        let is_cold = (0..pages).map(|_| AtomicBool::new(false)).collect();
-        let region = Self { map, pages, is_cold, uffd };
+        let is_cold = boxed(pages, |_| AtomicBool::new(false))?;
+        let region = Self { map, pages, is_cold, uffd, all_busy: pretend.all_busy };
         // What a kernel says it can, and what it does on this machine, are two things.
         region.push_out(0)?;
         region.bring_back(0)?;
@@ -79,11 +88,32 @@ impl Anon {
         self.is_cold[page].store(to_cold, Relaxed);
         Ok(())
     }
+
+    fn move_back(&self, page: usize) -> io::Result<()> {
+        if self.all_busy {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        self.shift(page, false)
+    }
+
+    /// As a move, in two steps. Nothing but the owner of the page's lock uses the cold place, so its bytes stand still.
+    fn copy_back(&self, page: usize) -> io::Result<()> {
+        // SAFETY: the cold place is a readable page, the hot one of the registered mapping, and used by raw pointers alone.
+        unsafe { self.uffd.copy(self.hot(page), self.cold(page)) }?;
+        // The place has to be empty for the next one that comes.
+        self.map.advise(self.pages + page, 1, libc::MADV_DONTNEED)?;
+        self.is_cold[page].store(false, Relaxed);
+        Ok(())
+    }
 }
 
 impl Region for Anon {
     fn describe(&self) -> String {
-        format!("anonymous memory, pages moved by userfaultfd, {} retries", self.uffd.retries())
+        "anonymous memory, pages moved by userfaultfd".to_string()
+    }
+
+    fn retries(&self) -> u64 {
+        self.uffd.retries()
     }
 
     fn pages(&self) -> usize {
@@ -111,8 +141,11 @@ impl Region for Anon {
     }
 
     fn bring_back(&self, page: usize) -> io::Result<()> {
-        // A thread waits for this page, with nothing else it could do, and nobody pins a cold one: busy will pass.
-        self.uffd.patiently(&[libc::EBUSY], || self.shift(page, false))
+        // A thread waits for this page, with nothing else it could do, and nobody pins a cold one.
+        match self.uffd.patiently(BUSY_TRIES, &[libc::EBUSY], || self.move_back(page)) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.copy_back(page),
+            moved => moved,
+        }
     }
 
     fn read_page(&self, page: usize, cold: bool, out: &mut [u8; PAGE]) -> io::Result<()> {

@@ -28,7 +28,7 @@ impl AnonCopy {
             // SAFETY: a readable page, and one of the registered mapping, which is used by atomics and the kernel only.
             unsafe { uffd.copy(map.at(page), zeros[0].as_mut_ptr()) }?;
         }
-        let cold = ColdStore::new(pages);
+        let cold = ColdStore::new(pages)?;
         let region = Self { map, cold, uffd };
         region.protect(0, 0)?;
         region.push_out(0)?;
@@ -39,7 +39,11 @@ impl AnonCopy {
 
 impl Region for AnonCopy {
     fn describe(&self) -> String {
-        format!("anonymous memory, pages copied and dropped, {} retries", self.uffd.retries())
+        "anonymous memory, pages copied and dropped".to_string()
+    }
+
+    fn retries(&self) -> u64 {
+        self.uffd.retries()
     }
 
     fn pages(&self) -> usize {

@@ -8,6 +8,7 @@ use libc::{EEXIST, ENOENT};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::boxed;
 use super::page::Page;
 
 /// What a vacated page is overwritten with: a stale access is to be seen in the sums.
@@ -19,8 +20,8 @@ pub struct ColdStore {
 }
 
 impl ColdStore {
-    pub fn new(pages: usize) -> Self {
-        Self { pages: Page::zeroed(pages), held: (0..pages).map(|_| AtomicBool::new(false)).collect() }
+    pub fn new(pages: usize) -> io::Result<Self> {
+        Ok(Self { pages: boxed(pages, |_| Page::zero())?, held: boxed(pages, |_| AtomicBool::new(false))? })
     }
 
     /// Copies a page in, and then runs `vacate`; the copy counts only if that succeeds.

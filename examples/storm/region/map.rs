@@ -51,6 +51,12 @@ impl Mapping {
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             _ => {}
         }
+        // Nor one that the kernel has merged with equal ones, in this process or another: UFFDIO_MOVE refuses it as well. EINVAL is
+        // from a kernel that merges none.
+        match mapping.advise(0, pages, libc::MADV_UNMERGEABLE) {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
+            _ => {}
+        }
         mapping.advise(0, pages, libc::MADV_DONTFORK)?;
         Ok(mapping)
     }

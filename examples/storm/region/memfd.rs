@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use super::cold::ColdStore;
 use super::map::{Mapping, os_result, peek};
 use super::page::Page;
-use super::uffd::{self, Uffd};
+use super::uffd::{self, PATIENCE, Uffd};
 use super::{PAGE, Pretend, Region};
 
 pub struct Memfd {
@@ -44,7 +44,7 @@ impl Memfd {
             // SAFETY: a readable page, and one of the registered mapping, which is used by atomics and the kernel only.
             unsafe { uffd.copy(maps[0].at(page), zeros[0].as_mut_ptr()) }?;
         }
-        let cold = ColdStore::new(pages);
+        let cold = ColdStore::new(pages)?;
         let region = Self { file, maps, cold, uffd };
         for mapping in 0..mappings {
             region.protect(mapping, 0)?;
@@ -55,7 +55,7 @@ impl Memfd {
     }
 
     fn punch(&self, page: usize) -> io::Result<()> {
-        self.uffd.patiently(&[libc::EINTR], || {
+        self.uffd.patiently(PATIENCE, &[libc::EINTR], || {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             let offset = (page * PAGE) as libc::off_t;
             // SAFETY: takes a page out of a file of ours, whose memory is used by raw pointers and atomics only, and
@@ -84,7 +84,11 @@ fn memfd(pages: usize) -> io::Result<OwnedFd> {
 
 impl Region for Memfd {
     fn describe(&self) -> String {
-        format!("one memfd mapped {} times, pages copied and punched out, {} retries", self.maps.len(), self.uffd.retries())
+        "memfd, pages copied and punched out".to_string()
+    }
+
+    fn retries(&self) -> u64 {
+        self.uffd.retries()
     }
 
     fn pages(&self) -> usize {

@@ -32,10 +32,13 @@ mod map;
 mod memfd;
 #[cfg(target_os = "linux")]
 mod page;
+mod room;
 #[cfg(target_os = "linux")]
 mod sigbus;
 #[cfg(target_os = "linux")]
 mod uffd;
+
+pub use room::boxed;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
@@ -54,6 +57,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anon => "anonymous memory",
+            Self::Memfd { .. } => "memfd",
+            Self::Software { .. } => "ordinary memory",
+        }
+    }
+
     pub fn mappings(self) -> usize {
         match self {
             Self::Anon => 1,
@@ -70,6 +81,8 @@ pub struct Pretend {
     pub no_userfaultfd: bool,
     /// No `UFFDIO_MOVE` (Linux before 6.8).
     pub no_move: bool,
+    /// `UFFDIO_MOVE`, but no page comes back by it: each is busy, as those that the kernel has merged.
+    pub all_busy: bool,
     /// No `UFFDIO_WRITEPROTECT` (Linux before 5.7, for a memfd before 5.19; some architectures).
     pub no_write_protect: bool,
 }
@@ -81,6 +94,9 @@ pub struct Pretend {
 pub trait Region: Send + Sync {
     /// The memory in words, for the report.
     fn describe(&self) -> String;
+
+    /// How often the kernel had to be asked again.
+    fn retries(&self) -> u64;
 
     /// How many pages.
     fn pages(&self) -> usize;

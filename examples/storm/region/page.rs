@@ -14,9 +14,13 @@ const WORDS: usize = PAGE / 8;
 pub struct Page([AtomicU64; WORDS]);
 
 impl Page {
+    pub const fn zero() -> Page {
+        Page([const { AtomicU64::new(0) }; WORDS])
+    }
+
     /// This many pages of zeros.
     pub fn zeroed(pages: usize) -> Box<[Page]> {
-        (0..pages).map(|_| Page([const { AtomicU64::new(0) }; WORDS])).collect()
+        (0..pages).map(|_| Page::zero()).collect()
     }
 
     /// Looks at memory of a mapping as a page.

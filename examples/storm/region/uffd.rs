@@ -86,7 +86,7 @@ const fn iowr<Arg>(nr: u8) -> u32 {
 }
 
 /// How often a call that says "again" is made. A try takes about a microsecond when the processor is free.
-const PATIENCE: u32 = 100_000;
+pub const PATIENCE: u32 = 100_000;
 
 pub struct Uffd {
     fd: OwnedFd,
@@ -137,7 +137,7 @@ impl Uffd {
     ///
     /// `src` is a readable page and `dst` a page of a registered mapping that only atomics and the kernel access.
     pub unsafe fn copy(&self, dst: *mut u8, src: *const u8) -> io::Result<()> {
-        self.patiently(&[libc::EAGAIN], || {
+        self.patiently(PATIENCE, &[libc::EAGAIN], || {
             let mut arg = TransferArg { dst: dst as u64, src: src as u64, len: PAGE as u64, mode: COPY_DONTWAKE, done: 0 };
             // SAFETY: the argument is the one of this call; the caller vouches for both pages. The kernel refuses
             // (EEXIST) to write over a page that is there.
@@ -152,7 +152,7 @@ impl Uffd {
     ///
     /// Both are pages of registered mappings of private anonymous memory that only atomics and the kernel access.
     pub unsafe fn move_page(&self, dst: *mut u8, src: *mut u8) -> io::Result<()> {
-        self.patiently(&[libc::EAGAIN], || {
+        self.patiently(PATIENCE, &[libc::EAGAIN], || {
             let mut arg = TransferArg { dst: dst as u64, src: src as u64, len: PAGE as u64, mode: MOVE_DONTWAKE, done: 0 };
             // SAFETY: the argument is the one of this call; the caller vouches for both pages. The kernel refuses to
             // move onto a page that is there.
@@ -163,7 +163,7 @@ impl Uffd {
     /// Sets or clears the write protection of one page of one mapping. Setting it twice is setting it once, so
     /// starting over is right; when it returns, no processor has the old entry cached.
     pub fn write_protect(&self, addr: *mut u8, on: bool) -> io::Result<()> {
-        self.patiently(&[libc::EAGAIN], || {
+        self.patiently(PATIENCE, &[libc::EAGAIN], || {
             let mut arg = WriteProtectArg {
                 start: addr as u64,
                 len: PAGE as u64,
@@ -179,11 +179,11 @@ impl Uffd {
         })
     }
 
-    /// Repeats an operation while it fails with one of these errors, for a limited time.
+    /// Repeats an operation while it fails with one of these errors, so often.
     ///
     /// It yields in between: the one that is in the way may be waiting for this processor.
-    pub fn patiently(&self, again: &[i32], mut operation: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-        let mut left = PATIENCE;
+    pub fn patiently(&self, tries: u32, again: &[i32], mut operation: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        let mut left = tries;
         loop {
             match operation() {
                 Err(error) if left > 0 && error.raw_os_error().is_some_and(|e| again.contains(&e)) => {

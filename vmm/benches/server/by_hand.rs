@@ -1,6 +1,6 @@
-//! The same server by hand, with a map and a mutex, as careful as the toolkit's: an owner that fails
-//! or panics tells its faulter, a discard beats a fetch, a pinned page stays. The calls of the
-//! kernel are taken from the toolkit, and are not counted.
+//! The same server by hand, with a map and a mutex, as careful as the toolkit's: an owner that
+//! fails or panics tells its faulter, a discard beats a fetch, a pinned page stays. The calls of
+//! the kernel are taken from the toolkit, and are not counted.
 
 use crate::with_toolkit::Store;
 use pagelock_vmm::uffd::{Ram, SMALL, Uffd, Wish};

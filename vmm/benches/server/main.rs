@@ -8,8 +8,8 @@
 //! | states | a mutex and a state for each page |
 //! | bare | no tracking at all: each fault fetches, and the kernel says "exists" to all but one |
 //!
-//! Four guests touch pages, of which half are their own and half all four's. A store of 20 or 200 µs
-//! sleeps for so long; one of 0 only copies. Handler CPU is what the process used less what the
+//! Four guests touch pages, of which half are their own and half all four's. A store of 20 or 200
+//! µs sleeps for so long; one of 0 only copies. Handler CPU is what the process used less what the
 //! guests did, for each page that was served.
 //!
 //! `cargo bench -p pagelock-vmm` runs it in about two minutes; with `-- quick`, in seconds, for

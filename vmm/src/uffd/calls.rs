@@ -20,8 +20,8 @@ pub struct Wish {
     /// Hear of pages that are removed (`UFFD_FEATURE_EVENT_REMOVE`), before they are: needed where
     /// anybody but the region's own verbs takes pages away, such as a balloon's `madvise`.
     pub removes: bool,
-    /// Writes to protected pages are noted by the kernel, and nobody sleeps (`UFFD_FEATURE_WP_ASYNC`).
-    /// Then there are no write faults; the notes are read by
+    /// Writes to protected pages are noted by the kernel, and nobody sleeps
+    /// (`UFFD_FEATURE_WP_ASYNC`). Then there are no write faults; the notes are read by
     /// [`Ram::take_written`](super::Ram::take_written). Pages cannot be
     /// [evicted](crate::Region::evict) by protecting them, only by moving.
     pub write_async: bool,
@@ -147,8 +147,8 @@ impl Uffd {
         self.call::<WAKE, _>(&mut range(start, len))
     }
 
-    /// Puts copies up; `false` if there was a page somewhere in the range already. Wakes for what it
-    /// has put up.
+    /// Puts copies up; `false` if there was a page somewhere in the range already. Wakes for what
+    /// it has put up.
     ///
     /// # Safety
     ///

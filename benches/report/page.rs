@@ -6,16 +6,25 @@ use crate::results::Results;
 use crate::support::parts::PARTS;
 use std::error::Error;
 
-const STYLE: &str = "body{font:15px/1.45 sans-serif;max-width:1250px;margin:2em auto;padding:0 1em;color:#222}\
-    table{border-collapse:collapse;margin:.7em 0 1.4em;font-size:13px;display:block;overflow-x:auto}\
-    th,td{border:1px solid #ccc;padding:.2em .6em;text-align:right;white-space:nowrap}th{background:#f2f2f2}\
-    th:first-child,td:first-child{text-align:left}h2{border-bottom:1px solid #999;margin-top:2em}\
-    svg{max-width:100%;height:auto}nav a{margin-right:1em}.busy{background:#fdd;padding:.5em}";
+/// Texts wrap, figures do not but between a median and its spread: so a table fits the window, where that is possible at all.
+const STYLE: &str = "\
+    :root{color-scheme:light dark}\
+    body{font:16px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
+    table{border-collapse:collapse;margin:.7em 0 1.4em;font-size:14px;display:block;overflow-x:auto}\
+    th,td{border:1px solid #bbb;padding:.25em .6em;text-align:left;vertical-align:top}\
+    th{background:#eee}.n{text-align:right}.n span,.n small{white-space:nowrap}small{font-size:12px;color:#555}\
+    h2{border-bottom:1px solid #999;margin-top:2em}\
+    svg{max-width:100%;height:auto;background:#fff}nav a{margin-right:1em}.busy{background:#fdd;padding:.5em;color:#222}\
+    @media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}th{background:#2a2d33}th,td{border-color:#555}\
+    small{color:#aaa}a{color:#8bf}}\
+    @media print{body{max-width:none;margin:0;font-size:11pt}table{font-size:9pt;display:table}small{font-size:8pt}nav{display:none}\
+    svg,tr{break-inside:avoid}h2{break-after:avoid}}";
 
 pub fn html(results: &Results) -> Result<String, Box<dyn Error>> {
     let parts: Vec<&str> = PARTS.into_iter().filter(|part| results.tables.0.iter().any(|t| t.head.part == *part)).collect();
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>pagelock, measured</title><style>{STYLE}</style></head>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>pagelock, measured</title><style>{STYLE}</style></head>\n\
          <body><h1>pagelock, measured</h1>\n"
     );
     if results.machine.was_busy() {
@@ -52,19 +61,37 @@ fn from_markdown(text: &str) -> String {
             }
             continue;
         }
+        // Below the names, how each column is aligned: figures to the right.
+        let is_figure: Vec<bool> = cells(lines.next().unwrap_or_default()).map(|to| to.ends_with(':')).collect();
         let row = |line: &str, cell: &str| {
-            let cells = line.trim_matches('|').split('|').map(|c| format!("<{cell}>{}</{cell}>", inline(c.trim())));
+            let cells = cells(line).enumerate().map(|(index, text)| match is_figure.get(index) {
+                Some(true) => format!("<{cell} class=\"n\">{}</{cell}>", figure(text)),
+                _ => format!("<{cell}>{}</{cell}>", inline(text)),
+            });
             format!("<tr>{}</tr>\n", cells.collect::<String>())
         };
         html += &format!("<table>\n{}", row(line, "th"));
-        // The line that says how columns are aligned.
-        lines.next();
         while let Some(line) = lines.next_if(|line| line.starts_with('|')) {
             html += &row(line, "td");
         }
         html += "</table>\n";
     }
     html
+}
+
+fn cells(line: &str) -> impl Iterator<Item = &str> {
+    line.trim().trim_start_matches('|').trim_end_matches('|').split('|').map(str::trim)
+}
+
+/// A median, and its spread in parentheses, which may go to a line of its own.
+fn figure(text: &str) -> String {
+    match text.strip_prefix("**").map_or(text, |bold| bold.trim_end_matches("**")).split_once(" (") {
+        Some((median, spread)) if text.starts_with("**") => {
+            format!("<span><b>{}</b></span> <small>({}</small>", inline(median), inline(spread))
+        }
+        Some((median, spread)) => format!("<span>{}</span> <small>({}</small>", inline(median), inline(spread)),
+        None => format!("<span>{}</span>", inline(text)),
+    }
 }
 
 fn inline(text: &str) -> String {

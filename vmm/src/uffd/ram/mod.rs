@@ -1,8 +1,11 @@
 //! Memory of a region, under userfaultfd.
 
+mod layer;
+
 use super::calls::Uffd;
 use super::staging::Staging;
 use crate::inbox::Inbox;
+#[allow(unused_imports)] // For the documentation.
 use crate::layer::Layer;
 use linux_raw_sys::general as sys;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
@@ -48,7 +51,8 @@ struct Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped with this length by whoever made this. Addresses of it end with the region.
+        // SAFETY: mapped with this length by whoever made this. Addresses of it end with the
+        // region.
         let _ = unsafe { munmap(ptr::with_exposed_provenance_mut(self.base), self.len) };
     }
 }
@@ -60,8 +64,8 @@ impl Ram {
     ///
     /// # Errors
     ///
-    /// What the system refuses; [`InvalidInput`](io::ErrorKind::InvalidInput) if the inbox is not of a
-    /// [`Uffd`] or the size not one of the two.
+    /// What the system refuses; [`InvalidInput`](io::ErrorKind::InvalidInput) if the inbox is not
+    /// of a [`Uffd`] or the size not one of the two.
     pub fn anonymous(inbox: &Inbox, len: usize, page: usize) -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | huge(page)?;
         // SAFETY: no address is asked for, so nothing is mapped over.
@@ -71,8 +75,8 @@ impl Ram {
         unsafe { Self::over(inbox, base, len, page, None, Box::new(mapping)) }
     }
 
-    /// `len` bytes of `file` from `offset` on, mapped shared: a memfd, which other processes may map
-    /// as well. For pages of [`HUGE`] size the file is made with `MFD_HUGETLB`.
+    /// `len` bytes of `file` from `offset` on, mapped shared: a memfd, which other processes may
+    /// map as well. For pages of [`HUGE`] size the file is made with `MFD_HUGETLB`.
     ///
     /// Write protection is this mapping's: an eviction or a cleaning does not stop who writes
     /// through another one. Stop them, or pin the pages that they use.
@@ -200,8 +204,9 @@ impl Ram {
         self.uffd.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
     }
 
-    /// Private memory of another process; or of this one, and others remove it: the page may go while
-    /// its owner reads it, who would then sleep for himself. (It can be moved out all the same.)
+    /// Private memory of another process; or of this one, and others remove it: the page may go
+    /// while its owner reads it, who would then sleep for himself. (It can be moved out all the
+    /// same.)
     fn cannot_be_read(&self) -> bool {
         self.file.is_none() && (self.is_remote || self.has_removes())
     }
@@ -254,7 +259,8 @@ impl Ram {
             return Ok(fallocate(file.as_fd(), flags, offset + at as u64, self.page as u64)?);
         }
         if self.is_remote || self.has_removes() {
-            // It is elsewhere; or the call would sleep until the event is read, by this thread perhaps.
+            // It is elsewhere; or the call would sleep until the event is read, by this thread
+            // perhaps.
             return Err(io::ErrorKind::Unsupported.into());
         }
         // SAFETY: a page of the region, whose users bear with pages that go.
@@ -268,119 +274,6 @@ fn huge(page: usize) -> io::Result<MapFlags> {
         SMALL => Ok(MapFlags::empty()),
         HUGE => Ok(MapFlags::HUGETLB | MapFlags::HUGE_2MB),
         _ => Err(io::ErrorKind::InvalidInput.into()),
-    }
-}
-
-static ZEROES: [u8; HUGE] = [0; HUGE];
-
-impl Layer for Ram {
-    fn base(&self) -> usize {
-        self.base
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn page_size(&self) -> usize {
-        self.page
-    }
-
-    fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
-        if bytes.len() != self.page || at + self.page > self.len {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        // SAFETY: the bytes are a page, and the place is one of the region.
-        let put = unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }?;
-        // Where no huge page is left the kernel says the same.
-        if !put && self.page == HUGE && !self.is_there(at)? { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(put) }
-    }
-
-    fn zero(&self, at: usize) -> io::Result<bool> {
-        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES, false) }
-    }
-
-    fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
-        if self.file.is_none() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        self.uffd.resume(self.base + at, self.page, protected)
-    }
-
-    fn take(&self, at: usize, into: &mut [u8], protected: bool) -> io::Result<()> {
-        if let Some(staging) = &self.staging {
-            return self.move_out(staging, at, protected, |bytes| into.copy_from_slice(bytes));
-        }
-        if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) || self.cannot_be_read() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // Writers are stopped first; readers go on, and see the same bytes.
-        self.protect(at, true)?;
-        let taken = self.read(at, into).and_then(|()| self.let_go(at));
-        if taken.is_err() && !protected {
-            self.protect(at, false)?;
-        }
-        taken
-    }
-
-    fn drop_page(&self, at: usize) -> io::Result<()> {
-        match &self.staging {
-            Some(staging) => {
-                // Whatever is written from now on is dropped as well. It fails where nothing can be
-                // protected, and then nothing is.
-                let _ = self.protect(at, false);
-                match self.move_out(staging, at, false, |_| {}) {
-                    // It was gone.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    done => done,
-                }
-            }
-            None => self.let_go(at),
-        }
-    }
-
-    fn protect(&self, at: usize, on: bool) -> io::Result<()> {
-        self.uffd.protect(self.base + at, self.page, on)
-    }
-
-    fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        let into = into.get_mut(..self.page).ok_or(io::ErrorKind::InvalidInput)?;
-        if let Some(Shared { file, offset }) = &self.file {
-            // Not by the mapping: where the page is gone, this reads zeroes and does not fault.
-            let mut done = 0;
-            while done < into.len() {
-                match rustix::io::pread(file.as_fd(), &mut into[done..], offset + (at + done) as u64) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(read) => done += read,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            return Ok(());
-        }
-        if self.cannot_be_read() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // SAFETY: a page of the region that is there and that nobody writes; `into` is elsewhere.
-        unsafe { ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page) }
-        Ok(())
-    }
-
-    fn poison(&self, at: usize) -> io::Result<()> {
-        self.uffd.poison(self.base + at, self.page)
-    }
-
-    fn wake(&self, at: usize) {
-        // It fails if the range is not registered any more, and then nobody sleeps.
-        let _ = self.uffd.wake(self.base + at, self.page);
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.uffd.unregister(self.base, self.len)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

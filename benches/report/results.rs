@@ -5,7 +5,7 @@ use crate::support::machine::Machine;
 use crate::support::means::{self, Mean, means};
 use crate::support::spread::Spread;
 use crate::support::table::Tables;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 #[derive(Serialize)]
@@ -33,6 +33,17 @@ pub struct Noise {
     /// The same of the worst series.
     pub worst: f64,
     pub series: usize,
+}
+
+/// What an earlier run has left in its JSON file, this program's or that of `bars`.
+#[derive(Deserialize)]
+pub struct Earlier {
+    pub machine: Machine,
+    pub tables: Tables,
+    #[serde(default)]
+    pub effort: String,
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 impl Results {
