@@ -60,6 +60,7 @@ impl Keeper {
             handlers: options.handlers,
             limit: (home.region.pages() * u32::from(options.resident) / 100).max(32),
             seat,
+            hypervisor: std::process::id(),
         };
         Ok(Self {
             home: Arc::clone(home),
@@ -109,10 +110,15 @@ impl Keeper {
 
     fn end_of(&self, mut child: Child) -> Result<ExitStatus> {
         let region = &self.home.region;
+        let mut has_sat = false;
         loop {
-            // The kernel wakes this thread when nobody sits there any more.
-            match word(region, Shared::Manager).load(SeqCst).checked_sub(1) {
-                Some(seat) => _ = region.segment().wait_for_end_of(seat).map_err(|error| anyhow::anyhow!("{error}"))?,
+            match word(region, Shared::Manager).load(SeqCst).checked_sub(1).filter(|_| !has_sat) {
+                // The kernel wakes this thread when nobody sits there any more. Once: whoever sits there
+                // next is another, perhaps of this process.
+                Some(seat) => {
+                    region.segment().wait_for_end_of(seat).map_err(|error| anyhow::anyhow!("{error}"))?;
+                    has_sat = true;
+                }
                 None => thread::sleep(Duration::from_millis(1)),
             }
             let mut manager = self.lock();

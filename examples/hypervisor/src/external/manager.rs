@@ -24,6 +24,7 @@ struct Manager {
     /// About so many pages are in. If it is far too many, who fetches a page pushes one out.
     about: AtomicU32,
     hand: AtomicU32,
+    hypervisor: u32,
     /// The hypervisor has ended without having said so.
     is_orphan: AtomicBool,
     failed: OnceLock<String>,
@@ -50,6 +51,10 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
             thread::sleep(Duration::from_millis(300));
         }
         let accident = if manager.is_orphan.load(SeqCst) {
+            if seat != desk.number() {
+                // None of this process sits there any more. Its last threads may be ending still.
+                let _ = manager.region.segment().wait_for_end_of(seat);
+            }
             manager.alone(&layout)?
         } else {
             manager.failed.get().map(|what| Accident::Outside(format!("manager: {what}")))
@@ -80,13 +85,20 @@ impl Manager {
             limit: handover.limit,
             about: AtomicU32::new(about as u32),
             hand: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32 % handover.pages),
+            hypervisor: handover.hypervisor,
             is_orphan: AtomicBool::new(false),
             failed: OnceLock::new(),
         })
     }
 
     fn ends(&self) -> bool {
-        word(&self.region, Shared::End).load(SeqCst) != 0 || self.is_orphan.load(SeqCst)
+        // If it was gone before `watch` began, its seat may be one of this process by now.
+        let has_parent = std::os::unix::process::parent_id() == self.hypervisor;
+        let is_told = word(&self.region, Shared::End).load(SeqCst) != 0;
+        if !has_parent && !is_told {
+            self.is_orphan.store(true, SeqCst);
+        }
+        is_told || self.is_orphan.load(SeqCst)
     }
 
     fn watch(&self, seat: u32) {

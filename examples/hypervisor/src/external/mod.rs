@@ -48,6 +48,8 @@ pub(crate) struct Handover {
     limit: u32,
     /// The seat of the hypervisor's main thread.
     seat: u32,
+    /// The hypervisor's process.
+    hypervisor: u32,
 }
 
 /// Words that both processes see, behind those of the pages: they outlive a manager.
