@@ -63,6 +63,11 @@ fn the_process_that_dies() {
             let _pin = desk.pin(1, || {}).unwrap();
             die();
         }
+        "present" => {
+            let _presence = desk.is_present().unwrap();
+            die();
+        }
+        "absent" => die(),
         other => panic!("{other}"),
     }
 }
@@ -136,6 +141,21 @@ fn a_pin_of_the_dead_keeps_no_page_in() {
     desk.discard(1).unwrap();
     assert_eq!((region.place(1), byte(&region)), (Some(Place::Discarded), 0));
     assert_eq!(fetched(&desk, 7).unwrap(), Came::Zeroes);
+}
+
+#[test]
+fn the_desk_of_who_was_present_is_nobody_elses_until_it_is_recovered() {
+    let Some((region, uffd)) = region() else { return };
+    let desk = region.desk().unwrap();
+    assert_eq!(desk.number(), 0);
+    killed_at(&region, &uffd, "present");
+    assert!(region.segment().wait_for_end_of(1).unwrap(), "something is left there");
+    assert_eq!(region.desk().unwrap().number(), 2);
+    assert_eq!((recovered(&region).pins, region.desk().unwrap().number()), (1, 1));
+    // The control: nothing is noted, and the next one sits there.
+    killed_at(&region, &uffd, "absent");
+    assert!(!region.segment().wait_for_end_of(1).unwrap());
+    assert_eq!(region.desk().unwrap().number(), 1);
 }
 
 #[test]

@@ -71,6 +71,17 @@ impl<'r> Desk<'r> {
         self.seat.number()
     }
 
+    /// Notes that somebody sits here, until the pin is dropped. Without anything noted, the seat of
+    /// one who has died is free at once for anybody, and whoever waits for the end of it may wait
+    /// for the end of the next. Whoever is to be waited for does this first.
+    ///
+    /// # Errors
+    ///
+    /// [`SeatError`]: there is no room for a note.
+    pub fn is_present(&self) -> Result<DeskPin<'_>, SeatError> {
+        Ok(DeskPin { _pin: self.seat.pin(self.region.presence())? })
+    }
+
     /// A thread faults on `page`, for whatever reason: puts the page up with what `read` gets from
     /// the store, and wakes. Never sleeps for the page.
     ///

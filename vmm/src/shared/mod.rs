@@ -65,10 +65,10 @@ impl SharedRegion {
         let own = file.try_clone()?;
         let inbox = Inbox::new(uffd.clone())?;
         let layer = Ram::memfd(&inbox, file, 0, pages as usize * SMALL, SMALL)?;
-        let segment = Segment::create(c"pages", Size::of(pages + words).seats(seats)).map_err(io::Error::other)?;
+        let segment = Segment::create(c"pages", Size::of(pages + words + 1).seats(seats)).map_err(io::Error::other)?;
         {
             let seat = segment.sit().map_err(io::Error::other)?;
-            for page in 0..pages {
+            for page in (0..pages).chain([segment.pages() - 1]) {
                 // The region's own reference, which lets the page be pinned. It stays.
                 let _ = seat.activate(page).map_err(io::Error::other)?.into_raw();
             }
@@ -84,7 +84,7 @@ impl SharedRegion {
     /// The segment is none, or has fewer pages than `pages`, or what the system refuses.
     pub fn attach(segment: impl AsFd, uffd: Uffd, file: OwnedFd, base: usize, pages: u32) -> io::Result<Self> {
         let segment = Segment::attach(segment).map_err(io::Error::other)?;
-        if segment.pages() < pages {
+        if segment.pages() <= pages {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let own = file.try_clone()?;
@@ -166,6 +166,11 @@ impl SharedRegion {
     /// What the system says; a page that is not there reads as zeroes.
     pub fn read(&self, page: u32, into: &mut [u8]) -> io::Result<()> {
         self.layer.read(Self::at(page), into)
+    }
+
+    /// A page that is none: it is pinned by who says that it is present.
+    fn presence(&self) -> u32 {
+        self.segment.pages() - 1
     }
 
     fn at(page: u32) -> usize {

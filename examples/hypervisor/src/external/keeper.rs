@@ -60,7 +60,6 @@ impl Keeper {
             handlers: options.handlers,
             limit: (home.region.pages() * u32::from(options.resident) / 100).max(32),
             seat,
-            hypervisor: std::process::id(),
         };
         Ok(Self {
             home: Arc::clone(home),
@@ -102,7 +101,7 @@ impl Keeper {
             }
             if self.recovers {
                 let recovered = region.recover().context("recovery")?;
-                self.in_the_middle.fetch_add(u32::from(recovered.seats > 0), SeqCst);
+                self.in_the_middle.fetch_add(u32::from(recovered.pages() > 0), SeqCst);
                 *self.recovery.lock().unwrap_or_else(PoisonError::into_inner) += recovered;
             }
         }
@@ -110,15 +109,11 @@ impl Keeper {
 
     fn end_of(&self, mut child: Child) -> Result<ExitStatus> {
         let region = &self.home.region;
-        let mut has_sat = false;
         loop {
-            match word(region, Shared::Manager).load(SeqCst).checked_sub(1).filter(|_| !has_sat) {
-                // The kernel wakes this thread when nobody sits there any more. Once: whoever sits there
-                // next is another, perhaps of this process.
-                Some(seat) => {
-                    region.segment().wait_for_end_of(seat).map_err(|error| anyhow::anyhow!("{error}"))?;
-                    has_sat = true;
-                }
+            match word(region, Shared::Manager).load(SeqCst).checked_sub(1) {
+                // The kernel wakes this thread when nobody sits there any more; and nobody else does before
+                // it has recovered.
+                Some(seat) => _ = region.segment().wait_for_end_of(seat).map_err(|error| anyhow::anyhow!("{error}"))?,
                 None => thread::sleep(Duration::from_millis(1)),
             }
             let mut manager = self.lock();

@@ -24,7 +24,6 @@ struct Manager {
     /// About so many pages are in. If it is far too many, who fetches a page pushes one out.
     about: AtomicU32,
     hand: AtomicU32,
-    hypervisor: u32,
     /// The hypervisor has ended without having said so.
     is_orphan: AtomicBool,
     failed: OnceLock<String>,
@@ -37,6 +36,7 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
     thread::scope(|scope| {
         // Before anything is asked for: the hypervisor waits for the end of this seat.
         let desk = manager.region.desk().context("no seat")?;
+        let presence = desk.is_present().context("no presence")?;
         word(&manager.region, Shared::Manager).store(desk.number() + 1, SeqCst);
         // Not joined: it sleeps until the hypervisor has ended, whatever this process does.
         scope.spawn(|| manager.watch(seat));
@@ -51,14 +51,11 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
             thread::sleep(Duration::from_millis(300));
         }
         let accident = if manager.is_orphan.load(SeqCst) {
-            if seat != desk.number() {
-                // None of this process sits there any more. Its last threads may be ending still.
-                let _ = manager.region.segment().wait_for_end_of(seat);
-            }
             manager.alone(&layout)?
         } else {
             manager.failed.get().map(|what| Accident::Outside(format!("manager: {what}")))
         };
+        drop(presence);
         drop(desk);
         match accident {
             // `watch` may be asleep.
@@ -85,26 +82,25 @@ impl Manager {
             limit: handover.limit,
             about: AtomicU32::new(about as u32),
             hand: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32 % handover.pages),
-            hypervisor: handover.hypervisor,
             is_orphan: AtomicBool::new(false),
             failed: OnceLock::new(),
         })
     }
 
     fn ends(&self) -> bool {
-        // If it was gone before `watch` began, its seat may be one of this process by now.
-        let has_parent = std::os::unix::process::parent_id() == self.hypervisor;
-        let is_told = word(&self.region, Shared::End).load(SeqCst) != 0;
-        if !has_parent && !is_told {
-            self.is_orphan.store(true, SeqCst);
-        }
-        is_told || self.is_orphan.load(SeqCst)
+        word(&self.region, Shared::End).load(SeqCst) != 0 || self.is_orphan.load(SeqCst)
     }
 
     fn watch(&self, seat: u32) {
-        let gone = self.region.segment().wait_for_end_of(seat).is_ok();
-        if gone && word(&self.region, Shared::End).load(SeqCst) == 0 {
-            self.is_orphan.store(true, SeqCst);
+        // It ends earlier by a signal.
+        while let Ok(has_left) = self.region.segment().wait_for_end_of(seat) {
+            if word(&self.region, Shared::End).load(SeqCst) != 0 {
+                return;
+            }
+            if has_left {
+                self.is_orphan.store(true, SeqCst);
+                return;
+            }
         }
     }
 

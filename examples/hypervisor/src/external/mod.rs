@@ -48,8 +48,6 @@ pub(crate) struct Handover {
     limit: u32,
     /// The seat of the hypervisor's main thread.
     seat: u32,
-    /// The hypervisor's process.
-    hypervisor: u32,
 }
 
 /// Words that both processes see, behind those of the pages: they outlive a manager.
@@ -71,7 +69,7 @@ pub(crate) enum Shared {
     Count,
 }
 
-pub(crate) const SEATS: u32 = 64;
+pub(crate) const SEATS: u32 = 128;
 
 pub(crate) fn word(region: &SharedRegion, which: Shared) -> &AtomicU32 {
     region.word(which as u32).expect("the segment was made with room for these words")

@@ -49,6 +49,7 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
     });
     // The manager waits for the end of this seat.
     let desk = home.region.desk()?;
+    let presence = desk.is_present()?;
     let keeper = Arc::new(Keeper::new(options, &home, &store, &uffd, desk.number())?);
     let (k, b) = (Arc::clone(&keeper), Arc::clone(brake));
     let keeping = thread::spawn(move || {
@@ -64,6 +65,7 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
     let ended = ended.map(|()| {
         word(&home.region, Shared::End).store(1, SeqCst);
         let _ = keeping.join();
+        drop(presence);
         // Nobody is at work any more.
         outcome.stuck = (0..layout.pages).filter(|&page| !desk.can_be_had(page)).count();
         if outcome.stuck > 0 {
