@@ -98,6 +98,17 @@ for _ in 1 2 3; do
     grep -q 'the hypervisor is gone: .* 0 pages stuck; .* 0 lost$' err && [ "$(wc -l <err)" = 1 ] || { echo 'FAILED: hypervisor killed' && cat err && exit 1; }
     printf 'the hypervisor killed: %s\n' "$(cat err)"
 done
+# The control: what the store has is changed, and the manager must see it.
+./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager --store pages >out 2>err & vmm=$!
+sleep 1.5
+manager=$(ps -o pid= --ppid $vmm)
+disown $vmm
+kill -STOP $vmm
+dd if=/dev/zero of=pages bs=4096 seek=2000 count=100 conv=notrunc status=none
+kill -9 $vmm
+timeout 60 tail --pid="$manager" -f /dev/null || { echo 'FAILED: the manager goes on' && exit 1; }
+grep -q 'data lost: the hypervisor is gone' err || { echo 'FAILED: a changed store' && cat err && exit 1; }
+printf 'the hypervisor killed, and the store changed: %s\n' "$(cat err)"
 
 for more in '' --unix --no-prefetch; do
     # shellcheck disable=SC2086 # none or one

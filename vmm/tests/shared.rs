@@ -64,7 +64,7 @@ fn the_process_that_dies() {
             die();
         }
         "present" => {
-            let _presence = desk.is_present().unwrap();
+            let _presence = desk.be_present().unwrap();
             die();
         }
         "absent" => die(),

@@ -78,7 +78,7 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`SeatError`]: there is no room for a note.
-    pub fn is_present(&self) -> Result<DeskPin<'_>, SeatError> {
+    pub fn be_present(&self) -> Result<DeskPin<'_>, SeatError> {
         Ok(DeskPin { _pin: self.seat.pin(self.region.presence())? })
     }
 

@@ -38,12 +38,8 @@ impl Keeper {
         // Opened anew: a descriptor that is passed on would share the locks that say who lives.
         let of_segment = format!("/proc/self/fd/{}", home.region.segment().as_raw_fd());
         let segment = open(of_segment, OFlags::RDWR, Mode::empty()).context("the segment")?;
-        let inherited = [
-            segment,
-            uffd.fd().try_clone_to_owned()?,
-            home.region.file().try_clone()?,
-            store.0.as_fd().try_clone_to_owned()?,
-        ];
+        let inherited =
+            [segment, uffd.fd().try_clone_to_owned()?, home.region.file().try_clone()?, store.0.as_fd().try_clone_to_owned()?];
         for fd in &inherited {
             fcntl_setfd(fd, FdFlags::empty())?;
         }

@@ -6,8 +6,8 @@ use super::{Handover, Shared, count, word};
 use crate::accident::Accident;
 use crate::program::{Layout, PAGE};
 use anyhow::{Context, Result};
-use pagelock_vmm::uffd::{Features, Uffd};
 use pagelock_vmm::shared::{Came, Desk, NotDropped, SharedRegion};
+use pagelock_vmm::uffd::{Features, Uffd};
 use pagelock_vmm::{Event, Place};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
     thread::scope(|scope| {
         // Before anything is asked for: the hypervisor waits for the end of this seat.
         let desk = manager.region.desk().context("no seat")?;
-        let presence = desk.is_present().context("no presence")?;
+        let presence = desk.be_present().context("no presence")?;
         word(&manager.region, Shared::Manager).store(desk.number() + 1, SeqCst);
         // Not joined: it sleeps until the hypervisor has ended, whatever this process does.
         scope.spawn(|| manager.watch(seat));
@@ -121,7 +121,10 @@ impl Manager {
             if self.about.load(Relaxed) > self.limit + self.limit / 16 {
                 self.evict_one(&desk)?;
             }
-            match desk.fault(page, |into| self.store.read(page, into)).with_context(|| format!("page {page} cannot be fetched"))? {
+            match desk
+                .fault(page, |into| self.store.read(page, into))
+                .with_context(|| format!("page {page} cannot be fetched"))?
+            {
                 Came::Fetched => self.has_come(Shared::Fetched),
                 Came::Zeroes => self.has_come(Shared::Zeroes),
                 Came::There => count(&self.region, Shared::There),
@@ -190,7 +193,8 @@ impl Manager {
             "the hypervisor is gone: {} pages that it owned and {} pins are free again, {stuck} pages stuck; {} pages in the store, \
              {} in memory, {} zeroes; {} are as the guest's ledger says, {} were being written, {} have no entry, {} lost",
             recovery.pages(),
-            recovery.pins,
+            // One said that it was present.
+            recovery.pins.saturating_sub(1),
             places[0],
             places[1],
             places[2],
@@ -200,7 +204,8 @@ impl Manager {
             known.lost.len(),
         );
         if stuck > 0 || !known.lost.is_empty() {
-            return Ok(Some(Accident::Lost(format!("data lost: {line}, {:?}", known.lost))));
+            let first = known.lost.first().map_or(String::new(), |page| format!(", the first is {page}"));
+            return Ok(Some(Accident::Lost(format!("data lost: {line}{first}"))));
         }
         writeln!(io::stderr(), "manager: {line}")?;
         Ok(None)

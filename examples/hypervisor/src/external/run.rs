@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
     });
     // The manager waits for the end of this seat.
     let desk = home.region.desk()?;
-    let presence = desk.is_present()?;
+    let presence = desk.be_present()?;
     let keeper = Arc::new(Keeper::new(options, &home, &store, &uffd, desk.number())?);
     let (k, b) = (Arc::clone(&keeper), Arc::clone(brake));
     let keeping = thread::spawn(move || {
@@ -123,7 +123,10 @@ fn guest(
         if now != seen {
             (seen, moved) = (now, Instant::now());
         } else if moved.elapsed() > most {
-            return Err(Accident::Lost(format!("stuck: the guest has not moved for {most:?}, after {} kills", keeper.kills.load(SeqCst))));
+            return Err(Accident::Lost(format!(
+                "stuck: the guest has not moved for {most:?}, after {} kills",
+                keeper.kills.load(SeqCst)
+            )));
         }
     }
     brake.stop();
@@ -139,10 +142,9 @@ fn guest(
     (outcome.bytes_compared, outcome.pages_wrong) = (bytes, wrong.len());
     match wrong.first() {
         None => Ok(()),
-        Some(first) => Err(Accident::Lost(format!(
-            "data lost: {} pages are not what they have to be, the first is {first}",
-            wrong.len()
-        ))),
+        Some(first) => {
+            Err(Accident::Lost(format!("data lost: {} pages are not what they have to be, the first is {first}", wrong.len())))
+        }
     }
 }
 
@@ -200,7 +202,7 @@ fn write(options: &Options, home: &External, keeper: &Keeper, outcome: &Outcome,
         ("fetches_put_back", "  fetches put back", recovery.fetches_put_back.into()),
         ("fetches_finished", "  fetches finished", recovery.fetches_finished.into()),
         ("discards_finished", "  discards finished", recovery.discards_finished.into()),
-        ("recovered_pins", "pins given back", recovery.pins.into()),
+        ("recovered_pins", "pins given back (each manager's own)", recovery.pins.into()),
         ("recovered_refused", "pages that the system refused to recover", recovery.refused.into()),
         ("stuck", "pages stuck at the end", outcome.stuck as u64),
         ("bytes_compared", "bytes compared", outcome.bytes_compared),
@@ -208,7 +210,8 @@ fn write(options: &Options, home: &External, keeper: &Keeper, outcome: &Outcome,
     ];
     let guest = if kvm { "KVM" } else { "threads" };
     if let Some(path) = &options.json {
-        let fields: serde_json::Map<String, serde_json::Value> = rows.iter().map(|(name, _, n)| ((*name).to_owned(), json!(n))).collect();
+        let fields: serde_json::Map<String, serde_json::Value> =
+            rows.iter().map(|(name, _, n)| ((*name).to_owned(), json!(n))).collect();
         let text = serde_json::to_string_pretty(&json!({ "machines": [fields], "guest": guest, "seconds": outcome.seconds }))?;
         if path.as_os_str() == "-" {
             writeln!(io::stdout(), "{text}").context("standard output")?;
