@@ -70,7 +70,7 @@ impl SharedRegion {
             let seat = segment.sit().map_err(io::Error::other)?;
             for page in (0..pages).chain([segment.pages() - 1]) {
                 // The region's own reference, which lets the page be pinned. It stays.
-                let _ = seat.activate(page).map_err(io::Error::other)?.into_raw();
+                seat.activate(page).map_err(io::Error::other)?.into_raw();
             }
         }
         Ok(Self { segment, layer, uffd, file: own, pages })
