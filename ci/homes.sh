@@ -79,9 +79,9 @@ done
 sum=0
 for guest in "${guests[@]}"; do
     for handlers in 1 4; do
-        ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --external-manager --kill-manager 6 --json e.json
-        some e.json kills recovered_pages evictions pins balloon_guest bytes_compared
-        [ "$(field e.json kills)" = 6 ] && [ "$(field e.json stuck)" = 0 ] && [ "$(field e.json recovered_refused)" = 0 ]
+        ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --external-manager --kill-manager 12 --json e.json
+        some e.json kills evictions pins balloon_guest bytes_compared
+        [ "$(field e.json kills)" = 12 ] && [ "$(field e.json stuck)" = 0 ] && [ "$(field e.json recovered_refused)" = 0 ]
         sum=$((sum + $(field e.json in_the_middle)))
     done
 done
