@@ -4,7 +4,7 @@
 # have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived, and so is
 # the hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control without recovery gets stuck. What goes
 # wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
-# Costs: three minutes to compile cold, then about a minute.
+# Costs: three minutes to compile cold, then about two minutes.
 # Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
