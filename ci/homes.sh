@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Proves: the toolkit at home. A hypervisor (KVM where there is one, and threads), a program that moves to another process, and an
 # unmodified database in too much memory end with every byte as it has to be, at any number of handlers. The controls fail as they
-# have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived. What goes
+# have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived, and so is
+# the hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control without recovery gets stuck. What goes
 # wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
-# Costs: four minutes to compile cold, then about a minute.
+# Costs: three minutes to compile cold, then about two minutes.
 # Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -74,6 +75,41 @@ for guest in "${guests[@]}"; do
     done
     ends 1 'data lost' ./hypervisor "$guest" "${small[@]}" --no-snapshot --unpinned
 done
+
+# Another process fetches and evicts, and is killed in the middle of that.
+sum=0
+for guest in "${guests[@]}"; do
+    for handlers in 1 4; do
+        ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --external-manager --kill-manager 12 --json e.json
+        some e.json kills evictions pins balloon_guest bytes_compared
+        [ "$(field e.json kills)" = 12 ] && [ "$(field e.json stuck)" = 0 ] && [ "$(field e.json recovered_refused)" = 0 ]
+        sum=$((sum + $(field e.json in_the_middle)))
+    done
+done
+[ "$sum" -ge 5 ] || { echo "FAILED: $sum managers had something in hand" && exit 1; }
+printf 'managers killed with something in hand: %s\n' "$sum"
+ends 1 '\(stuck\|data lost\)' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 40 --no-recovery
+for _ in 1 2 3; do
+    ./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager >out 2>err & vmm=$!
+    sleep 1.5
+    manager=$(ps -o pid= --ppid $vmm)
+    disown $vmm
+    kill -9 $vmm
+    timeout 60 tail --pid="$manager" -f /dev/null || { echo 'FAILED: the manager goes on' && exit 1; }
+    grep -q 'the hypervisor is gone: .* 0 pages stuck; .* 0 lost$' err && [ "$(wc -l <err)" = 1 ] || { echo 'FAILED: hypervisor killed' && cat err && exit 1; }
+    printf 'the hypervisor killed: %s\n' "$(cat err)"
+done
+# The control: what the store has is changed, and the manager must see it.
+./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager --store pages >out 2>err & vmm=$!
+sleep 1.5
+manager=$(ps -o pid= --ppid $vmm)
+disown $vmm
+kill -STOP $vmm
+dd if=/dev/zero of=pages bs=4096 seek=2000 count=100 conv=notrunc status=none
+kill -9 $vmm
+timeout 60 tail --pid="$manager" -f /dev/null || { echo 'FAILED: the manager goes on' && exit 1; }
+grep -q 'data lost: the hypervisor is gone' err || { echo 'FAILED: a changed store' && cat err && exit 1; }
+printf 'the hypervisor killed, and the store changed: %s\n' "$(cat err)"
 
 for more in '' --unix --no-prefetch; do
     # shellcheck disable=SC2086 # none or one

@@ -5,16 +5,16 @@ export RUST_BACKTRACE=0
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cargo fmt -p pagelock-vmm --check
-cargo clippy --quiet -p pagelock-vmm --all-targets --features stats,tracing,vm-memory -- -D warnings
+cargo clippy --quiet -p pagelock-vmm --all-targets --features shared,stats,tracing,vm-memory -- -D warnings
 cargo clippy --quiet -p pagelock-vmm --all-targets -- -D warnings
 
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-timeout 300 cargo test --quiet -p pagelock-vmm --features stats,tracing,vm-memory -- --show-output 2>&1 | tee "$out"
+timeout 300 cargo test --quiet -p pagelock-vmm --features shared,stats,tracing,vm-memory -- --show-output 2>&1 | tee "$out"
 while read -r why; do skipped "${why#SKIPPED: }"; done < <(grep '^SKIPPED: ' "$out" | sort -u)
 # As it is by default.
 timeout 300 cargo test --quiet -p pagelock-vmm --test promises
-RUSTDOCFLAGS='-D warnings' cargo doc --quiet -p pagelock-vmm --no-deps --features stats,tracing,vm-memory
+RUSTDOCFLAGS='-D warnings' cargo doc --quiet -p pagelock-vmm --no-deps --features shared,stats,tracing,vm-memory
 if ! grep -q 'userfaultfd is refused' "$out"; then
     timeout 60 cargo run --quiet -p pagelock-vmm --example server
     timeout 120 cargo bench --quiet -p pagelock-vmm -- quick

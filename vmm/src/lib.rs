@@ -14,6 +14,8 @@ mod region;
 mod report;
 mod seats;
 mod server;
+#[cfg(feature = "shared")]
+pub mod shared;
 pub mod soft;
 pub mod stats;
 mod take_over;

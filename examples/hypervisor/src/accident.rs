@@ -1,6 +1,5 @@
 //! What ends a run before its time, and the exit status for it.
 
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -15,12 +14,12 @@ pub(crate) enum Accident {
 }
 
 impl Accident {
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Lost(_) => 1,
             Self::Outside(_) => 3,
             Self::Interrupted => 130,
-        })
+        }
     }
 }
 

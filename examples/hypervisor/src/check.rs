@@ -1,6 +1,6 @@
 //! What all of guest memory has to contain, worked out without it, and whether it does.
 
-use crate::machine::Machine;
+use crate::home::Home;
 use crate::processor::wish;
 use crate::program::{self, COUNTER, END, Host, LEDGER, Layout, PAGE, Words, ZEROED, fill};
 use std::ops::Range;
@@ -77,9 +77,9 @@ fn expected(layout: &Layout, rounds: &[u64], written: &[u32]) -> Vec<u32> {
 
 /// Compares every byte of guest memory, through the faults that this makes: the number of bytes, and
 /// the pages that are wrong.
-pub(crate) fn compare(machine: &Machine, rounds: &[u64], written: &[u32]) -> (u64, Vec<u32>) {
-    let expected = expected(&machine.layout, rounds, written);
-    let base = machine.region.host_range().start;
+pub(crate) fn compare(machine: &dyn Home, rounds: &[u64], written: &[u32]) -> (u64, Vec<u32>) {
+    let expected = expected(machine.layout(), rounds, written);
+    let base = machine.host_range().start;
     let mut wrong = Vec::new();
     let mut bytes = 0;
     for (page, words) in expected.chunks_exact(1024).enumerate() {

@@ -66,7 +66,7 @@ impl Device {
     }
 
     fn transfer(&mut self, batch: &[usize]) -> Result<()> {
-        let mut memory = Mapped(Arc::clone(&self.machine));
+        let mut memory = Mapped(Arc::clone(&self.machine) as _);
         let first = self.machine.layout.device.start;
         // What comes next is on the disk.
         for &n in batch {

@@ -2,7 +2,7 @@
 
 use crate::accident::Accident;
 use crate::guest::{BALLOON, CONTROL, DONE, FAIL};
-use crate::machine::Machine;
+use crate::home::Home;
 use crate::processor::{Parked, Processor};
 use crate::program::{CODE, PARAMETERS, Wrong};
 use anyhow::{Context, Result, bail};
@@ -15,18 +15,18 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    pub(crate) fn new(machine: &Machine) -> Result<Self> {
+    pub(crate) fn new(machine: &dyn Home) -> Result<Self> {
         if cfg!(not(target_arch = "x86_64")) {
             bail!("the guest's program is for x86-64");
         }
         let vm = Kvm::new().context("/dev/kvm")?.create_vm().context("no virtual machine")?;
         // Needed by some processors only.
         let _ = vm.set_tss_address(0xfffb_d000);
-        let host = machine.region.host_range();
+        let host = machine.host_range();
         let slot = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
-            guest_phys_addr: machine.region.guest_range().start,
+            guest_phys_addr: 0,
             memory_size: host.len() as u64,
             userspace_addr: host.start as u64,
         };
@@ -68,7 +68,7 @@ impl Vm {
 /// Runs until the guest ends. The number of rounds.
 pub(crate) fn run(mut vcpu: VcpuFd, mut processor: Processor) -> Processor {
     if let Err(error) = turn(&mut vcpu, &mut processor) {
-        processor.machine.brake.pull(Accident::Outside(format!("processor {}: {error:#}", processor.number)));
+        processor.machine.brake().pull(Accident::Outside(format!("processor {}: {error:#}", processor.number)));
     }
     processor
 }

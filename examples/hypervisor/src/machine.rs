@@ -1,6 +1,7 @@
 //! Guest memory, its region, and where its pages come from and go to.
 
 use crate::accident::{Accident, Brake};
+use crate::home::Home;
 use crate::options::{Memory, Options};
 use crate::program::{Layout, PAGE};
 use crate::snapshot::Snapshot;
@@ -28,6 +29,26 @@ pub(crate) struct Machine {
     /// About so many are. If it is far too many, who fetches a page pushes another one out first.
     pub(crate) about: AtomicUsize,
     hand: AtomicUsize,
+}
+
+impl Home for Machine {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn brake(&self) -> &Brake {
+        &self.brake
+    }
+
+    fn host_range(&self) -> Range<usize> {
+        self.region.host_range()
+    }
+
+    fn balloon(&self, pages: Range<u32>) {
+        let by = if pages.len() == 1 { &self.counts.balloon_guest } else { &self.counts.balloon_host };
+        by.fetch_add(pages.len() as u64, Relaxed);
+        self.take_for_balloon(pages);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -149,8 +170,7 @@ impl Machine {
         false
     }
 
-    /// Takes `pages` for the balloon. They read as zeroes when this returns.
-    pub(crate) fn balloon(&self, pages: Range<u32>) {
+    fn take_for_balloon(&self, pages: Range<u32>) {
         for page in pages.map(|page| page as usize) {
             if let Some(snapshot) = self.snapshot.get() {
                 snapshot.save_now(self, page);

@@ -11,6 +11,8 @@
 //! | `processor.rs` | what a processor asks of the host; where it stops for a snapshot |
 //! | `store.rs` | pages on disk, compressed |
 //! | `run.rs` | one machine's life |
+//! | `home.rs` | what processors need of it |
+//! | `external/` | `--external-manager`: who fetches and evicts is another process |
 //! | `check.rs` | what memory has to contain, and whether it does |
 //! | `report.rs`, `plot.rs` | table, JSON, picture |
 //! | `accident.rs` | what ends a run before its time |
@@ -19,7 +21,9 @@ mod accident;
 mod check;
 mod device;
 mod evictor;
+mod external;
 mod guest;
+mod home;
 mod kvm;
 mod machine;
 mod options;
@@ -40,23 +44,28 @@ use options::{Memory, Options};
 use program::{Layout, PAGE};
 use run::{Outcome, Start};
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use store::Store;
 
-fn main() -> ExitCode {
+fn main() {
     let mut options = Options::parse();
     if options.unpinned {
         options.memory = Memory::Memfd;
     }
-    match hypervisor(&options) {
-        Ok(None) => ExitCode::SUCCESS,
+    let outcome = match &options.manage {
+        Some(handover) => external::manage(handover),
+        None => hypervisor(&options),
+    };
+    let code = match outcome {
+        Ok(None) => 0,
         Ok(Some(accident)) => end(&accident),
         Err(error) => end(&Accident::from(error)),
-    }
+    };
+    // At once: after an accident, threads may sleep for pages that never come.
+    std::process::exit(code.into())
 }
 
-fn end(accident: &Accident) -> ExitCode {
+fn end(accident: &Accident) -> u8 {
     // Nothing is to be done about a closed standard error.
     let _ = writeln!(io::stderr(), "hypervisor: {accident}");
     accident.exit_code()
@@ -69,6 +78,9 @@ fn hypervisor(options: &Options) -> Result<Option<Accident>> {
 
     let kvm = !options.no_kvm && has_kvm()?;
     let layout = Layout::new(options.mib * 256, options.vcpus.into());
+    if options.external_manager {
+        return external::run(options, &layout, kvm, &brake);
+    }
     let store = Arc::new(Store::create(options.store.as_deref(), layout.pages)?);
     write_image(&layout, &store).context("the guest's image cannot be written to the store")?;
 

@@ -41,6 +41,18 @@ pub(crate) struct Options {
     /// A control: the device uses memory (a memfd then) without pinning it. Data is lost.
     #[arg(long)]
     pub(crate) unpinned: bool,
+    /// Faults are served, and pages evicted, by another process, on a memfd. Without snapshot.
+    #[arg(long)]
+    pub(crate) external_manager: bool,
+    /// Kills that process so often, at random moments.
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "external_manager")]
+    pub(crate) kill_manager: u32,
+    /// A control: nobody recovers what a killed manager has left. The guest gets stuck.
+    #[arg(long, requires = "kill_manager")]
+    pub(crate) no_recovery: bool,
+    /// What the manager is started with.
+    #[arg(long, hide = true)]
+    pub(crate) manage: Option<String>,
     /// The file that pages go to. Without it, one that nobody sees.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! What a virtual processor asks of the host, whatever it runs on.
 
 use crate::accident::Accident;
-use crate::machine::Machine;
+use crate::home::Home;
 use crate::program::{END, WISH, Wrong};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The host's part of one virtual processor.
 pub(crate) struct Processor {
     pub(crate) number: u32,
-    pub(crate) machine: Arc<Machine>,
+    pub(crate) machine: Arc<dyn Home>,
     pub(crate) gate: Arc<Gate>,
     /// How often it was told to go on.
     pub(crate) rounds: u64,
@@ -24,25 +24,22 @@ pub(crate) struct Processor {
 impl Processor {
     /// The answer to "what next?".
     pub(crate) fn control(&mut self) -> u32 {
-        if self.machine.brake.is_pulled() || self.rounds >= self.most {
+        if self.machine.brake().is_pulled() || self.rounds >= self.most {
             return END;
         }
         self.rounds += 1;
         self.progress.fetch_add(1, Relaxed);
-        wish(&self.machine.layout.own[self.number as usize], self.rounds - 1)
+        wish(&self.machine.layout().own[self.number as usize], self.rounds - 1)
     }
 
     pub(crate) fn balloon(&self, pages: Range<u32>) {
-        let counts = &self.machine.counts;
-        let by = if pages.len() == 1 { &counts.balloon_guest } else { &counts.balloon_host };
-        by.fetch_add(pages.len() as u64, Relaxed);
         self.machine.balloon(pages);
     }
 
     pub(crate) fn wrong(&self, wrong: Wrong) {
         let Wrong { page, found, expected } = wrong;
         let what = format!("data lost: processor {} found {found:#x} in page {page}, not {expected:#x}", self.number);
-        self.machine.brake.pull(Accident::Lost(what));
+        self.machine.brake().pull(Accident::Lost(what));
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) const fn value(word: u32, n: u32) -> u32 {
 }
 
 /// Which of a page's words the `n`th write is to.
-const fn slot(page: u32, n: u32) -> u32 {
+pub(crate) const fn slot(page: u32, n: u32) -> u32 {
     (n.wrapping_mul(97).wrapping_add(page.wrapping_mul(13))) & 1023
 }
 

@@ -4,6 +4,7 @@ use crate::accident::{Accident, Brake};
 use crate::check;
 use crate::device::Device;
 use crate::evictor::{self, Door};
+use crate::home::Home;
 use crate::kvm::{self, Vm};
 use crate::machine::Machine;
 use crate::options::Options;
@@ -48,9 +49,10 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, start: Start, b
     let began = Instant::now();
     let machine = Machine::new(options, layout.clone(), Arc::clone(&start.store), brake)?;
     let server = machine.serve(options.handlers)?;
-    let vm = if kvm { Some(Vm::new(&machine)?) } else { None };
+    let vm = if kvm { Some(Vm::new(&*machine)?) } else { None };
     let (gate, progress) = (Arc::new(Gate::new(options.vcpus.into())), Arc::new(AtomicU64::new(0)));
-    let processors = processors(options, &machine, vm.as_ref(), &start, &gate, &progress)?;
+    let home: Arc<dyn Home> = Arc::clone(&machine) as _;
+    let processors = processors(options, &home, vm.as_ref(), start.resumed.as_ref(), &gate, &progress)?;
     let (door, ends) = (Arc::new(Door::default()), Arc::new([AtomicBool::new(false), AtomicBool::new(false)]));
     let (m, d, e) = (Arc::clone(&machine), Arc::clone(&door), Arc::clone(&ends));
     let evictor = thread::spawn(move || evictor::evict(&m, &d, &e[1]));
@@ -118,18 +120,18 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, start: Start, b
     Ok(Outcome { figures, samples, snapshot: snapshot.filter(|_| saved == Some(true)) })
 }
 
-fn processors(
+pub(crate) fn processors(
     options: &Options,
-    machine: &Arc<Machine>,
+    machine: &Arc<dyn Home>,
     vm: Option<&Vm>,
-    start: &Start,
+    resumed: Option<&Moment>,
     gate: &Arc<Gate>,
     progress: &Arc<AtomicU64>,
 ) -> Result<Vec<JoinHandle<Processor>>> {
     let most = options.rounds.unwrap_or(u64::MAX);
     let mut made = Vec::new();
     for number in 0..u32::from(options.vcpus) {
-        let parked = start.resumed.as_ref().map(|moment| moment.parked[number as usize]);
+        let parked = resumed.map(|moment| moment.parked[number as usize]);
         let (machine, gate, progress) = (Arc::clone(machine), Arc::clone(gate), Arc::clone(progress));
         let rounds = parked.map_or(0, |parked| parked.rounds);
         let processor = Processor { number, machine, gate, rounds, most, progress };
@@ -151,7 +153,7 @@ fn take(machine: &Arc<Machine>, gate: &Gate, door: &Door, store: Arc<Store>) -> 
     let moment = match gate.close(Duration::from_secs(20)) {
         Some(parked) => {
             let _closed = door.close();
-            let memory = Mapped(Arc::clone(machine));
+            let memory = Mapped(Arc::clone(machine) as _);
             let written = machine.layout.device.clone().map(|page| memory.get(LEDGER + 4 * page)).collect();
             Snapshot::begin(machine, store).map(|()| Some(Moment { parked, written }))
         }

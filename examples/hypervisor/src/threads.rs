@@ -1,6 +1,6 @@
 //! Threads in the guest's place: the same program on the same memory, where there is no KVM.
 
-use crate::machine::Machine;
+use crate::home::Home;
 use crate::processor::{Parked, Processor};
 use crate::program::{self, Host, Words};
 use std::ops::Range;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Guest memory as this process maps it.
-pub(crate) struct Mapped(pub(crate) Arc<Machine>);
+pub(crate) struct Mapped(pub(crate) Arc<dyn Home>);
 
 impl Mapped {
     fn word(&self, address: u32) -> &AtomicU32 {
-        let range = self.0.region.host_range();
+        let range = self.0.host_range();
         assert!(address.is_multiple_of(4) && (address as usize) < range.len());
         // SAFETY: a word of the region's memory, which stays mapped, and is aligned. Everybody who
         // shares it uses atomic accesses, or is a guest or a device; pages that come and go keep it.
