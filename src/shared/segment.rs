@@ -173,6 +173,15 @@ impl Segment {
         Some(&self.page(page)?.user)
     }
 
+    /// Where this process has mapped the page's cell, for debuggers and other languages: a reader of
+    /// its header. Whoever changes it does so through a seat. `None` if there is no such page.
+    ///
+    /// The address holds as long as the segment is not dropped.
+    #[must_use]
+    pub fn page_cell(&self, page: u32) -> Option<*const PageCell> {
+        self.page(page).map(core::ptr::from_ref)
+    }
+
     /// Makes room for `pages` pages in all, if there is less. Pages that exist stay where they are.
     /// The other processes see the new ones once they [look](Self::refresh).
     ///
