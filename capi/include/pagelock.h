@@ -369,6 +369,25 @@ enum pagelock_wake
 typedef int32_t pagelock_wake;
 #endif // __cplusplus
 
+// How far the dead one was with the page.
+enum pagelock_when
+#ifdef __cplusplus
+  : int32_t
+#endif // __cplusplus
+ {
+  // It had just got the page, and done nothing with it.
+  PAGELOCK_WHEN_TAKING = 0,
+  // It was at work on it.
+  PAGELOCK_WHEN_WORKING = 1,
+  // It was letting go of the page: of a commit, the entries are up.
+  PAGELOCK_WHEN_ENDING = 2,
+  // Another survivor had the page, at work on it or letting go, and has died as well.
+  PAGELOCK_WHEN_RESCUING = 3,
+};
+#ifndef __cplusplus
+typedef int32_t pagelock_when;
+#endif // __cplusplus
+
 // A switch that ends waits, of any number of threads and for any pages. All zeroes is a switch
 // that is not thrown.
 typedef struct pagelock_cancel {
@@ -541,6 +560,20 @@ typedef struct pagelock_seat_frozen {
   // The library's.
   size_t words[4];
 } pagelock_seat_frozen;
+
+// A page that a dead process owned. The survivor has it until the decision.
+typedef struct pagelock_left {
+  // The seat of the dead.
+  uint32_t seat;
+  // The number of the page.
+  uint32_t page;
+  // What it had left by `pagelock_seat_set_tag`.
+  uint32_t tag;
+  // How far it was.
+  pagelock_when when;
+  // The stage that the page is in.
+  pagelock_stage stage;
+} pagelock_left;
 
 #ifdef __cplusplus
 extern "C" {
