@@ -163,6 +163,11 @@ pub unsafe extern "C" fn pagelock_segment_create(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_segment_attach(fd: c_int, segment: *mut pagelock_segment) -> pagelock_error {
+    const EBADF: i32 = 9;
+    if fd < 0 {
+        // What an open that has failed says, and is passed on without a look.
+        return system(EBADF);
+    }
     // SAFETY: see the top of the crate. A number that is not open is refused by the system.
     unsafe { made(Segment::attach_raw(fd), segment) }
 }
