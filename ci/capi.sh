@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Proves: programs in C11 and C++17 use the page lock (capi/). pagelock.h is what cbindgen makes of the sources; the README's fault handler
 # in C, 8 threads, adds up, on the operating system and on a platform of functions that is slept in; every function says what the
-# header says; a C and a Rust process share pages; a program without libc links and runs; nothing can panic; the optimised library is
-# quiet about broken contracts and the one with assertions is not; address and undefined-behaviour sanitizers are content with the C
-# side; the example brings every page in once.
+# header says; a C and a Rust process share pages; in seats of a segment, each is killed and the other ends what it had begun; a hostile
+# segment is refused, or used without harm; a program without libc links and runs; nothing can panic; the optimised library is quiet
+# about broken contracts and the one with assertions is not; address and undefined-behaviour sanitizers are content with the C side;
+# the example brings every page in once.
 # Costs: 1 minute warm; 3 cold, most of it cbindgen.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 scratch
@@ -39,6 +40,7 @@ say "warnings"
 cargo fmt --check -p pagelock-capi
 cargo clippy --quiet -p pagelock-capi --all-targets -- -D warnings
 cargo clippy --quiet -p pagelock-capi --no-default-features -- -D warnings
+cargo clippy --quiet -p pagelock-capi --no-default-features --features os --all-targets -- -D warnings
 
 say "pagelock.h"
 if [ "$("$TARGET/tools/bin/cbindgen" --version 2>/dev/null)" = "cbindgen 0.29.0" ] ||
@@ -83,7 +85,7 @@ if echo 'int main(void) { return 0; }' | "${C[@]}" -fsanitize=address,undefined 
 else
     skipped "the C compiler has no sanitizers"
 fi
-cargo build --quiet --release -p pagelock-capi --example partner
+cargo build --quiet --release -p pagelock-capi --example partner --example peer
 for kind in "${kinds[@]}"; do
     echo "${kind:-optimised}"
     # shellcheck disable=SC2086 # words
@@ -98,12 +100,24 @@ for kind in "${kinds[@]}"; do
     # shellcheck disable=SC2086
     c memfd $kind
     "$OUT/memfd" "$TARGET/release/examples/partner"
+    # shellcheck disable=SC2086
+    c segment $kind
+    "$OUT/segment"
+    # shellcheck disable=SC2086
+    c peers $kind
+    "$OUT/peers" "$TARGET/release/examples/peer"
+    # shellcheck disable=SC2086
+    c hostile $kind
+    "$OUT/hostile"
 done
 
 say "controls: faults that the tests see"
 c handler -DCONTROL
 ends 134 "$OUT/handler"
 ends 142 "$OUT/memfd" "$TARGET/release/examples/partner" alone
+ends 134 "$OUT/peers" "$TARGET/release/examples/peer" alone
+c hostile
+ends 134 "$OUT/hostile" control
 
 say "C++"
 if install c++ g++; then
@@ -114,6 +128,9 @@ if install c++ g++; then
     fails 'pagelock_frozen' "${CXX[@]}" -fsyntax-only -DMISTAKE=2 capi/tests/header.cpp
     fails 'nodiscard' "${CXX[@]}" -fsyntax-only -DMISTAKE=3 capi/tests/header.cpp
     fails 'pagelock_wake' "${CXX[@]}" -fsyntax-only -DMISTAKE=4 capi/tests/header.cpp
+    fails 'const pagelock_page' "${CXX[@]}" -fsyntax-only -DMISTAKE=5 capi/tests/header.cpp
+    fails 'pagelock_seat_frozen' "${CXX[@]}" -fsyntax-only -DMISTAKE=6 capi/tests/header.cpp
+    fails 'noexcept' "${CXX[@]}" -fsyntax-only -DMISTAKE=7 capi/tests/header.cpp
 else
     skipped "there is no C++ compiler"
 fi

@@ -31,7 +31,7 @@ mod linux {
         let argument = |n| env::args().nth(n).expect("role, descriptor, and two numbers");
         let number = |n| argument(n).parse::<u32>().expect("a number");
         // SAFETY: it was opened for this program.
-        let segment = unsafe { Segment::attach_raw(number(2).cast_signed()) }.expect("a segment");
+        let segment = unsafe { Segment::attach_raw(argument(2).parse().expect("a descriptor")) }.expect("a segment");
         match argument(1).as_str() {
             "count" => {
                 ready(&segment);

@@ -5,6 +5,7 @@ use pagelock::{CommitRefused, CountError, FreezeRefused, GetError, LockError, Pi
 
 /// Why something was not done. Nothing has changed then, unless the function says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(segments), allow(dead_code))] // The header has them all.
 #[repr(i32)]
 pub enum pagelock_error {
     /// It was done.

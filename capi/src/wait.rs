@@ -8,6 +8,7 @@ use pagelock::{Wait, Wake};
 
 /// How a wait has ended. In every case the page-table lock was let go of, and the caller looks at
 /// its page table again.
+#[cfg_attr(not(segments), allow(dead_code))] // The header has them all.
 #[repr(i32)]
 pub enum pagelock_wake {
     /// The page was released, or another of its event slot.

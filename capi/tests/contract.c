@@ -219,7 +219,7 @@ static void saying(void) {
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_NO_CLOCK), "clock"));
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PLATFORM_SET), "set before"));
     CHECK(strstr(pagelock_error_text(-1), "not an error"));
-    CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PLATFORM_SET + 1), "not an error"));
+    CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_RECOVERING + 1), "not an error"));
 }
 
 // Last: there is one platform. It has no clock, so deadlines are refused, with the lock let go of.
