@@ -116,6 +116,7 @@ c handler -DCONTROL
 ends 134 "$OUT/handler"
 ends 142 "$OUT/memfd" "$TARGET/release/examples/partner" alone
 ends 134 "$OUT/peers" "$TARGET/release/examples/peer" alone
+ends 134 "$OUT/peers" "$TARGET/release/examples/peer" careless
 c hostile
 ends 134 "$OUT/hostile" control
 
