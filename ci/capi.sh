@@ -68,6 +68,19 @@ for kind in hosted freestanding; do
     ! nm "$object" | grep -E 'panic|unwrap_failed|expect_failed' || { echo "something in the $kind library can panic"; exit 1; }
     printf '%s: %s bytes of code and constants, %s of tables\n' "$kind" $(size "$object" | awk 'NR == 2 { print $1, $2 + $3 }')
 done
+# linked LIBRARY PATTERN: the bytes of code and constants that a program has by the functions that match, above one that has none.
+linked() {
+    local functions nothing
+    functions=$(nm --defined-only "$1" 2>/dev/null | awk -v of="$2" '$2 == "T" && $3 ~ of { print "-Wl,-u," $3 }' | sort -u)
+    echo 'int main(void) { return 0; }' >"$OUT/nothing.c"
+    cc -O2 "$OUT/nothing.c" -o "$OUT/nothing"
+    nothing=$(size "$OUT/nothing" | awk 'NR == 2 { print $1 }')
+    # shellcheck disable=SC2086 # words
+    cc -O2 "$OUT/nothing.c" $functions "$1" -Wl,--gc-sections -o "$OUT/linked"
+    size "$OUT/linked" | awk -v nothing="$nothing" 'NR == 2 { print $1 - nothing }'
+}
+printf 'each function linked: hosted %s bytes, without segments %s, freestanding %s\n' "$(linked "$LIB/hosted/libpagelock.a" '^pagelock_')" \
+    "$(linked "$LIB/hosted/libpagelock.a" '^pagelock_([^s]|s[^e]|set)')" "$(linked "$LIB/freestanding/libpagelock.a" '^pagelock_')"
 nm "$(ours "$LIB/hosted-checked/libpagelock.a")" | grep panic >/dev/null || { echo "the check for panics sees none in the library with assertions"; exit 1; }
 undefined=$(nm -u "$(ours "$LIB/freestanding/libpagelock.a")")
 [ -z "$undefined" ] || { printf 'the freestanding library asks for: %s\n' "$undefined"; exit 1; }
