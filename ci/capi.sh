@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Proves: programs in C11 and C++17 use the page lock (capi/). pagelock.h is what cbindgen makes of the sources; the README's fault handler
 # in C, 8 threads, adds up, on the operating system and on a platform of functions that is slept in; every function says what the
-# header says; a C and a Rust process share pages; a program without libc links and runs; nothing can panic; the optimised library is
-# quiet about broken contracts and the one with assertions is not; address and undefined-behaviour sanitizers are content with the C
-# side; the example brings every page in once.
+# header says; a C and a Rust process share pages; in seats of a segment, each is killed and the other ends what it had begun; a hostile
+# segment is refused, or used without harm; a program without libc links and runs; nothing can panic; the optimised library is quiet
+# about broken contracts and the one with assertions is not; address and undefined-behaviour sanitizers are content with the C side;
+# the example brings every page in once.
 # Costs: 1 minute warm; 3 cold, most of it cbindgen.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 scratch
@@ -39,6 +40,7 @@ say "warnings"
 cargo fmt --check -p pagelock-capi
 cargo clippy --quiet -p pagelock-capi --all-targets -- -D warnings
 cargo clippy --quiet -p pagelock-capi --no-default-features -- -D warnings
+cargo clippy --quiet -p pagelock-capi --no-default-features --features os --all-targets -- -D warnings
 
 say "pagelock.h"
 if [ "$("$TARGET/tools/bin/cbindgen" --version 2>/dev/null)" = "cbindgen 0.29.0" ] ||
@@ -66,6 +68,19 @@ for kind in hosted freestanding; do
     ! nm "$object" | grep -E 'panic|unwrap_failed|expect_failed' || { echo "something in the $kind library can panic"; exit 1; }
     printf '%s: %s bytes of code and constants, %s of tables\n' "$kind" $(size "$object" | awk 'NR == 2 { print $1, $2 + $3 }')
 done
+# linked LIBRARY PATTERN: the bytes of code and constants that a program has by the functions that match, above one that has none.
+linked() {
+    local functions nothing
+    functions=$(nm --defined-only "$1" 2>/dev/null | awk -v of="$2" '$2 == "T" && $3 ~ of { print "-Wl,-u," $3 }' | sort -u)
+    echo 'int main(void) { return 0; }' >"$OUT/nothing.c"
+    cc -O2 "$OUT/nothing.c" -o "$OUT/nothing"
+    nothing=$(size "$OUT/nothing" | awk 'NR == 2 { print $1 }')
+    # shellcheck disable=SC2086 # words
+    cc -O2 "$OUT/nothing.c" $functions "$1" -Wl,--gc-sections -o "$OUT/linked"
+    size "$OUT/linked" | awk -v nothing="$nothing" 'NR == 2 { print $1 - nothing }'
+}
+printf 'each function linked: hosted %s bytes, without segments %s, freestanding %s\n' "$(linked "$LIB/hosted/libpagelock.a" '^pagelock_')" \
+    "$(linked "$LIB/hosted/libpagelock.a" '^pagelock_([^s]|s[^e]|set)')" "$(linked "$LIB/freestanding/libpagelock.a" '^pagelock_')"
 nm "$(ours "$LIB/hosted-checked/libpagelock.a")" | grep panic >/dev/null || { echo "the check for panics sees none in the library with assertions"; exit 1; }
 undefined=$(nm -u "$(ours "$LIB/freestanding/libpagelock.a")")
 [ -z "$undefined" ] || { printf 'the freestanding library asks for: %s\n' "$undefined"; exit 1; }
@@ -83,7 +98,7 @@ if echo 'int main(void) { return 0; }' | "${C[@]}" -fsanitize=address,undefined 
 else
     skipped "the C compiler has no sanitizers"
 fi
-cargo build --quiet --release -p pagelock-capi --example partner
+cargo build --quiet --release -p pagelock-capi --example partner --example peer
 for kind in "${kinds[@]}"; do
     echo "${kind:-optimised}"
     # shellcheck disable=SC2086 # words
@@ -98,12 +113,25 @@ for kind in "${kinds[@]}"; do
     # shellcheck disable=SC2086
     c memfd $kind
     "$OUT/memfd" "$TARGET/release/examples/partner"
+    # shellcheck disable=SC2086
+    c segment $kind
+    "$OUT/segment"
+    # shellcheck disable=SC2086
+    c peers $kind
+    "$OUT/peers" "$TARGET/release/examples/peer"
+    # shellcheck disable=SC2086
+    c hostile $kind
+    "$OUT/hostile"
 done
 
 say "controls: faults that the tests see"
 c handler -DCONTROL
 ends 134 "$OUT/handler"
 ends 142 "$OUT/memfd" "$TARGET/release/examples/partner" alone
+ends 134 "$OUT/peers" "$TARGET/release/examples/peer" alone
+ends 134 "$OUT/peers" "$TARGET/release/examples/peer" careless
+c hostile
+ends 134 "$OUT/hostile" control
 
 say "C++"
 if install c++ g++; then
@@ -114,6 +142,9 @@ if install c++ g++; then
     fails 'pagelock_frozen' "${CXX[@]}" -fsyntax-only -DMISTAKE=2 capi/tests/header.cpp
     fails 'nodiscard' "${CXX[@]}" -fsyntax-only -DMISTAKE=3 capi/tests/header.cpp
     fails 'pagelock_wake' "${CXX[@]}" -fsyntax-only -DMISTAKE=4 capi/tests/header.cpp
+    fails 'const pagelock_page' "${CXX[@]}" -fsyntax-only -DMISTAKE=5 capi/tests/header.cpp
+    fails 'pagelock_seat_frozen' "${CXX[@]}" -fsyntax-only -DMISTAKE=6 capi/tests/header.cpp
+    fails 'noexcept' "${CXX[@]}" -fsyntax-only -DMISTAKE=7 capi/tests/header.cpp
 else
     skipped "there is no C++ compiler"
 fi
@@ -136,6 +167,12 @@ say "broken contracts"
 "$OUT/broken" 0 >/dev/null
 for contract in 1 2 3 4; do
     ends 134 "$OUT/broken" "$contract"
+done
+
+# And with all contracts kept nothing is asserted in vain.
+for name in segment peers; do
+    "${C[@]}" "capi/tests/$name.c" "$LIB/hosted-checked/libpagelock.a" -o "$OUT/$name-checked"
+    "$OUT/$name-checked" "$TARGET/release/examples/peer" >/dev/null
 done
 
 say "the example"

@@ -47,6 +47,10 @@ typedef void (*pagelock_relax_fn)(void *context) PAGELOCK_NOEXCEPT;
 typedef uint64_t (*pagelock_now_fn)(void *context) PAGELOCK_NOEXCEPT;
 typedef void (*pagelock_page_fn)(void *context, struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
+/* Decides about a page that a dead process had, see pagelock_segment_recover. */
+struct pagelock_left;
+typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *left) PAGELOCK_NOEXCEPT;
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif
@@ -105,6 +109,79 @@ typedef void (*pagelock_page_fn)(void *context, struct pagelock_page *page) PAGE
 // No reference and no pin is given.
 #define PAGELOCK_COUNT_FROZEN 0x80000000u
 
+// A segment begins with "pagelock", ORDER in the machine's byte order, and VERSION.
+#define PAGELOCK_SEGMENT_ORDER 0x01020304u
+
+#define PAGELOCK_SEGMENT_VERSION 0x00000001u
+
+// Where in a segment: how many seats there are, how many pages there can be, where the pages begin,
+// how many there are, and your two words.
+#define PAGELOCK_SEGMENT_SEATS_OFFSET 0x0000001cu
+
+#define PAGELOCK_SEGMENT_CAPACITY_OFFSET 0x0000002cu
+
+#define PAGELOCK_SEGMENT_PAGES_AT_OFFSET 0x00000038u
+
+#define PAGELOCK_SEGMENT_PAGES_OFFSET 0x0000003cu
+
+#define PAGELOCK_SEGMENT_WORDS_OFFSET 0x00000040u
+
+// The event slots begin behind the head, of so many bytes; there are so many.
+#define PAGELOCK_SEGMENT_HEAD_BYTES 0x00000100u
+
+#define PAGELOCK_SEGMENT_SLOTS 0x00000080u
+
+// Where the seats begin, of so many bytes each. The pages follow.
+#define PAGELOCK_SEGMENT_SEATS_AT 0x00001000u
+
+#define PAGELOCK_SEGMENT_SEAT_BYTES 0x00000400u
+
+// Where in a seat its notes begin, how many there are, of so many bytes each.
+#define PAGELOCK_SEAT_NOTES_OFFSET 0x00000040u
+
+#define PAGELOCK_SEAT_NOTES 0x0000003cu
+
+#define PAGELOCK_NOTE_BYTES 0x00000010u
+
+// A page: its header, the word of whoever changes a count, your word.
+#define PAGELOCK_SEGMENT_PAGE_BYTES 0x00000010u
+
+#define PAGELOCK_SEGMENT_PAGE_CHANGER_OFFSET 0x00000008u
+
+#define PAGELOCK_SEGMENT_PAGE_WORD_OFFSET 0x0000000cu
+
+// The most seats and pages of a segment, and segments of a process.
+#define PAGELOCK_SEGMENT_MAX_SEATS 0x00000100u
+
+#define PAGELOCK_SEGMENT_MAX_PAGES 0x10000000u
+
+#define PAGELOCK_MAX_SEGMENTS 0x00000010u
+
+// The byte of the file that who sits in seat 0 has locked (F_OFD_SETLK); seat n is n further.
+// Whoever recovers has locked the byte before.
+#define PAGELOCK_SEGMENT_SEAT_LOCKS 0x10000000000u
+
+// The first word of a note: what it is of, and how far. 0 is a free note.
+#define PAGELOCK_NOTE_LOCK 0x00000001u
+
+#define PAGELOCK_NOTE_REF 0x00000002u
+
+#define PAGELOCK_NOTE_PIN 0x00000003u
+
+#define PAGELOCK_NOTE_ASKED 0x00000100u
+
+#define PAGELOCK_NOTE_HELD 0x00000200u
+
+#define PAGELOCK_NOTE_GIVING 0x00000300u
+
+#define PAGELOCK_NOTE_RESCUED 0x00000400u
+
+#define PAGELOCK_NOTE_RAISING 0x00000500u
+
+#define PAGELOCK_NOTE_LOWERING 0x00000600u
+
+#define PAGELOCK_NOTE_GIVEN 0x00000700u
+
 // Whose the page is now.
 enum pagelock_claimed
 #ifdef __cplusplus
@@ -120,6 +197,27 @@ enum pagelock_claimed
 };
 #ifndef __cplusplus
 typedef int32_t pagelock_claimed;
+#endif // __cplusplus
+
+// What becomes of a page that a dead process owned. Each unlocks the page and tells all who wait.
+enum pagelock_decision
+#ifdef __cplusplus
+  : int32_t
+#endif // __cplusplus
+ {
+  // What is right for the library: a migration is aborted, a poisoning finished. Any number that
+  // is not below says this too.
+  PAGELOCK_DECISION_RELEASE = 0,
+  // A frozen page is committed where it is. Otherwise as RELEASE.
+  PAGELOCK_DECISION_COMMIT = 1,
+  // The contents are lost.
+  PAGELOCK_DECISION_POISON = 2,
+  // A page in the middle of being poisoned is not, for its contents are good. Otherwise as
+  // RELEASE.
+  PAGELOCK_DECISION_STOP_POISONING = 3,
+};
+#ifndef __cplusplus
+typedef int32_t pagelock_decision;
 #endif // __cplusplus
 
 // Why something was not done. Nothing has changed then, unless the function says otherwise.
@@ -164,6 +262,38 @@ enum pagelock_error
   PAGELOCK_ERROR_BAD_PLATFORM = 16,
   // A platform was set before.
   PAGELOCK_ERROR_PLATFORM_SET = 17,
+  // Not the size of a segment: no page or seat, or more than there can be.
+  PAGELOCK_ERROR_SEGMENT_SIZE = 18,
+  // The file does not begin as a segment does.
+  PAGELOCK_ERROR_NO_SEGMENT = 19,
+  // A segment of a machine with the other byte order.
+  PAGELOCK_ERROR_FOREIGN_ENDIAN = 20,
+  // A segment of another layout than PAGELOCK_SEGMENT_VERSION.
+  PAGELOCK_ERROR_OTHER_LAYOUT = 21,
+  // The numbers of the segment contradict each other.
+  PAGELOCK_ERROR_INCONSISTENT = 22,
+  // The segment's file is shorter than it says.
+  PAGELOCK_ERROR_TRUNCATED = 23,
+  // The file is no memfd that is sealed against shrinking.
+  PAGELOCK_ERROR_NOT_SEALED = 24,
+  // More pages than the segment has room for.
+  PAGELOCK_ERROR_CAPACITY = 25,
+  // This process has as many segments as it can.
+  PAGELOCK_ERROR_TOO_MANY_SEGMENTS = 26,
+  // The system has refused a call; `errno` says why.
+  PAGELOCK_ERROR_SYSTEM = 27,
+  // All seats are taken.
+  PAGELOCK_ERROR_NO_SEAT = 28,
+  // The seats that nobody has are of the dead: recover first.
+  PAGELOCK_ERROR_ONLY_DEAD = 29,
+  // The segment was inherited by a fork: this process has to attach for itself.
+  PAGELOCK_ERROR_FORKED = 30,
+  // The segment has no such page, as far as this process has looked.
+  PAGELOCK_ERROR_NO_SUCH_PAGE = 31,
+  // The seat has no room for another note.
+  PAGELOCK_ERROR_SEAT_FULL = 32,
+  // Somebody else recovers.
+  PAGELOCK_ERROR_RECOVERING = 33,
 };
 #ifndef __cplusplus
 typedef int32_t pagelock_error;
@@ -232,9 +362,30 @@ enum pagelock_wake
   PAGELOCK_WAKE_POISONED = 4,
   // A deadline was given, and the platform has no clock. There was no sleep.
   PAGELOCK_WAKE_NO_CLOCK = 5,
+  // The segment has no such page: `pagelock_seat_wait_unlocked` and its sibling alone say so.
+  PAGELOCK_WAKE_NO_SUCH_PAGE = 6,
 };
 #ifndef __cplusplus
 typedef int32_t pagelock_wake;
+#endif // __cplusplus
+
+// How far the dead one was with the page.
+enum pagelock_when
+#ifdef __cplusplus
+  : int32_t
+#endif // __cplusplus
+ {
+  // It had just got the page, and done nothing with it.
+  PAGELOCK_WHEN_TAKING = 0,
+  // It was at work on it.
+  PAGELOCK_WHEN_WORKING = 1,
+  // It was letting go of the page: of a commit, the entries are up.
+  PAGELOCK_WHEN_ENDING = 2,
+  // Another survivor had the page, at work on it or letting go, and has died as well.
+  PAGELOCK_WHEN_RESCUING = 3,
+};
+#ifndef __cplusplus
+typedef int32_t pagelock_when;
 #endif // __cplusplus
 
 // A switch that ends waits, of any number of threads and for any pages. All zeroes is a switch
@@ -334,6 +485,95 @@ typedef struct pagelock_platform {
   // Where this process has mapped the first header of the shared memory.
   struct pagelock_page *first_page;
 } pagelock_platform;
+
+// Pages, seats and an event table in a memfd, mapped into this process. Linux; not in the
+// freestanding library.
+//
+// Made by `pagelock_segment_create` or `pagelock_segment_attach`, in memory of yours; it is not
+// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that was
+// forked attaches for itself.
+//
+// Whoever has the descriptor can write every byte of the segment. That makes this process access
+// nothing outside of the segment; but it can make it wait, and what a page's lock guards is only as
+// safe as the peers are honest.
+typedef struct pagelock_segment {
+  // The library's.
+  uint64_t words[16];
+} pagelock_segment;
+
+// What a recovery came to.
+typedef struct pagelock_recovered {
+  // Seats of the dead.
+  uint32_t seats;
+  // Pages taken over from them: so often was `decide` called.
+  uint32_t pages;
+  // References given back.
+  uint32_t refs;
+  // Pins given back.
+  uint32_t pins;
+  // Pages that have become free by that: nobody else says so.
+  uint32_t freed;
+  // Pages of which all were told again.
+  uint32_t retold;
+  // Notes that say what no note can: whoever wrote them did not keep to the protocol.
+  uint32_t nonsense;
+  // Notes left for the next time: a thread that lives has been stopped while it takes the page.
+  uint32_t undecided;
+} pagelock_recovered;
+
+// One thread's place in a segment. It notes what the thread has to do with pages, so that a
+// survivor knows what to end: up to PAGELOCK_SEAT_NOTES things at a time.
+//
+// Taken by `pagelock_seat_take`, in memory of yours; it is not moved nor copied until
+// `pagelock_seat_leave`. One thread at a time uses it, and what was locked and counted through it.
+typedef struct pagelock_seat {
+  // The library's.
+  uint64_t words[4];
+} pagelock_seat;
+
+// A page that a seat has locked.
+typedef struct pagelock_seat_guard {
+  // The library's.
+  size_t words[4];
+} pagelock_seat_guard;
+
+// A reference that a seat has.
+typedef struct pagelock_seat_ref {
+  // The library's.
+  size_t words[4];
+} pagelock_seat_ref;
+
+// A pin that a seat has.
+typedef struct pagelock_seat_pin {
+  // The library's.
+  size_t words[4];
+} pagelock_seat_pin;
+
+// A page that a seat migrates.
+typedef struct pagelock_seat_migration {
+  // The library's.
+  size_t words[4];
+} pagelock_seat_migration;
+
+// A page that a seat has frozen.
+typedef struct pagelock_seat_frozen {
+  // The library's.
+  size_t words[4];
+} pagelock_seat_frozen;
+
+// A page that a dead process owned. The survivor has it until the decision.
+typedef struct pagelock_left {
+  // The seat of the dead.
+  uint32_t seat;
+  // The number of the page.
+  uint32_t page;
+  // What it had left by `pagelock_seat_set_tag`.
+  uint32_t tag;
+  // How far it was.
+  pagelock_when when;
+  // The stage that the page is in.
+  pagelock_stage stage;
+} pagelock_left;
 
 #ifdef __cplusplus
 extern "C" {
@@ -585,6 +825,260 @@ void pagelock_reset_sleepers(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 PAGELOCK_MUST_USE
 pagelock_error pagelock_set_platform(const struct pagelock_platform *platform)
 PAGELOCK_NOEXCEPT;
+
+// Makes a segment of `pages` pages, that can grow to `capacity`, for up to `seats` threads at a
+// time; and maps it. The pages are unlocked and free. `name` is for humans. SEGMENT_SIZE,
+// TOO_MANY_SEGMENTS, SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_create(const char *name,
+                                       uint32_t pages,
+                                       uint32_t capacity,
+                                       uint32_t seats,
+                                       struct pagelock_segment *segment)
+PAGELOCK_NOEXCEPT;
+
+// Maps the segment that `fd` is open on, having checked it: whatever the file is, it is accessed
+// only if it is a segment. The descriptor stays the caller's. NO_SEGMENT, FOREIGN_ENDIAN,
+// OTHER_LAYOUT, SEGMENT_SIZE, INCONSISTENT, TRUNCATED, NOT_SEALED, TOO_MANY_SEGMENTS, SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_attach(int fd,
+                                       struct pagelock_segment *segment)
+PAGELOCK_NOEXCEPT;
+
+// Unmaps the segment and closes its descriptor. All seats of this process have been left. The file
+// goes with the last descriptor of it.
+void pagelock_segment_close(struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
+
+// The descriptor, to be passed on. It is the segment's own and closes on exec; do not close it.
+int pagelock_segment_fd(const struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
+
+// How many pages there are, as far as this process has looked.
+uint32_t pagelock_segment_pages(const struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
+
+// How many pages there can be.
+uint32_t pagelock_segment_capacity(const struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
+
+// How many seats there are.
+uint32_t pagelock_segment_seats(const struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
+
+// Makes room for `pages` pages in all, if there is less, and looks how many there are now, as
+// `pagelock_segment_refresh`. `now` may be null. CAPACITY, SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_grow(const struct pagelock_segment *segment,
+                                     uint32_t pages,
+                                     uint32_t *now)
+PAGELOCK_NOEXCEPT;
+
+// Looks how many pages there are now: another process may have made more. `now` may be null.
+// SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_refresh(const struct pagelock_segment *segment,
+                                        uint32_t *now)
+PAGELOCK_NOEXCEPT;
+
+// The header of a page, to be looked at: `pagelock_is_locked`, `pagelock_refs` and the like. Null
+// if there is no such page. It is changed through seats alone.
+const struct pagelock_page *pagelock_segment_page(const struct pagelock_segment *segment,
+                                                  uint32_t page)
+PAGELOCK_NOEXCEPT;
+
+// Your word of a page, shared by all and accessed atomically; the library never looks at it. Null
+// if there is no such page.
+uint32_t *pagelock_segment_page_word(const struct pagelock_segment *segment,
+                                     uint32_t page)
+PAGELOCK_NOEXCEPT;
+
+// One of your two words of the segment, `n` 0 or 1, as `pagelock_segment_page_word`; else null.
+uint32_t *pagelock_segment_word(const struct pagelock_segment *segment,
+                                uint32_t n)
+PAGELOCK_NOEXCEPT;
+
+// Ends what the dead have begun: `decide(arg, left)` is called for each page that one of them
+// owned, with the page's stage, and says what becomes of it; references and pins are given back;
+// who waits is woken. Nobody who lives is stopped or robbed; a thread that is stopped lives. With
+// nobody dead it looks at each seat, and that is all.
+//
+// `decide` takes no references or pins. It may be null, for RELEASE; so may `recovered`.
+// RECOVERING, FORKED, SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_recover(const struct pagelock_segment *segment,
+                                        pagelock_decide_fn decide,
+                                        void *arg,
+                                        struct pagelock_recovered *recovered)
+PAGELOCK_NOEXCEPT;
+
+// Sleeps until nobody sits in seat number `seat`; a signal ends the sleep too. `left` says whether
+// there is something to recover. SYSTEM, with EINVAL in `errno` if there is no such seat.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_segment_wait_for_end_of(const struct pagelock_segment *segment,
+                                                uint32_t seat,
+                                                bool *left)
+PAGELOCK_NOEXCEPT;
+
+// Takes a seat that nobody has. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_take(const struct pagelock_segment *segment,
+                                  struct pagelock_seat *seat)
+PAGELOCK_NOEXCEPT;
+
+// Gives the seat up. What was locked or counted through it has been given back; if not, the seat
+// stays taken until the process ends, and is recovered as that of a dead one.
+void pagelock_seat_leave(struct pagelock_seat *seat) PAGELOCK_NOEXCEPT;
+
+// Which seat it is, from 0.
+uint32_t pagelock_seat_number(const struct pagelock_seat *seat) PAGELOCK_NOEXCEPT;
+
+// How many more things it can note.
+uint32_t pagelock_seat_room(const struct pagelock_seat *seat) PAGELOCK_NOEXCEPT;
+
+// Locks page number `page`, sleeping until it can. NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_lock(const struct pagelock_seat *seat,
+                                  uint32_t page,
+                                  struct pagelock_seat_guard *guard)
+PAGELOCK_NOEXCEPT;
+
+// Locks the page if that takes no sleep. LOCKED, NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_try_lock(const struct pagelock_seat *seat,
+                                      uint32_t page,
+                                      struct pagelock_seat_guard *guard)
+PAGELOCK_NOEXCEPT;
+
+// Locks the page, sleeping no longer than `limits` allow; a deadline is on CLOCK_MONOTONIC here,
+// whatever platform was set. TIMED_OUT, CANCELLED, NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_lock_within(const struct pagelock_seat *seat,
+                                         uint32_t page,
+                                         const struct pagelock_limits *limits,
+                                         struct pagelock_seat_guard *guard)
+PAGELOCK_NOEXCEPT;
+
+// `pagelock_wait_unlocked` for a page of the segment. Also PAGELOCK_WAKE_NO_SUCH_PAGE; `unlock` is
+// called then too.
+pagelock_wake pagelock_seat_wait_unlocked(const struct pagelock_seat *seat,
+                                          uint32_t page,
+                                          pagelock_unlock_fn unlock,
+                                          void *arg,
+                                          const struct pagelock_limits *limits)
+PAGELOCK_NOEXCEPT;
+
+// `pagelock_wait_migration` for a page of the segment, likewise.
+pagelock_wake pagelock_seat_wait_migration(const struct pagelock_seat *seat,
+                                           uint32_t page,
+                                           pagelock_unlock_fn unlock,
+                                           void *arg,
+                                           const struct pagelock_limits *limits)
+PAGELOCK_NOEXCEPT;
+
+// Makes a free page live, with one reference, which is the seat's. LIVE, FROZEN, POISONED,
+// NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_activate(const struct pagelock_seat *seat,
+                                      uint32_t page,
+                                      struct pagelock_seat_ref *reference)
+PAGELOCK_NOEXCEPT;
+
+// Takes a reference. FREE, FROZEN, POISONED, OVERFLOW, NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_try_get(const struct pagelock_seat *seat,
+                                     uint32_t page,
+                                     struct pagelock_seat_ref *reference)
+PAGELOCK_NOEXCEPT;
+
+// Pins the page where it is. FREE, FROZEN, MIGRATING, POISONED, OVERFLOW, NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_try_pin(const struct pagelock_seat *seat,
+                                     uint32_t page,
+                                     struct pagelock_seat_pin *pin)
+PAGELOCK_NOEXCEPT;
+
+// Gives the reference back. Whether the page is free by that: said to one caller.
+PAGELOCK_MUST_USE bool pagelock_seat_put(struct pagelock_seat_ref reference) PAGELOCK_NOEXCEPT;
+
+// Gives the pin back. Whether the page is free by that.
+PAGELOCK_MUST_USE bool pagelock_seat_unpin(struct pagelock_seat_pin pin) PAGELOCK_NOEXCEPT;
+
+// Keeps the reference and strikes its note out: it is a page table's, say, and outlives this
+// process. `pagelock_seat_adopt_ref` makes it a seat's again.
+void pagelock_seat_leave_ref(struct pagelock_seat_ref reference) PAGELOCK_NOEXCEPT;
+
+// Makes a reference that was left this seat's; nobody else does. NO_SUCH_PAGE, SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_adopt_ref(const struct pagelock_seat *seat,
+                                       uint32_t page,
+                                       struct pagelock_seat_ref *reference)
+PAGELOCK_NOEXCEPT;
+
+// Unlocks the page; whether somebody had waited for that.
+bool pagelock_seat_unlock(struct pagelock_seat_guard guard) PAGELOCK_NOEXCEPT;
+
+// Leaves a word for whoever may have to recover this page, where its bytes are going for instance.
+// It is 0 to begin with, and stays through the stages of a migration.
+void pagelock_seat_set_tag(struct pagelock_seat_guard guard, uint32_t tag) PAGELOCK_NOEXCEPT;
+
+// Writes your five bits, as `pagelock_set_user`.
+void pagelock_seat_set_user(struct pagelock_seat_guard guard, uint8_t user) PAGELOCK_NOEXCEPT;
+
+// Says that the contents are lost for good, and unlocks; whether somebody had waited.
+bool pagelock_seat_poison(struct pagelock_seat_guard guard) PAGELOCK_NOEXCEPT;
+
+// Announces that the page is about to move, as `pagelock_begin_migration`. Takes the guard.
+PAGELOCK_MUST_USE
+struct pagelock_seat_migration pagelock_seat_begin_migration(struct pagelock_seat_guard guard)
+PAGELOCK_NOEXCEPT;
+
+// Freezes the counts, as `pagelock_freeze`. Takes the migration if it succeeds. PINNED, REFERENCED,
+// FROZEN, POISONED.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_freeze(struct pagelock_seat_migration migration,
+                                    uint32_t refs,
+                                    struct pagelock_seat_frozen *frozen)
+PAGELOCK_NOEXCEPT;
+
+// `pagelock_seat_freeze` that first waits until the page has no pins, as
+// `pagelock_freeze_unpinned`. Also TIMED_OUT or CANCELLED, with pins left.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_freeze_unpinned(struct pagelock_seat_migration migration,
+                                             uint32_t refs,
+                                             const struct pagelock_limits *limits,
+                                             struct pagelock_seat_frozen *frozen)
+PAGELOCK_NOEXCEPT;
+
+// Ends the migration with the page where it was, and unlocks it; whether somebody had waited.
+bool pagelock_seat_abort(struct pagelock_seat_migration migration) PAGELOCK_NOEXCEPT;
+
+// Ends the migration with the page where it was, and keeps the lock.
+PAGELOCK_MUST_USE
+struct pagelock_seat_guard pagelock_seat_end_migration(struct pagelock_seat_migration migration)
+PAGELOCK_NOEXCEPT;
+
+// Ends the migration of a page whose header stays, as `pagelock_commit`. Whether somebody had
+// waited.
+bool pagelock_seat_commit(struct pagelock_seat_frozen frozen) PAGELOCK_NOEXCEPT;
+
+// `pagelock_seat_commit` that keeps the lock.
+PAGELOCK_MUST_USE
+struct pagelock_seat_guard pagelock_seat_commit_keeping(struct pagelock_seat_frozen frozen)
+PAGELOCK_NOEXCEPT;
+
+// Ends the migration of a page whose identity moves to another header, `dst`, of the same segment:
+// your five bits; references stay. Both are unlocked, and all told. `committed` may be null.
+//
+// Takes both if it succeeds. SAME_PAGE, POISONED, FROZEN.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_commit_to(struct pagelock_seat_frozen frozen,
+                                       struct pagelock_seat_guard dst,
+                                       struct pagelock_committed *committed)
+PAGELOCK_NOEXCEPT;
+
+// Lets the counts move again, and goes back to the stage before.
+PAGELOCK_MUST_USE
+struct pagelock_seat_migration pagelock_seat_thaw(struct pagelock_seat_frozen frozen)
+PAGELOCK_NOEXCEPT;
+
+// Says that the contents are lost for good (the copy has failed half-way), and unlocks.
+bool pagelock_seat_poison_frozen(struct pagelock_seat_frozen frozen) PAGELOCK_NOEXCEPT;
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -5,6 +5,7 @@ use pagelock::{CommitRefused, CountError, FreezeRefused, GetError, LockError, Pi
 
 /// Why something was not done. Nothing has changed then, unless the function says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(segments), allow(dead_code))] // The header has them all.
 #[repr(i32)]
 pub enum pagelock_error {
     /// It was done.
@@ -43,6 +44,38 @@ pub enum pagelock_error {
     BadPlatform = 16,
     /// A platform was set before.
     PlatformSet = 17,
+    /// Not the size of a segment: no page or seat, or more than there can be.
+    SegmentSize = 18,
+    /// The file does not begin as a segment does.
+    NoSegment = 19,
+    /// A segment of a machine with the other byte order.
+    ForeignEndian = 20,
+    /// A segment of another layout than PAGELOCK_SEGMENT_VERSION.
+    OtherLayout = 21,
+    /// The numbers of the segment contradict each other.
+    Inconsistent = 22,
+    /// The segment's file is shorter than it says.
+    Truncated = 23,
+    /// The file is no memfd that is sealed against shrinking.
+    NotSealed = 24,
+    /// More pages than the segment has room for.
+    Capacity = 25,
+    /// This process has as many segments as it can.
+    TooManySegments = 26,
+    /// The system has refused a call; `errno` says why.
+    System = 27,
+    /// All seats are taken.
+    NoSeat = 28,
+    /// The seats that nobody has are of the dead: recover first.
+    OnlyDead = 29,
+    /// The segment was inherited by a fork: this process has to attach for itself.
+    Forked = 30,
+    /// The segment has no such page, as far as this process has looked.
+    NoSuchPage = 31,
+    /// The seat has no room for another note.
+    SeatFull = 32,
+    /// Somebody else recovers.
+    Recovering = 33,
 }
 
 use pagelock_error as E;
@@ -129,7 +162,7 @@ impl E {
     }
 }
 
-const TEXTS: [&CStr; 18] = [
+const TEXTS: [&CStr; 34] = [
     c"done",
     c"the page is locked, or kept for somebody who sleeps for it",
     c"the deadline has passed",
@@ -148,6 +181,22 @@ const TEXTS: [&CStr; 18] = [
     c"there is a deadline, and the platform has no clock",
     c"the platform's table is incomplete, or of another version",
     c"a platform was set before",
+    c"not the size of a segment",
+    c"the file does not begin as a segment does",
+    c"the segment was made on a machine with the other byte order",
+    c"the segment has another layout than this library",
+    c"the numbers of the segment contradict each other",
+    c"the segment's file is shorter than it says",
+    c"the file is no memfd that is sealed against shrinking",
+    c"the segment has no room for so many pages",
+    c"this process has as many segments as it can",
+    c"the system has refused a call: see errno",
+    c"all seats of the segment are taken",
+    c"the seats that nobody has are of the dead, who are to be recovered first",
+    c"the segment belongs to the parent process, and this one has to attach for itself",
+    c"the segment has no such page",
+    c"the seat has no room for another note",
+    c"somebody else recovers the segment",
 ];
 
 /// One line of English about `error`, which may be any number. It stays valid for ever.

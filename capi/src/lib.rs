@@ -45,6 +45,9 @@ mod sleep;
 
 mod word;
 
+#[cfg(segments)]
+mod segment;
+
 #[cfg(feature = "panic-handler")]
 mod panic;
 

@@ -73,6 +73,10 @@ pub(crate) fn nanos(at: MonotonicTime) -> u64 {
 pub unsafe extern "C" fn pagelock_cancel_throw(cancel: *mut pagelock_cancel) {
     // SAFETY: see the top of the crate.
     unsafe { switch(cancel) }.cancel();
+    // Who sleeps for a page of a segment sleeps in the segment's event slots.
+    #[cfg(segments)]
+    // SAFETY: as above.
+    unsafe { crate::segment::switch(cancel) }.cancel();
 }
 
 /// Whether the switch is thrown.

@@ -10,7 +10,7 @@ use pagelock::{Busy, FreezeRule, Frozen, Put};
 /// Any number of references, as long as there are no pins: for `pagelock_freeze`.
 pub const PAGELOCK_ANY_REFS: u32 = 0xffff_ffff;
 
-fn rule(refs: u32) -> FreezeRule {
+pub(crate) fn rule(refs: u32) -> FreezeRule {
     if refs == PAGELOCK_ANY_REFS { FreezeRule::Unpinned } else { FreezeRule::ExactRefs(refs) }
 }
 

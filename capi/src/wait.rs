@@ -8,6 +8,7 @@ use pagelock::{Wait, Wake};
 
 /// How a wait has ended. In every case the page-table lock was let go of, and the caller looks at
 /// its page table again.
+#[cfg_attr(not(segments), allow(dead_code))] // The header has them all.
 #[repr(i32)]
 pub enum pagelock_wake {
     /// The page was released, or another of its event slot.
@@ -22,6 +23,20 @@ pub enum pagelock_wake {
     Poisoned = 4,
     /// A deadline was given, and the platform has no clock. There was no sleep.
     NoClock = 5,
+    /// The segment has no such page: `pagelock_seat_wait_unlocked` and its sibling alone say so.
+    NoSuchPage = 6,
+}
+
+impl From<Wake> for pagelock_wake {
+    fn from(wake: Wake) -> Self {
+        match wake {
+            Wake::NotLocked => Self::NotLocked,
+            Wake::TimedOut => Self::TimedOut,
+            Wake::Cancelled => Self::Cancelled,
+            Wake::Poisoned => Self::Poisoned,
+            _ => Self::Released,
+        }
+    }
 }
 
 /// Lets go of the lock that guards a page-table entry. It must not unwind, jump away or end its
@@ -83,11 +98,5 @@ unsafe fn wait(page: *mut pagelock_page, ptl: Ptl, limits: *const pagelock_limit
     // SAFETY: the caller's promise.
     let Ok(limits) = (unsafe { self::limits(limits) }) else { return pagelock_wake::NoClock };
     // SAFETY: as above.
-    match unsafe { at(page) }.wait_with(ptl, what.within(limits)) {
-        Wake::NotLocked => pagelock_wake::NotLocked,
-        Wake::TimedOut => pagelock_wake::TimedOut,
-        Wake::Cancelled => pagelock_wake::Cancelled,
-        Wake::Poisoned => pagelock_wake::Poisoned,
-        _ => pagelock_wake::Released,
-    }
+    unsafe { at(page) }.wait_with(ptl, what.within(limits)).into()
 }

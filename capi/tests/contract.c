@@ -212,14 +212,14 @@ static void a_header_that_goes(pagelock_unlock_fn let_go) {
 
 static void saying(void) {
     CHECK(pagelock_version() == PAGELOCK_VERSION);
-    for (int32_t i = 0; i <= PAGELOCK_ERROR_PLATFORM_SET; i++) {
+    for (int32_t i = 0; i <= PAGELOCK_ERROR_RECOVERING; i++) {
         CHECK(strlen(pagelock_error_text(i)) > 3 && strstr(pagelock_error_text(i), "not an error") == NULL);
     }
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PINNED), "pinned"));
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_NO_CLOCK), "clock"));
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PLATFORM_SET), "set before"));
     CHECK(strstr(pagelock_error_text(-1), "not an error"));
-    CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PLATFORM_SET + 1), "not an error"));
+    CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_RECOVERING + 1), "not an error"));
 }
 
 // Last: there is one platform. It has no clock, so deadlines are refused, with the lock let go of.

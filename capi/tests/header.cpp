@@ -29,8 +29,47 @@ private:
     pagelock_guard guard;
 };
 
+#ifdef __linux__
+// And of a segment, a seat and its guard.
+class Segment {
+public:
+    Segment() : error(pagelock_segment_create("c++", 4, 4, 2, &segment)) {}
+    Segment(const Segment &) = delete;
+    Segment &operator=(const Segment &) = delete;
+    ~Segment() {
+        if (error == PAGELOCK_ERROR_OK) pagelock_segment_close(&segment);
+    }
+
+    pagelock_segment segment;
+    const pagelock_error error;
+};
+
+static int segments() {
+    static_assert(noexcept(pagelock_segment_recover(nullptr, nullptr, nullptr, nullptr)));
+    Segment of;
+    pagelock_seat seat;
+    pagelock_seat_guard guard;
+    if (of.error != PAGELOCK_ERROR_OK || pagelock_seat_take(&of.segment, &seat) != PAGELOCK_ERROR_OK) return 4;
+    if (pagelock_seat_lock(&seat, 3, &guard) != PAGELOCK_ERROR_OK) return 5;
+    if (!pagelock_is_locked(pagelock_segment_page(&of.segment, 3))) return 6;
+    pagelock_seat_unlock(guard);
+    pagelock_seat_leave(&seat);
+#if MISTAKE == 5
+    pagelock_guard past_the_seat = pagelock_lock(pagelock_segment_page(&of.segment, 3));
+#elif MISTAKE == 6
+    pagelock_seat_commit(guard);
+#elif MISTAKE == 7
+    pagelock_segment_recover(&of.segment, [](void *, const pagelock_left *) { return 0; }, nullptr, nullptr);
+#endif
+    return 0;
+}
+#else
+static int segments() { return 0; }
+#endif
+
 int main() {
     static_assert(sizeof(pagelock_page) == 8);
+    if (int failed = segments()) return failed;
     static_assert(noexcept(pagelock_lock(&page)));
     if (pagelock_activate(&page, 1) != PAGELOCK_ERROR_OK) return 1;
     {

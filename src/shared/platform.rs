@@ -73,7 +73,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let entry = &MAPPED[self.0];
+        let Some(entry) = MAPPED.get(self.0) else { return };
         entry.pages.store(0, Relaxed);
         if let Some(table) = NonNull::new(entry.table.load(Relaxed)) {
             // SAFETY: as in `new`. Should it be refused, the segment's bytes stay there, which is as

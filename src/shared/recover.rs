@@ -143,7 +143,7 @@ impl Segment {
         let mut dead = Dead { segment: self, seats: [0; 8] };
         for seat in 0..self.seats() {
             if self.notes(seat).next().is_some() && self.occupy(seat).map_err(|errno| RecoverError::System { errno })? {
-                dead.seats[seat as usize / 32] |= 1 << (seat % 32);
+                dead.add(seat);
             }
         }
         let all = || (0..self.seats()).filter(|&seat| dead.has(seat));
@@ -348,8 +348,17 @@ struct Dead<'g> {
 }
 
 impl Dead<'_> {
+    fn add(&mut self, seat: u32) {
+        self.seats[Self::word(seat)] |= 1 << (seat % 32);
+    }
+
     fn has(&self, seat: u32) -> bool {
-        self.seats[seat as usize / 32] & 1 << (seat % 32) != 0
+        self.seats[Self::word(seat)] & 1 << (seat % 32) != 0
+    }
+
+    /// The remainder, of a number that is less in any case, spares a check that could panic.
+    fn word(seat: u32) -> usize {
+        seat as usize / 32 % 8
     }
 }
 

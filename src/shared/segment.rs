@@ -173,6 +173,15 @@ impl Segment {
         Some(&self.page(page)?.user)
     }
 
+    /// Where this process has mapped the page's cell, for debuggers and other languages: a reader of
+    /// its header. Whoever changes it does so through a seat. `None` if there is no such page.
+    ///
+    /// The address holds as long as the segment is not dropped.
+    #[must_use]
+    pub fn page_cell(&self, page: u32) -> Option<*const PageCell> {
+        self.page(page).map(core::ptr::from_ref)
+    }
+
     /// Makes room for `pages` pages in all, if there is less. Pages that exist stay where they are.
     /// The other processes see the new ones once they [look](Self::refresh).
     ///
@@ -230,9 +239,11 @@ impl Segment {
 
     /// Seat number `seat`, which is below [`seats`](Self::seats).
     pub(super) fn cell(&self, seat: u32) -> &SeatCell {
-        assert!(seat < self.size.seats);
+        debug_assert!(seat < self.size.seats);
+        // There is at least one. Whatever is asked for, this does not lead outside.
+        let seat = seat.min(self.size.seats - 1) as usize;
         // SAFETY: as for a page; the bytes of all seats were there when the segment was attached.
-        unsafe { self.at.add(SEATS_AT as usize).cast::<SeatCell>().add(seat as usize).as_ref() }
+        unsafe { self.at.add(SEATS_AT as usize).cast::<SeatCell>().add(seat).as_ref() }
     }
 
     /// Whether this is another process, that has inherited this by `fork`, and shares its locks.
@@ -283,7 +294,8 @@ impl Segment {
     }
 
     fn bit(&self, seat: u32) -> (&PrivateU32, u32) {
-        (&self.taken[seat as usize / 32], 1 << (seat % 32))
+        // The remainder, of a number that is less in any case, spares a check that could panic.
+        (&self.taken[seat as usize / 32 % self.taken.len()], 1 << (seat % 32))
     }
 
     /// Runs `body` as the only one that recovers.
