@@ -4,11 +4,12 @@
 # have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived, and so is
 # the hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control without recovery gets stuck. What goes
 # wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
-# Costs: three minutes to compile cold, then about two minutes.
+# Costs: four minutes to compile cold, then about two minutes.
 # Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 scratch
+cargo clippy --quiet --release -p hypervisor -p postcopy -p pager --all-targets -- -D warnings
 cargo build --quiet --release -p hypervisor -p postcopy -p pager
 # Apart from the tree, for a user who may not look into it.
 chmod 755 "$SCRATCH"
@@ -128,22 +129,26 @@ ends 3 'No space left' ./hypervisor "${quick[@]}" --store /dev/full
 ends 3 'Is a directory' ./hypervisor "${quick[@]}" --store /
 ends 3 'Broken pipe' bash -c './hypervisor "$@" | true; exit "${PIPESTATUS[0]}"' - "${quick[@]}" --seconds 0.2 --no-snapshot
 ends 130 interrupted timeout --preserve-status -s INT 0.7 ./hypervisor "${quick[@]}" --seconds 60
-(sleep 0.7 && truncate -s 0 store) &
+(until [ -s store ]; do sleep 0.1; done && sleep 0.5 && truncate -s 0 store) &
 ends 3 'cannot be read from the store' ./hypervisor "${quick[@]}" --seconds 60 --store store
 ends 3 'Broken pipe' bash -c './pager "$@" | true; exit "${PIPESTATUS[0]}"' - --keys 1000 --seconds 0.1
 ends 3 'address space' ./pager --keys 50000 --mib 8 --resident 1
 
 # One of the two processes dies while pages are on their way.
 slow=(--mib 64 --seconds 0.2 --delay 3000 --threads 2)
-./postcopy "${slow[@]}" >out 2>err & source=$!
-sleep 1
-kill -9 "$(ps -o pid= --ppid $source)"
+# start: both of them, in $source and $destination, and on their way.
+start() {
+    ./postcopy "${slow[@]}" >out 2>err &
+    source=$!
+    until destination=$(ps -o pid= --ppid $source); do sleep 0.1; done
+    sleep 1
+}
+start
+kill -9 "$destination"
 status=0 && wait $source || status=$?
 [ "$status" = 3 ] && grep -q 'ended without a report' err || { echo "FAILED: destination killed: $status" && cat err && exit 1; }
 printf 'exit status 3 as it has to be, the destination killed: %s\n' "$(cat err)"
-./postcopy "${slow[@]}" >out 2>err & source=$!
-sleep 1
-destination=$(ps -o pid= --ppid $source)
+start
 disown $source
 kill -9 $source
 tail --pid="$destination" -f /dev/null &

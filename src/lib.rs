@@ -25,7 +25,7 @@
 //! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
 //! | `shared` | (feature) segments of pages that processes share, and what to do when one of them is killed |
 //! | [`stats`] | counters |
-//! | [`docs`] | which check would fail if a promise were false; the protocol on paper; what no test reaches |
+//! | [`docs`] | which check would fail if a promise were false; Linux beside this; the protocol on paper; what no test reaches |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

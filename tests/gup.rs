@@ -4,9 +4,9 @@
 //! | the kernel's | here |
 //! |---|---|
 //! | `gup_test` GUP_BASIC, PIN_BASIC, DUMP_USER_PAGES | [`gup_basic_test`], [`pin_basic_test`], [`dump_user_pages_test`] |
-//! | `gup_test` GUP_FAST, PIN_FAST, PIN_LONGTERM benchmarks | the balance: [`gup_and_pin_balance`]. How fast it is: `cargo bench --bench counts` |
+//! | `gup_test` GUP_FAST, PIN_FAST, PIN_LONGTERM benchmarks | the balance: [`gup_and_pin_balance`]. How fast it is: `cargo bench -p pagelock-benches --bench counts` |
 //! | `gup_test` PIN_LONGTERM_TEST_START, STOP, READ | [`pin_longterm_test`] |
-//! | `gup_longterm`, all of the matrix | [`gup_longterm`] |
+//! | `gup_longterm`, all of the matrix | [`gup_longterm`], the rows of io_uring [`gup_longterm_io_uring`] |
 //! | `cow.c` basic | [`basic_cow_after_fork`] |
 //! | `cow.c` vmsplice | [`vmsplice_and_unmap_in_child`], [`vmsplice_before_fork_unmap_in_parent`], [`vmsplice_and_unmap_in_parent_after_fork`] |
 //! | `cow.c` io_uring fixed buffer | [`ro_mapping_a_fixed_buffer`], [`fork_with_a_fixed_buffer`] |
@@ -303,37 +303,92 @@ fn pin_longterm_test() {
 
 // ---- gup_longterm
 
+const FILES: [(&str, Backing); 6] = [
+    ("memfd", Backing::MemoryFile),
+    ("tmpfile", Backing::MemoryFile),
+    ("local tmpfile", Backing::TrackedFile),
+    ("memfd hugetlb", Backing::MemoryFile),
+    ("file that is storage", Backing::Storage),
+    ("io memory", Backing::Device),
+];
+
+fn may_be_pinned_for_long(name: &str, kind: AreaKind, access: Access) -> bool {
+    match (name, kind) {
+        ("io memory", _) => false,
+        ("local tmpfile", AreaKind::Shared) => access == Access::Read,
+        ("file that is storage", AreaKind::Shared) => false,
+        _ => true,
+    }
+}
+
+/// Pages of such a file: really large ones are so by one entry, shared or not.
+fn map_file(mm: &Mm, at: At, name: &str, kind: AreaKind, pages: usize) {
+    if name == "memfd hugetlb" {
+        mm.map_large(at, 3, RAM).unwrap();
+        mm.set_kind(at, 8, kind).unwrap();
+    } else {
+        mm.map_as(at, pages, Area { kind, rights: Some(Rights::Write) }).unwrap();
+    }
+}
+
+/// The rows of io_uring: a buffer of several pages is registered at once, to be written to and for good; transfers go by its frames; and
+/// it is taken out again. Over memory that traps, and by the system's io_uring: `hmm`'s `real::a_buffer_that_io_uring_has_stays`.
+#[test]
+fn gup_longterm_io_uring() {
+    const BUFFER: usize = 8;
+    let unlocked = &mut Unlocked::promise();
+    for (name, backing) in FILES {
+        for kind in [AreaKind::Shared, AreaKind::Private] {
+            let mm = machine_with_coherent();
+            let space = mm.spawn().unwrap();
+            let at = space.page(0);
+            map_file(mm, at, name, kind, BUFFER);
+            at.pages(BUFFER).for_each(|at| put(mm, at, OLD));
+            let other = mm.fork(space).unwrap();
+            let mut pages: Vec<_> = at.pages(BUFFER).map(Slot::at).collect();
+            assert_eq!(migrate(mm, &mut pages, &Order::to(COHERENT), mm, unlocked).left, 0);
+            let before = mm.frame_at(at);
+            let mut slots: Vec<_> = at.pages(BUFFER).map(PinSlot::new).collect();
+            let order = PinOrder::<Own>::new(Access::Write, Term::Long, Limits::none());
+            let registered = pin_range(mm, &mut slots, &order, &Backed(|_| backing), mm, unlocked);
+            if may_be_pinned_for_long(name, kind, Access::Write) {
+                registered.unwrap_or_else(|e| panic!("{name}, {kind:?}: {e}"));
+                for slot in &slots {
+                    let pfn = slot.pfn.unwrap();
+                    assert_eq!((mm.tier(pfn), mm.frame_at(slot.at)), (RAM, Some(pfn)), "{name}, {kind:?}");
+                    mm.write_frame(pfn, 0, &NEW);
+                    assert_eq!(seen(mm, slot.at), NEW, "a transfer into the buffer");
+                    put(mm, slot.at, OLD);
+                    assert_eq!(held(mm, pfn), OLD, "and out of it");
+                    mm.write_frame(pfn, 0, &NEW);
+                }
+                let mut pages: Vec<_> = at.pages(BUFFER).map(Slot::at).collect();
+                assert_eq!(migrate(mm, &mut pages, &Order::to(COHERENT), mm, unlocked).done, 0, "registered pages stay");
+                let expected = if kind == AreaKind::Shared { NEW } else { OLD };
+                assert!(other.page(0).pages(BUFFER).all(|at| seen(mm, at) == expected), "{name}, {kind:?}");
+            } else {
+                let why = registered.unwrap_err();
+                assert_eq!((why.pinned, why.why), (0, NotPinned::Refused(NotPinnable { backing })), "{name}, {kind:?}");
+                assert_eq!(mm.frame_at(at), before);
+            }
+            slots.clear();
+            finish(mm, &[space, other]);
+        }
+    }
+}
+
 /// {read-write, read-only} x {slow, fast} x {shared, private} x what is mapped.
 #[test]
 fn gup_longterm() {
-    let files = [
-        ("memfd", Backing::MemoryFile),
-        ("tmpfile", Backing::MemoryFile),
-        ("local tmpfile", Backing::TrackedFile),
-        ("memfd hugetlb", Backing::MemoryFile),
-        ("file that is storage", Backing::Storage),
-        ("io memory", Backing::Device),
-    ];
-    for (name, backing) in files {
+    for (name, backing) in FILES {
         for kind in [AreaKind::Shared, AreaKind::Private] {
             for access in [Access::Read, Access::Write] {
                 for way in [Way::Slow, Way::Fast] {
-                    let is_allowed = match (name, kind) {
-                        ("io memory", _) => false,
-                        ("local tmpfile", AreaKind::Shared) => access == Access::Read,
-                        ("file that is storage", AreaKind::Shared) => false,
-                        _ => true,
-                    };
+                    let is_allowed = may_be_pinned_for_long(name, kind, access);
                     let mm = machine_with_coherent();
                     let space = mm.spawn().unwrap();
                     let at = space.page(0);
-                    if name == "memfd hugetlb" {
-                        // Really large, shared or not, and by one entry.
-                        mm.map_large(at, 3, RAM).unwrap();
-                        mm.set_kind(at, 8, kind).unwrap();
-                    } else {
-                        mm.map_as(at, 1, Area { kind, rights: Some(Rights::Write) }).unwrap();
-                    }
+                    map_file(mm, at, name, kind, 1);
                     put(mm, at, OLD);
                     // Another process maps it as well: what is private is shared until it is written to.
                     let other = mm.fork(space).unwrap();

@@ -22,7 +22,7 @@
 //! | `exclusive`, `exclusive_mprotect`, `exclusive_cow` | same | |
 //! | `hmm_gup_test` | same | |
 //! | `hmm_cow_in_device` | same | |
-//! | `migrate_anon_huge_empty`, `_zero` | same | holes are filled page by page, not by a large one |
+//! | `migrate_anon_huge_empty`, `_zero` | same | a large entry, and one for each page |
 //! | `migrate_anon_huge_free`, `_fault` | same | freed at once: nothing here is freed lazily |
 //! | `migrate_anon_huge_err`, `_zero_err` | same | for want of large pages, as there, and of any |
 //! | `migrate_partial_unmap_fault`, `migrate_remap_fault` | same; a whole large page in `migrate_remap_whole_fault` | |

@@ -243,7 +243,7 @@ fn a_segment_of_anything_is_refused_or_used_without_harm() {
     );
     run.unwrap();
     println!("{} refused; {OF_ANYTHING:?}", REFUSED.load(SeqCst));
-    assert!(OF_ANYTHING.whole.load(SeqCst) > 20 && REFUSED.load(SeqCst) > 20);
+    assert!(OF_ANYTHING.whole.load(SeqCst) > 5 && REFUSED.load(SeqCst) > 5);
 }
 
 /// A process writes all over the segment, while another works with it, again and again.

@@ -8,10 +8,12 @@ mod work;
 
 use common::child::{Child, End, fork, shared, sleep};
 use common::{Lots, watched};
+use core::mem::forget;
 use core::sync::atomic::Ordering::SeqCst;
-use pagelock::shared::{Recovered, Segment, Size};
+use pagelock::FreezeRule;
+use pagelock::shared::{Recovered, Seat, Segment, Size};
 use std::time::{Duration, Instant};
-use work::{PAGES, ROLES, World, work};
+use work::{PAGES, ROLES, World, rescue, work};
 
 /// How many processes are killed: `PAGELOCK_KILLS`, for the long form.
 fn kills() -> u32 {
@@ -126,20 +128,31 @@ fn whoever_is_killed_at_whatever_time_nothing_is_stuck_no_byte_wrong_and_no_coun
 /// The control: what the above would find if nobody recovered.
 #[test]
 fn without_recovery_pages_stay_taken_and_counts_off() {
-    let mut run = Run::new(2, 256);
-    for round in 0..80 {
-        let children: Vec<_> = (0..ROLES).map(|role| run.start(role)).collect();
-        sleep(500 + run.lots.draw(8000));
-        for child in children {
-            child.kill();
-        }
-        let (taken, off) = run.damage();
-        if taken > 1 && (off > 0 || taken == PAGES as usize) {
-            println!("after {} kills: {:?}", (round + 1) * ROLES, run.pages());
-            return;
-        }
+    let run = Run::new(2, 8);
+    let parts: [fn(&Seat<'_>); 4] = [
+        |seat| forget(seat.lock(0).unwrap()),
+        |seat| forget(seat.lock(1).unwrap().begin_migration().freeze(FreezeRule::Unpinned).unwrap()),
+        |seat| forget(seat.pin(2).unwrap()),
+        |seat| forget(seat.get(3).unwrap()),
+    ];
+    for part in parts {
+        let child = fork(|| {
+            let own = Segment::attach(&run.segment).unwrap();
+            let seat = own.sit().unwrap();
+            part(&seat);
+            // SAFETY: ends this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+            0
+        });
+        assert_eq!(child.wait(), End::Signal(libc::SIGKILL));
+        child.reaped();
     }
-    panic!("{:?}", run.pages());
+    println!("{:?}", run.pages());
+    // Two pages that nobody has, one that nobody can refer to, one that cannot move, and one that is never freed.
+    assert_eq!(run.damage(), (2, 3));
+    let recovered = run.segment.recover(|left| rescue(run.world, &run.segment, left)).unwrap();
+    assert_eq!((recovered.seats, recovered.pages, recovered.pins, recovered.refs), (4, 2, 1, 1));
+    assert_eq!(run.damage(), (0, 0), "{:?}", run.pages());
 }
 
 #[test]

@@ -209,8 +209,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
         let tracking = Tracking::default();
         if access != Access::Write && area.kind == AreaKind::Private {
+            // A large entry is one of zeroes as a whole.
             entry.set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
             return Ok(Fault::Resolved);
+        }
+        if entry.order > 0 {
+            // One page of it is to be there.
+            drop(entry);
+            return self.split_at(at).map(|()| Fault::Retry(Why::Changed)).map_err(|_| AccessError::NoMemory);
         }
         let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         self.bytes.zero(pfn);

@@ -16,7 +16,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
         self.bytes.zero(pfn);
         self.bytes.write(pfn, 0, &bytes[..bytes.len().min(self.page_size())]);
-        let mut entry = self.entry(at);
+        let Ok(mut entry) = self.small(at) else {
+            // SAFETY: the new page's reference, which no entry has come to own.
+            unsafe { self.put_as(pfn, Owner::Mapping) };
+            return Err(MapError::BadRange);
+        };
         let area = entry.area();
         if area.kind == AreaKind::Unmapped || entry.leaf() != Leaf::None {
             drop(entry);

@@ -1,6 +1,7 @@
 //! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with one reference for all of them.
 
 use super::space::{Area, AreaKind};
+use super::traits::leaf_behind;
 use super::{At, MapError, Soft, SoftEntry, TierId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -41,6 +42,24 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.account(head, owner, Change::Taken);
         self.place_large(to, order, leaf, Area { kind: AreaKind::Private, rights: Some(Rights::Write) });
         Ok(head)
+    }
+
+    /// Maps private memory, at an aligned address, that has one large entry and no page yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::BadRange`]: it is not aligned, or something is mapped there.
+    pub fn map_large_hole(&self, to: At, order: u32) -> Result<(), MapError> {
+        let count = 1_usize << order;
+        let is_free = |at: At| {
+            let entry = self.entry(at);
+            entry.table.is_some() && entry.area().kind == AreaKind::Unmapped
+        };
+        if to.page % count != 0 || !to.pages(count).all(is_free) {
+            return Err(MapError::BadRange);
+        }
+        self.place_large(to, order, Leaf::None, Area { kind: AreaKind::Private, rights: Some(Rights::Write) });
+        Ok(())
     }
 
     /// Puts a large entry where nothing is mapped. Its reference is the caller's business.
@@ -178,10 +197,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// For the page that is about to be split: a migration entry, which owns no reference.
-    pub(super) fn split_moving(&mut self) -> bool {
+    /// For a page that is about to be split, or one page in a hole: an entry that owns no reference. It is that of the first page then.
+    pub(super) fn split_unowned(&mut self) -> bool {
+        let (at, head) = (self.at, self.head());
+        self.at = head;
         let leaf = self.leaf();
-        if self.head() != self.at || !matches!(leaf, Leaf::Migration { .. }) {
+        if !matches!(leaf, Leaf::None | Leaf::Migration { .. } | Leaf::Present { pfn: 0, .. }) {
+            self.at = at;
             return false;
         }
         self.fill_small(leaf);
@@ -194,7 +216,7 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else { return };
         space.each(table, head.page, count, |table, index, page| {
             table.orders[index] = 0;
-            let leaf = leaf.map_pfn(|pfn| pfn + (page - head.page) as u64);
+            let leaf = leaf_behind(leaf, (page - head.page) as u64);
             if page > head.page {
                 table.words[index] = leaf.encode().unwrap_or(0);
                 let named = leaf.pfn().filter(|_| !matches!(leaf, Leaf::Poison { .. }));

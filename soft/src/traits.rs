@@ -43,7 +43,7 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     }
 
     /// How many pages the one that was asked for is behind the first.
-    fn offset(&self) -> u64 {
+    fn behind(&self) -> u64 {
         (self.at.page - self.head().page) as u64
     }
 
@@ -93,12 +93,12 @@ fn names(word: u64) -> Option<u64> {
 impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     fn get(&self) -> Result<Leaf, UnknownLeaf> {
         let leaf = self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
-        Ok(leaf.map_pfn(|pfn| pfn + self.offset()))
+        Ok(leaf_behind(leaf, self.behind()))
     }
 
     fn set(&mut self, leaf: Leaf) {
         // Frames are few enough for any leaf.
-        if let Ok(word) = leaf.map_pfn(|pfn| pfn - self.offset()).encode() {
+        if let Ok(word) = leaf.map_pfn(|pfn| pfn.saturating_sub(self.behind())).encode() {
             self.set_word(word);
         }
     }
@@ -107,14 +107,23 @@ impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
         self.order
     }
 
+    fn offset(&self) -> u64 {
+        self.behind()
+    }
+
     fn split(&mut self) -> bool {
-        self.split_moving()
+        self.split_unowned()
     }
 
     fn hole(&self) -> Option<Rights> {
         let area = self.area();
         area.rights.filter(|_| area.kind == AreaKind::Private)
     }
+}
+
+/// What a large entry says, so many pages behind its first one. The frame of zeroes stands for all of them.
+pub(super) fn leaf_behind(leaf: Leaf, pages: u64) -> Leaf {
+    leaf.map_pfn(|pfn| if pfn == 0 { 0 } else { pfn + pages })
 }
 
 impl<F: Futex, C: Cpus> Tables for Soft<F, C> {

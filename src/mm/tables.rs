@@ -142,9 +142,15 @@ pub trait Entry {
         0
     }
 
-    /// Makes a large entry one for each page, saying the same. Asked only for migration entries, which
-    /// own no references, of a page that is about to be split. `false` if it cannot be done; then the
-    /// page is not split.
+    /// How many pages the address that was locked is behind the first of a large entry.
+    fn offset(&self) -> u64 {
+        0
+    }
+
+    /// Makes a large entry one for each page, saying the same. Asked only for entries that own no
+    /// references: those for a page on its way, which is about to be split, and those that say that
+    /// nothing is here, or a frame of zeroes, where one page is to be. `false` if it cannot be done;
+    /// then the page is not split, and the hole is not filled.
     fn split(&mut self) -> bool {
         false
     }

@@ -324,10 +324,13 @@ impl Segment {
             return Err(failed(libc::EINVAL));
         }
         // A description of its own, which has no seat: else this would be granted what this process
-        // has. Its lock ends with it.
+        // has.
         // SAFETY: open as long as `self` lives.
         let apart = unsafe { super::file::File::reopen(self.as_raw_fd()) }?;
-        let ended = apart.await_end(SEAT_LOCKS + i64::from(seat)).map_err(failed)?;
+        let at = SEAT_LOCKS + i64::from(seat);
+        let ended = apart.await_end(at).map_err(failed)?;
+        // Not by its end: a process that was forked meanwhile may have it as well.
+        apart.unlock(at);
         Ok(ended && self.notes(seat).next().is_some())
     }
 }

@@ -138,6 +138,15 @@ impl Fixture {
         self.buffer(0, pages)
     }
 
+    /// As many pages as a huge page has, where nothing is yet: by one large entry, or one for each page.
+    pub(crate) fn hole(&self, large: bool) -> Buffer<'static, Mm> {
+        if !large {
+            return self.mapped(LARGE);
+        }
+        self.mm.map_large_hole(self.space.page(0), LARGE_ORDER).unwrap();
+        self.buffer(0, LARGE)
+    }
+
     /// The same, with `i` as number `i`.
     pub(crate) fn written(&self, pages: usize) -> Buffer<'static, Mm> {
         let buffer = self.mapped(pages);

@@ -15,24 +15,35 @@ fn order(f: &Fixture, at: At) -> u32 {
     f.mm.span(f.mm.frame_at(at).expect("a page")).order
 }
 
-/// There is nothing: the device gets pages of zeroes.
+/// There is nothing: the device gets pages of zeroes, where the entry is a large one a large page.
 pub(super) fn migrate_anon_huge_empty(v: Variant) {
-    let f = Fixture::new(v);
-    let mut b = f.mapped(LARGE);
-    b.set_mirror(|i| i + 1);
-    assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
-    b.expect_mirror(|_| 0);
-    assert_eq!(f.mm.free_frames(RAM), FRAMES - 1, "nothing was made in system memory for it");
-    f.close();
+    for large in [false, true] {
+        let f = Fixture::new(v);
+        let mut b = f.hole(large);
+        b.set_mirror(|i| i + 1);
+        assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
+        assert!(b.at.pages(LARGE).all(|at| order(&f, at) == if large { LARGE_ORDER } else { 0 }));
+        b.expect_mirror(|_| 0);
+        assert_eq!(f.mm.free_frames(RAM), FRAMES - 1, "nothing was made in system memory for it");
+        b.expect(|_| 0);
+        f.close();
+    }
 }
 
 /// There is nothing but zeroes that were read: the same.
 pub(super) fn migrate_anon_huge_zero(v: Variant) {
+    for large in [false, true] {
+        migrate_zeroes(v, large);
+    }
+}
+
+fn migrate_zeroes(v: Variant, large: bool) {
     let f = Fixture::new(v);
-    let mut b = f.mapped(LARGE);
+    let mut b = f.hole(large);
     b.expect(|_| 0);
     b.set_mirror(|i| i + 1);
     assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
+    assert!(b.at.pages(LARGE).all(|at| order(&f, at) == if large { LARGE_ORDER } else { 0 }));
     b.expect_mirror(|_| 0);
     b.expect(|_| 0);
     b.set(|i| i);
@@ -232,12 +243,28 @@ pub(super) fn migrate_anon_huge_zero_err(v: Variant) {
     b.expect(|_| 0);
     assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
     b.expect_mirror(|_| 0);
+    large_zeroes_without_a_large_page(v);
     // Back, with system memory that fails once.
     f.mm.fail_allocations(RAM, 1);
     let mut byte = [1];
     let failed = f.mm.read(b.at, 0, &mut byte).is_err();
     assert_eq!(failed, v == Variant::Private, "who cannot bring it back is told so");
     f.mm.fail_allocations(RAM, 0);
+    b.expect(|_| 0);
+    f.close();
+}
+
+/// One large entry of zeroes, and the device has no large page: each address has its page in the first call.
+fn large_zeroes_without_a_large_page(v: Variant) {
+    let f = Fixture::new(v);
+    let mut b = f.hole(true);
+    b.expect(|_| 0);
+    f.mm.fail_large_allocations(f.device().tier, usize::MAX);
+    let (summary, outcomes) = f.device().pull(b.at, LARGE).unwrap();
+    assert_eq!((summary.done as usize, summary.left), (LARGE, 0), "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Filled { .. })), "{outcomes:?}");
+    assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0));
+    b.set_mirror(|i| i);
     b.expect(|_| 0);
     f.close();
 }

@@ -2,7 +2,7 @@
 
 use super::common::Lots;
 use super::common::own::within;
-use super::world::{END, LARGE, Mm, PAGES, PRIVATE, SHARED, TIERS, World, count};
+use super::world::{END, LARGE, LARGE_ORDER, Mm, PAGES, PRIVATE, SHARED, TIERS, World, count};
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::exclusive::make_exclusive;
@@ -10,7 +10,7 @@ use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, evict, migrate};
 use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
 use pagelock::mm::range::{self, Page, Want, fault_range, snapshot};
 use pagelock::mm::{Access, Faulter, Strategy, condemn};
-use pagelock_soft::{AccessError, At, Backed, SpaceId};
+use pagelock_soft::{AccessError, At, Backed, MapError, SpaceId};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -197,7 +197,8 @@ pub(crate) fn fork_and_change(world: &'static World, lots: &mut Lots) {
             let at = child.page(PRIVATE.start + lots.draw((END - PRIVATE.start) as u64) as usize);
             let spare = child.page(END + lots.draw((PAGES - END) as u64) as usize);
             // Whether any of it may be done does not matter: it must not do what it may not.
-            let _ = match lots.draw(6) {
+            let _ = match lots.draw(7) {
+                6 => fill_large(world, child, lots),
                 0 => world.mm.remap(at, spare, 1, false),
                 1 => world.mm.unmap(at, 1),
                 2 => world.mm.protect(at, 1, Some(Rights::Read)),
@@ -208,6 +209,25 @@ pub(crate) fn fork_and_change(world: &'static World, lots: &mut Lots) {
             count(&world.counts.changed);
         }
     });
+}
+
+/// Where nothing is yet by one large entry, a page of zeroes is made in some tier, large if there is one.
+fn fill_large(world: &'static World, child: SpaceId, lots: &mut Lots) -> Result<(), MapError> {
+    let at = child.page(END + 8 * lots.draw(2) as usize);
+    world.mm.map_large_hole(at, LARGE_ORDER)?;
+    let mut slots: Vec<_> = at.pages(8).skip(lots.draw(8) as usize).map(Slot::at).collect();
+    let _ = migrate(world.mm, &mut slots, &order(lots).filling_holes(), world.mm, &mut Unlocked::promise());
+    slots.iter().for_each(|slot| {
+        if let Outcome::Filled { .. } = slot.outcome() {
+            count(&world.counts.filled);
+        }
+    });
+    let mut byte = [1];
+    match world.mm.read(At { page: at.page + lots.draw(8) as usize, ..at }, 9, &mut byte) {
+        Ok(()) => assert_eq!(byte, [0], "the page is not of zeroes"),
+        Err(error) => refused(world, error),
+    }
+    Ok(())
 }
 
 /// Has something fail, and then not; now and then a page is lost for good.

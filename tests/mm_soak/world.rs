@@ -59,6 +59,7 @@ counts! {
     forks: "forks", true;
     not_forked: "forks that failed", true;
     changed: "changes of a child", true;
+    filled: "holes filled", true;
     failures: "failures ordered", true;
     remade: "large pages made anew", true;
     lost: "pages lost", true;

@@ -92,13 +92,18 @@ impl Region {
         self.settle(page)
     }
 
-    /// After a fence: does what was asked of `page`, if anything was.
-    pub(crate) fn settle(self: &Arc<Self>, page: usize) -> Settled {
+    /// After a release and a fence: does what was asked of `page`, if anything was.
+    pub(crate) fn settle_released(self: &Arc<Self>, page: usize) {
+        // Relaxed: ordered by the fence. What another one is doing already needs nothing here.
+        if self.asked[page].load(Relaxed) != 0 {
+            let _ = self.settle(page);
+        }
+    }
+
+    /// After a fence: does what was asked of `page`. That nothing is asked any more does not say
+    /// that it is done: somebody may be at it, who owns the page then. So it is claimed in any case.
+    fn settle(self: &Arc<Self>, page: usize) -> Settled {
         for _ in 0..PATIENCE {
-            // Relaxed: ordered by the fence.
-            if self.asked[page].load(Relaxed) == 0 {
-                return Settled::Done;
-            }
             match self.try_settle(page) {
                 // Who notes removals cannot read more of them. It notes one that concerns this page
                 // as well, or somebody else's release comes this way.

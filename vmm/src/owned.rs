@@ -132,7 +132,7 @@ impl Owned {
             // SeqCst: faces the one in `ask`. Whoever asked something of this page, and then found
             // it owned, has set the flag that `told` is; so what was asked is seen here.
             fence(SeqCst);
-            let _ = self.region.settle(self.page);
+            self.region.settle_released(self.page);
         }
     }
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 /// | push a page out to the store | [`evict`](Self::evict) |
 /// | save a page and hear of the next write to it | [`clean`](Self::clean) |
 /// | keep a page in for a device | [`pin`](Self::pin), [`pin_or_fetch`](Self::pin_or_fetch) |
-/// | wait for a page as a task | [`present`](Self::present) |
+/// | wait for a page as a task | [`released`](Self::released) |
 /// | look | [`state`](Self::state), [`states`](Self::states), [`report`](Self::report) |
 pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,

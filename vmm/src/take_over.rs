@@ -57,7 +57,7 @@ impl Region {
         self.wake(page);
         // SeqCst: as after any release of an owner.
         fence(SeqCst);
-        let _ = self.settle(page);
+        self.settle_released(page);
         if lost { TakenOver::Lost } else { TakenOver::Released }
     }
 }

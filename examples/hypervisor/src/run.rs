@@ -77,7 +77,8 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, start: Start, b
         let at = began.elapsed().as_secs_f64();
         samples.push(Sample { at, resident, faults: served.faults, evictions: machine.region.stats().evictions });
         bar.set_position((at * 1000.0) as u64);
-        bar.set_message(format!("{} faults, {resident} of {} pages in", served.faults, layout.pages));
+        let rounds = progress.load(Relaxed);
+        bar.set_message(format!("{rounds} rounds, {} faults, {resident} of {} pages in", served.faults, layout.pages));
         // Between a quarter and the half of its time.
         if start.snapshot && snapshot.is_none() && at > start.seconds / 4.0 {
             let store = Arc::new(Store::create(options.snapshot.as_deref(), layout.pages)?);

@@ -93,9 +93,9 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
                 self.slots[index].work = work;
                 return;
             }
-            Work::Hole { dst, .. } => {
+            Work::Hole { order, dst, .. } => {
                 // SAFETY: taken out of its slot just now.
-                drop(unsafe { Dst::from_raw(self.mm, dst, 0, 0) });
+                drop(unsafe { Dst::from_raw(self.mm, dst, u32::from(order), 0) });
                 0
             }
             Work::Locked(src) => self.restore(src, src.into_migration()),

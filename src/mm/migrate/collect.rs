@@ -241,10 +241,11 @@ fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result
 }
 
 fn hole<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, entry: &<M as Tables>::Entry<'_>, was: Leaf) -> Step<M> {
-    if !batch.order.fill_holes || entry.hole().is_none() || entry.order() > 0 {
+    if !batch.order.fill_holes || entry.hole().is_none() {
         return Err(Outcome::Skipped(Skip::Hole));
     }
-    batch.slots[index].work = Work::Hole { was, dst: NO_FRAME };
+    let order = u8::try_from(entry.order()).unwrap_or(u8::MAX);
+    batch.slots[index].work = Work::Hole { was, order, dst: NO_FRAME };
     Ok(())
 }
 

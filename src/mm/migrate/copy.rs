@@ -10,7 +10,11 @@ use crate::mm::{CopyError, Mm, Span};
 pub(super) fn place<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) {
     let mut later = Later::new(batch.mm);
     for index in 0..batch.slots.len() {
-        match place_one(batch, index, &mut later, &mut choose) {
+        let placed = match batch.slots[index].work {
+            Work::Hole { order: 1.., dst: NO_FRAME, .. } => super::hole::large(batch, index, &mut later, &mut choose),
+            _ => place_one(batch, index, &mut later, &mut choose),
+        };
+        match placed {
             Ok(()) => {}
             // Not as one, then.
             Err(Abort::NoDestination) if batch.order.split && is_large(batch, index) => {
@@ -93,10 +97,10 @@ impl<M: Mm> core::fmt::Debug for Jobs<'_, '_, '_, M> {
     }
 }
 
-fn job<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> Option<Job> {
+pub(super) fn job<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> Option<Job> {
     match &batch.slots[index].work {
-        Work::Hole { dst: head, .. } if *head != NO_FRAME => {
-            Some(Job { index, from: None, to: Span { head: *head, order: 0 } })
+        Work::Hole { order, dst: head, .. } if *head != NO_FRAME => {
+            Some(Job { index, from: None, to: Span { head: *head, order: u32::from(*order) } })
         }
         Work::Frozen { src, dst } if *dst != NO_FRAME && !src.is_copied => {
             Some(Job { index, from: Some(src.span()), to: Span { head: *dst, order: u32::from(src.order) } })
@@ -113,7 +117,7 @@ fn is_large<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> bool {
 const MOST: usize = 8;
 
 /// Frames that are free and could not be had: given back when the batch has its places, so that none is handed out again at once.
-struct Later<'m, M: Mm> {
+pub(super) struct Later<'m, M: Mm> {
     mm: &'m M,
     frames: [u64; MOST],
     len: usize,
@@ -146,14 +150,14 @@ impl<M: Mm> Drop for Later<'_, M> {
     }
 }
 
-fn place_one<M: Mm>(
+pub(super) fn place_one<M: Mm>(
     batch: &mut Batch<'_, '_, M>,
     index: usize,
     later: &mut Later<'_, M>,
     choose: &mut impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) -> Result<(), Abort> {
     let (from, order, counted) = match &batch.slots[index].work {
-        Work::Hole { dst: NO_FRAME, .. } => (None, 0, 0),
+        Work::Hole { order, dst: NO_FRAME, .. } => (None, u32::from(*order), 0),
         Work::Frozen { src, dst: NO_FRAME } => (Some(src.head), u32::from(src.order), src.counted()),
         _ => return Ok(()),
     };

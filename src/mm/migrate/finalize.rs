@@ -20,9 +20,9 @@ pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
 pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     let mm = batch.mm;
     match batch.take(index) {
-        Work::Hole { was, dst } if dst != NO_FRAME => {
+        Work::Hole { was, order, dst } if dst != NO_FRAME => {
             // SAFETY: taken out of its slot just now.
-            match (unsafe { Dst::from_raw(mm, dst, 0, 0) }, batch.slots[index].what) {
+            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, batch.slots[index].what) {
                 (Some(dst), What::At(at)) => fill(batch, index, at, was, dst),
                 _ => batch.set(index, Outcome::Aborted(Abort::BadDestination), 0),
             }
@@ -130,7 +130,8 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
     };
     let mut entry = mm.lock(at);
     // Both may have changed since, with the page-table lock let go of.
-    let rights = entry.as_ref().filter(|entry| entry.get() == Ok(was) && entry.order() == 0).and_then(Entry::hole);
+    let is_as_it_was = |entry: &&<M as crate::mm::Tables>::Entry<'_>| entry.get() == Ok(was) && entry.order() == dst.span.order;
+    let rights = entry.as_ref().filter(is_as_it_was).and_then(Entry::hole);
     let outcome = match (&mut entry, rights, dst.page.try_get()) {
         (Some(entry), Some(rights), Ok(reference)) => {
             reference.into_raw();
@@ -141,7 +142,8 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
             }
             // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
             let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
-            entry.set(leaf(mm, pfn, rights.min(most), tracking));
+            let offset = if dst.span.order > 0 { entry.offset() } else { 0 };
+            entry.set(leaf(mm, pfn + offset, rights.min(most), tracking));
             Outcome::Filled { pfn }
         }
         _ => Outcome::Aborted(Abort::HoleFilled),

@@ -49,6 +49,7 @@ mod copy;
 mod dst;
 mod evict;
 mod finalize;
+mod hole;
 mod outcome;
 mod run;
 mod slot;
@@ -169,7 +170,8 @@ impl<M: Tiers> Order<M> {
         self
     }
 
-    /// The same, and holes are filled.
+    /// The same, and holes are filled: one for which there is a large entry by a large page, or, if none is to be had and the order is to
+    /// split, by one page for each address.
     #[must_use]
     pub fn filling_holes(mut self) -> Self {
         self.fill_holes = true;

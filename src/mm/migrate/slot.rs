@@ -91,8 +91,8 @@ pub(super) const NO_FRAME: u64 = u64::MAX;
 pub(super) enum Work<'m, M: Mm> {
     /// Nothing is held.
     Idle { outcome: Outcome<M::Refusal>, lost: u32 },
-    /// Nothing is held but `dst`; the entry was `was`, and a new page is to take its place if it still is.
-    Hole { was: Leaf, dst: u64 },
+    /// Nothing is held but `dst`; the entry was `was`, for `1 << order` pages, and a new page is to take its place if it still is.
+    Hole { was: Leaf, order: u8, dst: u64 },
     /// Locked and migrating, and some or all entries are taken down.
     Locked(Src<'m, M>),
     /// Frozen, all entries are taken down, and there may be a place to go.

@@ -23,7 +23,7 @@ pub fn watchdog() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         thread::spawn(|| {
-            thread::sleep(Duration::from_secs(100));
+            thread::sleep(Duration::from_secs(240));
             // Not by the macro, which a test captures.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"a test hangs\n");
             std::process::abort();

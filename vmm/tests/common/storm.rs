@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -154,7 +154,8 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
                 })
             })
             .collect();
-        let (score, store, done, dma) = (&score, &store, &done, &dma);
+        let (score, store, done, dma, server) = (&score, &store, &done, &dma, &server);
+        s.spawn(move || say_what_is_stuck(region, server, done));
         s.spawn(move || evict_at_random(region, store, plan, score, done));
         s.spawn(move || prefetch_at_random(region, store, score, done));
         s.spawn(move || be_device(region, store, own, score, done, dma));
@@ -181,6 +182,20 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
     assert_eq!((failure, served.lost), (None, 0));
     assert!(region.states(0..region.pages()).all(|(_, state)| !state.owned && state.pins == 0));
     Arc::into_inner(score).unwrap_or_default()
+}
+
+/// Before the watchdog ends it all: who has what, and who waits.
+fn say_what_is_stuck(region: &Arc<Region>, server: &Server, done: &AtomicBool) {
+    let until = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < until {
+        if done.load(SeqCst) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let report = region.report(Duration::from_secs(1));
+    let words = format!("stuck: {report}\n{:?}\n{:?}\n", server.served(), server.last_failure());
+    let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
 }
 
 struct Over<'d>(&'d AtomicBool);

@@ -59,7 +59,7 @@ fn every_byte_of_huge_pages_survives_a_storm() {
         println!("SKIPPED: no huge pages to be had");
         return;
     };
-    let plan = Plan { accesses: 60, device_pages: 2, guests: 2, handlers: 2, ..PLAN };
+    let plan = Plan { accesses: 24, device_pages: 2, guests: 2, handlers: 2, ..PLAN };
     let region = Region::new(Ram::anonymous(&inbox, 12 * HUGE, HUGE).unwrap(), &inbox, 0).unwrap();
     println!("hugetlb, private: {}", storm::run(&inbox, &region, plan));
     drop(region);
@@ -76,14 +76,21 @@ fn where_no_huge_page_is_left_nothing_is_taken_for_there() {
             println!("SKIPPED: no huge pages to be had");
             return;
         };
+        // Two pages, for one that there is.
+        let (access, len) = (ProtFlags::READ | ProtFlags::WRITE, 2 * HUGE);
+        let flags = MapFlags::NORESERVE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
         let ram = match shared {
-            false => Ram::anonymous(&inbox, 2 * HUGE, HUGE).unwrap(),
-            true => {
-                // Not reserved for it when it is mapped: the pool is too small.
-                let file = memfd(2 * HUGE, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
-                let Ok(ram) = Ram::memfd(&inbox, file, 0, 2 * HUGE, HUGE) else { continue };
-                ram
-            }
+            // SAFETY: no address is asked for; the mapping stays until the end of the program.
+            false => unsafe {
+                let base = rustix::mm::mmap_anonymous(ptr::null_mut(), len, access, flags | MapFlags::PRIVATE).unwrap();
+                Ram::from_raw(&inbox, base.cast(), len, HUGE, ()).unwrap()
+            },
+            // SAFETY: as above.
+            true => unsafe {
+                let file = memfd(len, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
+                let base = mmap(ptr::null_mut(), len, access, flags | MapFlags::SHARED, &file, 0).unwrap();
+                Ram::from_raw_shared(&inbox, base.cast(), len, HUGE, (Arc::new(file), 0), ()).unwrap()
+            },
         };
         let region = Region::new(ram, &inbox, 0).unwrap();
         let fill = |page| match region.fault(page) {
@@ -95,6 +102,10 @@ fn where_no_huge_page_is_left_nothing_is_taken_for_there() {
         if free.lines().any(|line| line.starts_with("HugePages_Free") && line.ends_with(" 0")) {
             assert!(fill(1).is_err(), "there is no room, and it was taken for done");
             assert_eq!(region.state(1).unwrap().place, Place::Out);
+        }
+        // Given back, so that the pool is as it was.
+        if let Ok(evicted) = region.evict(0) {
+            evicted.done();
         }
         drop((region, reserved));
     }

@@ -160,6 +160,31 @@ fn a_discard_of_a_page_that_somebody_owns_is_done_when_that_ends() {
 }
 
 #[test]
+fn what_is_written_after_a_discard_is_done_stays_though_others_discard_by_the_side() {
+    let rig = Rig::new(1);
+    let server = Server::start(&rig.inbox, 2, filled(|_| 1)).unwrap();
+    let over = AtomicUsize::new(0);
+    thread::scope(|s| {
+        let (rig, over) = (&rig, &over);
+        // Owners that find at their end that a discard was asked for, and do it.
+        s.spawn(move || {
+            while over.load(SeqCst) == 0 {
+                drop(rig.region.evict(0));
+            }
+        });
+        s.spawn(move || {
+            for turn in 0..5000 {
+                until(|| rig.region.discard(0..1).done == 1);
+                rig.ram.with(0, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
+                assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(9), "turn {turn}");
+            }
+            over.store(1, SeqCst);
+        });
+    });
+    server.stop().unwrap();
+}
+
+#[test]
 fn control_a_removal_that_is_noted_late_lets_old_bytes_back_in() {
     let rig = Rig::with_removes(1);
     let remover = thread::spawn({

@@ -67,7 +67,9 @@ impl Ram {
     /// What the system refuses; [`InvalidInput`](io::ErrorKind::InvalidInput) if the inbox is not
     /// of a [`Uffd`] or the size not one of the two.
     pub fn anonymous(inbox: &Inbox, len: usize, page: usize) -> io::Result<Self> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | huge(page)?;
+        // Huge pages are reserved: they cannot be had later because they were needed.
+        let reserved = if page == SMALL { MapFlags::NORESERVE } else { MapFlags::empty() };
+        let flags = MapFlags::PRIVATE | reserved | huge(page)?;
         // SAFETY: no address is asked for, so nothing is mapped over.
         let base = unsafe { mmap_anonymous(ptr::null_mut(), len, ACCESS, flags) }?.expose_provenance();
         let mapping = Mapping { base, len };
