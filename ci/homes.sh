@@ -86,6 +86,13 @@ for guest in "${guests[@]}"; do
         sum=$((sum + $(field e.json in_the_middle)))
     done
 done
+# On a busy machine few are caught in the middle: some more then.
+for _ in 1 2 3 4; do
+    if [ "$sum" -lt 5 ]; then
+        ends 0 '' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 20 --json e.json
+        sum=$((sum + $(field e.json in_the_middle)))
+    fi
+done
 [ "$sum" -ge 5 ] || { echo "FAILED: $sum managers had something in hand" && exit 1; }
 printf 'managers killed with something in hand: %s\n' "$sum"
 ends 1 '\(stuck\|data lost\)' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 40 --no-recovery
