@@ -4,7 +4,7 @@
 # have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived, and so is
 # the hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control without recovery gets stuck. What goes
 # wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
-# Costs: three minutes to compile cold, then about two minutes.
+# Costs: four minutes to compile cold, then about two minutes.
 # Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -82,9 +82,18 @@ for guest in "${guests[@]}"; do
     for handlers in 1 4; do
         ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --external-manager --kill-manager 12 --json e.json
         some e.json kills evictions pins balloon_guest bytes_compared
-        [ "$(field e.json kills)" = 12 ] && [ "$(field e.json stuck)" = 0 ] && [ "$(field e.json recovered_refused)" = 0 ]
+        [ "$(field e.json kills)" = 12 ]
+        [ "$(field e.json stuck)" = 0 ]
+        [ "$(field e.json recovered_refused)" = 0 ]
         sum=$((sum + $(field e.json in_the_middle)))
     done
+done
+# On a busy machine few are caught in the middle: some more then.
+for _ in 1 2 3 4; do
+    if [ "$sum" -lt 5 ]; then
+        ends 0 '' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 20 --json e.json
+        sum=$((sum + $(field e.json in_the_middle)))
+    fi
 done
 [ "$sum" -ge 5 ] || { echo "FAILED: $sum managers had something in hand" && exit 1; }
 printf 'managers killed with something in hand: %s\n' "$sum"
