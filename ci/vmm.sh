@@ -8,6 +8,12 @@ cargo fmt -p pagelock-vmm --check
 cargo clippy --quiet -p pagelock-vmm --all-targets --features shared,stats,tracing,vm-memory -- -D warnings
 cargo clippy --quiet -p pagelock-vmm --all-targets -- -D warnings
 
+# Compiled before, so that the limits are for what runs.
+cargo test --quiet -p pagelock-vmm --features shared,stats,tracing,vm-memory --no-run
+cargo test --quiet -p pagelock-vmm --no-run
+cargo build --quiet -p pagelock-vmm --example server
+cargo bench --quiet -p pagelock-vmm --no-run
+
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 timeout 300 cargo test --quiet -p pagelock-vmm --features shared,stats,tracing,vm-memory -- --show-output 2>&1 | tee "$out"
