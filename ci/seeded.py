@@ -26,6 +26,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIMIT = 60
 # A model checker says so itself when somebody is never woken, and is not hurried: what it explores takes the same with a bug or without.
 EXPLORING = 600
+# A process is killed at every step of every call.
+STEPPING = 180
 # How long a fuzz target looks, after the committed seeds.
 FUZZ = 10
 
@@ -58,6 +60,8 @@ def output(command, environment, limit):
 
 
 def limit_of(finder):
+    if finder.startswith("steps:"):
+        return STEPPING
     return EXPLORING if finder.startswith(("loom:", "shuttle:")) else LIMIT
 
 
