@@ -129,7 +129,7 @@ impl Segment {
             // SAFETY: mapped just now, and not used.
             unsafe { file::unmap(at, bytes) };
         })?;
-        let (taken, recovers) = ([const { PrivateU32::new(0) }; _], AtomicBool::new(false));
+        let (taken, recovers) = ([const { PrivateU32::new(0) }; MAX_SEATS as usize / 32], AtomicBool::new(false));
         let (pages, pid) = (PrivateU32::new(size.pages), file::pid());
         Ok(Self { file, at, size, pages, pid, taken, recovers, entry: ManuallyDrop::new(entry) })
     }
