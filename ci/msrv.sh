@@ -58,7 +58,7 @@ while left:
         left += needs[one]
 newer = [p for p in map(packages.get, seen) if version(p["rust_version"] or "1.0") > version(sys.argv[1])]
 print(f"{len(seen)} packages for both commands")
-sys.exit("\n".join(f"{p['name']} {p['version']} asks for {p['rust_version']}" for p in newer))
+sys.exit("\n".join(f"{p['name']} {p['version']} asks for {p['rust_version']}" for p in newer) or None)
 END
 old check --quiet --locked --example storm
 old check --quiet --locked --tests
