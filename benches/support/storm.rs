@@ -75,7 +75,17 @@ impl Storm {
         let root = env!("CARGO_MANIFEST_DIR");
         let out = Command::new(cargo)
             .current_dir(root)
-            .args(["build", "--quiet", "--release", "--example", "storm", "--message-format", "json-render-diagnostics"])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--package",
+                "pagelock-storm",
+                "--example",
+                "storm",
+                "--message-format",
+                "json-render-diagnostics",
+            ])
             .stderr(Stdio::inherit())
             .output()
             .map_err(|e| format!("no cargo to build the storm with: {e}"))?;
