@@ -36,6 +36,14 @@ fn inbox(wish: Wish) -> Option<Arc<Inbox>> {
     }
 }
 
+/// Memory of small pages: a memfd, which is shared, or anonymous.
+fn ram(inbox: &Arc<Inbox>, len: usize, shared: bool) -> Ram {
+    match shared {
+        false => Ram::anonymous(inbox, len, SMALL).unwrap(),
+        true => Ram::memfd(inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
+    }
+}
+
 fn memfd(len: usize, flags: MemfdFlags) -> io::Result<std::os::fd::OwnedFd> {
     let file = memfd_create("guest", MemfdFlags::CLOEXEC | flags)?;
     ftruncate(&file, len as u64)?;

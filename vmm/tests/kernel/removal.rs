@@ -8,10 +8,7 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
     for (handlers, shared) in [(1, false), (3, false), (1, true), (3, true)] {
         let Some(inbox) = inbox(Wish::default().removes()) else { return };
         let len = PAGES * SMALL;
-        let ram = match shared {
-            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
-            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
-        };
+        let ram = ram(&inbox, len, shared);
         let region = Region::new(ram, &inbox, 0).unwrap();
         let advice = if shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
         // One byte a page stands for it, and 1 is what the image has.

@@ -7,10 +7,7 @@ fn pre_copy_hears_of_every_page_that_is_written_and_of_no_other() {
     let Some(inbox) = inbox(Wish::default()) else { return };
     for shared in [false, true] {
         let len = 64 * SMALL;
-        let ram = match shared {
-            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
-            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
-        };
+        let ram = ram(&inbox, len, shared);
         let region = Region::new(ram, &inbox, 0).unwrap();
         let dirty = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&dirty);
@@ -47,10 +44,7 @@ fn a_page_that_was_saved_is_noticed_when_written_also_after_an_eviction() {
     let Some(inbox) = inbox(Wish::default()) else { return };
     for shared in [false, true] {
         let len = 8 * SMALL;
-        let ram = match shared {
-            false => Ram::anonymous(&inbox, len, SMALL).unwrap(),
-            true => Ram::memfd(&inbox, memfd(len, MemfdFlags::empty()).unwrap(), 0, len, SMALL).unwrap(),
-        };
+        let ram = ram(&inbox, len, shared);
         let region = Region::new(ram, &inbox, 0).unwrap();
         let dirty = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&dirty);
