@@ -23,7 +23,7 @@ check() {
     done
 }
 
-cp -r Cargo.toml Cargo.lock README.md src soft benches examples tests "$SCRATCH"
+cp -r Cargo.toml Cargo.lock README.md docs src soft benches examples tests "$SCRATCH"
 core_alone "$SCRATCH"
 find "$SCRATCH/src" -name '*.rs' -exec sed -i 's/target_os = "linux"/target_os = "elsewhere"/g' {} +
 check "an unknown system, with leave to spin" spin

@@ -3,6 +3,7 @@
 use super::Cancel;
 use crate::futex::{Futex, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use crate::sync::AtomicU32;
+use crate::word::State;
 use core::fmt;
 
 /// How a wait ended. In every case the caller's guard has been dropped, and the caller must
@@ -70,6 +71,22 @@ impl<'c, F: Futex> Wait<'c, F> {
     #[must_use]
     pub const fn within(self, limits: Limits<'c, F>) -> Self {
         Self { what: self.what, limits }
+    }
+
+    /// Whether a page in state `seen` is to be waited for, or why not. `over` says which of the
+    /// limits had been reached before the call.
+    #[inline]
+    pub(crate) fn may_begin(&self, seen: State, over: Option<Wake>) -> Result<(), Wake> {
+        let awaited = match self.what {
+            WaitFor::Unlocked => seen.is_taken(),
+            WaitFor::Migration => seen.is_migrating(),
+        };
+        match over {
+            Some(Wake::Cancelled) => Err(Wake::Cancelled),
+            _ if seen.is_poisoned() => Err(Wake::Poisoned),
+            _ if !awaited => Err(Wake::NotLocked),
+            late => late.map_or(Ok(()), Err),
+        }
     }
 }
 

@@ -122,7 +122,18 @@ impl<F: Futex> PageLock<F> {
     /// once ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has
     /// changed. A switch that is thrown is said first, also of a page that there is no need to wait
     /// for.
+    #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
+        // A look first, because a free page needs none of the steps.
+        match wait.may_begin(self.state(), wait.limits.over(self.futex)) {
+            Ok(()) => self.register_and_sleep(ptl, wait),
+            Err(wake) => wake,
+        }
+    }
+
+    /// Steps (1) to (4).
+    #[cold]
+    fn register_and_sleep<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         let registered = self.register(&wait);
         drop(ptl);
         registered.map_or_else(|wake| wake, |registered| registered.sleep(&wait.limits))
@@ -133,14 +144,7 @@ impl<F: Futex> PageLock<F> {
         let (ready, over) = (Registered::read(self.futex, self.key()), wait.limits.over(self.futex));
         let mut seen = self.state();
         loop {
-            match over {
-                Some(Wake::Cancelled) => return Err(Wake::Cancelled),
-                _ if seen.is_poisoned() => return Err(Wake::Poisoned),
-                _ if !seen.is_taken() => return Err(Wake::NotLocked),
-                _ if wait.what == WaitFor::Migration && !seen.is_migrating() => return Err(Wake::NotLocked),
-                Some(late) => return Err(late),
-                None => {}
-            }
+            wait.may_begin(seen, over)?;
             match self.set_event_waiters(seen) {
                 Ok(()) => return Ok(ready),
                 Err(now) => seen = now,
