@@ -1,14 +1,17 @@
-//! How good it must be, and how good it is: every bar of the design beside the peers, which take turns in one run.
+//! How good it must be, and how good it is: every bar of the design beside the peers, which take
+//! turns in one run.
 //!
-//! `cargo bench -p pagelock-benches --bench bars` takes some eight minutes, of which the contended lock takes five; `-- quick` less than half of that, with
-//! wider spreads. `-- contended`, `release` or `uncontended` runs that part alone.
+//! `cargo bench -p pagelock-benches --bench bars` takes some eight minutes, of which the contended
+//! lock takes five; `-- quick` less than half of that, with wider spreads. `-- contended`,
+//! `release` or `uncontended` runs that part alone.
 //!
 //! * `--rounds N`: so many rounds of the contended lock;
 //! * `--rows TEXT`: only the rows whose names contain it, such as `light load` or `32 threads`;
 //! * `--json FILE`: leaves everything there;
 //! * `--before FILE`: compares with what an earlier run left.
 //!
-//! The report (`cargo run --release -p pagelock-benches --example report`) has the same figures and more.
+//! The report (`cargo run --release -p pagelock-benches --example report`) has the same figures and
+//! more.
 
 mod support;
 
@@ -70,7 +73,9 @@ fn main() {
     let (means, bars) = (means(&tables, machine.cores), judge(&tables));
     if !means.is_empty() {
         println!("{}", means::markdown(&means, machine.cores));
-        let closed = [Regime::Saturated, Regime::Crowd].into_iter().filter_map(|regime| tables.get(&title(regime, CLOSED)));
+        let closed = [Regime::Saturated, Regime::Crowd]
+            .into_iter()
+            .filter_map(|regime| tables.get(&title(regime, CLOSED)));
         closed.for_each(|table| println!("{}", table.markdown(machine.cores)));
     }
     if let Some(before) = before {
@@ -80,7 +85,11 @@ fn main() {
     if all || has("uncontended") || has("release") {
         println!("{}", losses_markdown(&losses(&tables), false, machine.cores));
     }
-    println!("{:.0} s, {:.2} steps a nanosecond", began.elapsed().as_secs_f64(), steps_a_nanosecond());
+    println!(
+        "{:.0} s, {:.2} steps a nanosecond",
+        began.elapsed().as_secs_f64(),
+        steps_a_nanosecond()
+    );
     if let Some(file) = value("--json") {
         let left = Left { machine, steps_a_nanosecond: steps_a_nanosecond(), means, bars, tables };
         let text = serde_json::to_string(&left).expect("it is plain data");

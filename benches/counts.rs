@@ -30,18 +30,25 @@ fn main() {
     });
     let arc = Arc::new(());
     group.bench_function("Arc clone+drop", |b| b.iter(|| drop(Arc::clone(black_box(&arc)))));
-    group.bench_function("try_get+drop", |b| b.iter(|| drop(black_box(&page).0.try_get().expect("it is live"))));
-    group.bench_function("try_pin+drop", |b| b.iter(|| drop(black_box(&page).0.try_pin().expect("it is not migrating"))));
+    group.bench_function("try_get+drop", |b| {
+        b.iter(|| drop(black_box(&page).0.try_get().expect("it is live")))
+    });
+    group.bench_function("try_pin+drop", |b| {
+        b.iter(|| drop(black_box(&page).0.try_pin().expect("it is not migrating")))
+    });
     group.finish();
 
     let mut group = criterion.benchmark_group("counts/migration");
     let raw = Padded((AtomicU32::new(0), AtomicU32::new(1)));
-    group.bench_function("raw compare-exchange+swap", |b| b.iter(|| raw_freeze_thaw(&black_box(&raw).0.1)));
+    group.bench_function("raw compare-exchange+swap", |b| {
+        b.iter(|| raw_freeze_thaw(&black_box(&raw).0.1))
+    });
     group.bench_function("freeze+thaw", |b| {
         let mut stage = Some(page.0.lock().begin_migration());
         b.iter(|| {
             let migration = black_box(&mut stage).take().expect("put back below");
-            let frozen = migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
+            let frozen =
+                migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
             stage = Some(frozen.thaw());
         });
     });
@@ -51,7 +58,10 @@ fn main() {
     group.bench_function("lock+begin+freeze+commit", |b| {
         b.iter(|| {
             let migration = black_box(&page).0.lock().begin_migration();
-            migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins").commit_in_place()
+            migration
+                .freeze(FreezeRule::ExactRefs(1))
+                .expect("one reference, no pins")
+                .commit_in_place()
         });
     });
     group.finish();

@@ -1,6 +1,7 @@
-//! One release, many sleepers: until the first and the last one run, and until the releaser's own call returns; also with lockers in
-//! the page's queue, and with many pages released at once whose event slots collide, by one thread or by as many as there are cores.
-//! Below each of criterion's figures stands what a sleep and a wake cost in processor time.
+//! One release, many sleepers: until the first and the last one run, and until the releaser's own
+//! call returns; also with lockers in the page's queue, and with many pages released at once whose
+//! event slots collide, by one thread or by as many as there are cores. Below each of criterion's
+//! figures stands what a sleep and a wake cost in processor time.
 
 mod support;
 
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use support::bench::criterion;
 use support::crew::Crew;
 use support::events::{
-    COLLIDING, DISTINCT, Event, EventListener, ListenerQueue, Page, Parked, ParkedQueue, ParkingLotCondvar, Queue, QueuedPage,
-    RawQueue, RawWakeAll, StdCondvar,
+    COLLIDING, DISTINCT, Event, EventListener, ListenerQueue, Page, Parked, ParkedQueue,
+    ParkingLotCondvar, Queue, QueuedPage, RawQueue, RawWakeAll, StdCondvar,
 };
 use support::machine::cores;
 use support::release::{MOST, Times, release_many, release_queued, release_racing, release_to};
@@ -25,7 +26,12 @@ const PAGES: [usize; 3] = [1, 16, 256];
 /// Which of the times is measured.
 type Figure = fn(&Times) -> Duration;
 
-fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: Figure, once: impl Fn() -> Times) {
+fn time(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    what: Figure,
+    once: impl Fn() -> Times,
+) {
     let mut cost = Vec::new();
     group.bench_function(id, |b| {
         b.iter_custom(|rounds| {
@@ -44,7 +50,9 @@ fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, what: Figure,
 fn alone<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, what: Figure) {
     let event = Arc::new(E::new());
     for sleepers in SLEEPERS.into_iter().filter(|&n| n <= crew.size()) {
-        time(group, BenchmarkId::new(E::NAME, sleepers), what, || release_to(crew, &event, sleepers));
+        time(group, BenchmarkId::new(E::NAME, sleepers), what, || {
+            release_to(crew, &event, sleepers)
+        });
     }
 }
 
@@ -56,7 +64,12 @@ fn queued<E: Queue>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew) {
     }
 }
 
-fn several<E: Event>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, name: &str, make: fn(usize) -> Vec<Arc<E>>) {
+fn several<E: Event>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    crew: &Crew,
+    name: &str,
+    make: fn(usize) -> Vec<Arc<E>>,
+) {
     for pages in PAGES.into_iter().filter(|_| crew.size() >= 256 + cores()) {
         let events = make(pages);
         time(group, BenchmarkId::new(name, pages), |t| t.last, || release_many(crew, &events, 256));

@@ -1,7 +1,8 @@
 //! The hot paths, alone, to be counted and read.
 //!
-//! `ci/instructions.sh` runs this under an instruction counter: `instructions WHAT TIMES`. `ci/assembly.sh` disassembles the
-//! functions whose names begin with `fast_`. `instructions names` lists what there is.
+//! `ci/instructions.sh` runs this under an instruction counter: `instructions WHAT TIMES`.
+//! `ci/assembly.sh` disassembles the functions whose names begin with `fast_`. `instructions names`
+//! lists what there is.
 
 use core::hint::black_box;
 use core::sync::atomic::{
@@ -90,7 +91,8 @@ fn fast_pin_unpin(on: &Subject) -> Result<(), PinError> {
 
 #[inline(never)]
 fn fast_freeze_thaw(on: &Subject) -> bool {
-    // SAFETY: the migration was made raw by `new` or by the round before, and this is the only thread.
+    // SAFETY: the migration was made raw by `new` or by the round before, and this is the only
+    // thread.
     let migration = unsafe { Migration::from_raw(&on.migrating) };
     let (migration, frozen) = match migration.freeze(FreezeRule::ExactRefs(1)) {
         Ok(frozen) => (frozen.thaw(), true),
@@ -142,7 +144,9 @@ macro_rules! peer {
 type ParkingLot = parking_lot::Mutex<()>;
 type Std = std::sync::Mutex<()>;
 type Usync = usync::Mutex<()>;
-peer!(fast_parking_lot, fast_parking_lot_fails, parking_lot, parking_lot_held, |m: &ParkingLot| m.try_lock().is_some());
+peer!(fast_parking_lot, fast_parking_lot_fails, parking_lot, parking_lot_held, |m: &ParkingLot| m
+    .try_lock()
+    .is_some());
 peer!(fast_std, fast_std_fails, std, std_held, |m: &Std| m.try_lock().is_ok());
 peer!(fast_usync, fast_usync_fails, usync, usync_held, |m: &Usync| m.try_lock().is_some());
 
@@ -192,15 +196,32 @@ fn main() {
         "names" => ALL.iter().for_each(|(name, _)| println!("{name}")),
         "" => {
             // That each does what it is counted for.
-            assert!(fast_try_lock_unlock(&on) && fast_claim_unlock(&on) && fast_raw_lock_unlock(&on));
-            assert!(!fast_try_lock(&on) && !fast_is_locked(&on) && fast_wait_unlocked(&on) == Wake::NotLocked);
-            assert!(fast_get_put(&on) && fast_pin_unpin(&on).is_ok() && !fast_lock_begin_freeze_commit(&on));
+            assert!(
+                fast_try_lock_unlock(&on) && fast_claim_unlock(&on) && fast_raw_lock_unlock(&on)
+            );
+            assert!(
+                !fast_try_lock(&on)
+                    && !fast_is_locked(&on)
+                    && fast_wait_unlocked(&on) == Wake::NotLocked
+            );
+            assert!(
+                fast_get_put(&on)
+                    && fast_pin_unpin(&on).is_ok()
+                    && !fast_lock_begin_freeze_commit(&on)
+            );
             assert!(!fast_parking_lot_fails(&on) && !fast_std_fails(&on) && !fast_usync_fails(&on));
             for (_, run) in ALL {
                 run(3, &on);
             }
-            assert!(on.page.refs() == 1 && on.page.pins() == 0 && !on.page.is_locked() && fast_freeze_thaw(&on));
-            println!("nothing measured: run ci/instructions.sh for counts, ci/assembly.sh for the code");
+            assert!(
+                on.page.refs() == 1
+                    && on.page.pins() == 0
+                    && !on.page.is_locked()
+                    && fast_freeze_thaw(&on)
+            );
+            println!(
+                "nothing measured: run ci/instructions.sh for counts, ci/assembly.sh for the code"
+            );
         }
         name => match ALL.iter().find(|(n, _)| *n == name) {
             Some((_, run)) => run(times, &on),

@@ -10,11 +10,18 @@ use support::bench::criterion;
 use support::crew::Crew;
 use support::layout::{Line, Packed, Spacing, TwoLines, neighbours};
 
-fn spaced<S: Spacing<PageLock>>(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, name: &str, threads: usize) {
+fn spaced<S: Spacing<PageLock>>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    crew: &Crew,
+    name: &str,
+    threads: usize,
+) {
     group.bench_function(BenchmarkId::new(name, threads), |b| {
         b.iter_custom(|pairs| {
             let each = u32::try_from(pairs.div_ceil(threads as u64)).unwrap_or(u32::MAX).max(1);
-            Duration::from_secs_f64(pairs as f64 / (neighbours::<PageLock, S>(crew, threads, each) * 1e6))
+            Duration::from_secs_f64(
+                pairs as f64 / (neighbours::<PageLock, S>(crew, threads, each) * 1e6),
+            )
         });
     });
 }

@@ -1,4 +1,5 @@
-//! 2^10 to 2^22 headers, a random one locked or faulted on; beside what it costs to touch that memory at all. And 1 to 512 threads.
+//! 2^10 to 2^22 headers, a random one locked or faulted on; beside what it costs to touch that
+//! memory at all. And 1 to 512 threads.
 
 mod support;
 
@@ -30,7 +31,13 @@ fn roaming<F: Field>(
     });
 }
 
-fn everybody(group: &mut BenchmarkGroup<'_, WallTime>, crew: &Crew, bits: u32, threads: usize, x: &str) {
+fn everybody(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    crew: &Crew,
+    bits: u32,
+    threads: usize,
+    x: &str,
+) {
     roaming::<Touch>(group, crew, "touch", bits, threads, x);
     roaming::<RawPairs>(group, crew, "raw-cas-swap", bits, threads, x);
     roaming::<Locks<pagelock::PageLock>>(group, crew, "pagelock", bits, threads, x);

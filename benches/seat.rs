@@ -1,7 +1,7 @@
 //! What a seat costs: each operation of the core, and beside it the same through a seat.
 //!
-//! Without arguments: nanoseconds, medians of runs that take turns. `seat WHAT TIMES` runs one for an instruction counter, and
-//! `seat names` lists them; `ci/shared.sh` does both.
+//! Without arguments: nanoseconds, medians of runs that take turns. `seat WHAT TIMES` runs one for
+//! an instruction counter, and `seat names` lists them; `ci/shared.sh` does both.
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -59,7 +59,9 @@ mod linux {
         let mut args = std::env::args().skip(1).filter(|a| a != "--bench" && a != "--test");
         match (args.next().as_deref(), args.next().and_then(|n| n.parse().ok())) {
             (Some("names"), _) => ALL.iter().for_each(|(name, _)| println!("{name}")),
-            (Some(what), Some(times)) => rounds(times, &on, ALL.iter().find(|(name, _)| *name == what).unwrap().1),
+            (Some(what), Some(times)) => {
+                rounds(times, &on, ALL.iter().find(|(name, _)| *name == what).unwrap().1)
+            }
             _ => measure(&on),
         }
     }
@@ -81,7 +83,11 @@ mod linux {
         let medians: Vec<f64> = taken.iter_mut().map(median).collect();
         for pair in (1..ALL.len()).step_by(2) {
             let [alone, seat] = [medians[pair], medians[pair + 1]].map(|ns| ns - medians[0]);
-            println!("{:28} {alone:6.1} ns, with a seat {seat:6.1} ns: {:.2} times", ALL[pair].0, seat / alone);
+            println!(
+                "{:28} {alone:6.1} ns, with a seat {seat:6.1} ns: {:.2} times",
+                ALL[pair].0,
+                seat / alone
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One name for the systems whose futexes work between processes and have deadlines, and one for those that have segments.
+//! One name for the systems whose futexes work between processes and have deadlines, and one for
+//! those that have segments.
 
 use std::env;
 

@@ -1,5 +1,5 @@
-//! Which of the bugs that `ci/weave.py` has put into this copy of the tree is in: the environment variable `PAGELOCK_BUG` says so at run time,
-//! and one build serves all of them.
+//! Which of the bugs that `ci/weave.py` has put into this copy of the tree is in: the environment
+//! variable `PAGELOCK_BUG` says so at run time, and one build serves all of them.
 
 extern crate std;
 

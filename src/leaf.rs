@@ -1,9 +1,10 @@
 //! Leaf entries: what a page table says about one page.
 //!
-//! A leaf is present, or it says why it is not. Non-present leaves carry what is needed to make them present again, and never
-//! more: rights that a present leaf did not have cannot come back from a round trip. [`Leaf`] is the value, and
-//! [`encode`](Leaf::encode) / [`decode`](Leaf::decode) are one 64-bit encoding of it, for software tables and for tests. A kernel
-//! whose hardware dictates the encoding writes its own and keeps the value.
+//! A leaf is present, or it says why it is not. Non-present leaves carry what is needed to make
+//! them present again, and never more: rights that a present leaf did not have cannot come back
+//! from a round trip. [`Leaf`] is the value, and [`encode`](Leaf::encode) /
+//! [`decode`](Leaf::decode) are one 64-bit encoding of it, for software tables and for tests. A
+//! kernel whose hardware dictates the encoding writes its own and keeps the value.
 //!
 //! ```text
 //!   63                                          12 11 10  9    8    7    6   5  4  3    0
@@ -23,8 +24,8 @@
 //! | 6 poison | no | is an error, for good |
 //! | 7 marker | no frame | is the caller's, by the marker |
 //!
-//! The kinds and who owns what are those of Linux (`include/linux/leafops.h`). Bits that a kind does not use are zero, and a word
-//! that has them set is [unknown](UnknownLeaf), not guessed at.
+//! The kinds and who owns what are those of Linux (`include/linux/leafops.h`). Bits that a kind
+//! does not use are zero, and a word that has them set is [unknown](UnknownLeaf), not guessed at.
 
 use core::fmt;
 
@@ -39,7 +40,8 @@ pub enum Rights {
     Write,
 }
 
-/// What was observed of a page through this entry: it travels with the entry through every conversion.
+/// What was observed of a page through this entry: it travels with the entry through every
+/// conversion.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Tracking {
     /// It was accessed.
@@ -94,7 +96,8 @@ pub enum Leaf {
         /// What was observed.
         tracking: Tracking,
     },
-    /// The page is in frame `pfn` of a device (or of a slow tier), where the processor cannot access it.
+    /// The page is in frame `pfn` of a device (or of a slow tier), where the processor cannot
+    /// access it.
     DevicePrivate {
         /// The device frame's number.
         pfn: u64,
@@ -213,11 +216,19 @@ impl Leaf {
     pub fn encode(self) -> Result<u64, FrameTooLarge> {
         let (kind, number, rest) = match self {
             Self::None => return Ok(0),
-            Self::Present { pfn, rights, tracking } => (PRESENT, pfn, rights.encode() | tracking.encode()),
+            Self::Present { pfn, rights, tracking } => {
+                (PRESENT, pfn, rights.encode() | tracking.encode())
+            }
             Self::Swap { slot, tracking } => (SWAP, slot, tracking.encode()),
-            Self::Migration { pfn, rights, tracking } => (MIGRATION, pfn, rights.encode() | tracking.encode()),
-            Self::DevicePrivate { pfn, rights, tracking } => (DEVICE_PRIVATE, pfn, rights.encode() | tracking.encode()),
-            Self::DeviceExclusive { pfn, rights, tracking } => (DEVICE_EXCLUSIVE, pfn, rights.encode() | tracking.encode()),
+            Self::Migration { pfn, rights, tracking } => {
+                (MIGRATION, pfn, rights.encode() | tracking.encode())
+            }
+            Self::DevicePrivate { pfn, rights, tracking } => {
+                (DEVICE_PRIVATE, pfn, rights.encode() | tracking.encode())
+            }
+            Self::DeviceExclusive { pfn, rights, tracking } => {
+                (DEVICE_EXCLUSIVE, pfn, rights.encode() | tracking.encode())
+            }
             Self::Poison { pfn } => (POISON, pfn, 0),
             Self::Marker(marker) => (MARKER, marker.encode(), 0),
         };
@@ -242,14 +253,19 @@ impl Leaf {
             PRESENT => rights.map(|rights| Self::Present { pfn: number, rights, tracking }),
             SWAP => Some(Self::Swap { slot: number, tracking }),
             MIGRATION => rights.map(|rights| Self::Migration { pfn: number, rights, tracking }),
-            DEVICE_PRIVATE => rights.map(|rights| Self::DevicePrivate { pfn: number, rights, tracking }),
-            DEVICE_EXCLUSIVE => rights.map(|rights| Self::DeviceExclusive { pfn: number, rights, tracking }),
+            DEVICE_PRIVATE => {
+                rights.map(|rights| Self::DevicePrivate { pfn: number, rights, tracking })
+            }
+            DEVICE_EXCLUSIVE => {
+                rights.map(|rights| Self::DeviceExclusive { pfn: number, rights, tracking })
+            }
             POISON => Some(Self::Poison { pfn: number }),
             MARKER => Marker::decode(number).map(Self::Marker),
             _ => None,
         }
         .ok_or(unknown)?;
-        // Whatever bits the kind does not use have to be zero: the one word for a leaf is the one that `encode` makes.
+        // Whatever bits the kind does not use have to be zero: the one word for a leaf is the one
+        // that `encode` makes.
         if leaf.encode() == Ok(word) { Ok(leaf) } else { Err(unknown) }
     }
 
@@ -266,8 +282,9 @@ impl Leaf {
         }
     }
 
-    /// The same leaf, with another frame; as it is, if it names none. For tables with large entries, which have the number of their first
-    /// frame, and are to say which frame is at an [address](crate::mm::Entry::get).
+    /// The same leaf, with another frame; as it is, if it names none. For tables with large
+    /// entries, which have the number of their first frame, and are to say which frame is at an
+    /// [address](crate::mm::Entry::get).
     ///
     /// ```
     /// use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -296,46 +313,63 @@ impl Leaf {
         self.parts().map(|(_, rights, _)| rights)
     }
 
-    /// The migration entry to put in this leaf's place while its frame moves. `None` for a leaf that has nothing to move.
+    /// The migration entry to put in this leaf's place while its frame moves. `None` for a leaf
+    /// that has nothing to move.
     ///
-    /// The entry does not own the reference that this leaf owns: that one is the migrator's to drop.
+    /// The entry does not own the reference that this leaf owns: that one is the migrator's to
+    /// drop.
     #[must_use]
     pub fn to_migration(self) -> Option<Self> {
         match self {
             Self::Migration { .. } => None,
-            _ => self.parts().map(|(pfn, rights, tracking)| Self::Migration { pfn, rights, tracking }),
+            _ => self.parts().map(|(pfn, rights, tracking)| Self::Migration {
+                pfn,
+                rights,
+                tracking,
+            }),
         }
     }
 
-    /// The present leaf to put in place of a non-present one, with the page in frame `pfn`: the recorded rights and tracking, no
-    /// more.
+    /// The present leaf to put in place of a non-present one, with the page in frame `pfn`: the
+    /// recorded rights and tracking, no more.
     #[must_use]
     pub fn to_present(self, pfn: u64) -> Option<Self> {
         self.parts().map(|(_, rights, tracking)| Self::Present { pfn, rights, tracking })
     }
 
-    /// The device-private leaf to put in this one's place, with the page in frame `pfn` of the device.
+    /// The device-private leaf to put in this one's place, with the page in frame `pfn` of the
+    /// device.
     #[must_use]
     pub fn to_device_private(self, pfn: u64) -> Option<Self> {
         self.parts().map(|(_, rights, tracking)| Self::DevicePrivate { pfn, rights, tracking })
     }
 
-    /// The device-exclusive leaf to put in this one's place, in the same frame. For present leaves only.
+    /// The device-exclusive leaf to put in this one's place, in the same frame. For present leaves
+    /// only.
     #[must_use]
     pub fn to_device_exclusive(self) -> Option<Self> {
         match self {
-            Self::Present { pfn, rights, tracking } => Some(Self::DeviceExclusive { pfn, rights, tracking }),
+            Self::Present { pfn, rights, tracking } => {
+                Some(Self::DeviceExclusive { pfn, rights, tracking })
+            }
             _ => None,
         }
     }
 
-    /// The leaf with at most `rights`: what write-protection and fork do, also to an entry whose page is on its way.
+    /// The leaf with at most `rights`: what write-protection and fork do, also to an entry whose
+    /// page is on its way.
     #[must_use]
     pub fn restrict(self, most: Rights) -> Self {
         match self {
-            Self::Present { pfn, rights, tracking } => Self::Present { pfn, rights: rights.min(most), tracking },
-            Self::Migration { pfn, rights, tracking } => Self::Migration { pfn, rights: rights.min(most), tracking },
-            Self::DevicePrivate { pfn, rights, tracking } => Self::DevicePrivate { pfn, rights: rights.min(most), tracking },
+            Self::Present { pfn, rights, tracking } => {
+                Self::Present { pfn, rights: rights.min(most), tracking }
+            }
+            Self::Migration { pfn, rights, tracking } => {
+                Self::Migration { pfn, rights: rights.min(most), tracking }
+            }
+            Self::DevicePrivate { pfn, rights, tracking } => {
+                Self::DevicePrivate { pfn, rights: rights.min(most), tracking }
+            }
             Self::DeviceExclusive { pfn, rights, tracking } => {
                 Self::DeviceExclusive { pfn, rights: rights.min(most), tracking }
             }
@@ -371,13 +405,23 @@ pub struct FrameTooLarge {
 
 impl fmt::Display for UnknownLeaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#018x} is no leaf entry: kind {}, other bits {:#x}", self.word, self.word & KIND, self.word & !KIND)
+        write!(
+            f,
+            "{:#018x} is no leaf entry: kind {}, other bits {:#x}",
+            self.word,
+            self.word & KIND,
+            self.word & !KIND
+        )
     }
 }
 
 impl fmt::Display for FrameTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "frame or slot {:#x} does not fit into a leaf entry, where the limit is {FRAME_LIMIT:#x}", self.number)
+        write!(
+            f,
+            "frame or slot {:#x} does not fit into a leaf entry, where the limit is {FRAME_LIMIT:#x}",
+            self.number
+        )
     }
 }
 
@@ -402,24 +446,37 @@ mod tests {
     }
 
     fn tracking() -> impl Strategy<Value = Tracking> {
-        any::<[bool; 4]>().prop_map(|[accessed, dirty, soft_dirty, uffd_wp]| Tracking { accessed, dirty, soft_dirty, uffd_wp })
+        any::<[bool; 4]>().prop_map(|[accessed, dirty, soft_dirty, uffd_wp]| Tracking {
+            accessed,
+            dirty,
+            soft_dirty,
+            uffd_wp,
+        })
     }
 
     fn leaf() -> impl Strategy<Value = Leaf> {
         let n = 0..FRAME_LIMIT;
         prop_oneof![
             Just(Leaf::None),
-            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::Present { pfn, rights, tracking }),
-            (n.clone(), tracking()).prop_map(|(slot, tracking)| Leaf::Swap { slot, tracking }),
-            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::Migration { pfn, rights, tracking }),
-            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::DevicePrivate { pfn, rights, tracking }),
-            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::DeviceExclusive {
+            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::Present {
                 pfn,
                 rights,
                 tracking
             }),
+            (n.clone(), tracking()).prop_map(|(slot, tracking)| Leaf::Swap { slot, tracking }),
+            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| Leaf::Migration {
+                pfn,
+                rights,
+                tracking
+            }),
+            (n.clone(), rights(), tracking())
+                .prop_map(|(pfn, rights, tracking)| Leaf::DevicePrivate { pfn, rights, tracking }),
+            (n.clone(), rights(), tracking()).prop_map(|(pfn, rights, tracking)| {
+                Leaf::DeviceExclusive { pfn, rights, tracking }
+            }),
             n.prop_map(|pfn| Leaf::Poison { pfn }),
-            prop_oneof![Just(Marker::UffdWp), Just(Marker::Poison), Just(Marker::Guard)].prop_map(Leaf::Marker),
+            prop_oneof![Just(Marker::UffdWp), Just(Marker::Poison), Just(Marker::Guard)]
+                .prop_map(Leaf::Marker),
         ]
     }
 
@@ -483,7 +540,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_converted_is_not() {
-        let (rights, tracking) = (Rights::ReadExclusive, Tracking { soft_dirty: true, ..Tracking::default() });
+        let (rights, tracking) =
+            (Rights::ReadExclusive, Tracking { soft_dirty: true, ..Tracking::default() });
         let present = Leaf::Present { pfn: 1, rights, tracking };
         let migration = Leaf::Migration { pfn: 1, rights, tracking };
         let exclusive = Leaf::DeviceExclusive { pfn: 1, rights, tracking };
@@ -492,8 +550,16 @@ mod tests {
         assert_eq!(migration.to_migration(), None);
         assert_eq!(present.to_device_exclusive(), Some(exclusive));
         assert_eq!(migration.to_device_exclusive(), None);
-        for leaf in [Leaf::None, Leaf::Swap { slot: 1, tracking }, Leaf::Poison { pfn: 1 }, Leaf::Marker(Marker::Guard)] {
-            assert_eq!((leaf.rights(), leaf.to_migration(), leaf.to_present(2)), (None, None, None));
+        for leaf in [
+            Leaf::None,
+            Leaf::Swap { slot: 1, tracking },
+            Leaf::Poison { pfn: 1 },
+            Leaf::Marker(Marker::Guard),
+        ] {
+            assert_eq!(
+                (leaf.rights(), leaf.to_migration(), leaf.to_present(2)),
+                (None, None, None)
+            );
             assert_eq!((leaf.to_device_private(2), leaf.to_device_exclusive()), (None, None));
         }
     }
@@ -509,9 +575,30 @@ mod tests {
             (Leaf::Present { pfn: 1, rights: Rights::Read, tracking: none }, 0x1001),
             (Leaf::Present { pfn: 0, rights: Rights::ReadExclusive, tracking: all }, 0x3d1),
             (Leaf::Swap { slot: 2, tracking: Tracking { accessed: true, ..none } }, 0x2042),
-            (Leaf::Migration { pfn, rights: Rights::Write, tracking: Tracking { dirty: true, ..none } }, 0xffff_ffff_ffff_f0a3),
-            (Leaf::DevicePrivate { pfn: 0, rights: Rights::Read, tracking: Tracking { soft_dirty: true, ..none } }, 0x104),
-            (Leaf::DeviceExclusive { pfn: 0, rights: Rights::Read, tracking: Tracking { uffd_wp: true, ..none } }, 0x205),
+            (
+                Leaf::Migration {
+                    pfn,
+                    rights: Rights::Write,
+                    tracking: Tracking { dirty: true, ..none },
+                },
+                0xffff_ffff_ffff_f0a3,
+            ),
+            (
+                Leaf::DevicePrivate {
+                    pfn: 0,
+                    rights: Rights::Read,
+                    tracking: Tracking { soft_dirty: true, ..none },
+                },
+                0x104,
+            ),
+            (
+                Leaf::DeviceExclusive {
+                    pfn: 0,
+                    rights: Rights::Read,
+                    tracking: Tracking { uffd_wp: true, ..none },
+                },
+                0x205,
+            ),
             (Leaf::Poison { pfn: 3 }, 0x3006),
             (Leaf::Marker(Marker::UffdWp), 7),
             (Leaf::Marker(Marker::Poison), 0x1007),
@@ -530,7 +617,14 @@ mod tests {
 
     #[test]
     fn bad_words_say_what_was_seen() {
-        for word in [8, 15, PRESENT | 3 << RIGHTS_SHIFT, PRESENT | 1 << 10, POISON | ACCESSED, MARKER | 3 << NUMBER_SHIFT] {
+        for word in [
+            8,
+            15,
+            PRESENT | 3 << RIGHTS_SHIFT,
+            PRESENT | 1 << 10,
+            POISON | ACCESSED,
+            MARKER | 3 << NUMBER_SHIFT,
+        ] {
             let e = Leaf::decode(word).unwrap_err();
             assert_eq!(e.word, word);
             assert!(e.to_string().contains(&std::format!("{word:#018x}")), "{e}");

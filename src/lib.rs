@@ -66,8 +66,8 @@ pub mod word;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{
-    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRefused, FreezeRule, Frozen, Migration, NotMigrated,
-    Poisoning, StillPinned, TakenOver,
+    Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRefused, FreezeRule, Frozen,
+    Migration, NotMigrated, Poisoning, StillPinned, TakenOver,
 };
 pub use page::PageLock;
 pub use refs::{CountError, GetError, PagePin, PageRef, PinError, Put};

@@ -186,7 +186,9 @@ mod promises {
     use super::*;
     use crate::futex::SpinFutex;
     use core::mem::{align_of, offset_of, size_of};
-    use static_assertions::{assert_eq_align, assert_eq_size, assert_impl_all, assert_not_impl_any, const_assert};
+    use static_assertions::{
+        assert_eq_align, assert_eq_size, assert_impl_all, assert_not_impl_any, const_assert,
+    };
 
     assert_eq_size!(PageLock, u64);
     assert_eq_size!(PageLock<SpinFutex>, u64);

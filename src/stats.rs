@@ -58,7 +58,8 @@ mod on {
 
     // Padded: unrelated threads count unrelated things. Plain core atomics also under the model
     // checker: the counters order nothing and decide nothing.
-    static TOTALS: [CachePadded<AtomicUsize>; COUNTERS] = [const { CachePadded::new(AtomicUsize::new(0)) }; COUNTERS];
+    static TOTALS: [CachePadded<AtomicUsize>; COUNTERS] =
+        [const { CachePadded::new(AtomicUsize::new(0)) }; COUNTERS];
 
     pub(super) fn add(counter: Counter) {
         // Relaxed: a statistic.
@@ -74,8 +75,8 @@ mod on {
         /// Rounds lost: times a locker was woken, or slept when the page was released, and then
         /// found the page not its to take.
         pub lost_wakes: usize,
-        /// Acquisitions behind a closed gate: a registered sleeper took the page while newcomers were
-        /// kept out.
+        /// Acquisitions behind a closed gate: a registered sleeper took the page while newcomers
+        /// were kept out.
         pub gated_locks: usize,
         /// Releases that woke a locker.
         pub lock_wakes: usize,
@@ -130,9 +131,15 @@ mod on {
                 event_waits: self.event_waits.wrapping_sub(earlier.event_waits),
                 event_wakes: self.event_wakes.wrapping_sub(earlier.event_wakes),
                 spurious_returns: self.spurious_returns.wrapping_sub(earlier.spurious_returns),
-                frozen_refused_pins: self.frozen_refused_pins.wrapping_sub(earlier.frozen_refused_pins),
-                frozen_refused_refs: self.frozen_refused_refs.wrapping_sub(earlier.frozen_refused_refs),
-                frozen_refused_other: self.frozen_refused_other.wrapping_sub(earlier.frozen_refused_other),
+                frozen_refused_pins: self
+                    .frozen_refused_pins
+                    .wrapping_sub(earlier.frozen_refused_pins),
+                frozen_refused_refs: self
+                    .frozen_refused_refs
+                    .wrapping_sub(earlier.frozen_refused_refs),
+                frozen_refused_other: self
+                    .frozen_refused_other
+                    .wrapping_sub(earlier.frozen_refused_other),
                 aborts: self.aborts.wrapping_sub(earlier.aborts),
                 commits: self.commits.wrapping_sub(earlier.commits),
             }

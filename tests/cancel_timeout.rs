@@ -1,6 +1,8 @@
-//! A wait that is cancelled or runs out of time, at every step, and every way in which a sleep can end (I3, I4, I28, I39).
+//! A wait that is cancelled or runs out of time, at every step, and every way in which a sleep can
+//! end (I3, I4, I28, I39).
 //!
-//! Whatever happens, the outcome says which, and nothing is stranded: the page works as if that waiter had never come.
+//! Whatever happens, the outcome says which, and nothing is stranded: the page works as if that
+//! waiter had never come.
 
 #![cfg(not(pagelock_loom))]
 
@@ -66,7 +68,10 @@ fn a_wait_cancelled_before_the_call_does_not_begin() {
         let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
         cancel.cancel();
         let guard = page.lock();
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))), Wake::Cancelled);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::Cancelled
+        );
         assert!(!guard.unlock().event_waiters, "there is nobody to tell");
         works(sim, page);
     });
@@ -78,7 +83,10 @@ fn a_wait_cancelled_between_registering_and_sleeping_does_not_sleep() {
     let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
     let guard = page.lock();
     let wake = watched(&[page], || {
-        page.wait_with(OnDrop(|| cancel.cancel()), Wait::unlocked().within(Limits::none().unless(&cancel)))
+        page.wait_with(
+            OnDrop(|| cancel.cancel()),
+            Wait::unlocked().within(Limits::none().unless(&cancel)),
+        )
     });
     assert_eq!(wake, Wake::Cancelled);
     assert_eq!(sim.slept(), 0);
@@ -94,7 +102,8 @@ fn a_wait_cancelled_just_before_the_word_is_compared_does_not_sleep() {
     let guard = page.lock();
     sim.at_sleep(|| cancel.cancel());
     assert_eq!(
-        watched(&[page], || page.wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
+        watched(&[page], || page
+            .wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
         Wake::Cancelled
     );
     drop(guard);
@@ -110,7 +119,8 @@ fn a_wait_cancelled_while_it_registers_does_not_sleep() {
     let guard = page.lock();
     sim.at_event(|| cancel.cancel());
     assert_eq!(
-        watched(&[page], || page.wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
+        watched(&[page], || page
+            .wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
         Wake::Cancelled
     );
     drop(guard);
@@ -126,8 +136,12 @@ fn a_wait_cancelled_asleep_wakes() {
             let migration = page.lock().begin_migration();
             let timed = Wait::migration().within(Limits::none().until(NOON).unless(&cancel));
             let waiters = [
-                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))),
-                s.spawn(|| page.wait_with((), Wait::migration().within(Limits::none().unless(&cancel)))),
+                s.spawn(|| {
+                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+                }),
+                s.spawn(|| {
+                    page.wait_with((), Wait::migration().within(Limits::none().unless(&cancel)))
+                }),
                 s.spawn(move || page.wait_with((), timed)),
             ];
             sim.until_asleep(3);
@@ -148,7 +162,9 @@ fn a_wait_cancelled_after_the_release_says_so() {
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();
-            let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))));
+            let waiter = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+            });
             sim.until_asleep(1);
             sim.hold();
             drop(guard);
@@ -170,16 +186,24 @@ fn cancelling_reaches_every_page_and_nobody_elses_waiters_for_good() {
             let guards: Vec<_> = pages.iter().map(|p| p.lock()).collect();
             let cancelled: Vec<_> = pages
                 .iter()
-                .map(|p| s.spawn(|| p.wait_with((), Wait::unlocked().within(Limits::none().unless(&ours)))))
+                .map(|p| {
+                    s.spawn(|| {
+                        p.wait_with((), Wait::unlocked().within(Limits::none().unless(&ours)))
+                    })
+                })
                 .collect();
             let others: Vec<_> = pages
                 .iter()
                 .map(|p| {
                     s.spawn(|| {
-                        // A spurious return is allowed; being cancelled by somebody else's switch is not.
+                        // A spurious return is allowed; being cancelled by somebody else's switch
+                        // is not.
                         while p.is_locked() {
                             assert_ne!(
-                                p.wait_with((), Wait::unlocked().within(Limits::none().unless(&theirs))),
+                                p.wait_with(
+                                    (),
+                                    Wait::unlocked().within(Limits::none().unless(&theirs))
+                                ),
                                 Wake::Cancelled
                             );
                         }
@@ -207,14 +231,22 @@ fn a_switch_stays_thrown_until_it_is_reset() {
         cancel.cancel();
         cancel.cancel();
         assert!(cancel.is_cancelled());
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))), Wake::Cancelled);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::Cancelled
+        );
         cancel.reset();
         assert!(!cancel.is_cancelled());
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))), Wake::NotLocked);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::NotLocked
+        );
         watched(&[page], || {
             thread::scope(|s| {
                 let guard = page.lock();
-                let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))));
+                let waiter = s.spawn(|| {
+                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+                });
                 sim.until_asleep(1);
                 cancel.cancel();
                 assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
@@ -234,7 +266,9 @@ fn cancelling_a_waiter_leaves_the_others_their_wake() {
     watched(&[&page], || {
         thread::scope(|s| {
             let guard = page.lock();
-            let cancelled = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))));
+            let cancelled = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+            });
             sim.until_asleep(1);
             let others: Vec<_> = (0..OTHERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
             sim.until_asleep(1 + OTHERS);
@@ -271,7 +305,10 @@ fn a_wait_whose_time_is_up_between_registering_and_sleeping_does_not_sleep() {
         let sim = Sim::new(1);
         let page = page_on(sim);
         let guard = page.lock();
-        let wake = page.wait_with(OnDrop(|| until_noon(sim)), Wait::unlocked().within(Limits::none().until(NOON)));
+        let wake = page.wait_with(
+            OnDrop(|| until_noon(sim)),
+            Wait::unlocked().within(Limits::none().until(NOON)),
+        );
         assert_eq!(wake, Wake::TimedOut);
         assert_eq!(sim.slept(), 0);
         drop(guard);
@@ -289,7 +326,9 @@ fn a_wait_whose_time_is_up_asleep_times_out() {
             let waiters = [
                 s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON)))),
                 s.spawn(|| page.wait_unlocked_for((), Duration::from_nanos(NANOS))),
-                s.spawn(|| page.wait_with((), Wait::migration().within(Limits::none().until(NOON)))),
+                s.spawn(|| {
+                    page.wait_with((), Wait::migration().within(Limits::none().until(NOON)))
+                }),
             ];
             sim.until_asleep(3);
             until_noon(sim);
@@ -309,7 +348,8 @@ fn a_wait_whose_time_is_up_after_the_release_was_released() {
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();
-            let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
+            let waiter =
+                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
             sim.until_asleep(1);
             sim.hold();
             drop(guard);
@@ -328,7 +368,8 @@ fn a_wait_that_timed_out_leaves_the_others_their_wake() {
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();
-            let impatient = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
+            let impatient =
+                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
             let patient = s.spawn(|| page.wait_unlocked(()));
             sim.until_asleep(2);
             until_noon(sim);
@@ -349,7 +390,12 @@ fn a_time_that_the_clock_cannot_hold_is_no_limit() {
             let migration = page.lock().begin_migration();
             let waiters = [
                 s.spawn(|| page.wait_unlocked_for((), Duration::MAX)),
-                s.spawn(|| page.wait_with((), Wait::migration().within(Limits::none().until(MonotonicTime::MAX)))),
+                s.spawn(|| {
+                    page.wait_with(
+                        (),
+                        Wait::migration().within(Limits::none().until(MonotonicTime::MAX)),
+                    )
+                }),
             ];
             let locker = s.spawn(|| page.try_lock_for(Duration::MAX).map(drop));
             sim.until_asleep(3);
@@ -403,7 +449,10 @@ fn a_locker_whose_time_is_up_between_registering_and_sleeping_leaves() {
         let page = page_on(sim);
         let guard = page.lock();
         sim.at_sleep(move || until_noon(sim));
-        assert_eq!(page.lock_within(Limits::none().until(NOON)).map(drop), Err(LockError::TimedOut));
+        assert_eq!(
+            page.lock_within(Limits::none().until(NOON)).map(drop),
+            Err(LockError::TimedOut)
+        );
         assert_eq!(sim.slept(), 0);
         assert!(!format!("{page:?}").contains("sleepers"), "{page:?}");
         drop(guard);
@@ -420,7 +469,12 @@ fn a_locker_whose_time_is_up_asleep_leaves() {
             let guard = page.lock();
             let lockers = [
                 s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop).err()),
-                s.spawn(|| page.try_lock_for(Duration::from_nanos(NANOS)).map(drop).is_none().then_some(LockError::TimedOut)),
+                s.spawn(|| {
+                    page.try_lock_for(Duration::from_nanos(NANOS))
+                        .map(drop)
+                        .is_none()
+                        .then_some(LockError::TimedOut)
+                }),
             ];
             sim.until_asleep(2);
             until_noon(sim);
@@ -456,7 +510,8 @@ fn a_locker_whose_time_is_up_after_the_release_owns_the_page() {
 
 // ---- every way in which a sleep can end ----
 
-const OUTCOMES: [Sleep; 5] = [Sleep::Woken, Sleep::Changed, Sleep::Interrupted, Sleep::TimedOut, Sleep::Unknown];
+const OUTCOMES: [Sleep; 5] =
+    [Sleep::Woken, Sleep::Changed, Sleep::Interrupted, Sleep::TimedOut, Sleep::Unknown];
 
 #[test]
 fn a_waiter_that_is_disturbed_sleeps_on() {
@@ -500,7 +555,10 @@ fn a_waiter_whose_sleep_times_out_times_out() {
         let page = page_on(sim);
         let guard = page.lock();
         script([Sleep::TimedOut]);
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))), Wake::TimedOut);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))),
+            Wake::TimedOut
+        );
         drop(guard);
         works(sim, page);
     });
@@ -514,7 +572,9 @@ fn a_waiter_that_was_released_returns_however_its_sleep_ended() {
         let mut held = Some(page.lock());
         script([outcome]);
         let ptl = OnDrop(|| drop(held.take()));
-        let wake = watched(&[page], || page.wait_with(ptl, Wait::unlocked().within(Limits::none().until(NOON))));
+        let wake = watched(&[page], || {
+            page.wait_with(ptl, Wait::unlocked().within(Limits::none().until(NOON)))
+        });
         assert_eq!(wake, Wake::Released, "{outcome:?}");
         works(sim, page);
     }
@@ -546,9 +606,12 @@ fn a_locker_gets_the_page_however_its_sleeps_end() {
 /// Interruptions and changes are nobody's doing: a locker does not count them as lost rounds.
 #[test]
 fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
-    for (outcome, closes) in
-        [(Sleep::Interrupted, false), (Sleep::Changed, false), (Sleep::Woken, true), (Sleep::Unknown, false)]
-    {
+    for (outcome, closes) in [
+        (Sleep::Interrupted, false),
+        (Sleep::Changed, false),
+        (Sleep::Woken, true),
+        (Sleep::Unknown, false),
+    ] {
         let sim = Sim::new(1);
         let page = page_on(sim);
         watched(&[page], || {
@@ -559,7 +622,11 @@ fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
                     drop(page.lock());
                 });
                 sim.until_asleep(1);
-                assert_eq!(format!("{page:?}").contains("gate closed"), closes, "{outcome:?}: {page:?}");
+                assert_eq!(
+                    format!("{page:?}").contains("gate closed"),
+                    closes,
+                    "{outcome:?}: {page:?}"
+                );
                 drop(guard);
                 locker.join().unwrap();
             });
@@ -583,10 +650,18 @@ fn a_disturbed_sleep_wakes_nobody_else() {
             assert_eq!(sim.calls(), []);
             drop(guard);
             assert_eq!(waiter.join().unwrap(), Wake::Released);
-            // The waiter passes its wake on, unless the release has seen by then that nobody is left.
+            // The waiter passes its wake on, unless the release has seen by then that nobody is
+            // left.
             let calls = sim.calls();
-            assert!(matches!(calls[..], [Call::Tell { .. }, Call::WakeClass { .. }, ..]) && calls.len() <= 3, "{calls:?}");
-            assert!(calls[2..].iter().all(|call| matches!(call, Call::WakeClass { .. })), "{calls:?}");
+            assert!(
+                matches!(calls[..], [Call::Tell { .. }, Call::WakeClass { .. }, ..])
+                    && calls.len() <= 3,
+                "{calls:?}"
+            );
+            assert!(
+                calls[2..].iter().all(|call| matches!(call, Call::WakeClass { .. })),
+                "{calls:?}"
+            );
         });
     });
 }
@@ -607,13 +682,22 @@ mod linux {
         watched(&[&page], || {
             assert_eq!(page.wait_unlocked_for((), MOMENT), Wake::TimedOut);
             assert_eq!(
-                page.wait_with((), Wait::migration().within(Limits::none().until(MonotonicTime::now() + MOMENT))),
+                page.wait_with(
+                    (),
+                    Wait::migration().within(Limits::none().until(MonotonicTime::now() + MOMENT))
+                ),
                 Wake::TimedOut
             );
             assert!(page.try_lock_for(MOMENT).is_none());
             let soon = || MonotonicTime::now() + MOMENT;
-            assert_eq!(page.lock_within(Limits::none().until(soon())).map(drop), Err(LockError::TimedOut));
-            assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(soon()))), Wake::TimedOut);
+            assert_eq!(
+                page.lock_within(Limits::none().until(soon())).map(drop),
+                Err(LockError::TimedOut)
+            );
+            assert_eq!(
+                page.wait_with((), Wait::unlocked().within(Limits::none().until(soon()))),
+                Wake::TimedOut
+            );
         });
         assert!(!format!("{page:?}").contains("sleepers"), "{page:?}");
         migration.abort();
@@ -626,7 +710,10 @@ mod linux {
         let _guard = page.lock();
         while past >= MonotonicTime::now() {}
         assert!(matches!(page.lock_within(Limits::none().until(past)), Err(LockError::TimedOut)));
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(past))), Wake::TimedOut);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().until(past))),
+            Wake::TimedOut
+        );
     }
 }
 
@@ -692,7 +779,13 @@ impl FutexTimed for Vague {
         at(TICKS.load(SeqCst))
     }
 
-    fn wait_until(&self, word: &AtomicU32, expected: u32, _class: u32, _at: MonotonicTime) -> Sleep {
+    fn wait_until(
+        &self,
+        word: &AtomicU32,
+        expected: u32,
+        _class: u32,
+        _at: MonotonicTime,
+    ) -> Sleep {
         self.wait(word, expected)
     }
 }
@@ -703,15 +796,22 @@ fn a_platform_that_cannot_tell_has_its_clock_asked() {
     let soon = || Vague.after(Duration::from_nanos(5)).unwrap();
     watched(&[&page], || {
         let guard = page.lock();
-        let until = |at: MonotonicTime| assert!(Vague.late_by(at).is_some(), "not before it was late");
+        let until =
+            |at: MonotonicTime| assert!(Vague.late_by(at).is_some(), "not before it was late");
         let at = soon();
         assert_eq!(page.lock_within(Limits::none().until(at)).map(drop), Err(LockError::TimedOut));
         until(at);
         let at = soon();
-        assert_eq!(page.lock_releasing_within((), Limits::none().until(at)).map(drop), Err(LockError::TimedOut));
+        assert_eq!(
+            page.lock_releasing_within((), Limits::none().until(at)).map(drop),
+            Err(LockError::TimedOut)
+        );
         until(at);
         let at = soon();
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(at))), Wake::TimedOut);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().until(at))),
+            Wake::TimedOut
+        );
         until(at);
         drop(guard);
         assert!(page.try_lock().is_some());

@@ -1,4 +1,5 @@
-//! The claim that never sleeps, for servers whose faulters already sleep elsewhere (failure classes L1, L2, L14).
+//! The claim that never sleeps, for servers whose faulters already sleep elsewhere (failure classes
+//! L1, L2, L14).
 
 #![cfg(not(pagelock_loom))]
 
@@ -58,7 +59,14 @@ fn every_kind_of_release_reports_a_claim() {
             |guard| guard.unlock_fair().event_waiters,
             |guard| guard.begin_migration().abort().event_waiters,
             |guard| guard.begin_migration().cancel().unlock().event_waiters,
-            |guard| guard.begin_migration().freeze(pagelock::FreezeRule::Unpinned).unwrap().commit_in_place().event_waiters,
+            |guard| {
+                guard
+                    .begin_migration()
+                    .freeze(pagelock::FreezeRule::Unpinned)
+                    .unwrap()
+                    .commit_in_place()
+                    .event_waiters
+            },
             |guard| guard.poison().event_waiters,
         ];
         for asked in [false, true] {
@@ -86,7 +94,8 @@ fn a_poisoned_page_is_not_claimed() {
     assert!(!guard.unlock().event_waiters);
 }
 
-/// The owner's own faulter sleeps as well, and has left no flag: the claim leaves it for it. However the owner ends, there is one `tell`.
+/// The owner's own faulter sleeps as well, and has left no flag: the claim leaves it for it.
+/// However the owner ends, there is one `tell`.
 #[test]
 fn an_owner_by_claim_told_tells_its_own_faulter_however_it_ends() {
     watched(&[], || {
@@ -107,7 +116,8 @@ fn an_owner_by_claim_told_tells_its_own_faulter_however_it_ends() {
                 assert_eq!(said, "connection reset");
             }),
             ("moved", |guard| {
-                let _ = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_in_place();
+                let _ =
+                    guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap().commit_in_place();
             }),
             ("a panic in a migration", |guard| {
                 common::panic_of(|| {
@@ -145,7 +155,8 @@ fn claim_told_of_a_page_in_flight_or_poisoned_is_as_claim() {
     assert!(matches!(page.claim_told(), Claim::Poisoned));
 }
 
-/// Whoever only passes over busy pages, a prefetcher for instance, must not cost each of their owners a call that wakes nobody.
+/// Whoever only passes over busy pages, a prefetcher for instance, must not cost each of their
+/// owners a call that wakes nobody.
 #[test]
 fn try_lock_passes_over_a_busy_page_without_making_its_owner_tell() {
     let sim = Sim::new(1);
@@ -153,7 +164,10 @@ fn try_lock_passes_over_a_busy_page_without_making_its_owner_tell() {
     let busy = [2, 3, 4].map(|n: usize| pages[n].lock());
     let before = format!("{pages:?}");
     assert_eq!(pages.iter().filter_map(PageLock::try_lock).count(), 5);
-    assert_eq!(format!("{:?}", &pages[2..5]), format!("{:?}", busy.each_ref().map(|guard| guard.page())));
+    assert_eq!(
+        format!("{:?}", &pages[2..5]),
+        format!("{:?}", busy.each_ref().map(|guard| guard.page()))
+    );
     assert!(before.matches("locked").count() == 3 && !format!("{pages:?}").contains("awaited"));
     for guard in busy {
         assert!(!guard.unlock().event_waiters);
@@ -167,7 +181,8 @@ fn a_claim_during_a_migration_is_in_flight() {
     page.activate(1).unwrap();
     let migration = page.lock().begin_migration();
     assert!(matches!(page.claim(), Claim::InFlight));
-    let frozen = migration.freeze(pagelock::FreezeRule::ExactRefs(1)).expect("a claim is no reference");
+    let frozen =
+        migration.freeze(pagelock::FreezeRule::ExactRefs(1)).expect("a claim is no reference");
     assert!(matches!(page.claim(), Claim::InFlight));
     assert!(frozen.commit_in_place().event_waiters);
 }
@@ -256,7 +271,8 @@ impl Pool {
         self.woken.notify_all();
     }
 
-    /// Resolves faults. One for a page in flight is dropped: whoever is loading that page will be told that somebody asked.
+    /// Resolves faults. One for a page in flight is dropped: whoever is loading that page will be
+    /// told that somebody asked.
     fn serve(&self) {
         while let Some((page, faulter)) = self.pop() {
             match self.pages[page].claim() {
@@ -301,7 +317,11 @@ fn a_pool_of_servers_loads_every_page_once_and_loses_no_fault() {
                         s.spawn(move || {
                             for page in 0..PAGES {
                                 pool.fault(faulter, page);
-                                assert_eq!(pool.loads[page].load(SeqCst), 1, "woken and not loaded once");
+                                assert_eq!(
+                                    pool.loads[page].load(SeqCst),
+                                    1,
+                                    "woken and not loaded once"
+                                );
                             }
                         })
                     })

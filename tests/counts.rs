@@ -1,5 +1,5 @@
-//! References and pins: every refusal, that it says what was seen and changes nothing, and who is told that it was the last
-//! (I9, I15, I20).
+//! References and pins: every refusal, that it says what was seen and changes nothing, and who is
+//! told that it was the last (I9, I15, I20).
 
 #![cfg(not(pagelock_loom))]
 
@@ -7,7 +7,9 @@ mod common;
 
 use common::{rounds, watched};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use pagelock::{CountError, FreezeRule, GetError, MAX_PINS, MAX_REFS, PageLock, PagePin, PageRef, PinError, Put};
+use pagelock::{
+    CountError, FreezeRule, GetError, MAX_PINS, MAX_REFS, PageLock, PagePin, PageRef, PinError, Put,
+};
 use std::sync::Barrier;
 use std::thread;
 
@@ -19,8 +21,12 @@ fn live(refs: u32) -> PageLock {
 }
 
 /// `attempt` fails with `error`, whose text has all of `says`, and `page` is as it was.
-fn refuses<T: core::fmt::Debug, E>(page: &PageLock, attempt: impl FnOnce() -> Result<T, E>, error: E, says: &[&str])
-where
+fn refuses<T: core::fmt::Debug, E>(
+    page: &PageLock,
+    attempt: impl FnOnce() -> Result<T, E>,
+    error: E,
+    says: &[&str],
+) where
     E: core::error::Error + PartialEq,
 {
     let before = format!("{page:?}");
@@ -64,11 +70,21 @@ fn making_a_page_live_is_refused_with_none_or_too_many_references() {
 fn making_a_live_page_live_is_refused() {
     let page = live(3);
     let pin = page.try_pin().unwrap();
-    refuses(&page, || page.activate(1), CountError::Live { refs: 3, pins: 1 }, &["live", "3 references", "1 pins"]);
+    refuses(
+        &page,
+        || page.activate(1),
+        CountError::Live { refs: 3, pins: 1 },
+        &["live", "3 references", "1 pins"],
+    );
     // A pin alone keeps a page live.
     // SAFETY: the three that `live` made.
     (0..3).for_each(|_| assert_eq!(unsafe { page.put_raw() }, Put::Kept));
-    refuses(&page, || page.activate(1), CountError::Live { refs: 0, pins: 1 }, &["0 references", "1 pins"]);
+    refuses(
+        &page,
+        || page.activate(1),
+        CountError::Live { refs: 0, pins: 1 },
+        &["0 references", "1 pins"],
+    );
     assert_eq!(pin.unpin(), Put::Last);
     page.activate(1).unwrap();
 }
@@ -188,7 +204,9 @@ fn the_last_is_said_exactly_once_among_many_threads() {
                         start.wait();
                         for i in 0..EACH {
                             // SAFETY: as many as there are: one pin, and the rest are references.
-                            let put = unsafe { if (t, i) == (0, 0) { pin.unpin_raw() } else { page.put_raw() } };
+                            let put = unsafe {
+                                if (t, i) == (0, 0) { pin.unpin_raw() } else { page.put_raw() }
+                            };
                             last.fetch_add((put == Put::Last).into(), SeqCst);
                         }
                     });
@@ -222,8 +240,8 @@ fn gets_and_puts_of_many_threads_balance() {
     assert_eq!((page.refs(), page.pins()), (1, 0));
 }
 
-/// An unbalanced put or unpin, which only a broken promise of an unsafe call can make, changes nothing, and
-/// is not said to be the last.
+/// An unbalanced put or unpin, which only a broken promise of an unsafe call can make, changes
+/// nothing, and is not said to be the last.
 #[test]
 fn a_put_or_unpin_too_many_changes_nothing() {
     let quietly = |release: &dyn Fn() -> Put| {
@@ -250,8 +268,8 @@ fn a_put_or_unpin_too_many_changes_nothing() {
     }
 }
 
-/// A reference or a pin that its guard drops, and that was the last, is told to the platform, with the page's
-/// address and once. Whoever asks for the answer has it, and the platform is not told.
+/// A reference or a pin that its guard drops, and that was the last, is told to the platform, with
+/// the page's address and once. Whoever asks for the answer has it, and the platform is not told.
 #[test]
 fn a_last_reference_that_its_guard_drops_reaches_the_platform() {
     use core::sync::atomic::AtomicUsize;
@@ -316,8 +334,8 @@ mod unbalanced {
         is_noticed(&page, "without references", || drop(unsafe { PageRef::from_raw(&page) }));
     }
 
-    /// A commit moves the reference of somebody who has a guard for it, against its contract. As long as the
-    /// header is not live again, that is noticed.
+    /// A commit moves the reference of somebody who has a guard for it, against its contract. As
+    /// long as the header is not live again, that is noticed.
     #[test]
     fn a_put_of_what_has_moved_is_noticed() {
         let (src, dst) = (live(1), PageLock::new());

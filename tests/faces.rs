@@ -1,5 +1,5 @@
-//! What the small public pieces say and pass along: errors and their sources, Debug, an adaptor that
-//! overrides nothing, and a commit that a frozen destination refuses.
+//! What the small public pieces say and pass along: errors and their sources, Debug, an adaptor
+//! that overrides nothing, and a commit that a frozen destination refuses.
 
 #![cfg(all(feature = "std", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 
@@ -7,8 +7,8 @@ use pagelock::futex::{Adapt, EventSlot, Futex, OsFutex, Sleep};
 use pagelock::word::count::FROZEN;
 use pagelock::word::state::LOCKED;
 use pagelock::{
-    Cancel, CommitRefused, FreezeError, FreezeRefused, FreezeRule, Frozen, GetError, Limits, NotMigrated, PageGuard, PageLock,
-    Put, TakenOver,
+    Cancel, CommitRefused, FreezeError, FreezeRefused, FreezeRule, Frozen, GetError, Limits,
+    NotMigrated, PageGuard, PageLock, Put, TakenOver,
 };
 use std::error::Error;
 use std::fmt::Write as _;
@@ -128,7 +128,9 @@ fn a_poisoning_that_died_is_finished() {
     // SAFETY: a header is two words, and nobody else knows this one.
     unsafe { core::ptr::from_ref(&page).cast_mut().cast::<[u32; 2]>().write([LOCKED, 1 | FROZEN]) };
     // SAFETY: its owner is dead: there never was one.
-    let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else { panic!("{page:?}") };
+    let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else {
+        panic!("{page:?}")
+    };
     poisoning.finish();
     assert!(page.is_poisoned() && !page.is_locked());
 }

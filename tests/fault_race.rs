@@ -1,11 +1,14 @@
-//! Many threads fault on one page in device memory: one of them moves it, the others wait for that, and none of them stands in
-//! the move's way (I9, I11 to I14, I16, I29, I31, I35; failure classes L2, L13).
+//! Many threads fault on one page in device memory: one of them moves it, the others wait for that,
+//! and none of them stands in the move's way (I9, I11 to I14, I16, I29, I31, I35; failure classes
+//! L2, L13).
 //!
-//! The page tables are small: one entry a mapping, behind a page-table lock (PTL) each. The page's header counts what the kernel's
-//! would: a device entry or a present entry owns a reference, a migration entry owns none, and the migrator has one.
+//! The page tables are small: one entry a mapping, behind a page-table lock (PTL) each. The page's
+//! header counts what the kernel's would: a device entry or a present entry owns a reference, a
+//! migration entry owns none, and the migrator has one.
 //!
-//! In one turn of three the migrator goes on at once; in one, it begins only when every other faulter is asleep; and in one it freezes
-//! only then. So each test sees the page moved under as many sleepers as it has.
+//! In one turn of three the migrator goes on at once; in one, it begins only when every other
+//! faulter is asleep; and in one it freezes only then. So each test sees the page moved under as
+//! many sleepers as it has.
 
 #![cfg(not(pagelock_loom))]
 
@@ -35,7 +38,8 @@ enum Entry {
 enum Loser {
     /// Waits without a reference. The subject of the test.
     Waits,
-    /// Takes a reference and sleeps for the lock, as was done before. To see that the test would notice.
+    /// Takes a reference and sleeps for the lock, as was done before. To see that the test would
+    /// notice.
     RefersAndLocks,
 }
 
@@ -46,7 +50,8 @@ struct Machine {
     mappings: Vec<Mutex<Entry>>,
     /// What the page holds; it counts how often it was copied.
     copies: Unprotected,
-    /// How many faulters are to be asleep before the migrator goes on, and where: the migration lasts as long as that takes.
+    /// How many faulters are to be asleep before the migrator goes on, and where: the migration
+    /// lasts as long as that takes.
     audience: AtomicUsize,
     migrations: AtomicU32,
     aborts: AtomicU32,
@@ -75,10 +80,16 @@ impl Machine {
 
     /// Moves the page to the device, with nobody about.
     fn evict(&self) {
-        let frozen = self.system.lock().begin_migration().freeze(FreezeRule::ExactRefs(self.mappings.len() as u32)).unwrap();
+        let frozen = self
+            .system
+            .lock()
+            .begin_migration()
+            .freeze(FreezeRule::ExactRefs(self.mappings.len() as u32))
+            .unwrap();
         self.mappings.iter().for_each(|m| *m.lock().unwrap() = Entry::Device);
         // SAFETY: all of them are the mappings', and raw.
-        let _ = unsafe { frozen.commit_to_moving(self.device.lock(), self.mappings.len() as u32) }.unwrap();
+        let _ = unsafe { frozen.commit_to_moving(self.device.lock(), self.mappings.len() as u32) }
+            .unwrap();
     }
 
     /// Touches the page through a mapping. Says how often it had to wait.
@@ -89,7 +100,8 @@ impl Machine {
             match *ptl {
                 Entry::Present => return waits,
                 Entry::Migrating => {
-                    // The entry owns no reference, but the migrator does, and needs this PTL before it can give that up.
+                    // The entry owns no reference, but the migrator does, and needs this PTL before
+                    // it can give that up.
                     waits += 1;
                     assert!(self.device.wait_migration(ptl) != Wake::TimedOut);
                 }
@@ -188,7 +200,11 @@ impl Machine {
                     turn.wait();
                     turn.wait();
                     assert!(self.mappings.iter().all(|m| *m.lock().unwrap() == Entry::Present));
-                    assert_eq!((self.device.refs(), self.device.pins()), (0, 0), "nothing is left of the old page");
+                    assert_eq!(
+                        (self.device.refs(), self.device.pins()),
+                        (0, 0),
+                        "nothing is left of the old page"
+                    );
                     assert_eq!(self.system.refs() as usize, self.mappings.len());
                 }
             });
@@ -201,7 +217,11 @@ fn resolves(faulters: usize, mappings: usize) {
     let mut machine = Machine::new(mappings);
     machine.run(faulters, turns, Loser::Waits);
     assert_eq!(machine.aborts.load(SeqCst), 0, "waiting made a migration fail");
-    assert_eq!(machine.migrations.load(SeqCst) as usize, turns, "one migration a turn, however many fault");
+    assert_eq!(
+        machine.migrations.load(SeqCst) as usize,
+        turns,
+        "one migration a turn, however many fault"
+    );
     assert_eq!(machine.copies.get() as usize, turns);
     let most = machine.most_waits.load(SeqCst);
     assert!(most <= 2, "a faulter went round {most} times for one migration");
@@ -240,8 +260,9 @@ fn thirty_two_faulters_of_eight_mappings() {
     resolves(32, 8);
 }
 
-/// The same machine with faulters that refer to the page before they sleep: their references make the migration fail that they
-/// wait for. Here it is made certain: a faulter of the second mapping comes while the first one's migration begins.
+/// The same machine with faulters that refer to the page before they sleep: their references make
+/// the migration fail that they wait for. Here it is made certain: a faulter of the second mapping
+/// comes while the first one's migration begins.
 #[test]
 fn a_faulter_that_takes_a_reference_does_stand_in_the_way() {
     let machine = Machine::new(2);

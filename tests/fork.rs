@@ -1,4 +1,5 @@
-//! `fork`: the child inherits a header that counts the parent's sleepers, and none of them. `reset_sleepers` makes it usable again.
+//! `fork`: the child inherits a header that counts the parent's sleepers, and none of them.
+//! `reset_sleepers` makes it usable again.
 
 #![cfg(all(target_os = "linux", not(any(pagelock_loom, pagelock_shuttle, miri))))]
 
@@ -30,7 +31,8 @@ fn comes_to_an_end_in_a_fork(body: impl FnOnce()) -> bool {
     libc::WIFEXITED(status)
 }
 
-/// The lock is held across the fork by the thread that forks, as `pthread_atfork` has it, while others sleep for it, one of them starved.
+/// The lock is held across the fork by the thread that forks, as `pthread_atfork` has it, while
+/// others sleep for it, one of them starved.
 #[test]
 fn after_fork_the_child_has_the_lock_once_it_has_struck_the_parents_sleepers() {
     let own = Own::new(1);
@@ -47,7 +49,8 @@ fn after_fork_the_child_has_the_lock_once_it_has_struck_the_parents_sleepers() {
             let fork = |strikes: bool| {
                 comes_to_an_end_in_a_fork(|| {
                     if strikes {
-                        // SAFETY: those who were counted are in the parent, and this is the child's only thread.
+                        // SAFETY: those who were counted are in the parent, and this is the child's
+                        // only thread.
                         unsafe { page.reset_sleepers() };
                     }
                     // SAFETY: the page was locked by this thread, before it was the child's.
@@ -58,7 +61,10 @@ fn after_fork_the_child_has_the_lock_once_it_has_struck_the_parents_sleepers() {
                 })
             };
             assert!(fork(true), "with the sleepers struck");
-            assert!(!fork(false), "if this comes to an end, then there is no need to strike anybody");
+            assert!(
+                !fork(false),
+                "if this comes to an end, then there is no need to strike anybody"
+            );
             drop(guard);
             inside.into_iter().for_each(|locker| locker.join().unwrap());
         });

@@ -1,8 +1,9 @@
-//! The lock's rules, one by one, as `src/lock/mod.rs` numbers them, and what follows from them for whoever sleeps for a page: how often
-//! it is overtaken, and by whom (I3, I4, I5, I27, I33, I39).
+//! The lock's rules, one by one, as `src/lock/mod.rs` numbers them, and what follows from them for
+//! whoever sleeps for a page: how often it is overtaken, and by whom (I3, I4, I5, I27, I33, I39).
 //!
-//! Most of this runs on a simulated platform, where a woken sleeper runs when the test says so. That is the moment that matters: the page
-//! is released, the sleeper is on its way, and somebody else tries to be faster.
+//! Most of this runs on a simulated platform, where a woken sleeper runs when the test says so.
+//! That is the moment that matters: the page is released, the sleeper is on its way, and somebody
+//! else tries to be faster.
 
 #![cfg(not(pagelock_loom))]
 
@@ -79,7 +80,8 @@ fn a_registered_locker_takes_a_free_page_whoever_was_woken_for_it() {
     });
 }
 
-/// A closed gate is for all who are inside, not only for the one that closed it; nobody comes between two of them.
+/// A closed gate is for all who are inside, not only for the one that closed it; nobody comes
+/// between two of them.
 #[test]
 fn a_closed_gate_keeps_the_page_for_all_who_are_inside() {
     let sim = Sim::new(1);
@@ -109,7 +111,8 @@ fn a_closed_gate_keeps_the_page_for_all_who_are_inside() {
     });
 }
 
-// ---- 3: a newcomer registers if the gate is open or it has lost too often, and waits outside otherwise ----
+// ---- 3: a newcomer registers if the gate is open or it has lost too often, and waits outside
+// otherwise ----
 
 #[test]
 fn a_newcomer_registers_if_the_gate_is_open_and_waits_outside_if_not() {
@@ -123,7 +126,10 @@ fn a_newcomer_registers_if_the_gate_is_open_and_waits_outside_if_not() {
         let guard = starve(sim, guard);
         s.spawn(|| drop(page.lock()));
         sim.until_asleep(3);
-        assert!(says(page, "locked, 2 sleepers, gate closed, crowd outside, generation"), "{page:?}");
+        assert!(
+            says(page, "locked, 2 sleepers, gate closed, crowd outside, generation"),
+            "{page:?}"
+        );
         drop(guard);
     });
 }
@@ -148,7 +154,8 @@ fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
     });
 }
 
-/// It comes in while nobody owns the page, which is kept for those inside: it is one of them now, and does not sleep for what it can have.
+/// It comes in while nobody owns the page, which is kept for those inside: it is one of them now,
+/// and does not sleep for what it can have.
 #[test]
 fn who_registers_on_a_page_that_nobody_owns_takes_it() {
     on_a_page!(|s, sim, page| {
@@ -161,16 +168,27 @@ fn who_registers_on_a_page_that_nobody_owns_takes_it() {
         script([Sleep::Woken; BYPASS_BOUND as usize]);
         let slept = sim.slept();
         drop(page.lock());
-        assert_eq!((sim.slept(), page.sleepers()), (slept, 1), "the other one is still on its way: {page:?}");
+        assert_eq!(
+            (sim.slept(), page.sleepers()),
+            (slept, 1),
+            "the other one is still on its way: {page:?}"
+        );
         sim.resume();
     });
 }
 
-/// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes now is later, also if its own sleep ends
-/// early because somebody changes the word or it is interrupted.
+/// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes
+/// now is later, also if its own sleep ends early because somebody changes the word or it is
+/// interrupted.
 #[test]
 fn a_newcomer_does_not_take_what_is_kept_for_those_inside_however_its_sleep_ends() {
-    for ends in [None, Some(Sleep::Interrupted), Some(Sleep::Changed), Some(Sleep::Woken), Some(Sleep::Unknown)] {
+    for ends in [
+        None,
+        Some(Sleep::Interrupted),
+        Some(Sleep::Changed),
+        Some(Sleep::Woken),
+        Some(Sleep::Unknown),
+    ] {
         let sim = Sim::new(1);
         let (page, order) = (page_on(sim), Order::default());
         watched(&[page], || {
@@ -221,7 +239,8 @@ fn a_sleeper_is_overtaken_exactly_so_often_as_the_platform_says() {
     });
 }
 
-/// Signals do not make a locker lose its place: that the page was released while it slept is enough.
+/// Signals do not make a locker lose its place: that the page was released while it slept is
+/// enough.
 #[test]
 fn a_lost_round_counts_however_the_sleep_ended() {
     for how in [Sleep::Interrupted, Sleep::Changed, Sleep::Unknown, Sleep::Woken] {
@@ -319,7 +338,8 @@ fn a_release_wakes_one_locker() {
     });
 }
 
-/// A fault server's `tell` is a system call: it is not made for lockers, whichever of them are woken, take the page, or leave.
+/// A fault server's `tell` is a system call: it is not made for lockers, whichever of them are
+/// woken, take the page, or leave.
 #[test]
 fn a_release_with_lockers_and_no_waiters_tells_nobody() {
     let sim = Sim::new(1);
@@ -357,7 +377,8 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
     });
 }
 
-/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and the waiters are told.
+/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and
+/// the waiters are told.
 #[test]
 fn a_platform_that_panics_in_a_wake_strands_no_locker() {
     on_a_page!(|s, sim, page| {
@@ -404,14 +425,17 @@ fn a_fair_release_hands_the_page_to_the_sleeper() {
         sim.hold();
         guard.unlock_fair();
         let released = page.generation();
-        assert!(page.is_locked() && page.try_lock().is_none(), "the releaser cannot be faster: {page:?}");
+        assert!(
+            page.is_locked() && page.try_lock().is_none(),
+            "the releaser cannot be faster: {page:?}"
+        );
         sim.resume();
         assert_eq!(sleeper.join().unwrap(), released);
     });
 }
 
-/// The sleeper has been woken and has lost the page to a newcomer, which then releases it fairly. There is nobody left to wake, and still
-/// the page is the sleeper's, not the next newcomer's.
+/// The sleeper has been woken and has lost the page to a newcomer, which then releases it fairly.
+/// There is nobody left to wake, and still the page is the sleeper's, not the next newcomer's.
 #[test]
 fn a_fair_release_hands_the_page_to_a_sleeper_that_is_awake_already() {
     let sim = Sim::new(1);
@@ -435,8 +459,9 @@ fn a_fair_release_hands_the_page_to_a_sleeper_that_is_awake_already() {
     order.was(&["sleeper", "newcomer"]);
 }
 
-/// Where every release is fair, nobody who waits is passed over: between two holds of a thread all others who waited have had theirs, or
-/// have one after the gate has opened once. Each holder waits until all others sleep, so that this is not a matter of time.
+/// Where every release is fair, nobody who waits is passed over: between two holds of a thread all
+/// others who waited have had theirs, or have one after the gate has opened once. Each holder waits
+/// until all others sleep, so that this is not a matter of time.
 #[test]
 fn where_every_release_is_fair_every_thread_has_its_turn() {
     const THREADS: usize = 3;

@@ -1,4 +1,5 @@
-//! What a platform decides: how long a locker looks before it sleeps, and how often it lets itself be overtaken.
+//! What a platform decides: how long a locker looks before it sleeps, and how often it lets itself
+//! be overtaken.
 
 #![cfg(not(pagelock_loom))]
 
@@ -33,7 +34,8 @@ impl<const SPINS: u32> Adapt for Looks<SPINS> {
 /// How often a locker gives its processor away before it sleeps for a page that stays locked.
 fn given_away<const SPINS: u32>() -> usize {
     let (sim, relaxed) = (Sim::new(1), Box::leak(Box::new(AtomicUsize::new(0))));
-    let page: &PageLock<Looks<SPINS>> = Box::leak(Box::new(PageLock::with_futex(Looks(sim, relaxed))));
+    let page: &PageLock<Looks<SPINS>> =
+        Box::leak(Box::new(PageLock::with_futex(Looks(sim, relaxed))));
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();
@@ -49,7 +51,10 @@ fn given_away<const SPINS: u32>() -> usize {
 
 #[test]
 fn a_platform_says_how_often_a_locker_looks_and_zero_is_never() {
-    assert_eq!((given_away::<0>(), given_away::<1>(), given_away::<2>(), given_away::<9>()), (0, 0, 1, 8));
+    assert_eq!(
+        (given_away::<0>(), given_away::<1>(), given_away::<2>(), given_away::<9>()),
+        (0, 0, 1, 8)
+    );
 }
 
 fn given_away_by_a_fair_release<const SPINS: u32>() -> usize {
@@ -60,7 +65,8 @@ fn given_away_by_a_fair_release<const SPINS: u32>() -> usize {
     relaxed.load(SeqCst)
 }
 
-/// Who looks for the page awake is counted nowhere. An owner that lets go fairly and takes the page again at once would keep them out.
+/// Who looks for the page awake is counted nowhere. An owner that lets go fairly and takes the page
+/// again at once would keep them out.
 #[test]
 fn a_fair_release_that_finds_nobody_asleep_lets_those_run_who_look() {
     assert_eq!((given_away_by_a_fair_release::<1>(), given_away_by_a_fair_release::<0>()), (1, 0));

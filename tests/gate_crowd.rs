@@ -11,7 +11,8 @@ use pagelock::{Limits, LockError, MAX_SLEEPERS, PageGuard, PageLock};
 use std::sync::mpsc;
 use std::thread;
 
-/// A closed gate is closed for all newcomers: for a starved faulter and for one with a deadline too.
+/// A closed gate is closed for all newcomers: for a starved faulter and for one with a deadline
+/// too.
 #[test]
 fn who_is_outside_comes_after_those_inside_whatever_it_calls() {
     let sim = Sim::new(1);
@@ -26,7 +27,9 @@ fn who_is_outside_comes_after_those_inside_whatever_it_calls() {
             sim.until_asleep(2);
             s.spawn(move || order.own("outside", page.lock_releasing(())));
             sim.until_asleep(3);
-            s.spawn(move || order.own("outside", page.lock_within(Limits::none().until(at(1))).unwrap()));
+            s.spawn(move || {
+                order.own("outside", page.lock_within(Limits::none().until(at(1))).unwrap())
+            });
             sim.until_asleep(4);
             assert!(says(page, "1 sleepers, gate closed, crowd outside"), "{page:?}");
             drop(guard);
@@ -36,7 +39,8 @@ fn who_is_outside_comes_after_those_inside_whatever_it_calls() {
     order.was(&["inside", "outside", "outside", "outside"]);
 }
 
-/// Somebody stands outside until the gate opens, is told, and finds the page taken. That is a lost round as any other.
+/// Somebody stands outside until the gate opens, is told, and finds the page taken. That is a lost
+/// round as any other.
 fn a_loss_outside_counts(lock: impl FnOnce(&'static Page) + Send) {
     let sim = Sim::new(1);
     let page = page_on(sim);
@@ -94,7 +98,8 @@ fn left_as(sim: Sim, word: u32) -> &'static Page {
     let page = page_on(sim);
     let at = core::ptr::from_ref(page).cast::<u32>().cast_mut();
     // SAFETY: the word is the header's first field, an atomic; nobody else has seen the page.
-    unsafe { core::sync::atomic::AtomicU32::from_ptr(at) }.store(word, core::sync::atomic::Ordering::SeqCst);
+    unsafe { core::sync::atomic::AtomicU32::from_ptr(at) }
+        .store(word, core::sync::atomic::Ordering::SeqCst);
     page
 }
 
@@ -102,7 +107,8 @@ const LOCKED: u32 = 1;
 const LOCK_WAITERS: u32 = 2;
 const SLEEPERS_SHIFT: u32 = 12;
 
-/// The last one that can be counted is; the next one closes the gate and waits outside, where it is as good as anybody.
+/// The last one that can be counted is; the next one closes the gate and waits outside, where it is
+/// as good as anybody.
 #[test]
 fn a_full_word_closes_the_gate() {
     let sim = Sim::new(1);
@@ -111,16 +117,23 @@ fn a_full_word_closes_the_gate() {
         thread::scope(|s| {
             let last = s.spawn(|| drop(page.lock()));
             sim.until_asleep(1);
-            assert!(says(page, &format!("locked, {MAX_SLEEPERS} sleepers, generation")), "{page:?}");
+            assert!(
+                says(page, &format!("locked, {MAX_SLEEPERS} sleepers, generation")),
+                "{page:?}"
+            );
             let outside = s.spawn(|| page.lock_within(Limits::none().until(at(1000))).map(drop));
             sim.until_asleep(2);
-            let crowd = format!("locked, {MAX_SLEEPERS} sleepers, gate closed, crowd outside, generation");
+            let crowd =
+                format!("locked, {MAX_SLEEPERS} sleepers, gate closed, crowd outside, generation");
             assert!(says(page, &crowd), "{page:?}");
             // SAFETY: `left_as` has locked it.
             drop(unsafe { PageGuard::from_raw(page) });
             last.join().unwrap();
             // One less, and that is not enough: it is told when all have had the page.
-            assert!(says(page, &format!("{} sleepers, gate closed, crowd outside", MAX_SLEEPERS - 1)), "{page:?}");
+            assert!(
+                says(page, &format!("{} sleepers, gate closed, crowd outside", MAX_SLEEPERS - 1)),
+                "{page:?}"
+            );
             assert!(page.try_lock().is_none() && sim.asleep() == 1, "{page:?}");
             sim.advance(core::time::Duration::from_nanos(1000));
             assert_eq!(outside.join().unwrap(), Err(LockError::TimedOut));
@@ -146,8 +159,12 @@ fn more_lockers_than_can_be_counted_all_get_the_page() {
                         // SAFETY: under the page's lock.
                         unsafe { counter.add_one() };
                     };
-                    let thread = thread::Builder::new().name(format!("locker {n}")).stack_size(64 << 10);
-                    thread.spawn_scoped(s, locker).map_err(|e| eprintln!("only {n} lockers: {e}")).is_ok()
+                    let thread =
+                        thread::Builder::new().name(format!("locker {n}")).stack_size(64 << 10);
+                    thread
+                        .spawn_scoped(s, locker)
+                        .map_err(|e| eprintln!("only {n} lockers: {e}"))
+                        .is_ok()
                 })
                 .count();
             own.until_asleep(lockers);

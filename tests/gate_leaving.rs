@@ -1,4 +1,5 @@
-//! A locker that gives up leaves nothing behind: no sleeper in the count, no closed gate, and no wake that somebody else needs.
+//! A locker that gives up leaves nothing behind: no sleeper in the count, no closed gate, and no
+//! wake that somebody else needs.
 
 #![cfg(not(pagelock_loom))]
 
@@ -90,8 +91,8 @@ fn a_timed_locker_takes_a_page_that_is_free_at_its_deadline() {
     }
 }
 
-/// A wake is for one locker. If that one gives up, it is the next one's (I4; the kernel lost it here). This one is woken before it sleeps,
-/// and then the page-table lock panics.
+/// A wake is for one locker. If that one gives up, it is the next one's (I4; the kernel lost it
+/// here). This one is woken before it sleeps, and then the page-table lock panics.
 #[test]
 fn a_locker_that_leaves_a_free_page_passes_on_the_wake_it_was_given() {
     on_a_page!(|s, sim, page| {
@@ -133,8 +134,9 @@ fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
     });
 }
 
-/// The page is kept for a sleeper that is just giving up, so nobody owns it and no release will come. It is free by that, and those who
-/// wait for it are told: in the event table, and by the platform's `tell`.
+/// The page is kept for a sleeper that is just giving up, so nobody owns it and no release will
+/// come. It is free by that, and those who wait for it are told: in the event table, and by the
+/// platform's `tell`.
 #[test]
 fn a_locker_that_frees_a_page_by_leaving_tells_those_who_wait_for_it() {
     on_a_page!(|s, sim, page| {
@@ -156,7 +158,8 @@ fn a_locker_that_frees_a_page_by_leaving_tells_those_who_wait_for_it() {
     });
 }
 
-/// Two are inside, and one gives up: the page is as taken as before, so nothing has happened that waiters wait for.
+/// Two are inside, and one gives up: the page is as taken as before, so nothing has happened that
+/// waiters wait for.
 #[test]
 fn a_locker_that_gives_up_does_not_tell_of_a_page_that_is_kept_for_another() {
     on_a_page!(|s, sim, page| {
@@ -202,9 +205,12 @@ fn a_lock_under_a_switch_is_cancelled_asleep_inside_and_outside() {
             let guard = page.lock();
             let inside = s.spawn(|| under(page, switch));
             sim.until_asleep(1);
-            let with_a_deadline = s.spawn(|| page.lock_within(Limits::none().until(at(NOON)).unless(switch)).map(drop));
+            let with_a_deadline = s.spawn(|| {
+                page.lock_within(Limits::none().until(at(NOON)).unless(switch)).map(drop)
+            });
             sim.until_asleep(2);
-            let closes = s.spawn(|| page.lock_releasing_within((), Limits::none().unless(switch)).map(drop));
+            let closes =
+                s.spawn(|| page.lock_releasing_within((), Limits::none().unless(switch)).map(drop));
             sim.until_asleep(3);
             assert!(is_closed(page), "{page:?}");
             let outside = s.spawn(|| under(page, switch));
@@ -214,11 +220,18 @@ fn a_lock_under_a_switch_is_cancelled_asleep_inside_and_outside() {
             for locker in [inside, with_a_deadline, closes, outside] {
                 assert_eq!(locker.join().unwrap(), Err(LockError::Cancelled));
             }
-            assert!(says(page, "locked, awaited, generation"), "nobody is left, and the gate is open: {page:?}");
+            assert!(
+                says(page, "locked, awaited, generation"),
+                "nobody is left, and the gate is open: {page:?}"
+            );
             drop(guard);
         });
         is_idle(page);
-        assert_eq!(under(page, switch), Ok(()), "a page that is free is taken, whatever the limits");
+        assert_eq!(
+            under(page, switch),
+            Ok(()),
+            "a page that is free is taken, whatever the limits"
+        );
         let guard = page.lock();
         assert_eq!((under(page, switch), page.sleepers()), (Err(LockError::Cancelled), 0));
         drop(guard);
@@ -274,7 +287,8 @@ fn a_lock_that_is_cancelled_passes_its_wake_on() {
     });
 }
 
-/// It sleeps in the event table, where the wake that another passes on does not reach it: it is told by that one.
+/// It sleeps in the event table, where the wake that another passes on does not reach it: it is
+/// told by that one.
 #[test]
 fn a_lock_under_a_switch_is_not_stranded_by_one_that_leaves() {
     let sim = Sim::new(1);

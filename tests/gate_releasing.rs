@@ -1,5 +1,6 @@
-//! `lock_releasing`: the queue for the lock that a faulter joins under its page-table lock, with limits and without. Whatever comes of it,
-//! the page-table lock is dropped, once, before any sleep; and who does not get the page leaves the gate as it was (I3, I4, I10, I33).
+//! `lock_releasing`: the queue for the lock that a faulter joins under its page-table lock, with
+//! limits and without. Whatever comes of it, the page-table lock is dropped, once, before any
+//! sleep; and who does not get the page leaves the gate as it was (I3, I4, I10, I33).
 
 #![cfg(not(pagelock_loom))]
 
@@ -115,7 +116,8 @@ fn lock_releasing_does_not_overtake_a_sleeper_that_is_on_its_way() {
     order.was(&["starved", "later"]);
 }
 
-/// The gate is closed when it comes. It waits outside with the others, and closes the gate behind itself as soon as it is in.
+/// The gate is closed when it comes. It waits outside with the others, and closes the gate behind
+/// itself as soon as it is in.
 #[test]
 fn lock_releasing_that_had_to_wait_outside_closes_the_gate_once_it_is_in() {
     let sim = Sim::new(1);
@@ -152,7 +154,8 @@ fn lock_releasing_that_had_to_wait_outside_closes_the_gate_once_it_is_in() {
     });
 }
 
-/// It closes the gate once: one that has lost no round since does not close it again for those who come after it.
+/// It closes the gate once: one that has lost no round since does not close it again for those who
+/// come after it.
 #[test]
 fn lock_releasing_that_is_disturbed_in_its_sleep_keeps_its_place() {
     on_a_page!(|s, sim, page| {
@@ -175,12 +178,14 @@ fn a_panic_in_the_ptl_of_lock_releasing_leaves_nothing_behind() {
         let sim = Sim::new(1);
         let page = page_on(sim);
         let guard = page.lock();
-        let said = panic_of(|| drop(page.lock_releasing(OnDrop(|| panic!("from the page-table lock")))));
+        let said =
+            panic_of(|| drop(page.lock_releasing(OnDrop(|| panic!("from the page-table lock")))));
         assert_eq!(said, "from the page-table lock");
         assert_eq!((page.sleepers(), is_closed(page)), (0, false), "{page:?}");
         drop(guard);
         is_idle(page);
-        let said = panic_of(|| drop(page.lock_releasing(OnDrop(|| panic!("again, with the page free")))));
+        let said =
+            panic_of(|| drop(page.lock_releasing(OnDrop(|| panic!("again, with the page free")))));
         assert_eq!(said, "again, with the page free");
         is_idle(page);
     });
@@ -210,9 +215,10 @@ fn who_is_late_does_not_sleep_and_leaves_the_gate_open() {
         let (page, ptl, cancel) = (page_on(sim), Ptl::new(), Cancel::with_futex(sim));
         until_noon(sim);
         cancel.cancel();
-        for (limits, error) in
-            [(Limits::none().until(at(NOON - 3)), LockError::TimedOut), (Limits::none().unless(&cancel), LockError::Cancelled)]
-        {
+        for (limits, error) in [
+            (Limits::none().until(at(NOON - 3)), LockError::TimedOut),
+            (Limits::none().unless(&cancel), LockError::Cancelled),
+        ] {
             let guard = page.lock();
             let seen = format!("{page:?}");
             assert_eq!(page.lock_releasing_within(ptl.hold(), limits).map(drop), Err(error));
@@ -267,7 +273,8 @@ fn who_is_in_time_is_not_overtaken() {
     is_idle(page);
 }
 
-/// The owner releases while the faulter is about to look at the clock: the page is kept for it by then, and so it is taken, late or not.
+/// The owner releases while the faulter is about to look at the clock: the page is kept for it by
+/// then, and so it is taken, late or not.
 #[test]
 fn a_page_that_is_kept_for_somebody_who_is_late_is_taken() {
     watched(&[], || {

@@ -1,5 +1,5 @@
-//! The kernel's tests of references and pins of user pages, re-expressed: `gup_test`, `gup_longterm`, `cow.c`, and the two numbers of vmstat
-//! that have to be equal.
+//! The kernel's tests of references and pins of user pages, re-expressed: `gup_test`,
+//! `gup_longterm`, `cow.c`, and the two numbers of vmstat that have to be equal.
 //!
 //! | the kernel's | here |
 //! |---|---|
@@ -14,17 +14,21 @@
 //! | `cow.c` R/O pin on the zero page | [`ro_pin_on_zero_page`] |
 //! | vmstat `nr_foll_pin_acquired` == `nr_foll_pin_released` | at the end of each of them |
 //!
-//! Each row of `cow.c` is run on a page by itself, on one that was evicted before (the kernel's swapped out), on one of a large page (THP
-//! mapped by single entries, and huge pages of a pool: one kind here), and on the last that is left of a large page; with a short pin and with
-//! a long one; and by the slow way, one page, as well as by the fast one, which is a range at a time here: there is no way past the
-//! page-table lock.
+//! Each row of `cow.c` is run on a page by itself, on one that was evicted before (the kernel's
+//! swapped out), on one of a large page (THP mapped by single entries, and huge pages of a pool:
+//! one kind here), and on the last that is left of a large page; with a short pin and with a long
+//! one; and by the slow way, one page, as well as by the fast one, which is a range at a time here:
+//! there is no way past the page-table lock.
 //!
-//! All of it is memory in software, for most of it is about forks, and real memory with userfaultfd has none that the memory manager here could
-//! follow: each frame is in one place at a time, and what a fork or a write to a shared page does to the tables is the kernel's doing. What
-//! is left, a pin that brings a page back by real faults and keeps it in its frame, is `hmm`'s `real::a_pinned_page_stays`.
+//! All of it is memory in software, for most of it is about forks, and real memory with userfaultfd
+//! has none that the memory manager here could follow: each frame is in one place at a time, and
+//! what a fork or a write to a shared page does to the tables is the kernel's doing. What is left,
+//! a pin that brings a page back by real faults and keeps it in its frame, is `hmm`'s
+//! `real::a_pinned_page_stays`.
 //!
-//! Not here: `cow.c`'s collapse of pages into a large one, because nothing collapses pages; vmsplice as a system call, of
-//! which what it does is left, a reference of which nobody else knows.
+//! Not here: `cow.c`'s collapse of pages into a large one, because nothing collapses pages;
+//! vmsplice as a system call, of which what it does is left, a reference of which nobody else
+//! knows.
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
@@ -37,19 +41,28 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};
-use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range};
+use pagelock::mm::pin::{
+    Backing, NotPinnable, NotPinned, PinOrder, PinSlot, Pinned, Term, pin_page, pin_range,
+};
 use pagelock::mm::{Access, Tiers};
 use pagelock::wait::Limits;
-use pagelock_soft::{Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId};
+use pagelock_soft::{
+    Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SpaceId, TierConfig, TierId,
+};
 use std::thread;
 
-/// In [`machine_with_coherent`], a device's memory that the processor can access: it faults in nothing, and nothing may stay there for long.
+/// In [`machine_with_coherent`], a device's memory that the processor can access: it faults in
+/// nothing, and nothing may stay there for long.
 const COHERENT: TierId = TierId(2);
 
 /// [`machine`], with [`COHERENT`] for its third tier.
 fn machine_with_coherent() -> &'static Mm {
     let tier = |kind| TierConfig { kind, frames: 128 };
-    let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 }), tier(Kind::Coherent { owner: 2 })];
+    let tiers = vec![
+        tier(Kind::System),
+        tier(Kind::Device { owner: 1 }),
+        tier(Kind::Coherent { owner: 2 }),
+    ];
     let config = Config { page_size: 256, pages: 128, spaces: 16, tiers, batches: 0 };
     Box::leak(Box::new(Soft::on(Own::new(64), ThreadCpus, config)))
 }
@@ -82,7 +95,13 @@ enum Way {
     Fast,
 }
 
-fn pin(mm: &'static Mm, way: Way, at: At, access: Access, term: Term) -> Result<Pinned<'static, Mm>, PinFailure> {
+fn pin(
+    mm: &'static Mm,
+    way: Way,
+    at: At,
+    access: Access,
+    term: Term,
+) -> Result<Pinned<'static, Mm>, PinFailure> {
     pin_backed(mm, way, at, access, term, Backing::Anonymous)
 }
 
@@ -107,14 +126,19 @@ fn pin_backed(
     }
 }
 
-/// All spaces end: nothing is left, no frame, no reference, and as many pins were dropped as were taken.
+/// All spaces end: nothing is left, no frame, no reference, and as many pins were dropped as were
+/// taken.
 fn finish(mm: &Mm, spaces: &[SpaceId]) {
     mm.audit().unwrap();
     spaces.iter().for_each(|&space| mm.exit(space));
     mm.audit().unwrap();
     let pins = mm.pin_balance();
     assert!(pins.is_even() && pins.counted == 0 && pins.taken == pins.dropped, "{pins:?}");
-    assert_eq!([RAM, DEVICE, FAR].map(|tier| mm.free_frames(tier)), [127, 128, 128], "frames are left");
+    assert_eq!(
+        [RAM, DEVICE, FAR].map(|tier| mm.free_frames(tier)),
+        [127, 128, 128],
+        "frames are left"
+    );
 }
 
 // ---- gup_test
@@ -129,7 +153,11 @@ fn gup_basic_test() {
     let pfns: Vec<_> = at.pages(PAGES).map(|at| mm.frame_at(at).unwrap()).collect();
     for n in 1..=3 {
         pfns.iter().for_each(|&pfn| mm.get(pfn).unwrap());
-        assert!(pfns.iter().all(|&pfn| mm.page(pfn).unwrap().refs() == 1 + n && mm.page(pfn).unwrap().pins() == 0));
+        assert!(
+            pfns.iter()
+                .all(|&pfn| mm.page(pfn).unwrap().refs() == 1 + n
+                    && mm.page(pfn).unwrap().pins() == 0)
+        );
     }
     // A reference keeps the page a page when nobody maps it any more.
     mm.unmap(at, PAGES).unwrap();
@@ -150,10 +178,16 @@ fn pin_basic_test() {
         let at = written(mm, space, PAGES);
         let mut pins = Vec::new();
         for n in 1..=3 {
-            pins.extend(at.pages(PAGES).map(|at| pin(mm, way, at, Access::Write, Term::Short).unwrap()));
+            pins.extend(
+                at.pages(PAGES).map(|at| pin(mm, way, at, Access::Write, Term::Short).unwrap()),
+            );
             for pin in &pins {
                 let page = mm.page(pin.pfn()).unwrap();
-                assert_eq!((page.refs(), page.pins()), (1, n), "a pin is no reference, and the other way round");
+                assert_eq!(
+                    (page.refs(), page.pins()),
+                    (1, n),
+                    "a pin is no reference, and the other way round"
+                );
             }
         }
         assert_eq!(mm.pin_balance().counted, 3 * PAGES as u64);
@@ -175,14 +209,18 @@ fn dump_user_pages_test() {
     let page = mm.page(pinned.pfn()).unwrap();
     let dump = format!("{page:?}");
     assert!(dump.contains('1') && dump.contains("pins"), "{dump}");
-    assert_eq!((page.refs(), page.pins(), page.is_locked(), page.is_migrating()), (1, 1, false, false));
+    assert_eq!(
+        (page.refs(), page.pins(), page.is_locked(), page.is_migrating()),
+        (1, 1, false, false)
+    );
     assert_eq!(format!("{pinned:?}"), format!("Pinned {{ pfn: {}, .. }}", pinned.pfn()));
     drop(pinned);
     finish(mm, &[space]);
 }
 
-/// Threads take references and pins of all kinds, while a migrator moves the pages about and parents fork. What is pinned is the page at
-/// the address for as long, and at the end nothing is left.
+/// Threads take references and pins of all kinds, while a migrator moves the pages about and
+/// parents fork. What is pinned is the page at the address for as long, and at the end nothing is
+/// left.
 #[test]
 fn gup_and_pin_balance() {
     let (mm, _) = machine();
@@ -197,7 +235,14 @@ fn gup_and_pin_balance() {
                 while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
                     let mut slots: Vec<_> = at.pages(PAGES).map(Slot::at).collect();
                     let to = [RAM, DEVICE, FAR][lots.draw(3) as usize];
-                    let done = migrate(mm, &mut slots, &Order::to(to).mode(Mode::SyncLight).tries(2), mm, unlocked).done;
+                    let done = migrate(
+                        mm,
+                        &mut slots,
+                        &Order::to(to).mode(Mode::SyncLight).tries(2),
+                        mm,
+                        unlocked,
+                    )
+                    .done;
                     moved.fetch_add(u64::from(done), SeqCst);
                 }
             });
@@ -210,7 +255,8 @@ fn gup_and_pin_balance() {
                     mm.exit(child);
                 }
             });
-            let workers: Vec<_> = (0..3_usize).map(|n| s.spawn(move || getter_and_pinner(mm, at, n))).collect();
+            let workers: Vec<_> =
+                (0..3_usize).map(|n| s.spawn(move || getter_and_pinner(mm, at, n))).collect();
             workers.into_iter().for_each(|worker| worker.join().unwrap());
             forker.join().unwrap();
             stop.store(true, SeqCst);
@@ -243,20 +289,31 @@ fn getter_and_pinner(mm: &'static Mm, at: At, n: usize) {
         let access = [Access::Read, Access::Write][lots.draw(2) as usize];
         let term = [Term::Short, Term::Long][lots.draw(2) as usize];
         let pinned = pin(mm, way, at, access, term).unwrap();
-        // As the processor writes, so the device reads, and the other way round, for as long as the pin lasts.
+        // As the processor writes, so the device reads, and the other way round, for as long as the
+        // pin lasts.
         let byte = [round as u8];
         mm.write(at, 200 + n, &byte).unwrap();
         let mut bytes = [0];
         mm.read_frame(pinned.pfn(), 200 + n, &mut bytes);
-        assert_eq!(bytes, byte, "the pinned page is not the page any more: {pinned:?}, {:?}", mm.leaf(at));
+        assert_eq!(
+            bytes,
+            byte,
+            "the pinned page is not the page any more: {pinned:?}, {:?}",
+            mm.leaf(at)
+        );
         mm.write_frame(pinned.pfn(), 200 + n, &[!byte[0]]);
         mm.read(at, 200 + n, &mut bytes).unwrap();
-        assert_eq!(bytes, [!byte[0]], "the pinned page is not the page any more: {pinned:?}, {:?}", mm.leaf(at));
+        assert_eq!(
+            bytes,
+            [!byte[0]],
+            "the pinned page is not the page any more: {pinned:?}, {:?}",
+            mm.leaf(at)
+        );
     }
 }
 
-/// Started: pages are pinned for long, wherever they were. Read: through the pins, while everybody does what they can to move them. Stopped:
-/// they move.
+/// Started: pages are pinned for long, wherever they were. Read: through the pins, while everybody
+/// does what they can to move them. Stopped: they move.
 #[test]
 fn pin_longterm_test() {
     let unlocked = &mut Unlocked::promise();
@@ -264,20 +321,34 @@ fn pin_longterm_test() {
         let mm = machine_with_coherent();
         let space = mm.spawn().unwrap();
         let at = written(mm, space, PAGES);
-        // Half of them in devices' memories, where nothing is pinned for long: one that a fault brings back, and one that none does.
+        // Half of them in devices' memories, where nothing is pinned for long: one that a fault
+        // brings back, and one that none does.
         for (first, to) in [(0, DEVICE), (PAGES / 4, COHERENT)] {
             let mut slots: Vec<_> = space.page(first).pages(PAGES / 4).map(Slot::at).collect();
-            assert_eq!(migrate(mm, &mut slots, &Order::to(to), mm, unlocked).done, PAGES as u32 / 4);
+            assert_eq!(
+                migrate(mm, &mut slots, &Order::to(to), mm, unlocked).done,
+                PAGES as u32 / 4
+            );
         }
-        let pins: Vec<_> = at.pages(PAGES).map(|at| pin(mm, way, at, Access::Write, Term::Long).unwrap()).collect();
+        let pins: Vec<_> = at
+            .pages(PAGES)
+            .map(|at| pin(mm, way, at, Access::Write, Term::Long).unwrap())
+            .collect();
         assert!(pins.iter().all(|pin| mm.tier(pin.pfn()) == RAM));
 
         for mode in [Mode::Async, Mode::SyncLight, Mode::Sync] {
             let by_address = at.pages(PAGES).map(Slot::at);
-            let mut slots: Vec<_> = by_address.chain(pins.iter().map(|pin| Slot::frame(pin.pfn()))).collect();
-            let summary = migrate(mm, &mut slots, &Order::to(COHERENT).mode(mode).tries(2), mm, unlocked);
+            let mut slots: Vec<_> =
+                by_address.chain(pins.iter().map(|pin| Slot::frame(pin.pfn()))).collect();
+            let summary =
+                migrate(mm, &mut slots, &Order::to(COHERENT).mode(mode).tries(2), mm, unlocked);
             assert_eq!((summary.done, summary.transient), (0, 2 * PAGES as u32), "{slots:?}");
-            assert!(slots.iter().all(|slot| slot.outcome() == Outcome::Skipped(Skip::Pinned { pins: 1 })), "{slots:?}");
+            assert!(
+                slots
+                    .iter()
+                    .all(|slot| slot.outcome() == Outcome::Skipped(Skip::Pinned { pins: 1 })),
+                "{slots:?}"
+            );
         }
         let child = mm.fork(space).unwrap();
         write_all(mm, at, PAGES);
@@ -295,7 +366,11 @@ fn pin_longterm_test() {
 
         drop(pins);
         let mut slots: Vec<_> = space.page(1).pages(PAGES - 1).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &Order::to(COHERENT), mm, unlocked).done, PAGES as u32 - 1, "{slots:?}");
+        assert_eq!(
+            migrate(mm, &mut slots, &Order::to(COHERENT), mm, unlocked).done,
+            PAGES as u32 - 1,
+            "{slots:?}"
+        );
         assert!(space.page(1).pages(PAGES - 1).all(|at| seen(mm, at) == NEW));
         finish(mm, &[space, child]);
     }
@@ -331,8 +406,9 @@ fn map_file(mm: &Mm, at: At, name: &str, kind: AreaKind, pages: usize) {
     }
 }
 
-/// The rows of io_uring: a buffer of several pages is registered at once, to be written to and for good; transfers go by its frames; and
-/// it is taken out again. Over memory that traps, and by the system's io_uring: `hmm`'s `real::a_buffer_that_io_uring_has_stays`.
+/// The rows of io_uring: a buffer of several pages is registered at once, to be written to and for
+/// good; transfers go by its frames; and it is taken out again. Over memory that traps, and by the
+/// system's io_uring: `hmm`'s `real::a_buffer_that_io_uring_has_stays`.
 #[test]
 fn gup_longterm_io_uring() {
     const BUFFER: usize = 8;
@@ -355,7 +431,11 @@ fn gup_longterm_io_uring() {
                 registered.unwrap_or_else(|e| panic!("{name}, {kind:?}: {e}"));
                 for slot in &slots {
                     let pfn = slot.pfn.unwrap();
-                    assert_eq!((mm.tier(pfn), mm.frame_at(slot.at)), (RAM, Some(pfn)), "{name}, {kind:?}");
+                    assert_eq!(
+                        (mm.tier(pfn), mm.frame_at(slot.at)),
+                        (RAM, Some(pfn)),
+                        "{name}, {kind:?}"
+                    );
                     mm.write_frame(pfn, 0, &NEW);
                     assert_eq!(seen(mm, slot.at), NEW, "a transfer into the buffer");
                     put(mm, slot.at, OLD);
@@ -363,12 +443,23 @@ fn gup_longterm_io_uring() {
                     mm.write_frame(pfn, 0, &NEW);
                 }
                 let mut pages: Vec<_> = at.pages(BUFFER).map(Slot::at).collect();
-                assert_eq!(migrate(mm, &mut pages, &Order::to(COHERENT), mm, unlocked).done, 0, "registered pages stay");
+                assert_eq!(
+                    migrate(mm, &mut pages, &Order::to(COHERENT), mm, unlocked).done,
+                    0,
+                    "registered pages stay"
+                );
                 let expected = if kind == AreaKind::Shared { NEW } else { OLD };
-                assert!(other.page(0).pages(BUFFER).all(|at| seen(mm, at) == expected), "{name}, {kind:?}");
+                assert!(
+                    other.page(0).pages(BUFFER).all(|at| seen(mm, at) == expected),
+                    "{name}, {kind:?}"
+                );
             } else {
                 let why = registered.unwrap_err();
-                assert_eq!((why.pinned, why.why), (0, NotPinned::Refused(NotPinnable { backing })), "{name}, {kind:?}");
+                assert_eq!(
+                    (why.pinned, why.why),
+                    (0, NotPinned::Refused(NotPinnable { backing })),
+                    "{name}, {kind:?}"
+                );
                 assert_eq!(mm.frame_at(at), before);
             }
             slots.clear();
@@ -390,12 +481,14 @@ fn gup_longterm() {
                     let at = space.page(0);
                     map_file(mm, at, name, kind, 1);
                     put(mm, at, OLD);
-                    // Another process maps it as well: what is private is shared until it is written to.
+                    // Another process maps it as well: what is private is shared until it is
+                    // written to.
                     let other = mm.fork(space).unwrap();
                     // In a tier where it can be accessed and may not stay.
                     assert!(move_one(mm, at, &Order::to(COHERENT)).is_done());
                     let before = mm.frame_at(at);
-                    // To read, what may only be read by then; after that it may be written to again.
+                    // To read, what may only be read by then; after that it may be written to
+                    // again.
                     let pages = if name == "memfd hugetlb" { 8 } else { 1 };
                     let is_first = access == Access::Read;
                     if is_first {
@@ -410,12 +503,20 @@ fn gup_longterm() {
                                 mm.protect(at, pages, Some(Rights::Write)).unwrap();
                             }
                             put(mm, at, NEW);
-                            assert_eq!((held(mm, pinned.pfn()), mm.frame_at(at)), (NEW, Some(pinned.pfn())), "{what:?}");
+                            assert_eq!(
+                                (held(mm, pinned.pfn()), mm.frame_at(at)),
+                                (NEW, Some(pinned.pfn())),
+                                "{what:?}"
+                            );
                             let expected = if kind == AreaKind::Shared { NEW } else { OLD };
                             assert_eq!(seen(mm, other.page(0)), expected, "{what:?}");
                         }
                         (Err(why), false) => {
-                            assert_eq!(why, NotPinned::Refused(NotPinnable { backing }), "{what:?}");
+                            assert_eq!(
+                                why,
+                                NotPinned::Refused(NotPinnable { backing }),
+                                "{what:?}"
+                            );
                             assert_eq!(mm.frame_at(at), before, "{what:?}");
                         }
                         (Ok(_), false) => panic!("{what:?}: pinned"),
@@ -428,7 +529,8 @@ fn gup_longterm() {
     }
 }
 
-/// What may be pinned for a moment and what for long differ; what may not be accessed is not pinned at all.
+/// What may be pinned for a moment and what for long differ; what may not be accessed is not pinned
+/// at all.
 #[test]
 fn what_is_not_pinned() {
     let (mm, _) = machine();
@@ -440,12 +542,18 @@ fn what_is_not_pinned() {
         assert!(short.is_ok(), "{short:?}");
         drop(short);
         mm.protect(at, 1, Some(Rights::Read)).unwrap();
-        assert_eq!(pin(mm, way, at, Access::Write, Term::Short).unwrap_err(), NotPinned::NotAllowed);
+        assert_eq!(
+            pin(mm, way, at, Access::Write, Term::Short).unwrap_err(),
+            NotPinned::NotAllowed
+        );
         drop(pin(mm, way, at, Access::Read, Term::Short).unwrap());
         mm.protect(at, 1, None).unwrap();
         assert_eq!(pin(mm, way, at, Access::Read, Term::Short).unwrap_err(), NotPinned::NotAllowed);
         mm.protect(at, 1, Some(Rights::Write)).unwrap();
-        assert_eq!(pin(mm, way, space.page(1), Access::Read, Term::Short).unwrap_err(), NotPinned::NotAllowed);
+        assert_eq!(
+            pin(mm, way, space.page(1), Access::Read, Term::Short).unwrap_err(),
+            NotPinned::NotAllowed
+        );
     }
     finish(mm, &[space]);
 }
@@ -467,8 +575,11 @@ enum Page {
 
 const ORDER: u32 = 3;
 
-/// Each kind of page, each way and term of pinning: `row` gets an address with [`OLD`] at it, and says which spaces there are.
-fn each_case(row: impl Fn(&'static Mm, At, &dyn Fn(At, Access) -> Pinned<'static, Mm>) -> Vec<SpaceId>) {
+/// Each kind of page, each way and term of pinning: `row` gets an address with [`OLD`] at it, and
+/// says which spaces there are.
+fn each_case(
+    row: impl Fn(&'static Mm, At, &dyn Fn(At, Access) -> Pinned<'static, Mm>) -> Vec<SpaceId>,
+) {
     for page in [Page::Base, Page::Evicted, Page::Large, Page::LastOfLarge] {
         for way in [Way::Slow, Way::Fast] {
             for term in [Term::Short, Term::Long] {
@@ -538,7 +649,8 @@ fn basic_cow_after_fork() {
     }
 }
 
-/// What the parent writes after the fork does not get to the child by way of what the child holds on to.
+/// What the parent writes after the fork does not get to the child by way of what the child holds
+/// on to.
 #[test]
 fn vmsplice_and_unmap_in_child() {
     for mprotect in [false, true] {
@@ -551,7 +663,11 @@ fn vmsplice_and_unmap_in_child() {
                 mprotect_to_and_fro(mm, at);
             }
             put(mm, at, NEW);
-            assert_eq!((held(mm, pfn), seen(mm, at)), (OLD, NEW), "the child sees what its parent has written");
+            assert_eq!(
+                (held(mm, pfn), seen(mm, at)),
+                (OLD, NEW),
+                "the child sees what its parent has written"
+            );
             // SAFETY: taken by `splice`.
             unsafe { mm.put(pfn) };
             vec![at.space, child]
@@ -567,7 +683,11 @@ fn splice_in_parent(before_fork: bool) {
         let pfn = before.unwrap_or_else(|| splice(mm, at));
         mm.unmap(at, 1).unwrap();
         put(mm, child.page(at.page), NEW);
-        assert_eq!((held(mm, pfn), seen(mm, child.page(at.page))), (OLD, NEW), "the parent sees what its child has written");
+        assert_eq!(
+            (held(mm, pfn), seen(mm, child.page(at.page))),
+            (OLD, NEW),
+            "the parent sees what its child has written"
+        );
         // SAFETY: taken by `splice`.
         unsafe { mm.put(pfn) };
         vec![at.space, child]
@@ -587,7 +707,11 @@ fn vmsplice_and_unmap_in_parent_after_fork() {
 /// The pinned page is the page: what either side writes the other reads.
 fn is_the_page(mm: &Mm, at: At, pinned: &Pinned<'_, Mm>) {
     put(mm, at, NEW);
-    assert_eq!(held(mm, pinned.pfn()), NEW, "the device does not see what the processor has written");
+    assert_eq!(
+        held(mm, pinned.pfn()),
+        NEW,
+        "the device does not see what the processor has written"
+    );
     mm.write_frame(pinned.pfn(), 0, &OLD);
     assert_eq!(seen(mm, at), OLD, "the processor does not see what the device has written");
     assert_eq!(mm.frame_at(at), Some(pinned.pfn()));
@@ -614,7 +738,11 @@ fn fork_with_a_fixed_buffer() {
         assert_eq!(seen(mm, theirs), OLD);
         is_the_page(mm, at, &buffer);
         put(mm, theirs, NEW);
-        assert_eq!((seen(mm, at), held(mm, buffer.pfn())), (OLD, OLD), "the child has written to its parent's buffer");
+        assert_eq!(
+            (seen(mm, at), held(mm, buffer.pfn())),
+            (OLD, OLD),
+            "the child has written to its parent's buffer"
+        );
         mm.exit(child);
         is_the_page(mm, at, &buffer);
         vec![at.space]
@@ -690,8 +818,9 @@ fn ro_pin_on_zero_page() {
     }
 }
 
-/// A page that is pinned just before its entry is taken down for a migration, which will have to give up: a fork in between copies it at
-/// once. Sharing what it finds would take the parent's address away from the pinned page with the next write (I19).
+/// A page that is pinned just before its entry is taken down for a migration, which will have to
+/// give up: a fork in between copies it at once. Sharing what it finds would take the parent's
+/// address away from the pinned page with the next write (I19).
 #[test]
 fn fork_while_a_pinned_page_is_taken_down() {
     let unlocked = &mut Unlocked::promise();
@@ -701,7 +830,9 @@ fn fork_while_a_pinned_page_is_taken_down() {
     mm.map(at, 1).unwrap();
     put(mm, at, OLD);
     let (tell, told) = std::sync::mpsc::channel();
-    mm.on_prepare(move |_| tell.send(pin(mm, Way::Slow, at, Access::Write, Term::Long).unwrap()).unwrap());
+    mm.on_prepare(move |_| {
+        tell.send(pin(mm, Way::Slow, at, Access::Write, Term::Long).unwrap()).unwrap()
+    });
     // By frame: by address its entry would be locked then, which a pinner needs.
     let mut slots = [Slot::frame(mm.frame_at(at).unwrap())];
     let order = Order::to(FAR);

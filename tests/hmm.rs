@@ -1,6 +1,8 @@
-//! Linux's own tests of `hmm` (`tools/testing/selftests/mm/hmm-tests.c`), as far as they are about this protocol, by the same names: a device
-//! with memory of its own reads and writes a process's memory, has pages moved to it and back, and has some to itself. Each asserts what
-//! the original asserts: contents, counts, rights, errors; and at the end that every reference, entry and frame is accounted for.
+//! Linux's own tests of `hmm` (`tools/testing/selftests/mm/hmm-tests.c`), as far as they are about
+//! this protocol, by the same names: a device with memory of its own reads and writes a process's
+//! memory, has pages moved to it and back, and has some to itself. Each asserts what the original
+//! asserts: contents, counts, rights, errors; and at the end that every reference, entry and frame
+//! is accounted for.
 //!
 //! | original | here | how |
 //! |---|---|---|
@@ -29,10 +31,12 @@
 //! | `benchmark_thp_migration` | same | short; asserts that a large page is one page to move |
 //! | `userfaultfd_read` | same | |
 //!
-//! Those marked "same" run with devices whose memory the processor cannot access (`device_private`) and with devices whose memory it can
-//! (`device_coherent`), as the original's variants do, over the [software memory manager](pagelock_soft). Where one process with one
-//! mapping is enough they run once more on [real memory](real), with page faults that are signals. There the rest is wanting: for a
-//! page that two processes map, and for write protection, `UFFDIO_MOVE` is of no use.
+//! Those marked "same" run with devices whose memory the processor cannot access (`device_private`)
+//! and with devices whose memory it can (`device_coherent`), as the original's variants do, over
+//! the [software memory manager](pagelock_soft). Where one process with one mapping is enough they
+//! run once more on [real memory](real), with page faults that are signals. There the rest is
+//! wanting: for a page that two processes map, and for write protection, `UFFDIO_MOVE` is of no
+//! use.
 //!
 //! Then there are four that Linux does not have: [`beyond`] and [`mixed`].
 

@@ -1,7 +1,14 @@
-//! Whoever has a segment's descriptor can write all of it, at any time. Nothing that it writes makes this process touch memory that is
-//! not the segment's: it is refused by name, or makes for a wrong answer, a wait, or an assertion.
+//! Whoever has a segment's descriptor can write all of it, at any time. Nothing that it writes
+//! makes this process touch memory that is not the segment's: it is refused by name, or makes for a
+//! wrong answer, a wait, or an assertion.
 
-#![cfg(all(feature = "shared", feature = "std", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(
+    feature = "shared",
+    feature = "std",
+    target_os = "linux",
+    not(miri),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 
 mod common;
 
@@ -36,7 +43,8 @@ fn good() -> Vec<u8> {
     let segment = Segment::create(c"good", Size::of(8).up_to(64).seats(2)).unwrap();
     let mut bytes = vec![0; 4096 + 2 * 1024 + 8 * 16];
     // SAFETY: fills in the buffer.
-    let got = unsafe { libc::pread(segment.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    let got =
+        unsafe { libc::pread(segment.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     assert_eq!(got as usize, bytes.len());
     bytes
 }
@@ -67,12 +75,18 @@ fn what_is_no_segment_is_refused_by_name() {
     assert!(matches!(with(7, u32::MAX), SegmentError::Size(_)));
     assert!(matches!(with(11, u32::MAX), SegmentError::Size(_)));
     assert!(matches!(with(15, 65), SegmentError::Size(_)), "more pages than there can be");
-    assert_eq!(with(15, 64), SegmentError::Truncated { bytes: good.len() as u64, needed: good.len() as u64 + 56 * 16 });
+    assert_eq!(
+        with(15, 64),
+        SegmentError::Truncated { bytes: good.len() as u64, needed: good.len() as u64 + 56 * 16 }
+    );
     for word in [4, 5, 6, 8, 9, 10, 12, 13, 14] {
         assert_eq!(with(word, 1 << 30), SegmentError::Inconsistent, "word {word}");
     }
     for bytes in [64, 4096, 6144, good.len() - 1] {
-        assert!(matches!(attached(&good[..bytes]).unwrap_err(), SegmentError::Truncated { .. }), "{bytes}");
+        assert!(
+            matches!(attached(&good[..bytes]).unwrap_err(), SegmentError::Truncated { .. }),
+            "{bytes}"
+        );
     }
 }
 
@@ -81,7 +95,10 @@ fn more_pages_than_the_file_has_are_not_believed() {
     let segment = Segment::create(c"more", Size::of(8).up_to(100_000)).unwrap();
     for said in [100_000u32, u32::MAX, 0] {
         // SAFETY: reads the number.
-        assert_eq!(unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) }, 4);
+        assert_eq!(
+            unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) },
+            4
+        );
         assert_eq!((segment.refresh(), segment.pages()), (Ok(8), 8));
     }
 }
@@ -92,7 +109,10 @@ fn a_file_that_could_shrink_is_refused() {
     assert_eq!(Segment::attach(file(&good(), 0)).unwrap_err(), SegmentError::NotSealed);
     let ordinary = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
     let refused = Segment::attach(&ordinary).unwrap_err();
-    assert!(matches!(refused, SegmentError::NotSealed | SegmentError::System { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, SegmentError::NotSealed | SegmentError::System { .. }),
+        "{refused:?}"
+    );
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
     assert_eq!(Segment::attach(&null).unwrap_err(), SegmentError::NotSealed);
     let segment = Segment::create(c"sealed", Size::of(8)).unwrap();
@@ -150,7 +170,11 @@ fn use_all(segment: &Segment, lots: &mut Lots) {
             2 => _ = seat.wait(page, (), Wait::migration().within(soon())),
             3 => {
                 let Ok(guard) = seat.lock_within(page, soon()) else { continue };
-                let Ok(frozen) = guard.begin_migration().freeze_unpinned(FreezeRule::Unpinned, soon()) else { continue };
+                let Ok(frozen) =
+                    guard.begin_migration().freeze_unpinned(FreezeRule::Unpinned, soon())
+                else {
+                    continue;
+                };
                 if let Ok(dst) = seat.lock_within(lots.draw(8) as u32, soon()) {
                     let _ = frozen.commit_to(dst).map_err(|e| e.why);
                 }
@@ -164,8 +188,8 @@ fn use_all(segment: &Segment, lots: &mut Lots) {
     }
 }
 
-/// How a process ended that used what another has written: to its end, by an assertion, which in a build that has them may end in an
-/// abort, or not at all, so that it was ended after a while.
+/// How a process ended that used what another has written: to its end, by an assertion, which in a
+/// build that has them may end in an abort, or not at all, so that it was ended after a while.
 #[derive(Default, Debug)]
 struct Ends {
     whole: AtomicUsize,
@@ -174,14 +198,20 @@ struct Ends {
 }
 
 impl Ends {
-    /// Runs `body` in a process of its own. Any other end, an access to what is not there above all, is a failure.
+    /// Runs `body` in a process of its own. Any other end, an access to what is not there above
+    /// all, is a failure.
     fn run(&self, body: impl FnOnce()) {
         let child = fork(|| {
             std::panic::set_hook(Box::new(|_| {}));
             let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
-            let soon = libc::itimerval { it_interval: zero, it_value: libc::timeval { tv_usec: 400_000, ..zero } };
+            let soon = libc::itimerval {
+                it_interval: zero,
+                it_value: libc::timeval { tv_usec: 400_000, ..zero },
+            };
             // SAFETY: ends this process in a while; and sends what is said of an abort to nowhere.
-            unsafe { (libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut()), libc::close(2)) };
+            unsafe {
+                (libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut()), libc::close(2))
+            };
             body();
             0
         });
@@ -197,12 +227,15 @@ impl Ends {
     }
 }
 
-static OF_ANYTHING: Ends = Ends { whole: AtomicUsize::new(0), asserted: AtomicUsize::new(0), waited: AtomicUsize::new(0) };
+static OF_ANYTHING: Ends =
+    Ends { whole: AtomicUsize::new(0), asserted: AtomicUsize::new(0), waited: AtomicUsize::new(0) };
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 fn try_out(bytes: &[u8], seed: usize) {
     match attached(bytes) {
-        Ok(segment) => OF_ANYTHING.run(|| use_all(&Segment::attach(&segment).unwrap(), &mut Lots::of(seed))),
+        Ok(segment) => {
+            OF_ANYTHING.run(|| use_all(&Segment::attach(&segment).unwrap(), &mut Lots::of(seed)))
+        }
         Err(_) => _ = REFUSED.fetch_add(1, SeqCst),
     }
 }
@@ -220,10 +253,15 @@ proptest! {
 #[test]
 fn a_segment_of_anything_is_refused_or_used_without_harm() {
     let words = prop::collection::vec((0usize..64, prop_oneof![any::<u32>(), 0u32..70]), 0..2);
-    let what = prop_oneof![any::<u32>(), 0u32..9, (1u32..4, 0u32..9).prop_map(|(kind, step)| kind | step << 8)];
+    let what = prop_oneof![
+        any::<u32>(),
+        0u32..9,
+        (1u32..4, 0u32..9).prop_map(|(kind, step)| kind | step << 8)
+    ];
     let notes = prop::collection::vec((0usize..120, 0usize..4, what), 0..60);
     let pages = prop::collection::vec((0usize..32, prop_oneof![any::<u32>(), 0u32..4]), 0..32);
-    let config = ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() };
     let run = proptest::test_runner::TestRunner::new(config).run(
         &(words, notes, pages, any::<u16>()),
         |(words, notes, pages, seed)| {
@@ -268,7 +306,8 @@ fn a_process_that_scribbles_harms_nothing_outside_of_the_segment() {
             }
         });
         ends.run(|| {
-            let (own, began, mut lots) = (Segment::attach(&segment).unwrap(), Instant::now(), Lots::of(seed + 100));
+            let (own, began, mut lots) =
+                (Segment::attach(&segment).unwrap(), Instant::now(), Lots::of(seed + 100));
             is_attached.store(1, SeqCst);
             while began.elapsed() < Duration::from_millis(100) {
                 use_all(&own, &mut lots);

@@ -1,10 +1,17 @@
 //! Whatever step a call dies at, there is a way back: that of the table in `migration::take_over`.
 //!
-//! Each call is made by a thread of its own, again and again, and the thread stops for good after its first access to one of the crate's
-//! words, then after its second, and so on until the call is through. A survivor, who knows which pages it had to do with and how often
-//! they were referred to before, does what the table says; then the pages are in use as any other, and who waited for them has been told.
+//! Each call is made by a thread of its own, again and again, and the thread stops for good after
+//! its first access to one of the crate's words, then after its second, and so on until the call is
+//! through. A survivor, who knows which pages it had to do with and how often they were referred to
+//! before, does what the table says; then the pages are in use as any other, and who waited for
+//! them has been told.
 
-#![cfg(all(pagelock_delay, feature = "std", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(
+    pagelock_delay,
+    feature = "std",
+    target_os = "linux",
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 
 mod common;
 
@@ -41,7 +48,8 @@ impl Adapt for Quick {
 
 type PageLock = pagelock::PageLock<Quick>;
 
-/// `a` is live, with one reference, `b` is free. They are never freed: the dead still point to them.
+/// `a` is live, with one reference, `b` is free. They are never freed: the dead still point to
+/// them.
 #[derive(Clone, Copy)]
 struct Pages {
     a: &'static PageLock,
@@ -98,9 +106,24 @@ const CALLS: [Call; 27] = [
     call("claim", |p| drop(p.a.claim())),
     call("lock_releasing", |p| drop(p.a.lock_releasing(()))),
     call("unlock_fair", |p| _ = p.a.lock().unlock_fair()),
-    Call { name: "lock of a page that is held", before: hold, call: |p| drop(p.a.lock()), after: let_go },
-    Call { name: "lock_releasing of a page that is held", before: hold, call: |p| drop(p.a.lock_releasing(())), after: let_go },
-    Call { name: "claim of a page that is held", before: hold, call: |p| drop(p.a.claim()), after: let_go },
+    Call {
+        name: "lock of a page that is held",
+        before: hold,
+        call: |p| drop(p.a.lock()),
+        after: let_go,
+    },
+    Call {
+        name: "lock_releasing of a page that is held",
+        before: hold,
+        call: |p| drop(p.a.lock_releasing(())),
+        after: let_go,
+    },
+    Call {
+        name: "claim of a page that is held",
+        before: hold,
+        call: |p| drop(p.a.claim()),
+        after: let_go,
+    },
     Call { name: "wait", before: hold, call: |p| _ = p.a.wait_unlocked(()), after: let_go },
     call("set_user", |p| p.a.lock().set_user(UserBits::new(3))),
     call("cancel", |p| drop(begun(p).cancel())),
@@ -108,7 +131,9 @@ const CALLS: [Call; 27] = [
     call("abort of a frozen page", |p| _ = begun(p).freeze(Unpinned).unwrap().abort()),
     call("commit_in_place", |p| _ = begun(p).freeze(ExactRefs(1)).unwrap().commit_in_place()),
     call("commit_keeping", |p| drop(begun(p).freeze(ExactRefs(1)).unwrap().commit_keeping())),
-    call("commit_to", |p| _ = begun(p).freeze(ExactRefs(1)).unwrap().commit_to(p.b.lock()).unwrap()),
+    call("commit_to", |p| {
+        _ = begun(p).freeze(ExactRefs(1)).unwrap().commit_to(p.b.lock()).unwrap()
+    }),
     call("commit_to_moving", |p| {
         let frozen = begun(p).freeze(ExactRefs(1)).unwrap();
         // SAFETY: the one that the page was made with.
@@ -121,14 +146,20 @@ const CALLS: [Call; 27] = [
         call: |p| drop(begun(p).freeze_unpinned(Unpinned, soon(p))),
         after: |_| {},
     },
-    Call { name: "wait_unpinned", before: pinned, call: |p| _ = begun(p).wait_unpinned(soon(p)), after: |_| {} },
+    Call {
+        name: "wait_unpinned",
+        before: pinned,
+        call: |p| _ = begun(p).wait_unpinned(soon(p)),
+        after: |_| {},
+    },
     call("poison", |p| _ = p.a.lock().poison()),
     call("poison of a migration", |p| _ = begun(p).poison()),
     call("poison of a frozen page", |p| _ = begun(p).freeze(Unpinned).unwrap().poison()),
     Call {
         name: "unpoison",
         before: |p| _ = p.a.lock().poison(),
-        // SAFETY: all that there was is the reference that the page was made with, and nobody puts it.
+        // SAFETY: all that there was is the reference that the page was made with, and nobody puts
+        // it.
         call: |p| unsafe { p.a.lock().unpoison() },
         after: |_| {},
     },
@@ -155,7 +186,8 @@ fn step(_: &'static core::panic::Location<'static>, done: bool) {
     }
 }
 
-/// Makes the call, and dies after `steps` more than one of its steps. `false` if it came to its end before.
+/// Makes the call, and dies after `steps` more than one of its steps. `false` if it came to its end
+/// before.
 fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
     (call.before)(pages);
     let (says, hears) = mpsc::channel();
@@ -179,9 +211,11 @@ fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
     }
 }
 
-/// What a survivor does with a page that the dead had to do with, and that should have one reference.
+/// What a survivor does with a page that the dead had to do with, and that should have one
+/// reference.
 fn recover(page: &PageLock) {
-    // SAFETY: whoever has used the page is dead, or waits for it without wanting it; and nobody's `tell` locks it.
+    // SAFETY: whoever has used the page is dead, or waits for it without wanting it; and nobody's
+    // `tell` locks it.
     unsafe {
         drop(page.take_over());
         while page.refs() > 1 {

@@ -70,7 +70,8 @@ fn a_new_header_is_zeroed_memory() {
     assert_eq!(bytes, [0; 8]);
 }
 
-/// `#[repr(C)]`: the state at offset 0, the counts at offset 4, so that tools and other languages can read them.
+/// `#[repr(C)]`: the state at offset 0, the counts at offset 4, so that tools and other languages
+/// can read them.
 #[test]
 fn the_state_comes_first_and_then_the_counts() {
     let page = PageLock::new();
@@ -101,7 +102,8 @@ fn headers_in_statics_work() {
 #[test]
 fn the_event_table_takes_at_most_16_kib() {
     assert_eq!(size_of::<EventSlot>(), 16);
-    // Slots are padded to cache lines, of at most 128 bytes on the targets where there are many slots.
+    // Slots are padded to cache lines, of at most 128 bytes on the targets where there are many
+    // slots.
     let apart = |i: usize| core::ptr::from_ref(const { &OsFutex }.event(i)).addr();
     let padded = apart(1) - apart(0);
     assert!(padded >= size_of::<EventSlot>());

@@ -93,7 +93,8 @@ fn the_raw_lock_is_a_header_and_nothing_else() {
     assert!(!raw.page().is_locked());
 }
 
-/// The header below the mutex takes part in everything else: here somebody waits for the release without taking the lock.
+/// The header below the mutex takes part in everything else: here somebody waits for the release
+/// without taking the lock.
 #[test]
 fn a_mutex_can_be_waited_for() {
     let mutex = Mutex::new(());

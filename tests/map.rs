@@ -1,5 +1,6 @@
-//! `docs/verification.md` tells the truth: every check that it names exists, every invariant and failure class has a row, what a row was shown
-//! to catch is found by one of its checks, and no check is in no row.
+//! `docs/verification.md` tells the truth: every check that it names exists, every invariant and
+//! failure class has a row, what a row was shown to catch is found by one of its checks, and no
+//! check is in no row.
 
 #![cfg(not(pagelock_loom))]
 
@@ -8,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -25,12 +27,15 @@ fn is_packed() -> bool {
     !root().join("ci").is_dir()
 }
 
-/// The tests in a file: their names, and whether they are ignored. Those of `proptest!` are functions with parameters.
+/// The tests in a file: their names, and whether they are ignored. Those of `proptest!` are
+/// functions with parameters.
 fn tests_in(text: &str) -> Vec<(&str, bool)> {
     let (mut is_test, mut is_ignored, mut found) = (false, false, Vec::new());
     for line in text.lines().map(str::trim_start) {
         let mut rest = line;
-        while let Some((attribute, after)) = rest.strip_prefix("#[").and_then(|rest| rest.split_once(']')) {
+        while let Some((attribute, after)) =
+            rest.strip_prefix("#[").and_then(|rest| rest.split_once(']'))
+        {
             is_test |= attribute == "test";
             is_ignored |= attribute.starts_with("ignore");
             rest = after.trim_start();
@@ -59,12 +64,18 @@ fn tests_of_file(file: &str) -> Vec<(String, bool)> {
         rust_files(&folder, &mut files);
         parts.extend(files.iter().map(|f| fs::read_to_string(f).unwrap()));
     }
-    let mut found: Vec<_> =
-        parts.iter().flat_map(|text| tests_in(text)).map(|(name, is_ignored)| (name.to_owned(), is_ignored)).collect();
+    let mut found: Vec<_> = parts
+        .iter()
+        .flat_map(|text| tests_in(text))
+        .map(|(name, is_ignored)| (name.to_owned(), is_ignored))
+        .collect();
     if let Some((_, made)) = parts[0].split_once("\nvariants! {\n") {
         let made = made.split('}').next().unwrap_or_default();
-        found
-            .extend(made.split([' ', '\n', ';']).filter(|s| !s.is_empty() && !s.ends_with(':')).map(|s| (s.to_owned(), false)));
+        found.extend(
+            made.split([' ', '\n', ';'])
+                .filter(|s| !s.is_empty() && !s.ends_with(':'))
+                .map(|s| (s.to_owned(), false)),
+        );
     }
     found
 }
@@ -83,7 +94,9 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// What is wrong with a name of the form `kind:rest`; `None` if it stands for something.
 fn fault(name: &str, unit_tests: &BTreeSet<String>) -> Option<String> {
     let (kind, rest) = name.split_once(':')?;
-    let exists = |path: String| (!root().join(&path).is_file()).then(|| format!("`{name}`: there is no {path}"));
+    let exists = |path: String| {
+        (!root().join(&path).is_file()).then(|| format!("`{name}`: there is no {path}"))
+    };
     let line = |path: &str, wanted: &dyn Fn(&str) -> bool| {
         let text = fs::read_to_string(root().join(path)).unwrap_or_default();
         (!text.lines().any(wanted)).then(|| format!("`{name}`: not in {path}"))
@@ -94,7 +107,9 @@ fn fault(name: &str, unit_tests: &BTreeSet<String>) -> Option<String> {
         }
         match tests_of_file(file).iter().find(|(name, _)| name == test) {
             // The soak is run by its script.
-            Some((_, is_ignored)) => (*is_ignored && file != "soak").then(|| format!("`{name}`: is ignored")),
+            Some((_, is_ignored)) => {
+                (*is_ignored && file != "soak").then(|| format!("`{name}`: is ignored"))
+            }
             None => Some(format!("`{name}`: no test {test} in tests/{file}")),
         }
     };
@@ -117,7 +132,9 @@ fn fault(name: &str, unit_tests: &BTreeSet<String>) -> Option<String> {
 fn names(text: &str) -> BTreeSet<&str> {
     let is_name = |s: &&str| {
         let Some((kind, rest)) = s.split_once(':') else { return false };
-        let word = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:=#".contains(c));
+        let word = |s: &str| {
+            !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:=#".contains(c))
+        };
         word(kind) && word(rest) && !rest.starts_with(':')
     };
     text.split('`').skip(1).step_by(2).filter(is_name).collect()
@@ -132,10 +149,15 @@ fn tables(map: &str) -> &str {
 fn rows(map: &str) -> Vec<Vec<&str>> {
     let is_row = |cells: &Vec<&str>| {
         let id = cells[0];
-        id.starts_with(['I', 'L', 'P']) && id.len() > 1 && id[1..].chars().all(|c| c.is_ascii_digit())
+        id.starts_with(['I', 'L', 'P'])
+            && id.len() > 1
+            && id[1..].chars().all(|c| c.is_ascii_digit())
     };
     let lines = tables(map).lines().filter(|l| l.starts_with("| "));
-    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).filter(is_row).collect()
+    lines
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .filter(is_row)
+        .collect()
 }
 
 fn unit_tests() -> BTreeSet<String> {
@@ -152,7 +174,10 @@ fn bugs(list: &str) -> Vec<(&str, Vec<&str>)> {
         if let Some(finders) = line.strip_prefix("? ") {
             found.last_mut().expect("a bug begins with its name").1.extend(finders.split(' '));
         } else if !["@", "-", "+"].contains(&line.split(' ').next().unwrap()) {
-            found.push((line.split_once(": ").expect("a bug has a name and says what it is").0, Vec::new()));
+            found.push((
+                line.split_once(": ").expect("a bug has a name and says what it is").0,
+                Vec::new(),
+            ));
         }
     }
     found
@@ -173,9 +198,15 @@ fn uncaught(row: &[&str], bugs: &[(&str, Vec<&str>)]) -> Vec<String> {
     }
     // A case of the model and a test that shows the opposite are controls, not bugs.
     for bug in shown.iter().filter_map(|name| name.strip_prefix("bug:")) {
-        let finders = bugs.iter().find(|(name, _)| *name == bug).map(|(_, finders)| finders.as_slice()).unwrap_or_default();
+        let finders = bugs
+            .iter()
+            .find(|(name, _)| *name == bug)
+            .map(|(_, finders)| finders.as_slice())
+            .unwrap_or_default();
         if !finders.iter().any(|finder| checks.contains(finder)) {
-            faults.push(format!("{id}: none of its checks is to find {bug}; its finders are {finders:?}"));
+            faults.push(format!(
+                "{id}: none of its checks is to find {bug}; its finders are {finders:?}"
+            ));
         }
     }
     faults
@@ -209,7 +240,9 @@ fn names_that_stand_for_nothing_are_noticed() {
         assert!(fault(name, &unit_tests).is_some(), "{name}");
     }
     if !is_packed() {
-        for name in ["fuzz:no_such_target", "ci:no_such_script", "model:no_such_case", "bug:no_such_bug"] {
+        for name in
+            ["fuzz:no_such_target", "ci:no_such_script", "model:no_such_case", "bug:no_such_bug"]
+        {
             assert!(fault(name, &unit_tests).is_some(), "{name}");
         }
     }
@@ -259,7 +292,9 @@ fn every_invariant_and_failure_class_has_a_row_with_a_check() {
 
 #[test]
 fn what_a_row_does_not_catch_is_noticed() {
-    let bugs = bugs("# x\n\nwet: it is wet\n? wait:rain\n? loom:sea::swim\n@ sea.rs dry\n- dry: true\n+ dry: false\n");
+    let bugs = bugs(
+        "# x\n\nwet: it is wet\n? wait:rain\n? loom:sea::swim\n@ sea.rs dry\n- dry: true\n+ dry: false\n",
+    );
     let faults = |checks, caught| uncaught(&["I1", "dry", checks, caught], &bugs).len();
     assert_eq!(faults("`wait:rain`", "`bug:wet`"), 0);
     assert_eq!(faults("`loom:sea::swim` `wait:sun`", "`bug:wet` `model:flood`"), 0);
@@ -302,22 +337,29 @@ fn every_check_is_in_a_row() {
     assert!(missing.is_empty(), "in no row:\n{}", missing.join("\n"));
 }
 
-/// Who embeds the crate finds in one table what is held when it is called. The names of the calls there, without their traits.
+/// Who embeds the crate finds in one table what is held when it is called. The names of the calls
+/// there, without their traits.
 fn table_of_locks(text: &str) -> BTreeSet<&str> {
     let table = text.split_once("//! | call |").expect("there is one").1;
     let rows = table.lines().skip(1).take_while(|line| line.starts_with("//! |"));
-    let calls = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let calls = rows
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2));
     calls.map(|call| call.rsplit("::").next().unwrap()).collect()
 }
 
-/// The traits that embedders implement, each with the names of its methods and the line before its comment.
+/// The traits that embedders implement, each with the names of its methods and the line before its
+/// comment.
 fn traits(text: &str) -> Vec<(&str, Vec<&str>, bool)> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices("\npub trait ") {
         let rest = &text[at + 11..];
         let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         let body = &rest[..rest.find("\n}\n").unwrap_or(rest.find('}').unwrap())];
-        let methods = body.lines().filter_map(|line| line.strip_prefix("    fn ")?.split(['(', '<']).next()).collect();
+        let methods = body
+            .lines()
+            .filter_map(|line| line.strip_prefix("    fn ")?.split(['(', '<']).next())
+            .collect();
         let comment = text[..=at].rsplit("\n\n").next().unwrap();
         found.push((name, methods, comment.contains("#what-is-held-when-the-embedder-is-called")));
     }
@@ -331,9 +373,14 @@ fn every_call_of_the_embedders_is_in_the_table_of_locks() {
     let mut count = 0;
     for file in ["tables", "memory", "tier", "rmap", "areas", "pin", "drain"] {
         let text = read(format!("src/mm/{file}.rs"));
-        for (name, methods, leads_to_it) in traits(&text).into_iter().filter(|(_, methods, _)| !methods.is_empty()) {
+        for (name, methods, leads_to_it) in
+            traits(&text).into_iter().filter(|(_, methods, _)| !methods.is_empty())
+        {
             assert!(leads_to_it, "the documentation of {name} does not lead to the table");
-            let missing: Vec<_> = methods.iter().filter(|method| !table.contains(*method) && name != "Entry").collect();
+            let missing: Vec<_> = methods
+                .iter()
+                .filter(|method| !table.contains(*method) && name != "Entry")
+                .collect();
             assert!(missing.is_empty(), "{name}: {missing:?} are not in the table");
             count += methods.len();
         }
@@ -345,7 +392,8 @@ fn every_call_of_the_embedders_is_in_the_table_of_locks() {
     );
 }
 
-/// Promises are quoted. A quotation that the documentation does not say (any more) is a row to look at.
+/// Promises are quoted. A quotation that the documentation does not say (any more) is a row to look
+/// at.
 #[test]
 fn promises_are_quotations() {
     // Without markup, and without where links lead.
@@ -362,7 +410,8 @@ fn promises_are_quotations() {
     if root().join("soft").is_dir() {
         rust_files(&root().join("soft/src"), &mut files);
     }
-    let mut said = ["README.md", "docs/guide.md", "docs/limits.md", "docs/porting.md"].map(read).join("\n");
+    let mut said =
+        ["README.md", "docs/guide.md", "docs/limits.md", "docs/porting.md"].map(read).join("\n");
     for file in files {
         for line in fs::read_to_string(file).unwrap().lines() {
             let line = line.trim_start();

@@ -1,10 +1,12 @@
-//! The kernel's selftests/mm/migration.c, re-expressed: threads read pages that a migrator moves to and fro between two tiers, and must
-//! find at any time what was written there.
+//! The kernel's selftests/mm/migration.c, re-expressed: threads read pages that a migrator moves to
+//! and fro between two tiers, and must find at any time what was written there.
 //!
-//! The kernel's own tests ask whether a migration fails a hundred times in a row, and call that a failure. These ask for more:
+//! The kernel's own tests ask whether a migration fails a hundred times in a row, and call that a
+//! failure. These ask for more:
 //!
 //! * no migration, not one, is aborted because somebody waits for it;
-//! * a destination that is there is reached: nothing but a page that a faulter has in hand is passed over;
+//! * a destination that is there is reached: nothing but a page that a faulter has in hand is
+//!   passed over;
 //! * and somebody did wait, often, or the test goes on until somebody has.
 //!
 //! | row of the kernel's | here | over |
@@ -16,10 +18,11 @@
 //! | `shared_hugetlb_hgm` | not: mappings of a part of a huge page, never merged | |
 //! | `ksm_and_mremap` | not: pages merged because they are alike have a reverse map of their own, which is the memory manager's | |
 //!
-//! Real memory only has pages of one size, so that the rows of large pages are over `pagelock-soft` alone.
+//! Real memory only has pages of one size, so that the rows of large pages are over `pagelock-soft`
+//! alone.
 //!
-//! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in the environment makes it longer (the
-//! kernel's take 20 seconds).
+//! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in
+//! the environment makes it longer (the kernel's take 20 seconds).
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -65,7 +68,11 @@ const WAITS: usize = if cfg!(miri) { 1 } else { 20 };
 fn machine() -> Mm {
     let tier = |kind| TierConfig { kind, frames: 128 };
     let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 }), tier(Kind::System)];
-    Soft::on(Own::new(64), ThreadCpus, Config { page_size: PAGE_SIZE, pages: PAGES, spaces: READERS, tiers, batches: 0 })
+    Soft::on(
+        Own::new(64),
+        ThreadCpus,
+        Config { page_size: PAGE_SIZE, pages: PAGES, spaces: READERS, tiers, batches: 0 },
+    )
 }
 
 fn text(page: usize) -> [u8; PAGE_SIZE] {
@@ -101,7 +108,8 @@ fn mapped(mm: &Mm, how: Mapped, order: u32) -> Vec<At> {
     while views.len() < READERS {
         let to = mm.spawn().unwrap().page(0);
         for (from, to) in first.pages(PAGES).zip(to.pages(PAGES)) {
-            mm.share(from, to, Area { kind: AreaKind::Shared, rights: Some(Rights::Write) }).unwrap();
+            mm.share(from, to, Area { kind: AreaKind::Shared, rights: Some(Rights::Write) })
+                .unwrap();
         }
         views.push(to);
     }
@@ -124,15 +132,19 @@ struct Tally {
     most_in_vain: usize,
 }
 
-/// The kernel's tests give up after so many migrations in a row that fail, for whatever reason: a page that is passed over counts, and so
-/// does a copy that fails.
+/// The kernel's tests give up after so many migrations in a row that fail, for whatever reason: a
+/// page that is passed over counts, and so does a copy that fails.
 const MOST_IN_VAIN: usize = 100;
 
 impl Tally {
     fn was_tried(&mut self, is_done: bool) {
         self.in_vain = if is_done { 0 } else { self.in_vain + 1 };
         self.most_in_vain = self.most_in_vain.max(self.in_vain);
-        assert!(self.in_vain < MOST_IN_VAIN, "nothing has moved {} times in a row: {self:?}", self.in_vain);
+        assert!(
+            self.in_vain < MOST_IN_VAIN,
+            "nothing has moved {} times in a row: {self:?}",
+            self.in_vain
+        );
     }
 
     fn count<R: core::fmt::Debug>(&mut self, outcome: Outcome<R>) {
@@ -143,7 +155,9 @@ impl Tally {
             // Brought back by a faulter since.
             Outcome::AlreadyThere => {}
             Outcome::Skipped(Skip::Locked | Skip::Migrating) => self.passed_over += 1,
-            Outcome::Aborted(Abort::Referenced { .. } | Abort::StillMapped) => self.aborted_by_waiters += 1,
+            Outcome::Aborted(Abort::Referenced { .. } | Abort::StillMapped) => {
+                self.aborted_by_waiters += 1
+            }
             Outcome::Aborted(Abort::Declined) => self.declined += 1,
             other => panic!("{other:?}"),
         }
@@ -169,8 +183,15 @@ fn from_tier(mm: &Mm, tier: TierId, order: u32) -> Result<u64, Abort> {
     mm.allocate(tier, order).ok_or(Abort::NoDestination)
 }
 
-/// Moves every page that begins at one of `starts`, and lets the others get at the entries while they are down.
-fn move_all(mm: &Mm, starts: impl Iterator<Item = At>, to: TierId, pool: Pool<'_>, tally: &mut Tally) {
+/// Moves every page that begins at one of `starts`, and lets the others get at the entries while
+/// they are down.
+fn move_all(
+    mm: &Mm,
+    starts: impl Iterator<Item = At>,
+    to: TierId,
+    pool: Pool<'_>,
+    tally: &mut Tally,
+) {
     let unlocked = &mut Unlocked::promise();
     let mut slots: Vec<_> = starts.map(Slot::at).collect();
     let checked = collect(mm, &mut slots, &Order::to(to), unlocked).unmap();
@@ -202,8 +223,10 @@ fn ping_pong(
             for round in 1.. {
                 step(tiers[round % 2], &mut tally);
                 // A reader that has panicked does not wait any more.
-                let has_failed = tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
-                if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst)) {
+                let has_failed =
+                    tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
+                if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst))
+                {
                     break;
                 }
             }
@@ -232,7 +255,11 @@ fn finish(mm: &Mm, views: &[At]) {
         mm.exit(view.space);
     }
     mm.audit().unwrap();
-    assert_eq!([0, 1, 2].map(|tier| mm.free_frames(TierId(tier))), [127, 128, 128], "frames are left");
+    assert_eq!(
+        [0, 1, 2].map(|tier| mm.free_frames(TierId(tier))),
+        [127, 128, 128],
+        "frames are left"
+    );
 }
 
 fn pages_move(how: Mapped) {
@@ -240,7 +267,8 @@ fn pages_move(how: Mapped) {
         for strategy in [Strategy::Wait, Strategy::WaitThenLock { after: 2 }] {
             let mm = machine();
             let views = mapped(&mm, how, 0);
-            let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &from_tier, tally);
+            let step =
+                |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &from_tier, tally);
             let tally = ping_pong(&mm, &views, tiers, strategy, step, was_no_walk_over);
             assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}");
             // Between nodes nobody but the migrator locks a page, so each goes each time.
@@ -260,7 +288,8 @@ fn shared_anon() {
     pages_move(Mapped::Shared);
 }
 
-/// Large pages move as such; then there is no large frame, they are split on the way, and their frames move one by one from then on.
+/// Large pages move as such; then there is no large frame, they are split on the way, and their
+/// frames move one by one from then on.
 fn large_pages_move(how: Mapped) {
     for tiers in [NODES, DEVICE] {
         let mm = machine();
@@ -272,9 +301,12 @@ fn large_pages_move(how: Mapped) {
         let is_large = |at| mm.span(mm.frame_at(at).unwrap()).order == ORDER;
         assert!(heads().all(is_large));
 
-        let small = |mm: &Mm, tier, order| if order > 0 { Err(Abort::NoDestination) } else { from_tier(mm, tier, order) };
+        let small = |mm: &Mm, tier, order| {
+            if order > 0 { Err(Abort::NoDestination) } else { from_tier(mm, tier, order) }
+        };
         let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &small, tally);
-        let is_enough = |tally: &Tally, waits| was_no_walk_over(tally, waits) && !heads().any(is_large);
+        let is_enough =
+            |tally: &Tally, waits| was_no_walk_over(tally, waits) && !heads().any(is_large);
         let tally = ping_pong(&mm, &views, tiers, Strategy::Wait, step, is_enough);
         assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}");
         assert!(tally.split > 0, "{tally:?}");
@@ -292,7 +324,8 @@ fn shared_anon_thp() {
     large_pages_move(Mapped::Shared);
 }
 
-/// Pages that are large for good: where no large frame is left in the pool they stay, whole, and who waited for them gets on.
+/// Pages that are large for good: where no large frame is left in the pool they stay, whole, and
+/// who waited for them gets on.
 fn pooled_pages_move(how: Mapped) {
     let mm = machine();
     let views = mapped(&mm, how, ORDER);
@@ -300,9 +333,15 @@ fn pooled_pages_move(how: Mapped) {
     let pool = |mm: &Mm, tier, order| {
         assert_eq!(order, ORDER, "a page of the pool was split");
         // Relaxed: used by the migrator only.
-        if asked.fetch_add(1, Relaxed) % 3 == 2 { Err(Abort::Declined) } else { from_tier(mm, tier, order) }
+        if asked.fetch_add(1, Relaxed) % 3 == 2 {
+            Err(Abort::Declined)
+        } else {
+            from_tier(mm, tier, order)
+        }
     };
-    let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES).step_by(1 << ORDER), to, &pool, tally);
+    let step = |to, tally: &mut Tally| {
+        move_all(&mm, views[0].pages(PAGES).step_by(1 << ORDER), to, &pool, tally)
+    };
     let is_enough = |tally: &Tally, waits| was_no_walk_over(tally, waits) && tally.declined > 0;
     let tally = ping_pong(&mm, &views, NODES, Strategy::Wait, step, is_enough);
     assert_eq!((tally.aborted_by_waiters, tally.split, tally.passed_over), (0, 0, 0), "{tally:?}");
@@ -319,13 +358,16 @@ fn shared_anon_htlb() {
     pooled_pages_move(Mapped::Shared);
 }
 
-/// What this file asserts can be seen to fail: sleepers that hold a reference, as the kernel's did until 2021, abort what they wait for.
+/// What this file asserts can be seen to fail: sleepers that hold a reference, as the kernel's did
+/// until 2021, abort what they wait for.
 #[test]
 fn waiters_with_a_reference_abort_migrations() {
     let mm = machine();
     let views = mapped(&mm, Mapped::Shared, 0);
     let step = |to, tally: &mut Tally| move_all(&mm, views[0].pages(PAGES), to, &from_tier, tally);
-    let tally = ping_pong(&mm, &views, NODES, Strategy::ReferenceAndSleep, step, |tally, _| tally.aborted_by_waiters > 0);
+    let tally = ping_pong(&mm, &views, NODES, Strategy::ReferenceAndSleep, step, |tally, _| {
+        tally.aborted_by_waiters > 0
+    });
     assert!(tally.aborted_by_waiters > 0);
     finish(&mm, &views);
 }
@@ -334,16 +376,22 @@ fn waiters_with_a_reference_abort_migrations() {
 mod over_real_memory {
     use super::real::region::{Kind, PAGE};
     use super::real::{At, Real, Side, handling_faults, open};
-    use super::{Abort, AtomicBool, Instant, Outcome, PAGES, READERS, Relaxed, SeqCst, Slot, Tally, WAITS};
+    use super::{
+        Abort, AtomicBool, Instant, Outcome, PAGES, READERS, Relaxed, SeqCst, Slot, Tally, WAITS,
+    };
     use super::{thread, turn, watched};
     use std::io::Write as _;
 
-    /// Memory whose faults are real, or a word about why it is not, past the harness, which would keep it to itself.
+    /// Memory whose faults are real, or a word about why it is not, past the harness, which would
+    /// keep it to itself.
     fn opened(test: &str, kind: Kind) -> Option<Real> {
         match open(kind, PAGES) {
             Ok(real) => Some(real),
             Err(why) => {
-                let _ = writeln!(std::io::stderr(), "\n{test}: SKIPPED, not run over real memory: {why}");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "\n{test}: SKIPPED, not run over real memory: {why}"
+                );
                 None
             }
         }
@@ -355,8 +403,8 @@ mod over_real_memory {
 
     const WORDS: usize = PAGE / 8;
 
-    /// Threads read what is there, and count in a word of their own, by plain instructions, which trap when they trap. How far each
-    /// page was counted.
+    /// Threads read what is there, and count in a word of their own, by plain instructions, which
+    /// trap when they trap. How far each page was counted.
     fn worker(real: &Real, mapping: usize, number: usize, stop: &AtomicBool) -> u64 {
         let mut count = 0;
         while !stop.load(SeqCst) {
@@ -364,8 +412,13 @@ mod over_real_memory {
                 for page in 0..PAGES {
                     let at = At { mapping, page };
                     let word = READERS + (number * 61 + step * 97) % (WORDS - READERS);
-                    assert_eq!(real.word(at, word).load(Relaxed), text(page, word), "page {page}, mapping {mapping}");
-                    // One after the other: a store that goes to the source after its copy was made is one that is lost.
+                    assert_eq!(
+                        real.word(at, word).load(Relaxed),
+                        text(page, word),
+                        "page {page}, mapping {mapping}"
+                    );
+                    // One after the other: a store that goes to the source after its copy was made
+                    // is one that is lost.
                     for _ in 0..8 {
                         real.word(at, number).fetch_add(1, Relaxed);
                     }
@@ -383,15 +436,19 @@ mod over_real_memory {
                 real.word(At { mapping: 0, page }, word).store(text(page, word), Relaxed);
             }
         }
-        let (stop, mut tally, mut refused_by_system) = (AtomicBool::new(false), Tally::default(), 0);
+        let (stop, mut tally, mut refused_by_system) =
+            (AtomicBool::new(false), Tally::default(), 0);
         let counts: Vec<u64> = watched(&[], || {
             thread::scope(|s| {
                 let stop = &stop;
-                let workers: Vec<_> = (0..READERS).map(|i| s.spawn(move || worker(real, i % mappings, i, stop))).collect();
+                let workers: Vec<_> = (0..READERS)
+                    .map(|i| s.spawn(move || worker(real, i % mappings, i, stop)))
+                    .collect();
                 let began = Instant::now();
                 for round in 1.. {
                     let to = if round % 2 == 1 { Side::Cold } else { Side::Hot };
-                    let mut slots: Vec<_> = (0..PAGES).map(|page| Slot::at(At { mapping: 0, page })).collect();
+                    let mut slots: Vec<_> =
+                        (0..PAGES).map(|page| Slot::at(At { mapping: 0, page })).collect();
                     real.migrate(&mut slots, to, thread::yield_now);
                     for slot in &slots {
                         match slot.outcome() {
@@ -404,7 +461,8 @@ mod over_real_memory {
                         }
                     }
                     let is_enough = real.waits.load(SeqCst) >= WAITS && tally.moved > 0;
-                    // Longer than over soft: a store in the few microseconds of a copy is what is to be met.
+                    // Longer than over soft: a store in the few microseconds of a copy is what is
+                    // to be met.
                     if tally.aborted_by_waiters > 0 || began.elapsed() >= 4 * turn() && is_enough {
                         break;
                     }
@@ -420,7 +478,10 @@ mod over_real_memory {
                 assert_eq!(counted, *count, "page {page}: additions of thread {number} were lost");
             }
             for word in READERS..WORDS {
-                assert_eq!(real.word(At { mapping: mappings - 1, page }, word).load(Relaxed), text(page, word));
+                assert_eq!(
+                    real.word(At { mapping: mappings - 1, page }, word).load(Relaxed),
+                    text(page, word)
+                );
             }
         }
         real.audit();

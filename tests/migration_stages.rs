@@ -1,5 +1,5 @@
-//! The protocol of moving a page, stage by stage: what a freeze demands, what every way out leaves behind, and who wins a race
-//! (I1, I15, I16, I19, I21, I25, I35).
+//! The protocol of moving a page, stage by stage: what a freeze demands, what every way out leaves
+//! behind, and who wins a race (I1, I15, I16, I19, I21, I25, I35).
 
 #![cfg(not(pagelock_loom))]
 
@@ -11,8 +11,8 @@ use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Sleep;
 use pagelock::{
-    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration, NotMigrated, PageLock, PageRef,
-    PinError, Put, UserBits, Wake,
+    CommitRefused, FreezeError, FreezeRule, Frozen, GetError, Limits, MAX_REFS, Migration,
+    NotMigrated, PageLock, PageRef, PinError, Put, UserBits, Wake,
 };
 use std::sync::Mutex;
 use std::thread;
@@ -71,7 +71,8 @@ fn a_cancelled_migration_keeps_the_lock() {
     is_at_rest(&page, 1, 0);
 }
 
-/// Those who sleep are woken by the cancel. The platform, which may want to lock the page, is told once it can.
+/// Those who sleep are woken by the cancel. The platform, which may want to lock the page, is told
+/// once it can.
 #[test]
 fn a_cancelled_migration_tells_the_platform_when_the_page_can_be_had() {
     use pagelock::futex::{Adapt, Futex};
@@ -130,19 +131,30 @@ fn a_migration_around_a_closure_commits_what_it_says_is_done_and_aborts_the_rest
     assert_eq!((error, error.to_string().as_str()), (NotMigrated::Own("no"), "no"));
     is_at_rest(&page, 2, 0);
 
-    let error = page.lock().migrate(ExactRefs(1), |_| -> Result<(), GetError> { panic!("it is not called") }).unwrap_err();
-    assert!(matches!(error, NotMigrated::Busy(why) if why.refs == 2 && why.rule == ExactRefs(1)), "{error:?}");
+    let error = page
+        .lock()
+        .migrate(ExactRefs(1), |_| -> Result<(), GetError> { panic!("it is not called") })
+        .unwrap_err();
+    assert!(
+        matches!(error, NotMigrated::Busy(why) if why.refs == 2 && why.rule == ExactRefs(1)),
+        "{error:?}"
+    );
     says(&error, &["2 references"]);
     is_at_rest(&page, 2, 0);
 
-    let said = panic_of(|| _ = page.lock().migrate(Unpinned, |_| -> Result<(), GetError> { panic!("the disk is on fire") }));
+    let said = panic_of(|| {
+        _ = page
+            .lock()
+            .migrate(Unpinned, |_| -> Result<(), GetError> { panic!("the disk is on fire") })
+    });
     assert_eq!(said, "the disk is on fire");
     is_at_rest(&page, 2, 0);
 }
 
 // ---- errors that leave the function ----
 
-/// `?` turns what borrows the page into an error that does not; the stage is dropped, which aborts it.
+/// `?` turns what borrows the page into an error that does not; the stage is dropped, which aborts
+/// it.
 #[test]
 #[cfg(feature = "alloc")]
 fn a_refusal_leaves_the_function_that_borrowed_the_page() {
@@ -153,7 +165,10 @@ fn a_refusal_leaves_the_function_that_borrowed_the_page() {
         Ok(())
     }
     fn freeze_with(page: &PageLock) -> Result<(), Any> {
-        page.lock().begin_migration().freeze_with(Unpinned, |_| Err(GetError::Free))?.commit_in_place();
+        page.lock()
+            .begin_migration()
+            .freeze_with(Unpinned, |_| Err(GetError::Free))?
+            .commit_in_place();
         Ok(())
     }
     fn commit(page: &PageLock, dst: &PageLock) -> Result<(), Any> {
@@ -168,7 +183,10 @@ fn a_refusal_leaves_the_function_that_borrowed_the_page() {
     lost.lock().poison();
     says(&freeze(&page).unwrap_err(), &["2 references"]);
     let why = plain(&page).unwrap_err();
-    assert_eq!((why.refs, why.pins, why.frozen, why.poisoned, why.rule), (2, 0, false, false, ExactRefs(1)));
+    assert_eq!(
+        (why.refs, why.pins, why.frozen, why.poisoned, why.rule),
+        (2, 0, false, false, ExactRefs(1))
+    );
     assert_eq!(freeze(&page).unwrap_err().downcast_ref(), Some(&why));
     let own = freeze_with(&page).unwrap_err();
     assert_eq!(own.downcast_ref(), Some(&NotMigrated::Own(GetError::Free)));
@@ -185,7 +203,10 @@ fn is_busy(page: &PageLock, rule: FreezeRule, refs: u32, pins: u32, what: &[&str
     let before = text(page);
     let busy = migration.freeze(rule).unwrap_err();
     assert_eq!(text(page), before, "a refusal changes nothing");
-    assert_eq!((busy.refs(), busy.pins(), busy.reason().rule, busy.reason().frozen), (refs, pins, rule, false));
+    assert_eq!(
+        (busy.refs(), busy.pins(), busy.reason().rule, busy.reason().frozen),
+        (refs, pins, rule, false)
+    );
     says(&busy, what);
     assert!(text(&busy).contains(&format!("refs: {refs}, pins: {pins}")), "{busy:?}");
     let migration: Migration<'_> = busy.into_migration();
@@ -307,10 +328,15 @@ fn a_panic_in_the_copy_leaves_the_page_as_it_was_and_wakes_its_sleepers() {
         watched(&[&page], || {
             thread::scope(|s| {
                 let migration = page.lock().begin_migration();
-                let waiters: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_migration(()))).collect();
+                let waiters: Vec<_> =
+                    (0..SLEEPERS).map(|_| s.spawn(|| page.wait_migration(()))).collect();
                 sim.until_asleep(SLEEPERS);
                 let said = panic_of(move || {
-                    let _stage = if frozen { Ok(migration.freeze(ExactRefs(2)).unwrap()) } else { Err(migration) };
+                    let _stage = if frozen {
+                        Ok(migration.freeze(ExactRefs(2)).unwrap())
+                    } else {
+                        Err(migration)
+                    };
                     panic!("the disk is on fire");
                 });
                 assert_eq!(said, "the disk is on fire");
@@ -350,14 +376,16 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
     });
 }
 
-/// The platform panics when somebody is to be told. The stage is over then, and the pages are released all the same.
+/// The platform panics when somebody is to be told. The stage is over then, and the pages are
+/// released all the same.
 #[test]
 fn a_panic_in_telling_leaves_no_page_locked() {
     watched(&[], || {
         let sim = Sim::new(1);
         let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
         src.activate(1).unwrap();
-        let over = |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
+        let over =
+            |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
 
         // Somebody sleeps for the page, or the platform would not be asked.
         let burns = |awaited: &PageLock<Sim>, act: &mut dyn FnMut()| {
@@ -416,20 +444,23 @@ fn a_reference_that_moved_is_put_on_the_new_header() {
     reference.into_raw();
     // SAFETY: those that `live` made, or were turned raw.
     let _ = unsafe { frozen.commit_to_moving(dst.lock(), 2) }.unwrap();
-    // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here now.
+    // SAFETY: the reference, and the one that `live` made, are the test's, and are counted here
+    // now.
     let reference = unsafe { PageRef::from_raw(&dst) };
     assert_eq!(reference.put(), Put::Kept);
     // SAFETY: as above.
     assert_eq!(unsafe { dst.put_raw() }, Put::Last);
 }
 
-/// A reference that has a guard cannot be taken from under it by safe code, whatever the freeze counted.
+/// A reference that has a guard cannot be taken from under it by safe code, whatever the freeze
+/// counted.
 #[test]
 fn references_move_only_if_the_caller_vouches_for_them() {
     for rule in [ExactRefs(3), Unpinned] {
         let (src, dst) = (live(2), live(1));
         let guard = src.try_get().unwrap();
-        let committed = src.lock().begin_migration().freeze(rule).unwrap().commit_to(dst.lock()).unwrap();
+        let committed =
+            src.lock().begin_migration().freeze(rule).unwrap().commit_to(dst.lock()).unwrap();
         assert_eq!(committed.source, Put::Kept);
         is_at_rest(&src, 3, 0);
         is_at_rest(&dst, 1, 0);
@@ -545,7 +576,13 @@ fn a_commit_of_references_that_were_put_meanwhile_is_refused() {
 fn a_commit_that_the_destination_cannot_count_is_refused() {
     let (src, dst) = (live(2), live(MAX_REFS - 1));
     let have = MAX_REFS - 1;
-    is_refused(&src, &dst, 2, CommitRefused::Overflow { have, move_: 2 }, &["2", &have.to_string()]);
+    is_refused(
+        &src,
+        &dst,
+        2,
+        CommitRefused::Overflow { have, move_: 2 },
+        &["2", &have.to_string()],
+    );
 }
 
 #[test]
@@ -553,7 +590,8 @@ fn a_commit_to_a_frozen_header_is_refused() {
     let (src, dst) = (live(1), live(1));
     dst.lock().begin_migration().freeze(ExactRefs(1)).unwrap().into_raw();
     let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
-    // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is forgotten below.
+    // SAFETY: `dst` is locked, and its stage was made raw: this guard stands in for it until it is
+    // forgotten below.
     let held = unsafe { pagelock::PageGuard::from_raw(&dst) };
     let before = (text(&src), text(&dst));
     let error = frozen.commit_to(held).unwrap_err();
@@ -584,7 +622,8 @@ fn a_commit_of_a_page_to_itself_is_refused() {
     is_at_rest(&page, 1, 0);
 }
 
-/// A refused commit changes nothing, at no moment: somebody who puts a reference meanwhile is not told that it was the last.
+/// A refused commit changes nothing, at no moment: somebody who puts a reference meanwhile is not
+/// told that it was the last.
 #[test]
 fn a_refused_commit_is_not_seen_by_those_who_put() {
     let dst = live(MAX_REFS);
@@ -608,7 +647,8 @@ fn a_refused_commit_is_not_seen_by_those_who_put() {
                 go.store(true, SeqCst);
                 while !done.load(SeqCst) {
                     // SAFETY: one of those that the page was made with; it is refused.
-                    let refused = unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
+                    let refused =
+                        unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
                     (frozen, held) = (refused.frozen, refused.dst);
                 }
                 putter.join().unwrap()
@@ -644,7 +684,9 @@ fn the_callers_own_count_may_refuse() {
     let error = migration.freeze_with(ExactRefs(1), |_| Err(GetError::Free)).unwrap_err();
     assert_eq!(text(&page), before, "a refusal changes nothing");
     says(&error, &["own", "free"]);
-    let FreezeError::Refused { error: GetError::Free, migration } = error else { panic!("{error:?}") };
+    let FreezeError::Refused { error: GetError::Free, migration } = error else {
+        panic!("{error:?}")
+    };
     migration.abort();
     is_at_rest(&page, 1, 0);
 }
@@ -672,7 +714,8 @@ fn the_callers_own_count_is_not_asked_if_the_page_is_busy() {
 fn a_panic_in_the_callers_own_count_aborts() {
     let page = live(1);
     let migration = page.lock().begin_migration();
-    let said = panic_of(|| drop(migration.freeze_with::<GetError>(ExactRefs(1), |_| panic!("own"))));
+    let said =
+        panic_of(|| drop(migration.freeze_with::<GetError>(ExactRefs(1), |_| panic!("own"))));
     assert_eq!(said, "own");
     is_at_rest(&page, 1, 0);
 }
@@ -734,10 +777,17 @@ fn those_who_slept_when_the_contents_were_lost_find_out() {
 
 // ---- races ----
 
-/// Two threads meet once a round, and each does its own as soon as the other has come; `judge` looks at what both got when they are done.
-/// As often as that goes in a second, but not more than `most` times. Every third time one of them is first, every third time the other, and
-/// else whoever is, with some lead: on a busy machine, whose threads take turns, that is always the same one.
-fn races<A: Send, B: Send>(most: usize, a: impl Fn() -> A, b: impl Fn() -> B + Sync, mut judge: impl FnMut(A, B)) {
+/// Two threads meet once a round, and each does its own as soon as the other has come; `judge`
+/// looks at what both got when they are done. As often as that goes in a second, but not more than
+/// `most` times. Every third time one of them is first, every third time the other, and else
+/// whoever is, with some lead: on a busy machine, whose threads take turns, that is always the same
+/// one.
+fn races<A: Send, B: Send>(
+    most: usize,
+    a: impl Fn() -> A,
+    b: impl Fn() -> B + Sync,
+    mut judge: impl FnMut(A, B),
+) {
     let (come, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (a_is_done, b_is_done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let answer = Mutex::new(None);
@@ -812,12 +862,16 @@ fn a_pin_and_a_freeze_have_one_winner() {
                         busy.into_migration().freeze(Unpinned).expect("unpinned").commit_in_place();
                     }
                     (Err(error), Ok(moving)) => {
-                        assert!(matches!(error, PinError::Frozen | PinError::Migrating), "{error:?}");
+                        assert!(
+                            matches!(error, PinError::Frozen | PinError::Migrating),
+                            "{error:?}"
+                        );
                         moving.commit_in_place();
                     }
                     (Ok(_), Ok(_)) => panic!("pinned and frozen: {page:?}"),
                     (Err(error), Err(busy)) => {
-                        // The pin was refused because the migration had begun, and then nothing stood in the freeze's way.
+                        // The pin was refused because the migration had begun, and then nothing
+                        // stood in the freeze's way.
                         panic!("both lost: {error:?}, {busy:?}");
                     }
                 }
@@ -850,7 +904,8 @@ fn a_reference_and_an_exact_freeze_have_one_winner() {
     });
 }
 
-/// Whoever has a pin says so, for as long as it has it, and takes its time; whoever moves the page looks whether anybody says so.
+/// Whoever has a pin says so, for as long as it has it, and takes its time; whoever moves the page
+/// looks whether anybody says so.
 #[test]
 fn pins_that_come_and_go_are_never_there_while_the_page_moves() {
     let page = live(1);

@@ -1,4 +1,5 @@
-//! What a page costs, counted: page-table locks, invalidations, walks of the reverse map, flushes. Exact, so that one more fails a build.
+//! What a page costs, counted: page-table locks, invalidations, walks of the reverse map, flushes.
+//! Exact, so that one more fails a build.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -27,7 +28,8 @@ fn pages(pages: usize, mappings: usize) -> (&'static Mm, At) {
     (mm, at)
 }
 
-/// By address: the entry that leads to the page is visited once on the way down, and so is every other; and once on the way up.
+/// By address: the entry that leads to the page is visited once on the way down, and so is every
+/// other; and once on the way up.
 #[test]
 fn an_entry_costs_one_lock_and_one_invalidation_each_way() {
     for mappings in [1, 2, 4, 9] {
@@ -36,7 +38,11 @@ fn an_entry_costs_one_lock_and_one_invalidation_each_way() {
         let counted = moved(mm, &mut [Slot::at(at)], &Order::to(DEVICE));
         // One walk for each direction, and none to take down what is taken down already.
         let walks = if mappings == 1 { 1 } else { 2 };
-        assert_eq!(counted, Counted { locks: 2 * n, invalidations: n, walks, flushes: 1 }, "{mappings} mappings");
+        assert_eq!(
+            counted,
+            Counted { locks: 2 * n, invalidations: n, walks, flushes: 1 },
+            "{mappings} mappings"
+        );
     }
 }
 
@@ -46,7 +52,11 @@ fn the_same_by_frame() {
         let (mm, at) = pages(1, mappings);
         let n = mappings as u64;
         let counted = moved(mm, &mut [Slot::frame(mm.frame_at(at).unwrap())], &Order::to(DEVICE));
-        assert_eq!(counted, Counted { locks: 2 * n, invalidations: n, walks: 2, flushes: 1 }, "{mappings} mappings");
+        assert_eq!(
+            counted,
+            Counted { locks: 2 * n, invalidations: n, walks: 2, flushes: 1 },
+            "{mappings} mappings"
+        );
     }
 }
 
@@ -56,14 +66,17 @@ fn a_batch_costs_one_flush() {
     let (mm, at) = pages(64, 4);
     let mut slots: Vec<_> = at.pages(64).map(Slot::at).collect();
     let counted = moved(mm, &mut slots, &Order::to(DEVICE));
-    assert_eq!(counted, Counted { locks: 8 * 64, invalidations: 4 * 64, walks: 2 * 64, flushes: 1 });
+    assert_eq!(
+        counted,
+        Counted { locks: 8 * 64, invalidations: 4 * 64, walks: 2 * 64, flushes: 1 }
+    );
     let mut slots: Vec<_> = at.pages(64).map(Slot::at).collect();
     assert_eq!(moved(mm, &mut slots, &Order::to(RAM).batch(16)).flushes, 4);
     check_all(mm, at, 64);
 }
 
-/// The flush comes when every entry is taken down, and before the page is looked at; what is put back before that is flushed as well, for it
-/// may be unmapped meanwhile, and free.
+/// The flush comes when every entry is taken down, and before the page is looked at; what is put
+/// back before that is flushed as well, for it may be unmapped meanwhile, and free.
 #[test]
 fn the_flush_is_between_unmap_and_check() {
     let unlocked = &mut Unlocked::promise();
@@ -97,7 +110,10 @@ fn a_fault_costs_each_entry_once_each_way() {
         let mut faulter = pagelock::mm::Faulter::new(pagelock::mm::Strategy::Wait);
         let fault = pagelock::mm::fault(mm, at, pagelock::mm::Access::Read, &mut faulter);
         assert_eq!(fault, Ok(pagelock::mm::Fault::Resolved));
-        assert_eq!(mm.counted().since(before), Counted { locks: 1 + 2 * n, invalidations: n, walks: 2, flushes: 1 });
+        assert_eq!(
+            mm.counted().since(before),
+            Counted { locks: 1 + 2 * n, invalidations: n, walks: 2, flushes: 1 }
+        );
         assert!(mm.is_accessible(mm.tier(mm.frame_at(at).unwrap())));
     }
 }
@@ -105,5 +121,9 @@ fn a_fault_costs_each_entry_once_each_way() {
 /// A slot is what a caller has a million of.
 #[test]
 fn a_slot_is_at_most_64_bytes() {
-    assert!(size_of::<At>() == 16 && size_of::<Slot<'_, Mm>>() <= 64, "{}", size_of::<Slot<'_, Mm>>());
+    assert!(
+        size_of::<At>() == 16 && size_of::<Slot<'_, Mm>>() <= 64,
+        "{}",
+        size_of::<Slot<'_, Mm>>()
+    );
 }

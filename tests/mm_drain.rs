@@ -1,5 +1,5 @@
-//! Batches of references, one for each processor: what a drain promises (I26), and that it waits for nobody who waits for the drainer
-//! (I30, failure class L13).
+//! Batches of references, one for each processor: what a drain promises (I26), and that it waits
+//! for nobody who waits for the drainer (I30, failure class L13).
 
 #![cfg(not(pagelock_loom))]
 
@@ -19,7 +19,8 @@ std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Threads that say which processor they are on. With `remote`, processor 1 is one whose batch only it can reach.
+/// Threads that say which processor they are on. With `remote`, processor 1 is one whose batch only
+/// it can reach.
 struct Threads {
     kicked: Vec<AtomicBool>,
     remote: bool,
@@ -28,7 +29,11 @@ struct Threads {
 
 impl Threads {
     fn new(cpus: usize, remote: bool) -> Self {
-        Self { kicked: (0..cpus).map(|_| AtomicBool::new(false)).collect(), remote, order: Mutex::default() }
+        Self {
+            kicked: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+            remote,
+            order: Mutex::default(),
+        }
     }
 }
 
@@ -109,7 +114,9 @@ fn a_batch_in_use_is_left_to_its_user() {
     watched(&[], || {
         all.drain_local(|_| {
             put.fetch_add(1, SeqCst);
-            thread::scope(|s| s.spawn(|| all.drain_local(|_| panic!("it is not this one's"))).join().unwrap());
+            thread::scope(|s| {
+                s.spawn(|| all.drain_local(|_| panic!("it is not this one's"))).join().unwrap()
+            });
         });
     });
     assert_eq!(put.load(SeqCst), 1);
@@ -117,8 +124,9 @@ fn a_batch_in_use_is_left_to_its_user() {
     assert_eq!(all.count(2, nothing), 1);
 }
 
-/// The interrupt comes in the middle of an `add`, or of a drain, on the processor that it interrupts: it does not wait for what cannot go
-/// on before it returns, and the drainer is told nevertheless.
+/// The interrupt comes in the middle of an `add`, or of a drain, on the processor that it
+/// interrupts: it does not wait for what cannot go on before it returns, and the drainer is told
+/// nevertheless.
 #[test]
 fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
     for in_add in [true, false] {
@@ -155,7 +163,8 @@ fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
     }
 }
 
-/// A full batch that is being emptied by whoever adds to it is not empty for a drain before all of it is put.
+/// A full batch that is being emptied by whoever adds to it is not empty for a drain before all of
+/// it is put.
 #[test]
 fn what_an_add_takes_out_is_waited_for() {
     let own = Own::new(1);
@@ -202,7 +211,9 @@ fn a_panic_leaves_an_empty_batch_that_can_be_used() {
                 all.drain_all(unlocked, nothing);
             });
             own.until_asleep(1);
-            let panics = std::panic::AssertUnwindSafe(|| all.run(1, |_| std::panic::resume_unwind(Box::new(()))));
+            let panics = std::panic::AssertUnwindSafe(|| {
+                all.run(1, |_| std::panic::resume_unwind(Box::new(())))
+            });
             assert!(std::panic::catch_unwind(panics).is_err());
         });
     });
@@ -228,7 +239,8 @@ fn the_own_batch_is_emptied_first_and_by_itself() {
     assert_eq!(*threads.order.lock().unwrap(), [0, 2]);
 }
 
-/// I26: what was in a batch before the drain began is in none when it ends, while others add and drain all the time.
+/// I26: what was in a batch before the drain began is in none when it ends, while others add and
+/// drain all the time.
 #[test]
 fn after_a_drain_no_batch_has_what_it_had_before() {
     let unlocked = &mut Unlocked::promise();
@@ -248,7 +260,8 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
                     let unlocked = &mut Unlocked::promise();
                     on(cpu);
                     for turn in 0..rounds(3000) {
-                        // This thread's pages are nobody else's, so it knows how many references they have.
+                        // This thread's pages are nobody else's, so it knows how many references
+                        // they have.
                         let pfn = cpu * 16 + turn % 16;
                         pages[pfn].try_get().unwrap().into_raw();
                         if !all.add(pfn as u64, put) {
@@ -273,7 +286,8 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
     assert!(pages.iter().all(|page| page.refs() == 1));
 }
 
-/// Processors that empty their batches themselves, when they are kicked: the drainer sleeps until they have.
+/// Processors that empty their batches themselves, when they are kicked: the drainer sleeps until
+/// they have.
 #[test]
 fn a_kicked_processor_is_waited_for() {
     let own = Own::new(1);
@@ -300,7 +314,8 @@ fn a_kicked_processor_is_waited_for() {
     });
 }
 
-/// Two drains at a time: the one that began first may be done by the other's work, but not by work from before it began.
+/// Two drains at a time: the one that began first may be done by the other's work, but not by work
+/// from before it began.
 #[test]
 fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
     let own = Own::new(1);
@@ -330,9 +345,10 @@ fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
     });
 }
 
-/// The livelock that this crate began with, with the parts it was made of: a page with two mappings; a drain that waits for processor 1;
-/// and on processor 1 a thread that faults on the other mapping and serves drains only in between. It does get there, because
-/// nothing is locked while the drainer waits, and because who faults waits for the page and not for luck.
+/// The livelock that this crate began with, with the parts it was made of: a page with two
+/// mappings; a drain that waits for processor 1; and on processor 1 a thread that faults on the
+/// other mapping and serves drains only in between. It does get there, because nothing is locked
+/// while the drainer waits, and because who faults waits for the page and not for luck.
 #[test]
 fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
@@ -342,7 +358,8 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     let threads: &'static Threads = Box::leak(Box::new(Threads::new(2, true)));
     let tier = |kind| TierConfig { kind, frames: 64 };
     let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
-    let mm = Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
+    let mm =
+        Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
     let (parent, stop) = (mm.spawn().unwrap(), AtomicBool::new(false));
     mm.map(parent.page(0), 4).unwrap();
     watched(&[], || {
@@ -384,8 +401,9 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     mm.audit().unwrap();
 }
 
-/// A page in processor 1's batch, on which processor 0 faults. The fault has the batch emptied and waits for nobody, for it may have come
-/// in the middle of anything: here, while its thread owns another page. A batch out of reach is one more try for later.
+/// A page in processor 1's batch, on which processor 0 faults. The fault has the batch emptied and
+/// waits for nobody, for it may have come in the middle of anything: here, while its thread owns
+/// another page. A batch out of reach is one more try for later.
 #[test]
 fn a_fault_has_batches_emptied_and_waits_for_nobody() {
     use pagelock::mm::ledger::{Change, Owner};
@@ -398,7 +416,11 @@ fn a_fault_has_batches_emptied_and_waits_for_nobody() {
         let threads: &'static Threads = Box::leak(Box::new(Threads::new(2, remote)));
         let tier = |kind| TierConfig { kind, frames: 64 };
         let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 })];
-        let mm = Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
+        let mm = Soft::on(
+            own,
+            threads,
+            Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 },
+        );
         on(0);
         let [at, other] = [0, 1].map(|n| mm.spawn().unwrap().page(n));
         for at in [at, other] {
@@ -406,7 +428,10 @@ fn a_fault_has_batches_emptied_and_waits_for_nobody() {
             mm.write(at, 0, &[7]).unwrap();
         }
         let order = Order::to(TierId(1)).tries(1);
-        assert_eq!(migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut Unlocked::promise()).done, 1);
+        assert_eq!(
+            migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut Unlocked::promise()).done,
+            1
+        );
         let pfn = mm.frame_at(at).unwrap();
         mm.page(pfn).unwrap().try_get().unwrap().into_raw();
         mm.account(pfn, Owner::Batch, Change::Taken);
@@ -418,7 +443,11 @@ fn a_fault_has_batches_emptied_and_waits_for_nobody() {
             let fault = || mm.fault(at, Access::Read, &mut Faulter::new(Strategy::Wait)).unwrap();
             assert_eq!(fault(), Fault::Retry(Why::Busy));
             assert!(threads.order.lock().unwrap().contains(&1), "nobody was asked");
-            assert_eq!(mm.page(pfn).unwrap().refs(), 1 + u32::from(remote), "in reach, and not emptied");
+            assert_eq!(
+                mm.page(pfn).unwrap().refs(),
+                1 + u32::from(remote),
+                "in reach, and not emptied"
+            );
             if remote {
                 assert!(threads.kicked[1].swap(false, SeqCst));
                 assert_eq!(fault(), Fault::Retry(Why::Busy));
@@ -453,7 +482,11 @@ fn asking_waits_for_no_batch_that_is_in_use() {
         all.drain_local(|_| {
             put.fetch_add(1, SeqCst);
             all.ask_all(count);
-            assert_eq!(put.load(SeqCst), 2, "the other one is emptied, and this one left to its user");
+            assert_eq!(
+                put.load(SeqCst),
+                2,
+                "the other one is emptied, and this one left to its user"
+            );
         });
     });
     assert_eq!((all.count(0, nothing), all.count(1, nothing)), (0, 0));

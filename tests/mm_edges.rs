@@ -1,10 +1,13 @@
-//! The edges of moving pages: what may be waited for with what in hand, what is never lost, what does not happen for nothing.
+//! The edges of moving pages: what may be waited for with what in hand, what is never lost, what
+//! does not happen for nothing.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, picture, written};
+use common::machine::{
+    DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, picture, written,
+};
 use common::own::within;
 use common::watched;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -14,7 +17,8 @@ use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, evict, migrate};
 use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
 use pagelock::mm::{
-    Access, Cause, CopyError, Fault, Faulter, Memory, Notice, Span, Strategy, Tiers, Why, claim_range, condemn, fault, resolve,
+    Access, Cause, CopyError, Fault, Faulter, Memory, Notice, Span, Strategy, Tiers, Why,
+    claim_range, condemn, fault, resolve,
 };
 use pagelock::{Limits, UserBits};
 use pagelock_soft::{AccessError, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
@@ -31,7 +35,8 @@ fn small(pages: usize, tiers: &[(Kind, usize)]) -> &'static Soft {
     Box::leak(Box::new(Soft::new(Config { page_size: 64, pages, spaces: 4, tiers, batches: 0 })))
 }
 
-/// I23: what may sleep is asked for one page alone, and the batch waits for nothing. A page whose `prepare` is refused for that is not given up.
+/// I23: what may sleep is asked for one page alone, and the batch waits for nothing. A page whose
+/// `prepare` is refused for that is not given up.
 #[test]
 fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     let (mm, _) = machine();
@@ -43,15 +48,24 @@ fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     mm.on_ask(move |pfn, mode| {
         if mode != Mode::Async {
             // This is where it would sleep, for somebody who wants another of these pages' locks.
-            assert!(frames.iter().all(|&other| other == pfn || !mm.page(other).unwrap().is_locked()));
+            assert!(
+                frames.iter().all(|&other| other == pfn || !mm.page(other).unwrap().is_locked())
+            );
         }
         note.lock().unwrap().push((pfn, mode));
         pfn != slow || mode == Mode::Sync
     });
     let mut slots: Vec<_> = at.pages(3).map(Slot::at).collect();
     let summary = migrate(mm, &mut slots, &order().mode(Mode::Sync), mm, &mut Unlocked::promise());
-    assert_eq!((summary.done, slots.iter().filter(|slot| slot.outcome().is_done()).count()), (3, 3), "{slots:?}");
-    assert_eq!(asked.lock().unwrap().iter().filter(|(_, mode)| *mode == Mode::Sync).collect::<Vec<_>>(), [&(slow, Mode::Sync)]);
+    assert_eq!(
+        (summary.done, slots.iter().filter(|slot| slot.outcome().is_done()).count()),
+        (3, 3),
+        "{slots:?}"
+    );
+    assert_eq!(
+        asked.lock().unwrap().iter().filter(|(_, mode)| *mode == Mode::Sync).collect::<Vec<_>>(),
+        [&(slow, Mode::Sync)]
+    );
     mm.audit().unwrap();
 }
 
@@ -68,7 +82,8 @@ fn a_fault_is_never_asked_to_wait() {
     check_all(mm, at, 1);
 }
 
-/// A large page is being taken away, which waits for its pins; a pinner that has some of it waits for the page, without a pin in hand.
+/// A large page is being taken away, which waits for its pins; a pinner that has some of it waits
+/// for the page, without a pin in hand.
 #[test]
 fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
     let tier = |kind| TierConfig { kind, frames: 128 };
@@ -80,7 +95,8 @@ fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
         tiers: vec![tier(Kind::System), tier(Kind::Coherent { owner: 1 })],
         batches: 0,
     };
-    let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, pagelock::mm::drain::ThreadCpus, config)));
+    let mm: &'static Mm =
+        Box::leak(Box::new(Soft::on(own, pagelock::mm::drain::ThreadCpus, config)));
     let at = mm.spawn().unwrap().page(1);
     mm.map_large_by_pages(at, 2, RAM).unwrap();
     mm.map(at.space.page(8), 1).unwrap();
@@ -90,15 +106,20 @@ fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
             // Two frames of it, something else, and another frame.
-            let mut slots: Vec<_> = [1, 2, 8, 3].map(|page| PinSlot::new(at.space.page(page))).into();
+            let mut slots: Vec<_> =
+                [1, 2, 8, 3].map(|page| PinSlot::new(at.space.page(page))).into();
             pin_range(mm, &mut slots[..2], &order, &policy, mm, &mut Unlocked::promise()).unwrap();
             assert_eq!(mm.page(pfn).unwrap().pins(), 1, "one for the whole");
-            let evictor = s.spawn(move || evict(mm, pfn, &Order::to(TierId(1)), Limits::none(), mm, &mut Unlocked::promise()));
+            let evictor = s.spawn(move || {
+                evict(mm, pfn, &Order::to(TierId(1)), Limits::none(), mm, &mut Unlocked::promise())
+            });
             own.until_asleep(1);
-            // The last cannot be pinned any more, so it is waited for; and that would be for ever, with the pin of the first two.
+            // The last cannot be pinned any more, so it is waited for; and that would be for ever,
+            // with the pin of the first two.
             pin_range(mm, &mut slots, &order, &policy, mm, &mut Unlocked::promise()).unwrap();
             assert!(evictor.join().unwrap().is_done());
-            let tiers: Vec<_> = slots.iter().map(|slot| slot.pfn.map(|pfn| mm.tier(pfn).0)).collect();
+            let tiers: Vec<_> =
+                slots.iter().map(|slot| slot.pfn.map(|pfn| mm.tier(pfn).0)).collect();
             assert_eq!(tiers, [Some(1), Some(1), Some(0), Some(1)]);
         });
     });
@@ -106,7 +127,8 @@ fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
     mm.audit().unwrap();
 }
 
-/// A page that is pinned is copied by a fork, also while its entry is down: the forker's own pin is not waited for.
+/// A page that is pinned is copied by a fork, also while its entry is down: the forker's own pin is
+/// not waited for.
 #[test]
 fn a_fork_copies_a_pinned_page_that_is_on_its_way() {
     let unlocked = &mut Unlocked::promise();
@@ -126,12 +148,16 @@ fn a_fork_copies_a_pinned_page_that_is_on_its_way() {
     mm.audit().unwrap();
 }
 
-/// A migration entry owns no reference, so a fork is refused while there is still one for each that comes up again.
+/// A migration entry owns no reference, so a fork is refused while there is still one for each that
+/// comes up again.
 #[test]
 fn forks_in_the_middle_are_refused_before_a_mapping_is_lost() {
     const SIZE: u32 = 9;
     let frames = 2048;
-    let tiers = vec![TierConfig { kind: Kind::System, frames }, TierConfig { kind: Kind::Device { owner: 1 }, frames }];
+    let tiers = vec![
+        TierConfig { kind: Kind::System, frames },
+        TierConfig { kind: Kind::Device { owner: 1 }, frames },
+    ];
     let mm = Soft::new(Config { page_size: 8, pages: 513, spaces: 1100, tiers, batches: 0 });
     let parent = mm.spawn().unwrap();
     // Not where a large entry could be: every page has an entry of its own, and a reference.
@@ -154,7 +180,11 @@ fn forks_in_the_middle_are_refused_before_a_mapping_is_lost() {
     let summary = checked.copy().finalize();
     assert_eq!((summary.done, summary.poisoned), (1, 0));
     for space in all {
-        assert!(matches!(mm.leaf(space.page(1)), Leaf::DevicePrivate { .. }), "{:?}", mm.leaf(space.page(1)));
+        assert!(
+            matches!(mm.leaf(space.page(1)), Leaf::DevicePrivate { .. }),
+            "{:?}",
+            mm.leaf(space.page(1))
+        );
     }
     mm.audit().unwrap();
 }
@@ -175,7 +205,8 @@ fn a_summary_never_calls_a_loss_done() {
         Ok(pfn)
     });
     let source = mm.frame_at(at).unwrap();
-    // One more entry, by somebody who does not count, and as many references to where the page goes as there can be.
+    // One more entry, by somebody who does not count, and as many references to where the page goes
+    // as there can be.
     let leaf = mm.leaf(at);
     mm.entry(other).set_leaf(leaf);
     let new = mm.frames_of(DEVICE).find(|&pfn| mm.page(pfn).unwrap().refs() > 0).unwrap();
@@ -188,7 +219,11 @@ fn a_summary_never_calls_a_loss_done() {
     assert_eq!((summary.done, summary.poisoned, summary.left), (0, 1, 1));
     assert_eq!(slots[0].outcome(), Outcome::Uncounted { pfn: new, entries: 1 });
     let leaves = [mm.leaf(at), mm.leaf(other)];
-    assert_eq!(leaves.iter().filter(|leaf| **leaf == Leaf::Poison { pfn: source }).count(), 1, "{leaves:?}");
+    assert_eq!(
+        leaves.iter().filter(|leaf| **leaf == Leaf::Poison { pfn: source }).count(),
+        1,
+        "{leaves:?}"
+    );
 }
 
 /// What belongs to the page goes with it, both ways, and nothing stays with the frame.
@@ -217,7 +252,8 @@ fn what_belongs_to_the_page_moves_with_it() {
     assert_eq!((user(back), moved.lock().unwrap().len()), (3, 2));
 }
 
-/// Until the driver has programmed its device nobody takes the page away; and afterwards the device is told before anybody does.
+/// Until the driver has programmed its device nobody takes the page away; and afterwards the device
+/// is told before anybody does.
 #[test]
 fn an_exclusive_page_is_handed_over_locked_and_revoked_with_notice() {
     let (mm, own) = machine();
@@ -245,12 +281,16 @@ fn an_exclusive_page_is_handed_over_locked_and_revoked_with_notice() {
         reader.join().unwrap();
         ticket
     });
-    assert!(!mm.notifier(space).unwrap().is_good(ticket), "whoever keeps a copy of the entry is told");
+    assert!(
+        !mm.notifier(space).unwrap().is_good(ticket),
+        "whoever keeps a copy of the entry is told"
+    );
     assert_eq!(*told.lock().unwrap(), [(at, Cause::Exclusive, 7), (at, Cause::Revoke, 0)]);
     mm.audit().unwrap();
 }
 
-/// (a) With no room, nothing is split. (b) A fault spends one frame, on what was wanted. (c) Whether to split is the order's.
+/// (a) With no room, nothing is split. (b) A fault spends one frame, on what was wanted. (c)
+/// Whether to split is the order's.
 #[test]
 fn no_page_is_split_for_nothing() {
     let tiers = [(Kind::System, 120), (Kind::Device { owner: 1 }, 0)];
@@ -276,7 +316,10 @@ fn no_page_is_split_for_nothing() {
     let mm = small(64, &[(Kind::System, 120), (Kind::Device { owner: 1 }, 7)]);
     let s = mm.spawn().unwrap();
     let head = mm.map_large_by_pages(s.page(1), 4, TierId(0)).unwrap();
-    assert_eq!(moved(mm, s.page(1), Order::to(TierId(1)).whole()), Outcome::Aborted(Abort::NoDestination));
+    assert_eq!(
+        moved(mm, s.page(1), Order::to(TierId(1)).whole()),
+        Outcome::Aborted(Abort::NoDestination)
+    );
     assert_eq!(mm.span(head).order, 4);
     assert_eq!(moved(mm, s.page(1), Order::to(TierId(1))), Outcome::Split { moved: 7, of: 16 });
     mm.audit().unwrap();
@@ -293,11 +336,20 @@ fn a_page_moves_within_its_tier() {
     // Memory goes offline: none of its frames is used again, though they are free by then.
     let range = 0..mm.frame_at(at).unwrap().max(8) + 1;
     let mut slots: Vec<_> = range.clone().filter(|&pfn| pfn > 0).map(Slot::frame).collect();
-    let summary = migrate(mm, &mut slots, &Order::to(RAM).out_of(range.clone()), mm, &mut Unlocked::promise());
+    let summary = migrate(
+        mm,
+        &mut slots,
+        &Order::to(RAM).out_of(range.clone()),
+        mm,
+        &mut Unlocked::promise(),
+    );
     assert_eq!(summary.left, 0, "{slots:?}");
     assert!(at.pages(4).all(|at| !range.contains(&mm.frame_at(at).unwrap())));
     // What is not in it is nobody's business.
-    assert_eq!(move_one(mm, at, &Order::to(RAM).out_of(range)), Outcome::Skipped(Skip::NotSelected));
+    assert_eq!(
+        move_one(mm, at, &Order::to(RAM).out_of(range)),
+        Outcome::Skipped(Skip::NotSelected)
+    );
     // Compaction: whatever is in an odd frame.
     let order = Order::to(RAM).only(|_, span: Span| span.head % 2 == 1);
     for at in at.pages(4) {
@@ -357,20 +409,32 @@ fn an_exclusive_page_can_be_taken_away() {
             );
             told.fetch_add(1, SeqCst);
         });
-        let slots = || -> Vec<Slot<'static, Mm>> {
-            at.pages(2).map(|at| if by_frame { Slot::frame(mm.frame_at(at).unwrap()) } else { Slot::at(at) }).collect()
-        };
+        let slots =
+            || -> Vec<Slot<'static, Mm>> {
+                at.pages(2)
+                    .map(|at| {
+                        if by_frame { Slot::frame(mm.frame_at(at).unwrap()) } else { Slot::at(at) }
+                    })
+                    .collect()
+            };
         exclusive(mm, at).unwrap();
         let mut some = slots();
         let _ = migrate(mm, &mut some, &order(), mm, &mut Unlocked::promise());
-        assert!(!some[0].outcome().is_done() && some[1].outcome().is_done() && stopped.load(SeqCst) == 0, "{some:?}");
+        assert!(
+            !some[0].outcome().is_done()
+                && some[1].outcome().is_done()
+                && stopped.load(SeqCst) == 0,
+            "{some:?}"
+        );
         check_all(mm, at.space.page(1), 1);
         let mut all = slots();
-        let summary = migrate(mm, &mut all, &order().mode(Mode::SyncLight), mm, &mut Unlocked::promise());
+        let summary =
+            migrate(mm, &mut all, &order().mode(Mode::SyncLight), mm, &mut Unlocked::promise());
         assert_eq!((summary.done, stopped.load(SeqCst)), (2, 1), "{all:?}");
         check_all(mm, at, 2);
         let pfn = exclusive(mm, at).unwrap();
-        let outcome = evict(mm, pfn, &Order::to(FAR), within(own, 5000), mm, &mut Unlocked::promise());
+        let outcome =
+            evict(mm, pfn, &Order::to(FAR), within(own, 5000), mm, &mut Unlocked::promise());
         assert!(outcome.is_done(), "{outcome:?}");
         check_all(mm, at, 2);
         mm.audit().unwrap();
@@ -397,7 +461,11 @@ fn a_busy_destination_is_not_tried_twice() {
     mm.write(at, 0, &[1]).unwrap();
     let kept: Vec<_> = claim_range(mm, mm.frames_of(TierId(1))).collect();
     let mut slots = [Slot::at(at)];
-    assert_eq!(migrate(mm, &mut slots, &Order::to(TierId(1)).tries(1), mm, &mut Unlocked::promise()).transient, 1);
+    assert_eq!(
+        migrate(mm, &mut slots, &Order::to(TierId(1)).tries(1), mm, &mut Unlocked::promise())
+            .transient,
+        1
+    );
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::DestinationBusy));
     assert_eq!(mm.free_frames(TierId(1)), 1);
     drop(kept);
@@ -411,7 +479,10 @@ fn a_fault_without_a_frame_has_room_made_for_it() {
     mm.map(here, 1).unwrap();
     mm.write(here, 0, b"hello").unwrap();
     let mut slots = [Slot::at(here)];
-    assert_eq!(migrate(mm, &mut slots, &Order::to(TierId(1)), mm, &mut Unlocked::promise()).done, 1);
+    assert_eq!(
+        migrate(mm, &mut slots, &Order::to(TierId(1)), mm, &mut Unlocked::promise()).done,
+        1
+    );
     let mut taken: Vec<u64> = std::iter::from_fn(|| mm.allocate(TierId(0), 0)).collect();
     let faulter = || Faulter::new(Strategy::Wait).patience(20);
     assert_eq!(mm.read_with(here, 0, &mut [0], &mut faulter()), Err(AccessError::NoMemory));
@@ -452,7 +523,12 @@ fn a_failed_copy_of_a_whole_page_loses_nothing() {
     let child = mm.fork(space).unwrap();
     mm.fail_copies(RAM, 1);
     let error = mm.pin(at, Access::Read, Term::Short, unlocked).unwrap_err();
-    assert_eq!(error, pagelock::mm::pin::NotPinned::Unsettled(AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed))));
+    assert_eq!(
+        error,
+        pagelock::mm::pin::NotPinned::Unsettled(AccessError::NotBrought(Outcome::Aborted(
+            Abort::CopyFailed
+        )))
+    );
     check_all(mm, child.page(0), 1);
     let _ = CopyError::Failed;
     mm.audit().unwrap();
@@ -466,7 +542,10 @@ fn a_pinned_page_is_not_discarded() {
     let at = written(mm, mm.spawn().unwrap(), 3);
     let pin = mm.pin(at.space.page(1), Access::Write, Term::Long, unlocked).unwrap();
     assert_eq!(mm.discard(at, 3), Err(MapError::Pinned { pages: 1 }));
-    assert_eq!([0, 1, 2].map(|page| mm.leaf(at.space.page(page)) == Leaf::None), [true, false, true]);
+    assert_eq!(
+        [0, 1, 2].map(|page| mm.leaf(at.space.page(page)) == Leaf::None),
+        [true, false, true]
+    );
     drop(pin);
     mm.discard(at, 3).unwrap();
     mm.audit().unwrap();
@@ -495,7 +574,8 @@ fn a_batch_is_capped_and_others_get_a_turn() {
     mm.audit().unwrap();
 }
 
-/// Whether instructions may be fetched is not in a leaf: the entry is asked, and the answer is one that ends.
+/// Whether instructions may be fetched is not in a leaf: the entry is asked, and the answer is one
+/// that ends.
 #[test]
 fn a_page_without_the_right_to_execute_has_an_answer_of_its_own() {
     use pagelock::leaf::UnknownLeaf;
@@ -533,7 +613,10 @@ fn a_page_without_the_right_to_execute_has_an_answer_of_its_own() {
     let what = |at, access| resolve(&nx, at, access, &mut Faulter::new(Strategy::Wait));
     assert_eq!(what(0, Access::Execute), Ok(Fault::NotExecutable));
     assert_eq!(what(1, Access::Execute), Ok(Fault::Present));
-    assert_eq!([Access::Read, Access::Write].map(|access| what(0, access)), [Ok(Fault::Present); 2]);
+    assert_eq!(
+        [Access::Read, Access::Write].map(|access| what(0, access)),
+        [Ok(Fault::Present); 2]
+    );
     // And where there is no table, there is nothing.
     assert_eq!(what(2, Access::Execute), Ok(Fault::Missing));
 }
@@ -543,8 +626,10 @@ fn a_page_without_the_right_to_execute_has_an_answer_of_its_own() {
 fn batches_can_be_statics() {
     use pagelock::futex::SpinFutex;
     use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
-    static EACH: [CachePadded<Batch<SpinFutex>>; 4] = [const { CachePadded::new(Batch::with_futex(SpinFutex)) }; 4];
-    static ALL: Batches<&[CachePadded<Batch<SpinFutex>>], OneCpu, SpinFutex> = Batches::new(OneCpu, SpinFutex, &EACH);
+    static EACH: [CachePadded<Batch<SpinFutex>>; 4] =
+        [const { CachePadded::new(Batch::with_futex(SpinFutex)) }; 4];
+    static ALL: Batches<&[CachePadded<Batch<SpinFutex>>], OneCpu, SpinFutex> =
+        Batches::new(OneCpu, SpinFutex, &EACH);
     let put = AtomicUsize::new(0);
     assert!(ALL.add(7, |_| ()));
     ALL.drain_all(&mut Unlocked::promise(), |pfn| {
@@ -554,7 +639,8 @@ fn batches_can_be_statics() {
     assert_eq!(put.load(SeqCst), 1);
 }
 
-/// Scanners that try every frame, beside those who migrate: nobody's migration fails for a reference of theirs.
+/// Scanners that try every frame, beside those who migrate: nobody's migration fails for a
+/// reference of theirs.
 #[test]
 fn scanners_by_frame_disturb_no_migration() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -566,9 +652,12 @@ fn scanners_by_frame_disturb_no_migration() {
             s.spawn(|| {
                 let unlocked = &mut Unlocked::promise();
                 while !STOP.load(SeqCst) {
-                    let mut slots: Vec<_> = mm.frames_of(RAM).filter(|&pfn| pfn > 0).map(Slot::frame).collect();
+                    let mut slots: Vec<_> =
+                        mm.frames_of(RAM).filter(|&pfn| pfn > 0).map(Slot::frame).collect();
                     let _ = migrate(mm, &mut slots, &order().from(RAM), mm, unlocked);
-                    let aborted = |slot: &&Slot<'_, Mm>| matches!(slot.outcome(), Outcome::Aborted(Abort::Referenced { .. }));
+                    let aborted = |slot: &&Slot<'_, Mm>| {
+                        matches!(slot.outcome(), Outcome::Aborted(Abort::Referenced { .. }))
+                    };
                     referenced.fetch_add(slots.iter().filter(aborted).count(), SeqCst);
                 }
             });
@@ -584,7 +673,8 @@ fn scanners_by_frame_disturb_no_migration() {
     let _ = make_exclusive::<Mm>;
 }
 
-/// A thread pool copies for a migrator. It may go about it in any order; what fails, or is not reported, is put back, and the others arrive.
+/// A thread pool copies for a migrator. It may go about it in any order; what fails, or is not
+/// reported, is put back, and the others arrive.
 #[test]
 fn an_engine_copies_a_batch_and_answers_for_each_page() {
     let unlocked = &mut Unlocked::promise();
@@ -601,7 +691,11 @@ fn an_engine_copies_a_batch_and_answers_for_each_page() {
         let mut done = thread::scope(|s| {
             let pool: Vec<_> = all
                 .chunks(4)
-                .map(|jobs| s.spawn(move || jobs.iter().map(|job| (job.index, job.copy(mm))).collect::<Vec<_>>()))
+                .map(|jobs| {
+                    s.spawn(move || {
+                        jobs.iter().map(|job| (job.index, job.copy(mm))).collect::<Vec<_>>()
+                    })
+                })
                 .collect();
             pool.into_iter().rev().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });

@@ -1,5 +1,6 @@
-//! What embedders get wrong, or have in a way of their own: frames with numbers that no entry can have, headers that count nothing, owners
-//! that find the contents lost at the worst moment. As small a memory manager as there can be, with a hook at each of its calls.
+//! What embedders get wrong, or have in a way of their own: frames with numbers that no entry can
+//! have, headers that count nothing, owners that find the contents lost at the worst moment. As
+//! small a memory manager as there can be, with a hook at each of its calls.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -10,7 +11,8 @@ use pagelock::mm::drain::{NoBatches, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, bring_back, migrate};
 use pagelock::mm::{
-    Access, Brought, CopyError, Entry, FaultError, Faulter, Memory, ReverseMap, Span, Strategy, Tables, Tiers, ToRam, resolve,
+    Access, Brought, CopyError, Entry, FaultError, Faulter, Memory, ReverseMap, Span, Strategy,
+    Tables, Tiers, ToRam, resolve,
 };
 use pagelock::{FreezeRule, OsFutex, PageLock};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -70,7 +72,8 @@ impl Memory for Tiny {
     type Error = Outcome<()>;
 
     fn header(&self, pfn: u64) -> Option<&PageLock> {
-        let index = if pfn < 8 { pfn } else { 8 + pfn.checked_sub(self.first).filter(|&i| i < 8)? };
+        let index =
+            if pfn < 8 { pfn } else { 8 + pfn.checked_sub(self.first).filter(|&i| i < 8)? };
         self.frames.get(index as usize)
     }
 
@@ -113,7 +116,10 @@ impl Tiers for Tiny {
     }
 
     fn free(&self, pfn: u64) {
-        assert!(!self.frames[pfn as usize].is_poisoned(), "frame {pfn} is lost, and is to be used again");
+        assert!(
+            !self.frames[pfn as usize].is_poisoned(),
+            "frame {pfn} is lost, and is to be used again"
+        );
         self.free.lock().unwrap().push(pfn);
     }
 
@@ -124,7 +130,8 @@ impl Tiers for Tiny {
     fn zero(&self, _pfn: u64) {}
 }
 
-/// With the device's frames from `first` on, and one page: frame `pfn`, at address 0, with so many references.
+/// With the device's frames from `first` on, and one page: frame `pfn`, at address 0, with so many
+/// references.
 fn tiny(first: u64, pfn: u64, refs: u32) -> &'static Tiny {
     let free = (0..8).chain(first..first + 8).filter(|&free| free != pfn).collect();
     let tiny = Box::leak(Box::new(Tiny {
@@ -145,7 +152,11 @@ fn tiny(first: u64, pfn: u64, refs: u32) -> &'static Tiny {
 
 fn leaf_of(pfn: u64) -> Leaf {
     let (rights, tracking) = (Rights::Write, Tracking::default());
-    if pfn < 8 { Leaf::Present { pfn, rights, tracking } } else { Leaf::DevicePrivate { pfn, rights, tracking } }
+    if pfn < 8 {
+        Leaf::Present { pfn, rights, tracking }
+    } else {
+        Leaf::DevicePrivate { pfn, rights, tracking }
+    }
 }
 
 fn leaf(tiny: &Tiny, at: usize) -> Leaf {
@@ -159,10 +170,13 @@ fn move_out(tiny: &'static Tiny, slot: Slot<'static, Tiny>) -> Outcome<()> {
     slots[0].outcome()
 }
 
-/// There is a header, and everything else; but no entry could say that the page is there. So it does not go there.
+/// There is a header, and everything else; but no entry could say that the page is there. So it
+/// does not go there.
 #[test]
 fn a_destination_that_no_entry_can_name_puts_the_page_back() {
-    for (first, fits) in [(8, true), (FRAME_LIMIT - 8, true), (FRAME_LIMIT, false), (u64::MAX - 8, false)] {
+    for (first, fits) in
+        [(8, true), (FRAME_LIMIT - 8, true), (FRAME_LIMIT, false), (u64::MAX - 8, false)]
+    {
         let tiny = tiny(first, 3, 1);
         let outcome = move_out(tiny, Slot::at(0));
         if fits {
@@ -176,13 +190,23 @@ fn a_destination_that_no_entry_can_name_puts_the_page_back() {
     }
 }
 
-/// An embedder that counts references elsewhere: there is nothing that a migration by these could go by. It says so, and a fault ends.
+/// An embedder that counts references elsewhere: there is nothing that a migration by these could
+/// go by. It says so, and a fault ends.
 #[test]
 fn a_page_whose_header_counts_nothing_is_an_error_that_ends() {
-    for strategy in [Strategy::Wait, Strategy::TryAndRetry, Strategy::EntryInFault, Strategy::WaitThenLock { after: 0 }] {
+    for strategy in [
+        Strategy::Wait,
+        Strategy::TryAndRetry,
+        Strategy::EntryInFault,
+        Strategy::WaitThenLock { after: 0 },
+    ] {
         let tiny = tiny(8, 9, 0);
         let resolved = resolve(tiny, 0, Access::Read, &mut Faulter::new(strategy).patience(10));
-        assert_eq!(resolved, Err(FaultError::ToRam(Outcome::Skipped(Skip::Uncounted))), "{strategy:?}");
+        assert_eq!(
+            resolved,
+            Err(FaultError::ToRam(Outcome::Skipped(Skip::Uncounted))),
+            "{strategy:?}"
+        );
         assert_eq!((leaf(tiny, 0), tiny.to_ram.load(SeqCst)), (leaf_of(9), 1), "{strategy:?}");
         assert!(!tiny.frames[9].is_locked());
     }
@@ -193,18 +217,21 @@ fn a_page_whose_header_counts_nothing_is_an_error_that_ends() {
     assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Freed);
 }
 
-/// The page is where it is to be brought to, and the processor cannot access it there: going round would not change that.
+/// The page is where it is to be brought to, and the processor cannot access it there: going round
+/// would not change that.
 #[test]
 fn a_fault_that_is_to_bring_a_page_to_where_it_is_ends() {
     let tiny = tiny(8, 9, 1);
     let guard = tiny.frames[9].lock();
     let reference = tiny.frames[9].try_get().ok();
-    let request = ToRam { at: 0, access: Access::Read, leaf: leaf_of(9), pfn: 9, reference, page: guard };
+    let request =
+        ToRam { at: 0, access: Access::Read, leaf: leaf_of(9), pfn: 9, reference, page: guard };
     assert_eq!(bring_back(tiny, request, true, &NoBatches), Err(Outcome::AlreadyThere));
     assert_eq!((leaf(tiny, 0), tiny.frames[9].refs()), (leaf_of(9), 1));
 }
 
-/// The faulter has put the reference of the entry that it replaced. Whoever unmaps that one, before anything else is done, puts none.
+/// The faulter has put the reference of the entry that it replaced. Whoever unmaps that one, before
+/// anything else is done, puts none.
 #[test]
 fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
     let tiny = tiny(8, 9, 1);
@@ -213,17 +240,19 @@ fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
         tiny.entry(0).set(Leaf::None);
         assert_eq!(tiny.frames[9].refs(), 1, "the faulter's");
     }));
-    let _ = resolve(tiny, 0, Access::Read, &mut Faulter::new(Strategy::EntryInFault).patience(3)).unwrap();
+    let _ = resolve(tiny, 0, Access::Read, &mut Faulter::new(Strategy::EntryInFault).patience(3))
+        .unwrap();
     assert_eq!((tiny.frames[9].refs(), leaf(tiny, 0)), (0, Leaf::None));
     assert!(tiny.free.lock().unwrap().contains(&9), "nobody has it, and nobody gave it back");
 }
 
-/// A migrator that looks at frames one by one takes no reference to a page that somebody has locked: it would be one too many for whoever is
-/// about to freeze it.
+/// A migrator that looks at frames one by one takes no reference to a page that somebody has
+/// locked: it would be one too many for whoever is about to freeze it.
 #[test]
 fn a_scanner_by_frame_refers_to_no_page_that_somebody_has() {
     let tiny = tiny(8, 3, 1);
-    *tiny.on_get.lock().unwrap() = Some(Box::new(|_| panic!("a reference to a page whose lock was not had")));
+    *tiny.on_get.lock().unwrap() =
+        Some(Box::new(|_| panic!("a reference to a page whose lock was not had")));
     let guard = tiny.frames[3].lock();
     assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Skipped(Skip::Locked));
     let frozen = guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();

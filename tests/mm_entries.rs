@@ -1,4 +1,5 @@
-//! Large entries: one for all pages of a large page, with one reference, that is moved by one visit; and split by whatever concerns a part.
+//! Large entries: one for all pages of a large page, with one reference, that is moved by one
+//! visit; and split by whatever concerns a part.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -40,22 +41,34 @@ fn order() -> Order<Mm> {
     Order::to(DEVICE).tries(1)
 }
 
-/// One visit in each direction, whichever of its pages is named; and each page is where it should be in it.
+/// One visit in each direction, whichever of its pages is named; and each page is where it should
+/// be in it.
 #[test]
 fn a_large_page_is_moved_by_one_entry() {
     for named in [0, 5] {
         let (mm, at, _) = large();
         let before = mm.counted();
-        let Outcome::Moved { pfn } = move_one(mm, At { page: at.page + named, ..at }, &order()) else { panic!() };
+        let Outcome::Moved { pfn } = move_one(mm, At { page: at.page + named, ..at }, &order())
+        else {
+            panic!()
+        };
         let walks = 2 - u64::from(named == 0);
         let counted = mm.counted().since(before);
-        // Named by another page it is not known for the entry that is down already, and looked at once more.
+        // Named by another page it is not known for the entry that is down already, and looked at
+        // once more.
         let again = u64::from(named > 0 && counted.walks == 2);
         assert!(counted.walks <= walks && counted.flushes == 1, "{counted:?}");
         assert_eq!((counted.locks, counted.invalidations), (2 + again, 1 + again));
-        assert_eq!((mm.span(pfn), mm.page(pfn).unwrap().refs()), (Span { head: pfn, order: ORDER }, 1));
+        assert_eq!(
+            (mm.span(pfn), mm.page(pfn).unwrap().refs()),
+            (Span { head: pfn, order: ORDER }, 1)
+        );
         for (n, at) in at.pages(PAGES).enumerate() {
-            assert!(matches!(mm.leaf(at), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + n as u64), "{:?}", mm.leaf(at));
+            assert!(
+                matches!(mm.leaf(at), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + n as u64),
+                "{:?}",
+                mm.leaf(at)
+            );
         }
         mm.audit().unwrap();
         mm.read(At { page: at.page + 6, ..at }, 0, &mut [0]).unwrap();
@@ -68,30 +81,41 @@ fn a_large_page_is_moved_by_one_entry() {
     }
 }
 
-/// 2 MiB with more mappers than there are references for their pages; and forks on its way are no loss.
+/// 2 MiB with more mappers than there are references for their pages; and forks on its way are no
+/// loss.
 #[test]
 fn a_large_page_counts_mappings_of_the_whole() {
     const SIZE: u32 = 9;
     let frames = 2048;
-    let tiers = vec![TierConfig { kind: Kind::System, frames }, TierConfig { kind: Kind::Device { owner: 1 }, frames }];
+    let tiers = vec![
+        TierConfig { kind: Kind::System, frames },
+        TierConfig { kind: Kind::Device { owner: 1 }, frames },
+    ];
     let mm = Soft::new(Config { page_size: 8, pages: 512, spaces: 1200, tiers, batches: 0 });
     let parent = mm.spawn().unwrap();
     let at = parent.page(0);
     let head = mm.map_large(at, SIZE, TierId(0)).unwrap();
     mm.write(parent.page(511), 0, &[42]).unwrap();
-    let mut all: Vec<_> = [parent].into_iter().chain((0..1190).map(|_| mm.fork(parent).unwrap())).collect();
+    let mut all: Vec<_> =
+        [parent].into_iter().chain((0..1190).map(|_| mm.fork(parent).unwrap())).collect();
     assert_eq!(mm.page(head).unwrap().refs() as usize, all.len());
     let (unlocked, order) = (&mut Unlocked::promise(), Order::to(TierId(1)));
     let mut slots = [Slot::at(at)];
     let before = mm.counted();
     let checked = collect(&mm, &mut slots, &order, unlocked).unmap().check();
-    assert_eq!((checked.in_work(), mm.counted().since(before).locks as usize), (1, all.len()), "an entry each");
+    assert_eq!(
+        (checked.in_work(), mm.counted().since(before).locks as usize),
+        (1, all.len()),
+        "an entry each"
+    );
     all.extend((0..3).map(|_| mm.fork(parent).unwrap()));
     let summary = checked.copy().finalize();
     assert_eq!((summary.done, summary.poisoned), (1, 0));
     let pfn = mm.frame_at(at).unwrap();
     for space in all {
-        assert!(matches!(mm.leaf(space.page(511)), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + 511));
+        assert!(
+            matches!(mm.leaf(space.page(511)), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + 511)
+        );
     }
     let mut byte = [0];
     mm.read(parent.page(511), 0, &mut byte).unwrap();
@@ -104,7 +128,8 @@ fn a_large_page_counts_mappings_of_the_whole() {
 fn a_large_page_is_pinned_as_a_whole() {
     let (mm, at, head) = large();
     let unlocked = &mut Unlocked::promise();
-    let (order, policy) = (PinOrder::new(Access::Write, Term::Short, Limits::none()), Backed(|_| Backing::Anonymous));
+    let (order, policy) =
+        (PinOrder::new(Access::Write, Term::Short, Limits::none()), Backed(|_| Backing::Anonymous));
     let mut registered: Vec<Vec<PinSlot<'_, Mm>>> = Vec::new();
     for _ in 0..1000 {
         let mut slots: Vec<_> = at.pages(PAGES).map(PinSlot::new).collect();
@@ -204,14 +229,18 @@ fn a_large_entry_is_moved_to_another_address() {
                 let mut bytes = [0];
                 mm.read(At { page: to.page + n, ..to }, 8, &mut bytes).unwrap();
                 assert_eq!(bytes, [((at.page + n) * 7) as u8]);
-                assert_eq!(mm.read(At { page: at.page + n, ..at }, 0, &mut bytes), Err(AccessError::NotMapped));
+                assert_eq!(
+                    mm.read(At { page: at.page + n, ..at }, 0, &mut bytes),
+                    Err(AccessError::NotMapped)
+                );
             }
             mm.audit().unwrap();
         }
     }
 }
 
-/// There is no place for it as a whole: its entries are those of its pages before it is split, in every space.
+/// There is no place for it as a whole: its entries are those of its pages before it is split, in
+/// every space.
 #[test]
 fn a_page_that_is_split_on_its_way_has_an_entry_for_each() {
     for room in [PAGES, 3] {
@@ -227,7 +256,10 @@ fn a_page_that_is_split_on_its_way_has_an_entry_for_each() {
             }
             !is_free
         });
-        assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: room as u32, of: PAGES as u32 });
+        assert_eq!(
+            move_one(mm, at, &order()),
+            Outcome::Split { moved: room as u32, of: PAGES as u32 }
+        );
         for space in [at.space, child] {
             assert!(At { space, ..at }.pages(PAGES).all(|at| order_of(mm, at) == 0));
         }
@@ -259,7 +291,8 @@ fn what_cannot_be_counted_is_not_split() {
     mm.audit().unwrap();
 }
 
-/// A part is to go while somebody waits for the page's pins, perhaps those of the one who asks: he does not wait.
+/// A part is to go while somebody waits for the page's pins, perhaps those of the one who asks: he
+/// does not wait.
 #[test]
 fn a_part_of_a_page_whose_pins_are_waited_for_can_be_unmapped() {
     let (mm, own) = machine();
@@ -269,7 +302,9 @@ fn a_part_of_a_page_whose_pins_are_waited_for_can_be_unmapped() {
     let pin = mm.pin(at, Access::Write, Term::Long, &mut Unlocked::promise()).unwrap();
     watched(&[mm.page(head).unwrap()], || {
         thread::scope(|s| {
-            let evictor = s.spawn(|| evict(mm, head, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise()));
+            let evictor = s.spawn(|| {
+                evict(mm, head, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
+            });
             own.until_asleep(1);
             mm.unmap(At { page: at.page + 7, ..at }, 1).unwrap();
             drop(pin);
@@ -289,7 +324,10 @@ fn a_reader_of_a_range_is_told_of_large_entries() {
     {
         let _ = snapshot(mm, notifier, &mut pages, &range::Order::new(Limits::none())).unwrap();
         for (n, page) in pages.iter().enumerate() {
-            assert_eq!((page.found, page.order), (Found::Local { pfn: head + n as u64, rights: Rights::Write }, ORDER));
+            assert_eq!(
+                (page.found, page.order),
+                (Found::Local { pfn: head + n as u64, rights: Rights::Write }, ORDER)
+            );
         }
     }
     assert_eq!(make_exclusive(mm, at).map(|_| ()), Err(ExclusiveError::Large));
@@ -313,7 +351,13 @@ fn large_entries_against_everybody() {
                     while !stop.load(SeqCst) {
                         let tier = [RAM, DEVICE, FAR][lots.draw(3) as usize];
                         let page = At { page: at.page + lots.draw(PAGES as u64) as usize, ..at };
-                        let _ = migrate(mm, &mut [Slot::at(page)], &Order::to(tier).tries(2), mm, unlocked);
+                        let _ = migrate(
+                            mm,
+                            &mut [Slot::at(page)],
+                            &Order::to(tier).tries(2),
+                            mm,
+                            unlocked,
+                        );
                     }
                 });
             }
@@ -321,12 +365,18 @@ fn large_entries_against_everybody() {
                 let mut lots = Lots::of(7);
                 while !stop.load(SeqCst) {
                     if let Ok(child) = mm.fork(at.space) {
-                        let there = At { space: child, page: at.page + lots.draw(PAGES as u64) as usize };
+                        let there =
+                            At { space: child, page: at.page + lots.draw(PAGES as u64) as usize };
                         let _ = mm.add(there, 10, 1);
                         match lots.draw(3) {
                             0 => drop(mm.unmap(there, 2)),
                             1 => drop(mm.protect(there, 1, Some(Rights::Read))),
-                            _ => drop(mm.remap(At { page: at.page, ..there }, At { page: 100, ..there }, PAGES, false)),
+                            _ => drop(mm.remap(
+                                At { page: at.page, ..there },
+                                At { page: 100, ..there },
+                                PAGES,
+                                false,
+                            )),
                         }
                         mm.exit(child);
                     }
@@ -351,27 +401,45 @@ fn large_hole(is_read: bool) -> (&'static Mm, At) {
     mm.map_large_hole(at, ORDER).unwrap();
     if is_read {
         mm.read(At { page: at.page + 3, ..at }, 0, &mut [0]).unwrap();
-        assert!(at.pages(PAGES).all(|at| matches!(mm.leaf(at), Leaf::Present { pfn: 0, rights: Rights::Read, .. })));
+        assert!(
+            at.pages(PAGES).all(|at| matches!(
+                mm.leaf(at),
+                Leaf::Present { pfn: 0, rights: Rights::Read, .. }
+            ))
+        );
     }
     assert_eq!(order_of(mm, at), ORDER);
     (mm, at)
 }
 
-/// Whichever of its addresses is named, alone or with all others: one large page, once, and each address has its own frame of it.
+/// Whichever of its addresses is named, alone or with all others: one large page, once, and each
+/// address has its own frame of it.
 #[test]
 fn a_large_hole_gets_a_large_page() {
     let order = order().filling_holes();
     for (named, is_read) in [(0..1, false), (5..6, true), (0..PAGES, false), (3..PAGES, true)] {
         let (mm, at) = large_hole(is_read);
         let free = mm.free_frames(DEVICE);
-        let mut slots: Vec<_> = at.pages(PAGES).skip(named.start).take(named.len()).map(Slot::at).collect();
-        assert_eq!(migrate(mm, &mut slots, &order, mm, &mut Unlocked::promise()).done as usize, named.len(), "{slots:?}");
+        let mut slots: Vec<_> =
+            at.pages(PAGES).skip(named.start).take(named.len()).map(Slot::at).collect();
+        assert_eq!(
+            migrate(mm, &mut slots, &order, mm, &mut Unlocked::promise()).done as usize,
+            named.len(),
+            "{slots:?}"
+        );
         let Outcome::Filled { pfn } = slots[0].outcome() else { panic!("{slots:?}") };
         assert!(slots[1..].iter().all(|slot| slot.outcome() == Outcome::AlreadyThere), "{slots:?}");
-        assert_eq!((mm.span(pfn), mm.page(pfn).unwrap().refs()), (Span { head: pfn, order: ORDER }, 1));
+        assert_eq!(
+            (mm.span(pfn), mm.page(pfn).unwrap().refs()),
+            (Span { head: pfn, order: ORDER }, 1)
+        );
         assert_eq!((order_of(mm, at), mm.free_frames(DEVICE)), (ORDER, free - PAGES));
         for (n, at) in at.pages(PAGES).enumerate() {
-            assert!(matches!(mm.leaf(at), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + n as u64), "{:?}", mm.leaf(at));
+            assert!(
+                matches!(mm.leaf(at), Leaf::DevicePrivate { pfn: of, .. } if of == pfn + n as u64),
+                "{:?}",
+                mm.leaf(at)
+            );
         }
         for at in at.pages(PAGES) {
             let mut byte = [1];
@@ -383,17 +451,23 @@ fn a_large_hole_gets_a_large_page() {
     }
 }
 
-/// With no large page to be had, the address that was named gets a page, if the order is to split; and otherwise nothing changes.
+/// With no large page to be had, the address that was named gets a page, if the order is to split;
+/// and otherwise nothing changes.
 #[test]
 fn a_large_hole_is_split_only_if_that_is_ordered() {
     for is_read in [false, true] {
         let (mm, at) = large_hole(is_read);
         let named = At { page: at.page + 2, ..at };
         mm.fail_large_allocations(DEVICE, usize::MAX);
-        assert_eq!(move_one(mm, named, &order().filling_holes().whole()), Outcome::Aborted(Abort::NoDestination));
+        assert_eq!(
+            move_one(mm, named, &order().filling_holes().whole()),
+            Outcome::Aborted(Abort::NoDestination)
+        );
         assert_eq!(order_of(mm, at), ORDER);
         assert_eq!(move_one(mm, named, &order()), Outcome::Skipped(Skip::Hole));
-        let Outcome::Filled { pfn } = move_one(mm, named, &order().filling_holes()) else { panic!() };
+        let Outcome::Filled { pfn } = move_one(mm, named, &order().filling_holes()) else {
+            panic!()
+        };
         for at in at.pages(PAGES) {
             assert_eq!(order_of(mm, at), 0);
             let expected = if at == named { Some(pfn) } else { is_read.then_some(0) };
@@ -406,7 +480,8 @@ fn a_large_hole_is_split_only_if_that_is_ordered() {
     }
 }
 
-/// A write comes first, while the large page is being looked for: it is the page, and no other takes its place.
+/// A write comes first, while the large page is being looked for: it is the page, and no other
+/// takes its place.
 #[test]
 fn a_large_hole_that_a_fault_fills_first_is_left_alone() {
     let unlocked = &mut Unlocked::promise();
@@ -418,7 +493,10 @@ fn a_large_hole_that_a_fault_fills_first_is_left_alone() {
         mm.write(at, 0, &[7]).unwrap();
         let _ = checked.copy().finalize();
         assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::HoleFilled));
-        assert!(matches!(slots[1].outcome(), Outcome::Filled { .. }), "the rest of it is small by now: {slots:?}");
+        assert!(
+            matches!(slots[1].outcome(), Outcome::Filled { .. }),
+            "the rest of it is small by now: {slots:?}"
+        );
         assert_eq!(mm.free_frames(DEVICE), free - 1);
         let mut byte = [0];
         mm.read(at, 0, &mut byte).unwrap();

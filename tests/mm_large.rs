@@ -1,4 +1,5 @@
-//! Pages of many frames with one header: moved whole, or split under the frozen header; and claims over ranges.
+//! Pages of many frames with one header: moved whole, or split under the frozen header; and claims
+//! over ranges.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -97,7 +98,10 @@ fn a_large_page_in_one_batch_with_itself_moves_once() {
     let mut slots: Vec<_> = at.pages(FRAMES).map(Slot::at).collect();
     let summary = migrate(mm, &mut slots, &order().tries(3), mm, unlocked);
     assert_eq!((summary.done as usize, summary.tries), (FRAMES, 2), "{slots:?}");
-    assert_eq!(slots.iter().filter(|slot| matches!(slot.outcome(), Outcome::Moved { .. })).count(), 1);
+    assert_eq!(
+        slots.iter().filter(|slot| matches!(slot.outcome(), Outcome::Moved { .. })).count(),
+        1
+    );
     mm.audit().unwrap();
 }
 
@@ -122,7 +126,10 @@ fn a_large_page_is_split_if_no_such_page_is_free() {
     let (mm, _, at, _) = large();
     fragment(mm, DEVICE, 60);
     assert_eq!(move_one(mm, at, &order()), Outcome::Split { moved: 8, of: 8 });
-    assert!(at.pages(FRAMES).all(|at| is_ordinary(mm, at) && matches!(mm.leaf(at), Leaf::DevicePrivate { .. })));
+    assert!(
+        at.pages(FRAMES)
+            .all(|at| is_ordinary(mm, at) && matches!(mm.leaf(at), Leaf::DevicePrivate { .. }))
+    );
     mm.audit().unwrap();
     check_all(mm, at, FRAMES);
     mm.audit().unwrap();
@@ -177,7 +184,8 @@ fn a_fault_that_has_to_split_brings_back_the_frame_that_it_wants() {
     mm.audit().unwrap();
 }
 
-/// Some of it comes back, then there is no frame left: the frames that came can be accessed, the others' faults end with the reason.
+/// Some of it comes back, then there is no frame left: the frames that came can be accessed, the
+/// others' faults end with the reason.
 #[test]
 fn a_fault_that_brings_back_a_part_is_no_error_for_that_part() {
     let (mm, _, at, _) = large();
@@ -201,7 +209,11 @@ fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
         let mut slots = [Slot::at(at)];
         let summary = migrate(mm, &mut slots, &order(), mm, unlocked);
         assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Split { moved: 7, of: 8 }, 1));
-        assert_eq!((summary.done, summary.poisoned, summary.left), (0, 1, 1), "a lost frame is not hidden by the split");
+        assert_eq!(
+            (summary.done, summary.poisoned, summary.left),
+            (0, 1, 1),
+            "a lost frame is not hidden by the split"
+        );
         for at in at.pages(FRAMES) {
             if at.page as u64 == lost {
                 assert_eq!(mm.leaf(at), Leaf::Poison { pfn: head + lost });
@@ -225,7 +237,10 @@ fn a_split_that_fails_changes_nothing() {
     assert_eq!(picture(mm, at), before);
     for pfn in head + 1..head + 8 {
         let own = mm.own_header(pfn).unwrap();
-        assert!(!own.is_locked() && !own.is_migrating() && !own.is_frozen() && own.refs() == 0, "{own:?}");
+        assert!(
+            !own.is_locked() && !own.is_migrating() && !own.is_frozen() && own.refs() == 0,
+            "{own:?}"
+        );
     }
     mm.audit().unwrap();
     // A cache finds it by its first frame.
@@ -244,22 +259,29 @@ fn a_panic_during_a_split_puts_back_what_is_left() {
         fragment(mm, DEVICE, 60);
         panic_of(|| {
             let mut slots = [Slot::at(at)];
-            let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|from, order| match (from, order) {
-                (_, ORDER) => Err(Abort::NoDestination),
-                (Some(pfn), _) if pfn == head + at_frame => panic!("the driver"),
-                _ => mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination),
-            });
+            let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(
+                |from, order| match (from, order) {
+                    (_, ORDER) => Err(Abort::NoDestination),
+                    (Some(pfn), _) if pfn == head + at_frame => panic!("the driver"),
+                    _ => mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination),
+                },
+            );
         });
         for (i, at) in at.pages(FRAMES).enumerate() {
-            assert_eq!(matches!(mm.leaf(at), Leaf::DevicePrivate { .. }), (i as u64) < at_frame, "{:?}", mm.leaf(at));
+            assert_eq!(
+                matches!(mm.leaf(at), Leaf::DevicePrivate { .. }),
+                (i as u64) < at_frame,
+                "{:?}",
+                mm.leaf(at)
+            );
         }
         mm.audit().unwrap();
         check_all(mm, at, FRAMES);
     }
 }
 
-/// Waiters from before the split wait for the first frame's header, those who come after it for their own frame's: all are told, and
-/// none finds its entry for a page that is not locked (I12).
+/// Waiters from before the split wait for the first frame's header, those who come after it for
+/// their own frame's: all are told, and none finds its entry for a page that is not locked (I12).
 #[test]
 fn a_split_races_waiters() {
     let unlocked = &mut Unlocked::promise();
@@ -277,7 +299,11 @@ fn a_split_races_waiters() {
             // Before the split, for frames in the middle.
             let mut waiters: Vec<_> = [1, 4, 7].map(read).into();
             own.until_asleep(3);
-            assert_eq!(mm.page(head + 4).unwrap().refs(), 1 + FRAMES as u32, "those of the migrator: they have none");
+            assert_eq!(
+                mm.page(head + 4).unwrap().refs(),
+                1 + FRAMES as u32,
+                "those of the migrator: they have none"
+            );
             let step = Cell::new(0);
             let summary = checked
                 .copy_to(|from, order| {
@@ -285,14 +311,16 @@ fn a_split_races_waiters() {
                         return Err(Abort::NoDestination);
                     }
                     let from = from.unwrap();
-                    // It is split, and no entry is left that leads to a page which nobody has locked.
+                    // It is split, and no entry is left that leads to a page which nobody has
+                    // locked.
                     for (i, at) in at.pages(FRAMES).enumerate().skip(step.get()) {
                         assert!(matches!(mm.leaf(at), Leaf::Migration { pfn, .. } if pfn == head + i as u64));
                         assert!(mm.page(head + i as u64).unwrap().is_migrating());
                     }
                     if step.get() == 2 {
-                        // The first frames have arrived. Those who waited for the first header have been told, found their own frames
-                        // still on their way, and wait for those; the one for frame 1 is through.
+                        // The first frames have arrived. Those who waited for the first header have
+                        // been told, found their own frames still on their way, and wait for those;
+                        // the one for frame 1 is through.
                         assert_eq!(from, head + 2);
                         own.until_asleep(2);
                         waiters.push(read(6));
@@ -314,8 +342,8 @@ fn a_split_races_waiters() {
     mm.audit().unwrap();
 }
 
-/// Splits the large page that was collected, which is in nobody's way, with its first frame moved: every other entry is the same word as
-/// before.
+/// Splits the large page that was collected, which is in nobody's way, with its first frame moved:
+/// every other entry is the same word as before.
 fn split_in_place(collected: Collected<'_, 'static, Mm>, mm: &Mm, to: pagelock_soft::TierId) {
     let checked = collected.unmap().check();
     assert_eq!(checked.in_work(), 1);
@@ -330,8 +358,8 @@ fn split_in_place(collected: Collected<'_, 'static, Mm>, mm: &Mm, to: pagelock_s
         .finalize();
 }
 
-/// A locker that sleeps on the first frame's header wakes as the owner of a page that is another one by now, though its entry is what it was:
-/// each frame has a header of its own.
+/// A locker that sleeps on the first frame's header wakes as the owner of a page that is another
+/// one by now, though its entry is what it was: each frame has a header of its own.
 #[test]
 fn a_split_races_a_locker_that_is_asleep() {
     let unlocked = &mut Unlocked::promise();
@@ -360,7 +388,8 @@ fn a_split_races_a_locker_that_is_asleep() {
     }
 }
 
-/// The same with a faulter that queues for the lock itself: it looks again, and brings back its own frame.
+/// The same with a faulter that queues for the lock itself: it looks again, and brings back its own
+/// frame.
 #[test]
 fn a_split_races_a_faulter_that_queues_for_the_lock() {
     let unlocked = &mut Unlocked::promise();
@@ -372,7 +401,8 @@ fn a_split_races_a_faulter_that_queues_for_the_lock() {
                 let mut slots = [Slot::frame(head)];
                 let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
                 let read = s.spawn(move || {
-                    let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
+                    let mut faulter =
+                        Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
                     mm.read_with(at.space.page(named), 0, &mut [0], &mut faulter)
                 });
                 own.until_asleep(1);
@@ -410,5 +440,8 @@ fn a_range_is_claimed_without_the_pages_that_are_busy() {
     assert!(!busy.unlock().event_waiters);
     drop(claimed);
     // A range that ends, or begins, in the middle of a large page has it too.
-    assert_eq!(claim_range(mm, head + 2..head + 4).map(|(span, _)| span.head).collect::<Vec<_>>(), [head]);
+    assert_eq!(
+        claim_range(mm, head + 2..head + 4).map(|(span, _)| span.head).collect::<Vec<_>>(),
+        [head]
+    );
 }

@@ -1,16 +1,20 @@
-//! What becomes of a page that is to be moved: every outcome there is, each brought about on purpose. Whatever is put back is, bit by
-//! bit, as it was (I21), the others of the batch move all the same, and every reference has its owner (I14).
+//! What becomes of a page that is to be moved: every outcome there is, each brought about on
+//! purpose. Whatever is put back is, bit by bit, as it was (I21), the others of the batch move all
+//! the same, and every reference has its owner (I14).
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, is_migrating, machine, move_one, picture, written};
+use common::machine::{
+    DEVICE, FAR, Mm, RAM, check_all, exclusive, is_migrating, machine, move_one, picture, written,
+};
 use common::watched;
 use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{
-    Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, collect_for_fault, migrate,
+    Abort, FaultPage, Mode, Order, Outcome, Skip, Slot, bring_back, collect, collect_for_fault,
+    migrate,
 };
 use pagelock::mm::{Access, Brought, Fault, Faulter, Memory, Strategy, Tiers, ToRam};
 use pagelock::{MAX_REFS, PageRef};
@@ -21,7 +25,8 @@ fn order() -> Order<Mm> {
     Order::to(DEVICE).tries(2)
 }
 
-/// Two pages, of which the first cannot be moved, whatever the reason, and the second is: the first's outcome.
+/// Two pages, of which the first cannot be moved, whatever the reason, and the second is: the
+/// first's outcome.
 fn only_the_first_stays(mm: &Mm, at: At, order: &Order<Mm>) -> Outcome<Refusal> {
     let unlocked = &mut Unlocked::promise();
     let before = picture(mm, at).normal();
@@ -58,7 +63,9 @@ fn pages_go_out_and_come_back_by_faults() {
     let summary = migrate(mm, &mut slots, &order(), mm, unlocked);
     assert_eq!((summary.done, summary.left, summary.tries), (8, 0, 1), "{slots:?}");
     for (slot, at) in slots.iter().zip(at.pages(8)) {
-        let Leaf::DevicePrivate { pfn, rights: Rights::Write, .. } = mm.leaf(at) else { panic!("{:?}", mm.leaf(at)) };
+        let Leaf::DevicePrivate { pfn, rights: Rights::Write, .. } = mm.leaf(at) else {
+            panic!("{:?}", mm.leaf(at))
+        };
         assert_eq!(slot.outcome(), Outcome::Moved { pfn });
     }
     mm.audit().unwrap();
@@ -79,7 +86,10 @@ fn a_page_of_many_mappings_moves_in_all_of_them() {
     assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 4);
     for child in &children {
         for page in 0..4 {
-            assert!(matches!(mm.leaf(child.page(page)), Leaf::DevicePrivate { rights: Rights::Read, .. }));
+            assert!(matches!(
+                mm.leaf(child.page(page)),
+                Leaf::DevicePrivate { rights: Rights::Read, .. }
+            ));
         }
     }
     mm.audit().unwrap();
@@ -104,7 +114,8 @@ fn rights_and_tracking_travel_with_the_page() {
     for bits in 0..16_u32 {
         for rights in [Rights::Read, Rights::ReadExclusive, Rights::Write] {
             let bit = |n: u32| bits >> n & 1 == 1;
-            let tracking = Tracking { accessed: bit(0), dirty: bit(1), soft_dirty: bit(2), uffd_wp: bit(3) };
+            let tracking =
+                Tracking { accessed: bit(0), dirty: bit(1), soft_dirty: bit(2), uffd_wp: bit(3) };
             let pfn = mm.frame_at(at).unwrap();
             mm.entry(at).set_leaf(Leaf::Present { pfn, rights, tracking });
             let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!() };
@@ -200,8 +211,14 @@ fn holes_and_zero_pages_become_pages() {
     mm.audit().unwrap();
     // Without being asked to, not; and not where nothing is to be.
     assert_eq!(move_one(mm, at.space.page(2), &order()), Outcome::Skipped(Skip::Hole));
-    assert_eq!(move_one(mm, at.space.page(3), &order().filling_holes()), Outcome::Skipped(Skip::Hole));
-    assert_eq!(move_one(mm, at.space.page(10_000), &order().filling_holes()), Outcome::Skipped(Skip::Hole));
+    assert_eq!(
+        move_one(mm, at.space.page(3), &order().filling_holes()),
+        Outcome::Skipped(Skip::Hole)
+    );
+    assert_eq!(
+        move_one(mm, at.space.page(10_000), &order().filling_holes()),
+        Outcome::Skipped(Skip::Hole)
+    );
 }
 
 /// As much as the area allows, not more.
@@ -215,7 +232,8 @@ fn a_hole_gets_the_rights_of_its_area() {
     assert_eq!(mm.write(at, 0, &[1]), Err(AccessError::NotAllowed));
 }
 
-/// What was to be reported of a page of zeroes is to be reported of the page that takes its place: writing to it faults.
+/// What was to be reported of a page of zeroes is to be reported of the page that takes its place:
+/// writing to it faults.
 #[test]
 fn a_zero_page_whose_writes_are_reported_is_filled_write_protected() {
     let (mm, _) = machine();
@@ -271,7 +289,9 @@ fn entries_that_are_no_pages_are_skipped() {
     }
     mm.audit().unwrap();
     let none = Leaf::Present { pfn: 1 << 40, rights: Rights::Write, tracking: Tracking::default() };
-    for (word, why) in [(15, Skip::Unknown(UnknownLeaf { word: 15 })), (none.encode().unwrap(), Skip::NoFrame)] {
+    for (word, why) in
+        [(15, Skip::Unknown(UnknownLeaf { word: 15 })), (none.encode().unwrap(), Skip::NoFrame)]
+    {
         mm.entry(at).set_word(word);
         assert_eq!(move_one(mm, at, &order()), Outcome::Skipped(why));
         mm.entry(at).set_word(0);
@@ -394,7 +414,8 @@ fn an_unexpected_reference_puts_the_page_back() {
     mm.audit().unwrap();
 }
 
-/// A pin that is had between the look and the announcement is seen by the freeze. One that comes later is refused.
+/// A pin that is had between the look and the announcement is seen by the freeze. One that comes
+/// later is refused.
 #[test]
 fn a_pin_in_the_last_moment_puts_the_page_back() {
     let (mm, at) = two_pages();
@@ -464,7 +485,11 @@ fn a_destination_may_be_declined() {
     let (mm, at) = two_pages();
     let before = picture(mm, at);
     let mut slots = [Slot::at(at)];
-    let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| Err(Abort::Declined)).finalize();
+    let _ = collect(mm, &mut slots, &order(), unlocked)
+        .unmap()
+        .check()
+        .copy_to(|_, _| Err(Abort::Declined))
+        .finalize();
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Declined));
     assert_eq!(picture(mm, at), before);
 }
@@ -474,7 +499,11 @@ fn to(mm: &'static Mm, at: At, pfn: u64) -> Outcome<Refusal> {
     let unlocked = &mut Unlocked::promise();
     let before = picture(mm, at).normal();
     let mut slots = [Slot::at(at)];
-    let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| Ok(pfn)).finalize();
+    let _ = collect(mm, &mut slots, &order(), unlocked)
+        .unmap()
+        .check()
+        .copy_to(|_, _| Ok(pfn))
+        .finalize();
     assert_eq!(picture(mm, at).normal(), before);
     slots[0].outcome()
 }
@@ -494,7 +523,11 @@ fn a_destination_that_is_no_free_page_puts_the_page_back() {
     let (mm, at) = two_pages();
     let other = mm.frame_at(at.space.page(1)).unwrap();
     assert_eq!(to(mm, at, other), Outcome::Aborted(Abort::BadDestination));
-    assert_eq!(to(mm, at, mm.frame_at(at).unwrap()), Outcome::Aborted(Abort::BadDestination), "itself");
+    assert_eq!(
+        to(mm, at, mm.frame_at(at).unwrap()),
+        Outcome::Aborted(Abort::BadDestination),
+        "itself"
+    );
     assert_eq!(to(mm, at, 1 << 40), Outcome::Aborted(Abort::BadDestination));
     mm.audit().unwrap();
 }
@@ -520,12 +553,15 @@ fn a_cache_that_has_changed_puts_the_page_back() {
     let (mm, at) = two_pages();
     mm.cache(1, mm.frame_at(at).unwrap()).unwrap();
     mm.fail_cache(1);
-    assert_eq!(only_the_first_stays(mm, at, &order().tries(1)), Outcome::Aborted(Abort::CacheChanged));
+    assert_eq!(
+        only_the_first_stays(mm, at, &order().tries(1)),
+        Outcome::Aborted(Abort::CacheChanged)
+    );
     mm.audit().unwrap();
 }
 
-/// Somebody makes the cache forget the page, at the last moment at which that is not too late: of two places one is left, and no reference
-/// is taken for the other.
+/// Somebody makes the cache forget the page, at the last moment at which that is not too late: of
+/// two places one is left, and no reference is taken for the other.
 #[test]
 fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {
     let (mm, at) = two_pages();
@@ -543,12 +579,15 @@ fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {
     assert_eq!((mm.frame_at(at), mm.cached_at(1), mm.cached_at(2)), (Some(pfn), Some(pfn), None));
     assert_eq!(mm.page(pfn).unwrap().refs(), 2, "the entry's and the cache's");
     mm.audit().unwrap();
-    let Outcome::Moved { pfn } = move_one(mm, at, &order()) else { panic!("what it is now is known next time") };
+    let Outcome::Moved { pfn } = move_one(mm, at, &order()) else {
+        panic!("what it is now is known next time")
+    };
     assert_eq!((mm.cached_at(1), mm.page(pfn).unwrap().refs()), (Some(pfn), 2));
     mm.audit().unwrap();
 }
 
-/// And right after it: what is put is a reference to the new page that was the cache's already, even if nothing else has one.
+/// And right after it: what is put is a reference to the new page that was the cache's already,
+/// even if nothing else has one.
 #[test]
 fn a_cache_that_forgets_the_page_as_it_arrives_puts_its_own_reference() {
     let unlocked = &mut Unlocked::promise();
@@ -623,7 +662,10 @@ fn a_stage_that_is_dropped_puts_everything_back() {
             2 => drop(collected.unmap().check()),
             _ => drop(collected.unmap().check().copy()),
         }
-        assert!(slots.iter().all(|slot| slot.outcome() == Outcome::Aborted(Abort::Abandoned)), "{slots:?}");
+        assert!(
+            slots.iter().all(|slot| slot.outcome() == Outcome::Aborted(Abort::Abandoned)),
+            "{slots:?}"
+        );
         assert_eq!([picture(mm, at), picture(mm, parent.page(1))], before, "stage {stage}");
         mm.audit().unwrap();
     }
@@ -637,7 +679,10 @@ fn a_panic_in_the_middle_puts_everything_back() {
     let before = picture(mm, at);
     let text = common::panic_of(|| {
         let mut slots = [Slot::at(at)];
-        let _ = collect(mm, &mut slots, &order(), unlocked).unmap().check().copy_to(|_, _| panic!("the driver"));
+        let _ = collect(mm, &mut slots, &order(), unlocked)
+            .unmap()
+            .check()
+            .copy_to(|_, _| panic!("the driver"));
     });
     assert_eq!(text, "the driver");
     assert_eq!(picture(mm, at), before);
@@ -646,7 +691,8 @@ fn a_panic_in_the_middle_puts_everything_back() {
 
 // ---- what is lost
 
-/// One page of three cannot be read. It is lost, and says so to whoever touches it; the others are not concerned (I25).
+/// One page of three cannot be read. It is lost, and says so to whoever touches it; the others are
+/// not concerned (I25).
 #[test]
 fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {
     let unlocked = &mut Unlocked::promise();
@@ -701,7 +747,10 @@ fn a_copy_on_write_that_fails_changes_nothing() {
     let child = mm.fork(parent).unwrap().page(0);
     let before = picture(mm, at);
     mm.fail_copies(RAM, 1);
-    assert_eq!(mm.write(child, 0, &[1]), Err(AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed))));
+    assert_eq!(
+        mm.write(child, 0, &[1]),
+        Err(AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed)))
+    );
     mm.fail_allocations(RAM, 1);
     assert_eq!(mm.write(child, 0, &[1]), Err(AccessError::NoMemory));
     mm.set_lost(mm.frame_at(at).unwrap(), true);
@@ -738,15 +787,23 @@ fn the_page_of_a_fault_stays_locked_by_the_faulter() {
             _ => {}
         }
         let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-        let copied = collect_for_fault(mm, &mut slots, &Order::to(RAM), &mut fault).unmap().check().copy();
+        let copied =
+            collect_for_fault(mm, &mut slots, &Order::to(RAM), &mut fault).unmap().check().copy();
         if outcome == "dropped" {
             drop(copied);
         } else {
             let _ = copied.finalize();
         }
-        assert!(fault.is_owned() && page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{outcome}");
+        assert!(
+            fault.is_owned() && page.is_locked() && !page.is_migrating() && !page.is_frozen(),
+            "{outcome}"
+        );
         assert_eq!(slots[0].outcome().is_done(), outcome == "moved");
-        assert_eq!(slots[1].outcome().is_done(), !matches!(outcome, "dropped" | "skipped"), "the other page");
+        assert_eq!(
+            slots[1].outcome().is_done(),
+            !matches!(outcome, "dropped" | "skipped"),
+            "the other page"
+        );
         mm.account(pfn, pagelock::mm::ledger::Owner::Get, pagelock::mm::ledger::Change::Put);
         let is_free = fault.release();
         assert_eq!(is_free, outcome == "moved");
@@ -779,8 +836,8 @@ fn an_entry_in_the_fault_is_taken_over() {
     }
 }
 
-/// The entry was replaced by the fault path, and then the migration does not even begin with the page: the entry is put up again all the
-/// same, with its reference, and nothing is lost.
+/// The entry was replaced by the fault path, and then the migration does not even begin with the
+/// page: the entry is put up again all the same, with its reference, and nothing is lost.
 #[test]
 fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
     for why in ["immovable", "pinned"] {
@@ -811,8 +868,8 @@ fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
     }
 }
 
-/// Whoever is asked whether the page may move panics. The page is as it was, and so is its entry: a migration entry that nobody puts up would
-/// lead all that fault later to a page that nobody owns.
+/// Whoever is asked whether the page may move panics. The page is as it was, and so is its entry: a
+/// migration entry that nobody puts up would lead all that fault later to a page that nobody owns.
 #[test]
 fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
     for strategy in [Some(Strategy::EntryInFault), Some(Strategy::Wait), None] {
@@ -827,7 +884,9 @@ fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
         mm.on_prepare(|_| panic!("the driver"));
         for _ in 0..2 {
             let text = common::panic_of(|| match strategy {
-                Some(strategy) => drop(mm.read_with(at, 0, &mut [0], &mut Faulter::new(strategy).patience(1))),
+                Some(strategy) => {
+                    drop(mm.read_with(at, 0, &mut [0], &mut Faulter::new(strategy).patience(1)))
+                }
                 None => drop(move_one(mm, at, &order())),
             });
             assert_eq!(text, "the driver");
@@ -841,7 +900,8 @@ fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
     }
 }
 
-/// The entry that was replaced is unmapped before the page is begun with: the reference is put once, by whoever replaced it.
+/// The entry that was replaced is unmapped before the page is begun with: the reference is put
+/// once, by whoever replaced it.
 #[test]
 fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
     for is_skipped in [false, true] {
@@ -851,14 +911,16 @@ fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
         let child = mm.fork(parent).unwrap().page(0);
         move_one(mm, at, &order());
         let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
-        // With the page's lock held and the entry replaced: the one moment at which a test gets in between.
+        // With the page's lock held and the entry replaced: the one moment at which a test gets in
+        // between.
         mm.on_prepare(move |_| {
             assert!(is_migrating(mm, at) && page.is_locked());
             mm.unmap(at, 1).unwrap();
             assert_eq!(page.refs(), 3, "the other entry's, the faulter's, the migrator's");
             mm.set_immovable(is_skipped);
         });
-        let read = mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::EntryInFault).patience(1));
+        let read =
+            mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::EntryInFault).patience(1));
         assert!(read.is_err(), "{read:?}");
         mm.on_prepare(|_| {});
         mm.set_immovable(false);
@@ -868,7 +930,8 @@ fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
     }
 }
 
-/// I37: whoever faults on a page that cannot be brought back is told so, all of them; nobody goes round for ever.
+/// I37: whoever faults on a page that cannot be brought back is told so, all of them; nobody goes
+/// round for ever.
 #[test]
 fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {
     let (mm, _) = machine();
@@ -913,7 +976,8 @@ fn a_fault_whose_page_is_unmapped_meanwhile_ends() {
     let reference = page.try_get().unwrap();
     mm.account(pfn, pagelock::mm::ledger::Owner::Get, pagelock::mm::ledger::Change::Taken);
     mm.unmap(at, 1).unwrap();
-    let request = ToRam { at, access: Access::Read, leaf, pfn, reference: Some(reference), page: guard };
+    let request =
+        ToRam { at, access: Access::Read, leaf, pfn, reference: Some(reference), page: guard };
     assert_eq!(bring_back(mm, request, RAM, mm), Ok(Brought::Back));
     assert!(!is_migrating(mm, at));
     mm.audit().unwrap();

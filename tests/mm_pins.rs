@@ -1,12 +1,15 @@
-//! Pins over page tables, and a migrator that must win against them: a pinned page is never moved, shared or copied away from its pinner,
-//! and pin against unmap, fork or migration has one winner (I19); whether a page is pinned is known exactly (I20); a lost page is an error
-//! and no wait (I25); whatever is waited for ends (I29, I37), and holds no lock (I38).
+//! Pins over page tables, and a migrator that must win against them: a pinned page is never moved,
+//! shared or copied away from its pinner, and pin against unmap, fork or migration has one winner
+//! (I19); whether a page is pinned is known exactly (I20); a lost page is an error and no wait
+//! (I25); whatever is waited for ends (I29, I37), and holds no lock (I38).
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
 mod common;
 
-use common::machine::{DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written};
+use common::machine::{
+    DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written,
+};
 use common::own::{Own, within};
 use common::{Lots, rounds, turns, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -14,11 +17,15 @@ use pagelock::leaf::{Leaf, Marker, Rights};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Abort, Order, Outcome, Skip, Slot, collect, evict};
 use pagelock::mm::pin::{
-    Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, PinSlot, Pinned, Term, long_term, pin_page, pin_range,
+    Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, PinSlot, Pinned, Term, long_term,
+    pin_page, pin_range,
 };
 use pagelock::mm::{Access, FaultError, Tiers};
 use pagelock::{Cancel, Limits, MAX_PINS};
-use pagelock_soft::{AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig, TierId};
+use pagelock_soft::{
+    AccessError, Area, AreaKind, At, Backed, Config, Kind, PinFailure, Soft, SoftEntry, TierConfig,
+    TierId,
+};
 use std::thread;
 
 fn bytes<const N: usize>(mm: &Mm, pfn: u64) -> [u8; N] {
@@ -35,15 +42,17 @@ fn settled(mm: &Mm) {
     mm.audit().unwrap();
 }
 
-/// `hmm_gup_test`: a pin of a page in device memory has it brought back, short or long, to read or to write; and what is in RAM is
-/// pinned where it is.
+/// `hmm_gup_test`: a pin of a page in device memory has it brought back, short or long, to read or
+/// to write; and what is in RAM is pinned where it is.
 #[test]
 fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
     let unlocked = &mut Unlocked::promise();
     let (mm, _) = machine();
     let at = written(mm, mm.spawn().unwrap(), 8);
-    for (n, (access, term)) in
-        [Access::Read, Access::Write].into_iter().flat_map(|a| [(a, Term::Short), (a, Term::Long)]).enumerate()
+    for (n, (access, term)) in [Access::Read, Access::Write]
+        .into_iter()
+        .flat_map(|a| [(a, Term::Short), (a, Term::Long)])
+        .enumerate()
     {
         let (far, there) = (at.space.page(n), at.space.page(n + 4));
         assert!(move_one(mm, far, &Order::to(DEVICE)).is_done());
@@ -53,7 +62,10 @@ fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
         let stays = mm.pin(there, access, term, unlocked).unwrap();
         assert_eq!((before, mm.frame_at(there)), (Some(stays.pfn()), Some(stays.pfn())));
         // It does not move any more, nor is it unpinned by the try.
-        assert_eq!(move_one(mm, far, &Order::to(DEVICE).tries(1)), Outcome::Skipped(Skip::Pinned { pins: 1 }));
+        assert_eq!(
+            move_one(mm, far, &Order::to(DEVICE).tries(1)),
+            Outcome::Skipped(Skip::Pinned { pins: 1 })
+        );
         drop(pin);
         assert!(move_one(mm, far, &Order::to(DEVICE)).is_done());
     }
@@ -61,7 +73,8 @@ fn a_pin_brings_a_device_page_back_and_leaves_others_where_they_are() {
     settled(mm);
 }
 
-/// Memory of a device that the processor can access: a short pin takes it as it is, a long one only in RAM. And it says that it stays there.
+/// Memory of a device that the processor can access: a short pin takes it as it is, a long one only
+/// in RAM. And it says that it stays there.
 #[test]
 fn a_long_pin_moves_the_page_out_first() {
     let unlocked = &mut Unlocked::promise();
@@ -74,11 +87,14 @@ fn a_long_pin_moves_the_page_out_first() {
     mm.map(at, 1).unwrap();
     mm.write(at, 0, b"coherent").unwrap();
     // New pages are in a batch: that is drained, by the long pin too.
-    assert!(move_one(mm, at, &Order::to(TierId(1)).mode(pagelock::mm::migrate::Mode::Sync)).is_done());
+    assert!(
+        move_one(mm, at, &Order::to(TierId(1)).mode(pagelock::mm::migrate::Mode::Sync)).is_done()
+    );
     let short = mm.pin(at, Access::Write, Term::Short, unlocked).unwrap();
     assert_eq!(mm.tier(short.pfn()), TierId(1));
     // The short pin is in the way of the long one, and is waited for in vain.
-    let error = mm.pin_within(at, Access::Write, Term::Long, within(own, 20), unlocked).unwrap_err();
+    let error =
+        mm.pin_within(at, Access::Write, Term::Long, within(own, 20), unlocked).unwrap_err();
     assert!(matches!(error, NotPinned::TimedOut), "{error:?}");
     drop(short);
     let long = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
@@ -88,7 +104,8 @@ fn a_long_pin_moves_the_page_out_first() {
     settled(mm);
 }
 
-/// `gup_longterm`: which mappings may be pinned for long, all rows. A refused pin has changed nothing.
+/// `gup_longterm`: which mappings may be pinned for long, all rows. A refused pin has changed
+/// nothing.
 #[test]
 fn the_table_of_what_may_be_pinned() {
     let unlocked = &mut Unlocked::promise();
@@ -119,7 +136,11 @@ fn the_table_of_what_may_be_pinned() {
     ] {
         let row = (backing, is_shared, access);
         assert_eq!(long_term(backing, is_shared, access, Term::Long).is_ok(), yes, "{row:?}");
-        assert_eq!(long_term(backing, is_shared, access, Term::Short).is_ok(), backing != Device, "{row:?}");
+        assert_eq!(
+            long_term(backing, is_shared, access, Term::Short).is_ok(),
+            backing != Device,
+            "{row:?}"
+        );
 
         let (mm, _) = machine();
         let at = mm.spawn().unwrap().page(0);
@@ -180,8 +201,9 @@ fn a_policy_can_refuse_and_choose() {
     settled(mm);
 }
 
-/// `cow.c`: a pin to read of a page that is shared by copy on write gets a page of its own first, so that it sees what its space writes
-/// later; with one that nobody shares any more, and with zeroes. Rights are not widened by it (I18).
+/// `cow.c`: a pin to read of a page that is shared by copy on write gets a page of its own first,
+/// so that it sees what its space writes later; with one that nobody shares any more, and with
+/// zeroes. Rights are not widened by it (I18).
 #[test]
 fn a_pin_to_read_stays_with_the_page_that_is_written_to() {
     let unlocked = &mut Unlocked::promise();
@@ -237,8 +259,8 @@ fn a_pinned_page_stays_its_space_s_page_across_a_fork() {
     settled(mm);
 }
 
-/// A pin of a page on its way waits for that, without a reference or anything else that could stop it (I9, I31), with the entry let go of
-/// (I38), and gets the page where it arrives.
+/// A pin of a page on its way waits for that, without a reference or anything else that could stop
+/// it (I9, I31), with the entry let go of (I38), and gets the page where it arrives.
 #[test]
 fn a_pin_waits_out_a_migration_without_disturbing_it() {
     let unlocked = &mut Unlocked::promise();
@@ -253,7 +275,11 @@ fn a_pin_waits_out_a_migration_without_disturbing_it() {
             let refs = page.refs();
             let pinners: Vec<_> = [Term::Short, Term::Long, Term::Short]
                 .into_iter()
-                .map(|term| s.spawn(move || mm.pin(at, Access::Write, term, &mut Unlocked::promise()).unwrap()))
+                .map(|term| {
+                    s.spawn(move || {
+                        mm.pin(at, Access::Write, term, &mut Unlocked::promise()).unwrap()
+                    })
+                })
                 .collect();
             own.until_asleep(3);
             assert_eq!((page.refs(), page.pins()), (refs, 0));
@@ -269,7 +295,8 @@ fn a_pin_waits_out_a_migration_without_disturbing_it() {
     settled(mm);
 }
 
-/// The page is announced to move and its entry is still up: through another mapping the pin finds the page migrating, and waits.
+/// The page is announced to move and its entry is still up: through another mapping the pin finds
+/// the page migrating, and waits.
 #[test]
 fn a_pin_through_another_mapping_waits_as_well() {
     let unlocked = &mut Unlocked::promise();
@@ -285,10 +312,18 @@ fn a_pin_through_another_mapping_waits_as_well() {
             let mut slots = [Slot::at(at)];
             let collected = collect(mm, &mut slots, &order, unlocked);
             assert!(is_migrating(mm, at) && !is_migrating(mm, other));
-            let pinner = s.spawn(|| mm.pin(other, Access::Write, Term::Short, &mut Unlocked::promise()).unwrap());
+            let pinner = s.spawn(|| {
+                mm.pin(other, Access::Write, Term::Short, &mut Unlocked::promise()).unwrap()
+            });
             own.until_asleep(1);
             assert_eq!(page.pins(), 0);
-            let pinned = mm.pin_within(other, Access::Write, Term::Short, within(own, 20), &mut Unlocked::promise());
+            let pinned = mm.pin_within(
+                other,
+                Access::Write,
+                Term::Short,
+                within(own, 20),
+                &mut Unlocked::promise(),
+            );
             let error = pinned.unwrap_err();
             assert!(matches!(error, NotPinned::TimedOut), "{error:?}");
             let _ = collected.unmap().check().copy().finalize();
@@ -337,7 +372,10 @@ fn every_failure() {
     // No frame for a copy, or to come back to.
     let child = mm.fork(space).unwrap();
     mm.fail_allocations(RAM, 1);
-    assert_eq!(fails(p(4), Access::Write, Term::Short), NotPinned::Unsettled(AccessError::NoMemory));
+    assert_eq!(
+        fails(p(4), Access::Write, Term::Short),
+        NotPinned::Unsettled(AccessError::NoMemory)
+    );
     mm.fail_allocations(RAM, 1);
     assert_eq!(fails(p(4), Access::Read, Term::Short), NotPinned::Unsettled(AccessError::NoMemory));
     mm.exit(child);
@@ -347,7 +385,8 @@ fn every_failure() {
     assert_eq!(error, NotPinned::Fault(FaultError::NoMemory));
 
     // As many pins as can be counted.
-    let all: Vec<Pinned<'_, Mm>> = (0..MAX_PINS).map(|_| mm.pin(p(5), Access::Read, Term::Short, unlocked).unwrap()).collect();
+    let all: Vec<Pinned<'_, Mm>> =
+        (0..MAX_PINS).map(|_| mm.pin(p(5), Access::Read, Term::Short, unlocked).unwrap()).collect();
     assert_eq!(fails(p(5), Access::Read, Term::Short), NotPinned::Overflow);
     drop(all);
 
@@ -358,24 +397,37 @@ fn every_failure() {
     // But a device's has to be waited for, and no longer than that.
     assert!(move_one(mm, p(6), &Order::to(DEVICE)).is_done());
     let guard = mm.page(mm.frame_at(p(6)).unwrap()).unwrap().lock();
-    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, within(own, 20), unlocked).unwrap_err(), NotPinned::TimedOut);
+    assert_eq!(
+        mm.pin_within(p(6), Access::Write, Term::Short, within(own, 20), unlocked).unwrap_err(),
+        NotPinned::TimedOut
+    );
     let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
-    assert_eq!(mm.pin_within(p(6), Access::Write, Term::Short, limits, unlocked).unwrap_err(), NotPinned::Cancelled);
+    assert_eq!(
+        mm.pin_within(p(6), Access::Write, Term::Short, limits, unlocked).unwrap_err(),
+        NotPinned::Cancelled
+    );
     drop(guard);
     settled(mm);
 }
 
-/// A page that cannot be moved to where it may stay: a reference that is never put, a copy that always fails. Each has an end, without a
-/// deadline too (I37).
+/// A page that cannot be moved to where it may stay: a reference that is never put, a copy that
+/// always fails. Each has an end, without a deadline too (I37).
 #[test]
 fn a_long_pin_of_a_page_that_never_moves_ends() {
     let unlocked = &mut Unlocked::promise();
     struct Away;
     impl PinPolicy<Mm> for Away {
         type Refused = NotPinnable;
-        fn permit(&self, _: &Mm, _: At, _: &SoftEntry<'_, Own, ThreadCpus>, _: Access, _: Term) -> Result<(), NotPinnable> {
+        fn permit(
+            &self,
+            _: &Mm,
+            _: At,
+            _: &SoftEntry<'_, Own, ThreadCpus>,
+            _: Access,
+            _: Term,
+        ) -> Result<(), NotPinnable> {
             Ok(())
         }
         fn home(&self, _: &Mm, _: TierId) -> Option<TierId> {
@@ -386,7 +438,9 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
     let at = written(mm, mm.spawn().unwrap(), 2);
     let pfn = mm.frame_at(at).unwrap();
     let order = |limits| PinOrder::new(Access::Read, Term::Long, limits).patience(30);
-    let pin = |limits| pin_page(mm, at, &order(limits), &Away, mm, &mut Unlocked::promise()).map(|pin| pin.pfn());
+    let pin = |limits| {
+        pin_page(mm, at, &order(limits), &Away, mm, &mut Unlocked::promise()).map(|pin| pin.pfn())
+    };
     mm.get(pfn).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
@@ -402,7 +456,9 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
                 });
             }
         });
-        let error = pin_page(mm, at, &order(within(own, 10)).patience(u32::MAX), &Away, mm, unlocked).unwrap_err();
+        let error =
+            pin_page(mm, at, &order(within(own, 10)).patience(u32::MAX), &Away, mm, unlocked)
+                .unwrap_err();
         assert_eq!(error, NotPinned::TimedOut);
     });
     // SAFETY: the reference taken above.
@@ -411,17 +467,24 @@ fn a_long_pin_of_a_page_that_never_moves_ends() {
     assert_eq!(pin(Limits::none()), Err(NotPinned::NotMoved(Outcome::Aborted(Abort::CopyFailed))));
     mm.fail_copies(FAR, 0);
     mm.set_immovable(true);
-    assert!(matches!(pin(Limits::none()), Err(NotPinned::NotMoved(Outcome::Skipped(Skip::Refused(_))))));
+    assert!(matches!(
+        pin(Limits::none()),
+        Err(NotPinned::NotMoved(Outcome::Skipped(Skip::Refused(_))))
+    ));
     mm.set_immovable(false);
     // No patience is one round: enough to move, not to pin as well.
     let none = order(Limits::none()).patience(0);
-    assert_eq!(pin_page(mm, at, &none, &Away, mm, unlocked).unwrap_err(), NotPinned::Busy { rounds: 1 });
+    assert_eq!(
+        pin_page(mm, at, &none, &Away, mm, unlocked).unwrap_err(),
+        NotPinned::Busy { rounds: 1 }
+    );
     assert_eq!(mm.tier(pin(Limits::none()).unwrap()), FAR);
     check_all(mm, at, 2);
     settled(mm);
 }
 
-/// A range of pins ends at the first page that cannot be, keeps what it has, and goes on from there.
+/// A range of pins ends at the first page that cannot be, keeps what it has, and goes on from
+/// there.
 #[test]
 fn a_range_keeps_what_it_has() {
     let unlocked = &mut Unlocked::promise();
@@ -434,8 +497,14 @@ fn a_range_keeps_what_it_has() {
     let policy = Backed(|_| Backing::Anonymous);
     let mut slots: Vec<_> = at.pages(6).map(PinSlot::new).collect();
     let error = pin_range(mm, &mut slots, &order, &policy, mm, unlocked).unwrap_err();
-    assert_eq!((error.pinned, error.why), (3, NotPinned::Unsettled(AccessError::Marker(Marker::UffdWp))));
-    assert!(slots[..3].iter().all(|slot| slot.pinned.is_some()) && slots[3..].iter().all(|slot| slot.pinned.is_none()));
+    assert_eq!(
+        (error.pinned, error.why),
+        (3, NotPinned::Unsettled(AccessError::Marker(Marker::UffdWp)))
+    );
+    assert!(
+        slots[..3].iter().all(|slot| slot.pinned.is_some())
+            && slots[3..].iter().all(|slot| slot.pinned.is_none())
+    );
     assert_eq!(mm.pin_balance().counted, 3);
     mm.replace(space.page(3), Leaf::None);
     pin_range(mm, &mut slots, &order, &policy, mm, unlocked).unwrap();
@@ -445,8 +514,8 @@ fn a_range_keeps_what_it_has() {
     settled(mm);
 }
 
-/// A pin outlives everything else: unmapped, the page is the pinner's alone, and free when that is done. One that has no guard is counted
-/// until it gets one again.
+/// A pin outlives everything else: unmapped, the page is the pinner's alone, and free when that is
+/// done. One that has no guard is counted until it gets one again.
 #[test]
 fn a_pin_outlives_the_mapping() {
     let unlocked = &mut Unlocked::promise();
@@ -478,8 +547,8 @@ fn a_pin_outlives_the_mapping() {
     settled(mm);
 }
 
-/// Pinners, a migrator that plays ping-pong, unmap and fork: while a pin is there the page is where it was pinned, and what the pinner
-/// writes past the tables is what the space reads (I17, I19).
+/// Pinners, a migrator that plays ping-pong, unmap and fork: while a pin is there the page is where
+/// it was pinned, and what the pinner writes past the tables is what the space reads (I17, I19).
 #[test]
 fn pins_against_everybody() {
     let (mm, own) = machine_with(2);
@@ -498,22 +567,31 @@ fn pins_against_everybody() {
                         let mut lots = Lots::of(seed);
                         for n in turns(1_500) {
                             let term = if lots.draw(2) == 0 { Term::Long } else { Term::Short };
-                            match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked) {
+                            match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked)
+                            {
                                 Ok(pin) => {
                                     let value = [seed as u8 + 1, n as u8, (n >> 8) as u8];
                                     mm.write_frame(pin.pfn(), seed * 8, &value);
                                     thread::yield_now();
-                                    assert_eq!(mm.page(pin.pfn()).map(|page| page.pins() > 0), Some(true));
+                                    assert_eq!(
+                                        mm.page(pin.pfn()).map(|page| page.pins() > 0),
+                                        Some(true)
+                                    );
                                     let mut read = [0; 3];
                                     mm.read_frame(pin.pfn(), seed * 8, &mut read);
                                     assert_eq!(read, value, "somebody else has the frame");
-                                    // Nobody throws the page away here, so it is where the space reads it.
+                                    // Nobody throws the page away here, so it is where the space
+                                    // reads it.
                                     assert_eq!(mm.frame_at(at), Some(pin.pfn()));
                                     mm.read(at, seed * 8, &mut read).unwrap();
                                     assert_eq!(read, value);
                                     pinned.fetch_add(1, SeqCst);
                                 }
-                                Err(NotPinned::TimedOut | NotPinned::Busy { .. } | NotPinned::NotMoved(_)) => {}
+                                Err(
+                                    NotPinned::TimedOut
+                                    | NotPinned::Busy { .. }
+                                    | NotPinned::NotMoved(_),
+                                ) => {}
                                 Err(error) => panic!("{error}"),
                             }
                         }
@@ -529,7 +607,14 @@ fn pins_against_everybody() {
                     // Giving up when there are pins, or not.
                     let outcome = match lots.draw(2) {
                         0 => move_one(mm, at, &order),
-                        _ => evict(mm, mm.frame_at(at).unwrap(), &order, within(own, 100), mm, unlocked),
+                        _ => evict(
+                            mm,
+                            mm.frame_at(at).unwrap(),
+                            &order,
+                            within(own, 100),
+                            mm,
+                            unlocked,
+                        ),
                     };
                     moved.fetch_add(usize::from(matches!(outcome, Outcome::Moved { .. })), SeqCst);
                 }
@@ -555,7 +640,8 @@ fn pins_against_everybody() {
     mm.batches().drain_local(|_| {});
 }
 
-/// A pin against an unmap: one is first. Whoever has the pin has the page, whole, until it is dropped; nothing is left behind.
+/// A pin against an unmap: one is first. Whoever has the pin has the page, whole, until it is
+/// dropped; nothing is left behind.
 #[test]
 fn a_pin_against_an_unmap() {
     let (mm, _) = machine();
@@ -582,8 +668,9 @@ fn a_pin_against_an_unmap() {
     settled(mm);
 }
 
-/// A page that has to go: its pins are waited for, with the entries up so that accesses go on and nobody waits for itself, while new pins
-/// and forks wait; and it arrives with all that the pinner wrote. With the time up it is as it was, pinned still.
+/// A page that has to go: its pins are waited for, with the entries up so that accesses go on and
+/// nobody waits for itself, while new pins and forks wait; and it arrives with all that the pinner
+/// wrote. With the time up it is as it was, pinned still.
 #[test]
 fn an_eviction_waits_for_pins() {
     let unlocked = &mut Unlocked::promise();
@@ -598,15 +685,20 @@ fn an_eviction_waits_for_pins() {
         assert_eq!((mm.frame_at(at), mm.page(pfn).unwrap().is_locked()), (Some(pfn), false));
         check_all(mm, at, 1);
         thread::scope(|s| {
-            let evictor = s.spawn(|| evict(mm, pfn, &order, Limits::none(), mm, &mut Unlocked::promise()));
+            let evictor =
+                s.spawn(|| evict(mm, pfn, &order, Limits::none(), mm, &mut Unlocked::promise()));
             own.until_asleep(1);
             // The pinner itself, through its own mapping.
             mm.write(at, 0, b"wrote").unwrap();
-            let pinner = s.spawn(|| drop(mm.pin(at, Access::Read, Term::Short, &mut Unlocked::promise()).unwrap()));
+            let pinner = s.spawn(|| {
+                drop(mm.pin(at, Access::Read, Term::Short, &mut Unlocked::promise()).unwrap())
+            });
             own.until_asleep(2);
             mm.write_frame(pin.pfn(), 5, b" past the tables");
             drop(pin);
-            assert!(matches!(evictor.join().unwrap(), Outcome::Moved { pfn } if mm.tier(pfn) == FAR));
+            assert!(
+                matches!(evictor.join().unwrap(), Outcome::Moved { pfn } if mm.tier(pfn) == FAR)
+            );
             let mut bytes = [0; 21];
             mm.read(at, 0, &mut bytes).unwrap();
             assert_eq!(&bytes, b"wrote past the tables");
@@ -617,22 +709,29 @@ fn an_eviction_waits_for_pins() {
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
         let guard = page.lock();
-        assert_eq!(evict(mm, pfn, &order, within(own, 20), mm, unlocked), Outcome::Skipped(Skip::Locked));
+        assert_eq!(
+            evict(mm, pfn, &order, within(own, 20), mm, unlocked),
+            Outcome::Skipped(Skip::Locked)
+        );
         drop(guard);
         mm.get(pfn).unwrap();
         let outcome = evict(mm, pfn, &order, Limits::none(), mm, unlocked);
         assert!(matches!(outcome, Outcome::Aborted(Abort::Referenced { .. })), "{outcome:?}");
         // SAFETY: the reference just taken.
         unsafe { mm.put(pfn) };
-        assert_eq!(evict(mm, u64::MAX, &order, Limits::none(), mm, unlocked), Outcome::Skipped(Skip::NoFrame));
+        assert_eq!(
+            evict(mm, u64::MAX, &order, Limits::none(), mm, unlocked),
+            Outcome::Skipped(Skip::NoFrame)
+        );
         assert!(evict(mm, pfn, &order, Limits::none(), mm, unlocked).is_done());
     });
     check_all(mm, at.space.page(1), 1);
     settled(mm);
 }
 
-/// A shared page, which a fork does not copy though it is pinned: the child's reference is not given while the pins are waited for. The fork
-/// does not wait for that, because the pin may be the forker's: the child finds the page on its way, and then where it is.
+/// A shared page, which a fork does not copy though it is pinned: the child's reference is not
+/// given while the pins are waited for. The fork does not wait for that, because the pin may be the
+/// forker's: the child finds the page on its way, and then where it is.
 #[test]
 fn a_fork_by_whoever_has_pinned_the_page_does_not_wait_for_its_eviction() {
     let unlocked = &mut Unlocked::promise();
@@ -645,7 +744,9 @@ fn a_fork_by_whoever_has_pinned_the_page_does_not_wait_for_its_eviction() {
     let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
-            let evictor = s.spawn(|| evict(mm, pfn, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise()));
+            let evictor = s.spawn(|| {
+                evict(mm, pfn, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
+            });
             own.until_asleep(1);
             let child = mm.fork(space).unwrap();
             assert!(matches!(mm.leaf(child.page(0)), Leaf::Migration { .. }));
@@ -664,8 +765,8 @@ fn a_fork_by_whoever_has_pinned_the_page_does_not_wait_for_its_eviction() {
     settled(mm);
 }
 
-/// The fork found the page frozen. The pins stay, the migrator gives up without having taken anything down, and the child's entry is put up
-/// all the same.
+/// The fork found the page frozen. The pins stay, the migrator gives up without having taken
+/// anything down, and the child's entry is put up all the same.
 #[test]
 fn an_eviction_that_gives_up_puts_up_what_a_fork_has_made() {
     let unlocked = &mut Unlocked::promise();
@@ -680,7 +781,9 @@ fn an_eviction_that_gives_up_puts_up_what_a_fork_has_made() {
     let child = watched(&[mm.page(pfn).unwrap()], || {
         thread::scope(|s| {
             let limits = Limits::none().unless(cancel);
-            let evictor = s.spawn(move || evict(mm, pfn, &Order::to(FAR).tries(1), limits, mm, &mut Unlocked::promise()));
+            let evictor = s.spawn(move || {
+                evict(mm, pfn, &Order::to(FAR).tries(1), limits, mm, &mut Unlocked::promise())
+            });
             own.until_asleep(1);
             let child = mm.fork(space).unwrap();
             cancel.cancel();

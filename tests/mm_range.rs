@@ -1,7 +1,8 @@
-//! Ranges of page tables for a reader with a table of its own: what is told apart, what is brought in, and that it ends. Nothing that
-//! was found is believed if an invalidation came between (I19's other half: a reader that validates saw no half of a change); poison is
-//! an error and never a wait (I25); a range that never keeps still, and a page that can never be brought in, end with an error for everybody
-//! (I29, I37); whoever waits holds no lock (I38).
+//! Ranges of page tables for a reader with a table of its own: what is told apart, what is brought
+//! in, and that it ends. Nothing that was found is believed if an invalidation came between (I19's
+//! other half: a reader that validates saw no half of a change); poison is an error and never a
+//! wait (I25); a range that never keeps still, and a page that can never be brought in, end with an
+//! error for everybody (I29, I37); whoever waits holds no lock (I38).
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_loom)))]
 
@@ -16,7 +17,8 @@ use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{
-    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
+    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range,
+    snapshot,
 };
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
@@ -40,7 +42,11 @@ fn notifier(mm: &'static Mm, space: SpaceId) -> &'static Notifier<Own> {
     mm.notifier(space).unwrap()
 }
 
-fn fault(mm: &'static Mm, pages: &mut Pages, order: &Order<'_, Mm>) -> Result<Read, RangeErrorOf<Mm>> {
+fn fault(
+    mm: &'static Mm,
+    pages: &mut Pages,
+    order: &Order<'_, Mm>,
+) -> Result<Read, RangeErrorOf<Mm>> {
     fault_range(mm, notifier(mm, pages[0].at.space), pages, order)
 }
 
@@ -66,7 +72,8 @@ fn with_stuck_page(body: impl FnOnce(&'static Mm, Own, At, u64)) {
     mm.audit().unwrap();
 }
 
-/// `hmm2.snapshot`, and what that has not: every kind of entry is told apart, and nothing is faulted in or waited for.
+/// `hmm2.snapshot`, and what that has not: every kind of entry is told apart, and nothing is
+/// faulted in or waited for.
 #[test]
 fn a_snapshot_tells_everything_apart() {
     let unlocked = &mut Unlocked::promise();
@@ -119,7 +126,8 @@ fn a_snapshot_tells_everything_apart() {
     mm.audit().unwrap();
 }
 
-/// Whatever it is, it is brought to where it can be read or written, and what is there already is left alone.
+/// Whatever it is, it is brought to where it can be read or written, and what is there already is
+/// left alone.
 #[test]
 fn what_is_wanted_is_brought_in() {
     let (mm, _) = machine();
@@ -144,7 +152,10 @@ fn what_is_wanted_is_brought_in() {
 
     let mut range = pages(at, 10, Want::Write);
     let read = fault(mm, &mut range, &no_limit()).unwrap();
-    assert!(range.iter().all(|page| matches!(page.found, Found::Local { rights: Rights::Write, .. })), "{range:?}");
+    assert!(
+        range.iter().all(|page| matches!(page.found, Found::Local { rights: Rights::Write, .. })),
+        "{range:?}"
+    );
     assert_eq!(read.progress.faults, 10);
     // Again: there is nothing to do.
     let again = fault(mm, &mut range, &no_limit()).unwrap();
@@ -176,16 +187,27 @@ fn what_is_not_wanted_is_left_alone() {
     assert!(matches!(range[5].found, Found::Local { .. }));
 }
 
-/// Whatever cannot be had is an error with a type, names the page by what came before it, and what came before stays brought in. None of
-/// them waits: not for the poisoned page's lock either, which somebody has (I25).
+/// Whatever cannot be had is an error with a type, names the page by what came before it, and what
+/// came before stays brought in. None of them waits: not for the poisoned page's lock either, which
+/// somebody has (I25).
 #[test]
 fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     type Spoil = fn(&'static Mm, At);
     let spoilers: [(&str, Spoil, Want, Stop<_, _>); 8] = [
         ("not mapped", |mm, at| mm.unmap(at, 1).unwrap(), Want::Read, Stop::NotAllowed),
         ("for no access", |mm, at| mm.protect(at, 1, None).unwrap(), Want::Read, Stop::NotAllowed),
-        ("to read", |mm, at| mm.protect(at, 1, Some(Rights::Read)).unwrap(), Want::Write, Stop::NotAllowed),
-        ("poison", |mm, at| mm.replace(at, Leaf::Poison { pfn: 7 }), Want::Read, Stop::Fault(FaultError::Poisoned { pfn: 7 })),
+        (
+            "to read",
+            |mm, at| mm.protect(at, 1, Some(Rights::Read)).unwrap(),
+            Want::Write,
+            Stop::NotAllowed,
+        ),
+        (
+            "poison",
+            |mm, at| mm.replace(at, Leaf::Poison { pfn: 7 }),
+            Want::Read,
+            Stop::Fault(FaultError::Poisoned { pfn: 7 }),
+        ),
         (
             "marker",
             |mm, at| mm.replace(at, Leaf::Marker(Marker::Guard)),
@@ -248,7 +270,8 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     }
 }
 
-/// A page that was lost while it was on the device: the same error for whoever asks, and whoever asks again.
+/// A page that was lost while it was on the device: the same error for whoever asks, and whoever
+/// asks again.
 #[test]
 fn a_lost_page_is_an_error_for_every_reader() {
     let (mm, _) = machine();
@@ -262,7 +285,10 @@ fn a_lost_page_is_an_error_for_every_reader() {
                     let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
                     let is_typed = matches!(
                         error.why,
-                        Stop::Fault(FaultError::Poisoned { .. } | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_)))
+                        Stop::Fault(
+                            FaultError::Poisoned { .. }
+                                | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_))
+                        )
                     );
                     assert!(is_typed, "{error:?}");
                 });
@@ -273,7 +299,8 @@ fn a_lost_page_is_an_error_for_every_reader() {
     assert_eq!(error.why, Stop::Fault(FaultError::Poisoned { pfn }));
 }
 
-/// The range never keeps still: it ends at the deadline, and everything that was wanted is where it was wanted.
+/// The range never keeps still: it ends at the deadline, and everything that was wanted is where it
+/// was wanted.
 #[test]
 fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
     let (mm, own) = machine();
@@ -308,7 +335,8 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
     mm.on_invalidate(move |_, _| {
         count.fetch_add(1, SeqCst);
     });
-    // Now one that leaves a gap each time, so that there are tickets, and none is good: in every look, which asks for the time in the middle.
+    // Now one that leaves a gap each time, so that there are tickets, and none is good: in every
+    // look, which asks for the time in the middle.
     let limits = within(own, 100);
     own.at_clock(move || drop(notifier.begin()));
     watched(&[], || {
@@ -319,14 +347,20 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
         assert!(error.progress.invalidated > 0, "{error}");
     });
     own.at_clock(|| ());
-    assert!(mm_invalidates.load(SeqCst) >= 16, "bringing back is an invalidation of the device's entry");
-    assert!((0..16).all(|n| mm.tier(mm.frame_at(at.space.page(n)).unwrap()) == RAM), "what was brought in has stayed");
+    assert!(
+        mm_invalidates.load(SeqCst) >= 16,
+        "bringing back is an invalidation of the device's entry"
+    );
+    assert!(
+        (0..16).all(|n| mm.tier(mm.frame_at(at.space.page(n)).unwrap()) == RAM),
+        "what was brought in has stayed"
+    );
     check_all(mm, at, 16);
     mm.audit().unwrap();
 }
 
-/// Without a deadline the attempts are counted. The range changes in every attempt, deterministically: the page wanted last is taken away
-/// again whenever it was brought in.
+/// Without a deadline the attempts are counted. The range changes in every attempt,
+/// deterministically: the page wanted last is taken away again whenever it was brought in.
 #[test]
 fn attempts_are_counted() {
     let (mm, _) = machine();
@@ -347,7 +381,10 @@ fn attempts_are_counted() {
                 assert_eq!((error.why, error.done), (Stop::Attempts, 2));
                 assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
             }
-            _ => assert_eq!(result.unwrap().progress, Progress { attempts: 2, invalidated: 0, faults: 1 }),
+            _ => assert_eq!(
+                result.unwrap().progress,
+                Progress { attempts: 2, invalidated: 0, faults: 1 }
+            ),
         }
     }
     // None is one.
@@ -355,7 +392,8 @@ fn attempts_are_counted() {
     mm.audit().unwrap();
 }
 
-/// An invalidation that is never over: the wait for it ends with the time, or with a cancellation while it sleeps.
+/// An invalidation that is never over: the wait for it ends with the time, or with a cancellation
+/// while it sleeps.
 #[test]
 fn an_invalidation_that_is_never_over_is_not_waited_for_for_ever() {
     let (mm, own) = machine();
@@ -363,7 +401,8 @@ fn an_invalidation_that_is_never_over_is_not_waited_for_for_ever() {
     let notifier = notifier(mm, at.space);
     let _on = notifier.begin();
     watched(&[], || {
-        let error = fault(mm, &mut pages(at, 1, Want::Read), &Order::new(within(own, 20))).unwrap_err();
+        let error =
+            fault(mm, &mut pages(at, 1, Want::Read), &Order::new(within(own, 20))).unwrap_err();
         assert_eq!((error.why, error.done, error.progress.attempts), (Stop::TimedOut, 0, 1));
         let cancel = Cancel::with_futex(own);
         thread::scope(|s| {
@@ -377,7 +416,10 @@ fn an_invalidation_that_is_never_over_is_not_waited_for_for_ever() {
         });
         // Cancelled before it begins.
         let order = Order::new(Limits::none().unless(&cancel));
-        assert_eq!(fault(mm, &mut pages(at, 1, Want::Read), &order).unwrap_err().why, Stop::Cancelled);
+        assert_eq!(
+            fault(mm, &mut pages(at, 1, Want::Read), &order).unwrap_err().why,
+            Stop::Cancelled
+        );
     });
 }
 
@@ -390,8 +432,9 @@ fn a_reader_is_woken_by_the_end_of_the_last_invalidation() {
     let (first, second) = (notifier.begin(), notifier.begin());
     watched(&[], || {
         thread::scope(|s| {
-            let readers: Vec<_> =
-                (0..3).map(|_| s.spawn(|| fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap())).collect();
+            let readers: Vec<_> = (0..3)
+                .map(|_| s.spawn(|| fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap()))
+                .collect();
             own.until_asleep(3);
             drop(first);
             own.until_asleep(3);
@@ -403,15 +446,17 @@ fn a_reader_is_woken_by_the_end_of_the_last_invalidation() {
     });
 }
 
-/// Within an attempt: a page of the range is somebody else's for good. The wait for it takes no reference, holds no page-table lock
-/// (I38), and ends with the time; the page before it was brought in, and is still.
+/// Within an attempt: a page of the range is somebody else's for good. The wait for it takes no
+/// reference, holds no page-table lock (I38), and ends with the time; the page before it was
+/// brought in, and is still.
 #[test]
 fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
     with_stuck_page(|mm, own, at, pfn| {
         let refs = mm.page(pfn).unwrap().refs();
         mm.discard(at, 1).unwrap();
         let began = Instant::now();
-        let error = fault(mm, &mut pages(at, 3, Want::Write), &Order::new(within(own, 30))).unwrap_err();
+        let error =
+            fault(mm, &mut pages(at, 3, Want::Write), &Order::new(within(own, 30))).unwrap_err();
         assert_eq!((error.why, error.done), (Stop::TimedOut, 1));
         assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
         assert!(began.elapsed() >= Duration::from_millis(30));
@@ -450,7 +495,8 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
     });
 }
 
-/// A deadline in the past does not matter where there is nothing to wait for, and is at once where there is.
+/// A deadline in the past does not matter where there is nothing to wait for, and is at once where
+/// there is.
 #[test]
 fn a_deadline_in_the_past() {
     let (mm, own) = machine();
@@ -462,13 +508,14 @@ fn a_deadline_in_the_past() {
     assert_eq!(fault(mm, &mut pages(at, 2, Want::Write), &past).unwrap_err().why, Stop::TimedOut);
     drop(on);
     with_stuck_page(|mm, own, at, _| {
-        let error = fault(mm, &mut pages(at, 3, Want::Read), &Order::new(within(own, 0))).unwrap_err();
+        let error =
+            fault(mm, &mut pages(at, 3, Want::Read), &Order::new(within(own, 0))).unwrap_err();
         assert_eq!((error.why, error.done), (Stop::TimedOut, 1));
     });
 }
 
-/// A migration that always fails, with the device page referred to for good: an error for every faulter and every reader (I37). Those with
-/// patience lose it; those with a deadline come to it.
+/// A migration that always fails, with the device page referred to for good: an error for every
+/// faulter and every reader (I37). Those with patience lose it; those with a deadline come to it.
 #[test]
 fn a_migration_that_always_fails_is_an_error_for_everybody() {
     let (mm, own) = machine();
@@ -480,11 +527,18 @@ fn a_migration_that_always_fails_is_an_error_for_everybody() {
             for n in 0..6 {
                 s.spawn(move || match n % 3 {
                     0 => {
-                        let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit().patience(20)).unwrap_err();
-                        assert!(matches!(error.why, Stop::Fault(FaultError::Busy { .. })), "{error:?}");
+                        let error =
+                            fault(mm, &mut pages(at, 1, Want::Read), &no_limit().patience(20))
+                                .unwrap_err();
+                        assert!(
+                            matches!(error.why, Stop::Fault(FaultError::Busy { .. })),
+                            "{error:?}"
+                        );
                     }
                     1 => {
-                        let error = fault(mm, &mut pages(at, 1, Want::Write), &Order::new(within(own, 50))).unwrap_err();
+                        let error =
+                            fault(mm, &mut pages(at, 1, Want::Write), &Order::new(within(own, 50)))
+                                .unwrap_err();
                         assert_eq!(error.why, Stop::TimedOut);
                     }
                     _ => {
@@ -508,7 +562,10 @@ fn a_migration_that_always_fails_is_an_error_for_everybody() {
             for _ in 0..4 {
                 s.spawn(|| {
                     let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
-                    assert_eq!(error.why, Stop::Fault(FaultError::ToRam(Outcome::Aborted(Abort::CopyFailed))));
+                    assert_eq!(
+                        error.why,
+                        Stop::Fault(FaultError::ToRam(Outcome::Aborted(Abort::CopyFailed)))
+                    );
                 });
             }
         });
@@ -530,7 +587,10 @@ fn odd_ranges() {
     let read = fault(mm, &mut twice, &no_limit()).unwrap();
     assert_eq!(twice[0].found, twice[1].found);
     assert!(read.progress.faults >= 1);
-    assert!(fault(mm, &mut pages(at, 1, Want::Write), &no_limit().patience(0)).is_ok(), "nothing to be patient about");
+    assert!(
+        fault(mm, &mut pages(at, 1, Want::Write), &no_limit().patience(0)).is_ok(),
+        "nothing to be patient about"
+    );
     mm.discard(at, 1).unwrap();
     let error = fault(mm, &mut pages(at, 1, Want::Write), &no_limit().patience(0)).unwrap_err();
     assert_eq!(error.why, Stop::Fault(FaultError::Busy { rounds: 0 }));
@@ -586,7 +646,8 @@ fn whatever_takes_something_away_is_announced() {
     announced("copy on write", &[(p(7), 1)], &|| mm.write(p(7), 0, &[0]).unwrap());
     // Through both mappings of a page, each in its space.
     told.lock().unwrap().clear();
-    let (ticket, other) = (notifier.try_ticket().unwrap(), mm.notifier(child).unwrap().try_ticket().unwrap());
+    let (ticket, other) =
+        (notifier.try_ticket().unwrap(), mm.notifier(child).unwrap().try_ticket().unwrap());
     assert!(move_one(mm, p(8), &migrate::Order::to(FAR)).is_done());
     assert!(!notifier.is_good(ticket) && !mm.notifier(child).unwrap().is_good(other), "migration");
     let told = told.lock().unwrap();
@@ -594,15 +655,18 @@ fn whatever_takes_something_away_is_announced() {
     let _ = at;
 }
 
-/// Two entries that are changed together, in one invalidation: a reader whose ticket is good never sees one changed and the other not.
-/// Neither one that had looked at one of them when it began, nor one that comes in the middle of it.
+/// Two entries that are changed together, in one invalidation: a reader whose ticket is good never
+/// sees one changed and the other not. Neither one that had looked at one of them when it began,
+/// nor one that comes in the middle of it.
 #[test]
 fn a_good_ticket_never_goes_with_half_a_change() {
     let (mm, own) = machine();
     let space = mm.spawn().unwrap();
     mm.map(space.page(0), 128).unwrap();
     let ends = [space.page(0), space.page(100)]; // two tables, of 64 entries each
-    let change = |at: At, n: usize| mm.entry(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]));
+    let change = |at: At, n: usize| {
+        mm.entry(at).set_leaf(Leaf::Marker([Marker::Guard, Marker::Poison][n % 2]))
+    };
     ends.into_iter().for_each(|at| change(at, 1));
     // Between the ends it asks for the time.
     let limits = within(own, 1 << 30);
@@ -632,7 +696,8 @@ fn a_good_ticket_never_goes_with_half_a_change() {
             drop(on);
             assert_eq!(reader.join().expect("it saw no half"), 2, "it looked again");
 
-            // It comes when one end has changed and the other has not, and waits for the end of that.
+            // It comes when one end has changed and the other has not, and waits for the end of
+            // that.
             let on = notifier(mm, space).begin();
             change(ends[0], n + 1);
             let reader = start();
@@ -644,8 +709,9 @@ fn a_good_ticket_never_goes_with_half_a_change() {
     });
 }
 
-/// `anon_read`, `anon_teardown`: a device with a table of its own reads pages while they are thrown away, written anew, moved between
-/// three tiers, forked and copied. It never reads a frame that was taken from the page: every page has its own number in it.
+/// `anon_read`, `anon_teardown`: a device with a table of its own reads pages while they are thrown
+/// away, written anew, moved between three tiers, forked and copied. It never reads a frame that
+/// was taken from the page: every page has its own number in it.
 #[test]
 fn a_device_never_reads_what_was_taken_away() {
     const PAGES: usize = 12;
@@ -674,7 +740,8 @@ fn a_device_never_reads_what_was_taken_away() {
                     s.spawn(move || {
                         let mut lots = Lots::of(seed);
                         for _ in turns(3_000) {
-                            // The changers have pages of their own, so that each knows what to write.
+                            // The changers have pages of their own, so that each knows what to
+                            // write.
                             let n = lots.draw(PAGES as u64 / 2) as usize * 2 + seed;
                             match lots.draw(5) {
                                 0 => {
@@ -709,7 +776,9 @@ fn a_device_never_reads_what_was_taken_away() {
                             let mut table = table.lock().unwrap();
                             if notifier.is_good(known.ticket) {
                                 for (n, page) in range.iter().enumerate() {
-                                    if let Found::Local { pfn, .. } | Found::Own { pfn, .. } = page.found {
+                                    if let Found::Local { pfn, .. } | Found::Own { pfn, .. } =
+                                        page.found
+                                    {
                                         table.insert(first + n, pfn);
                                     }
                                 }
@@ -757,7 +826,8 @@ fn million() -> (&'static Mm, Own, SpaceId, Vec<Page<At>>) {
     (mm, own, space, space.page(0).pages(n).map(|at| Page::new(at, Want::Nothing)).collect())
 }
 
-/// The limits end a look, and not the looks between two: what is late is late by some dozens of pages.
+/// The limits end a look, and not the looks between two: what is late is late by some dozens of
+/// pages.
 #[test]
 fn a_look_ends_at_its_deadline() {
     let (mm, own, space, mut pages) = million();
@@ -770,7 +840,8 @@ fn a_look_ends_at_its_deadline() {
     assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
 }
 
-/// One page moves all the time, as often as the reader asks for the time, and is not one of those that are read.
+/// One page moves all the time, as often as the reader asks for the time, and is not one of those
+/// that are read.
 #[test]
 fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
     let (mm, own, space, mut pages) = million();
@@ -780,7 +851,11 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
     let moves = move |at| {
         for tier in [1, 0] {
             let order = migrate::Order::to(TierId(tier));
-            assert_eq!(migrate::migrate(mm, &mut [Slot::at(at)], &order, mm, &mut Unlocked::promise()).done, 1);
+            assert_eq!(
+                migrate::migrate(mm, &mut [Slot::at(at)], &order, mm, &mut Unlocked::promise())
+                    .done,
+                1
+            );
         }
     };
     let order = range::Order::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);

@@ -1,6 +1,7 @@
-//! Twelve threads do everything at once over the software memory manager: migrators in opposite orders, scanners, evictors, faulters,
-//! readers of ranges, pins, devices that have pages to themselves, forks; and all that can be made to fail does. Every third of a second
-//! all of them stop, and every reference, entry, frame, pin and addition is accounted for.
+//! Twelve threads do everything at once over the software memory manager: migrators in opposite
+//! orders, scanners, evictors, faulters, readers of ranges, pins, devices that have pages to
+//! themselves, forks; and all that can be made to fail does. Every third of a second all of them
+//! stop, and every reference, entry, frame, pin and addition is accounted for.
 //!
 //! | environment | meaning |
 //! |---|---|
@@ -40,7 +41,8 @@ const JOBS: [(&str, Turn); 12] = [
     ("fail", jobs::fail),
 ];
 
-/// A thread that has not taken a turn for so many looks is stranded. Looks are counted, not seconds: a process that is stopped takes none.
+/// A thread that has not taken a turn for so many looks is stranded. Looks are counted, not
+/// seconds: a process that is stopped takes none.
 const PATIENCE: usize = 600;
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks between two audits.
@@ -60,13 +62,20 @@ fn everything_at_once() {
     println!("mm_soak: {seconds} s, PAGELOCK_SOAK_SEED={seed}");
     let world = World::new();
     let (began, mut rounds, mut reported) = (Instant::now(), 0, Instant::now());
-    while rounds == 0 || began.elapsed() < Duration::from_secs(seconds) || rounds < 20 && world.missing().is_some() {
+    while rounds == 0
+        || began.elapsed() < Duration::from_secs(seconds)
+        || rounds < 20 && world.missing().is_some()
+    {
         round(world, seed as usize * 1_000_003 + rounds * 12);
         rounds += 1;
         world.check();
         if reported.elapsed() > Duration::from_secs(60) {
             reported = Instant::now();
-            println!("mm_soak: {} s, {rounds} audits: {}", began.elapsed().as_secs(), world.report());
+            println!(
+                "mm_soak: {} s, {rounds} audits: {}",
+                began.elapsed().as_secs(),
+                world.report()
+            );
         }
     }
     world.finish();
@@ -104,7 +113,9 @@ fn round(world: &'static World, seed: usize) {
             for ((turns, (last, since)), (name, _)) in turns.iter().zip(&mut seen).zip(JOBS) {
                 let now = turns.load(SeqCst);
                 (*last, *since) = if now == *last { (now, *since + 1) } else { (now, 0) };
-                if *since > PATIENCE && !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                if *since > PATIENCE
+                    && !threads.iter().all(std::thread::ScopedJoinHandle::is_finished)
+                {
                     world.stranded(name);
                 }
             }

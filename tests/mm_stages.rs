@@ -1,11 +1,13 @@
-//! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other migrators.
+//! What others see and do while a page is on its way: waiters, forks, moves, unmaps, writers, other
+//! migrators.
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
 mod common;
 
 use common::machine::{
-    DEVICE, FAR, Mm, RAM, check_all, exclusive, is_migrating, machine, machine_with, move_one, picture, written,
+    DEVICE, FAR, Mm, RAM, check_all, exclusive, is_migrating, machine, machine_with, move_one,
+    picture, written,
 };
 use common::watched;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -36,7 +38,11 @@ fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
     let collected = collect(mm, &mut slots, &order(), unlocked);
     assert!(is_migrating(mm, at) && !is_migrating(mm, child));
     assert!(page.is_locked() && page.is_migrating() && !page.is_frozen());
-    assert_eq!(page.refs(), 3, "the other entry's, the migrator's, and that of the entry which he has in hand");
+    assert_eq!(
+        page.refs(),
+        3,
+        "the other entry's, the migrator's, and that of the entry which he has in hand"
+    );
     assert!(matches!(page.try_pin(), Err(PinError::Migrating)));
     let unmapped = collected.unmap();
     assert!(is_migrating(mm, at) && is_migrating(mm, child));
@@ -53,7 +59,8 @@ fn a_page_is_locked_as_long_as_it_has_a_migration_entry() {
     mm.audit().unwrap();
 }
 
-/// I14: whose the references are, step by step, with one of every kind; and what the freeze expects are those of the migrator.
+/// I14: whose the references are, step by step, with one of every kind; and what the freeze expects
+/// are those of the migrator.
 #[test]
 fn every_reference_has_an_owner_at_every_step() {
     let unlocked = &mut Unlocked::promise();
@@ -71,7 +78,11 @@ fn every_reference_has_an_owner_at_every_step() {
     assert_eq!(owned(old), [2, 0, 1, 0, 0]);
     let mut slots = [Slot::at(at)];
     let collected = collect(mm, &mut slots, &order(), unlocked);
-    assert_eq!(owned(old), [1, 0, 1, 0, 2], "that of an entry is the migrator's until it is up again");
+    assert_eq!(
+        owned(old),
+        [1, 0, 1, 0, 2],
+        "that of an entry is the migrator's until it is up again"
+    );
     let unmapped = collected.unmap();
     assert_eq!(owned(old), [0, 0, 1, 0, 3]);
     let checked = unmapped.check();
@@ -83,13 +94,17 @@ fn every_reference_has_an_owner_at_every_step() {
     assert_eq!((owned(old), owned(new)), ([0; 5], [0, 2, 1, 0, 0]));
     assert_eq!(mm.cached_at(5), Some(new));
     // And back, put back at the last moment.
-    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), unlocked).unmap().check().copy().in_work();
+    let copied = collect(mm, &mut [Slot::at(child)], &Order::to(RAM), unlocked)
+        .unmap()
+        .check()
+        .copy()
+        .in_work();
     assert_eq!((copied, owned(new)), (1, [0, 2, 1, 0, 0]));
     mm.audit().unwrap();
 }
 
-/// I14: the same with a batch's reference and somebody else's, which put the page back; with a faulter's; with a hole that is filled; and with a
-/// page that is lost on the way.
+/// I14: the same with a batch's reference and somebody else's, which put the page back; with a
+/// faulter's; with a hole that is filled; and with a page that is lost on the way.
 #[test]
 fn every_kind_of_reference_has_an_owner_at_every_step() {
     let unlocked = &mut Unlocked::promise();
@@ -157,7 +172,8 @@ fn every_kind_of_reference_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
-/// I14: and with a large page that is split on the way. Most of its frames move, one is put back and one is lost.
+/// I14: and with a large page that is split on the way. Most of its frames move, one is put back
+/// and one is lost.
 #[test]
 fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
     const SIZE: u32 = 2;
@@ -221,7 +237,8 @@ fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
-/// I9, I31, I35: sleepers change no count, and a migration that comes to nothing wakes the same ones as one that does not.
+/// I9, I31, I35: sleepers change no count, and a migration that comes to nothing wakes the same
+/// ones as one that does not.
 #[test]
 fn sleepers_are_invisible_and_all_are_told_either_way() {
     let unlocked = &mut Unlocked::promise();
@@ -229,7 +246,8 @@ fn sleepers_are_invisible_and_all_are_told_either_way() {
         let (mm, own) = machine();
         let parent = mm.spawn().unwrap();
         let at = written(mm, parent, 1);
-        let mappings: Vec<At> = [at].into_iter().chain((0..3).map(|_| mm.fork(parent).unwrap().page(0))).collect();
+        let mappings: Vec<At> =
+            [at].into_iter().chain((0..3).map(|_| mm.fork(parent).unwrap().page(0))).collect();
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
         watched(&[page], || {
@@ -259,8 +277,8 @@ fn tier_of(mm: &Mm, at: At) -> pagelock_soft::TierId {
     mm.tier(mm.frame_at(at).unwrap())
 }
 
-/// A faulter of a mapping that is still to be taken down finds a device's page that is locked. It waits for that, too, and is not
-/// in the way: the window in which the kernel's livelock was.
+/// A faulter of a mapping that is still to be taken down finds a device's page that is locked. It
+/// waits for that, too, and is not in the way: the window in which the kernel's livelock was.
 #[test]
 fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
     let unlocked = &mut Unlocked::promise();
@@ -294,7 +312,8 @@ fn a_writer_waits_and_writes_to_the_new_page() {
         watched(&[], || {
             thread::scope(|s| {
                 let mut slots = [Slot::at(at)];
-                let copied = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
+                let copied =
+                    collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
                 let pfn = mm.frame_at(at).unwrap();
                 s.spawn(move || mm.write(at, 100, b"late").unwrap());
                 own.until_asleep(1);
@@ -317,7 +336,8 @@ fn a_writer_waits_and_writes_to_the_new_page() {
     }
 }
 
-/// I13, I18: a fork in the middle. The child's entry is found again, and neither may write without a copy.
+/// I13, I18: a fork in the middle. The child's entry is found again, and neither may write without
+/// a copy.
 #[test]
 fn a_fork_in_the_middle_is_followed() {
     let unlocked = &mut Unlocked::promise();
@@ -347,7 +367,11 @@ fn a_fork_in_the_middle_is_followed() {
         }
         let child = child.unwrap();
         for at in [at, child.page(0)] {
-            assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Read, .. }), "{:?}", mm.leaf(at));
+            assert!(
+                matches!(mm.leaf(at), Leaf::Present { rights: Rights::Read, .. }),
+                "{:?}",
+                mm.leaf(at)
+            );
         }
         assert_eq!(mm.frame_at(at), mm.frame_at(child.page(0)));
         mm.audit().unwrap();
@@ -417,7 +441,9 @@ fn a_waiter_that_is_cancelled_is_gone_without_a_trace() {
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
             let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
-            let waiter = s.spawn(|| mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill)));
+            let waiter = s.spawn(|| {
+                mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill))
+            });
             own.until_asleep(1);
             kill.cancel();
             assert_eq!(waiter.join().unwrap(), Err(AccessError::Cancelled));
@@ -439,7 +465,8 @@ fn waiters_of_a_page_that_is_lost_are_told() {
         thread::scope(|s| {
             let mut slots = [Slot::at(at)];
             let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
-            let waiters: Vec<_> = (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
+            let waiters: Vec<_> =
+                (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
             own.until_asleep(4);
             mm.set_lost(pfn, true);
             let _ = checked.copy().finalize();
@@ -453,7 +480,8 @@ fn waiters_of_a_page_that_is_lost_are_told() {
 
 // ---- other migrators, and how long to try
 
-/// I23: with another page in hand, a lock is tried; the one that is waited for is waited for with none.
+/// I23: with another page in hand, a lock is tried; the one that is waited for is waited for with
+/// none.
 #[test]
 fn a_lock_is_waited_for_with_empty_hands() {
     for by_frame in [false, true] {
@@ -512,13 +540,17 @@ impl Drain for Watching<'_> {
         self.alls.fetch_add(1, SeqCst);
         for &pfn in &self.pages {
             let page = self.mm.page(pfn).unwrap();
-            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "held across a drain: {page:?}");
+            assert!(
+                !page.is_locked() && !page.is_migrating() && !page.is_frozen(),
+                "held across a drain: {page:?}"
+            );
         }
         assert!(self.at.pages(2).all(|at| !is_migrating(self.mm, at)));
     }
 }
 
-/// I30, I32: everything is put back and let go of before others are waited for, and before it is tried again.
+/// I30, I32: everything is put back and let go of before others are waited for, and before it is
+/// tried again.
 #[test]
 fn nothing_is_held_between_the_tries() {
     let unlocked = &mut Unlocked::promise();
@@ -528,18 +560,31 @@ fn nothing_is_held_between_the_tries() {
     for &pfn in &pages {
         mm.get(pfn).unwrap();
     }
-    let drain = Watching { mm, at, pages: pages.clone(), locals: AtomicUsize::new(0), alls: AtomicUsize::new(0) };
+    let drain = Watching {
+        mm,
+        at,
+        pages: pages.clone(),
+        locals: AtomicUsize::new(0),
+        alls: AtomicUsize::new(0),
+    };
     let before = [picture(mm, at), picture(mm, at.space.page(1))];
-    for (mode, tries, locals, alls) in [(Mode::Async, 4, 4, 0), (Mode::SyncLight, 3, 3 + 1, 3), (Mode::Sync, 0, 1 + 1, 1)] {
+    for (mode, tries, locals, alls) in
+        [(Mode::Async, 4, 4, 0), (Mode::SyncLight, 3, 3 + 1, 3), (Mode::Sync, 0, 1 + 1, 1)]
+    {
         let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
-        // The last tries of a mode that may sleep are one by one, so `local` is asked with one page in hand; not of interest here.
+        // The last tries of a mode that may sleep are one by one, so `local` is asked with one page
+        // in hand; not of interest here.
         let alone = mode != Mode::Async;
         let drain: &dyn DrainObject = if alone { &Counting(&drain) } else { &drain };
-        let summary = migrate(mm, &mut slots, &order().mode(mode).tries(tries), &Forward(drain), unlocked);
+        let summary =
+            migrate(mm, &mut slots, &order().mode(mode).tries(tries), &Forward(drain), unlocked);
         assert_eq!(summary.transient, 2);
         assert_eq!(summary.drains as usize, alls);
         assert_eq!(summary.tries as usize, locals);
-        assert!(slots.iter().all(|s| matches!(s.outcome(), Outcome::Aborted(Abort::Referenced { .. }))), "{slots:?}");
+        assert!(
+            slots.iter().all(|s| matches!(s.outcome(), Outcome::Aborted(Abort::Referenced { .. }))),
+            "{slots:?}"
+        );
     }
     assert_eq!([picture(mm, at), picture(mm, at.space.page(1))], before);
     assert_eq!(drain.alls.load(SeqCst), 4);
@@ -587,8 +632,8 @@ impl Drain for Forward<'_> {
     }
 }
 
-/// I36, step by step: each has what the other wants. By the entries, which say that the page is on its way, and by the frames, whose entries
-/// are still there: so it is the lock that tells.
+/// I36, step by step: each has what the other wants. By the entries, which say that the page is on
+/// its way, and by the frames, whose entries are still there: so it is the lock that tells.
 #[test]
 fn migrators_in_opposite_orders_pass_over_each_others_pages() {
     // Two migrators, in two threads of control that take turns.
@@ -597,7 +642,8 @@ fn migrators_in_opposite_orders_pass_over_each_others_pages() {
         let (mm, _) = machine();
         let at = written(mm, mm.spawn().unwrap(), 2);
         let pages = [at, at.space.page(1)].map(|at| mm.frame_at(at).unwrap());
-        let slot = |n: usize| if by_frame { Slot::frame(pages[n]) } else { Slot::at(at.space.page(n)) };
+        let slot =
+            |n: usize| if by_frame { Slot::frame(pages[n]) } else { Slot::at(at.space.page(n)) };
         let (mut one, mut two) = ([slot(0)], [slot(1), slot(0)]);
         watched(&[mm.page(pages[0]).unwrap(), mm.page(pages[1]).unwrap()], || {
             let first = collect(mm, &mut one, &order(), unlocked);
@@ -631,7 +677,8 @@ fn migrators_in_opposite_orders_both_come_to_an_end() {
                         if began.elapsed() > Duration::from_secs(2) {
                             return;
                         }
-                        // Every other time by the frames, as far as pages have any at the moment, and then with the entries still up.
+                        // Every other time by the frames, as far as pages have any at the moment,
+                        // and then with the entries still up.
                         let slot = |at| match mm.frame_at(at) {
                             Some(pfn) if turn % 2 == 0 => Slot::frame(pfn),
                             _ => Slot::at(at),
@@ -642,7 +689,13 @@ fn migrators_in_opposite_orders_both_come_to_an_end() {
                         }
                         let to = [DEVICE, RAM, FAR][(turn + usize::from(backwards)) % 3];
                         let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][turn % 3];
-                        let summary = migrate(mm, &mut slots, &Order::to(to).mode(mode).tries(2), mm, unlocked);
+                        let summary = migrate(
+                            mm,
+                            &mut slots,
+                            &Order::to(to).mode(mode).tries(2),
+                            mm,
+                            unlocked,
+                        );
                         assert_eq!(summary.done + summary.left, 16);
                     }
                 });
@@ -685,7 +738,11 @@ fn a_device_is_told_without_a_page_table_lock() {
     mm.on_revoke(move |_| {
         assert!(mm.page(pfn).unwrap().is_locked());
         // From another thread, which would wait for a page-table lock for ever.
-        thread::scope(|s| s.spawn(move || assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { .. }))).join().unwrap());
+        thread::scope(|s| {
+            s.spawn(move || assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { .. })))
+                .join()
+                .unwrap()
+        });
     });
     watched(&[], || check_all(mm, at, 2));
     assert!(matches!(mm.leaf(at), Leaf::Present { rights: Rights::Write, .. }));
@@ -731,7 +788,8 @@ fn a_page_with_other_mappings_is_not_a_devices_alone() {
     mm.audit().unwrap();
 }
 
-/// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's for itself.
+/// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's
+/// for itself.
 #[test]
 fn those_who_want_an_exclusive_page_are_not_in_the_way() {
     let (mm, own) = machine();

@@ -1,5 +1,6 @@
-//! Everything at once over the software memory manager: migrators in opposite orders, faulters, forks, moves, unmaps, protection
-//! changes. At the end every count, entry and byte is checked (I13, I14, I16, I17, I36).
+//! Everything at once over the software memory manager: migrators in opposite orders, faulters,
+//! forks, moves, unmaps, protection changes. At the end every count, entry and byte is checked
+//! (I13, I14, I16, I17, I36).
 
 #![cfg(all(feature = "std", not(pagelock_loom)))]
 
@@ -21,7 +22,11 @@ const TIERS: [TierId; 3] = [TierId(0), TierId(1), TierId(2)];
 fn machine(batches: usize) -> Mm {
     let tier = |kind| TierConfig { kind, frames: 256 };
     let tiers = vec![tier(Kind::System), tier(Kind::Device { owner: 1 }), tier(Kind::System)];
-    Soft::on(Own::new(64), ThreadCpus, Config { page_size: 64, pages: 64, spaces: 32, tiers, batches })
+    Soft::on(
+        Own::new(64),
+        ThreadCpus,
+        Config { page_size: 64, pages: 64, spaces: 32, tiers, batches },
+    )
 }
 
 /// Moves pages at random until told to stop.
@@ -74,7 +79,8 @@ fn sums(batches: usize, shared: bool) {
                 s.spawn(move || {
                     let mut lots = Lots::of(100 + worker);
                     for _ in 0..turns {
-                        let at = spaces[worker % spaces.len()].page(lots.draw(pages as u64) as usize);
+                        let at =
+                            spaces[worker % spaces.len()].page(lots.draw(pages as u64) as usize);
                         mm.add(at, worker, 1).unwrap();
                     }
                     if working.fetch_sub(1, SeqCst) == 1 {
@@ -86,7 +92,8 @@ fn sums(batches: usize, shared: bool) {
     });
     mm.audit().unwrap();
     for worker in 0..3 {
-        let total: usize = (0..pages).map(|page| mm.add(space.page(page), worker, 0).unwrap()).sum();
+        let total: usize =
+            (0..pages).map(|page| mm.add(space.page(page), worker, 0).unwrap()).sum();
         assert_eq!(total, turns, "additions of worker {worker} were lost");
     }
     for space in spaces {
@@ -175,7 +182,10 @@ fn change(mm: &Mm, space: SpaceId, lots: &mut Lots) {
             }
             _ => {
                 if mm.read(at(page), 0, &mut bytes).is_ok() {
-                    assert!(bytes == [255; 8] || bytes.iter().all(|&b| u64::from(b) < 32), "{bytes:?}");
+                    assert!(
+                        bytes == [255; 8] || bytes.iter().all(|&b| u64::from(b) < 32),
+                        "{bytes:?}"
+                    );
                 }
             }
         }

@@ -1,6 +1,8 @@
-//! At most one owner at a time, whatever way the page was taken and whatever way it is released (I1, I2).
+//! At most one owner at a time, whatever way the page was taken and whatever way it is released
+//! (I1, I2).
 //!
-//! The counters in here are plain memory. If two threads ever owned a page at once, counts would be lost.
+//! The counters in here are plain memory. If two threads ever owned a page at once, counts would be
+//! lost.
 
 #![cfg(not(pagelock_loom))]
 
@@ -100,7 +102,10 @@ fn every_way_to_take_with_every_way_to_release() {
                                 4 => _ = guard.begin_migration().abort(),
                                 5 => drop(guard.begin_migration().cancel()),
                                 _ => {
-                                    let frozen = guard.begin_migration().freeze(pagelock::FreezeRule::ExactRefs(1)).unwrap();
+                                    let frozen = guard
+                                        .begin_migration()
+                                        .freeze(pagelock::FreezeRule::ExactRefs(1))
+                                        .unwrap();
                                     frozen.commit_in_place();
                                 }
                             }
@@ -219,7 +224,8 @@ fn pages_of_one_event_slot_are_locked_apart() {
 
 #[test]
 fn what_one_owner_wrote_the_next_sees() {
-    // Each owner checks that all the slots say the same, and writes the next number: a torn or stale view would show.
+    // Each owner checks that all the slots say the same, and writes the next number: a torn or
+    // stale view would show.
     const THREADS: u64 = 4;
     let each = rounds(3_000) as u64;
     let page = PageLock::new();

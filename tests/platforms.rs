@@ -1,5 +1,5 @@
-//! What holds whatever platforms there are beside each other, and whatever they do (I24): nobody sleeps on
-//! after a release because another's is slow, wakes in another way, or panics.
+//! What holds whatever platforms there are beside each other, and whatever they do (I24): nobody
+//! sleeps on after a release because another's is slow, wakes in another way, or panics.
 
 #![cfg(all(target_os = "linux", not(miri), not(pagelock_loom)))]
 
@@ -156,7 +156,8 @@ fn a_release_of_a_spinning_platforms_page_takes_no_wake_from_the_systems() {
     });
 }
 
-/// A platform that adapts another shares its table, and wakes as that does: a chain goes through the sleepers of both.
+/// A platform that adapts another shares its table, and wakes as that does: a chain goes through
+/// the sleepers of both.
 #[test]
 fn sleepers_of_an_adapted_platform_pass_wakes_on() {
     #[derive(Clone, Copy)]
@@ -169,7 +170,8 @@ fn sleepers_of_an_adapted_platform_pass_wakes_on() {
     }
     const EACH: usize = 40;
     let odd = Odd::new(1, |_, _, _| ());
-    let (plain, adapted) = (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(Adapted(odd))));
+    let (plain, adapted) =
+        (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(Adapted(odd))));
     watched(&[plain], || {
         thread::scope(|s| {
             let (owner, other_owner) = (plain.lock(), adapted.lock());
@@ -213,7 +215,11 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
                 thread::yield_now();
             }
             drop(owner);
-            assert_eq!(waiter.join().unwrap(), Wake::Released, "while the other one has bumped and not woken");
+            assert_eq!(
+                waiter.join().unwrap(),
+                Wake::Released,
+                "while the other one has bumped and not woken"
+            );
             *odd.0.open.lock().unwrap() = true;
             odd.0.opened.notify_all();
             stalled.join().unwrap();
@@ -222,17 +228,22 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
     assert_eq!(odd.event(0).sleepers(), 0);
 }
 
-/// A release with `waiters` sleepers and, if asked for, a locker; the first wake for which the platform is armed panics. All return, and the
-/// panic reaches whoever made the call.
-fn strands_nobody(at_wake: fn(&'static Inner, Kind, Before), waiters: usize, locker: bool) -> usize {
+/// A release with `waiters` sleepers and, if asked for, a locker; the first wake for which the
+/// platform is armed panics. All return, and the panic reaches whoever made the call.
+fn strands_nobody(
+    at_wake: fn(&'static Inner, Kind, Before),
+    waiters: usize,
+    locker: bool,
+) -> usize {
     let odd = Odd::new(1, at_wake);
     let page = leaked(PageLock::with_futex(odd));
     watched(&[page], || {
         thread::scope(|s| {
             let owner = page.lock();
             let locker = locker.then(|| s.spawn(|| drop(page.lock())));
-            let waiters: Vec<_> =
-                (0..waiters).map(|_| s.spawn(|| catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(()))))).collect();
+            let waiters: Vec<_> = (0..waiters)
+                .map(|_| s.spawn(|| catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(())))))
+                .collect();
             odd.until_asleep(waiters.len() + usize::from(locker.is_some()));
             odd.arm();
             let mut panics = usize::from(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
@@ -319,14 +330,17 @@ fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
             panics_once(inner, "the first of them")
         }
     });
-    let pages: &[PageLock<Odd>] = Box::leak((0..PAGES).map(|_| PageLock::with_futex(odd)).collect());
+    let pages: &[PageLock<Odd>] =
+        Box::leak((0..PAGES).map(|_| PageLock::with_futex(odd)).collect());
     let switch = Cancel::with_futex(odd);
     watched(&[&pages], || {
         thread::scope(|s| {
             let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
             let limits = Limits::none().unless(&switch);
-            let waiters: Vec<_> =
-                pages.iter().map(|page| s.spawn(move || page.wait_with((), Wait::unlocked().within(limits)))).collect();
+            let waiters: Vec<_> = pages
+                .iter()
+                .map(|page| s.spawn(move || page.wait_with((), Wait::unlocked().within(limits))))
+                .collect();
             odd.until_asleep(PAGES);
             odd.arm();
             assert!(catch_unwind(AssertUnwindSafe(|| switch.cancel())).is_err());
@@ -338,8 +352,8 @@ fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
     });
 }
 
-/// Whoever throws a switch second does not return before all are told, however long the first takes; and so a switch whose thrower has died
-/// can be thrown again.
+/// Whoever throws a switch second does not return before all are told, however long the first
+/// takes; and so a switch whose thrower has died can be thrown again.
 #[test]
 fn a_switch_that_is_thrown_twice_tells_twice() {
     let odd = Odd::new(1, |inner, kind, before| {
@@ -354,7 +368,9 @@ fn a_switch_that_is_thrown_twice_tells_twice() {
     watched(&[page], || {
         thread::scope(|s| {
             let owner = page.lock();
-            let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))));
+            let waiter = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
+            });
             odd.until_asleep(1);
             let stalled = s.spawn(|| {
                 STALLS.set(true);
@@ -456,7 +472,10 @@ fn a_platform_without_a_clock_can_wait_within_limits() {
     assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none())), Wake::NotLocked);
     let guard = page.lock_within(Limits::none().unless(&switch)).unwrap();
     switch.cancel();
-    assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))), Wake::Cancelled);
+    assert_eq!(
+        page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))),
+        Wake::Cancelled
+    );
     assert!(page.lock_within(Limits::none().unless(&switch)).is_err());
     drop(guard);
 }
@@ -472,7 +491,8 @@ fn deadlines_compare_add_and_subtract() {
     assert!(Limits::<OsFutex>::none().until(b).deadline() == Some(b));
 }
 
-/// They can stand in a signature of C's: the compiler warns of what cannot, and here a warning is an error.
+/// They can stand in a signature of C's: the compiler warns of what cannot, and here a warning is
+/// an error.
 #[deny(improper_ctypes, improper_ctypes_definitions)]
 mod c {
     use super::*;

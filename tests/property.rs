@@ -1,5 +1,5 @@
-//! Any sequence of operations on two pages does what a model of plain numbers does, and what fails changes nothing (I3, I15, I21,
-//! I25).
+//! Any sequence of operations on two pages does what a model of plain numbers does, and what fails
+//! changes nothing (I3, I15, I21, I25).
 
 #![cfg(not(pagelock_loom))]
 

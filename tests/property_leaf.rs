@@ -1,5 +1,5 @@
-//! Leaves are what the documentation draws: every word is one leaf or an error, and no chain of conversions widens a right or loses what
-//! was observed (I18).
+//! Leaves are what the documentation draws: every word is one leaf or an error, and no chain of
+//! conversions widens a right or loses what was observed (I18).
 
 #![cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 

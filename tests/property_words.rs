@@ -1,5 +1,6 @@
-//! The two words do what plain fields do, whatever is done to them: no field reaches into another, nothing wraps that must not, and no
-//! sequence of transitions leaves the state table (I3, I5, I6, I15, I25, I33, I39).
+//! The two words do what plain fields do, whatever is done to them: no field reaches into another,
+//! nothing wraps that must not, and no sequence of transitions leaves the state table (I3, I5, I6,
+//! I15, I25, I33, I39).
 
 #![cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 

@@ -69,7 +69,8 @@ mod handler {
 
 use handler::{Cold, LOST, OUT_OF_TIME};
 
-/// Faults in another thread. Once that one is asleep, `meanwhile` is done and then its answer awaited.
+/// Faults in another thread. Once that one is asleep, `meanwhile` is done and then its answer
+/// awaited.
 fn fault_asleep(cold: &Cold, meanwhile: impl FnOnce()) -> (Result<(), handler::Failure>, u32) {
     let (say, hear) = mpsc::channel();
     thread::scope(|s| {
@@ -78,7 +79,8 @@ fn fault_asleep(cold: &Cold, meanwhile: impl FnOnce()) -> (Result<(), handler::F
             cold.fault(Limits::none(), || {})
         });
         let task = hear.recv().unwrap();
-        // Asleep and still asleep a moment later: not a short sleep for the entry's mutex, nor turns.
+        // Asleep and still asleep a moment later: not a short sleep for the entry's mutex, nor
+        // turns.
         let mut quiet = 0;
         while quiet < 20 {
             thread::sleep(Duration::from_millis(1));
@@ -91,15 +93,22 @@ fn fault_asleep(cold: &Cold, meanwhile: impl FnOnce()) -> (Result<(), handler::F
 
 /// Nobody has the page, and it can be taken, pinned and moved as if the handler had not been there.
 fn is_as_before(page: &PageLock) -> bool {
-    !page.is_locked() && !page.is_migrating() && !page.is_frozen() && page.refs() == 1 && page.try_pin().is_ok()
+    !page.is_locked()
+        && !page.is_migrating()
+        && !page.is_frozen()
+        && page.refs() == 1
+        && page.try_pin().is_ok()
 }
 
 #[test]
 fn the_readme_shows_this_handler() {
-    let root =
-        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), std::path::PathBuf::from);
+    let root = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), std::path::PathBuf::from);
     let read = |path: &str| fs::read_to_string(Path::new(&root).join(path)).unwrap();
-    assert!(read("README.md").contains(&read("tests/readme_handler/fault.rs")), "README.md shows another handler");
+    assert!(
+        read("README.md").contains(&read("tests/readme_handler/fault.rs")),
+        "README.md shows another handler"
+    );
 }
 
 #[test]
@@ -144,10 +153,16 @@ fn a_locked_page_is_slept_for_in_one_turn() {
 fn a_poisoned_page_is_an_error_at_once() {
     let cold = Cold::new();
     cold.page.lock().poison();
-    assert_eq!(cold.fault(Limits::none(), || panic!("there is nothing to bring back")), (Err(LOST), 1));
+    assert_eq!(
+        cold.fault(Limits::none(), || panic!("there is nothing to bring back")),
+        (Err(LOST), 1)
+    );
     assert!(!cold.page.is_locked() && !cold.page.is_migrating());
     let guard = cold.page.lock();
-    assert_eq!(cold.fault(Limits::none(), || panic!("there is nothing to bring back")), (Err(LOST), 1));
+    assert_eq!(
+        cold.fault(Limits::none(), || panic!("there is nothing to bring back")),
+        (Err(LOST), 1)
+    );
     drop(guard);
 }
 

@@ -1,7 +1,9 @@
-//! A filter refuses system calls, as sandboxes and emulators do: that costs speed, and nobody's life.
+//! A filter refuses system calls, as sandboxes and emulators do: that costs speed, and nobody's
+//! life.
 //!
-//! A filter is for the thread that installs it, and for the words of the page and the slot in question. The C library has locks of its own,
-//! which a thread that ends uses too, and does not take a refusal so well: a wake that it loses is somebody else's.
+//! A filter is for the thread that installs it, and for the words of the page and the slot in
+//! question. The C library has locks of its own, which a thread that ends uses too, and does not
+//! take a refusal so well: a wake that it loses is somebody else's.
 
 #![cfg(all(target_os = "linux", target_endian = "little", not(miri), not(pagelock_loom)))]
 
@@ -33,7 +35,8 @@ const SETS: [(&[libc::c_int], bool); 6] = [
 ];
 
 /// Those that mean something else to who sleeps among them.
-const ERRORS: [libc::c_int; 6] = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT];
+const ERRORS: [libc::c_int; 6] =
+    [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT];
 
 fn each(test: impl Fn(Refused)) {
     for (operations, sched_yield) in SETS {
@@ -46,17 +49,25 @@ fn each(test: impl Fn(Refused)) {
 impl Refused {
     /// From now on, for this thread and the words of `page`, whose event slot is `slot`.
     fn install<F: Futex>(self, page: &PageLock<F>, slot: &EventSlot<F>) {
-        let places =
-            [(core::ptr::from_ref(page).addr(), size_of_val(page)), (core::ptr::from_ref(slot).addr(), size_of_val(slot))];
+        let places = [
+            (core::ptr::from_ref(page).addr(), size_of_val(page)),
+            (core::ptr::from_ref(slot).addr(), size_of_val(slot)),
+        ];
         const LOAD: u16 = 0x20;
         const AND: u16 = 0x54;
         const IS: u16 = 0x15;
         const AT_LEAST: u16 = 0x35;
         const RETURN: u16 = 0x06;
-        let step = |code: u16, k: u32, then: u8, otherwise: u8| libc::sock_filter { code, jt: then, jf: otherwise, k };
+        let step = |code: u16, k: u32, then: u8, otherwise: u8| libc::sock_filter {
+            code,
+            jt: then,
+            jf: otherwise,
+            k,
+        };
         let refuse = step(RETURN, 0x0005_0000 | self.with as u32, 0, 0);
         let allow = step(RETURN, 0x7fff_0000, 0, 0);
-        // The number of the call; the halves of the first argument, which is where; and the low half of the second, which is what.
+        // The number of the call; the halves of the first argument, which is where; and the low
+        // half of the second, which is what.
         let mut program = vec![step(LOAD, 0, 0, 0)];
         if self.sched_yield {
             program.extend([step(IS, libc::SYS_sched_yield as u32, 0, 1), refuse]);
@@ -69,7 +80,11 @@ impl Refused {
         what.push(allow);
         for (at, size) in places {
             let (high, low) = ((at as u64 >> 32) as u32, at as u32);
-            program.extend([step(LOAD, 20, 0, 0), step(IS, high, 0, what.len() as u8 + 3), step(LOAD, 16, 0, 0)]);
+            program.extend([
+                step(LOAD, 20, 0, 0),
+                step(IS, high, 0, what.len() as u8 + 3),
+                step(LOAD, 16, 0, 0),
+            ]);
             program.extend([
                 step(AT_LEAST, low, 0, what.len() as u8 + 1),
                 step(AT_LEAST, low.saturating_add(size as u32), what.len() as u8, 0),
@@ -78,7 +93,8 @@ impl Refused {
         }
         program.push(allow);
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: the first only takes rights from this thread. The second copies the program, which is alive.
+        // SAFETY: the first only takes rights from this thread. The second copies the program,
+        // which is alive.
         let done = unsafe {
             (
                 libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
@@ -130,7 +146,8 @@ fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused,
                 begun.fetch_add(1, SeqCst);
                 drop(page.lock());
             });
-            while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len() {
+            while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len()
+            {
                 thread::sleep(Duration::from_millis(1));
             }
             thread::sleep(Duration::from_millis(5));
@@ -154,7 +171,8 @@ fn whatever_is_refused_a_release_reaches_its_waiters_and_lockers() {
 
 #[test]
 fn a_refused_wake_of_a_few_wakes_all_of_many() {
-    let refused = Refused { operations: &[libc::FUTEX_WAKE_BITSET], sched_yield: false, with: libc::ENOSYS };
+    let refused =
+        Refused { operations: &[libc::FUTEX_WAKE_BITSET], sched_yield: false, with: libc::ENOSYS };
     all_return(OsFutex, refused, 40);
 }
 

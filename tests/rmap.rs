@@ -1,5 +1,6 @@
-//! The kernel's selftests/mm/rmap.c, re-expressed: processes that have forked from one another, several levels deep, map the same page; one of
-//! them has it moved, and all find it where it is then, with what was in it.
+//! The kernel's selftests/mm/rmap.c, re-expressed: processes that have forked from one another,
+//! several levels deep, map the same page; one of them has it moved, and all find it where it is
+//! then, with what was in it.
 //!
 //! | row of the kernel's | here |
 //! |---|---|
@@ -41,7 +42,9 @@ fn grown(mm: &Mm, root: SpaceId, lots: &mut Lots) -> Vec<SpaceId> {
 fn all_follow(mm: &'static Mm, all: &[SpaceId], page: usize, lots: &mut Lots) {
     for to in [FAR, RAM, DEVICE, RAM] {
         let mover = all[lots.draw(all.len() as u64) as usize].page(page);
-        let Outcome::Moved { pfn } = move_one(mm, mover, &Order::to(to)) else { panic!("to {to:?}") };
+        let Outcome::Moved { pfn } = move_one(mm, mover, &Order::to(to)) else {
+            panic!("to {to:?}")
+        };
         for space in all {
             assert_eq!(mm.frame_at(space.page(page)), Some(pfn));
         }
@@ -102,8 +105,8 @@ fn migrate_file() {
     trees(file, AreaKind::Shared);
 }
 
-/// hmm-tests' `migrate_file_private`: a file's page that is mapped privately stays the file's, and is where the cache finds it; what was written
-/// to is a copy, and is moved by itself.
+/// hmm-tests' `migrate_file_private`: a file's page that is mapped privately stays the file's, and
+/// is where the cache finds it; what was written to is a copy, and is moved by itself.
 #[test]
 fn migrate_file_private() {
     let (mm, _) = machine();
@@ -117,7 +120,8 @@ fn migrate_file_private() {
     let area = Area { kind: AreaKind::Private, rights: Some(Rights::Write) };
     for page in 0..2 {
         mm.share(file.page(page), space.page(page), area).unwrap();
-        mm.entry(space.page(page)).set_leaf(mm.entry(file.page(page)).leaf().restrict(Rights::Read));
+        mm.entry(space.page(page))
+            .set_leaf(mm.entry(file.page(page)).leaf().restrict(Rights::Read));
     }
     mm.write(space.page(1), 0, b"mine").unwrap();
     for page in 0..2 {
@@ -128,7 +132,9 @@ fn migrate_file_private() {
     assert_eq!(mm.frame_at(space.page(0)), mm.frame_at(file.page(0)), "still the file's");
     assert_eq!(mm.tier(mm.frame_at(file.page(1)).unwrap()), RAM, "nobody has asked for it");
     let mut bytes = [0; 4];
-    for (at, expected) in [(space.page(0), b"the "), (space.page(1), b"mine"), (file.page(1), b"the ")] {
+    for (at, expected) in
+        [(space.page(0), b"the "), (space.page(1), b"mine"), (file.page(1), b"the ")]
+    {
         mm.read(at, 0, &mut bytes).unwrap();
         assert_eq!(&bytes, expected);
     }

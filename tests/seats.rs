@@ -1,6 +1,13 @@
-//! Segments and seats: what one process does with them. Those that are killed are in `tests/survivors.rs`.
+//! Segments and seats: what one process does with them. Those that are killed are in
+//! `tests/survivors.rs`.
 
-#![cfg(all(feature = "shared", feature = "std", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(
+    feature = "shared",
+    feature = "std",
+    target_os = "linux",
+    not(miri),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::Ordering::SeqCst;
@@ -72,7 +79,10 @@ fn the_same_pages_are_seen_where_they_are_mapped_twice() {
     });
     here.user_words()[1].store(7, SeqCst);
     here.page_word(3).unwrap().store(8, SeqCst);
-    assert_eq!((there.user_words()[1].load(SeqCst), there.page_word(3).unwrap().load(SeqCst)), (7, 8));
+    assert_eq!(
+        (there.user_words()[1].load(SeqCst), there.page_word(3).unwrap().load(SeqCst)),
+        (7, 8)
+    );
 }
 
 #[test]
@@ -101,41 +111,83 @@ fn a_seat_with_something_forgotten_is_recovered_as_that_of_a_dead_one() {
     seat.activate(1).unwrap().into_raw();
     core::mem::forget((seat.lock(1).unwrap(), seat.pin(1).unwrap()));
     drop(seat);
-    assert_eq!(here.recover(|left| panic!("{left:?}")).unwrap(), Recovered::default(), "it may be in use");
+    assert_eq!(
+        here.recover(|left| panic!("{left:?}")).unwrap(),
+        Recovered::default(),
+        "it may be in use"
+    );
     drop(there);
     let mut pages = Vec::new();
     let recovered = here.recover(|left| pages.push((left.page, left.when))).unwrap();
-    assert_eq!((recovered.seats, recovered.pages, recovered.pins, recovered.undecided), (1, 1, 1, 0));
+    assert_eq!(
+        (recovered.seats, recovered.pages, recovered.pins, recovered.undecided),
+        (1, 1, 1, 0)
+    );
     let seat = here.sit().unwrap();
-    assert!(format!("{:?}", seat.look(1).unwrap()).contains("free, generation 1; 1 references, 0 pins"), "{:?}", seat.look(1));
+    assert!(
+        format!("{:?}", seat.look(1).unwrap()).contains("free, generation 1; 1 references, 0 pins"),
+        "{:?}",
+        seat.look(1)
+    );
 }
 
 /// What a program in C relies on: `docs/shared.md` has it as a header.
 #[test]
 fn the_layout_is_the_one_that_is_documented() {
-    assert_eq!((size_of::<Head>(), size_of::<SeatCell>(), size_of::<Note>(), size_of::<PageCell>()), (256, 1024, 16, 16));
     assert_eq!(
-        [offset_of!(Head, magic), offset_of!(Head, order), offset_of!(Head, version), offset_of!(Head, head_bytes)],
+        (size_of::<Head>(), size_of::<SeatCell>(), size_of::<Note>(), size_of::<PageCell>()),
+        (256, 1024, 16, 16)
+    );
+    assert_eq!(
+        [
+            offset_of!(Head, magic),
+            offset_of!(Head, order),
+            offset_of!(Head, version),
+            offset_of!(Head, head_bytes)
+        ],
         [0, 8, 12, 16]
     );
     assert_eq!(
-        [offset_of!(Head, slots), offset_of!(Head, slot_bytes), offset_of!(Head, seats), offset_of!(Head, seat_bytes)],
+        [
+            offset_of!(Head, slots),
+            offset_of!(Head, slot_bytes),
+            offset_of!(Head, seats),
+            offset_of!(Head, seat_bytes)
+        ],
         [20, 24, 28, 32]
     );
     assert_eq!(
-        [offset_of!(Head, notes), offset_of!(Head, page_bytes), offset_of!(Head, capacity), offset_of!(Head, events_at)],
+        [
+            offset_of!(Head, notes),
+            offset_of!(Head, page_bytes),
+            offset_of!(Head, capacity),
+            offset_of!(Head, events_at)
+        ],
         [36, 40, 44, 48]
     );
     assert_eq!(
-        [offset_of!(Head, seats_at), offset_of!(Head, pages_at), offset_of!(Head, pages), offset_of!(Head, user)],
+        [
+            offset_of!(Head, seats_at),
+            offset_of!(Head, pages_at),
+            offset_of!(Head, pages),
+            offset_of!(Head, user)
+        ],
         [52, 56, 60, 64]
     );
     assert_eq!([offset_of!(SeatCell, pid), offset_of!(SeatCell, notes)], [0, 64]);
     assert_eq!(
-        [offset_of!(Note, what), offset_of!(Note, page), offset_of!(Note, before), offset_of!(Note, tag)],
+        [
+            offset_of!(Note, what),
+            offset_of!(Note, page),
+            offset_of!(Note, before),
+            offset_of!(Note, tag)
+        ],
         [0, 4, 8, 12]
     );
-    assert_eq!([offset_of!(PageCell, lock), offset_of!(PageCell, changer), offset_of!(PageCell, user)], [0, 8, 12]);
+    assert_eq!(
+        [offset_of!(PageCell, lock), offset_of!(PageCell, changer), offset_of!(PageCell, user)],
+        [0, 8, 12]
+    );
     let segment = Segment::create(c"layout", Size::of(3).seats(2)).unwrap();
     let mut bytes = [0u8; 256];
     // SAFETY: fills in the array.
@@ -143,5 +195,8 @@ fn the_layout_is_the_one_that_is_documented() {
     assert_eq!(got, 256);
     let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!(&bytes[..8], b"pagelock");
-    assert_eq!([word(8), word(12), word(28), word(44), word(56), word(60)], [0x0102_0304, 1, 2, 3, 4096 + 2048, 3]);
+    assert_eq!(
+        [word(8), word(12), word(28), word(44), word(56), word(60)],
+        [0x0102_0304, 1, 2, 3, 4096 + 2048, 3]
+    );
 }

@@ -1,9 +1,11 @@
-//! The notes of `pagelock::shared` on paper: every interleaving of two threads that use a page and may die at any step, and of two
-//! survivors, of which the first may die as well. Each step is one access to what they share.
+//! The notes of `pagelock::shared` on paper: every interleaving of two threads that use a page and
+//! may die at any step, and of two survivors, of which the first may die as well. Each step is one
+//! access to what they share.
 //!
-//! From every state there must be a way to one in which nothing of the dead is left, nobody who lives is ever robbed, and no count is
-//! off. Each rule of the protocol is then broken, and that has to be found. (Accesses are in order here, as on x86; for what other
-//! machines may do there are the orderings in `pagelock::shared`.)
+//! From every state there must be a way to one in which nothing of the dead is left, nobody who
+//! lives is ever robbed, and no count is off. Each rule of the protocol is then broken, and that
+//! has to be found. (Accesses are in order here, as on x86; for what other machines may do there
+//! are the orderings in `pagelock::shared`.)
 
 #![cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 
@@ -15,7 +17,8 @@ mod locks;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Every state that can be reached: how many there are. An error if a step says so, or if there is a state with no way to a good one.
+/// Every state that can be reached: how many there are. An error if a step says so, or if there is
+/// a state with no way to a good one.
 fn explore<S: Clone + Eq + Hash + core::fmt::Debug>(
     first: S,
     next: impl Fn(&S) -> Result<Vec<S>, String>,

@@ -1,7 +1,8 @@
 //! Headers and event slots in memory that two processes share, each at an address of its own.
 //!
-//! The other process is a fork of this one. It calls nothing but locks, waits and system calls, for a fork of a program with several
-//! threads may do no more; what it has to say it says with its exit status.
+//! The other process is a fork of this one. It calls nothing but locks, waits and system calls, for
+//! a fork of a program with several threads may do no more; what it has to say it says with its
+//! exit status.
 
 #![cfg(all(target_os = "linux", not(miri), not(pagelock_loom)))]
 
@@ -40,7 +41,8 @@ struct Guest;
 /// Where this process sees the segment, as a platform. A process that is forked has one of its own.
 static PLATFORM: AtomicPtr<SharedFutex<'static>> = AtomicPtr::new(ptr::null_mut());
 
-/// Says where the segment is. It must stay there as long as its pages are used; what this allocates is leaked.
+/// Says where the segment is. It must stay there as long as its pages are used; what this allocates
+/// is leaked.
 fn is_at(segment: *mut Segment, platform: *mut SharedFutex<'static>) {
     // SAFETY: the segment is live, and `platform` is memory for one.
     unsafe {
@@ -93,15 +95,18 @@ impl Mapped {
         unsafe { &*self.at }
     }
 
-    /// Runs `body` in a fork, which sees the segment somewhere else, and exits with what `body` says.
+    /// Runs `body` in a fork, which sees the segment somewhere else, and exits with what `body`
+    /// says.
     ///
     /// `body` must not allocate, panic, or take locks other than those in the segment.
     fn fork(&self, body: impl FnOnce(&Segment) -> u8) -> Child {
-        // SAFETY: the child does nothing but what is allowed between fork and exec, as `body` promises.
+        // SAFETY: the child does nothing but what is allowed between fork and exec, as `body`
+        // promises.
         match unsafe { libc::fork() } {
             -1 => panic!("fork: {}", std::io::Error::last_os_error()),
             0 => {
-                // SAFETY: asks for the end of this process when the parent ends; it has no other effect.
+                // SAFETY: asks for the end of this process when the parent ends; it has no other
+                // effect.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 let there = map(self.fd);
                 let status = if there == self.at {
@@ -134,7 +139,16 @@ impl Drop for Mapped {
 /// Maps the file once more.
 fn map(fd: libc::c_int) -> *mut Segment {
     // SAFETY: a new mapping; nothing else is affected.
-    let at = unsafe { libc::mmap(ptr::null_mut(), SIZE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
+    let at = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            fd,
+            0,
+        )
+    };
     if at == libc::MAP_FAILED {
         // SAFETY: ends the process; this may be the fork, which must not panic.
         unsafe { libc::_exit(98) }
@@ -148,7 +162,8 @@ impl Child {
     /// Ends it where it is.
     fn kill(self) {
         let mut status = 0;
-        // SAFETY: the child is ours and was not waited for, so the number is its own; `status` is an int that the second call fills in.
+        // SAFETY: the child is ours and was not waited for, so the number is its own; `status` is
+        // an int that the second call fills in.
         let pid = unsafe {
             libc::kill(self.0, libc::SIGKILL);
             libc::waitpid(self.0, &mut status, 0)
@@ -159,7 +174,8 @@ impl Child {
     /// Waits for its end and says with what.
     fn status(self) -> u8 {
         let mut status = 0;
-        // SAFETY: `status` is an int that the call fills in; the child is ours and was not waited for.
+        // SAFETY: `status` is an int that the call fills in; the child is ours and was not waited
+        // for.
         let pid = unsafe { libc::waitpid(self.0, &mut status, 0) };
         assert_eq!(pid, self.0);
         assert!(libc::WIFEXITED(status), "status {status:#x}");
@@ -210,7 +226,8 @@ fn a_waiter_in_another_process_is_woken() {
     for page in &mapped.segment().pages {
         let segment = mapped.segment();
         segment.flag.store(0, SeqCst);
-        let index = (page as *const PageLock<Guest> as usize - segment.pages.as_ptr().addr()) / size_of_val(page);
+        let index = (page as *const PageLock<Guest> as usize - segment.pages.as_ptr().addr())
+            / size_of_val(page);
         watched(&[page], || {
             let guard = page.lock();
             let child = mapped.fork(|there| {
@@ -243,7 +260,9 @@ fn several_processes_wait_for_one_migration() {
         while segment.flag.load(SeqCst) < 4 {
             std::thread::yield_now();
         }
-        let frozen = migration.freeze(FreezeRule::ExactRefs(1)).expect("waiters of other processes hold no reference either");
+        let frozen = migration
+            .freeze(FreezeRule::ExactRefs(1))
+            .expect("waiters of other processes hold no reference either");
         assert!(frozen.commit_in_place().event_waiters);
         for child in children {
             assert_eq!(child.status(), code(Wake::Released));
@@ -284,12 +303,14 @@ fn a_deadline_bounds_the_wait_for_an_owner_that_died() {
         assert!(page.is_locked());
         assert_eq!(page.wait_unlocked_for((), Duration::from_millis(1)), Wake::TimedOut);
         assert!(page.try_lock_for(Duration::from_millis(1)).is_none());
-        let child = mapped.fork(|there| code(there.pages[1].wait_unlocked_for((), Duration::from_millis(1))));
+        let child = mapped
+            .fork(|there| code(there.pages[1].wait_unlocked_for((), Duration::from_millis(1))));
         assert_eq!(child.status(), code(Wake::TimedOut));
     });
 }
 
-/// A locker that is killed in its sleep stays counted, and the page is kept for it until somebody says that it is gone.
+/// A locker that is killed in its sleep stays counted, and the page is kept for it until somebody
+/// says that it is gone.
 #[test]
 fn a_sleeper_that_was_killed_can_be_struck() {
     let mapped = Mapped::new();
@@ -323,7 +344,10 @@ fn a_sleeper_that_was_killed_can_be_struck() {
 #[test]
 fn the_slot_of_a_page_depends_on_its_index_alone() {
     static EVENTS: [SharedSlot; 8] = [const { EventSlot::new() }; 8];
-    let (near, far) = (SharedFutex::new(&EVENTS, 0x10_0000).unwrap(), SharedFutex::new(&EVENTS, 0x7f00_1234_5000).unwrap());
+    let (near, far) = (
+        SharedFutex::new(&EVENTS, 0x10_0000).unwrap(),
+        SharedFutex::new(&EVENTS, 0x7f00_1234_5000).unwrap(),
+    );
     let used = AtomicUsize::new(0);
     for page in (0..1024).map(|i| i * 8) {
         let slot = near.event_index(0x10_0000 + page);
@@ -337,7 +361,10 @@ fn the_slot_of_a_page_depends_on_its_index_alone() {
 fn a_table_has_any_number_of_slots_but_none() {
     static EVENTS: [SharedSlot; 8] = [const { EventSlot::new() }; 8];
     for n in 0..=8 {
-        assert_eq!(SharedFutex::new(&EVENTS[..n], 0).map(|shared| shared.events()), (n > 0).then_some(n));
+        assert_eq!(
+            SharedFutex::new(&EVENTS[..n], 0).map(|shared| shared.events()),
+            (n > 0).then_some(n)
+        );
     }
 }
 

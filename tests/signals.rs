@@ -23,7 +23,8 @@ fn install() {
     }
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: an action of zeroes is a valid one (no flags, an empty mask), and the handler only touches an atomic.
+        // SAFETY: an action of zeroes is a valid one (no flags, an empty mask), and the handler
+        // only touches an atomic.
         let rc = unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
@@ -92,7 +93,8 @@ fn a_signal_does_not_stretch_a_deadline() {
         let guard = page.lock();
         let began = Instant::now();
         let waiter = thread::spawn(|| page.wait_unlocked_for((), LONG));
-        // A wait that starts its time anew after each signal never ends here, and the watchdog does.
+        // A wait that starts its time anew after each signal never ends here, and the watchdog
+        // does.
         while !waiter.is_finished() {
             signal(&waiter);
             thread::sleep(LONG / 20);

@@ -23,7 +23,9 @@ fn a_switch_leaves_the_slots_of_others_alone() {
         let calls = watched(&[page], || {
             thread::scope(|s| {
                 let guard = page.lock();
-                let waiter = s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))));
+                let waiter = s.spawn(|| {
+                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
+                });
                 sim.until_asleep(1);
                 switch.cancel();
                 assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
@@ -33,10 +35,16 @@ fn a_switch_leaves_the_slots_of_others_alone() {
                 calls
             })
         });
-        let woken: Vec<usize> =
-            calls.iter().map(|call| if let Call::WakeAll { word } = call { *word } else { panic!("{call:?}") }).collect();
+        let woken: Vec<usize> = calls
+            .iter()
+            .map(|call| if let Call::WakeAll { word } = call { *word } else { panic!("{call:?}") })
+            .collect();
         assert!(woken.contains(&core::ptr::from_ref(own).addr()));
-        assert!(woken.len() <= SLOTS.div_ceil(31), "one in 31, and there are {SLOTS}: {}", woken.len());
+        assert!(
+            woken.len() <= SLOTS.div_ceil(31),
+            "one in 31, and there are {SLOTS}: {}",
+            woken.len()
+        );
     }
 }
 
@@ -51,7 +59,8 @@ fn a_switch_that_nobody_waits_under_wakes_nobody() {
 #[test]
 fn neighbours_have_different_slots() {
     let pages = [const { PageLock::new() }; 16];
-    let slots: BTreeSet<usize> = pages.iter().map(|p| OsFutex.event_index(core::ptr::from_ref(p).addr())).collect();
+    let slots: BTreeSet<usize> =
+        pages.iter().map(|p| OsFutex.event_index(core::ptr::from_ref(p).addr())).collect();
     assert!(slots.len() > 8, "{slots:?}");
 }
 

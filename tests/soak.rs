@@ -1,5 +1,6 @@
-//! A long run of everything at once on real memory: many threads on two processors, signals in the middle of every sleep, priorities
-//! that change, delays at every step of the protocol. Nothing may be lost: no wake, no write, no reference.
+//! A long run of everything at once on real memory: many threads on two processors, signals in the
+//! middle of every sleep, priorities that change, delays at every step of the protocol. Nothing may
+//! be lost: no wake, no write, no reference.
 //!
 //! Ignored unless asked for, by `ci/soak.sh`, which builds it with the steps:
 //!
@@ -9,8 +10,9 @@
 //! | `PAGELOCK_SOAK_SEED` | where random numbers start (the time); printed |
 //! | `PAGELOCK_SOAK_MIN_FAULTS` | with fewer faults than this, real ones and those in software, the run is not long enough (0) |
 //!
-//! Half of the groups have memory that really traps (userfaultfd), where it can be had; the others take faults in software. A run in
-//! which something of all this never happened has not shown what it is for, and fails.
+//! Half of the groups have memory that really traps (userfaultfd), where it can be had; the others
+//! take faults in software. A run in which something of all this never happened has not shown what
+//! it is for, and fails.
 
 #![cfg(all(target_os = "linux", not(any(pagelock_loom, pagelock_shuttle, miri))))]
 
@@ -63,16 +65,26 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 #[ignore = "runs for as long as PAGELOCK_SOAK_SECONDS says, and uses both processors: see ci/soak.sh"]
 fn soak() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (seconds, seed) = (from_environment("PAGELOCK_SOAK_SECONDS", 60), from_environment("PAGELOCK_SOAK_SEED", now));
+    let (seconds, seed) = (
+        from_environment("PAGELOCK_SOAK_SECONDS", 60),
+        from_environment("PAGELOCK_SOAK_SEED", now),
+    );
     println!("soak: {seconds} s, PAGELOCK_SOAK_SEED={seed}");
     noise::two_processors();
     noise::interruptible().unwrap();
     let delays = noise::delay_steps();
     if !delays {
-        println!("soak: NO DELAYS at the steps of the protocol: this build has no --cfg pagelock_delay");
+        println!(
+            "soak: NO DELAYS at the steps of the protocol: this build has no --cfg pagelock_delay"
+        );
     }
 
-    let kinds = [Kind::Memfd { mappings: 2 }, Kind::Software { mappings: 2 }, Kind::Anon, Kind::Software { mappings: 2 }];
+    let kinds = [
+        Kind::Memfd { mappings: 2 },
+        Kind::Software { mappings: 2 },
+        Kind::Anon,
+        Kind::Software { mappings: 2 },
+    ];
     let groups: Vec<Group> = GROUPS
         .iter()
         .zip(kinds.iter().cycle())
@@ -91,14 +103,18 @@ fn soak() {
     group::resolve_faults_of(groups.iter().map(|g| &g.machine).filter(|m| m.traps).collect());
     region::on_fault(group::on_fault).expect("a handler can be installed");
 
-    let (began, threads) = (Instant::now(), GROUPS.iter().map(|(threads, _)| threads).sum::<usize>());
+    let (began, threads) =
+        (Instant::now(), GROUPS.iter().map(|(threads, _)| threads).sum::<usize>());
     std::thread::scope(|s| {
         let mut number = 0;
         for group in groups {
             for &slot in &group.slots {
                 number += 1;
                 let seed = seed.wrapping_add(number);
-                std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(s, move || group.work(slot, seed)).unwrap();
+                std::thread::Builder::new()
+                    .stack_size(256 << 10)
+                    .spawn_scoped(s, move || group.work(slot, seed))
+                    .unwrap();
             }
         }
         s.spawn(|| signals(groups));
@@ -120,13 +136,17 @@ fn soak() {
     for group in groups {
         group.machine.check();
     }
-    println!("soak: {threads} threads in {} groups; every byte, reference and pin is accounted for", groups.len());
+    println!(
+        "soak: {threads} threads in {} groups; every byte, reference and pin is accounted for",
+        groups.len()
+    );
     report(groups, began);
     assert!(groups.iter().all(|g| g.turns.load(Relaxed) > 0), "a group has taken no turn");
     assert_happened(traps, delays, from_environment("PAGELOCK_SOAK_MIN_FAULTS", 0));
 }
 
-/// Whether the run was what a soak is for. `traps`: there is memory that does. `delays`: the steps of the protocol can be delayed.
+/// Whether the run was what a soak is for. `traps`: there is memory that does. `delays`: the steps
+/// of the protocol can be delayed.
 fn assert_happened(traps: bool, delays: bool, min_faults: u64) {
     let (real, software) = (TOTALS.real_faults.load(Relaxed), TOTALS.software_faults.load(Relaxed));
     for (what, how_often, expected) in [
@@ -142,10 +162,14 @@ fn assert_happened(traps: bool, delays: bool, min_faults: u64) {
     ] {
         assert!(how_often > 0 || !expected, "never happened: {what}");
     }
-    assert!(real + software >= min_faults, "{real} real faults and {software} in software are fewer than {min_faults}");
+    assert!(
+        real + software >= min_faults,
+        "{real} real faults and {software} in software are fewer than {min_faults}"
+    );
 }
 
-/// Interrupts threads at random, each a few times in one operation and then no more: whoever is stranded is not to be saved by it.
+/// Interrupts threads at random, each a few times in one operation and then no more: whoever is
+/// stranded is not to be saved by it.
 fn signals(groups: &[Group]) {
     let slots: Vec<_> = groups.iter().flat_map(|g| &g.slots).collect();
     let mut sent = vec![(0, 0); slots.len()];

@@ -1,4 +1,5 @@
-//! The counters count what they say. They are for the whole program, so the tests here run one at a time.
+//! The counters count what they say. They are for the whole program, so the tests here run one at a
+//! time.
 
 #![cfg(all(feature = "stats", not(pagelock_loom)))]
 
@@ -130,7 +131,10 @@ fn freezes_that_are_refused() {
         unsafe { pagelock::Frozen::from_raw(frozen) }.poison();
         refused(FreezeRule::Unpinned);
     });
-    assert_eq!(words(stats), "frozen_refused_pins: 2, frozen_refused_refs: 1, frozen_refused_other: 3, aborts: 6");
+    assert_eq!(
+        words(stats),
+        "frozen_refused_pins: 2, frozen_refused_refs: 1, frozen_refused_other: 3, aborts: 6"
+    );
 }
 
 #[test]
@@ -183,7 +187,8 @@ fn a_page_that_a_fault_brings_back_is_a_commit() {
     mm.map(at, 1).unwrap();
     mm.write(at, 0, &[1]).unwrap();
     let out = || {
-        let summary = migrate(&mm, &mut [Slot::at(at)], &Order::to(TierId(1)), &mm, &mut Unlocked::promise());
+        let summary =
+            migrate(&mm, &mut [Slot::at(at)], &Order::to(TierId(1)), &mm, &mut Unlocked::promise());
         assert_eq!(summary.done, 1);
     };
     let there = counted(out);

@@ -1,6 +1,8 @@
-//! A process is killed, or stopped, after each step of each call; and a survivor after each step of its recovery.
+//! A process is killed, or stopped, after each step of each call; and a survivor after each step of
+//! its recovery.
 //!
-//! With `--cfg pagelock_delay` (`ci/shared.sh`). A step is an access of the crate to a word. Several in a row from one place in the sources are one: a survivor reads many notes.
+//! With `--cfg pagelock_delay` (`ci/shared.sh`). A step is an access of the crate to a word.
+//! Several in a row from one place in the sources are one: a survivor reads many notes.
 
 #![cfg(all(
     pagelock_delay,
@@ -36,7 +38,9 @@ thread_local! {
 
 fn step(at: Step, done: bool) {
     let place = core::ptr::from_ref::<Location<'_>>(at).addr();
-    let Some((left, signal)) = LEFT.get().filter(|_| done && LAST.replace(place) != place) else { return };
+    let Some((left, signal)) = LEFT.get().filter(|_| done && LAST.replace(place) != place) else {
+        return;
+    };
     LEFT.set(left.checked_sub(1).map(|left| (left, signal)));
     if left == 0 {
         // SAFETY: this process is one that is to end, or to stop, here.
@@ -107,9 +111,15 @@ const CALLS: [Call; 24] = [
     }),
     call("abort", |s| _ = s.lock(A).unwrap().begin_migration().abort()),
     call("cancel", |s| drop(s.lock(A).unwrap().begin_migration().cancel())),
-    call("commit_in_place", |s| _ = s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().commit_in_place()),
-    call("commit_keeping", |s| drop(s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().commit_keeping())),
-    call("abort of a frozen page", |s| _ = s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().abort()),
+    call("commit_in_place", |s| {
+        _ = s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().commit_in_place()
+    }),
+    call("commit_keeping", |s| {
+        drop(s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().commit_keeping())
+    }),
+    call("abort of a frozen page", |s| {
+        _ = s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap().abort()
+    }),
     call("commit_to", |s| {
         let frozen = s.lock(A).unwrap().begin_migration().freeze(RULE).unwrap();
         let _ = frozen.commit_to(s.lock(B).unwrap()).unwrap();
@@ -144,7 +154,8 @@ impl Pages {
         Self { segment }
     }
 
-    /// Makes the call in a process that ends by `signal` after `steps` more than one of its steps. What it came to.
+    /// Makes the call in a process that ends by `signal` after `steps` more than one of its steps.
+    /// What it came to.
     fn make(&self, call: &'static Call, steps: u32, signal: i32) -> (Child, End) {
         let seat = self.segment.sit().unwrap();
         let lock = (call.other == Other::Lock).then(|| seat.lock(A).unwrap());
@@ -170,28 +181,32 @@ impl Pages {
 
     /// In use as any other, and nothing is left of anybody.
     fn are_usable(&self, call: &str, steps: u32) {
-        let seats: Vec<_> = (0..4).map(|_| self.segment.sit().unwrap_or_else(|e| panic!("{call}, {steps}: {e}"))).collect();
+        let seats: Vec<_> = (0..4)
+            .map(|_| self.segment.sit().unwrap_or_else(|e| panic!("{call}, {steps}: {e}")))
+            .collect();
         let seat = &seats[0];
         let say = |page| format!("{call}, {steps}: {:?}", seat.look(page).unwrap());
         drop(seat.get(A).unwrap_or_else(|_| panic!("{}", say(A))));
         drop(seat.pin(A).unwrap_or_else(|_| panic!("{}", say(A))));
         for page in 0..3 {
             let guard = seat.try_lock(page).unwrap_or_else(|_| panic!("{}", say(page)));
-            let frozen = guard.begin_migration().freeze(FreezeRule::ExactRefs(u32::from(page == A)));
+            let frozen =
+                guard.begin_migration().freeze(FreezeRule::ExactRefs(u32::from(page == A)));
             frozen.unwrap_or_else(|_| panic!("{}", say(page))).commit_in_place();
         }
         drop(seat.activate(B).unwrap());
     }
 }
 
-/// Recovers, with the page owned by somebody who has taken it since the death, if `beside` says so and it can be had: that one is not
-/// robbed.
+/// Recovers, with the page owned by somebody who has taken it since the death, if `beside` says so
+/// and it can be had: that one is not robbed.
 fn recover_beside(beside: bool, segment: &Segment, case: &str) -> Recovered {
     let other = Segment::attach(segment).unwrap();
     let seat = other.sit().unwrap();
     let since = beside.then(|| seat.try_lock(A).ok()).flatten();
     let is_robbed = |page| since.is_some() && page == A;
-    let recovered = segment.recover(|left| assert!(!is_robbed(left.page), "{case}: {left:?}")).unwrap();
+    let recovered =
+        segment.recover(|left| assert!(!is_robbed(left.page), "{case}: {left:?}")).unwrap();
     assert_eq!((recovered.undecided, recovered.nonsense), (0, 0));
     recovered
 }
@@ -202,7 +217,8 @@ fn recover(segment: &Segment) -> Recovered {
     recovered
 }
 
-/// Runs `test` beside a thread that waits for the page whenever it is locked, and is stuck if nobody tells it.
+/// Runs `test` beside a thread that waits for the page whenever it is locked, and is stuck if
+/// nobody tells it.
 fn with_passer_by<R>(segment: &Segment, test: impl FnOnce() -> R) -> R {
     let is_over = &AtomicBool::new(false);
     watched(&[], || {
@@ -233,19 +249,29 @@ fn whatever_step_a_process_is_killed_at_a_survivor_puts_it_right() {
             let (child, end) = pages.make(call, steps, libc::SIGKILL);
             child.reaped();
             let found = recover_beside(beside, &pages.segment, call.name);
-            for (sum, n) in [(&mut sum.pages, found.pages), (&mut sum.refs, found.refs), (&mut sum.pins, found.pins)] {
+            for (sum, n) in [
+                (&mut sum.pages, found.pages),
+                (&mut sum.refs, found.refs),
+                (&mut sum.pins, found.pins),
+            ] {
                 *sum += n;
             }
             assert_eq!(recover(&pages.segment), Recovered::default());
             end
         });
         pages.are_usable(call.name, steps);
-        assert!(matches!(end, End::Exit(0) | End::Signal(libc::SIGKILL)), "{}, {steps}: {end:?}", call.name);
+        assert!(
+            matches!(end, End::Exit(0) | End::Signal(libc::SIGKILL)),
+            "{}, {steps}: {end:?}",
+            call.name
+        );
         kills += u32::from(end != End::Exit(0));
         end == End::Exit(0)
     };
     for call in &CALLS {
-        let steps = (0..).find(|&steps| [false, true].map(|beside| kill(call, steps, beside)) == [true; 2]).unwrap();
+        let steps = (0..)
+            .find(|&steps| [false, true].map(|beside| kill(call, steps, beside)) == [true; 2])
+            .unwrap();
         println!("{}: killed at each of {steps} steps", call.name);
     }
     println!("{kills} kills: {} pages, {} references, {} pins", sum.pages, sum.refs, sum.pins);
@@ -264,7 +290,8 @@ fn whatever_step_a_process_is_stopped_at_it_is_not_robbed() {
                 let is_over = end == End::Exit(0);
                 if !is_over {
                     assert_eq!(end, End::Stopped, "{}, {steps}", call.name);
-                    let found = pages.segment.recover(|left| panic!("{}, {steps}: {left:?}", call.name));
+                    let found =
+                        pages.segment.recover(|left| panic!("{}, {steps}: {left:?}", call.name));
                     assert_eq!(found, Ok(Recovered::default()));
                     child.signal(libc::SIGCONT);
                     end = child.wait();
@@ -284,12 +311,14 @@ fn whatever_step_a_process_is_stopped_at_it_is_not_robbed() {
     assert!(stops > 200);
 }
 
-/// And one that is stopped while another has died, in the middle of the same call for the same page.
+/// And one that is stopped while another has died, in the middle of the same call for the same
+/// page.
 #[test]
 fn a_survivor_that_is_killed_at_any_step_leaves_it_to_the_next() {
     steps::call(step);
     let mut kills = 0;
-    let chosen = ["commit_in_place", "commit_to", "pin and unpin", "a pin, a reference and the lock"];
+    let chosen =
+        ["commit_in_place", "commit_to", "pin and unpin", "a pin, a reference and the lock"];
     for call in CALLS.iter().filter(|call| chosen.contains(&call.name)) {
         'steps: for steps in 0.. {
             for of_survivor in 0.. {
@@ -319,8 +348,9 @@ fn a_survivor_that_is_killed_at_any_step_leaves_it_to_the_next() {
     assert!(kills > 500, "{kills}");
 }
 
-/// Of two processes in the same call for the same page one is stopped at some step and the other killed at some step: what the one
-/// that lives has is not taken from it, and what the dead had is, at the latest when the other goes on.
+/// Of two processes in the same call for the same page one is stopped at some step and the other
+/// killed at some step: what the one that lives has is not taken from it, and what the dead had is,
+/// at the latest when the other goes on.
 #[test]
 fn what_a_stopped_process_may_have_is_left_alone_while_another_has_died() {
     steps::call(step);
@@ -343,7 +373,9 @@ fn what_a_stopped_process_may_have_is_left_alone_while_another_has_died() {
             watched(&[], || {
                 let one = pages.fork(stops, libc::SIGSTOP, |own| locked(&own.sit().unwrap()));
                 let end = one.wait();
-                let other = pages.fork(dies, libc::SIGKILL, |own| drop(own.sit().unwrap().lock_within(A, within(30))));
+                let other = pages.fork(dies, libc::SIGKILL, |own| {
+                    drop(own.sit().unwrap().lock_within(A, within(30)))
+                });
                 let died = other.wait() == End::Signal(libc::SIGKILL);
                 other.reaped();
                 let found = pages.segment.recover(|left| assert!(died, "{left:?}")).unwrap();

@@ -1,6 +1,12 @@
 //! Processes that are killed: at any time here, and at each step of each call in `steps.rs`.
 
-#![cfg(all(feature = "shared", feature = "std", target_os = "linux", not(miri), not(any(pagelock_loom, pagelock_shuttle))))]
+#![cfg(all(
+    feature = "shared",
+    feature = "std",
+    target_os = "linux",
+    not(miri),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 
 mod common;
 #[path = "survivors/work.rs"]
@@ -79,7 +85,8 @@ impl Run {
     }
 }
 
-/// Workers and a manager are killed while the others go on, now and then two at a time, the second of them at recovering.
+/// Workers and a manager are killed while the others go on, now and then two at a time, the second
+/// of them at recovering.
 #[test]
 fn whoever_is_killed_at_whatever_time_nothing_is_stuck_no_byte_wrong_and_no_count_off() {
     let seed = std::env::var("PAGELOCK_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
@@ -118,9 +125,18 @@ fn whoever_is_killed_at_whatever_time_nothing_is_stuck_no_byte_wrong_and_no_coun
         assert!(run.world.is_right(&run.segment, page) && run.world.sum(page) > 0);
     }
     let seats: Vec<_> = (0..8).map(|_| run.segment.sit().unwrap()).collect();
-    println!("seed {seed}: {killed} kills, by role {by_role:?}, {} seats; {:?}", seats.len(), run.world.found);
+    println!(
+        "seed {seed}: {killed} kills, by role {by_role:?}, {} seats; {:?}",
+        seats.len(),
+        run.world.found
+    );
     let found = &run.world.found;
-    for (what, n) in [("locked", &found.when[1]), ("pins", &found.pins), ("refs", &found.refs), ("frozen", &found.stages[2])] {
+    for (what, n) in [
+        ("locked", &found.when[1]),
+        ("pins", &found.pins),
+        ("refs", &found.refs),
+        ("frozen", &found.stages[2]),
+    ] {
         assert!(n.load(SeqCst) > 0, "nobody died with {what}: the test does not test that");
     }
 }
@@ -131,7 +147,9 @@ fn without_recovery_pages_stay_taken_and_counts_off() {
     let run = Run::new(2, 8);
     let parts: [fn(&Seat<'_>); 4] = [
         |seat| forget(seat.lock(0).unwrap()),
-        |seat| forget(seat.lock(1).unwrap().begin_migration().freeze(FreezeRule::Unpinned).unwrap()),
+        |seat| {
+            forget(seat.lock(1).unwrap().begin_migration().freeze(FreezeRule::Unpinned).unwrap())
+        },
         |seat| forget(seat.pin(2).unwrap()),
         |seat| forget(seat.get(3).unwrap()),
     ];
@@ -148,7 +166,8 @@ fn without_recovery_pages_stay_taken_and_counts_off() {
         child.reaped();
     }
     println!("{:?}", run.pages());
-    // Two pages that nobody has, one that nobody can refer to, one that cannot move, and one that is never freed.
+    // Two pages that nobody has, one that nobody can refer to, one that cannot move, and one that
+    // is never freed.
     assert_eq!(run.damage(), (2, 3));
     let recovered = run.segment.recover(|left| rescue(run.world, &run.segment, left)).unwrap();
     assert_eq!((recovered.seats, recovered.pages, recovered.pins, recovered.refs), (4, 2, 1, 1));
@@ -166,7 +185,8 @@ fn a_stopped_process_is_not_robbed() {
             let (guard, pin) = (seat.lock(0).unwrap(), seat.pin(1).unwrap());
             // SAFETY: stops this process, until it is told to go on.
             unsafe { libc::raise(libc::SIGSTOP) };
-            let is_whole = format!("{:?}", seat.look(1).unwrap()).ends_with("1 references, 1 pins }");
+            let is_whole =
+                format!("{:?}", seat.look(1).unwrap()).ends_with("1 references, 1 pins }");
             drop((live, guard, pin));
             u8::from(!is_whole)
         });

@@ -1,5 +1,5 @@
-//! After a death: every word that it can leave becomes the stage that its owner was in, and whoever sleeps
-//! because of it is woken.
+//! After a death: every word that it can leave becomes the stage that its owner was in, and whoever
+//! sleeps because of it is woken.
 
 #![cfg(all(feature = "std", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 
@@ -11,7 +11,8 @@ use core::mem::forget;
 use pagelock::word::count::{FROZEN, PINS_SHIFT};
 use pagelock::word::state::{LOCKED, MIGRATING, POISONED};
 use pagelock::{
-    Claim, CountError, FreezeRule, GetError, Limits, PageGuard, PageLock, PinError, Put, TakenOver, UserBits, Wake,
+    Claim, CountError, FreezeRule, GetError, Limits, PageGuard, PageLock, PinError, Put, TakenOver,
+    UserBits, Wake,
 };
 use std::thread;
 use std::time::Duration;
@@ -48,7 +49,8 @@ fn stage(taken: Option<&TakenOver<'_>>) -> &'static str {
     }
 }
 
-/// LOCKED, MIGRATING, POISONED, FROZEN, pins: the stage, and whether the page is poisoned once it is ended.
+/// LOCKED, MIGRATING, POISONED, FROZEN, pins: the stage, and whether the page is poisoned once it
+/// is ended.
 const LEFT: [(u32, u32, &str, bool); 14] = [
     (0, 0, "none", false),
     (POISONED, FROZEN, "none", true),
@@ -86,7 +88,10 @@ fn every_word_that_a_death_can_leave_becomes_its_stage() {
             }
             drop(taken);
             // Ended: in use again, or known to be lost, and nothing was lost of the counts.
-            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{expected}: {page:?}");
+            assert!(
+                !page.is_locked() && !page.is_migrating() && !page.is_frozen(),
+                "{expected}: {page:?}"
+            );
             assert_eq!((page.is_poisoned(), page.refs()), (poisoned, refs), "{expected}: {page:?}");
             assert_eq!(page.pins() << PINS_SHIFT, count & !FROZEN, "{expected}: {page:?}");
             assert_eq!(words(&page)[1] & FROZEN != 0, poisoned, "{expected}: {page:?}");
@@ -106,19 +111,31 @@ fn a_stage_that_was_taken_over_can_go_on() {
 
     forget(page.lock().begin_migration());
     // SAFETY: as above.
-    let Some(TakenOver::Migrating(migration)) = (unsafe { page.take_over() }) else { panic!("{page:?}") };
+    let Some(TakenOver::Migrating(migration)) = (unsafe { page.take_over() }) else {
+        panic!("{page:?}")
+    };
     drop(migration.freeze(FreezeRule::ExactRefs(1)).unwrap().thaw().cancel());
 
     let page = left_as(LOCKED, FROZEN | 1);
     // SAFETY: nobody has it.
-    let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else { panic!("{page:?}") };
+    let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else {
+        panic!("{page:?}")
+    };
     drop(poisoning.thaw());
     assert!(!page.is_poisoned() && page.try_pin().is_ok(), "its contents were good after all");
 }
 
-const STEPS: [&str; 6] = ["counted there", "taken from here", "bits there", "thawed", "bits cleared", "destination released"];
+const STEPS: [&str; 6] = [
+    "counted there",
+    "taken from here",
+    "bits there",
+    "thawed",
+    "bits cleared",
+    "destination released",
+];
 
-/// A commit to another header that has died at any step: taken over, and finished as the documentation says.
+/// A commit to another header that has died at any step: taken over, and finished as the
+/// documentation says.
 #[test]
 fn a_commit_that_died_can_be_finished() {
     const REFS: u32 = 2;
@@ -128,7 +145,8 @@ fn a_commit_that_died_can_be_finished() {
         let (src, dst) = (live(REFS), PageLock::new());
         let mut held = dst.lock();
         src.lock().set_user(bits);
-        let mut frozen = Some(src.lock().begin_migration().freeze(FreezeRule::ExactRefs(REFS)).unwrap());
+        let mut frozen =
+            Some(src.lock().begin_migration().freeze(FreezeRule::ExactRefs(REFS)).unwrap());
         dst.activate(REFS).unwrap();
         if at("taken from here") {
             // SAFETY: the two that `live` made.
@@ -169,14 +187,18 @@ fn a_commit_that_died_can_be_finished() {
             }
             other => panic!("{step}: {other:?}"),
         }
-        assert_eq!((src.refs(), src.user(), src.is_locked()), (0, UserBits::default(), false), "{step}");
+        assert_eq!(
+            (src.refs(), src.user(), src.is_locked()),
+            (0, UserBits::default(), false),
+            "{step}"
+        );
         assert_eq!((dst.refs(), dst.user(), dst.is_locked()), (REFS, bits, false), "{step}");
         src.activate(1).expect("it can be used again");
     }
 }
 
-/// The release has happened, and the releaser died before it woke anybody. Others take the page and let go
-/// of it meanwhile, which wakes nobody either.
+/// The release has happened, and the releaser died before it woke anybody. Others take the page and
+/// let go of it meanwhile, which wakes nobody either.
 #[test]
 fn whoever_sleeps_for_a_release_that_died_is_woken() {
     let own = Own::new(4);
@@ -203,7 +225,8 @@ fn whoever_sleeps_for_a_release_that_died_is_woken() {
     });
 }
 
-/// The same while somebody else owns the page already: that one's release has nobody to wake but for this.
+/// The same while somebody else owns the page already: that one's release has nobody to wake but
+/// for this.
 #[test]
 fn a_release_that_died_is_told_again_under_the_next_owner() {
     let own = Own::new(4);
@@ -239,7 +262,8 @@ fn a_migrator_that_waits_for_an_unpin_that_died_is_woken() {
             let migrator = s.spawn(|| page.lock().begin_migration().wait_unpinned(Limits::none()));
             own.until_asleep(1);
             own.set_deaf(true);
-            // What the bump of the sequence does without its wake, a death before the bump does as well.
+            // What the bump of the sequence does without its wake, a death before the bump does as
+            // well.
             assert_eq!(pin.unpin(), Put::Kept);
             own.set_deaf(false);
             thread::sleep(Duration::from_millis(20));

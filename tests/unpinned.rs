@@ -1,5 +1,5 @@
-//! A migrator that waits for the last unpin, and nothing else than the page: who is woken, what limits end, what is as it was then; and
-//! pins are counted exactly (I20, I25, I29).
+//! A migrator that waits for the last unpin, and nothing else than the page: who is woken, what
+//! limits end, what is as it was then; and pins are counted exactly (I20, I25, I29).
 
 #![cfg(all(feature = "std", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 
@@ -19,8 +19,9 @@ fn live(own: Own) -> PageLock<Own> {
     page
 }
 
-/// The migrator that must win sleeps until the last pin is dropped, and is woken by that one. New pins and references fail meanwhile and say
-/// why; afterwards the page is frozen, with no moment in between.
+/// The migrator that must win sleeps until the last pin is dropped, and is woken by that one. New
+/// pins and references fail meanwhile and say why; afterwards the page is frozen, with no moment in
+/// between.
 #[test]
 fn the_last_unpin_ends_the_wait() {
     let own = Own::new(4);
@@ -30,7 +31,8 @@ fn the_last_unpin_ends_the_wait() {
         thread::scope(|s| {
             let migrator = s.spawn(|| {
                 let migration = page.lock().begin_migration();
-                let frozen = migration.freeze_unpinned(FreezeRule::ExactRefs(2), Limits::none()).unwrap();
+                let frozen =
+                    migration.freeze_unpinned(FreezeRule::ExactRefs(2), Limits::none()).unwrap();
                 assert!(page.is_frozen());
                 frozen.commit_in_place()
             });
@@ -62,9 +64,15 @@ fn a_wait_for_the_last_unpin_within_limits() {
         let pin = page.try_pin().unwrap();
         let mut migration = page.lock().begin_migration();
         let began = Instant::now();
-        assert_eq!(migration.wait_unpinned(within(own, 20)), Err(StillPinned { pins: 1, wake: Wake::TimedOut }));
+        assert_eq!(
+            migration.wait_unpinned(within(own, 20)),
+            Err(StillPinned { pins: 1, wake: Wake::TimedOut })
+        );
         assert!(began.elapsed() >= Duration::from_millis(20));
-        assert_eq!(migration.wait_unpinned(within(own, 0)), Err(StillPinned { pins: 1, wake: Wake::TimedOut }));
+        assert_eq!(
+            migration.wait_unpinned(within(own, 0)),
+            Err(StillPinned { pins: 1, wake: Wake::TimedOut })
+        );
         assert!(page.try_get().is_ok(), "references are given again");
         assert_eq!(page.try_pin().unwrap_err(), PinError::Migrating);
 
@@ -76,7 +84,10 @@ fn a_wait_for_the_last_unpin_within_limits() {
             });
             let still = migration.wait_unpinned(Limits::none().unless(&cancel)).unwrap_err();
             assert_eq!(still, StillPinned { pins: 1, wake: Wake::Cancelled });
-            assert!(still.to_string().contains("1 pins") && still.to_string().contains("Cancelled"), "{still}");
+            assert!(
+                still.to_string().contains("1 pins") && still.to_string().contains("Cancelled"),
+                "{still}"
+            );
         });
         let busy = migration.freeze_unpinned(FreezeRule::Unpinned, within(own, 5)).unwrap_err();
         assert_eq!((busy.pins(), busy.refs(), busy.reason().frozen), (1, 2, false));
@@ -102,7 +113,10 @@ fn a_wait_for_the_last_unpin_of_a_poisoned_page() {
         page.try_pin().unwrap().into_raw();
         let _ = page.lock().poison();
         let mut migration = page.lock().begin_migration();
-        assert_eq!(migration.wait_unpinned(Limits::none()), Err(StillPinned { pins: 1, wake: Wake::Poisoned }));
+        assert_eq!(
+            migration.wait_unpinned(Limits::none()),
+            Err(StillPinned { pins: 1, wake: Wake::Poisoned })
+        );
         let busy = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap_err();
         assert!(busy.reason().poisoned && busy.pins() == 1);
         // SAFETY: the pin above.
@@ -114,7 +128,8 @@ fn a_wait_for_the_last_unpin_of_a_poisoned_page() {
     });
 }
 
-/// I20: pins are counted apart from references, exactly: a thousand references are no pin, and one pin is one.
+/// I20: pins are counted apart from references, exactly: a thousand references are no pin, and one
+/// pin is one.
 #[test]
 fn pins_are_exact() {
     let own = Own::new(4);
@@ -150,7 +165,10 @@ fn a_platform_without_a_clock_waits_for_the_last_unpin() {
             thread::sleep(Duration::from_millis(5));
             drop(pin);
         });
-        migration.freeze_unpinned(FreezeRule::ExactRefs(1), Limits::none()).unwrap().commit_in_place();
+        migration
+            .freeze_unpinned(FreezeRule::ExactRefs(1), Limits::none())
+            .unwrap()
+            .commit_in_place();
         holder.join().unwrap();
     });
 }

@@ -1,8 +1,8 @@
-//! Release, then sleep: the wait that holds neither the page-table lock (PTL) nor a reference (I5 to I7, I9, I10, I24, I27,
-//! I34, I35; failure classes L1, L6, L7, L10, L14).
+//! Release, then sleep: the wait that holds neither the page-table lock (PTL) nor a reference (I5
+//! to I7, I9, I10, I24, I27, I34, I35; failure classes L1, L6, L7, L10, L14).
 //!
-//! The value passed as `ptl` is dropped between registering and sleeping, so a test that acts in its drop acts at exactly that
-//! point, without a second thread.
+//! The value passed as `ptl` is dropped between registering and sleeping, so a test that acts in
+//! its drop acts at exactly that point, without a second thread.
 
 #![cfg(not(pagelock_loom))]
 
@@ -14,7 +14,9 @@ use common::{OnDrop, Ptl, rounds, watched};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{MonotonicTime, Sleep};
-use pagelock::{Cancel, Claim, FreezeRule, Futex, Limits, Migration, OsFutex, PageGuard, PageLock, Wait, Wake};
+use pagelock::{
+    Cancel, Claim, FreezeRule, Futex, Limits, Migration, OsFutex, PageGuard, PageLock, Wait, Wake,
+};
 use std::sync::Barrier;
 use std::thread;
 
@@ -58,10 +60,18 @@ impl Form {
             Self::Unlocked => page.wait_unlocked(ptl),
             Self::Migration => page.wait_migration(ptl),
             Self::UnlockedFor => page.wait_unlocked_for(ptl, hour),
-            Self::MigrationUntil => page.wait_with(ptl, Wait::migration().within(Limits::none().until(MonotonicTime::MAX))),
-            Self::UnlockedCancellable => page.wait_with(ptl, Wait::unlocked().within(Limits::none().unless(cancel))),
-            Self::MigrationCancellable => page.wait_with(ptl, Wait::migration().within(Limits::none().unless(cancel))),
-            Self::With => page.wait_with(ptl, Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX).unless(cancel))),
+            Self::MigrationUntil => page
+                .wait_with(ptl, Wait::migration().within(Limits::none().until(MonotonicTime::MAX))),
+            Self::UnlockedCancellable => {
+                page.wait_with(ptl, Wait::unlocked().within(Limits::none().unless(cancel)))
+            }
+            Self::MigrationCancellable => {
+                page.wait_with(ptl, Wait::migration().within(Limits::none().unless(cancel)))
+            }
+            Self::With => page.wait_with(
+                ptl,
+                Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX).unless(cancel)),
+            ),
         }
     }
 }
@@ -144,11 +154,20 @@ fn a_deadline_that_has_passed_is_no_error_if_there_is_nothing_to_wait_for() {
         let sim = Sim::new(1);
         let page = page_on(sim);
         sim.advance(Duration::from_nanos(7));
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))), Wake::NotLocked);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))),
+            Wake::NotLocked
+        );
         let guard = page.lock();
-        assert_eq!(page.wait_with((), Wait::migration().within(Limits::none().until(at(5)))), Wake::NotLocked);
+        assert_eq!(
+            page.wait_with((), Wait::migration().within(Limits::none().until(at(5)))),
+            Wake::NotLocked
+        );
         guard.poison();
-        assert_eq!(page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))), Wake::Poisoned);
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().until(at(5)))),
+            Wake::Poisoned
+        );
     });
 }
 
@@ -191,8 +210,9 @@ fn the_waiter_has_registered_when_the_ptl_is_dropped() {
     assert_eq!(sim.slept(), 0, "the release was seen before any sleep");
 }
 
-/// The owner may release at any moment while the waiter registers, for it need not hold the PTL. The moments here are those at
-/// which the waiter asks for its event slot, whatever it has read or written by then.
+/// The owner may release at any moment while the waiter registers, for it need not hold the PTL.
+/// The moments here are those at which the waiter asks for its event slot, whatever it has read or
+/// written by then.
 #[test]
 fn a_release_while_the_waiter_registers_is_not_lost() {
     for moment in 0..4 {
@@ -203,7 +223,8 @@ fn a_release_while_the_waiter_registers_is_not_lost() {
                 page.lock().into_raw();
                 let released: &'static AtomicBool = Box::leak(Box::default());
                 let release = move || {
-                    // SAFETY: the hold was made raw above, and is released once: by the hook, or below if that is not run.
+                    // SAFETY: the hold was made raw above, and is released once: by the hook, or
+                    // below if that is not run.
                     unsafe { PageGuard::from_raw(page) }.unlock();
                     released.store(true, SeqCst);
                 };
@@ -225,7 +246,8 @@ fn a_release_while_the_waiter_registers_is_not_lost() {
     }
 }
 
-/// As above, and somebody else owns the page by the time the waiter looks: then it is that one's release that counts.
+/// As above, and somebody else owns the page by the time the waiter looks: then it is that one's
+/// release that counts.
 #[test]
 fn a_release_and_another_hold_while_the_waiter_registers_are_waited_for() {
     let sim = Sim::new(1);
@@ -253,7 +275,9 @@ fn a_panic_in_the_ptl_goes_on_and_costs_one_needless_wake() {
         let sim = Sim::new(1);
         let page = page_on(sim);
         let guard = page.lock();
-        let said = common::panic_of(|| _ = page.wait_unlocked(OnDrop(|| panic!("from the page-table lock"))));
+        let said = common::panic_of(|| {
+            _ = page.wait_unlocked(OnDrop(|| panic!("from the page-table lock")))
+        });
         assert_eq!(said, "from the page-table lock");
         assert!(guard.unlock().event_waiters);
         assert!(!page.lock().unlock().event_waiters);
@@ -267,13 +291,18 @@ fn the_next_hold_has_to_be_waited_for_anew() {
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();
-            let waiter = s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(()), page.wait_unlocked(())]);
+            let waiter = s
+                .spawn(|| [page.wait_unlocked(()), page.wait_unlocked(()), page.wait_unlocked(())]);
             sim.until_asleep(1);
             let mut guard = Some(guard);
             for _ in 0..2 {
                 sim.hold();
-                assert!(guard.take().unwrap().unlock().event_waiters, "the flag is set for every wait");
-                // Before the waiter runs there is another owner, as after a migration at once by the next.
+                assert!(
+                    guard.take().unwrap().unlock().event_waiters,
+                    "the flag is set for every wait"
+                );
+                // Before the waiter runs there is another owner, as after a migration at once by
+                // the next.
                 guard = page.try_lock();
                 assert!(!text(page).contains("awaited"), "the flag is for one release: {page:?}");
                 sim.resume();
@@ -303,7 +332,8 @@ fn a_wait_for_migration_ignores_other_holds() {
     });
 }
 
-/// `cancel` ends a migration and keeps the lock, perhaps for long. Whoever waits for the migration does not wait for that.
+/// `cancel` ends a migration and keeps the lock, perhaps for long. Whoever waits for the migration
+/// does not wait for that.
 #[test]
 fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {
     let sim = Sim::new(1);
@@ -370,7 +400,15 @@ fn however_a_migration_ends_it_wakes_the_same_set() {
                 thread::scope(|s| {
                     let migration = page.lock().begin_migration();
                     let waiters: Vec<_> = (0..sleepers)
-                        .map(|n| s.spawn(move || if n % 2 == 0 { page.wait_migration(()) } else { page.wait_unlocked(()) }))
+                        .map(|n| {
+                            s.spawn(move || {
+                                if n % 2 == 0 {
+                                    page.wait_migration(())
+                                } else {
+                                    page.wait_unlocked(())
+                                }
+                            })
+                        })
                         .collect();
                     sim.until_asleep(sleepers);
                     end(migration);
@@ -379,7 +417,10 @@ fn however_a_migration_ends_it_wakes_the_same_set() {
                     }
                 });
             });
-            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{how}: {page:?}");
+            assert!(
+                !page.is_locked() && !page.is_migrating() && !page.is_frozen(),
+                "{how}: {page:?}"
+            );
         }
     }
 }
@@ -500,7 +541,11 @@ fn a_chain_of_wakes_reaches_its_own_sleepers_past_newer_ones() {
             for waiter in old {
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
             }
-            assert_eq!(sim.asleep(), SLEEPERS, "the newer ones wait for the release that is theirs");
+            assert_eq!(
+                sim.asleep(),
+                SLEEPERS,
+                "the newer ones wait for the release that is theirs"
+            );
             drop(guard);
             for waiter in new {
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
@@ -523,15 +568,17 @@ fn a_wake_is_passed_on_exactly_when_one_was_used_up() {
             let page = page_on(sim);
             let mut held = Some(page.lock());
             script([how]);
-            // The release comes before the sleep, so every outcome ends the wait. It is told that its wakes reached somebody: had it
-            // found nobody left to wake, there would be nothing to pass on.
+            // The release comes before the sleep, so every outcome ends the wait. It is told that
+            // its wakes reached somebody: had it found nobody left to wake, there would be nothing
+            // to pass on.
             let wake = page.wait_unlocked(OnDrop(|| {
                 sim.steal_next_wake();
                 drop(held.take());
                 sim.calls();
             }));
             assert_eq!(wake, Wake::Released, "{how:?}");
-            let passed_on = matches!(sim.calls()[..], [Call::WakeClass { word, .. }] if sim.is_event(word));
+            let passed_on =
+                matches!(sim.calls()[..], [Call::WakeClass { word, .. }] if sim.is_event(word));
             assert_eq!(passed_on, passes_on, "{how:?}");
         }
     });
@@ -663,11 +710,14 @@ fn a_migration_is_frozen_with_sixty_four_sleepers_on_it() {
             let waiters: Vec<_> = (0..SLEEPERS)
                 .map(|n| {
                     let page = &page;
-                    s.spawn(move || if n % 2 == 0 { page.wait_unlocked(()) } else { page.wait_migration(()) })
+                    s.spawn(move || {
+                        if n % 2 == 0 { page.wait_unlocked(()) } else { page.wait_migration(()) }
+                    })
                 })
                 .collect();
             own.until_asleep(SLEEPERS);
-            let frozen = migration.freeze(FreezeRule::ExactRefs(2)).expect("sleepers hold no reference");
+            let frozen =
+                migration.freeze(FreezeRule::ExactRefs(2)).expect("sleepers hold no reference");
             frozen.commit_in_place();
             for waiter in waiters {
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
@@ -691,7 +741,8 @@ impl<F: Futex> Borrowed<F> {
     ///
     /// The header is alive until `ptl` is dropped.
     unsafe fn wait_unlocked<G>(self, ptl: G) -> Wake {
-        // SAFETY: the caller's promise; after the drop of `ptl` the wait does not touch the page, which is what is tested.
+        // SAFETY: the caller's promise; after the drop of `ptl` the wait does not touch the page,
+        // which is what is tested.
         unsafe { &*self.0 }.wait_unlocked(ptl)
     }
 
@@ -782,7 +833,8 @@ fn a_sleeper_does_not_touch_the_header_after_it_dropped_the_ptl() {
         thread::scope(|s| {
             let borrowed = Borrowed(page);
             // SAFETY: it is accessible until all have registered.
-            let waiters: Vec<_> = (0..4).map(|_| s.spawn(move || unsafe { borrowed.wait_unlocked(()) })).collect();
+            let waiters: Vec<_> =
+                (0..4).map(|_| s.spawn(move || unsafe { borrowed.wait_unlocked(()) })).collect();
             own.until_asleep(4);
             drop(guard);
             guarded::Header::forbid(page);
@@ -808,7 +860,11 @@ fn not_even_when_the_header_goes_with_the_ptl() {
                 drop(held.take());
                 guarded::Header::forbid(page);
             });
-            let wake = if timed { header.wait_unlocked_for(ptl, Duration::from_secs(20)) } else { header.wait_unlocked(ptl) };
+            let wake = if timed {
+                header.wait_unlocked_for(ptl, Duration::from_secs(20))
+            } else {
+                header.wait_unlocked(ptl)
+            };
             assert_eq!(wake, Wake::Released);
         }
     });
@@ -838,7 +894,9 @@ fn a_release_does_not_touch_the_header_after_it_let_go() {
                 let waiter = s.spawn(|| page.wait_unlocked(()));
                 sim.until_asleep(1);
                 let borrowed = at.addr();
-                sim.at_wake(move || guarded::Header::<Sim>::forbid(core::ptr::with_exposed_provenance_mut(borrowed)));
+                sim.at_wake(move || {
+                    guarded::Header::<Sim>::forbid(core::ptr::with_exposed_provenance_mut(borrowed))
+                });
                 release(guard);
                 assert_eq!(waiter.join().unwrap(), Wake::Released);
             });
@@ -846,8 +904,9 @@ fn a_release_does_not_touch_the_header_after_it_let_go() {
     }
 }
 
-/// As `a_release_does_not_touch_the_header_after_it_let_go`, but the header is freed, for a sanitizer to see. Not for Miri: this platform is
-/// a plain field of the header, and that may not go while a function has a reference to it.
+/// As `a_release_does_not_touch_the_header_after_it_let_go`, but the header is freed, for a
+/// sanitizer to see. Not for Miri: this platform is a plain field of the header, and that may not
+/// go while a function has a reference to it.
 #[test]
 #[cfg(not(miri))]
 fn the_header_may_be_freed_before_anybody_is_woken() {

@@ -1,5 +1,5 @@
-//! What the crate prints is what somebody who debugs it has: every value says in words what was seen, and every error what was asked
-//! for and what there was.
+//! What the crate prints is what somebody who debugs it has: every value says in words what was
+//! seen, and every error what was asked for and what there was.
 
 #![cfg(not(pagelock_loom))]
 
@@ -8,7 +8,9 @@ mod common;
 use common::sim::Sim;
 use common::watched;
 use pagelock::futex::{EventSlot, SpinFutex};
-use pagelock::{Cancel, Claim, CommitRefused, FreezeError, FreezeRule, PageGuard, PageLock, UserBits};
+use pagelock::{
+    Cancel, Claim, CommitRefused, FreezeError, FreezeRule, PageGuard, PageLock, UserBits,
+};
 use std::thread;
 
 fn live(refs: u32) -> PageLock {
@@ -24,12 +26,21 @@ fn a_page_says_what_state_it_is_in() {
     let pin = page.try_pin().unwrap();
     let mut guard = page.lock();
     guard.set_user(UserBits::new(2));
-    assert_eq!(format!("{page:?}"), "PageLock { locked, user 2, generation 0; 3 references, 1 pins }");
+    assert_eq!(
+        format!("{page:?}"),
+        "PageLock { locked, user 2, generation 0; 3 references, 1 pins }"
+    );
     let _ = pin.unpin();
     let frozen = guard.begin_migration().freeze(FreezeRule::Unpinned).unwrap();
-    assert_eq!(format!("{page:?}"), "PageLock { locked, migrating, user 2, generation 0; 3 references, 0 pins, frozen }");
+    assert_eq!(
+        format!("{page:?}"),
+        "PageLock { locked, migrating, user 2, generation 0; 3 references, 0 pins, frozen }"
+    );
     frozen.poison();
-    assert_eq!(format!("{page:?}"), "PageLock { free, poisoned, user 2, generation 1; 3 references, 0 pins }");
+    assert_eq!(
+        format!("{page:?}"),
+        "PageLock { free, poisoned, user 2, generation 1; 3 references, 0 pins }"
+    );
 }
 
 #[test]
@@ -44,7 +55,10 @@ fn a_page_says_who_sleeps_and_for_whom_it_is_kept() {
             let waiter = s.spawn(|| page.wait_unlocked(()));
             sim.until_asleep(2);
             assert_eq!(page.sleepers(), 1, "a waiter is none");
-            assert_eq!(format!("{page:?}"), "PageLock { locked, 1 sleepers, awaited, generation 0; 0 references, 0 pins }");
+            assert_eq!(
+                format!("{page:?}"),
+                "PageLock { locked, 1 sleepers, awaited, generation 0; 0 references, 0 pins }"
+            );
             sim.hold();
             guard.unlock_fair();
             assert_eq!(
@@ -63,16 +77,31 @@ fn a_page_says_who_sleeps_and_for_whom_it_is_kept() {
 #[test]
 fn everything_that_stands_for_a_page_prints_the_page() {
     let page = live(1);
-    assert_eq!(format!("{:?}", page.try_get().unwrap()), "PageRef(PageLock { free, generation 0; 2 references, 0 pins })");
-    assert_eq!(format!("{:?}", page.try_pin().unwrap()), "PagePin(PageLock { free, generation 0; 1 references, 1 pins })");
+    assert_eq!(
+        format!("{:?}", page.try_get().unwrap()),
+        "PageRef(PageLock { free, generation 0; 2 references, 0 pins })"
+    );
+    assert_eq!(
+        format!("{:?}", page.try_pin().unwrap()),
+        "PagePin(PageLock { free, generation 0; 1 references, 1 pins })"
+    );
     let guard = page.lock();
-    assert_eq!(format!("{guard:?}"), "PageGuard(PageLock { locked, generation 0; 1 references, 0 pins })");
+    assert_eq!(
+        format!("{guard:?}"),
+        "PageGuard(PageLock { locked, generation 0; 1 references, 0 pins })"
+    );
     assert!(core::ptr::eq(guard.page(), &page));
     let migration = guard.begin_migration();
-    assert_eq!(format!("{migration:?}"), "Migration(PageLock { locked, migrating, generation 0; 1 references, 0 pins })");
+    assert_eq!(
+        format!("{migration:?}"),
+        "Migration(PageLock { locked, migrating, generation 0; 1 references, 0 pins })"
+    );
     assert!(core::ptr::eq(migration.page(), &page));
     let frozen = migration.freeze(FreezeRule::Unpinned).unwrap();
-    assert_eq!(format!("{frozen:?}"), "Frozen(PageLock { locked, migrating, generation 0; 1 references, 0 pins, frozen })");
+    assert_eq!(
+        format!("{frozen:?}"),
+        "Frozen(PageLock { locked, migrating, generation 0; 1 references, 0 pins, frozen })"
+    );
     assert!(core::ptr::eq(frozen.page(), &page));
     frozen.abort();
 }
@@ -81,7 +110,10 @@ fn everything_that_stands_for_a_page_prints_the_page() {
 fn a_claim_says_what_came_of_it() {
     let page = live(1);
     let claim = page.claim();
-    assert_eq!(format!("{claim:?}"), "Owner(PageGuard(PageLock { locked, generation 0; 1 references, 0 pins }))");
+    assert_eq!(
+        format!("{claim:?}"),
+        "Owner(PageGuard(PageLock { locked, generation 0; 1 references, 0 pins }))"
+    );
     assert_eq!(format!("{:?}", page.claim()), "InFlight");
     let Claim::Owner(guard) = claim else { panic!("{claim:?}") };
     guard.poison();
@@ -92,13 +124,21 @@ fn a_claim_says_what_came_of_it() {
 fn what_was_refused_says_why() {
     let page = live(2);
     let busy = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap_err();
-    let why = "FreezeRefused { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1) }";
+    let why =
+        "FreezeRefused { refs: 2, pins: 0, frozen: false, poisoned: false, rule: ExactRefs(1) }";
     assert_eq!(format!("{busy:?}"), format!("Busy {{ why: {why}, .. }}"));
-    assert_eq!(busy.to_string(), "the page has 2 references and 0 pins, where 1 and 0 were expected");
+    assert_eq!(
+        busy.to_string(),
+        "the page has 2 references and 0 pins, where 1 and 0 were expected"
+    );
     let error = FreezeError::<&str>::Busy(busy);
-    assert!(format!("{error:?}").starts_with("Busy(Busy { why: FreezeRefused { refs: 2,"), "{error:?}");
+    assert!(
+        format!("{error:?}").starts_with("Busy(Busy { why: FreezeRefused { refs: 2,"),
+        "{error:?}"
+    );
     drop(error);
-    let error = page.lock().begin_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no")).unwrap_err();
+    let error =
+        page.lock().begin_migration().freeze_with(FreezeRule::Unpinned, |_| Err("no")).unwrap_err();
     assert_eq!(format!("{error:?}"), "Refused { error: \"no\", .. }");
     assert_eq!(error.to_string(), "the caller's own count refused: no");
     drop(error);
@@ -116,7 +156,8 @@ fn what_was_refused_says_why() {
 fn a_page_that_was_left_frozen_says_so() {
     let page = live(1);
     let page = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap().into_raw();
-    // SAFETY: of the two that the page's right to be released is given to, one is forgotten again below.
+    // SAFETY: of the two that the page's right to be released is given to, one is forgotten again
+    // below.
     let migration = unsafe { pagelock::Migration::from_raw(page) };
     let busy = migration.freeze(FreezeRule::Unpinned).unwrap_err();
     assert!(busy.reason().frozen && !busy.reason().poisoned);
@@ -128,25 +169,35 @@ fn a_page_that_was_left_frozen_says_so() {
     assert_eq!(format!("{page:?}"), "PageLock { free, generation 1; 1 references, 0 pins }");
 }
 
-/// A stale or doubled release is misuse. A debug build says so, a release build does not; neither changes a count.
+/// A stale or doubled release is misuse. A debug build says so, a release build does not; neither
+/// changes a count.
 #[test]
 fn a_reference_put_twice_changes_nothing() {
     let page = live(1);
     let pin = page.try_pin().unwrap().into_raw();
     let page = &page;
-    // SAFETY: not kept, on purpose: the second of each pair stands for nothing. Nobody uses memory that this page would protect.
-    let (first, second) = unsafe { (pagelock::PageRef::from_raw(page), pagelock::PageRef::from_raw(page)) };
+    // SAFETY: not kept, on purpose: the second of each pair stands for nothing. Nobody uses memory
+    // that this page would protect.
+    let (first, second) =
+        unsafe { (pagelock::PageRef::from_raw(page), pagelock::PageRef::from_raw(page)) };
     let _ = first.put();
     let before = format!("{page:?}");
-    misuse(|| drop(second), "put of a page without references: PageLock { free, generation 0; 0 references, 1 pins }");
+    misuse(
+        || drop(second),
+        "put of a page without references: PageLock { free, generation 0; 0 references, 1 pins }",
+    );
     assert_eq!(format!("{page:?}"), before);
     // SAFETY: as above.
-    let (first, second) = unsafe { (pagelock::PagePin::from_raw(pin), pagelock::PagePin::from_raw(pin)) };
+    let (first, second) =
+        unsafe { (pagelock::PagePin::from_raw(pin), pagelock::PagePin::from_raw(pin)) };
     page.activate(1).unwrap_err();
     let _ = first.unpin();
     page.activate(2).unwrap();
     let before = format!("{page:?}");
-    misuse(|| drop(second), "unpin of a page without pins: PageLock { free, generation 0; 2 references, 0 pins }");
+    misuse(
+        || drop(second),
+        "unpin of a page without pins: PageLock { free, generation 0; 2 references, 0 pins }",
+    );
     assert_eq!(format!("{page:?}"), before);
 }
 
@@ -162,7 +213,10 @@ fn misuse(f: impl FnOnce(), says: &str) {
 #[test]
 fn what_is_made_by_default_is_what_new_makes() {
     assert_eq!(format!("{:?}", <PageLock>::default()), format!("{:?}", PageLock::new()));
-    assert_eq!(format!("{:?}", PageLock::<SpinFutex>::default()), format!("{:?}", PageLock::with_futex(SpinFutex)));
+    assert_eq!(
+        format!("{:?}", PageLock::<SpinFutex>::default()),
+        format!("{:?}", PageLock::with_futex(SpinFutex))
+    );
     assert_eq!(EventSlot::<pagelock::OsFutex>::default().sequence(), 0);
     let switch = Cancel::<SpinFutex>::default();
     assert!(!switch.is_cancelled());
@@ -188,7 +242,14 @@ fn a_hold_is_the_same_hold_until_it_ends() {
 #[cfg(target_os = "linux")]
 fn a_point_in_time_prints_seconds() {
     let text = format!("{:?}", pagelock::futex::MonotonicTime::now());
-    let (seconds, nanos) =
-        text.strip_prefix("MonotonicTime(").and_then(|t| t.strip_suffix("s)")).unwrap().split_once('.').unwrap();
-    assert!(seconds.parse::<u64>().is_ok() && nanos.len() == 9 && nanos.parse::<u32>().is_ok(), "{text}");
+    let (seconds, nanos) = text
+        .strip_prefix("MonotonicTime(")
+        .and_then(|t| t.strip_suffix("s)"))
+        .unwrap()
+        .split_once('.')
+        .unwrap();
+    assert!(
+        seconds.parse::<u64>().is_ok() && nanos.len() == 9 && nanos.parse::<u32>().is_ok(),
+        "{text}"
+    );
 }

@@ -1,8 +1,9 @@
-//! What the engine is measured beside: one mutex for everything, which is how memory is moved by those who have no locks of pages.
+//! What the engine is measured beside: one mutex for everything, which is how memory is moved by
+//! those who have no locks of pages.
 //!
-//! A call that moves pages holds the mutex until all of them have moved; a fault on any page waits for it. It has no headers, no reverse
-//! map and no counts: nothing may be mapped twice, nobody may hold on to a page. The frames, and the copying, are those of the
-//! engine it is compared with.
+//! A call that moves pages holds the mutex until all of them have moved; a fault on any page waits
+//! for it. It has no headers, no reverse map and no counts: nothing may be mapped twice, nobody may
+//! hold on to a page. The frames, and the copying, are those of the engine it is compared with.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -25,9 +26,11 @@ impl BigLock {
     /// All pages in tier 0.
     pub fn new(config: Config, pages: usize) -> Self {
         let memory = Soft::new(config);
-        let mut free =
-            [TierId(0), TierId(1)].map(|tier| memory.frames_of(tier).rev().filter(|&pfn| pfn > 0).collect::<Vec<_>>());
-        let table = (0..pages).map(|_| AtomicU64::new(free[0].pop().expect("a frame for each page"))).collect();
+        let mut free = [TierId(0), TierId(1)]
+            .map(|tier| memory.frames_of(tier).rev().filter(|&pfn| pfn > 0).collect::<Vec<_>>());
+        let table = (0..pages)
+            .map(|_| AtomicU64::new(free[0].pop().expect("a frame for each page")))
+            .collect();
         Self { memory, table, free: Mutex::new(free) }
     }
 

@@ -1,4 +1,5 @@
-//! How many pages a second, by how many a call has, and what a fault takes meanwhile; beside an engine with one mutex.
+//! How many pages a second, by how many a call has, and what a fault takes meanwhile; beside an
+//! engine with one mutex.
 
 use crate::biglock::BigLock;
 use crate::subjects::{COLD, Engine, HOT, Ours};
@@ -30,7 +31,8 @@ pub fn by_call(effort: &Effort, cores: usize, faulters: usize) {
         "**{PAGES} pages of 4096 bytes, {faulters} faulters**; {cores} cores; median (quartiles) of {} rounds\n",
         effort.rounds
     );
-    let (ours, theirs) = (Ours::new(PAGES, 4096, PAGES), <BigLock as Engine>::new(PAGES, 4096, PAGES));
+    let (ours, theirs) =
+        (Ours::new(PAGES, 4096, PAGES), <BigLock as Engine>::new(PAGES, 4096, PAGES));
     let mut table = headed(&["pages per call", "what", Ours::NAME, BigLock::NAME, "ratio"]);
     for count in CALLS {
         let (mut a, mut b) = (Vec::new(), Vec::new());
@@ -45,7 +47,13 @@ pub fn by_call(effort: &Effort, cores: usize, faulters: usize) {
         }
         let mut row = |what: &str, of: &dyn Fn(&Round) -> f64| {
             let (a, b) = (Spread::of(a.iter().map(of)), Spread::of(b.iter().map(of)));
-            table.add_row([&count.to_string(), what, &a.to_string(), &b.to_string(), &format!("{:.2}", a.median / b.median)]);
+            table.add_row([
+                &count.to_string(),
+                what,
+                &a.to_string(),
+                &b.to_string(),
+                &format!("{:.2}", a.median / b.median),
+            ]);
         };
         row("migrated, thousand pages/s", &|r| r.migrated / 1e3);
         if faulters > 0 {
@@ -83,12 +91,14 @@ fn measure<E: Engine>(engine: &E, count: usize, faulters: usize, time: Duration)
         }
         let took = began.elapsed().as_secs_f64();
         stop.store(true, Release);
-        let mut latencies: Vec<u32> = faulters.into_iter().flat_map(|f| f.join().expect("no faulter panics")).collect();
+        let mut latencies: Vec<u32> =
+            faulters.into_iter().flat_map(|f| f.join().expect("no faulter panics")).collect();
         // All back, for whoever is next.
         migrate(0, PAGES, HOT);
         latencies.sort_unstable();
         let at = |n: usize, of: usize| {
-            let nanos = latencies.get((latencies.len() * n / of).min(latencies.len().saturating_sub(1)));
+            let nanos =
+                latencies.get((latencies.len() * n / of).min(latencies.len().saturating_sub(1)));
             nanos.map_or(f64::NAN, |&nanos| f64::from(nanos) / 1e3)
         };
         Round {

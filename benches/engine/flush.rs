@@ -1,5 +1,6 @@
-//! How many pages a second, by how many a call has, through one mapping and through four, where a flush costs nothing and where it costs
-//! what it does to interrupt other processors; beside the same with a flush for each page.
+//! How many pages a second, by how many a call has, through one mapping and through four, where a
+//! flush costs nothing and where it costs what it does to interrupt other processors; beside the
+//! same with a flush for each page.
 
 use crate::Effort;
 use crate::subjects::{COLD, HOT, Ours};
@@ -16,14 +17,22 @@ pub fn by_flush(effort: &Effort) {
         "**Thousand pages a second, of 4096 bytes, without faulters**: a flush for each batch, and for each page; median (quartiles) of \
          short turns\n"
     );
-    let mut table = headed(&["mappings", "flush", "pages per call", "a flush a batch", "a flush a page", "ratio"]);
+    let mut table = headed(&[
+        "mappings",
+        "flush",
+        "pages per call",
+        "a flush a batch",
+        "a flush a page",
+        "ratio",
+    ]);
     for mappings in MAPPINGS {
         let engine = Ours::mapped(PAGES, 4096, PAGES, mappings);
         for cost in FLUSH {
             engine.flush_takes(cost);
             for count in crate::CALLS {
                 let time = effort.time * effort.rounds as u32 / 4;
-                let [batched, single] = in_turns(time, sweep(&engine, count, 512), sweep(&engine, count, 1));
+                let [batched, single] =
+                    in_turns(time, sweep(&engine, count, 512), sweep(&engine, count, 1));
                 table.add_row([
                     mappings.to_string(),
                     format!("{} µs", cost.as_nanos() as f64 / 1e3),

@@ -1,15 +1,19 @@
-//! The whole protocol, by the clock: pages moved a second, what a fault takes meanwhile, what a page costs as memory grows and an entry as
-//! more of them name a page; beside an engine with one mutex for everything on the same kind of memory, and beside the bare system calls
-//! that moving real memory takes.
+//! The whole protocol, by the clock: pages moved a second, what a fault takes meanwhile, what a
+//! page costs as memory grows and an entry as more of them name a page; beside an engine with one
+//! mutex for everything on the same kind of memory, and beside the bare system calls that moving
+//! real memory takes.
 //!
-//! `cargo bench -p pagelock-benches --bench engine` takes three minutes, `-- --quick` a quarter of that, `-- --test` only sees that it runs; the
-//! name of a part (`calls`, `flush`, `price`, `size`, `mappers`) runs that alone. All that is compared is measured in turns; what one thread
-//! does alone, by that thread's processor time. Medians, and
-//! quartiles in brackets; what is lost is printed like what is won.
+//! `cargo bench -p pagelock-benches --bench engine` takes three minutes, `-- --quick` a quarter of
+//! that, `-- --test` only sees that it runs; the name of a part (`calls`, `flush`, `price`, `size`,
+//! `mappers`) runs that alone. All that is compared is measured in turns; what one thread does
+//! alone, by that thread's processor time. Medians, and quartiles in brackets; what is lost is
+//! printed like what is won.
 //!
-//! A migrator moves all pages to the other tier, so many with each call, and then back, and so on. Faulters, where there are any, read pages at
-//! random; those that are away they bring back. Timed is a read of a page that was away when it was looked at, until it is done. Faulters
-//! rest after each, or those that get on would fault so often that those that are kept waiting drop out of the figures.
+//! A migrator moves all pages to the other tier, so many with each call, and then back, and so on.
+//! Faulters, where there are any, read pages at random; those that are away they bring back. Timed
+//! is a read of a page that was away when it was looked at, until it is done. Faulters rest after
+//! each, or those that get on would fault so often that those that are kept waiting drop out of the
+//! figures.
 
 mod biglock;
 mod calls;
@@ -63,8 +67,13 @@ const QUICK: Effort = Effort {
     sizes: &[10, 15, 20],
     mappers: &[1, 16, 256, 4096, 16_000],
 };
-const SMOKE: Effort =
-    Effort { rounds: 1, time: Duration::from_millis(4), faulters: &[0, 2], sizes: &[10, 12], mappers: &[1, 64] };
+const SMOKE: Effort = Effort {
+    rounds: 1,
+    time: Duration::from_millis(4),
+    faulters: &[0, 2],
+    sizes: &[10, 12],
+    mappers: &[1, 64],
+};
 
 /// Pages in a call.
 const CALLS: [usize; 4] = [1, 64, 512, 4096];
@@ -88,7 +97,9 @@ fn main() {
     };
     part("flush", &|| flush::by_flush(&effort));
     part("price", &|| price::by_system_calls(&effort));
-    part("calls", &|| effort.faulters.iter().for_each(|&faulters| calls::by_call(&effort, cores, faulters)));
+    part("calls", &|| {
+        effort.faulters.iter().for_each(|&faulters| calls::by_call(&effort, cores, faulters))
+    });
     part("size", &|| size::by_size(&effort, cores));
     part("mappers", &|| size::by_mappers(&effort));
 }

@@ -1,5 +1,6 @@
-//! The price of the protocol: pages of real memory go out and come back by the storm example's memory manager, locks, counts, entries and
-//! all; beside one thread that makes the same system calls and nothing else.
+//! The price of the protocol: pages of real memory go out and come back by the storm example's
+//! memory manager, locks, counts, entries and all; beside one thread that makes the same system
+//! calls and nothing else.
 
 use crate::Effort;
 use crate::machine::{COLD, HOT, at};
@@ -77,7 +78,8 @@ fn by_engine(real: &Real) -> impl FnMut() -> f64 {
         let mut all_to = |to: TierId| {
             slots.clear();
             slots.extend((0..PAGES).map(|page| Slot::at(at(0, page))));
-            let summary = migrate(real, &mut slots, &Order::to(to).tries(1), &NoBatches, &mut unlocked);
+            let summary =
+                migrate(real, &mut slots, &Order::to(to).tries(1), &NoBatches, &mut unlocked);
             assert_eq!(summary.done as usize, PAGES, "all pages move");
         };
         micros(|| {

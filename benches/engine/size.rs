@@ -6,20 +6,32 @@ use crate::subjects::{COLD, Engine, HOT, Ours};
 use crate::table::{Spread, headed, in_turns, seconds};
 use std::time::Instant;
 
-/// What a page costs, there and back, as memory grows. Small pages: what is measured is the bookkeeping, not the copy.
+/// What a page costs, there and back, as memory grows. Small pages: what is measured is the
+/// bookkeeping, not the copy.
 pub fn by_size(effort: &Effort, cores: usize) {
     const COUNT: usize = 64;
     println!(
         "**Nanoseconds to move a page of 64 bytes, {COUNT} a call, no faulters**; {cores} cores; median (quartiles) of short turns\n"
     );
-    let mut table =
-        headed(&["pages", Ours::NAME, BigLock::NAME, "ratio", "to the first, pagelock::mm", "to the first, one mutex"]);
+    let mut table = headed(&[
+        "pages",
+        Ours::NAME,
+        BigLock::NAME,
+        "ratio",
+        "to the first, pagelock::mm",
+        "to the first, one mutex",
+    ]);
     let mut firsts = None;
     for &size in effort.sizes {
         let pages = 1 << size;
-        let (ours, theirs) = (Ours::new(pages, 64, COUNT), <BigLock as Engine>::new(pages, 64, COUNT));
+        let (ours, theirs) =
+            (Ours::new(pages, 64, COUNT), <BigLock as Engine>::new(pages, 64, COUNT));
         let time = effort.time * effort.rounds as u32 / 2;
-        let [a, b] = in_turns(time, nanos_per_page(&ours, pages, COUNT), nanos_per_page(&theirs, pages, COUNT));
+        let [a, b] = in_turns(
+            time,
+            nanos_per_page(&ours, pages, COUNT),
+            nanos_per_page(&theirs, pages, COUNT),
+        );
         let (first_a, first_b) = *firsts.get_or_insert((a.median, b.median));
         table.add_row([
             format!("2^{size}"),
@@ -71,7 +83,11 @@ pub fn by_mappers(effort: &Effort) {
         let more = core::iter::from_fn(|| (began.elapsed() < time).then(&mut turn));
         let nanos = Spread::of(more);
         let first = *first.get_or_insert(nanos.median);
-        table.add_row([mappers.to_string(), nanos.to_string(), format!("{:.2}", nanos.median / first)]);
+        table.add_row([
+            mappers.to_string(),
+            nanos.to_string(),
+            format!("{:.2}", nanos.median / first),
+        ]);
     }
     println!("{table}\n");
 }

@@ -19,7 +19,8 @@ pub trait Engine: Sync {
     /// `pages` pages, all hot and touched, with room for `cold` at the other place.
     fn new(pages: usize, page_size: usize, cold: usize) -> Self;
 
-    /// A migrator: moves `count` pages from `first` on with each call, and says how many have moved.
+    /// A migrator: moves `count` pages from `first` on with each call, and says how many have
+    /// moved.
     fn migrator(&self) -> impl FnMut(usize, usize, TierId) -> usize;
 
     fn is_hot(&self, page: usize) -> bool;
@@ -29,7 +30,8 @@ pub trait Engine: Sync {
 }
 
 fn config(pages: usize, page_size: usize, cold: usize, spaces: usize) -> Config {
-    // A frame is free a moment after its page can be found at the other place, so that there have to be some more than pages.
+    // A frame is free a moment after its page can be found at the other place, so that there have
+    // to be some more than pages.
     let tiers = vec![
         TierConfig { kind: Kind::System, frames: pages + SPARE },
         TierConfig { kind: Kind::Device { owner: 1 }, frames: cold + SPARE },
@@ -47,7 +49,8 @@ impl Ours {
     pub fn mapped(pages: usize, page_size: usize, cold: usize, spaces: usize) -> Self {
         let mm = Soft::new(config(pages, page_size, cold, spaces));
         let first = mm.spawn().expect("there is one").page(0);
-        if spaces == 1 { mm.map(first, pages) } else { mm.map_shared(first, pages) }.expect("nothing is mapped yet");
+        if spaces == 1 { mm.map(first, pages) } else { mm.map_shared(first, pages) }
+            .expect("nothing is mapped yet");
         for at in first.pages(pages) {
             mm.write(at, 0, &[1; 8]).expect("a frame for each page");
         }
@@ -55,7 +58,9 @@ impl Ours {
             let other = mm.spawn().expect("there is one").page(0);
             let area = Area { kind: AreaKind::Shared, rights: Some(Rights::Write) };
             let mut pairs = first.pages(pages).zip(other.pages(pages));
-            pairs.try_for_each(|(from, to)| mm.share(from, to, area)).expect("nothing is mapped yet");
+            pairs
+                .try_for_each(|(from, to)| mm.share(from, to, area))
+                .expect("nothing is mapped yet");
         }
         Self { mm, first }
     }
@@ -80,7 +85,13 @@ impl Ours {
         move |first, count, to| {
             slots.clear();
             slots.extend(self.first.space.page(first).pages(count).map(Slot::at));
-            migrate(&self.mm, &mut slots, &Order::to(to).tries(1).batch(batch), &self.mm, &mut unlocked);
+            migrate(
+                &self.mm,
+                &mut slots,
+                &Order::to(to).tries(1).batch(batch),
+                &self.mm,
+                &mut unlocked,
+            );
             // Those that were there already, or that a faulter has, have not been moved.
             slots.iter().filter(|slot| matches!(slot.outcome(), Outcome::Moved { .. })).count()
         }
@@ -104,7 +115,9 @@ impl Engine for Ours {
 
     fn read(&self, page: usize) -> [u8; 8] {
         let mut out = [0; 8];
-        self.mm.read(self.first.space.page(page), 0, &mut out).expect("it is mapped, and there is room");
+        self.mm
+            .read(self.first.space.page(page), 0, &mut out)
+            .expect("it is mapped, and there is room");
         out
     }
 }

@@ -11,7 +11,8 @@ pub fn headed(names: &[&str]) -> Table {
     table
 }
 
-/// Seconds of processor time that this thread has had: by what others have the processor for, a turn of one thread is not slower.
+/// Seconds of processor time that this thread has had: by what others have the processor for, a
+/// turn of one thread is not slower.
 #[cfg(unix)]
 pub fn seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -27,9 +28,13 @@ pub fn seconds() -> f64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Lets two take short turns for a while, and says what each turn of either came to: what disturbs one turn is not in the median, and what
-/// lasts disturbs both.
-pub fn in_turns(time: Duration, mut one: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [Spread; 2] {
+/// Lets two take short turns for a while, and says what each turn of either came to: what disturbs
+/// one turn is not in the median, and what lasts disturbs both.
+pub fn in_turns(
+    time: Duration,
+    mut one: impl FnMut() -> f64,
+    mut other: impl FnMut() -> f64,
+) -> [Spread; 2] {
     // The first turns find everything cold.
     one();
     other();

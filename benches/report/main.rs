@@ -35,9 +35,11 @@ use support::parts::{Job, PARTS, jobs};
 use support::release::MOST;
 use support::table::Tables;
 
-/// Measures this crate beside its peers, and writes a page, a JSON file and the tables of a document.
+/// Measures this crate beside its peers, and writes a page, a JSON file and the tables of a
+/// document.
 ///
-/// About ten minutes on two cores. Nothing else should be running: the load is in the results, and says so if something was.
+/// About ten minutes on two cores. Nothing else should be running: the load is in the results, and
+/// says so if something was.
 #[derive(Parser, Debug)]
 #[command(version, about, long_about)]
 struct Options {
@@ -53,7 +55,8 @@ struct Options {
     #[arg(long, value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     only: Vec<String>,
 
-    /// Measure nothing: make the page of an earlier run, from its report.json or the file of `bars --json`
+    /// Measure nothing: make the page of an earlier run, from its report.json or the file of
+    /// `bars --json`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "smoke", "only"])]
     from: Option<PathBuf>,
 
@@ -80,7 +83,11 @@ fn report(options: &Options) -> Result<(), String> {
     create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     // Tried before the ten minutes, not after.
     for file in FILES.map(|file| out.join(file)) {
-        File::options().append(true).create(true).open(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        File::options()
+            .append(true)
+            .create(true)
+            .open(&file)
+            .map_err(|e| format!("{}: {e}", file.display()))?;
     }
     let results = match &options.from {
         Some(file) => earlier(file)?,
@@ -88,8 +95,11 @@ fn report(options: &Options) -> Result<(), String> {
     };
     let page = page::html(&results).map_err(|e| format!("the page could not be made: {e}"))?;
     let json = serde_json::to_string_pretty(&results).map_err(|e| e.to_string())?;
-    let picture = picture::for_readme(&results).map_err(|e| format!("the picture could not be made: {e}"))?;
-    for (file, text) in FILES.into_iter().zip([Some(page), Some(json), Some(markdown::document(&results)), picture]) {
+    let picture =
+        picture::for_readme(&results).map_err(|e| format!("the picture could not be made: {e}"))?;
+    for (file, text) in
+        FILES.into_iter().zip([Some(page), Some(json), Some(markdown::document(&results)), picture])
+    {
         let path = out.join(file);
         // What was not measured this time is not to stand there from another.
         match text {
@@ -109,7 +119,8 @@ fn say(line: impl Display) -> Result<(), String> {
 fn earlier(file: &Path) -> Result<Results, String> {
     let bad = |e: &dyn Display| format!("{}: {e}", file.display());
     let text = std::fs::read_to_string(file).map_err(|e| bad(&e))?;
-    let Earlier { machine, tables, effort, seconds } = serde_json::from_str(&text).map_err(|e| bad(&e))?;
+    let Earlier { machine, tables, effort, seconds } =
+        serde_json::from_str(&text).map_err(|e| bad(&e))?;
     Ok(Results::new(machine, &effort, Duration::from_secs_f64(seconds.max(0.0)), tables))
 }
 
@@ -121,27 +132,33 @@ fn measured(options: &Options) -> Result<Results, String> {
     };
     let (machine, began) = (Machine::this(), Instant::now());
     say(&machine)?;
-    let parts = PARTS.into_iter().filter(|part| options.only.is_empty() || options.only.iter().any(|only| only == part));
+    let parts = PARTS
+        .into_iter()
+        .filter(|part| options.only.is_empty() || options.only.iter().any(|only| only == part));
     let jobs: Vec<Job<'_>> = parts.flat_map(|part| jobs(part, &effort)).collect();
     let tables = measure(jobs);
     if tables.0.is_empty() {
-        return Err("nothing could be measured here; what stood in the way is said above".to_string());
+        return Err(
+            "nothing could be measured here; what stood in the way is said above".to_string()
+        );
     }
     Ok(Results::new(machine, name, began.elapsed(), tables))
 }
 
-/// Runs the jobs one after another. Nothing else of this process runs meanwhile: the bar moves between them only. Where there is no
-/// terminal for a bar, each job is a line.
+/// Runs the jobs one after another. Nothing else of this process runs meanwhile: the bar moves
+/// between them only. Where there is no terminal for a bar, each job is a line.
 fn measure(jobs: Vec<Job<'_>>) -> Tables {
     let (crew, mut tables) = (Crew::new(MOST), Tables::default());
     let all: f64 = jobs.iter().map(|job| job.seconds).sum();
     let style =
-        ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3} % {msg:45}").expect("it is well-formed");
+        ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent:>3} % {msg:45}")
+            .expect("it is well-formed");
     let bar = ProgressBar::new((all * 1e3) as u64).with_style(style);
     let mut done = 0.0;
     for job in jobs {
         if bar.is_hidden() {
-            let _ = writeln!(io::stderr(), "{:3.0} %  {}: {}", 100.0 * done / all, job.part, job.name);
+            let _ =
+                writeln!(io::stderr(), "{:3.0} %  {}: {}", 100.0 * done / all, job.part, job.name);
         }
         done += job.seconds;
         bar.set_message(format!("{}: {}", job.part, job.name));

@@ -8,13 +8,22 @@ use crate::support::parts::PARTS;
 /// The machine and what was measured on it.
 pub fn machine(results: &Results) -> String {
     let Results { machine, effort, seconds, .. } = results;
-    let crates: Vec<_> = machine.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    format!("{machine}.\n\n{}; {}. Effort: {effort}, {seconds:.0} seconds.\n", machine.rustc, crates.join(", "))
+    let crates: Vec<_> =
+        machine.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    format!(
+        "{machine}.\n\n{}; {}. Effort: {effort}, {seconds:.0} seconds.\n",
+        machine.rustc,
+        crates.join(", ")
+    )
 }
 
 pub fn bars(results: &Results) -> String {
     let cores = results.machine.cores;
-    let contended = if results.means.is_empty() { String::new() } else { means::markdown(&results.means, cores) };
+    let contended = if results.means.is_empty() {
+        String::new()
+    } else {
+        means::markdown(&results.means, cores)
+    };
     format!("{}\n{contended}", markdown(&results.bars, cores))
 }
 
@@ -30,7 +39,13 @@ pub fn noise(results: &Results) -> String {
         results.machine.cores
     );
     for n in &results.noise {
-        text += &format!("| {} | {} | {:.0} % | {:.0} % |\n", n.part, n.series, n.usual * 100.0, n.worst * 100.0);
+        text += &format!(
+            "| {} | {} | {:.0} % | {:.0} % |\n",
+            n.part,
+            n.series,
+            n.usual * 100.0,
+            n.worst * 100.0
+        );
     }
     text
 }
@@ -40,7 +55,8 @@ pub fn document(results: &Results) -> String {
     text += &format!("\n## Bars\n\n{}", bars(results));
     text += &format!("\n## Where we lose\n\n{}", losses(results));
     for part in PARTS {
-        let tables: Vec<_> = results.tables.0.iter().filter(|table| table.head.part == part).collect();
+        let tables: Vec<_> =
+            results.tables.0.iter().filter(|table| table.head.part == part).collect();
         if !tables.is_empty() {
             text += &format!("\n## {}\n", title(part));
         }

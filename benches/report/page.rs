@@ -1,4 +1,5 @@
-//! The results as one HTML page that needs nothing else: pictures are in it, and there is no script.
+//! The results as one HTML page that needs nothing else: pictures are in it, and there is no
+//! script.
 
 use crate::markdown::{bars, losses, machine, noise, title};
 use crate::picture::picture;
@@ -6,7 +7,8 @@ use crate::results::Results;
 use crate::support::parts::PARTS;
 use std::error::Error;
 
-/// Texts wrap, figures do not but between a median and its spread: so a table fits the window, where that is possible at all.
+/// Texts wrap, figures do not but between a median and its spread: so a table fits the window,
+/// where that is possible at all.
 const STYLE: &str = "\
     :root{color-scheme:light dark}\
     body{font:16px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
@@ -21,15 +23,17 @@ const STYLE: &str = "\
     svg,tr{break-inside:avoid}h2{break-after:avoid}}";
 
 pub fn html(results: &Results) -> Result<String, Box<dyn Error>> {
-    let parts: Vec<&str> = PARTS.into_iter().filter(|part| results.tables.0.iter().any(|t| t.head.part == *part)).collect();
+    let parts: Vec<&str> = PARTS
+        .into_iter()
+        .filter(|part| results.tables.0.iter().any(|t| t.head.part == *part))
+        .collect();
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>pagelock, measured</title><style>{STYLE}</style></head>\n\
          <body><h1>pagelock, measured</h1>\n"
     );
     if results.machine.was_busy() {
-        page +=
-            "<p class=\"busy\"><b>Something else was running when this began. The figures are not to be relied on.</b></p>\n";
+        page += "<p class=\"busy\"><b>Something else was running when this began. The figures are not to be relied on.</b></p>\n";
     }
     page += &from_markdown(&machine(results));
     page += "<nav><a href=\"#bars\">Bars</a><a href=\"#losses\">Where we lose</a>";
@@ -46,7 +50,8 @@ pub fn html(results: &Results) -> Result<String, Box<dyn Error>> {
             page += &picture(table, results.machine.cores)?.unwrap_or_default();
         }
     }
-    page += &format!("<h2 id=\"noise\">Noise</h2>\n{}</body></html>\n", from_markdown(&noise(results)));
+    page +=
+        &format!("<h2 id=\"noise\">Noise</h2>\n{}</body></html>\n", from_markdown(&noise(results)));
     Ok(page)
 }
 
@@ -62,7 +67,8 @@ fn from_markdown(text: &str) -> String {
             continue;
         }
         // Below the names, how each column is aligned: figures to the right.
-        let is_figure: Vec<bool> = cells(lines.next().unwrap_or_default()).map(|to| to.ends_with(':')).collect();
+        let is_figure: Vec<bool> =
+            cells(lines.next().unwrap_or_default()).map(|to| to.ends_with(':')).collect();
         let row = |line: &str, cell: &str| {
             let cells = cells(line).enumerate().map(|(index, text)| match is_figure.get(index) {
                 Some(true) => format!("<{cell} class=\"n\">{}</{cell}>", figure(text)),
@@ -85,11 +91,14 @@ fn cells(line: &str) -> impl Iterator<Item = &str> {
 
 /// A median, and its spread in parentheses, which may go to a line of its own.
 fn figure(text: &str) -> String {
-    match text.strip_prefix("**").map_or(text, |bold| bold.trim_end_matches("**")).split_once(" (") {
+    match text.strip_prefix("**").map_or(text, |bold| bold.trim_end_matches("**")).split_once(" (")
+    {
         Some((median, spread)) if text.starts_with("**") => {
             format!("<span><b>{}</b></span> <small>({}</small>", inline(median), inline(spread))
         }
-        Some((median, spread)) => format!("<span>{}</span> <small>({}</small>", inline(median), inline(spread)),
+        Some((median, spread)) => {
+            format!("<span>{}</span> <small>({}</small>", inline(median), inline(spread))
+        }
         None => format!("<span>{}</span>", inline(text)),
     }
 }

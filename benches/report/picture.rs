@@ -1,11 +1,14 @@
-//! Tables as curves: medians, with a stroke from the smallest round to the largest. Readable when printed, also in grey: each subject has a
-//! colour and a marker of its own, and its name stands beside the curves, not on them.
+//! Tables as curves: medians, with a stroke from the smallest round to the largest. Readable when
+//! printed, also in grey: each subject has a colour and a marker of its own, and its name stands
+//! beside the curves, not on them.
 
 use crate::results::Results;
 use crate::support::parts::contended::{Cell, HOLDS, LONGEST, Regime, SHORT, cells, title};
 use crate::support::table::{Better, Role, Table};
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{AsRangedCoord, DefaultFormatting, KeyPointHint, Ranged, ValueFormatter};
+use plotters::coord::ranged1d::{
+    AsRangedCoord, DefaultFormatting, KeyPointHint, Ranged, ValueFormatter,
+};
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters_backend::{BackendCoord, DrawingErrorKind};
@@ -19,11 +22,15 @@ const SIZE: (u32, u32) = (960, 440);
 /// Room for the subjects' names.
 const NAMES: u32 = 205;
 
-/// The table as a picture, if it is a curve at all: more than one row, each with a place of its own.
+/// The table as a picture, if it is a curve at all: more than one row, each with a place of its
+/// own.
 pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
     let mut xs: Vec<f64> = table.rows.iter().map(|row| row.x).collect();
     xs.dedup();
-    if xs.len() < 2 || xs.len() != table.rows.len() || ["uncontended", "contended"].contains(&table.head.part.as_str()) {
+    if xs.len() < 2
+        || xs.len() != table.rows.len()
+        || ["uncontended", "contended"].contains(&table.head.part.as_str())
+    {
         return Ok(None);
     }
     let caption = format!("{} ({cores} cores)", table.head.title);
@@ -39,10 +46,12 @@ pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-/// Holds and longest waits of the contended lock with the shortest sections, side by side; if they were measured.
+/// Holds and longest waits of the contended lock with the shortest sections, side by side; if they
+/// were measured.
 pub fn for_readme(results: &Results) -> Result<Option<String>> {
     let short = |cell: &Cell| (cell.inside, cell.outside) == SHORT;
-    let wanted: Vec<String> = cells(Regime::Saturated).into_iter().filter(short).map(Cell::label).collect();
+    let wanted: Vec<String> =
+        cells(Regime::Saturated).into_iter().filter(short).map(Cell::label).collect();
     let curve = |figure| {
         let mut table = results.tables.get(&title(Regime::Saturated, figure))?.clone();
         table.rows.retain(|row| wanted.contains(&row.label));
@@ -76,7 +85,8 @@ pub fn for_readme(results: &Results) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-/// Picks the scale: logarithmic where the figures are of different orders. Zeroes are drawn at the lower edge then.
+/// Picks the scale: logarithmic where the figures are of different orders. Zeroes are drawn at the
+/// lower edge then.
 fn draw(area: &Area<'_>, table: &Table, caption: &str) -> Result<()> {
     let series = || table.rows.iter().flat_map(|row| &row.series);
     let high = series().map(|s| s.spread.max).fold(f64::MIN_POSITIVE, f64::max);
@@ -96,7 +106,8 @@ where
 {
     let head = &table.head;
     let last = table.rows.len() - 1;
-    let xs = Ticks { from: -0.3, to: last as f64 + 0.3, at: (0..=last).map(|i| i as f64).collect() };
+    let xs =
+        Ticks { from: -0.3, to: last as f64 + 0.3, at: (0..=last).map(|i| i as f64).collect() };
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 22))
         .margin(10)
@@ -130,10 +141,17 @@ where
     for (index, (name, role)) in table.subjects().into_iter().enumerate() {
         let style = Style::of(name, index, role);
         // Beside each other, so that strokes of different subjects can be told apart.
-        let aside = (index as f64 - table.subjects().len() as f64 / 2.0) * 0.006 * (last as f64 + 0.6);
-        let points =
-            || table.rows.iter().enumerate().filter_map(move |(i, row)| Some((i as f64 + aside, row.get(name)?.spread)));
-        let strokes = points().map(|(x, s)| PathElement::new([(x, at(s.min)), (x, at(s.max))], style.color.mix(0.5)));
+        let aside =
+            (index as f64 - table.subjects().len() as f64 / 2.0) * 0.006 * (last as f64 + 0.6);
+        let points = || {
+            table
+                .rows
+                .iter()
+                .enumerate()
+                .filter_map(move |(i, row)| Some((i as f64 + aside, row.get(name)?.spread)))
+        };
+        let strokes = points()
+            .map(|(x, s)| PathElement::new([(x, at(s.min)), (x, at(s.max))], style.color.mix(0.5)));
         chart.draw_series(strokes)?;
         let medians = || points().map(|(x, s)| (x, at(s.median)));
         chart.draw_series(LineSeries::new(medians(), style.line()))?;
@@ -144,7 +162,9 @@ where
 
 /// Who is who, from the best at the right edge of the curves down.
 fn names(area: &Area<'_>, table: &Table) -> Result<()> {
-    let last = |name: &str| table.rows.iter().rev().find_map(|row| Some(row.get(name)?.spread.median)).unwrap_or(0.0);
+    let last = |name: &str| {
+        table.rows.iter().rev().find_map(|row| Some(row.get(name)?.spread.median)).unwrap_or(0.0)
+    };
     let mut all: Vec<_> = table.subjects().into_iter().enumerate().collect();
     all.sort_by(|a, b| last(b.1.0).total_cmp(&last(a.1.0)));
     for (line, (index, (name, role))) in all.into_iter().enumerate() {
@@ -190,7 +210,8 @@ fn tick(y: f64) -> String {
     }
 }
 
-/// Ours is thick and red, a bound is thin and black, and each peer has a colour and a marker of its own in all pictures.
+/// Ours is thick and red, a bound is thin and black, and each peer has a colour and a marker of its
+/// own in all pictures.
 #[derive(Clone, Copy)]
 struct Style {
     color: RGBColor,
@@ -209,7 +230,8 @@ enum Shape {
 
 impl Style {
     fn of(name: &str, index: usize, role: Role) -> Self {
-        let peer = |(red, green, blue), shape| Self { color: RGBColor(red, green, blue), width: 2, shape };
+        let peer =
+            |(red, green, blue), shape| Self { color: RGBColor(red, green, blue), width: 2, shape };
         match (role, name.split('-').next().unwrap_or(name)) {
             (Role::Ours, _) => Self { width: 4, ..peer((213, 40, 0), Shape::Circle) },
             (Role::Bound, _) => Self { width: 1, ..peer((0, 0, 0), Shape::Cross) },
@@ -260,8 +282,16 @@ impl<C, B: DrawingBackend> Drawable<B> for Marker<C> {
             match self.style.shape {
                 Shape::Circle => backend.draw_circle((x, y), R as u32, &filled, true)?,
                 Shape::Ring => backend.draw_circle((x, y), R as u32, &hollow, false)?,
-                Shape::Square => backend.draw_rect((x - R + 1, y - R + 1), (x + R - 1, y + R - 1), &filled, true)?,
-                Shape::Triangle => backend.fill_polygon([(x, y - R - 1), (x - R - 1, y + R), (x + R + 1, y + R)], &filled)?,
+                Shape::Square => backend.draw_rect(
+                    (x - R + 1, y - R + 1),
+                    (x + R - 1, y + R - 1),
+                    &filled,
+                    true,
+                )?,
+                Shape::Triangle => backend.fill_polygon(
+                    [(x, y - R - 1), (x - R - 1, y + R), (x + R + 1, y + R)],
+                    &filled,
+                )?,
                 Shape::Cross => {
                     backend.draw_line((x - R, y - R), (x + R, y + R), &hollow)?;
                     backend.draw_line((x - R, y + R), (x + R, y - R), &hollow)?;

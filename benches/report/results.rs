@@ -27,8 +27,8 @@ pub struct Results {
 #[derive(Serialize)]
 pub struct Noise {
     pub part: String,
-    /// The distance between the smallest and the largest round of a series, as a part of its median: the median of that over all series
-    /// that have more than one round.
+    /// The distance between the smallest and the largest round of a series, as a part of its
+    /// median: the median of that over all series that have more than one round.
     pub usual: f64,
     /// The same of the worst series.
     pub worst: f64,
@@ -78,14 +78,22 @@ fn noise(tables: &Tables) -> Vec<Noise> {
     parts.dedup();
     let of_part = |part: &str| {
         let tables = tables.0.iter().filter(|table| table.head.part == part);
-        let series = tables.flat_map(|table| &table.rows).flat_map(|row| &row.series).filter(|s| s.rounds.len() > 1);
+        let series = tables
+            .flat_map(|table| &table.rows)
+            .flat_map(|row| &row.series)
+            .filter(|s| s.rounds.len() > 1);
         let width = |s: &Spread| (s.max - s.min) / s.median;
         let widths: Vec<f64> = series.map(|s| width(&s.spread)).filter(|w| w.is_finite()).collect();
         if widths.is_empty() {
             return None;
         }
         let all = Spread::of(widths.iter().copied());
-        Some(Noise { part: part.to_string(), usual: all.median, worst: all.max, series: widths.len() })
+        Some(Noise {
+            part: part.to_string(),
+            usual: all.median,
+            worst: all.max,
+            series: widths.len(),
+        })
     };
     parts.into_iter().filter_map(of_part).collect()
 }

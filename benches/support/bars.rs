@@ -1,4 +1,5 @@
-//! How good it must be: the bars, judged by the tables. Those of the contended lock are in `means.rs`.
+//! How good it must be: the bars, judged by the tables. Those of the contended lock are in
+//! `means.rs`.
 
 use super::parts::{bypass, instructions, release, storm, uncontended};
 use super::spread::{Spread, digits};
@@ -61,7 +62,8 @@ pub struct Verdict {
 impl Verdict {
     fn new(table: &Table, what: String, ours: &Series, theirs: Option<&Series>, bar: Bar) -> Self {
         let ratio = theirs.map(|theirs| table.head.ratio(ours, theirs));
-        let figure = if let Bar::NeverAbove(_) = bar { ours.spread.max } else { ours.spread.median };
+        let figure =
+            if let Bar::NeverAbove(_) = bar { ours.spread.max } else { ours.spread.median };
         let judged = match bar {
             Bar::RatioAtMost(_) | Bar::RatioAtLeast(_) => ratio.map(|r| r.median),
             Bar::AtMost(_) | Bar::NeverAbove(_) => Some(figure),
@@ -115,10 +117,11 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
         Verdict::constant("a page's header", size_of::<PageLock>(), 8),
         Verdict::constant("the event table, for the whole program", event_table_bytes(), 16 << 10),
     ];
-    let mut rows = |title: &str, judge: &mut dyn FnMut(&Table, &Row, &Series) -> Option<Verdict>| {
-        let Some(table) = tables.get(title) else { return };
-        all.extend(table.rows.iter().filter_map(|row| judge(table, row, row.ours()?)));
-    };
+    let mut rows =
+        |title: &str, judge: &mut dyn FnMut(&Table, &Row, &Series) -> Option<Verdict>| {
+            let Some(table) = tables.get(title) else { return };
+            all.extend(table.rows.iter().filter_map(|row| judge(table, row, row.ours()?)));
+        };
     rows(instructions::TITLE, &mut |table, row, ours| {
         let most = match row.label.as_str() {
             "lock-unlock" => 11.0,
@@ -126,11 +129,18 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
             "try_lock-fails" => 4.0,
             _ => return None,
         };
-        Some(Verdict::new(table, format!("{}, instructions", row.label), ours, None, Bar::AtMost(most)))
+        Some(Verdict::new(
+            table,
+            format!("{}, instructions", row.label),
+            ours,
+            None,
+            Bar::AtMost(most),
+        ))
     });
     rows(uncontended::LOCKS, &mut |table, row, ours| {
-        // A failed try is one load and no store, which the instructions above show. In time that is like a load, give or take a fraction of
-        // a nanosecond; a failed compare-exchange would be twenty times as long.
+        // A failed try is one load and no store, which the instructions above show. In time that is
+        // like a load, give or take a fraction of a nanosecond; a failed compare-exchange would be
+        // twenty times as long.
         let bar = match row.label.as_str() {
             uncontended::PAIR => Bar::RatioAtMost(1.03),
             uncontended::TRY_FAIL => Bar::RatioAtMost(2.0),
@@ -147,11 +157,22 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
     }
     rows(release::LAST, &mut |table, row, ours| {
         let what = format!("release to the last of {}", row.label);
-        Some(Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10)).added(row.x > 512.0))
+        Some(
+            Verdict::new(table, what, ours, Some(row.bound()?), Bar::RatioAtMost(1.10))
+                .added(row.x > 512.0),
+        )
     });
     rows(release::CALL, &mut |table, row, ours| {
         let judged = row.label == "512";
-        judged.then(|| Verdict::new(table, "releaser's own call, 512 sleepers".to_string(), ours, None, Bar::AtMost(100.0)))
+        judged.then(|| {
+            Verdict::new(
+                table,
+                "releaser's own call, 512 sleepers".to_string(),
+                ours,
+                None,
+                Bar::AtMost(100.0),
+            )
+        })
     });
     rows(release::ROUND_TRIP, &mut |table, row, ours| {
         let what = "round trip of two threads".to_string();
@@ -167,7 +188,8 @@ pub fn judge(tables: &Tables) -> Vec<Verdict> {
             Some(Verdict::new(table, what, ours, None, Bar::NeverAbove(0.0)))
         });
         rows(&storm::aborts(memory), &mut |table, row, ours| {
-            let what = format!("migrations failed because of waiters, {memory}, {} faulters", row.label);
+            let what =
+                format!("migrations failed because of waiters, {memory}, {} faulters", row.label);
             Some(Verdict::new(table, what, ours, None, Bar::AtMost(0.0)))
         });
     }
@@ -181,7 +203,9 @@ pub fn summary(verdicts: &[Verdict]) -> String {
         (of().filter(|v| v.met).count(), of().count())
     };
     let ((met, all), (met_too, more)) = (count(false), count(true));
-    format!("{met} of {all} bars met, and {met_too} of {more} in rows that were added and are held to the same")
+    format!(
+        "{met} of {all} bars met, and {met_too} of {more} in rows that were added and are held to the same"
+    )
 }
 
 /// The bars as two tables: what is required, and what was added.
@@ -227,8 +251,9 @@ pub struct Loss {
     pub in_the_noise: bool,
 }
 
-/// Every row of every table in which a peer's median is better than ours, one loss for each such peer; and those in which the bound's is,
-/// marked as such. Not of the contended lock, of which the means are judged.
+/// Every row of every table in which a peer's median is better than ours, one loss for each such
+/// peer; and those in which the bound's is, marked as such. Not of the contended lock, of which the
+/// means are judged.
 pub fn losses(tables: &Tables) -> Vec<Loss> {
     use super::table::Role;
     let mut all = Vec::new();
@@ -263,7 +288,9 @@ pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
     let (what, ahead) = if bounds { ("the bound is", "bound") } else { ("a peer is", "ahead") };
     let wanted: Vec<_> = losses.iter().filter(|l| l.bound == bounds).collect();
     let mut text = format!("**{} rows in which {what} ahead**; {cores} cores\n\n", wanted.len());
-    text += &format!("| where | pagelock | {ahead} | theirs | ratio (min–max) |\n|---|--:|---|--:|--:|\n");
+    text += &format!(
+        "| where | pagelock | {ahead} | theirs | ratio (min–max) |\n|---|--:|---|--:|--:|\n"
+    );
     for l in wanted {
         let Spread { min, median, max } = l.ratio;
         text += &format!(

@@ -1,4 +1,5 @@
-//! Threads that fight over one lock: holds, how long they wait, who got how much, what it cost, and what is left for others.
+//! Threads that fight over one lock: holds, how long they wait, who got how much, what it cost, and
+//! what is left for others.
 
 use super::Padded;
 use super::crew::Crew;
@@ -49,7 +50,8 @@ pub struct Outcome {
     pub most: u64,
     /// Of the whole process, within the window.
     pub usage: Usage,
-    /// The part of a processor that the thread had which only computes. Not a number unless looked at.
+    /// The part of a processor that the thread had which only computes. Not a number unless looked
+    /// at.
     pub beside: f64,
     /// The part of looks that found newcomers kept out. Not a number unless looked at.
     pub kept_out: f64,
@@ -64,7 +66,8 @@ impl Outcome {
         (self.usage.voluntary + self.usage.involuntary) as f64 / self.holds.max(1) as f64
     }
 
-    /// A wait that this part of all was no longer than, in nanoseconds. Not a number if nobody got to hold the lock at all.
+    /// A wait that this part of all was no longer than, in nanoseconds. Not a number if nobody got
+    /// to hold the lock at all.
     pub fn wait(&self, quantile: f64) -> f64 {
         if self.waits.is_empty() { f64::NAN } else { self.waits.value_at_quantile(quantile) as f64 }
     }
@@ -74,12 +77,14 @@ impl Outcome {
     }
 }
 
-/// A histogram of nanoseconds up to a minute, with two digits. It does not grow, so recording does not allocate.
+/// A histogram of nanoseconds up to a minute, with two digits. It does not grow, so recording does
+/// not allocate.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("the bounds are in order")
 }
 
-/// What the lock protects: four cache lines. Longer sections touch all of them, short ones the first.
+/// What the lock protects: four cache lines. Longer sections touch all of them, short ones the
+/// first.
 pub struct Data([u64; 4 * LINE]);
 
 /// Words of a cache line.
@@ -142,7 +147,8 @@ unsafe impl<L: Sync> Sync for Apart<L> {}
 // SAFETY: as above.
 unsafe impl<L: Sync> Sync for Together<L> {}
 
-/// Where a run is: holds are counted, and waits noted, of what ends in the window; waits of what the end of the window cuts short as well.
+/// Where a run is: holds are counted, and waits noted, of what ends in the window; waits of what
+/// the end of the window cuts short as well.
 const WARM: u8 = 0;
 const WINDOW: u8 = 1;
 const OVER: u8 = 2;
@@ -168,7 +174,8 @@ impl<P> Arena<P> {
     where
         P: Place<L>,
     {
-        let (inside, outside, longer) = (steps_of(fight.inside), steps_of(fight.outside), fight.inside >= LONGER);
+        let (inside, outside, longer) =
+            (steps_of(fight.inside), steps_of(fight.outside), fight.inside >= LONGER);
         let mut random = 0x2545_f491_4f6c_dd1d ^ (me as u64 + 1);
         let mut holds = 0;
         let mut waits = if WAITS { Some(histogram()) } else { None };
@@ -217,7 +224,8 @@ impl<P> Arena<P> {
         self.found.lock().expect("nobody panics with it").push(found);
     }
 
-    /// Opens the window and closes it: how long it was, what was used meanwhile, and the part of looks that found newcomers kept out.
+    /// Opens the window and closes it: how long it was, what was used meanwhile, and the part of
+    /// looks that found newcomers kept out.
     fn keep_time<L: Lock>(&self, fight: Fight) -> (Duration, Usage, f64)
     where
         P: Place<L>,
@@ -262,17 +270,29 @@ pub fn contend_in<L: Lock, P: Place<L>>(crew: &Crew, fight: Fight) -> Outcome {
         _ => theirs.fight::<L, false>(me, fight),
     };
     let (elapsed, usage, kept_out) = crew.run(workers, job, || arena.keep_time::<L>(fight));
-    let mut outcome =
-        Outcome { holds: 0, elapsed, waits: histogram(), fewest: u64::MAX, most: 0, usage, beside: f64::NAN, kept_out };
+    let mut outcome = Outcome {
+        holds: 0,
+        elapsed,
+        waits: histogram(),
+        fewest: u64::MAX,
+        most: 0,
+        usage,
+        beside: f64::NAN,
+        kept_out,
+    };
     for found in arena.found.lock().expect("nobody panics with it").drain(..) {
         match found {
             Found::Fought { holds, waits } => {
                 outcome.holds += holds;
                 outcome.fewest = outcome.fewest.min(holds);
                 outcome.most = outcome.most.max(holds);
-                waits.iter().for_each(|theirs| outcome.waits.add(theirs).expect("all have the same bounds"));
+                waits.iter().for_each(|theirs| {
+                    outcome.waits.add(theirs).expect("all have the same bounds")
+                });
             }
-            Found::Computed(time) if !time.is_zero() => outcome.beside = time.as_secs_f64() / elapsed.as_secs_f64(),
+            Found::Computed(time) if !time.is_zero() => {
+                outcome.beside = time.as_secs_f64() / elapsed.as_secs_f64()
+            }
             // The system does not say.
             Found::Computed(_) => {}
         }

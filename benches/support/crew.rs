@@ -31,21 +31,24 @@ impl Crew {
         for i in 0..size {
             let (to, from) = channel::<Order>();
             let id_to = id_to.clone();
-            // Two thousand default stacks are four gigabytes of address space; none of the jobs needs more than this.
+            // Two thousand default stacks are four gigabytes of address space; none of the jobs
+            // needs more than this.
             let thread = thread::Builder::new().stack_size(128 << 10).spawn(move || {
                 id_to.send((i, thread_id())).expect("the crew is being built");
                 for Order { job, left, lead } in from {
                     job(i);
                     drop(job);
-                    // AcqRel: what the jobs wrote is seen by the lead. Only the last one wakes it: earlier wake-ups would
-                    // compete with the threads that are being measured.
+                    // AcqRel: what the jobs wrote is seen by the lead. Only the last one wakes it:
+                    // earlier wake-ups would compete with the threads that are being measured.
                     if left.fetch_sub(1, AcqRel) == 1 {
                         lead.unpark();
                     }
                 }
             });
             let Ok(thread) = thread else {
-                eprintln!("no more than {i} threads can be started here; what needs more is left out");
+                eprintln!(
+                    "no more than {i} threads can be started here; what needs more is left out"
+                );
                 break;
             };
             crew.threads.push(thread);
@@ -62,8 +65,14 @@ impl Crew {
         self.threads.len()
     }
 
-    /// Runs `job(0)` to `job(workers - 1)`, each on its own thread, and `lead` on this one. Returns when all have ended.
-    pub fn run<R>(&self, workers: usize, job: impl Fn(usize) + Send + Sync + 'static, lead: impl FnOnce() -> R) -> R {
+    /// Runs `job(0)` to `job(workers - 1)`, each on its own thread, and `lead` on this one. Returns
+    /// when all have ended.
+    pub fn run<R>(
+        &self,
+        workers: usize,
+        job: impl Fn(usize) + Send + Sync + 'static,
+        lead: impl FnOnce() -> R,
+    ) -> R {
         let job: Job = Arc::new(job);
         let left = Arc::new(AtomicUsize::new(workers));
         for to in &self.orders[..workers] {
@@ -77,15 +86,25 @@ impl Crew {
         answer
     }
 
-    /// Waits until the first `workers` threads sleep. Where the system does not say, waits for a time that should do.
+    /// Waits until the first `workers` threads sleep. Where the system does not say, waits for a
+    /// time that should do.
     pub fn until_asleep(&self, workers: usize) {
         for id in &self.ids[..workers] {
             loop {
                 match std::fs::read_to_string(format!("/proc/self/task/{id}/stat")) {
                     // The state follows the name, which ends with the last parenthesis.
-                    Ok(stat) if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S')) => break,
+                    Ok(stat)
+                        if stat
+                            .rsplit(')')
+                            .next()
+                            .is_some_and(|rest| rest.trim_start().starts_with('S')) =>
+                    {
+                        break;
+                    }
                     Ok(_) => thread::sleep(Duration::from_micros(20)),
-                    Err(_) => return thread::sleep(Duration::from_micros(500 + 20 * workers as u64)),
+                    Err(_) => {
+                        return thread::sleep(Duration::from_micros(500 + 20 * workers as u64));
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The events that are compared: many sleep until one says that it is over.
 //!
-//! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and lets go of it as it goes to sleep.
+//! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and lets go
+//! of it as it goes to sleep.
 
 use super::Padded;
 use super::locks::{Lock, RawFutex};
@@ -32,7 +33,8 @@ pub trait Event: Send + Sync + 'static {
     fn new() -> Self;
     /// From now on there is something to wait for.
     fn begin(&self);
-    /// Sleeps until the end, and says how often it slept. `ready` is to be called with the page-table lock held.
+    /// Sleeps until the end, and says how often it slept. `ready` is to be called with the
+    /// page-table lock held.
     fn wait(&self, ready: &dyn Fn()) -> u32;
     /// The end: wakes all.
     fn end(&self);
@@ -44,13 +46,15 @@ pub trait Queue: Event {
     fn pass_through(&self);
 }
 
-/// An event that has no hold of its own: for the wait alone, with somebody's lock beside it for those who queue.
+/// An event that has no hold of its own: for the wait alone, with somebody's lock beside it for
+/// those who queue.
 pub struct Beside<E, H> {
     event: E,
     hold: Padded<H>,
 }
 
-/// A lock whose release may be on another thread than its acquisition, and that no guard is kept for.
+/// A lock whose release may be on another thread than its acquisition, and that no guard is kept
+/// for.
 pub trait Hold: Send + Sync + 'static {
     fn new() -> Self;
     fn lock(&self);
@@ -110,15 +114,16 @@ impl<E: WithLock<H>, H: Hold> Event for Beside<E, H> {
     }
 
     fn end(&self) {
-        // The event first, which suits the sleepers: whoever has the hold next could begin the event again. A page's release ends both at once,
-        // and wakes a locker first.
+        // The event first, which suits the sleepers: whoever has the hold next could begin the
+        // event again. A page's release ends both at once, and wakes a locker first.
         self.event.end();
         self.hold.0.unlock();
     }
 }
 
 impl<E: WithLock<H>, H: Hold> Queue for Beside<E, H> {
-    /// As a page's locker does: there is nobody to tell if nobody has waited since, so the event is not begun.
+    /// As a page's locker does: there is nobody to tell if nobody has waited since, so the event is
+    /// not begun.
     fn pass_through(&self) {
         self.hold.0.lock();
         self.hold.0.unlock();
@@ -132,7 +137,8 @@ impl WithLock<parking_lot::RawMutex> for Parked {
     const QUEUED: &'static str = "parking_lot_core-park + parking_lot's mutex";
 }
 
-/// event-listener for those who wait; for those who queue a lock by the algorithm of std's, which it is most often found beside.
+/// event-listener for those who wait; for those who queue a lock by the algorithm of std's, which
+/// it is most often found beside.
 pub type ListenerQueue = Beside<EventListener, RawFutex>;
 
 impl WithLock<RawFutex> for EventListener {
@@ -162,7 +168,8 @@ impl Page {
     /// `n` pages: all of one slot of the event table, or spread over the slots as evenly as can be.
     pub fn many(n: usize, colliding: bool) -> Vec<Arc<Self>> {
         let slots = OsFutex.events();
-        let pool: Arc<Vec<PageLock>> = Arc::new((0..4 * n.max(16) * slots).map(|_| PageLock::new()).collect());
+        let pool: Arc<Vec<PageLock>> =
+            Arc::new((0..4 * n.max(16) * slots).map(|_| PageLock::new()).collect());
         let slot = |index: usize| OsFutex.event_index(core::ptr::from_ref(&pool[index]).addr());
         let mut taken = vec![0; slots];
         let most = n.div_ceil(slots);
@@ -171,7 +178,10 @@ impl Page {
             let wanted = if colliding { slot(index) == slot(0) } else { taken[slot(index)] < most };
             if wanted && chosen.len() < n {
                 taken[slot(index)] += 1;
-                chosen.push(Arc::new(Self { page: Header::Of(pool.clone(), index), ptl: Padded::default() }));
+                chosen.push(Arc::new(Self {
+                    page: Header::Of(pool.clone(), index),
+                    ptl: Padded::default(),
+                }));
             }
         }
         assert_eq!(chosen.len(), n, "the pool is large enough for what the hash gives");
@@ -194,7 +204,8 @@ impl Event for Page {
         let mut ptl = self.ptl.0.lock().unwrap();
         ready();
         let mut slept = 0;
-        // Another page's release may end a wait; a faulter would look at its page table, this looks at the page.
+        // Another page's release may end a wait; a faulter would look at its page table, this looks
+        // at the page.
         while self.page().is_locked() {
             let _ = self.page().wait_unlocked(ptl);
             slept += 1;
@@ -207,12 +218,14 @@ impl Event for Page {
     }
 
     fn end(&self) {
-        // SAFETY: `begin` locked the page and gave up the guard; this is the one release of that hold.
+        // SAFETY: `begin` locked the page and gave up the guard; this is the one release of that
+        // hold.
         unsafe { PageGuard::from_raw(self.page()) }.unlock();
     }
 }
 
-/// A page with lockers in its queue: those who wait for its release are not to see whether somebody has it again.
+/// A page with lockers in its queue: those who wait for its release are not to see whether somebody
+/// has it again.
 pub struct QueuedPage {
     page: Padded<PageLock>,
     ptl: Padded<Mutex<()>>,
@@ -237,7 +250,8 @@ impl Event for QueuedPage {
     }
 
     fn end(&self) {
-        // SAFETY: `begin` locked the page and gave up the guard; this is the one release of that hold.
+        // SAFETY: `begin` locked the page and gave up the guard; this is the one release of that
+        // hold.
         unsafe { PageGuard::from_raw(&self.page.0) }.unlock();
     }
 }
@@ -386,8 +400,8 @@ impl Queue for ParkingLotCondvar {
     }
 }
 
-/// `parking_lot_core`: a global table of queues by address; the page-table lock is let go of in `before_sleep`. The one peer that
-/// releases a caller's guard and sleeps, as this crate does.
+/// `parking_lot_core`: a global table of queues by address; the page-table lock is let go of in
+/// `before_sleep`. The one peer that releases a caller's guard and sleeps, as this crate does.
 pub struct Parked {
     on: Padded<AtomicU32>,
     ptl: Padded<parking_lot::Mutex<()>>,
@@ -416,10 +430,17 @@ impl Event for Parked {
         loop {
             let mut ptl = Some(self.ptl.0.lock());
             ready();
-            // SAFETY: the key is an address of our own, which nobody else parks on. The closures neither panic nor park; dropping
-            // the guard may unpark, which `before_sleep` allows.
+            // SAFETY: the key is an address of our own, which nobody else parks on. The closures
+            // neither panic nor park; dropping the guard may unpark, which `before_sleep` allows.
             unsafe {
-                park(self.key(), || self.on.0.load(Acquire) == 1, || drop(ptl.take()), |_, _| {}, DEFAULT_PARK_TOKEN, None)
+                park(
+                    self.key(),
+                    || self.on.0.load(Acquire) == 1,
+                    || drop(ptl.take()),
+                    |_, _| {},
+                    DEFAULT_PARK_TOKEN,
+                    None,
+                )
             };
             slept += 1;
             if self.on.0.load(Acquire) != 1 {

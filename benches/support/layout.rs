@@ -1,4 +1,5 @@
-//! Where headers lie: each thread has a header of its own, and only their places in memory are common.
+//! Where headers lie: each thread has a header of its own, and only their places in memory are
+//! common.
 
 use super::crew::Crew;
 use super::locks::Lock;
@@ -46,13 +47,17 @@ spacing!(
 #[repr(C, align(128))]
 struct Start;
 
-/// Each of `threads` threads locks and unlocks its own header `times` times: millions of pairs a second, of all together.
+/// Each of `threads` threads locks and unlocks its own header `times` times: millions of pairs a
+/// second, of all together.
 pub fn neighbours<L: Lock, S: Spacing<L>>(crew: &Crew, threads: usize, times: u32) -> f64 {
     // Sixteen at a time, aligned: otherwise two packed ones might lie on two lines by chance.
     #[repr(C)]
     struct Block<S>(Start, [S; 16]);
-    let blocks: Arc<Vec<Block<S>>> =
-        Arc::new((0..threads.div_ceil(16)).map(|_| Block(Start, core::array::from_fn(|_| S::new(L::new())))).collect());
+    let blocks: Arc<Vec<Block<S>>> = Arc::new(
+        (0..threads.div_ceil(16))
+            .map(|_| Block(Start, core::array::from_fn(|_| S::new(L::new()))))
+            .collect(),
+    );
     let gate = Barrier::new(threads);
     let spans: Arc<Mutex<Vec<(Instant, Instant)>>> = Arc::default();
     let their_spans = spans.clone();

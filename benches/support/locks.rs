@@ -107,7 +107,8 @@ impl Lock for FairPage {
     }
 }
 
-/// The bound for a lock word that a release has to read: one compare-exchange, one swap, and no way to wait.
+/// The bound for a lock word that a release has to read: one compare-exchange, one swap, and no way
+/// to wait.
 pub struct RawPair(AtomicU32);
 
 impl Lock for RawPair {
@@ -140,7 +141,8 @@ impl RawPair {
     }
 }
 
-/// A futex lock of three states (free, held, held with sleepers): std's algorithm without poisoning.
+/// A futex lock of three states (free, held, held with sleepers): std's algorithm without
+/// poisoning.
 pub struct RawFutex(AtomicU32);
 
 impl Lock for RawFutex {

@@ -7,7 +7,15 @@ use std::thread::sleep;
 use std::time::Duration;
 
 /// This crate, and those that are measured beside it.
-const CRATES: [&str; 7] = ["pagelock", "parking_lot", "parking_lot_core", "usync", "spin", "event-listener", "atomic-wait"];
+const CRATES: [&str; 7] = [
+    "pagelock",
+    "parking_lot",
+    "parking_lot_core",
+    "usync",
+    "spin",
+    "event-listener",
+    "atomic-wait",
+];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
@@ -19,8 +27,8 @@ pub struct Machine {
     /// Under a hypervisor, as far as the processor says so.
     pub virtual_machine: bool,
     pub rustc: String,
-    /// The share of the processors' time that others used, in the second before the run. Not the load average, which the compiler
-    /// that made this program has its part in.
+    /// The share of the processors' time that others used, in the second before the run. Not the
+    /// load average, which the compiler that made this program has its part in.
     pub busy: Option<f64>,
     pub crates: Vec<(String, String)>,
 }
@@ -37,7 +45,8 @@ impl Machine {
             vendor: field("vendor_id").unwrap_or_else(|| "unknown vendor".to_string()),
             processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_string()),
             system: said_by("uname", &["-sr"]).unwrap_or_else(|| std::env::consts::OS.to_string()),
-            virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            virtual_machine: field("flags")
+                .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             rustc: said_by("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_string()),
             busy: busy(),
             crates: versions(),
@@ -59,7 +68,10 @@ impl core::fmt::Display for Machine {
         }
         match self.busy.map(|busy| busy * 100.0) {
             Some(busy) if self.was_busy() => {
-                write!(f, "; {busy:.0} % busy when it began: SOMETHING ELSE WAS RUNNING, measure again")
+                write!(
+                    f,
+                    "; {busy:.0} % busy when it began: SOMETHING ELSE WAS RUNNING, measure again"
+                )
             }
             Some(busy) => write!(f, "; {busy:.1} % busy when it began"),
             None => Ok(()),
@@ -83,8 +95,16 @@ fn busy() -> Option<f64> {
 /// Ticks that all processors have been idle, and all there were.
 fn spent() -> Option<(u64, u64)> {
     let stat = read_to_string("/proc/stat").ok()?;
-    // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests, whom the first two have in them.
-    let ticks: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
+    // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests,
+    // whom the first two have in them.
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map_while(|n| n.parse().ok())
+        .collect();
     Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().sum()))
 }
 
@@ -96,10 +116,21 @@ fn said_by(program: &str, args: &[&str]) -> Option<String> {
 
 /// The versions, from the lock file of the build.
 fn versions() -> Vec<(String, String)> {
-    let lock = read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap_or_default();
+    let lock =
+        read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap_or_default();
     let version = |name: &str| {
         let at = lock.find(&format!("name = \"{name}\"\n"))?;
-        Some(lock[at..].lines().nth(1)?.trim_start_matches("version = ").trim_matches('"').to_string())
+        Some(
+            lock[at..]
+                .lines()
+                .nth(1)?
+                .trim_start_matches("version = ")
+                .trim_matches('"')
+                .to_string(),
+        )
     };
-    CRATES.iter().map(|&name| (name.to_string(), version(name).unwrap_or_else(|| "unknown".to_string()))).collect()
+    CRATES
+        .iter()
+        .map(|&name| (name.to_string(), version(name).unwrap_or_else(|| "unknown".to_string())))
+        .collect()
 }

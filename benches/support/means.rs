@@ -1,9 +1,10 @@
-//! The contended bars: for each peer and each figure the geometric mean over all rows of ours / theirs, and the weakest row. No bar is about
-//! a single row, but that none may be much weaker.
+//! The contended bars: for each peer and each figure the geometric mean over all rows of ours /
+//! theirs, and the weakest row. No bar is about a single row, but that none may be much weaker.
 
 use super::bars::Bar;
 use super::parts::contended::{
-    BESIDE, Cell, Figure, HOLDS, LONGEST, MEAN, P99, P999, PEERS, Regime, SWITCHES, UNEVEN, cells, title,
+    BESIDE, Cell, Figure, HOLDS, LONGEST, MEAN, P99, P999, PEERS, Regime, SWITCHES, UNEVEN, cells,
+    title,
 };
 use super::spread::digits;
 use super::table::{Better, Row, Tables};
@@ -47,9 +48,14 @@ struct Group {
     bars: fn(Figure, &str) -> Asked,
 }
 
-/// Of the tails, parking_lot's is the measure: std and usync let a few starve, and so all others wait less.
+/// Of the tails, parking_lot's is the measure: std and usync let a few starve, and so all others
+/// wait less.
 fn tails(figure: Figure, peer: &str) -> Asked {
-    ((peer == "parking_lot" && (figure == P99 || figure == P999)).then_some(Bar::RatioAtMost(1.0)), None)
+    (
+        (peer == "parking_lot" && (figure == P99 || figure == P999))
+            .then_some(Bar::RatioAtMost(1.0)),
+        None,
+    )
 }
 
 const GROUPS: [Group; 6] = [
@@ -113,11 +119,15 @@ fn geometric(of: impl Iterator<Item = f64>) -> f64 {
 pub fn means(tables: &Tables, cores: usize) -> Vec<Mean> {
     let mut all = Vec::new();
     for group in &GROUPS {
-        let wanted: Vec<String> =
-            cells(group.regime).into_iter().filter(|&c| (group.among)(c, cores)).map(Cell::label).collect();
+        let wanted: Vec<String> = cells(group.regime)
+            .into_iter()
+            .filter(|&c| (group.among)(c, cores))
+            .map(Cell::label)
+            .collect();
         for &figure in group.figures {
             let Some(table) = tables.get(&title(group.regime, figure)) else { continue };
-            let rows: Vec<&Row> = table.rows.iter().filter(|row| wanted.contains(&row.label)).collect();
+            let rows: Vec<&Row> =
+                table.rows.iter().filter(|row| wanted.contains(&row.label)).collect();
             all.extend(PEERS.iter().filter_map(|peer| mean(group, figure, peer, &rows)));
         }
     }
@@ -127,7 +137,9 @@ pub fn means(tables: &Tables, cores: usize) -> Vec<Mean> {
 fn mean(group: &Group, figure: Figure, peer: &str, rows: &[&Row]) -> Option<Mean> {
     let both: Vec<(&str, f64, f64)> = rows
         .iter()
-        .filter_map(|row| Some((row.label.as_str(), row.ours()?.spread.median, row.get(peer)?.spread.median)))
+        .filter_map(|row| {
+            Some((row.label.as_str(), row.ours()?.spread.median, row.get(peer)?.spread.median))
+        })
         .collect();
     let ratio = |&(_, ours, theirs): &(&str, f64, f64)| ours / theirs.max(f64::MIN_POSITIVE);
     let weaker = |a: &&(&str, f64, f64), b: &&(&str, f64, f64)| ratio(a).total_cmp(&ratio(b));
@@ -159,7 +171,10 @@ pub fn summary(means: &[Mean]) -> String {
 }
 
 pub fn markdown(means: &[Mean], cores: usize) -> String {
-    let mut text = format!("**{}**; {cores} cores; geometric means over the rows of pagelock / peer\n", summary(means));
+    let mut text = format!(
+        "**{}**; {cores} cores; geometric means over the rows of pagelock / peer\n",
+        summary(means)
+    );
     let judged = |bar: Option<Bar>, ratio| match bar {
         None => String::new(),
         Some(bar) if bar.is_met_by(ratio) => format!("{bar}: yes"),
@@ -189,11 +204,13 @@ pub fn markdown(means: &[Mean], cores: usize) -> String {
     text
 }
 
-/// What an earlier run found, beside this one: each lock's figures now as multiples of the same lock's before. A peer's say how much the machine
-/// has changed.
+/// What an earlier run found, beside this one: each lock's figures now as multiples of the same
+/// lock's before. A peer's say how much the machine has changed.
 pub fn since(now: &Tables, before: &Tables) -> String {
     let subjects = || core::iter::once("pagelock").chain(PEERS);
-    let mut text = "**Now / before**, geometric means over the rows that both have\n\n| table | rows |".to_string();
+    let mut text =
+        "**Now / before**, geometric means over the rows that both have\n\n| table | rows |"
+            .to_string();
     subjects().for_each(|name| text += &format!(" {name} |"));
     text += &format!("\n|---|--:|{}\n", "--:|".repeat(subjects().count()));
     for table in now.0.iter().filter(|table| table.head.part == "contended") {
@@ -208,7 +225,11 @@ pub fn since(now: &Tables, before: &Tables) -> String {
         text += &format!("| {} | {} |", table.head.title, ratios("pagelock").len());
         for name in subjects() {
             let ratios = ratios(name);
-            text += &if ratios.is_empty() { " |".to_string() } else { format!(" {:.3} |", geometric(ratios.into_iter())) };
+            text += &if ratios.is_empty() {
+                " |".to_string()
+            } else {
+                format!(" {:.3} |", geometric(ratios.into_iter()))
+            };
         }
         text += "\n";
     }

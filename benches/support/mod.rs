@@ -1,5 +1,5 @@
-//! What the benchmarks and the report share: the locks and events that are compared, the harnesses that compare them, and the tables
-//! that the figures end up in.
+//! What the benchmarks and the report share: the locks and events that are compared, the harnesses
+//! that compare them, and the tables that the figures end up in.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -19,7 +19,8 @@
 //!
 //! Rules, each of which was broken once and cost a factor of two:
 //! * peers take turns within one run, so that a change of the machine's mood hits all of them;
-//! * a lock and the data it protects have a padded line each, in a `repr(C)` struct, so that the compiler cannot move them together;
+//! * a lock and the data it protects have a padded line each, in a `repr(C)` struct, so that the
+//!   compiler cannot move them together;
 //! * guards live on the stack, never beside the lock;
 //! * threads are started once, and clocks start when they run.
 

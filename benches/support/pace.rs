@@ -1,5 +1,5 @@
-//! Work that takes so many nanoseconds of a processor: steps of a random generator, counted and not timed, so that a thread which is
-//! stopped in the middle of them still has the rest to do.
+//! Work that takes so many nanoseconds of a processor: steps of a random generator, counted and not
+//! timed, so that a thread which is stopped in the middle of them still has the rest to do.
 
 use std::hint::black_box;
 use std::sync::OnceLock;

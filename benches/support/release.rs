@@ -1,5 +1,5 @@
-//! One releaser, or several that race, and many sleepers: how long until the first and the last one run, how long the releaser is kept, and
-//! what it costs.
+//! One releaser, or several that race, and many sleepers: how long until the first and the last one
+//! run, how long the releaser is kept, and what it costs.
 
 use super::crew::Crew;
 use super::events::{Event, Queue};
@@ -23,9 +23,11 @@ pub struct Times {
     pub last: Duration,
     /// The releaser's own call; of several that race, until the last of them is done.
     pub call: Duration,
-    /// What of that the releasers were running, and not pushed aside by those they woke. Zero where the system does not say.
+    /// What of that the releasers were running, and not pushed aside by those they woke. Zero where
+    /// the system does not say.
     pub cpu: Duration,
-    /// Processor time for each sleeper: going to sleep, waking up, and its part of the releasers' calls.
+    /// Processor time for each sleeper: going to sleep, waking up, and its part of the releasers'
+    /// calls.
     pub each: Duration,
     /// To the last of those who queued for the hold having had it. Zero if nobody did.
     pub queue: Duration,
@@ -98,7 +100,8 @@ impl Round {
     }
 
     fn times(&self, sleepers: usize, Releases { released, call, cpu }: Releases) -> Times {
-        let since = |at: &AtomicU64| Duration::from_nanos(at.load(Relaxed)).saturating_sub(released);
+        let since =
+            |at: &AtomicU64| Duration::from_nanos(at.load(Relaxed)).saturating_sub(released);
         Times {
             first: since(&self.first),
             last: since(&self.last),
@@ -153,7 +156,8 @@ impl Race {
         self.done.fetch_max(round.now(), Relaxed);
     }
 
-    /// The lead, once everybody sleeps: lets the others go, and goes with them. What they took is known when they have ended.
+    /// The lead, once everybody sleeps: lets the others go, and goes with them. What they took is
+    /// known when they have ended.
     fn lead(&self, round: &Round, others: usize, end: impl FnOnce()) -> Releases {
         self.gate.wait();
         while self.spinning.load(Acquire) < others {
@@ -179,20 +183,28 @@ pub fn release_many<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize) -
     let round = Round::new();
     let (theirs, their_round) = (events.to_vec(), round.clone());
     let job = move |me: usize| their_round.sleep(&*theirs[me % theirs.len()]);
-    let released = crew.run(sleepers, job, || round.release(crew, sleepers, || events.iter().for_each(|event| event.end())));
+    let released = crew.run(sleepers, job, || {
+        round.release(crew, sleepers, || events.iter().for_each(|event| event.end()))
+    });
     round.times(sleepers, released)
 }
 
-/// The same with `releasers` threads that race, each of which ends its part of the events. As many as cores may be running: they wait
-/// for each other awake.
-pub fn release_racing<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize, releasers: usize) -> Times {
+/// The same with `releasers` threads that race, each of which ends its part of the events. As many
+/// as cores may be running: they wait for each other awake.
+pub fn release_racing<E: Event>(
+    crew: &Crew,
+    events: &[Arc<E>],
+    sleepers: usize,
+    releasers: usize,
+) -> Times {
     for event in events {
         event.begin();
     }
     let (round, race) = (Round::new(), Race::new(releasers));
     let (theirs, their_round, their_race) = (events.to_vec(), round.clone(), race.clone());
-    let end_part =
-        move |events: &[Arc<E>], part: usize| events.iter().skip(part).step_by(releasers).for_each(|event| event.end());
+    let end_part = move |events: &[Arc<E>], part: usize| {
+        events.iter().skip(part).step_by(releasers).for_each(|event| event.end())
+    };
     let job = move |me: usize| match me.checked_sub(sleepers) {
         None => their_round.sleep(&*theirs[me % theirs.len()]),
         // Part 0 is the lead's.
@@ -210,7 +222,12 @@ pub fn release_racing<E: Event>(crew: &Crew, events: &[Arc<E>], sleepers: usize,
 }
 
 /// The same with one event whose hold `lockers` more threads queue for.
-pub fn release_queued<E: Queue>(crew: &Crew, event: &Arc<E>, sleepers: usize, lockers: usize) -> Times {
+pub fn release_queued<E: Queue>(
+    crew: &Crew,
+    event: &Arc<E>,
+    sleepers: usize,
+    lockers: usize,
+) -> Times {
     event.begin();
     let round = Round::new();
     let (theirs, their_round) = (event.clone(), round.clone());
@@ -227,7 +244,8 @@ pub fn release_queued<E: Queue>(crew: &Crew, event: &Arc<E>, sleepers: usize, lo
     round.times(sleepers, released)
 }
 
-/// Two threads that wake each other in turn: nanoseconds of a round trip, which is two sleeps and two wakes.
+/// Two threads that wake each other in turn: nanoseconds of a round trip, which is two sleeps and
+/// two wakes.
 pub fn ping_pong<E: Event>(crew: &Crew, trips: u32) -> f64 {
     let (ping, pong) = (Arc::new(E::new()), Arc::new(E::new()));
     ping.begin();

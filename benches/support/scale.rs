@@ -1,4 +1,5 @@
-//! Many headers: random ones are locked, or faulted on, by one thread or by many, beside the cost of touching that memory at all.
+//! Many headers: random ones are locked, or faulted on, by one thread or by many, beside the cost
+//! of touching that memory at all.
 
 use super::crew::Crew;
 use super::locks::Lock;
@@ -10,8 +11,9 @@ use pagelock::{FreezeRule, PageLock};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
-/// What is done to the element that was drawn. The next draw does not depend on it, for nobody: a processor may fetch the next line
-/// while it is busy with this one, and some do so even past a locked instruction.
+/// What is done to the element that was drawn. The next draw does not depend on it, for nobody: a
+/// processor may fetch the next line while it is busy with this one, and some do so even past a
+/// locked instruction.
 pub trait Field: Send + Sync + 'static {
     fn new(elements: usize) -> Self;
     fn visit(&self, index: usize);
@@ -31,7 +33,8 @@ impl Field for Touch {
     }
 }
 
-/// The bound: a compare-exchange and a swap of a word of eight bytes' space; nobody waits, and a loser goes on.
+/// The bound: a compare-exchange and a swap of a word of eight bytes' space; nobody waits, and a
+/// loser goes on.
 pub struct RawPairs(Vec<(AtomicU32, u32)>);
 
 impl Field for RawPairs {
@@ -76,8 +79,8 @@ impl<L: Lock> Field for Padded64<L> {
     }
 }
 
-/// Page tables of 512 entries with a lock for each table, and a header for each page: a visit is a fault on a page, which moves it to
-/// the other tier (nothing is copied).
+/// Page tables of 512 entries with a lock for each table, and a header for each page: a visit is a
+/// fault on a page, which moves it to the other tier (nothing is copied).
 pub struct Faults {
     headers: Vec<PageLock>,
     entries: Vec<AtomicU8>,
@@ -100,7 +103,8 @@ impl Field for Faults {
     }
 
     fn visit(&self, index: usize) {
-        let (header, entry, table) = (&self.headers[index], &self.entries[index], &self.tables[index / ENTRIES]);
+        let (header, entry, table) =
+            (&self.headers[index], &self.entries[index], &self.tables[index / ENTRIES]);
         loop {
             let ptl = table.lock().unwrap();
             let Some(guard) = header.try_lock() else {
@@ -108,11 +112,13 @@ impl Field for Faults {
                 continue;
             };
             let migration = guard.begin_migration();
-            // The entry says that the page is on its way, and its table is let go of while the page moves.
+            // The entry says that the page is on its way, and its table is let go of while the page
+            // moves.
             let tier = entry.load(Relaxed);
             entry.store(2, Relaxed);
             drop(ptl);
-            let frozen = migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
+            let frozen =
+                migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
             let ptl = table.lock().unwrap();
             entry.store(1 - tier, Relaxed);
             drop(ptl);
@@ -132,7 +138,11 @@ pub struct TouchAll {
 impl Field for TouchAll {
     fn new(elements: usize) -> Self {
         let tables = Touch::new(elements.div_ceil(ENTRIES));
-        Self { headers: Touch::new(elements), entries: (0..elements).map(|_| AtomicU8::new(0)).collect(), tables }
+        Self {
+            headers: Touch::new(elements),
+            entries: (0..elements).map(|_| AtomicU8::new(0)).collect(),
+            tables,
+        }
     }
 
     fn visit(&self, index: usize) {
@@ -143,9 +153,15 @@ impl Field for TouchAll {
     }
 }
 
-/// `threads` threads make `visits` visits each to random elements: nanoseconds of a visit, as a thread sees it, and millions of visits a
-/// second of all together.
-pub fn roam<F: Field>(crew: &Crew, field: &Arc<F>, elements: usize, threads: usize, visits: u32) -> (f64, f64) {
+/// `threads` threads make `visits` visits each to random elements: nanoseconds of a visit, as a
+/// thread sees it, and millions of visits a second of all together.
+pub fn roam<F: Field>(
+    crew: &Crew,
+    field: &Arc<F>,
+    elements: usize,
+    threads: usize,
+    visits: u32,
+) -> (f64, f64) {
     assert!(elements.is_power_of_two());
     let (gate, theirs) = (Barrier::new(threads), field.clone());
     let spans: Arc<Mutex<Vec<(Instant, Instant)>>> = Arc::default();

@@ -59,8 +59,9 @@ pub fn pin(times: u32) -> f64 {
     nanos_each(&live(), times, |page| drop(black_box(page.0.try_pin().expect("it is live"))))
 }
 
-/// What freezing and thawing cannot do with less: a compare-exchange, because the counts must be the expected ones in the step that freezes
-/// them, and a swap, because a reference may be put meanwhile, which a plain store would undo.
+/// What freezing and thawing cannot do with less: a compare-exchange, because the counts must be
+/// the expected ones in the step that freezes them, and a swap, because a reference may be put
+/// meanwhile, which a plain store would undo.
 #[inline]
 pub fn raw_freeze_thaw(count: &AtomicU32) {
     black_box(count.compare_exchange(1, u32::MAX, Acquire, Relaxed).is_ok());
@@ -77,13 +78,16 @@ pub fn freeze_thaw(times: u32) -> f64 {
     let began = Instant::now();
     for _ in 0..times {
         let migration = black_box(&mut stage).take().expect("put back below");
-        stage = Some(migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins").thaw());
+        stage = Some(
+            migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins").thaw(),
+        );
     }
     began.elapsed().as_secs_f64() * 1e9 / f64::from(times)
 }
 
-/// What an empty migration cannot do with less while each step is one that others can see: five read-modify-writes on two words of a line.
-/// A compare-exchange locks, an or begins, a compare-exchange freezes, a swap thaws, a swap unlocks.
+/// What an empty migration cannot do with less while each step is one that others can see: five
+/// read-modify-writes on two words of a line. A compare-exchange locks, an or begins, a
+/// compare-exchange freezes, a swap thaws, a swap unlocks.
 #[inline]
 pub fn raw_steps(state: &AtomicU32, count: &AtomicU32) {
     black_box(state.compare_exchange(0, 1, Acquire, Relaxed).is_ok());
@@ -101,6 +105,11 @@ pub fn raw_migration(times: u32) -> f64 {
 pub fn empty_migration(times: u32) -> f64 {
     nanos_each(&live(), times, |page| {
         let migration = page.0.lock().begin_migration();
-        let _ = black_box(migration.freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins").commit_in_place());
+        let _ = black_box(
+            migration
+                .freeze(FreezeRule::ExactRefs(1))
+                .expect("one reference, no pins")
+                .commit_in_place(),
+        );
     })
 }

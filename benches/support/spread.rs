@@ -24,7 +24,8 @@ impl Spread {
         Self::of(ours.iter().zip(theirs).map(|(o, t)| o / t.max(f64::MIN_POSITIVE)))
     }
 
-    /// `ours` divided by the median of `theirs`: for what differs from round to round by more than it differs from lock to lock.
+    /// `ours` divided by the median of `theirs`: for what differs from round to round by more than
+    /// it differs from lock to lock.
     pub fn over(self, theirs: Self) -> Self {
         let by = theirs.median.max(f64::MIN_POSITIVE);
         Self { min: self.min / by, median: self.median / by, max: self.max / by }

@@ -1,5 +1,5 @@
-//! The storm example, run as the program that it is: a process of its own has its own signal handler, its own idle workers, and its own
-//! account of processor time.
+//! The storm example, run as the program that it is: a process of its own has its own signal
+//! handler, its own idle workers, and its own account of processor time.
 
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -15,8 +15,11 @@ pub const STRATEGIES: [(&str, &str); 5] = [
     ("lock", "wait, then lock"),
 ];
 
-pub const MEMORIES: [(&str, &str); 3] =
-    [("software", "faults in software, 2 mappings"), ("anon", "userfaultfd, 1 mapping"), ("memfd", "userfaultfd, 2 mappings")];
+pub const MEMORIES: [(&str, &str); 3] = [
+    ("software", "faults in software, 2 mappings"),
+    ("anon", "userfaultfd, 1 mapping"),
+    ("memfd", "userfaultfd, 2 mappings"),
+];
 
 /// What the storm says of one run; it says more.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,26 +99,46 @@ impl Storm {
             let said: serde_json::Value = serde_json::from_str(line).ok()?;
             said["executable"].as_str().map(PathBuf::from)
         };
-        let program = String::from_utf8_lossy(&out.stdout).lines().filter_map(executable).next_back();
+        let program =
+            String::from_utf8_lossy(&out.stdout).lines().filter_map(executable).next_back();
         program.ok_or_else(|| "cargo did not say where the storm is".to_string())
     }
 
     /// One strategy on one kind of memory for its time. There is always more work than that.
-    pub fn run(&self, strategy: &str, memory: &str, faulters: usize, seconds: f64) -> Result<Outcome, String> {
-        let result = std::env::temp_dir().join(format!("pagelock-storm-{}.json", std::process::id()));
+    pub fn run(
+        &self,
+        strategy: &str,
+        memory: &str,
+        faulters: usize,
+        seconds: f64,
+    ) -> Result<Outcome, String> {
+        let result =
+            std::env::temp_dir().join(format!("pagelock-storm-{}.json", std::process::id()));
         let out = Command::new(&self.program)
             .args(["--strategy", strategy, "--memory", memory])
-            .args(["--threads", &faulters.to_string(), "--seconds", &seconds.to_string(), "--work", "1000000000"])
+            .args([
+                "--threads",
+                &faulters.to_string(),
+                "--seconds",
+                &seconds.to_string(),
+                "--work",
+                "1000000000",
+            ])
             .arg("--json")
             .arg(&result)
             .output()
             .map_err(|e| format!("{}: {e}", self.program.display()))?;
         if !out.status.success() {
-            return Err(format!("the storm failed: {}", String::from_utf8_lossy(&out.stderr).trim()));
+            return Err(format!(
+                "the storm failed: {}",
+                String::from_utf8_lossy(&out.stderr).trim()
+            ));
         }
-        let text = std::fs::read_to_string(&result).map_err(|e| format!("{}: {e}", result.display()))?;
+        let text =
+            std::fs::read_to_string(&result).map_err(|e| format!("{}: {e}", result.display()))?;
         let _ = std::fs::remove_file(&result);
-        let mut outcomes: Vec<Outcome> = serde_json::from_str(&text).map_err(|e| format!("the storm's results: {e}"))?;
+        let mut outcomes: Vec<Outcome> =
+            serde_json::from_str(&text).map_err(|e| format!("the storm's results: {e}"))?;
         outcomes.pop().ok_or_else(|| "the storm had no results".to_string())
     }
 }

@@ -65,7 +65,13 @@ pub struct Head {
 }
 
 impl Head {
-    pub fn new(part: &str, title: impl Into<String>, rows: &str, unit: &str, better: Better) -> Self {
+    pub fn new(
+        part: &str,
+        title: impl Into<String>,
+        rows: &str,
+        unit: &str,
+        better: Better,
+    ) -> Self {
         Self {
             part: part.to_string(),
             title: title.into(),
@@ -99,7 +105,8 @@ impl Row {
         Self { label: label.into(), x, series: Vec::new() }
     }
 
-    /// One series for each subject of `all`; `part` picks the figure, `role` says what the subject is.
+    /// One series for each subject of `all`; `part` picks the figure, `role` says what the subject
+    /// is.
     pub fn of<T>(
         label: impl Into<String>,
         x: f64,
@@ -119,7 +126,12 @@ impl Row {
         if rounds.is_empty() || rounds.iter().any(|r| !r.is_finite()) {
             return;
         }
-        self.series.push(Series { subject: subject.to_string(), role, spread: Spread::of(rounds.iter().copied()), rounds });
+        self.series.push(Series {
+            subject: subject.to_string(),
+            role,
+            spread: Spread::of(rounds.iter().copied()),
+            rounds,
+        });
     }
 
     pub fn get(&self, subject: &str) -> Option<&Series> {
@@ -150,7 +162,9 @@ impl Head {
     /// `ours` as a multiple of `theirs`.
     pub fn ratio(&self, ours: &Series, theirs: &Series) -> Spread {
         match self.compare {
-            Compare::Rounds if ours.rounds.len() == theirs.rounds.len() => Spread::of_ratios(&ours.rounds, &theirs.rounds),
+            Compare::Rounds if ours.rounds.len() == theirs.rounds.len() => {
+                Spread::of_ratios(&ours.rounds, &theirs.rounds)
+            }
             _ => ours.spread.over(theirs.spread),
         }
     }
@@ -193,13 +207,16 @@ impl Table {
             Better::More => ", more is better",
             Better::Neither => "",
         };
-        let mut text = format!("**{title}**: {unit}{which}; {cores} cores; median (min–max) of {rounds} rounds\n\n");
+        let mut text = format!(
+            "**{title}**: {unit}{which}; {cores} cores; median (min–max) of {rounds} rounds\n\n"
+        );
         let subjects = self.subjects();
         text += &format!("| {rows} |");
         for (name, _) in &subjects {
             text += &format!(" {name} |");
         }
-        let judged = *better != Better::Neither && self.rows.iter().any(|row| row.best(*better, |_| true).is_some());
+        let judged = *better != Better::Neither
+            && self.rows.iter().any(|row| row.best(*better, |_| true).is_some());
         text += if judged { " best peer |\n|---|" } else { "\n|---|" };
         text += &"--:|".repeat(subjects.len());
         text += if judged { "---|\n" } else { "\n" };
@@ -215,7 +232,9 @@ impl Table {
             if judged {
                 let best = row.ours().zip(row.best(*better, |_| true));
                 text += &match best {
-                    Some((ours, best)) => format!(" {:.2} × {} |", self.head.ratio(ours, best).median, best.subject),
+                    Some((ours, best)) => {
+                        format!(" {:.2} × {} |", self.head.ratio(ours, best).median, best.subject)
+                    }
                     None => " – |".to_string(),
                 };
             }
@@ -230,7 +249,11 @@ impl Table {
 
 fn show(spread: &Spread) -> String {
     let Spread { min, median, max } = *spread;
-    if min == max { digits(median) } else { format!("{} ({}–{})", digits(median), digits(min), digits(max)) }
+    if min == max {
+        digits(median)
+    } else {
+        format!("{} ({}–{})", digits(median), digits(min), digits(max))
+    }
 }
 
 /// All tables of a run, each found by its title.

@@ -12,18 +12,25 @@ impl<T> Rounds<T> {
     }
 }
 
-/// [`take_turns`] after one round that is not counted, in which memory is touched for the first time.
-pub fn take_turns_warm<T>(rounds: usize, subjects: &[(&'static str, &dyn Fn() -> T)]) -> Vec<Rounds<T>> {
+/// [`take_turns`] after one round that is not counted, in which memory is touched for the first
+/// time.
+pub fn take_turns_warm<T>(
+    rounds: usize,
+    subjects: &[(&'static str, &dyn Fn() -> T)],
+) -> Vec<Rounds<T>> {
     for (_, measure) in subjects {
         measure();
     }
     take_turns(rounds, subjects)
 }
 
-/// Runs every measurement once per round, in an order that moves on by one each round, so that nobody always follows the same.
+/// Runs every measurement once per round, in an order that moves on by one each round, so that
+/// nobody always follows the same.
 pub fn take_turns<T>(rounds: usize, subjects: &[(&'static str, &dyn Fn() -> T)]) -> Vec<Rounds<T>> {
-    let mut all: Vec<Rounds<T>> =
-        subjects.iter().map(|&(name, _)| Rounds { name, rounds: Vec::with_capacity(rounds) }).collect();
+    let mut all: Vec<Rounds<T>> = subjects
+        .iter()
+        .map(|&(name, _)| Rounds { name, rounds: Vec::with_capacity(rounds) })
+        .collect();
     for round in 0..rounds {
         for turn in 0..subjects.len() {
             let subject = (round + turn) % subjects.len();

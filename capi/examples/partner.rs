@@ -69,18 +69,29 @@ mod linux {
         // Should the other side fail, this one does not stay.
         // SAFETY: it touches no memory.
         unsafe { libc::alarm(120) };
-        let fd = env::args().nth(1).and_then(|fd| fd.parse().ok()).expect("the number of the memfd");
+        let fd =
+            env::args().nth(1).and_then(|fd| fd.parse().ok()).expect("the number of the memfd");
         // SAFETY: it was opened for this program.
         let memfd = unsafe { File::from_raw_fd(fd) };
         let (read_write, len) = (libc::PROT_READ | libc::PROT_WRITE, size_of::<Segment>());
         // Somewhere else than the partner has it.
         // SAFETY: a new mapping of a file that is that long.
-        let at = unsafe { libc::mmap(core::ptr::null_mut(), len, read_write, libc::MAP_SHARED, memfd.as_raw_fd(), 0) };
+        let at = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                len,
+                read_write,
+                libc::MAP_SHARED,
+                memfd.as_raw_fd(),
+                0,
+            )
+        };
         assert_ne!(at, libc::MAP_FAILED);
         // SAFETY: mapped for good, and of this layout on both sides.
         let shared: &'static Segment = unsafe { &*at.cast() };
         let first_page = shared.pages.as_ptr().addr();
-        HERE.set(SharedFutex::new(&shared.events, first_page).expect("there are slots")).expect("once");
+        HERE.set(SharedFutex::new(&shared.events, first_page).expect("there are slots"))
+            .expect("once");
 
         let random = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
         let next = || {
@@ -117,7 +128,10 @@ mod linux {
             thread::sleep(Duration::from_micros(10));
         }
         if number % 8 == 1 {
-            let frozen = guard.begin_migration().freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
+            let frozen = guard
+                .begin_migration()
+                .freeze(FreezeRule::ExactRefs(1))
+                .expect("one reference, no pins");
             // SAFETY: as above.
             unsafe { number_here.write(now + 1) };
             frozen.commit_in_place();

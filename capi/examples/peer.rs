@@ -31,13 +31,15 @@ mod linux {
         let argument = |n| env::args().nth(n).expect("role, descriptor, and two numbers");
         let number = |n| argument(n).parse::<u32>().expect("a number");
         // SAFETY: it was opened for this program.
-        let segment = unsafe { Segment::attach_raw(argument(2).parse().expect("a descriptor")) }.expect("a segment");
+        let segment = unsafe { Segment::attach_raw(argument(2).parse().expect("a descriptor")) }
+            .expect("a segment");
         match argument(1).as_str() {
             "count" => {
                 ready(&segment);
                 thread::scope(|scope| {
                     for t in 0..THREADS {
-                        let (segment, turns, seed) = (&segment, number(3), number(4) + t * 7919 + 1);
+                        let (segment, turns, seed) =
+                            (&segment, number(3), number(4) + t * 7919 + 1);
                         scope.spawn(move || count(segment, turns, seed));
                     }
                 });
@@ -57,7 +59,8 @@ mod linux {
         word(segment, READY).fetch_add(1, SeqCst);
     }
 
-    /// Two steps, between which nobody else may come: an atomic addition would hide that somebody does.
+    /// Two steps, between which nobody else may come: an atomic addition would hide that somebody
+    /// does.
     fn add(segment: &Segment, page: u32) {
         let number = word(segment, page);
         segment.user_words()[0].fetch_add(1, SeqCst);
@@ -125,7 +128,10 @@ mod linux {
         };
         let _guard = locked(0);
         let _migration = locked(1).begin_migration();
-        let _frozen = locked(2).begin_migration().freeze(FreezeRule::ExactRefs(1)).expect("one reference, no pins");
+        let _frozen = locked(2)
+            .begin_migration()
+            .freeze(FreezeRule::ExactRefs(1))
+            .expect("one reference, no pins");
         let _reference = seat.get(3).expect("it is live");
         let _pin = seat.pin(4).expect("it is live");
         ready(segment);
@@ -156,7 +162,10 @@ mod linux {
             }
         };
         let recovered = segment.recover(each).expect("nobody else recovers");
-        assert_eq!((recovered.seats, recovered.pages, recovered.refs, recovered.pins), (1, 3, 1, 1));
+        assert_eq!(
+            (recovered.seats, recovered.pages, recovered.refs, recovered.pins),
+            (1, 3, 1, 1)
+        );
         assert_eq!((recovered.freed, recovered.nonsense, recovered.undecided), (0, 0, 0));
         seen.sort_unstable();
         assert_eq!(seen, [0, 1, 2]);

@@ -6,7 +6,8 @@
 //!
 //! * A page is a [`pagelock_page`], eight bytes, valid when zeroed. A [stage](types) is a struct of
 //!   one pointer, and a type of its own for each, so that a compiler sees what may be called.
-//! * A guard that unlocks by itself there is not. Whoever forgets to release leaves the page locked.
+//! * A guard that unlocks by itself there is not. Whoever forgets to release leaves the page
+//!   locked.
 //! * The page-table lock is a function and its argument, called exactly once, before any sleep.
 //! * The [platform](platform) is the operating system, or a table of functions that is set once.
 //!
@@ -55,7 +56,11 @@ mod panic;
 pub const PAGELOCK_VERSION: u32 = 0x0000_0100;
 
 const _: () = {
-    let parts = [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let parts = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ];
     let mut version = 0;
     let mut i = 0;
     while i < parts.len() {

@@ -14,7 +14,8 @@ pub struct pagelock_cancel {
     pub word: u32,
 }
 
-/// How long something may take. All zeroes, like a null pointer in place of it: as long as it takes.
+/// How long something may take. All zeroes, like a null pointer in place of it: as long as it
+/// takes.
 #[repr(C)]
 pub struct pagelock_limits {
     /// Until when, in nanoseconds on the clock of `pagelock_now`; 0 is no deadline.
@@ -36,7 +37,9 @@ unsafe fn switch<'a>(cancel: *const pagelock_cancel) -> &'a Cancel<Here> {
 /// # Safety
 ///
 /// Null, or as the top of the crate says.
-pub(crate) unsafe fn limits<'a>(limits: *const pagelock_limits) -> Result<Limits<'a, Here>, pagelock_error> {
+pub(crate) unsafe fn limits<'a>(
+    limits: *const pagelock_limits,
+) -> Result<Limits<'a, Here>, pagelock_error> {
     // SAFETY: the caller's promise.
     let Some(asked) = (unsafe { limits.as_ref() }) else { return Ok(Limits::none()) };
     let mut limits = Limits::none();

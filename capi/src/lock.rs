@@ -18,7 +18,10 @@ pub unsafe extern "C" fn pagelock_lock(page: *mut pagelock_page) -> pagelock_gua
 /// Locks the page if that takes no sleep; PAGELOCK_ERROR_LOCKED if somebody has it.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_try_lock(page: *mut pagelock_page, guard: *mut pagelock_guard) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_try_lock(
+    page: *mut pagelock_page,
+    guard: *mut pagelock_guard,
+) -> pagelock_error {
     // SAFETY: see the top of the crate.
     match unsafe { at(page) }.try_lock() {
         // SAFETY: as above.
@@ -36,14 +39,17 @@ pub unsafe extern "C" fn pagelock_lock_within(
     guard: *mut pagelock_guard,
 ) -> pagelock_error {
     // SAFETY: see the top of the crate.
-    unsafe { locked(guard, crate::limits::limits(limits).map(|limits| at(page).lock_within(limits))) }
+    unsafe {
+        locked(guard, crate::limits::limits(limits).map(|limits| at(page).lock_within(limits)))
+    }
 }
 
 /// Lets go of the page-table lock, by `unlock(arg)`, then locks the page; newcomers cannot overtake
 /// the caller meanwhile. For a faulter that has lost the race for the page too often. The header
 /// must stay where it is for the whole call.
 ///
-/// `unlock` is called in any case, exactly once. `limits` may be null. TIMED_OUT, CANCELLED, NO_CLOCK.
+/// `unlock` is called in any case, exactly once. `limits` may be null. TIMED_OUT, CANCELLED,
+/// NO_CLOCK.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_lock_releasing(
@@ -55,7 +61,12 @@ pub unsafe extern "C" fn pagelock_lock_releasing(
 ) -> pagelock_error {
     let ptl = Ptl::new(unlock, arg);
     // SAFETY: see the top of the crate.
-    unsafe { locked(guard, self::limits(limits).map(|limits| at(page).lock_releasing_within(ptl, limits))) }
+    unsafe {
+        locked(
+            guard,
+            self::limits(limits).map(|limits| at(page).lock_releasing_within(ptl, limits)),
+        )
+    }
 }
 
 /// Unlocks the page; whether somebody had waited for that. The next owner sees what the caller did.
@@ -89,7 +100,10 @@ pub enum pagelock_claimed {
 /// one release, so claim again before every further wait.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_claim(page: *mut pagelock_page, guard: *mut pagelock_guard) -> pagelock_claimed {
+pub unsafe extern "C" fn pagelock_claim(
+    page: *mut pagelock_page,
+    guard: *mut pagelock_guard,
+) -> pagelock_claimed {
     // SAFETY: see the top of the crate.
     unsafe { claimed(at(page).claim(), guard) }
 }
@@ -98,7 +112,10 @@ pub unsafe extern "C" fn pagelock_claim(page: *mut pagelock_page, guard: *mut pa
 /// release tells in any case.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_claim_told(page: *mut pagelock_page, guard: *mut pagelock_guard) -> pagelock_claimed {
+pub unsafe extern "C" fn pagelock_claim_told(
+    page: *mut pagelock_page,
+    guard: *mut pagelock_guard,
+) -> pagelock_claimed {
     // SAFETY: see the top of the crate.
     unsafe { claimed(at(page).claim_told(), guard) }
 }
@@ -141,7 +158,10 @@ unsafe fn give(guard: *mut pagelock_guard, locked: Locked<'_>) -> pagelock_error
     pagelock_error::Ok
 }
 
-unsafe fn locked(guard: *mut pagelock_guard, locked: Result<Result<Locked<'_>, LockError>, pagelock_error>) -> pagelock_error {
+unsafe fn locked(
+    guard: *mut pagelock_guard,
+    locked: Result<Result<Locked<'_>, LockError>, pagelock_error>,
+) -> pagelock_error {
     match locked {
         // SAFETY: the caller's promise.
         Ok(Ok(locked)) => unsafe { give(guard, locked) },
@@ -150,7 +170,10 @@ unsafe fn locked(guard: *mut pagelock_guard, locked: Result<Result<Locked<'_>, L
     }
 }
 
-unsafe fn claimed(claim: Claim<'_, crate::platform::Here>, guard: *mut pagelock_guard) -> pagelock_claimed {
+unsafe fn claimed(
+    claim: Claim<'_, crate::platform::Here>,
+    guard: *mut pagelock_guard,
+) -> pagelock_claimed {
     match claim {
         Claim::Owner(locked) => {
             // SAFETY: the caller's promise.

@@ -142,7 +142,10 @@ pub unsafe extern "C" fn pagelock_commit_to(
     // SAFETY: see the top of the crate; the references are the caller's.
     match unsafe { frozen.back().commit_to_moving(dst.back(), refs) } {
         Ok(done) => {
-            let done = pagelock_committed { source_is_free: done.source == Put::Last, event_waiters: done.event_waiters };
+            let done = pagelock_committed {
+                source_is_free: done.source == Put::Last,
+                event_waiters: done.event_waiters,
+            };
             if !committed.is_null() {
                 // SAFETY: see the top of the crate.
                 unsafe { committed.write(done) };

@@ -8,7 +8,8 @@ mod futex;
 
 use crate::error::pagelock_error;
 use crate::sleep::{
-    pagelock_now_fn, pagelock_page_fn, pagelock_relax_fn, pagelock_wait_fn, pagelock_wait_until_fn, pagelock_wake_fn,
+    pagelock_now_fn, pagelock_page_fn, pagelock_relax_fn, pagelock_wait_fn, pagelock_wait_until_fn,
+    pagelock_wake_fn,
 };
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -90,10 +91,12 @@ impl pagelock_platform {
     fn is_whole(&self) -> bool {
         let sleeps = self.wait.is_some();
         let all = self.wake_one.is_some() == sleeps && self.wake_all.is_some() == sleeps;
-        let clock = self.now.is_some() == self.wait_until.is_some() && (sleeps || self.now.is_none());
+        let clock =
+            self.now.is_some() == self.wait_until.is_some() && (sleeps || self.now.is_none());
         // The operating system, in one process or between several.
         let system = cfg!(feature = "os") && (self.events.is_null() || cfg!(futex_of_linux));
-        let events = self.events.is_null() == (self.n_events == 0) && (self.events.is_null() || !sleeps);
+        let events =
+            self.events.is_null() == (self.n_events == 0) && (self.events.is_null() || !sleeps);
         all && clock && events && (sleeps || system)
     }
 }
@@ -105,7 +108,9 @@ impl pagelock_platform {
 /// spins.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_set_platform(platform: *const pagelock_platform) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_set_platform(
+    platform: *const pagelock_platform,
+) -> pagelock_error {
     // SAFETY: `size` is the first member in every version.
     if unsafe { platform.cast::<usize>().read() } != size_of::<pagelock_platform>() {
         return pagelock_error::BadPlatform;

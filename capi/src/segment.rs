@@ -24,12 +24,12 @@ use pagelock::{Cancel, Limits};
 /// freestanding library.
 ///
 /// Made by `pagelock_segment_create` or `pagelock_segment_attach`, in memory of yours; it is not
-/// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that was
-/// forked attaches for itself.
+/// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that
+/// was forked attaches for itself.
 ///
 /// Whoever has the descriptor can write every byte of the segment. That makes this process access
-/// nothing outside of the segment; but it can make it wait, and what a page's lock guards is only as
-/// safe as the peers are honest.
+/// nothing outside of the segment; but it can make it wait, and what a page's lock guards is only
+/// as safe as the peers are honest.
 #[repr(C)]
 pub struct pagelock_segment {
     /// The library's.
@@ -162,7 +162,10 @@ pub unsafe extern "C" fn pagelock_segment_create(
 /// OTHER_LAYOUT, SEGMENT_SIZE, INCONSISTENT, TRUNCATED, NOT_SEALED, TOO_MANY_SEGMENTS, SYSTEM.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_attach(fd: c_int, segment: *mut pagelock_segment) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_segment_attach(
+    fd: c_int,
+    segment: *mut pagelock_segment,
+) -> pagelock_error {
     const EBADF: i32 = 9;
     if fd < 0 {
         // What an open that has failed says, and is passed on without a look.
@@ -172,7 +175,10 @@ pub unsafe extern "C" fn pagelock_segment_attach(fd: c_int, segment: *mut pagelo
     unsafe { made(Segment::attach_raw(fd), segment) }
 }
 
-unsafe fn made(segment: Result<Segment, SegmentError>, to: *mut pagelock_segment) -> pagelock_error {
+unsafe fn made(
+    segment: Result<Segment, SegmentError>,
+    to: *mut pagelock_segment,
+) -> pagelock_error {
     match segment {
         Ok(segment) => {
             // SAFETY: see the top of the crate.
@@ -223,7 +229,11 @@ pub unsafe extern "C" fn pagelock_segment_seats(segment: *const pagelock_segment
 /// `pagelock_segment_refresh`. `now` may be null. CAPACITY, SYSTEM.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_grow(segment: *const pagelock_segment, pages: u32, now: *mut u32) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_segment_grow(
+    segment: *const pagelock_segment,
+    pages: u32,
+    now: *mut u32,
+) -> pagelock_error {
     // SAFETY: see the top of the crate.
     unsafe { seen(at(segment).grow(pages), now) }
 }
@@ -232,7 +242,10 @@ pub unsafe extern "C" fn pagelock_segment_grow(segment: *const pagelock_segment,
 /// SYSTEM.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_refresh(segment: *const pagelock_segment, now: *mut u32) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_segment_refresh(
+    segment: *const pagelock_segment,
+    now: *mut u32,
+) -> pagelock_error {
     // SAFETY: see the top of the crate.
     unsafe { seen(at(segment).refresh(), now) }
 }
@@ -249,7 +262,10 @@ unsafe fn seen(pages: Result<u32, SegmentError>, now: *mut u32) -> pagelock_erro
 /// The header of a page, to be looked at: `pagelock_is_locked`, `pagelock_refs` and the like. Null
 /// if there is no such page. It is changed through seats alone.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_page(segment: *const pagelock_segment, page: u32) -> *const pagelock_page {
+pub unsafe extern "C" fn pagelock_segment_page(
+    segment: *const pagelock_segment,
+    page: u32,
+) -> *const pagelock_page {
     // SAFETY: see the top of the crate. The header is what a cell begins with.
     unsafe { at(segment) }.page_cell(page).map_or(null(), |cell| cell.cast())
 }
@@ -257,14 +273,20 @@ pub unsafe extern "C" fn pagelock_segment_page(segment: *const pagelock_segment,
 /// Your word of a page, shared by all and accessed atomically; the library never looks at it. Null
 /// if there is no such page.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_page_word(segment: *const pagelock_segment, page: u32) -> *mut u32 {
+pub unsafe extern "C" fn pagelock_segment_page_word(
+    segment: *const pagelock_segment,
+    page: u32,
+) -> *mut u32 {
     // SAFETY: see the top of the crate.
     unsafe { at(segment) }.page_word(page).map_or(null_mut(), AtomicU32::as_ptr)
 }
 
 /// One of your two words of the segment, `n` 0 or 1, as `pagelock_segment_page_word`; else null.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_segment_word(segment: *const pagelock_segment, n: u32) -> *mut u32 {
+pub unsafe extern "C" fn pagelock_segment_word(
+    segment: *const pagelock_segment,
+    n: u32,
+) -> *mut u32 {
     // SAFETY: see the top of the crate.
     unsafe { at(segment) }.user_words().get(n as usize).map_or(null_mut(), AtomicU32::as_ptr)
 }

@@ -37,10 +37,12 @@ pub(crate) const fn slept(answer: i32) -> Sleep {
 }
 
 /// cbindgen:ignore
-pub type pagelock_wait_fn = Option<unsafe extern "C" fn(context: *mut c_void, word: *const u32, expected: u32) -> i32>;
+pub type pagelock_wait_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, word: *const u32, expected: u32) -> i32>;
 /// cbindgen:ignore
-pub type pagelock_wait_until_fn =
-    Option<unsafe extern "C" fn(context: *mut c_void, word: *const u32, expected: u32, at: u64) -> i32>;
+pub type pagelock_wait_until_fn = Option<
+    unsafe extern "C" fn(context: *mut c_void, word: *const u32, expected: u32, at: u64) -> i32,
+>;
 /// cbindgen:ignore
 pub type pagelock_wake_fn = Option<unsafe extern "C" fn(context: *mut c_void, word: *const u32)>;
 /// cbindgen:ignore
@@ -48,4 +50,5 @@ pub type pagelock_relax_fn = Option<unsafe extern "C" fn(context: *mut c_void)>;
 /// cbindgen:ignore
 pub type pagelock_now_fn = Option<unsafe extern "C" fn(context: *mut c_void) -> u64>;
 /// cbindgen:ignore
-pub type pagelock_page_fn = Option<unsafe extern "C" fn(context: *mut c_void, page: *mut pagelock_page)>;
+pub type pagelock_page_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, page: *mut pagelock_page)>;

@@ -68,8 +68,8 @@ impl Drop for Ptl {
 
 /// Waits until the page is released, holding neither the page-table lock nor a reference. Call it
 /// with the page-table lock, having found the page locked: `unlock(arg)` is called in any case,
-/// exactly once, before any sleep, and the page is not touched after that. `unlock` may be null, and
-/// so may `limits`.
+/// exactly once, before any sleep, and the page is not touched after that. `unlock` may be null,
+/// and so may `limits`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_wait_unlocked(
     page: *mut pagelock_page,
@@ -94,7 +94,12 @@ pub unsafe extern "C" fn pagelock_wait_migration(
     unsafe { wait(page, Ptl::new(unlock, arg), limits, Wait::migration()) }
 }
 
-unsafe fn wait(page: *mut pagelock_page, ptl: Ptl, limits: *const pagelock_limits, what: Wait<'_, Here>) -> pagelock_wake {
+unsafe fn wait(
+    page: *mut pagelock_page,
+    ptl: Ptl,
+    limits: *const pagelock_limits,
+    what: Wait<'_, Here>,
+) -> pagelock_wake {
     // SAFETY: the caller's promise.
     let Ok(limits) = (unsafe { self::limits(limits) }) else { return pagelock_wake::NoClock };
     // SAFETY: as above.

@@ -20,12 +20,16 @@ pub fn check<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<u64, Str
             Leaf::DevicePrivate { pfn, .. } => (pfn, true),
             other => return bad(format!("is unaccounted for: mapping 0 says {other:?}")),
         };
-        let Some(header) = mm.header(pfn) else { return bad(format!("frame {pfn} does not exist")) };
+        let Some(header) = mm.header(pfn) else {
+            return bad(format!("frame {pfn} does not exist"));
+        };
         if header.is_locked() || header.is_migrating() || header.is_frozen() {
             return bad(format!("is still being worked on; its header says {header:?}"));
         }
         if header.refs() as usize != mappings || header.pins() != 0 {
-            return bad(format!("leaked a reference or a pin: it is mapped {mappings} times; its header says {header:?}"));
+            return bad(format!(
+                "leaked a reference or a pin: it is mapped {mappings} times; its header says {header:?}"
+            ));
         }
         if is_cold == mm.is_accessible(mm.tier(pfn)) {
             return bad(format!("is in frame {pfn}, and mapping 0 says {leaf:?}"));
@@ -33,7 +37,9 @@ pub fn check<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<u64, Str
         for mapping in 1..mappings {
             let other = mm.leaf(at(mapping, page));
             if other != leaf {
-                return bad(format!("mapping 0 says {leaf:?} and mapping {mapping} says {other:?}"));
+                return bad(format!(
+                    "mapping 0 says {leaf:?} and mapping {mapping} says {other:?}"
+                ));
             }
         }
         let mut bytes = [0; PAGE];
@@ -42,11 +48,18 @@ pub fn check<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<u64, Str
         }
         let expected = ledger.page(page);
         if let Some(at) = (0..PAGE).find(|&i| bytes[i] != expected[i]) {
-            return bad(format!("byte {at} is {:#04x} and ought to be {:#04x}", bytes[at], expected[at]));
+            return bad(format!(
+                "byte {at} is {:#04x} and ought to be {:#04x}",
+                bytes[at], expected[at]
+            ));
         }
         is.add(&bytes);
         ought.add(&expected);
     }
     mm.audit()?;
-    if is.value() == ought.value() { Ok(is.value()) } else { Err("the digests differ although every page agrees".into()) }
+    if is.value() == ought.value() {
+        Ok(is.value())
+    } else {
+        Err("the digests differ although every page agrees".into())
+    }
 }

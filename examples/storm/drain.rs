@@ -1,8 +1,9 @@
 //! What the trap needs: a drain that waits for every processor's scheduler.
 //!
-//! In the kernel it is `lru_add_drain_all()`, which has a worker on each processor empty that processor's batch of page references. Here
-//! too, with the crate's [batches](pagelock::mm::drain), and a worker of idle priority for each. If what keeps a processor busy is a
-//! thread that spins for a page which the drainer holds, neither ever gets on.
+//! In the kernel it is `lru_add_drain_all()`, which has a worker on each processor empty that
+//! processor's batch of page references. Here too, with the crate's [batches](pagelock::mm::drain),
+//! and a worker of idle priority for each. If what keeps a processor busy is a thread that spins
+//! for a page which the drainer holds, neither ever gets on.
 
 use crossbeam_utils::CachePadded;
 use pagelock::OsFutex;
@@ -17,7 +18,8 @@ use std::thread::{Builder, JoinHandle};
 struct Bells(Vec<Sender<bool>>);
 
 impl Cpus for Bells {
-    /// No processor's batch is the drainer's own, which it would not have to wait for: its is one more.
+    /// No processor's batch is the drainer's own, which it would not have to wait for: its is one
+    /// more.
     fn current(&self) -> usize {
         self.0.len()
     }
@@ -36,7 +38,8 @@ pub struct IdleWorkers {
 }
 
 impl IdleWorkers {
-    /// Starts a worker on each processor that this process may use. If one cannot be had, those before it end.
+    /// Starts a worker on each processor that this process may use. If one cannot be had, those
+    /// before it end.
     pub fn start() -> io::Result<Self> {
         let cpus = cpus();
         let (bells, heard): (Vec<_>, Vec<_>) = cpus.iter().map(|_| channel()).unzip();
@@ -89,7 +92,9 @@ fn cpus() -> Vec<usize> {
     // SAFETY: 0 is the calling thread; fills in the set, whose size is told.
     match unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) } {
         // SAFETY: reads a bit of the set, and no further than it goes.
-        0 => (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect(),
+        0 => (0..libc::CPU_SETSIZE as usize)
+            .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+            .collect(),
         _ => vec![0],
     }
 }
@@ -100,7 +105,8 @@ fn pin_to(cpu: usize) {
     let mut only: libc::cpu_set_t = unsafe { core::mem::zeroed() };
     // SAFETY: sets a bit of the set, whose number `cpus` had from one as large.
     unsafe { libc::CPU_SET(cpu, &mut only) };
-    // SAFETY: 0 is the calling thread; reads the set, whose size is told. Where it is refused, the worker runs anywhere.
+    // SAFETY: 0 is the calling thread; reads the set, whose size is told. Where it is refused, the
+    // worker runs anywhere.
     unsafe { libc::sched_setaffinity(0, size_of_val(&only), &only) };
 }
 

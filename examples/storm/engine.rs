@@ -1,4 +1,5 @@
-//! The crate's protocol at work on a memory manager: faults by the plan's strategy, and the migrator's batches.
+//! The crate's protocol at work on a memory manager: faults by the plan's strategy, and the
+//! migrator's batches.
 
 use crate::counters::Counters;
 use crate::machine::{COLD, HOT, Machine};
@@ -18,10 +19,11 @@ pub struct Engine<M> {
     pub pages: usize,
     pub plan: Plan,
     pub counters: Counters,
-    /// It is over. Faults that are still unresolved are waited for properly, whatever the strategy, so that all threads end.
+    /// It is over. Faults that are still unresolved are waited for properly, whatever the strategy,
+    /// so that all threads end.
     pub stop: AtomicBool,
-    /// When it is over in any case. Each thread looks at the clock for itself: in a real-time class, threads that spin would keep another
-    /// one from telling them.
+    /// When it is over in any case. Each thread looks at the clock for itself: in a real-time
+    /// class, threads that spin would keep another one from telling them.
     pub deadline: Instant,
 }
 
@@ -45,7 +47,8 @@ impl<M: Machine> Engine<M> {
                     self.counters.spins.add(u64::from(why == Why::Locked));
                     // Only hot pages are pinned, so what was in the way of this one is references.
                     self.counters.aborted_refs.add(u64::from(why == Why::Busy));
-                    // This one counts its waits across attempts, so it has to make all of them here.
+                    // This one counts its waits across attempts, so it has to make all of them
+                    // here.
                     if !matches!(self.strategy(), Strategy::WaitThenLock { .. }) {
                         return Ok(());
                     }
@@ -60,7 +63,12 @@ impl<M: Machine> Engine<M> {
     }
 
     /// Adds `add` to a word through a mapping, or reads it, however often that faults.
-    pub fn access(&self, at: At, word: usize, add: Option<usize>) -> Result<usize, FaultError<M::Error>> {
+    pub fn access(
+        &self,
+        at: At,
+        word: usize,
+        add: Option<usize>,
+    ) -> Result<usize, FaultError<M::Error>> {
         let access = if add.is_some() { Access::Write } else { Access::Read };
         loop {
             if let Some(was) = self.mm.touch(at, word, add) {
@@ -71,12 +79,21 @@ impl<M: Machine> Engine<M> {
         }
     }
 
-    /// Moves a batch of pages, hot ones out and cold ones back. Best effort: a page that somebody else has locked is left alone.
-    pub fn migrate_batch(&self, hot: &[At], cold: &[At], drain: &impl Drain, unlocked: &mut Unlocked) {
+    /// Moves a batch of pages, hot ones out and cold ones back. Best effort: a page that somebody
+    /// else has locked is left alone.
+    pub fn migrate_batch(
+        &self,
+        hot: &[At],
+        cold: &[At],
+        drain: &impl Drain,
+        unlocked: &mut Unlocked,
+    ) {
         let mut out: Vec<_> = hot.iter().copied().map(Slot::at).collect();
         let mut back: Vec<_> = cold.iter().copied().map(Slot::at).collect();
         match self.plan.drain {
-            When::Inside => migrate_and_drain_inside(&self.mm, &mut out, &mut back, drain, unlocked),
+            When::Inside => {
+                migrate_and_drain_inside(&self.mm, &mut out, &mut back, drain, unlocked)
+            }
             When::Outside => {
                 drain.all(unlocked);
                 migrate(&self.mm, &mut out, &Order::to(COLD).tries(1), &NoBatches, unlocked);
@@ -88,7 +105,8 @@ impl<M: Machine> Engine<M> {
             for slot in slots {
                 match slot.outcome() {
                     Outcome::Moved { .. } => moved.add(1),
-                    Outcome::Skipped(Skip::Pinned { .. }) | Outcome::Aborted(Abort::Pinned { .. }) => c.aborted_pins.add(1),
+                    Outcome::Skipped(Skip::Pinned { .. })
+                    | Outcome::Aborted(Abort::Pinned { .. }) => c.aborted_pins.add(1),
                     Outcome::Aborted(Abort::Referenced { .. }) => c.aborted_refs.add(1),
                     Outcome::Aborted(Abort::CopyFailed) => c.aborted_system.add(1),
                     Outcome::Skipped(Skip::Locked | Skip::Migrating) => c.skipped_locked.add(1),

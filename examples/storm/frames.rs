@@ -1,4 +1,5 @@
-//! Frames of real memory: names with headers. Where a page lies is the region's business; which tier it is in, its frame says.
+//! Frames of real memory: names with headers. Where a page lies is the region's business; which
+//! tier it is in, its frame says.
 
 use crate::machine::{COLD, HOT, SPARE};
 use crate::region::boxed;
@@ -13,7 +14,8 @@ pub struct Frames {
     headers: Box<[PageLock]>,
     /// The page that is, or was at last, in each.
     pages: Box<[AtomicUsize]>,
-    /// The longest free is the first to be used again. These never grow, so the fault handler may use them.
+    /// The longest free is the first to be used again. These never grow, so the fault handler may
+    /// use them.
     free: [Mutex<VecDeque<u64>>; 2],
 }
 
@@ -53,7 +55,8 @@ impl Frames {
 
     /// The page that a live frame is for.
     pub fn page(&self, pfn: u64) -> usize {
-        // Relaxed: the frame was learnt of from an entry, under whose lock it was put there after it was allocated.
+        // Relaxed: the frame was learnt of from an entry, under whose lock it was put there after
+        // it was allocated.
         self.pages[pfn as usize].load(Relaxed)
     }
 

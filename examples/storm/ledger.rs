@@ -8,17 +8,23 @@ use xxhash_rust::xxh3::Xxh3;
 /// Words in a page.
 pub const WORDS: usize = PAGE / WORD;
 
-/// Additions commute, so what a word must hold at the end is known without knowing the order: what the file said, plus all
-/// that was added. A write that was lost, or a page that came back stale, shows in the sum.
+/// Additions commute, so what a word must hold at the end is known without knowing the order: what
+/// the file said, plus all that was added. A write that was lost, or a page that came back stale,
+/// shows in the sum.
 pub struct Ledger {
     words: Box<[AtomicUsize]>,
 }
 
 impl Ledger {
-    /// The file, repeated or cut to fill `pages` pages. An error is that there is no memory for so many.
+    /// The file, repeated or cut to fill `pages` pages. An error is that there is no memory for so
+    /// many.
     pub fn new(file: &[u8], pages: usize) -> Result<Self, TryReserveError> {
         let mut bytes = file.iter().copied().cycle();
-        let word = |_| AtomicUsize::new(usize::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0))));
+        let word = |_| {
+            AtomicUsize::new(usize::from_le_bytes(core::array::from_fn(|_| {
+                bytes.next().unwrap_or(0)
+            })))
+        };
         Ok(Self { words: boxed(pages * WORDS, word)? })
     }
 

@@ -1,5 +1,5 @@
-//! What can be seen while a storm runs: a line for each strategy. On a terminal it moves; elsewhere a line says what is worth saying when it
-//! happens.
+//! What can be seen while a storm runs: a line for each strategy. On a terminal it moves; elsewhere
+//! a line says what is worth saying when it happens.
 
 use crate::counters::Counters;
 use crate::output::note;
@@ -29,7 +29,8 @@ impl Live {
 
     /// Begins the line of the strategy that runs next.
     pub fn line(&self, name: String, time: Duration) -> Line {
-        let style = ProgressStyle::with_template("{prefix:26} {wide_msg}").expect("the template is well-formed");
+        let style = ProgressStyle::with_template("{prefix:26} {wide_msg}")
+            .expect("the template is well-formed");
         let bar = self.lines.add(ProgressBar::new(0).with_style(style).with_prefix(name.clone()));
         Line {
             bar,
@@ -79,8 +80,12 @@ pub struct Line {
 impl Line {
     /// Has a look, now and then.
     pub fn show(&mut self, c: &Counters) {
-        let now =
-            Sample { at: Instant::now(), accesses: c.accesses.get(), retries: c.retries.get(), migrations: c.migrations() };
+        let now = Sample {
+            at: Instant::now(),
+            accesses: c.accesses.get(),
+            retries: c.retries.get(),
+            migrations: c.migrations(),
+        };
         let took = now.at - self.last.at;
         if took < self.every {
             return;
@@ -92,7 +97,9 @@ impl Line {
         self.last = now;
         self.bar.set_message(match self.trapped {
             Some(each) => format!("{} LIVELOCKED: {each} retries/migration", self.sparkline()),
-            None => format!("{} {:.0} accesses/s", self.sparkline(), self.rates.last().unwrap_or(&0.0)),
+            None => {
+                format!("{} {:.0} accesses/s", self.sparkline(), self.rates.last().unwrap_or(&0.0))
+            }
         });
         if let (Some(each), false, false) = (self.trapped, self.is_terminal, self.was_said) {
             note(format_args!("{} is livelocked: {each} retries for each migration", self.name));

@@ -12,12 +12,18 @@ use std::io;
 pub const HOT: TierId = TierId(0);
 /// Where they cannot.
 pub const COLD: TierId = TierId(1);
-/// Frames of each tier beyond one for every page: a page has two while it moves, and each thread moves one, and the migrator a batch.
+/// Frames of each tier beyond one for every page: a page has two while it moves, and each thread
+/// moves one, and the migrator a batch.
 pub const SPARE: usize = 1024;
 
 /// Memory in two tiers, seen through several mappings, whose pages `pagelock::mm` moves.
 pub trait Machine:
-    Mm + Tables<Address = At> + Memory<Futex = OsFutex, Error: Display> + Tiers<Tier = TierId, Refusal: Display> + Sync + Sized
+    Mm
+    + Tables<Address = At>
+    + Memory<Futex = OsFutex, Error: Display>
+    + Tiers<Tier = TierId, Refusal: Display>
+    + Sync
+    + Sized
 {
     /// The memory in words, for the report.
     fn describe(&self) -> String;
@@ -30,11 +36,12 @@ pub trait Machine:
         0
     }
 
-    /// Adds to a word through a mapping, or reads it. `None` if that is a fault, for the caller to resolve; memory that traps has it
-    /// resolved by itself.
+    /// Adds to a word through a mapping, or reads it. `None` if that is a fault, for the caller to
+    /// resolve; memory that traps has it resolved by itself.
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize>;
 
-    /// Reads a page that the tables say is in frame `pfn`. Never faults: where they are wrong, it is an error.
+    /// Reads a page that the tables say is in frame `pfn`. Never faults: where they are wrong, it
+    /// is an error.
     fn read_page(&self, page: usize, pfn: u64, out: &mut [u8; PAGE]) -> io::Result<()>;
 
     /// Compares every frame's header with the tables, when nobody is at work.
@@ -42,7 +49,9 @@ pub trait Machine:
 
     /// What the entry says. The tables hold nothing but leaves.
     fn leaf(&self, at: At) -> Leaf {
-        self.lock(at).and_then(|entry| entry.get().ok()).expect("the tables hold nothing but leaves")
+        self.lock(at)
+            .and_then(|entry| entry.get().ok())
+            .expect("the tables hold nothing but leaves")
     }
 }
 

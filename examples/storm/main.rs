@@ -1,4 +1,5 @@
-//! A storm of page faults on memory that is being moved: what the ways of waiting for a page cost, measured side by side.
+//! A storm of page faults on memory that is being moved: what the ways of waiting for a page cost,
+//! measured side by side.
 //!
 //! `cargo run --release --example storm -- --help`
 //!
@@ -129,7 +130,8 @@ fn run_section(kind: Kind, options: &Options, work: &Work<'_>) -> Result<Section
     let mut outcomes: Vec<Outcome> = Vec::new();
     for plan in options.plans() {
         let outcome = run::run(kind, plan, work, &live).inspect_err(|_| live.clear())?;
-        // Named by what it was run on: memory may be another from one run to the next, where it is scarce.
+        // Named by what it was run on: memory may be another from one run to the next, where it is
+        // scarce.
         if outcomes.last().is_none_or(|last| last.memory != outcome.memory) {
             outcome.instead.as_ref().map_or(Ok(()), say)?;
         }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 /// Threads fault on real memory whose pages are being moved between two tiers.
 ///
-/// A file is mapped into a region. Worker threads read and write it at random; a migrator pushes pages out to a cold tier, and the
-/// workers' page faults bring them back. Each strategy for a fault on a page that is locked does the same work in turn, within the
-/// same time. At the end every byte is compared with the file and the writers' ledger.
+/// A file is mapped into a region. Worker threads read and write it at random; a migrator pushes
+/// pages out to a cold tier, and the workers' page faults bring them back. Each strategy for a
+/// fault on a page that is locked does the same work in turn, within the same time. At the end
+/// every byte is compared with the file and the writers' ledger.
 #[derive(Parser, Clone, Debug)]
 #[command(version, about, long_about)]
 pub struct Options {
@@ -29,7 +30,8 @@ pub struct Options {
     #[arg(long, default_value_t = 3.0, value_parser = positive)]
     pub seconds: f64,
 
-    /// Accesses for each worker to make within the time [default: 30000 for each second, at least 1]
+    /// Accesses for each worker to make within the time [default: 30000 for each second, at least
+    /// 1]
     #[arg(long)]
     pub work: Option<u64>,
 
@@ -57,8 +59,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
-    /// Fail unless the strategies that wait finish and make no migration fail by a reference, and, as a control, those that fall into
-    /// the trap do not finish where real memory has two mappings
+    /// Fail unless the strategies that wait finish and make no migration fail by a reference, and,
+    /// as a control, those that fall into the trap do not finish where real memory has two mappings
     #[arg(long)]
     pub must_finish: bool,
 

@@ -1,4 +1,5 @@
-//! Where results go: standard output and files. Each may be refused, and that is an error like others.
+//! Where results go: standard output and files. Each may be refused, and that is an error like
+//! others.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -26,7 +27,10 @@ impl Target {
     /// What is in it stays until there is something new.
     pub fn open(path: &Path) -> Result<Self, String> {
         let file = File::options().write(true).create(true).truncate(false).open(path);
-        Ok(Self { file: file.map_err(|e| format!("{}: {e}", path.display()))?, path: path.to_path_buf() })
+        Ok(Self {
+            file: file.map_err(|e| format!("{}: {e}", path.display()))?,
+            path: path.to_path_buf(),
+        })
     }
 
     pub fn write(mut self, text: &str) -> Result<(), String> {
@@ -38,7 +42,8 @@ impl Target {
     }
 }
 
-/// The first `most` bytes of a file, or all of it. Devices and pipes have no end that could be waited for.
+/// The first `most` bytes of a file, or all of it. Devices and pipes have no end that could be
+/// waited for.
 pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(most as u64).read_to_end(&mut bytes)) {

@@ -1,4 +1,5 @@
-//! The results as a picture: how long faults took, and how much of the processors the runs used. To be shown, and printed.
+//! The results as a picture: how long faults took, and how much of the processors the runs used. To
+//! be shown, and printed.
 
 use crate::report::{Section, nanos};
 use crate::run::Outcome;
@@ -24,10 +25,16 @@ const KEY: &str = "Solid lines and full bars: all of the work was done in time. 
 pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (WIDTH, HEAD + SECTION * sections.len() as u32)).into_drawing_area();
+        let root =
+            SVGBackend::with_string(&mut svg, (WIDTH, HEAD + SECTION * sections.len() as u32))
+                .into_drawing_area();
         root.fill(&WHITE)?;
         for (line, text) in header.lines().chain([KEY]).enumerate() {
-            root.draw(&Text::new(text.to_string(), (20, 14 + 26 * line as i32), ("sans-serif", 22)))?;
+            root.draw(&Text::new(
+                text.to_string(),
+                (20, 14 + 26 * line as i32),
+                ("sans-serif", 22),
+            ))?;
         }
         let (_, below) = root.split_vertically(HEAD);
         for (section, area) in sections.iter().zip(below.split_evenly((sections.len(), 1))) {
@@ -40,17 +47,27 @@ pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
     Ok(svg)
 }
 
-/// Told apart with every kind of colour vision, and on grey paper by their order; one for each line of the table.
+/// Told apart with every kind of colour vision, and on grey paper by their order; one for each line
+/// of the table.
 fn color(index: usize) -> RGBColor {
-    const COLORS: [(u8, u8, u8); 7] =
-        [(213, 94, 0), (230, 159, 0), (204, 121, 167), (0, 114, 178), (0, 158, 115), (120, 120, 120), (0, 0, 0)];
+    const COLORS: [(u8, u8, u8); 7] = [
+        (213, 94, 0),
+        (230, 159, 0),
+        (204, 121, 167),
+        (0, 114, 178),
+        (0, 158, 115),
+        (120, 120, 120),
+        (0, 0, 0),
+    ];
     let (red, green, blue) = COLORS[index % COLORS.len()];
     RGBColor(red, green, blue)
 }
 
-/// Latency over the share of faults that took longer, both logarithmic: the tail is what matters. Who did not finish is dashed.
+/// Latency over the share of faults that took longer, both logarithmic: the tail is what matters.
+/// Who did not finish is dashed.
 fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
-    let longest = section.outcomes.iter().map(|o| o.latency.max()).max().unwrap_or(1).max(10_000) as f64;
+    let longest =
+        section.outcomes.iter().map(|o| o.latency.max()).max().unwrap_or(1).max(10_000) as f64;
     let mut chart = ChartBuilder::on(area)
         .caption(&section.memory, ("sans-serif", 21))
         .margin(12)
@@ -124,7 +141,8 @@ fn share(tens: f64) -> String {
     }
 }
 
-/// One bar for each strategy, in the order of the table, with its name: the legend of the other panel too.
+/// One bar for each strategy, in the order of the table, with its name: the legend of the other
+/// panel too.
 fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
     let n = section.outcomes.len();
     let mut chart = ChartBuilder::on(area)
@@ -161,7 +179,8 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         }
         // In pixels of the panel, so that a long name is not cut off.
         let y = height.start + (row * (index as f64 + 0.5)) as i32 - area.get_pixel_range().1.start;
-        let name = ("sans-serif", 19).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
+        let name =
+            ("sans-serif", 19).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
         area.draw(&Text::new(o.plan.name(), (NAMES as i32 + 2, y), name))?;
         let end = ("sans-serif", 18).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
         let (x, style) = match percent < 50.0 {
@@ -175,5 +194,9 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
 }
 
 fn ended(o: &Outcome) -> String {
-    if o.finished { format!("done in {:.2} s", o.seconds) } else { format!("NOT done in {:.2} s", o.seconds) }
+    if o.finished {
+        format!("done in {:.2} s", o.seconds)
+    } else {
+        format!("NOT done in {:.2} s", o.seconds)
+    }
 }

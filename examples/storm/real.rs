@@ -1,7 +1,8 @@
 //! The crate's traits over real memory. *The part to copy.*
 //!
-//! A page has a place of its own at every mapping, so its frame says which tier it is in and no more, and to copy it from one frame to
-//! another is to have the [region](crate::region) move it out or back.
+//! A page has a place of its own at every mapping, so its frame says which tier it is in and no
+//! more, and to copy it from one frame to another is to have the [region](crate::region) move it
+//! out or back.
 
 use crate::frames::Frames;
 use crate::ledger::WORDS;
@@ -28,15 +29,23 @@ impl Real {
     /// The memory manager of a region, all of which is hot.
     pub fn new(region: Box<dyn Region>) -> Result<Self, TryReserveError> {
         let (mappings, pages) = (region.mappings(), region.pages());
-        Ok(Self { tables: PageTables::new(mappings, pages)?, frames: Frames::new(pages, mappings as u32)?, region })
+        Ok(Self {
+            tables: PageTables::new(mappings, pages)?,
+            frames: Frames::new(pages, mappings as u32)?,
+            region,
+        })
     }
 
-    /// Hot to cold. Stores are stopped in every mapping first; if the page has to stay after all, they are let go on.
+    /// Hot to cold. Stores are stopped in every mapping first; if the page has to stay after all,
+    /// they are let go on.
     fn push_out(&self, page: usize) -> io::Result<()> {
         let mut mappings = 0..self.region.mappings();
-        let out = mappings.try_for_each(|mapping| self.region.protect(mapping, page)).and_then(|()| self.region.push_out(page));
+        let out = mappings
+            .try_for_each(|mapping| self.region.protect(mapping, page))
+            .and_then(|()| self.region.push_out(page));
         if out.is_err() {
-            (0..self.region.mappings()).try_for_each(|mapping| self.region.unprotect(mapping, page))?;
+            (0..self.region.mappings())
+                .try_for_each(|mapping| self.region.unprotect(mapping, page))?;
         }
         out
     }
@@ -67,7 +76,10 @@ impl Memory for Real {
         self.frames.header(pfn)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> Result<Brought, Outcome<Infallible>> {
+    fn migrate_to_ram(
+        &self,
+        request: ToRam<'_, At, OsFutex>,
+    ) -> Result<Brought, Outcome<Infallible>> {
         bring_back(self, request, HOT, &NoBatches)
     }
 }
@@ -100,7 +112,8 @@ impl Tiers for Real {
     /// The page is gone from where it was: nothing else of the migration can fail after this.
     fn copy(&self, from: u64, _to: u64) -> Result<(), CopyError> {
         let page = self.frames.page(from);
-        let moved = if self.tier(from) == HOT { self.push_out(page) } else { self.region.bring_back(page) };
+        let moved =
+            if self.tier(from) == HOT { self.push_out(page) } else { self.region.bring_back(page) };
         moved.map_err(|_| CopyError::Failed)
     }
 
@@ -123,8 +136,9 @@ impl Machine for Real {
 
     fn touch(&self, at: At, word: usize, add: Option<usize>) -> Option<usize> {
         let addr = self.region.base(at.space.0 as usize).cast::<usize>();
-        // SAFETY: the mapping has that many words, aligned, and lives as long as the region. All threads access it by
-        // atomics; where the page is not there, the access traps and is repeated once it is.
+        // SAFETY: the mapping has that many words, aligned, and lives as long as the region. All
+        // threads access it by atomics; where the page is not there, the access traps and is
+        // repeated once it is.
         let word = unsafe { AtomicUsize::from_ptr(addr.add(at.page * (WORDS) + word)) };
         Some(match add {
             Some(add) => word.fetch_add(add, Relaxed),
@@ -134,7 +148,10 @@ impl Machine for Real {
 
     fn read_page(&self, page: usize, pfn: u64, out: &mut [u8; PAGE]) -> io::Result<()> {
         if self.frames.page(pfn) != page {
-            return Err(io::Error::other(format!("frame {pfn} is for page {}", self.frames.page(pfn))));
+            return Err(io::Error::other(format!(
+                "frame {pfn} is for page {}",
+                self.frames.page(pfn)
+            )));
         }
         self.region.read_page(page, self.tier(pfn) == COLD, out)
     }
@@ -142,7 +159,9 @@ impl Machine for Real {
     fn audit(&self) -> Result<(), String> {
         match self.frames.count() - self.region.pages() {
             free if free == self.frames.count_free() => Ok(()),
-            free => Err(format!("{free} frames are unused, and {} are free", self.frames.count_free())),
+            free => {
+                Err(format!("{free} frames are unused, and {} are free", self.frames.count_free()))
+            }
         }
     }
 }

@@ -19,7 +19,10 @@ Every byte, page, reference and pin is accounted for.";
 
 /// Below the tables: what is in them.
 pub fn legend(sections: &[Section]) -> String {
-    let has_drain = sections.iter().flat_map(|section| &section.outcomes).any(|o| o.plan.drain == Drain::Outside);
+    let has_drain = sections
+        .iter()
+        .flat_map(|section| &section.outcomes)
+        .any(|o| o.plan.drain == Drain::Outside);
     format!("{LEGEND}{}{CHECKED}", if has_drain { DRAIN } else { "" })
 }
 
@@ -42,9 +45,13 @@ const WIDE: [Column; 14] = [
     NARROW[2],
     NARROW[3],
     ("migrated", |o| o.migrations().to_string()),
-    ("aborted by refs,/pins, system", |o| format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system)),
+    ("aborted by refs,/pins, system", |o| {
+        format!("{}/{}/{}", o.aborted_refs, o.aborted_pins, o.aborted_system)
+    }),
     ("skipped,/locked", |o| o.skipped_locked.to_string()),
-    ("switches: own,/forced", |o| format!("{}/{}", o.usage.voluntary_switches, o.usage.involuntary_switches)),
+    ("switches: own,/forced", |o| {
+        format!("{}/{}", o.usage.voluntary_switches, o.usage.involuntary_switches)
+    }),
     ("CPU", |o| format!("{:.2} s", o.usage.cpu_seconds)),
     ("fault/p50", |o| fault(o, 0.5)),
     NARROW[5],
@@ -52,21 +59,30 @@ const WIDE: [Column; 14] = [
     ("longest/fault", |o| fault(o, 1.0)),
 ];
 
-/// The narrow one fits 80 columns. A row is a line at any width: a number in two lines is two numbers.
+/// The narrow one fits 80 columns. A row is a line at any width: a number in two lines is two
+/// numbers.
 pub fn table(section: &Section, wide: bool) -> String {
     let columns: &[Column] = if wide { &WIDE } else { &NARROW };
     // A name has two lines, the second of which stands right above the figures.
     let (above, name): (Vec<_>, Vec<_>) =
         columns.iter().map(|column| column.0.split_once('/').unwrap_or(("", column.0))).unzip();
-    let mut lines: Vec<Vec<String>> = [above, name].map(|line| line.into_iter().map(String::from).collect()).into();
-    lines.extend(section.outcomes.iter().map(|outcome| columns.iter().map(|column| column.1(outcome)).collect()));
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let mut lines: Vec<Vec<String>> =
+        [above, name].map(|line| line.into_iter().map(String::from).collect()).into();
+    lines.extend(
+        section
+            .outcomes
+            .iter()
+            .map(|outcome| columns.iter().map(|column| column.1(outcome)).collect()),
+    );
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let text = lines.iter().map(|line| {
-        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-            0 => format!("{cell:width$}"),
-            _ => format!("{cell:>width$}"),
-        });
+        let cells =
+            line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}"),
+            });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     });
     text.collect::<Vec<_>>().join("\n")

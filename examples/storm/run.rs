@@ -83,15 +83,22 @@ impl Outcome {
     }
 }
 
-/// Runs a plan. An error is a defect (a wrong byte, a lost page, a leak) or says what could not be had.
+/// Runs a plan. An error is a defect (a wrong byte, a lost page, a leak) or says what could not be
+/// had.
 pub fn run(kind: Kind, plan: Plan, work: &Work<'_>, live: &Live) -> Result<Outcome, String> {
     let no_memory = |e: &dyn std::fmt::Display| format!("no memory for {} pages: {e}", work.pages);
     let ledger = Ledger::new(work.file, work.pages).map_err(|e| no_memory(&e))?;
     let (region, instead) = region::open(kind, work.pages, work.pretend);
     let on = On { kind, plan, work, live, ledger: &ledger };
     let outcome = match region {
-        Some(region) => run_on(Real::new(region).map_err(|e| no_memory(&e))?, handler::resolve_with, &on)?,
-        None => run_on(software::open(work.pages, kind.mappings()).map_err(|e| no_memory(&e))?, |_| {}, &on)?,
+        Some(region) => {
+            run_on(Real::new(region).map_err(|e| no_memory(&e))?, handler::resolve_with, &on)?
+        }
+        None => run_on(
+            software::open(work.pages, kind.mappings()).map_err(|e| no_memory(&e))?,
+            |_| {},
+            &on,
+        )?,
     };
     Ok(Outcome { instead, ..outcome })
 }
@@ -115,13 +122,19 @@ impl Drop for Stop<'_> {
 }
 
 /// `trap_to` has faults that trap resolved by an engine.
-fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) -> Result<Outcome, String> {
+fn run_on<M: Machine>(
+    mm: M,
+    trap_to: impl Fn(Option<&Engine<M>>),
+    on: &On<'_>,
+) -> Result<Outcome, String> {
     let On { kind, plan, work, live, ledger } = *on;
     // All of it is hot and zero.
     for (page, word) in (0..work.pages).flat_map(|page| (0..WORDS).map(move |word| (page, word))) {
-        mm.touch(at(0, page), word, Some(ledger.word(page, word))).ok_or("the memory is not hot")?;
+        mm.touch(at(0, page), word, Some(ledger.word(page, word)))
+            .ok_or("the memory is not hot")?;
     }
-    let drain = IdleWorkers::start().map_err(|e| format!("no thread for a processor's drain: {e}"))?;
+    let drain =
+        IdleWorkers::start().map_err(|e| format!("no thread for a processor's drain: {e}"))?;
     let mut line = live.line(plan.name(), work.time);
     let (before, began) = (Usage::now(), Instant::now());
     let engine = Engine {
@@ -139,15 +152,20 @@ fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) 
         let stop = Stop(&engine.stop);
         let no_thread = |which: &str, e| format!("no thread for {which}: {e}");
         let migrator = Builder::new().name("migrator".to_string());
-        let migrator =
-            migrator.spawn_scoped(s, || migrate(&engine, &drain, work.seed)).map_err(|e| no_thread("the migrator", e))?;
+        let migrator = migrator
+            .spawn_scoped(s, || migrate(&engine, &drain, work.seed))
+            .map_err(|e| no_thread("the migrator", e))?;
         let mut workers = Vec::with_capacity(work.threads);
         for t in 0..work.threads {
             let engine = &engine;
             let seed = work.seed.wrapping_add(1 + t as u64);
             let worker = Builder::new().name(format!("worker {t}"));
-            let worker = worker.spawn_scoped(s, move || worker::work(engine, ledger, seed, work.accesses));
-            workers.push(worker.map_err(|e| no_thread(&format!("worker {} of {}", t + 1, work.threads), e))?);
+            let worker =
+                worker.spawn_scoped(s, move || worker::work(engine, ledger, seed, work.accesses));
+            workers.push(
+                worker
+                    .map_err(|e| no_thread(&format!("worker {} of {}", t + 1, work.threads), e))?,
+            );
         }
         while began.elapsed() < work.time && !workers.iter().all(|w| w.is_finished()) {
             std::thread::sleep(Duration::from_millis(20).min(work.time));
@@ -155,7 +173,10 @@ fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) 
         }
         let (seconds, usage) = (began.elapsed().as_secs_f64(), Usage::now().since(before));
         drop(stop);
-        let worked: Vec<_> = workers.into_iter().map(|w| w.join().map_err(|_| "a worker panicked".to_string())).collect();
+        let worked: Vec<_> = workers
+            .into_iter()
+            .map(|w| w.join().map_err(|_| "a worker panicked".to_string()))
+            .collect();
         migrator.join().map_err(|_| "the migrator panicked".to_string())?;
         let worked = worked.into_iter().flatten().collect::<Result<Vec<Worked>, String>>()?;
         Ok::<_, String>((worked, seconds, usage))
@@ -172,7 +193,11 @@ fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) 
     let mappings = kind.mappings();
     let outcome = Outcome {
         plan,
-        memory: format!("{}, {mappings} mapping{}", engine.mm.describe(), if mappings == 1 { "" } else { "s" }),
+        memory: format!(
+            "{}, {mappings} mapping{}",
+            engine.mm.describe(),
+            if mappings == 1 { "" } else { "s" }
+        ),
         instead: None,
         traps: engine.mm.traps(),
         kernel_retries: engine.mm.retries(),
@@ -199,8 +224,9 @@ fn run_on<M: Machine>(mm: M, trap_to: impl Fn(Option<&Engine<M>>), on: &On<'_>) 
     Ok(outcome)
 }
 
-/// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each batch are cold pages, which it
-/// brings back ahead of faults, as drivers do: it takes mixed batches to fall into the trap.
+/// Keeps the hot tier at half of the pages: pushes out what the faults bring in. A quarter of each
+/// batch are cold pages, which it brings back ahead of faults, as drivers do: it takes mixed
+/// batches to fall into the trap.
 fn migrate<M: Machine>(engine: &Engine<M>, drain: &IdleWorkers, seed: u64) {
     let mut random = Random::new(seed ^ 0x6d69_6772);
     // This is the top of the migrator's thread.

@@ -12,7 +12,8 @@ use std::io;
 pub fn open(pages: usize, mappings: usize) -> Result<Soft, String> {
     // One more is the frame of zeroes.
     let frames = pages + 1 + SPARE;
-    // It takes its memory without asking, so that is tried here: the bytes of two tiers, and for each page what is kept of it.
+    // It takes its memory without asking, so that is tried here: the bytes of two tiers, and for
+    // each page what is kept of it.
     let bytes = 2 * frames * (PAGE + KEPT) + mappings * pages * KEPT;
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|e| e.to_string())?;
     map(frames, pages, mappings).map_err(|e| e.to_string())
@@ -22,7 +23,12 @@ pub fn open(pages: usize, mappings: usize) -> Result<Soft, String> {
 const KEPT: usize = 256;
 
 fn map(frames: usize, pages: usize, mappings: usize) -> Result<Soft, MapError> {
-    let mm = Soft::new(Config { page_size: PAGE, pages, spaces: mappings, ..Config::ram_and_device(frames, frames) });
+    let mm = Soft::new(Config {
+        page_size: PAGE,
+        pages,
+        spaces: mappings,
+        ..Config::ram_and_device(frames, frames)
+    });
     for mapping in 0..mappings {
         mm.spawn()?;
         match mapping {

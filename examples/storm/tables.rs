@@ -7,13 +7,15 @@ use pagelock_soft::At;
 use std::collections::TryReserveError;
 use std::sync::{Mutex, MutexGuard};
 
-/// Entries under one page-table lock. A hardware table has 512; with fewer, small regions have several locks too.
+/// Entries under one page-table lock. A hardware table has 512; with fewer, small regions have
+/// several locks too.
 const SPLIT: usize = 64;
 
 /// The entries under one lock.
 type Chunk = Mutex<[Leaf; SPLIT]>;
 
-/// One table per mapping. `std`'s mutex is a futex here: it allocates nothing, so the fault handler may take it.
+/// One table per mapping. `std`'s mutex is a futex here: it allocates nothing, so the fault handler
+/// may take it.
 pub struct PageTables {
     mappings: Vec<Box<[Chunk]>>,
 }
@@ -21,9 +23,17 @@ pub struct PageTables {
 impl PageTables {
     /// Tables in which every entry is present and writable, each page in the frame of its number.
     pub fn new(mappings: usize, pages: usize) -> Result<Self, TryReserveError> {
-        let present = |pfn| Leaf::Present { pfn: pfn as u64, rights: Rights::Write, tracking: Tracking::default() };
+        let present = |pfn| Leaf::Present {
+            pfn: pfn as u64,
+            rights: Rights::Write,
+            tracking: Tracking::default(),
+        };
         let chunk = |chunk| Mutex::new(core::array::from_fn(|i| present(chunk * SPLIT + i)));
-        Ok(Self { mappings: (0..mappings).map(|_| boxed(pages.div_ceil(SPLIT), chunk)).collect::<Result<_, _>>()? })
+        Ok(Self {
+            mappings: (0..mappings)
+                .map(|_| boxed(pages.div_ceil(SPLIT), chunk))
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     pub fn lock(&self, at: At) -> Locked<'_> {
@@ -36,8 +46,9 @@ impl PageTables {
 
 /// An entry whose lock is held.
 ///
-/// Taking it down does not yet keep anybody from the page: only [`copy`](pagelock::mm::Tiers::copy) is to be alone with it, and sees to
-/// that by itself, page by page and in one system call where the region has one. Nobody relies on it before.
+/// Taking it down does not yet keep anybody from the page: only [`copy`](pagelock::mm::Tiers::copy)
+/// is to be alone with it, and sees to that by itself, page by page and in one system call where
+/// the region has one. Nobody relies on it before.
 pub struct Locked<'t> {
     table: MutexGuard<'t, [Leaf; SPLIT]>,
     index: usize,

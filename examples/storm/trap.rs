@@ -1,15 +1,18 @@
-//! The trap of the original bug, set on purpose: a migrator that waits for every processor while it holds pages.
+//! The trap of the original bug, set on purpose: a migrator that waits for every processor while it
+//! holds pages.
 //!
-//! [`pagelock::mm::migrate`] has no such migrator. A drain wants the thread's [`Unlocked`], which a batch of pages has for as long as it has
-//! pages. It takes three of them, two more than there may be, to write this one.
+//! [`pagelock::mm::migrate`] has no such migrator. A drain wants the thread's [`Unlocked`], which a
+//! batch of pages has for as long as it has pages. It takes three of them, two more than there may
+//! be, to write this one.
 
 use crate::machine::{COLD, HOT, Machine};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::migrate::{Order, Slot, collect};
 
-/// Moves the pages of `out` out and those of `back` back, all in one batch, and drains where the kernel does: when all of them are locked, and
-/// no more than the first mapping's entry of each is taken down. Whoever comes through another mapping finds a page that is locked and
-/// an entry that does not say why.
+/// Moves the pages of `out` out and those of `back` back, all in one batch, and drains where the
+/// kernel does: when all of them are locked, and no more than the first mapping's entry of each is
+/// taken down. Whoever comes through another mapping finds a page that is locked and an entry that
+/// does not say why.
 pub fn migrate_and_drain_inside<'m, M: Machine>(
     mm: &'m M,
     out: &mut [Slot<'m, M>],

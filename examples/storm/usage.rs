@@ -5,7 +5,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
-    /// Seconds of all processors: those that somebody used, and all there were. Where the system tells.
+    /// Seconds of all processors: those that somebody used, and all there were. Where the system
+    /// tells.
     machine: Option<(f64, f64)>,
 }
 
@@ -35,7 +36,10 @@ impl Usage {
             cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
             voluntary_switches: self.voluntary_switches - earlier.voluntary_switches,
             involuntary_switches: self.involuntary_switches - earlier.involuntary_switches,
-            machine: self.machine.zip(earlier.machine).map(|(now, then)| (now.0 - then.0, now.1 - then.1)),
+            machine: self
+                .machine
+                .zip(earlier.machine)
+                .map(|(now, then)| (now.0 - then.0, now.1 - then.1)),
         }
     }
 
@@ -49,8 +53,16 @@ impl Usage {
 #[cfg(unix)]
 fn machine() -> Option<(f64, f64)> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests, whom the first two have in them.
-    let ticks: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
+    // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests,
+    // whom the first two have in them.
+    let ticks: Vec<f64> = stat
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map_while(|n| n.parse().ok())
+        .collect();
     let (all, idle) = (ticks.iter().sum::<f64>(), ticks.get(3)? + ticks.get(4)?);
     // SAFETY: asks for a number, touches no memory.
     let second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;

@@ -1,4 +1,5 @@
-//! What the strategies have to come to. A livelock loses no byte, so the check of the contents does not see it: this does.
+//! What the strategies have to come to. A livelock loses no byte, so the check of the contents does
+//! not see it: this does.
 
 use crate::options::Drain;
 use crate::output::{note, say};
@@ -7,16 +8,18 @@ use crate::report::Section;
 use crate::run::Outcome;
 use pagelock::mm::Strategy;
 
-/// With fewer retries for each migration it is not the trap. Without one it is 0.1 to 0.2; in it, 100 to 800 have been seen.
+/// With fewer retries for each migration it is not the trap. Without one it is 0.1 to 0.2; in it,
+/// 100 to 800 have been seen.
 pub const TRAPPED: f64 = 10.0;
 /// A larger share of the processors for others makes the machine a busy one.
 const BUSY: f64 = 0.1;
 
 /// What is not as it must be.
 ///
-/// Who waits gets its pages, and is in no migration's way. Who retries, or puts its entry up at once, does not where the trap is: that is
-/// the control, without which a storm that is too mild would pass for a proof. It needs a page with two mappings, and the time that a real
-/// fault takes: with faults in software it is not asked for, and a line says so.
+/// Who waits gets its pages, and is in no migration's way. Who retries, or puts its entry up at
+/// once, does not where the trap is: that is the control, without which a storm that is too mild
+/// would pass for a proof. It needs a page with two mappings, and the time that a real fault takes:
+/// with faults in software it is not asked for, and a line says so.
 pub fn wrong(section: &Section, kind: Kind) -> Result<Vec<String>, String> {
     if !section.outcomes.iter().all(|o| o.traps) && !matches!(kind, Kind::Software { .. }) {
         say(format_args!("SKIPPED: {}: nothing traps here", section.memory))?;
@@ -32,7 +35,9 @@ pub fn wrong(section: &Section, kind: Kind) -> Result<Vec<String>, String> {
 
 /// Says of whom it is not clear that it is to blame. A livelock is one on a busy machine too.
 pub fn excuse(section: &Section) {
-    for outcome in section.outcomes.iter().filter(|o| !o.finished && o.retries_per_migration() < TRAPPED) {
+    for outcome in
+        section.outcomes.iter().filter(|o| !o.finished && o.retries_per_migration() < TRAPPED)
+    {
         if let Some(busy) = busy(outcome) {
             note(format_args!("{} has a NO, but {busy}", outcome.plan.name()));
         }
@@ -51,14 +56,19 @@ fn fault(outcome: &Outcome, kind: Kind) -> Option<String> {
             if !outcome.finished {
                 return Some(format!("the work was not done within {:.1} s", outcome.seconds));
             }
-            (outcome.aborted_refs > 0).then(|| format!("{} migrations failed by a reference", outcome.aborted_refs))
+            (outcome.aborted_refs > 0)
+                .then(|| format!("{} migrations failed by a reference", outcome.aborted_refs))
         }
         (Strategy::TryAndRetry | Strategy::EntryInFault, Drain::Inside) if trap => {
             if outcome.finished {
-                return Some(format!("finished in {:.1} s: this storm would not show a livelock", outcome.seconds));
+                return Some(format!(
+                    "finished in {:.1} s: this storm would not show a livelock",
+                    outcome.seconds
+                ));
             }
             let retries = outcome.retries_per_migration();
-            (retries < TRAPPED).then(|| format!("no livelock but slow: {retries:.2} retries per migration"))
+            (retries < TRAPPED)
+                .then(|| format!("no livelock but slow: {retries:.2} retries per migration"))
         }
         _ => None,
     }

@@ -28,8 +28,8 @@ pub fn count_retry() {
     RETRIES.set(RETRIES.get() + 1);
 }
 
-/// After so many accesses a worker rests: real programs wait for other things too, and only a program that gets to its rest leaves
-/// processor time to those of lower priority.
+/// After so many accesses a worker rests: real programs wait for other things too, and only a
+/// program that gets to its rest leaves processor time to those of lower priority.
 const ACCESSES_BETWEEN_RESTS: u64 = 32;
 const REST: Duration = Duration::from_micros(50);
 /// One access in so many is done under a pin.
@@ -73,7 +73,12 @@ pub struct Worked {
 }
 
 /// Makes `work` accesses, or as many as the time allows.
-pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u64) -> Result<Worked, String> {
+pub fn work<M: Machine>(
+    engine: &Engine<M>,
+    ledger: &Ledger,
+    seed: u64,
+    work: u64,
+) -> Result<Worked, String> {
     let mut random = Random::new(seed);
     let mut latency = histogram();
     for done in 0..work {
@@ -105,7 +110,8 @@ pub fn work<M: Machine>(engine: &Engine<M>, ledger: &Ledger, seed: u64, work: u6
     Ok(Worked { latency, finished: true })
 }
 
-/// Pins the page if it is hot and can be pinned. Then it has to stay hot, and accesses to it do not fault.
+/// Pins the page if it is hot and can be pinned. Then it has to stay hot, and accesses to it do not
+/// fault.
 fn access_pinned<M: Machine>(engine: &Engine<M>, at: At, word: usize) -> Result<(), String> {
     let Some(entry) = engine.mm.lock(at) else { return Ok(()) };
     let Ok(Leaf::Present { pfn, .. }) = entry.get() else { return Ok(()) };
@@ -116,10 +122,11 @@ fn access_pinned<M: Machine>(engine: &Engine<M>, at: At, word: usize) -> Result<
     for _ in 0..8 {
         engine.access(at, word, None).map_err(|e| format!("page {}: {e}", at.page))?;
     }
-    // A migration that had begun before the pin may have replaced entries, and then found the pin and put them back; an
-    // access in between waits. But the page may not have gone.
+    // A migration that had begun before the pin may have replaced entries, and then found the pin
+    // and put them back; an access in between waits. But the page may not have gone.
     let leaf = engine.mm.leaf(at);
-    if !matches!(leaf, Leaf::Present { pfn: is, .. } | Leaf::Migration { pfn: is, .. } if is == pfn) {
+    if !matches!(leaf, Leaf::Present { pfn: is, .. } | Leaf::Migration { pfn: is, .. } if is == pfn)
+    {
         return Err(format!("page {} was moved while it was pinned", at.page));
     }
     drop(pin);

@@ -1,4 +1,5 @@
-//! Arbitrary sequences of operations on one page, against the model of it that the property tests use too.
+//! Arbitrary sequences of operations on one page, against the model of it that the property tests
+//! use too.
 
 #![no_main]
 

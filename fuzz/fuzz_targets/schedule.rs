@@ -1,5 +1,6 @@
-//! Simulated threads fault, migrate, pin, wait and cancel; the input says what each does and who goes on. With `--cfg pagelock_delay` a
-//! turn ends at every step of the protocol, else wherever the crate asks the platform for something.
+//! Simulated threads fault, migrate, pin, wait and cancel; the input says what each does and who
+//! goes on. With `--cfg pagelock_delay` a turn ends at every step of the protocol, else wherever
+//! the crate asks the platform for something.
 
 #![no_main]
 

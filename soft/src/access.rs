@@ -84,7 +84,9 @@ impl fmt::Display for AccessError {
             Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
             Self::NotBrought(outcome) => write!(f, "the page could not be brought back: {outcome}"),
             Self::Unknown(e) => e.fmt(f),
-            Self::NoFrame { pfn } => write!(f, "the table names frame {pfn:#x}, which does not exist"),
+            Self::NoFrame { pfn } => {
+                write!(f, "the table names frame {pfn:#x}, which does not exist")
+            }
             Self::Fault(e) => e.fmt(f),
         }
     }
@@ -116,7 +118,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// # Errors
     ///
     /// [`AccessError`].
-    pub fn read_with(&self, at: At, offset: usize, out: &mut [u8], faulter: &mut Faulter<'_, F>) -> Result<(), AccessError> {
+    pub fn read_with(
+        &self,
+        at: At,
+        offset: usize,
+        out: &mut [u8],
+        faulter: &mut Faulter<'_, F>,
+    ) -> Result<(), AccessError> {
         self.is_within(offset, out.len())?;
         self.touch(at, Access::Read, faulter, |pfn| self.bytes.read(pfn, offset, out))
     }
@@ -126,19 +134,28 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// # Errors
     ///
     /// [`AccessError`].
-    pub fn write_with(&self, at: At, offset: usize, bytes: &[u8], faulter: &mut Faulter<'_, F>) -> Result<(), AccessError> {
+    pub fn write_with(
+        &self,
+        at: At,
+        offset: usize,
+        bytes: &[u8],
+        faulter: &mut Faulter<'_, F>,
+    ) -> Result<(), AccessError> {
         self.is_within(offset, bytes.len())?;
         self.touch(at, Access::Write, faulter, |pfn| self.bytes.write(pfn, offset, bytes))
     }
 
-    /// Adds to the `word`th `usize` of a page in one step, and says what it was. Faults as often as it takes.
+    /// Adds to the `word`th `usize` of a page in one step, and says what it was. Faults as often as
+    /// it takes.
     ///
     /// # Errors
     ///
     /// [`AccessError`].
     pub fn add(&self, at: At, word: usize, add: usize) -> Result<usize, AccessError> {
         self.is_within(word.saturating_mul(size_of::<usize>()), size_of::<usize>())?;
-        self.touch(at, Access::Write, &mut Faulter::new(Strategy::Wait), |pfn| self.bytes.add(pfn, word, add))
+        self.touch(at, Access::Write, &mut Faulter::new(Strategy::Wait), |pfn| {
+            self.bytes.add(pfn, word, add)
+        })
     }
 
     fn is_within(&self, offset: usize, len: usize) -> Result<(), AccessError> {
@@ -146,7 +163,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if fits { Ok(()) } else { Err(AccessError::NotMapped) }
     }
 
-    /// Has `act` at the frame of a page, with the page-table lock held, once the table allows the access.
+    /// Has `act` at the frame of a page, with the page-table lock held, once the table allows the
+    /// access.
     fn touch<R>(
         &self,
         at: At,
@@ -159,7 +177,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             allows(entry.area(), access)?;
             if let Leaf::Present { pfn, rights, mut tracking } = entry.leaf() {
                 if access != Access::Write || rights == Rights::Write {
-                    // While the lock is held nobody takes the entry down, so the page stays where it is.
+                    // While the lock is held nobody takes the entry down, so the page stays where
+                    // it is.
                     let result = act(pfn);
                     // What hardware would note.
                     tracking.accessed = true;
@@ -182,13 +201,19 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// One attempt at a fault: what the fault path leaves to its caller is done here. [`Fault::Retry`] and everything else that is not
-    /// an error mean that the access is to be made again.
+    /// One attempt at a fault: what the fault path leaves to its caller is done here.
+    /// [`Fault::Retry`] and everything else that is not an error mean that the access is to be made
+    /// again.
     ///
     /// # Errors
     ///
     /// [`AccessError`].
-    pub fn fault(&self, at: At, access: Access, faulter: &mut Faulter<'_, F>) -> Result<Fault, AccessError> {
+    pub fn fault(
+        &self,
+        at: At,
+        access: Access,
+        faulter: &mut Faulter<'_, F>,
+    ) -> Result<Fault, AccessError> {
         allows(self.entry(at).area(), access)?;
         match pagelock::mm::fault(self, at, access, faulter)? {
             Fault::Missing => self.fill(at, access),
@@ -216,7 +241,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if entry.order > 0 {
             // One page of it is to be there.
             drop(entry);
-            return self.split_at(at).map(|()| Fault::Retry(Why::Changed)).map_err(|_| AccessError::NoMemory);
+            return self
+                .split_at(at)
+                .map(|()| Fault::Retry(Why::Changed))
+                .map_err(|_| AccessError::NoMemory);
         }
         let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         self.bytes.zero(pfn);
@@ -225,26 +253,33 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(Fault::Resolved)
     }
 
-    /// A write to a page that is there and may only be read: copy on write, unless the page is nobody else's.
+    /// A write to a page that is there and may only be read: copy on write, unless the page is
+    /// nobody else's.
     pub(super) fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
         // Whoever has a copy of the entry would go on reading the old page.
         let _invalidating = self.invalidating(at, 1);
         let mut entry = self.entry(at);
         let area = entry.area();
         allows(area, Access::Write)?;
-        let Leaf::Present { pfn, rights, tracking } = entry.leaf() else { return Ok(Fault::Retry(Why::Changed)) };
+        let Leaf::Present { pfn, rights, tracking } = entry.leaf() else {
+            return Ok(Fault::Retry(Why::Changed));
+        };
         if rights == Rights::Write {
             return Ok(Fault::Present);
         }
         let write = |pfn| Leaf::Present { pfn, rights: Rights::Write, tracking };
-        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(&entry) {
+        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(&entry)
+        {
             entry.set_leaf(write(pfn));
             return Ok(Fault::Resolved);
         }
         if entry.order > 0 {
             // One page of it is to be another.
             drop(entry);
-            return self.split_at(at).map(|()| Fault::Retry(Why::Changed)).map_err(|_| AccessError::NoMemory);
+            return self
+                .split_at(at)
+                .map(|()| Fault::Retry(Why::Changed))
+                .map_err(|_| AccessError::NoMemory);
         }
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
         if pfn == 0 {
@@ -264,8 +299,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(Fault::Resolved)
     }
 
-    /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody can have got another from it since,
-    /// unless through the frame's number, and whoever did so looks at the entry again.
+    /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody
+    /// can have got another from it since, unless through the frame's number, and whoever did so
+    /// looks at the entry again.
     pub(super) fn is_sole(&self, entry: &SoftEntry<'_, F, C>) -> bool {
         let Some(pfn @ 1..) = entry.leaf().pfn() else { return false };
         let is_whole = self.span(pfn).order == entry.order;
@@ -298,7 +334,9 @@ pub(super) fn allows(area: Area, access: Access) -> Result<(), AccessError> {
     match (area.kind, area.rights) {
         (AreaKind::Unmapped, _) => Err(AccessError::NotMapped),
         (_, None) => Err(AccessError::NotAllowed),
-        (_, Some(rights)) if access == Access::Write && rights != Rights::Write => Err(AccessError::NotAllowed),
+        (_, Some(rights)) if access == Access::Write && rights != Rights::Write => {
+            Err(AccessError::NotAllowed)
+        }
         _ => Ok(()),
     }
 }

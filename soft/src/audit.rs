@@ -64,22 +64,29 @@ pub enum AuditError {
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Compares every page's count with what its owners have (I14).
     ///
-    /// Holds between any two steps of whatever is at work, but not during one: for tests that go step by step.
+    /// Holds between any two steps of whatever is at work, but not during one: for tests that go
+    /// step by step.
     ///
     /// # Errors
     ///
     /// The first page that is out of balance.
     pub fn balance(&self) -> Result<(), Unbalanced> {
-        self.frames.iter().enumerate().skip(1).try_for_each(|(pfn, frame)| frame.owners.check(pfn as u64, &frame.header))
+        self.frames
+            .iter()
+            .enumerate()
+            .skip(1)
+            .try_for_each(|(pfn, frame)| frame.owners.check(pfn as u64, &frame.header))
     }
 
     /// How many references `owner` has to the page at `pfn`.
     #[must_use]
     pub fn owned(&self, pfn: u64, owner: Owner) -> u32 {
-        super::frames::frame(&self.frames, self.span(pfn).head).map_or(0, |frame| frame.owners.of(owner))
+        super::frames::frame(&self.frames, self.span(pfn).head)
+            .map_or(0, |frame| frame.owners.of(owner))
     }
 
-    /// Counts every reference, entry and frame, and compares with what the headers, the ledger, the reverse map and the tiers say.
+    /// Counts every reference, entry and frame, and compares with what the headers, the ledger, the
+    /// reverse map and the tiers say.
     ///
     /// To be called when nobody is at work on any page.
     ///
@@ -136,7 +143,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 return Err(AuditError::Held { pfn });
             }
             let cached = self.cached_count(pfn);
-            for (owner, found) in [(Owner::Mapping, present[index]), (Owner::Entry, device[index]), (Owner::Cache, cached)] {
+            for (owner, found) in [
+                (Owner::Mapping, present[index]),
+                (Owner::Entry, device[index]),
+                (Owner::Cache, cached),
+            ] {
                 let noted = frame.owners.of(owner);
                 if noted != found {
                     return Err(AuditError::Entries { pfn, owner, noted, found });
@@ -172,9 +183,14 @@ impl fmt::Display for AuditError {
         match self {
             Self::Unbalanced(e) => e.fmt(f),
             Self::Entries { pfn, owner, noted, found } => {
-                write!(f, "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, the tables {found}")
+                write!(
+                    f,
+                    "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, the tables {found}"
+                )
             }
-            Self::Orphan { at, pfn } => write!(f, "{at:?} has a migration entry for frame {pfn:#x}, which nobody migrates"),
+            Self::Orphan { at, pfn } => {
+                write!(f, "{at:?} has a migration entry for frame {pfn:#x}, which nobody migrates")
+            }
             Self::ReverseMap { pfn, noted, found } => {
                 write!(f, "frame {pfn:#x}: the reverse map has {noted} entries, the tables {found}")
             }

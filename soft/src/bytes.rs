@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const WORD: usize = size_of::<usize>();
 
-/// Words that anybody may read and write at any time: a page mapped twice is written through two page-table locks, which do not exclude
-/// each other. Whatever order there is comes from those locks and from the pages'.
+/// Words that anybody may read and write at any time: a page mapped twice is written through two
+/// page-table locks, which do not exclude each other. Whatever order there is comes from those
+/// locks and from the pages'.
 pub(super) struct Bytes {
     words: Box<[AtomicUsize]>,
     page: usize,
@@ -36,7 +37,8 @@ impl Bytes {
         let frame = self.frame(pfn);
         for (i, byte) in out.iter_mut().enumerate() {
             let at = offset + i;
-            *byte = frame.get(at / WORD).map_or(0, |word| word.load(Relaxed).to_ne_bytes()[at % WORD]);
+            *byte =
+                frame.get(at / WORD).map_or(0, |word| word.load(Relaxed).to_ne_bytes()[at % WORD]);
         }
     }
 

@@ -14,7 +14,8 @@ use pagelock::refs::GetError;
 pub(super) type Slots = BTreeMap<u64, u64>;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Makes the cache find the page at `pfn` by `key`, with a reference of its own. What it found by `key` before, it forgets.
+    /// Makes the cache find the page at `pfn` by `key`, with a reference of its own. What it found
+    /// by `key` before, it forgets.
     ///
     /// # Errors
     ///
@@ -68,7 +69,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return false;
         }
         let mut slots = self.cache.lock();
-        // The slots themselves, and not the frame's number of them, which changes after the slot does.
+        // The slots themselves, and not the frame's number of them, which changes after the slot
+        // does.
         let found = slots.values().filter(|pfn| **pfn == from).count();
         if usize::try_from(expected) != Ok(found) {
             return false;

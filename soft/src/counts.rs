@@ -49,7 +49,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     #[must_use]
     pub fn counted(&self) -> Counted {
         let Counts { locks, flushes, invalidations, walks } = &self.counts;
-        let [locks, flushes, invalidations, walks] = [locks, flushes, invalidations, walks].map(|count| count.load(Relaxed));
+        let [locks, flushes, invalidations, walks] =
+            [locks, flushes, invalidations, walks].map(|count| count.load(Relaxed));
         Counted { locks, flushes, invalidations, walks }
     }
 }

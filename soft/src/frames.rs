@@ -1,4 +1,5 @@
-//! Frames: header, reverse map, ledger, and which large page each is part of; and the tiers that they are in.
+//! Frames: header, reverse map, ledger, and which large page each is part of; and the tiers that
+//! they are in.
 
 use super::guarded::Guarded;
 use super::{At, Kind, TierConfig, TierId};
@@ -47,7 +48,8 @@ impl<F: Futex> Frame<F> {
 /// The large page that `pfn` is part of.
 pub(super) fn span<F: Futex>(frames: &[Frame<F>], pfn: u64) -> Span {
     let Some(frame) = frame(frames, pfn) else { return Span { head: pfn, order: 0 } };
-    // Acquire: pairs with `set_span`, so that whoever finds a frame to be a page of its own finds its header as the split left it.
+    // Acquire: pairs with `set_span`, so that whoever finds a frame to be a page of its own finds
+    // its header as the split left it.
     let head = pfn - u64::from(frame.back.load(Acquire));
     let order = self::frame(frames, head).map_or(0, |frame| frame.order.load(Acquire));
     Span { head, order }
@@ -69,7 +71,8 @@ pub(super) fn frame<F: Futex>(frames: &[Frame<F>], pfn: u64) -> Option<&Frame<F>
     frames.get(usize::try_from(pfn).ok()?)
 }
 
-/// The entries that name a frame, in the order in which they came to do so. Whoever walks them and takes them out takes the first.
+/// The entries that name a frame, in the order in which they came to do so. Whoever walks them and
+/// takes them out takes the first.
 #[derive(Debug, Default)]
 pub(super) struct Rmap {
     next: u64,
@@ -162,8 +165,11 @@ impl Tier {
             }
         } else {
             // Aligned by number, as hardware has it.
-            let skip = usize::try_from(self.first.next_multiple_of(len as u64) - self.first).ok()?;
-            (skip..(self.frames + 1).saturating_sub(len)).step_by(len).find(|&i| free.is_free[i..i + len].iter().all(|&f| f))?
+            let skip =
+                usize::try_from(self.first.next_multiple_of(len as u64) - self.first).ok()?;
+            (skip..(self.frames + 1).saturating_sub(len))
+                .step_by(len)
+                .find(|&i| free.is_free[i..i + len].iter().all(|&f| f))?
         };
         free.is_free[index..index + len].fill(false);
         free.count -= len;

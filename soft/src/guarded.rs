@@ -7,8 +7,8 @@ use pagelock::PageGuard;
 use pagelock::PageLock;
 use pagelock::futex::OsFutex;
 
-/// What a mutex is. Its platform is the operating system's whatever the pages' is, so that tests which count who sleeps for a page
-/// count only those.
+/// What a mutex is. Its platform is the operating system's whatever the pages' is, so that tests
+/// which count who sleeps for a page count only those.
 pub(super) struct Guarded<T> {
     lock: PageLock<OsFutex>,
     value: UnsafeCell<T>,

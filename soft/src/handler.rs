@@ -1,4 +1,5 @@
-//! A page that comes with its contents: what a fault handler outside of the memory manager has, which fetched them from elsewhere.
+//! A page that comes with its contents: what a fault handler outside of the memory manager has,
+//! which fetched them from elsewhere.
 
 use super::{AreaKind, At, MapError, Soft, TierId};
 use pagelock::futex::Futex;
@@ -7,7 +8,8 @@ use pagelock::mm::drain::Cpus;
 use pagelock::mm::ledger::Owner;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Puts a page with these bytes, and zeroes after them, where none is. Whoever looks finds all of it or nothing.
+    /// Puts a page with these bytes, and zeroes after them, where none is. Whoever looks finds all
+    /// of it or nothing.
     ///
     /// # Errors
     ///

@@ -52,13 +52,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.fail_cache.store(n, Relaxed);
     }
 
-    /// Who is called with the frames that a cached page moves from and to, in this order before the cache is changed, and in the other
-    /// one right after it.
+    /// Who is called with the frames that a cached page moves from and to, in this order before the
+    /// cache is changed, and in the other one right after it.
     pub fn on_move_cached(&self, call: impl FnMut(u64, u64) + Send + 'static) {
         *self.on_move_cached.lock() = Some(Box::new(call));
     }
 
-    /// Who is called when a migration has locked a page and before it announces that the page is about to move. Its entry may be locked.
+    /// Who is called when a migration has locked a page and before it announces that the page is
+    /// about to move. Its entry may be locked.
     pub fn on_prepare(&self, mut call: impl FnMut(u64) + Send + 'static) {
         self.on_ask(move |pfn, _| {
             call(pfn);
@@ -76,7 +77,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         *self.on_moved.lock() = Some(Box::new(call));
     }
 
-    /// Who is called when translations are flushed: to have that take its time, as it does where processors have to be asked.
+    /// Who is called when translations are flushed: to have that take its time, as it does where
+    /// processors have to be asked.
     pub fn on_flush(&self, call: impl FnMut() + Send + 'static) {
         *self.on_flush.lock() = Some(Box::new(call));
     }
@@ -86,7 +88,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         *self.on_rest.lock() = Some(Box::new(call));
     }
 
-    /// Who is asked to make room when a page is to be brought back and tier 0 is full. The answer says whether it is to be tried again.
+    /// Who is asked to make room when a page is to be brought back and tier 0 is full. The answer
+    /// says whether it is to be tried again.
     pub fn on_full(&self, make: impl FnMut(At) -> bool + Send + 'static) {
         *self.on_full.lock() = Some(Box::new(make));
     }

@@ -1,4 +1,5 @@
-//! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with one reference for all of them.
+//! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with
+//! one reference for all of them.
 
 use super::space::{Area, AreaKind};
 use super::traits::leaf_behind;
@@ -11,8 +12,9 @@ use pagelock::mm::{Memory, Tiers};
 use pagelock::refs::GetError;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes: by one large entry if `to` is
-    /// aligned, and otherwise [page by page](Self::map_large_by_pages).
+    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of
+    /// zeroes: by one large entry if `to` is aligned, and otherwise [page by
+    /// page](Self::map_large_by_pages).
     ///
     /// # Errors
     ///
@@ -40,7 +42,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
         };
         self.account(head, owner, Change::Taken);
-        self.place_large(to, order, leaf, Area { kind: AreaKind::Private, rights: Some(Rights::Write) });
+        self.place_large(
+            to,
+            order,
+            leaf,
+            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
+        );
         Ok(head)
     }
 
@@ -58,7 +65,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if to.page % count != 0 || !to.pages(count).all(is_free) {
             return Err(MapError::BadRange);
         }
-        self.place_large(to, order, Leaf::None, Area { kind: AreaKind::Private, rights: Some(Rights::Write) });
+        self.place_large(
+            to,
+            order,
+            Leaf::None,
+            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
+        );
         Ok(())
     }
 
@@ -88,8 +100,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         entry.at = head;
         let old = entry.leaf();
         entry.set_leaf(Leaf::None);
-        if let (Some(space), Some((table, _)), 1..) = (self.space(head.space), &mut entry.table, entry.order) {
-            space.each(table, head.page, 1 << entry.order, |table, index, _| table.orders[index] = 0);
+        if let (Some(space), Some((table, _)), 1..) =
+            (self.space(head.space), &mut entry.table, entry.order)
+        {
+            space.each(table, head.page, 1 << entry.order, |table, index, _| {
+                table.orders[index] = 0
+            });
         }
         old
     }
@@ -113,7 +129,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// # Errors
     ///
-    /// [`MapError::Uncountable`], with nothing changed: there are not enough references for all of its pages.
+    /// [`MapError::Uncountable`], with nothing changed: there are not enough references for all of
+    /// its pages.
     pub fn split_at(&self, at: At) -> Result<(), MapError> {
         self.small(at).map(drop)
     }
@@ -130,8 +147,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
                 Err(MapError::Uncountable(GetError::Frozen)) if taken == 0 => {
-                    // Somebody waits for its pins to be dropped, and nobody may wait for him. The entries become those of a page on its way,
-                    // which own no references, and he puts them up.
+                    // Somebody waits for its pins to be dropped, and nobody may wait for him. The
+                    // entries become those of a page on its way, which own no references, and he
+                    // puts them up.
                     entry.fill_small(leaf.to_migration().unwrap_or(leaf));
                     drop(entry);
                     // SAFETY: the reference of the entry that was replaced.
@@ -151,7 +169,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Moves a large entry to another place, aligned and unmapped. `false` if it is none that can be moved as such.
+    /// Moves a large entry to another place, aligned and unmapped. `false` if it is none that can
+    /// be moved as such.
     pub(super) fn move_large(&self, from: At, to: At, keep: bool) -> Result<bool, MapError> {
         let Some(space) = self.space(from.space) else { return Ok(false) };
         let order = self.entry(from).order;
@@ -159,15 +178,20 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if order == 0 || from.page % count != 0 || to.page % count != 0 {
             return Ok(false);
         }
-        if !to.pages(count).all(|at| self.entry(at).table.is_some() && self.entry(at).area().kind == AreaKind::Unmapped) {
+        if !to.pages(count).all(|at| {
+            self.entry(at).table.is_some() && self.entry(at).area().kind == AreaKind::Unmapped
+        }) {
             return Err(MapError::BadRange);
         }
         // All at once, so that nobody sees the page at neither place or both.
-        let mut tables = space.lock_all(from.pages(count).chain(to.pages(count)).map(|at| at.page).collect());
+        let mut tables =
+            space.lock_all(from.pages(count).chain(to.pages(count)).map(|at| at.page).collect());
         let mut word = 0;
         for n in 0..count {
             let mut at = |page: usize, change: &mut dyn FnMut(&mut super::space::Table, usize)| {
-                if let Some((_, table)) = tables.iter_mut().find(|(index, _)| *index == page / super::SPLIT) {
+                if let Some((_, table)) =
+                    tables.iter_mut().find(|(index, _)| *index == page / super::SPLIT)
+                {
                     change(table, page % super::SPLIT);
                 }
             };
@@ -197,7 +221,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// For a page that is about to be split, or one page in a hole: an entry that owns no reference. It is that of the first page then.
+    /// For a page that is about to be split, or one page in a hole: an entry that owns no
+    /// reference. It is that of the first page then.
     pub(super) fn split_unowned(&mut self) -> bool {
         let (at, head) = (self.at, self.head());
         self.at = head;
@@ -210,10 +235,13 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         true
     }
 
-    /// Replaces a large entry, at whose first page this is, by one for each page; this is the first one's then.
+    /// Replaces a large entry, at whose first page this is, by one for each page; this is the first
+    /// one's then.
     fn fill_small(&mut self, leaf: Leaf) {
         let (mm, head, count) = (self.mm, self.at, 1 << self.order);
-        let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else { return };
+        let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else {
+            return;
+        };
         space.each(table, head.page, count, |table, index, page| {
             table.orders[index] = 0;
             let leaf = leaf_behind(leaf, (page - head.page) as u64);

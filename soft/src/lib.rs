@@ -1,10 +1,12 @@
 #![no_std]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
-//! A memory manager in software: page tables with split locks, frames with headers, tiers with real bytes, a reverse map.
+//! A memory manager in software: page tables with split locks, frames with headers, tiers with real
+//! bytes, a reverse map.
 //!
-//! It is what the protocol's tests run on, and a start for whoever has none of these. Everything is what a kernel would have, only
-//! that nothing traps: an access [asks](Soft::read) the table, and faults if it may not.
+//! It is what the protocol's tests run on, and a start for whoever has none of these. Everything is
+//! what a kernel would have, only that nothing traps: an access [asks](Soft::read) the table, and
+//! faults if it may not.
 //!
 //! ```
 //! use pagelock::mm::drain::Unlocked;
@@ -34,8 +36,9 @@
 //! mm.audit().unwrap();
 //! ```
 //!
-//! Locks, outermost first: a page, a page-table lock, a frame's reverse map, the cache, a batch, a tier's free frames. At most one page-table
-//! lock is held, except by fork and remap, which hold two in the order of their addresses.
+//! Locks, outermost first: a page, a page-table lock, a frame's reverse map, the cache, a batch, a
+//! tier's free frames. At most one page-table lock is held, except by fork and remap, which hold
+//! two in the order of their addresses.
 
 extern crate alloc;
 
@@ -143,14 +146,16 @@ pub struct Config {
     pub pages: usize,
     /// How many address spaces there can be at a time.
     pub spaces: usize,
-    /// The tiers. The first is where pages are made and brought back to, and its first frame is the frame of zeroes.
+    /// The tiers. The first is where pages are made and brought back to, and its first frame is the
+    /// frame of zeroes.
     pub tiers: Vec<TierConfig>,
     /// How many batches of references there are. With 0, new pages have no reference for a batch.
     pub batches: usize,
 }
 
 impl Config {
-    /// System memory of so many frames, and one device's; 4096 bytes a page, spaces of as many pages as there is system memory.
+    /// System memory of so many frames, and one device's; 4096 bytes a page, spaces of as many
+    /// pages as there is system memory.
     #[must_use]
     pub fn ram_and_device(ram: usize, device: usize) -> Self {
         Self {
@@ -168,7 +173,8 @@ impl Config {
 
 type BatchSlice<F> = Box<[CachePadded<Batch<F>>]>;
 
-/// The memory manager. `F` is the platform of the pages' headers, `C` tells processors apart for the batches.
+/// The memory manager. `F` is the platform of the pages' headers, `C` tells processors apart for
+/// the batches.
 pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     frames: Box<[Frame<F>]>,
     tiers: Box<[Tier]>,
@@ -224,7 +230,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             tiers.push(Tier::new(tier, frames.len() as u64));
             frames.extend((0..tier.frames).map(|_| Frame::new(futex, TierId(id))));
         }
-        let batches: BatchSlice<F> = (0..config.batches).map(|_| CachePadded::new(Batch::with_futex(futex))).collect();
+        let batches: BatchSlice<F> =
+            (0..config.batches).map(|_| CachePadded::new(Batch::with_futex(futex))).collect();
         Self {
             bytes: Bytes::new(frames.len(), config.page_size),
             frames: frames.into_boxed_slice(),
@@ -351,7 +358,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// A new page in `tier`, of zeroes or not, with one reference, which is `owner`'s. With batches, it gets another for those.
+    /// A new page in `tier`, of zeroes or not, with one reference, which is `owner`'s. With
+    /// batches, it gets another for those.
     fn new_page(&self, tier: TierId, owner: Owner) -> Option<u64> {
         let pfn = self.allocate(tier, 0)?;
         let page = self.page(pfn)?;
@@ -381,8 +389,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     fn space(&self, id: SpaceId) -> Option<&Space> {
         let slot = self.spaces.get(usize::try_from(id.0).ok()?)?;
-        // SAFETY: null, or from the `Box` that `spawn` leaked into it, which lives until `self` is dropped. Acquire: pairs with the
-        // Release that put it there.
+        // SAFETY: null, or from the `Box` that `spawn` leaked into it, which lives until `self` is
+        // dropped. Acquire: pairs with the Release that put it there.
         unsafe { slot.load(Ordering::Acquire).as_ref() }
     }
 
@@ -399,7 +407,8 @@ impl<F: Futex, C: Cpus> Drop for Soft<F, C> {
         for slot in &mut *self.spaces {
             let space = *slot.get_mut();
             if !space.is_null() {
-                // SAFETY: from `Box::into_raw`, once, in `spawn`; nobody else frees it, and nobody uses it any more.
+                // SAFETY: from `Box::into_raw`, once, in `spawn`; nobody else frees it, and nobody
+                // uses it any more.
                 drop(unsafe { Box::from_raw(space) });
             }
         }
@@ -408,7 +417,10 @@ impl<F: Futex, C: Cpus> Drop for Soft<F, C> {
 
 impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Soft").field("tiers", &self.tiers).field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Soft")
+            .field("tiers", &self.tiers)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,8 @@ use pagelock::refs::GetError;
 pub enum MapError {
     /// There are as many address spaces as there can be.
     NoSpace,
-    /// A part of the range is outside the space, or mapped where it must not be, or not where it must.
+    /// A part of the range is outside the space, or mapped where it must not be, or not where it
+    /// must.
     BadRange,
     /// No frame is left.
     NoMemory,
@@ -60,7 +61,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let id = SpaceId(u32::try_from(index).map_err(|_| MapError::NoSpace)?);
         if self.space(id).is_none() {
             // Release: pairs with the look in `space`.
-            self.spaces[index].store(Box::into_raw(Box::new(Space::new(self.pages))), Ordering::Release);
+            self.spaces[index]
+                .store(Box::into_raw(Box::new(Space::new(self.pages))), Ordering::Release);
         }
         used[index] = true;
         Ok(id)
@@ -70,7 +72,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn exit(&self, space: SpaceId) {
         // All of it, so nothing has to be split.
         let _ = self.unmap(space.page(0), self.pages);
-        if let Some(used) = self.used.lock().get_mut(usize::try_from(space.0).unwrap_or(usize::MAX)) {
+        if let Some(used) = self.used.lock().get_mut(usize::try_from(space.0).unwrap_or(usize::MAX))
+        {
             *used = false;
         }
     }
@@ -84,8 +87,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.map_as(at, count, Area { kind: AreaKind::Private, rights: Some(Rights::Write) })
     }
 
-    /// Maps `count` pages, shared and writable, of zeroes. Those are made now: there is nothing by which a child could find those that its
-    /// parent makes later.
+    /// Maps `count` pages, shared and writable, of zeroes. Those are made now: there is nothing by
+    /// which a child could find those that its parent makes later.
     ///
     /// # Errors
     ///
@@ -95,7 +98,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         for at in at.pages(count) {
             let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
             self.bytes.zero(pfn);
-            self.entry(at).set_leaf(Leaf::Present { pfn, rights: Rights::Write, tracking: Tracking::default() });
+            self.entry(at).set_leaf(Leaf::Present {
+                pfn,
+                rights: Rights::Write,
+                tracking: Tracking::default(),
+            });
         }
         Ok(())
     }
@@ -116,8 +123,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of zeroes, by an entry for each page, which
-    /// has a reference each.
+    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of
+    /// zeroes, by an entry for each page, which has a reference each.
     ///
     /// # Errors
     ///
@@ -143,7 +150,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(head)
     }
 
-    /// Makes `count` pages, which are mapped, private or shared from now on: for those that were mapped as something else than they are.
+    /// Makes `count` pages, which are mapped, private or shared from now on: for those that were
+    /// mapped as something else than they are.
     ///
     /// # Errors
     ///
@@ -159,7 +167,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         })
     }
 
-    /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has and as `area` allows.
+    /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has
+    /// and as `area` allows.
     ///
     /// # Errors
     ///
@@ -168,11 +177,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let leaf = {
             let entry = self.entry(from);
             let leaf = entry.leaf();
-            let owner = owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
+            let owner =
+                owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
             self.refer(leaf, owner)?;
             leaf
         };
-        // The reference keeps the page a page; while it has no entry, it keeps it where it is as well.
+        // The reference keeps the page a page; while it has no entry, it keeps it where it is as
+        // well.
         let mut entry = self.entry(to);
         if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
             drop(entry);
@@ -199,8 +210,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         })
     }
 
-    /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep it: whoever has pinned them would go on
-    /// writing to a page that is at no address any more.
+    /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep
+    /// it: whoever has pinned them would go on writing to a page that is at no address any more.
     ///
     /// # Errors
     ///
@@ -214,7 +225,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             if self.is_pinned(entry.leaf()) {
                 pages += 1 << entry.order;
             } else {
-                // The last reference frees the page, which is nothing to do with a page-table lock held.
+                // The last reference frees the page, which is nothing to do with a page-table lock
+                // held.
                 self.put_of(self.clear(entry));
             }
             Ok(())
@@ -222,8 +234,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if pages > 0 { Err(MapError::Pinned { pages }) } else { Ok(()) }
     }
 
-    /// Calls `change` with every entry of a range, locked; large ones that are in it as a whole are as they are, and others split. The first
-    /// error is the answer, and does not end it.
+    /// Calls `change` with every entry of a range, locked; large ones that are in it as a whole are
+    /// as they are, and others split. The first error is the answer, and does not end it.
     fn each_entry(
         &self,
         at: At,
@@ -253,7 +265,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     fn is_pinned(&self, leaf: Leaf) -> bool {
-        leaf.pfn().is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0))
+        leaf.pfn()
+            .is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0))
     }
 
     /// How many entries there are for the page that frame `pfn` is part of.
@@ -291,7 +304,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Changes what `count` pages may be used for. Entries never get more than they have by this: a fault does that.
+    /// Changes what `count` pages may be used for. Entries never get more than they have by this: a
+    /// fault does that.
     ///
     /// # Errors
     ///
@@ -300,7 +314,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let _invalidating = self.invalidating(at, count);
         self.each_entry(at, count, |mut entry| {
             let area = entry.area();
-            // A private page that was nobody else's still is, so that it need not be copied when it is to be written to again.
+            // A private page that was nobody else's still is, so that it need not be copied when it
+            // is to be written to again.
             let most = match (rights, area.kind) {
                 (_, AreaKind::Unmapped) => return Err(MapError::BadRange),
                 (Some(Rights::Write), _) => Rights::Write,
@@ -314,8 +329,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         })
     }
 
-    /// Moves `count` pages to another place of the same space, which has to be unmapped. With `keep`, the old place stays mapped, with
-    /// nothing there.
+    /// Moves `count` pages to another place of the same space, which has to be unmapped. With
+    /// `keep`, the old place stays mapped, with nothing there.
     ///
     /// # Errors
     ///
@@ -341,7 +356,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     fn move_entry(&self, from: At, to: At, keep: bool) -> Result<(), MapError> {
-        // Both locks at once, in order, so that nobody sees the page at neither place or both; and one lock if they have one table.
+        // Both locks at once, in order, so that nobody sees the page at neither place or both; and
+        // one lock if they have one table.
         let (table_from, table_to) = (from.page / super::SPLIT, to.page / super::SPLIT);
         if table_from == table_to {
             let mut entry = self.entry(from);
@@ -366,7 +382,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             old = self.entry(from);
         }
         let area = old.area();
-        if new.table.is_none() || new.area().kind != AreaKind::Unmapped || area.kind == AreaKind::Unmapped {
+        if new.table.is_none()
+            || new.area().kind != AreaKind::Unmapped
+            || area.kind == AreaKind::Unmapped
+        {
             return Err(MapError::BadRange);
         }
         new.set_area(area);
@@ -376,8 +395,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// A copy of an address space: private pages are shared until somebody writes to them, shared ones for good. A private page that is
-    /// pinned is copied at once: whoever pinned it did so through the parent.
+    /// A copy of an address space: private pages are shared until somebody writes to them, shared
+    /// ones for good. A private page that is pinned is copied at once: whoever pinned it did so
+    /// through the parent.
     ///
     /// # Errors
     ///
@@ -404,11 +424,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             let invalidating = self.invalidating(from, 1);
             let old = self.entry(from);
             let leaf = old.leaf();
-            let Some(page) = leaf.pfn().filter(|&pfn| pfn != 0).and_then(|pfn| self.header(pfn)) else {
+            let Some(page) = leaf.pfn().filter(|&pfn| pfn != 0).and_then(|pfn| self.header(pfn))
+            else {
                 break (invalidating, old);
             };
             match leaf {
-                // A device's for itself is nobody's to share: it comes back first, as if the parent had accessed it.
+                // A device's for itself is nobody's to share: it comes back first, as if the parent
+                // had accessed it.
                 Leaf::DeviceExclusive { .. } => match page.try_lock() {
                     Some(guard) => pagelock::mm::exclusive::revoke(self, from, old, &guard),
                     None => {
@@ -427,17 +449,25 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let mut for_child = leaf;
         // The child is nobody else's yet, so its locks come after the parent's.
         //
-        // A page that is pinned is copied at once: shared, the next write would take the parent's address away from it (I19). Also one that
-        // is on its way, whose pin came just before. It is not waited for, which whoever forks may have pinned; and as long as its entry is
+        // A page that is pinned is copied at once: shared, the next write would take the parent's
+        // address away from it (I19). Also one that is on its way, whose pin came just before. It
+        // is not waited for, which whoever forks may have pinned; and as long as its entry is
         // locked and is not up again, it is where it was, and nobody writes to it by an address.
-        if let (AreaKind::Private, true, Leaf::Present { pfn, rights, tracking } | Leaf::Migration { pfn, rights, tracking }) =
-            (area.kind, self.is_pinned(leaf), leaf)
+        if let (
+            AreaKind::Private,
+            true,
+            Leaf::Present { pfn, rights, tracking } | Leaf::Migration { pfn, rights, tracking },
+        ) = (area.kind, self.is_pinned(leaf), leaf)
         {
             for (pfn, to) in (pfn..).zip(to.pages(count)) {
                 let copy = self.copy_for(pfn)?;
                 let mut new = self.entry(to);
                 new.set_area(area);
-                new.set_leaf(copy.map_or(Leaf::Poison { pfn }, |pfn| Leaf::Present { pfn, rights, tracking }));
+                new.set_leaf(copy.map_or(Leaf::Poison { pfn }, |pfn| Leaf::Present {
+                    pfn,
+                    rights,
+                    tracking,
+                }));
             }
             return Ok(count);
         }
@@ -451,9 +481,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if let Some(owner) = owner_of(leaf) {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
-                // Somebody waits for its pins to be dropped, one of which may be the forker's. So it is not waited for: the child's entry is
-                // one for a page on its way, which whoever waits finds and puts up. (He cannot have been here yet: the entry is locked.)
-                Err(MapError::Uncountable(GetError::Frozen)) => for_child = leaf.to_migration().unwrap_or(leaf),
+                // Somebody waits for its pins to be dropped, one of which may be the forker's. So
+                // it is not waited for: the child's entry is one for a page on its way, which
+                // whoever waits finds and puts up. (He cannot have been here yet: the entry is
+                // locked.)
+                Err(MapError::Uncountable(GetError::Frozen)) => {
+                    for_child = leaf.to_migration().unwrap_or(leaf)
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -15,8 +15,8 @@ pub(super) struct Invalidating<'m, F: Futex, C: Cpus> {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// The notifier of an address space: unmap, discard, protect, remap, fork, copy on write, migration and exclusive access invalidate
-    /// through it. `None` if there can be no such space.
+    /// The notifier of an address space: unmap, discard, protect, remap, fork, copy on write,
+    /// migration and exclusive access invalidate through it. `None` if there can be no such space.
     #[must_use]
     pub fn notifier(&self, space: SpaceId) -> Option<&Notifier<F>> {
         self.notifiers.get(usize::try_from(space.0).ok()?)
@@ -28,9 +28,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.logs.get(usize::try_from(space.0).ok()?)
     }
 
-    /// Who is told, when an invalidation has begun, of the first page, how many there are: the place where a device forgets its copies.
+    /// Who is told, when an invalidation has begun, of the first page, how many there are: the
+    /// place where a device forgets its copies.
     ///
-    /// Called without page-table locks, one call at a time, and sometimes with page locks; it may not access pages itself.
+    /// Called without page-table locks, one call at a time, and sometimes with page locks; it may
+    /// not access pages itself.
     pub fn on_invalidate(&self, mut tell: impl FnMut(At, usize) + Send + 'static) {
         self.on_notice(move |at, count, _| tell(at, count));
     }
@@ -42,7 +44,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.is_watched.store(true, Release);
     }
 
-    /// `count` pages are about to change. To be called without page-table locks, and kept until they are let go of again.
+    /// `count` pages are about to change. To be called without page-table locks, and kept until
+    /// they are let go of again.
     pub(super) fn invalidating(&self, at: At, count: usize) -> Invalidating<'_, F, C> {
         // The space's own doing: nobody has to be told why.
         self.begin_invalidation(at, count, None);
@@ -54,7 +57,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if let (Some(notifier), Some(log)) = (self.notifier(at.space), self.log(at.space)) {
             log.begin_raw(notifier, at.page..at.page.saturating_add(count));
         }
-        // Acquire: pairs with `on_invalidate`. So that those who have no devices do not meet at one lock.
+        // Acquire: pairs with `on_invalidate`. So that those who have no devices do not meet at one
+        // lock.
         if self.is_watched.load(Acquire) {
             if let Some(tell) = &mut *self.on_invalidate.lock() {
                 tell(at, count, notice);

@@ -10,7 +10,9 @@ use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::{Cpus, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::Outcome;
-use pagelock::mm::pin::{Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page};
+use pagelock::mm::pin::{
+    Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page,
+};
 use pagelock::mm::{Access, Areas, Fault, Tiers};
 
 /// How many pins were taken and dropped.
@@ -32,7 +34,8 @@ pub struct Balanced {
 }
 
 impl Balanced {
-    /// Whether none was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin) are not known of.
+    /// Whether none was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin) are
+    /// not known of.
     #[must_use]
     pub fn is_even(self) -> bool {
         self.taken.checked_sub(self.dropped) == Some(self.counted)
@@ -49,7 +52,8 @@ impl Balance {
     }
 }
 
-/// Pins by what mappings are of, which `backing` knows. Pages of a device's memory go to tier 0 before they are pinned for long.
+/// Pins by what mappings are of, which `backing` knows. Pages of a device's memory go to tier 0
+/// before they are pinned for long.
 #[derive(Clone, Copy, Debug)]
 pub struct Backed<B>(
     /// What the mapping at an address is of.
@@ -82,12 +86,19 @@ impl<F: Futex, C: Cpus, B: Fn(At) -> Backing> PinPolicy<Soft<F, C>> for Backed<B
 pub type PinFailure = NotPinned<Outcome<Refusal>, AccessError, Refusal, NotPinnable>;
 
 impl<F: FutexTimed, C: Cpus> Soft<F, C> {
-    /// Pins the page at `at`, of a mapping of nothing but memory. See [`pin_page`] for all that can be chosen.
+    /// Pins the page at `at`, of a mapping of nothing but memory. See [`pin_page`] for all that can
+    /// be chosen.
     ///
     /// # Errors
     ///
     /// [`NotPinned`].
-    pub fn pin(&self, at: At, access: Access, term: Term, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+    pub fn pin(
+        &self,
+        at: At,
+        access: Access,
+        term: Term,
+        unlocked: &mut Unlocked,
+    ) -> Result<Pinned<'_, Self>, PinFailure> {
         self.pin_as(at, &PinOrder::new(access, term, Limits::none()), unlocked)
     }
 
@@ -107,7 +118,12 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
         self.pin_as(at, &PinOrder::new(access, term, limits).patience(u32::MAX), unlocked)
     }
 
-    fn pin_as(&self, at: At, order: &PinOrder<'_, F>, unlocked: &mut Unlocked) -> Result<Pinned<'_, Self>, PinFailure> {
+    fn pin_as(
+        &self,
+        at: At,
+        order: &PinOrder<'_, F>,
+        unlocked: &mut Unlocked,
+    ) -> Result<Pinned<'_, Self>, PinFailure> {
         pin_page(self, at, order, &Backed(|_| Backing::Anonymous), self, unlocked)
     }
 }
@@ -150,7 +166,9 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
     fn unshare(&self, at: At) -> Result<(), AccessError> {
         let _invalidating = self.invalidating(at, 1);
         let mut entry = self.entry(at);
-        let Leaf::Present { pfn, rights: Rights::Read, tracking } = entry.leaf() else { return Ok(()) };
+        let Leaf::Present { pfn, rights: Rights::Read, tracking } = entry.leaf() else {
+            return Ok(());
+        };
         if entry.area().kind != AreaKind::Private {
             return Ok(());
         }

@@ -6,7 +6,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pagelock::leaf::Rights;
 
-/// Entries under one page-table lock. A hardware table has 512; with fewer, small spaces have several locks too.
+/// Entries under one page-table lock. A hardware table has 512; with fewer, small spaces have
+/// several locks too.
 pub const SPLIT: usize = 64;
 
 /// What an address may be used for, whatever is there at the moment.
@@ -35,7 +36,8 @@ pub(super) struct Table {
     /// In the crate's own encoding.
     pub(super) words: [u64; SPLIT],
     pub(super) areas: [Area; SPLIT],
-    /// The order of the large entry that each is part of. Such an entry is where its first page is, and its word is there.
+    /// The order of the large entry that each is part of. Such an entry is where its first page is,
+    /// and its word is there.
     pub(super) orders: [u8; SPLIT],
 }
 
@@ -47,7 +49,13 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(pages: usize) -> Self {
-        let table = |_| Guarded::new(Table { words: [0; SPLIT], areas: [Area::default(); SPLIT], orders: [0; SPLIT] });
+        let table = |_| {
+            Guarded::new(Table {
+                words: [0; SPLIT],
+                areas: [Area::default(); SPLIT],
+                orders: [0; SPLIT],
+            })
+        };
         Self { tables: (0..pages.div_ceil(SPLIT)).map(table).collect(), pages }
     }
 
@@ -69,9 +77,15 @@ impl Space {
         }
     }
 
-    /// Changes what is kept for each of the pages `head..head + count`, whose first table the caller has locked as `held`: the others after
-    /// that, one by one.
-    pub(super) fn each(&self, held: &mut Table, head: usize, count: usize, mut change: impl FnMut(&mut Table, usize, usize)) {
+    /// Changes what is kept for each of the pages `head..head + count`, whose first table the
+    /// caller has locked as `held`: the others after that, one by one.
+    pub(super) fn each(
+        &self,
+        held: &mut Table,
+        head: usize,
+        count: usize,
+        mut change: impl FnMut(&mut Table, usize, usize),
+    ) {
         for page in head..head + count {
             if page / SPLIT == head / SPLIT {
                 change(held, page % SPLIT, page);
@@ -86,7 +100,10 @@ impl Space {
         pages.iter_mut().for_each(|page| *page /= SPLIT);
         pages.sort_unstable();
         pages.dedup();
-        pages.into_iter().filter_map(|index| Some((index, self.tables.get(index)?.lock()))).collect()
+        pages
+            .into_iter()
+            .filter_map(|index| Some((index, self.tables.get(index)?.lock())))
+            .collect()
     }
 }
 

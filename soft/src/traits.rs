@@ -12,14 +12,17 @@ use pagelock::leaf::{Leaf, Rights, UnknownLeaf};
 use pagelock::mm::drain::{Cpus, Drain, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{self, Mode, Outcome};
-use pagelock::mm::{Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam};
+use pagelock::mm::{
+    Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam,
+};
 
 /// An entry whose page-table lock is held.
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {
     pub(super) mm: &'t Soft<F, C>,
     pub(super) at: At,
     pub(super) order: u32,
-    /// `None` outside every space: such an entry says that nothing is there, and forgets what it is told.
+    /// `None` outside every space: such an entry says that nothing is there, and forgets what it is
+    /// told.
     pub(super) table: Option<(Guard<'t, Table>, usize)>,
 }
 
@@ -59,7 +62,8 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         }
     }
 
-    /// Replaces the entry, all of it if it is a large one, by a word of the [encoding](Leaf::encode), or by one that is none.
+    /// Replaces the entry, all of it if it is a large one, by a word of the
+    /// [encoding](Leaf::encode), or by one that is none.
     pub fn set_word(&mut self, word: u64) {
         let Some((table, index)) = &mut self.table else { return };
         let at = At { page: self.at.page & !((1 << self.order) - 1), ..self.at };
@@ -92,7 +96,10 @@ fn names(word: u64) -> Option<u64> {
 
 impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     fn get(&self) -> Result<Leaf, UnknownLeaf> {
-        let leaf = self.table.as_ref().map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
+        let leaf = self
+            .table
+            .as_ref()
+            .map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
         Ok(leaf_behind(leaf, self.behind()))
     }
 
@@ -121,7 +128,8 @@ impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
     }
 }
 
-/// What a large entry says, so many pages behind its first one. The frame of zeroes stands for all of them.
+/// What a large entry says, so many pages behind its first one. The frame of zeroes stands for all
+/// of them.
 pub(super) fn leaf_behind(leaf: Leaf, pages: u64) -> Leaf {
     leaf.map_pfn(|pfn| if pfn == 0 { 0 } else { pfn + pages })
 }
@@ -154,7 +162,8 @@ impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> ReverseMap for Soft<F, C> {
-    /// Every entry has a number, given when it came to name the frame; a copy gets a greater one than its original.
+    /// Every entry has a number, given when it came to name the frame; a copy gets a greater one
+    /// than its original.
     fn each_mapping(&self, span: Span, mut visit: impl FnMut(At)) {
         self.count(|counts| &counts.walks);
         for pfn in span.frames() {
@@ -247,7 +256,10 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
 
     fn free(&self, pfn: u64) {
         let span = self.span(pfn);
-        debug_assert!(self.page(span.head).is_some_and(|page| page.refs() == 0), "frame {pfn:#x} is freed with references");
+        debug_assert!(
+            self.page(span.head).is_some_and(|page| page.refs() == 0),
+            "frame {pfn:#x} is freed with references"
+        );
         self.dissolve(span);
         if let Some(tier) = self.tiers.get(self.tier(span.head).0) {
             tier.free(span);
@@ -344,6 +356,10 @@ impl<F: Futex, C: Cpus> Drain for Soft<F, C> {
 
 impl<F: Futex, C: Cpus> fmt::Debug for SoftEntry<'_, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SoftEntry").field("at", &self.at).field("leaf", &self.leaf()).field("area", &self.area()).finish()
+        f.debug_struct("SoftEntry")
+            .field("at", &self.at)
+            .field("leaf", &self.leaf())
+            .field("area", &self.area())
+            .finish()
     }
 }

@@ -34,7 +34,9 @@ impl Scope {
 /// no name for on most of these targets. Its number is the same on all of them but MIPS, which
 /// counts from 4000.
 const SYS_FUTEX_TIMED: libc::c_long =
-    if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64"))) && size_of::<libc::time_t>() == 8 {
+    if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64")))
+        && size_of::<libc::time_t>() == 8
+    {
         if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) { 4422 } else { 422 }
     } else {
         libc::SYS_futex
@@ -42,7 +44,13 @@ const SYS_FUTEX_TIMED: libc::c_long =
 
 /// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return for
 /// no reason ([`Sleep::Unknown`]), and does where every way to sleep is refused.
-pub(crate) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, until: Option<MonotonicTime>) -> Sleep {
+pub(crate) fn sleep(
+    scope: Scope,
+    word: &AtomicU32,
+    expected: u32,
+    class: u32,
+    until: Option<MonotonicTime>,
+) -> Sleep {
     let is_late = || until.is_some_and(|at| OsFutex.late_by(at).is_some());
     let call = |operation: libc::c_int, timeout: Option<libc::timespec>| {
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -51,7 +59,15 @@ pub(crate) fn sleep(scope: Scope, word: &AtomicU32, expected: u32, class: u32, u
         // by these operations. The call has no other effect on memory.
         let rc = keeping_errno(|| unsafe {
             let (word, operation) = (ptr::from_ref(word), operation | scope.flag());
-            libc::syscall(SYS_FUTEX_TIMED, word, operation, expected, timeout, ptr::null::<u32>(), class)
+            libc::syscall(
+                SYS_FUTEX_TIMED,
+                word,
+                operation,
+                expected,
+                timeout,
+                ptr::null::<u32>(),
+                class,
+            )
         });
         match rc {
             Ok(_) => Some(Sleep::Woken),
@@ -84,7 +100,15 @@ pub(crate) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> 
         // answers EFAULT at worst). The call writes nothing.
         let woken = keeping_errno(|| unsafe {
             let (timeout, other) = (ptr::null::<libc::timespec>(), ptr::null::<u32>());
-            libc::syscall(libc::SYS_futex, word, operation | scope.flag(), most, timeout, other, class)
+            libc::syscall(
+                libc::SYS_futex,
+                word,
+                operation | scope.flag(),
+                most,
+                timeout,
+                other,
+                class,
+            )
         });
         woken.ok().and_then(|woken| u32::try_from(woken).ok())
     };
@@ -161,9 +185,11 @@ impl MonotonicTime {
     pub fn now() -> Self {
         let mut t = timespec(Duration::ZERO);
         // SAFETY: `t` is a timespec that the call fills in. It fails where it is refused.
-        let _ = keeping_errno(|| libc::c_long::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) }));
-        // Below a second, as the system says; a compiler that knows it leaves out the carry, and with
-        // it the only panic of the core.
+        let _ = keeping_errno(|| {
+            libc::c_long::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) })
+        });
+        // Below a second, as the system says; a compiler that knows it leaves out the carry, and
+        // with it the only panic of the core.
         let nanos = u32::try_from(t.tv_nsec).map_or(0, |nanos| nanos.min(999_999_999));
         Self::since_zero(Duration::new(t.tv_sec.try_into().unwrap_or(0), nanos))
     }

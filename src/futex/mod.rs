@@ -11,20 +11,19 @@
 //! | [`SpinFutex`] | cores that have nothing else to do, and targets without an operating system | no |
 //!
 //! A kernel or unikernel writes its own: a wait queue, or halt and inter-processor interrupt;
-//! [`porting`](crate::porting) goes through one step by step. Each method says what an implementation
-//! may assume and must promise. A program that only wants to hear of releases takes one of these and
-//! [adapts](Adapt) it.
+//! [`porting`](crate::porting) goes through one step by step. Each method says what an
+//! implementation may assume and must promise. A program that only wants to hear of releases takes
+//! one of these and [adapts](Adapt) it.
 //!
 //! # From handlers
 //!
 //! A signal handler or an interrupt may wait and wake, as far as it may call the platform's own
 //! methods; the crate takes no lock of its own, and allocates nothing. The methods of [`OsFutex`]
 //! and [`SharedFutex`] on Linux may be called there, and leave `errno` as it was. A handler that
-//! *waits* for what the interrupted code holds waits for ever, as with every lock. So does
-//! one that waits for a page which that code waits to *own*: behind a closed [gate](crate::lock) the
-//! page may be kept for it. A handler also keeps
-//! that code from running: if the code was about to wake others, they wait too ([what holds a chain
-//! up](slot#what-holds-a-chain-up)).
+//! *waits* for what the interrupted code holds waits for ever, as with every lock. So does one that
+//! waits for a page which that code waits to *own*: behind a closed [gate](crate::lock) the page
+//! may be kept for it. A handler also keeps that code from running: if the code was about to wake
+//! others, they wait too ([what holds a chain up](slot#what-holds-a-chain-up)).
 //!
 //! # System calls
 //!
@@ -46,13 +45,19 @@
 //! `futex` can also be woken by it.
 
 mod adapt;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 pub(crate) mod linux;
 #[cfg(any(pagelock_loom, pagelock_shuttle))]
 #[doc(hidden)]
 pub mod model;
 mod os;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 mod shared;
 pub mod slot;
 mod spin;
@@ -65,7 +70,10 @@ use core::time::Duration;
 
 pub use adapt::Adapt;
 pub use os::OsFutex;
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 pub use shared::{SharedFutex, SharedSlot};
 pub use slot::EventSlot;
 pub use spin::SpinFutex;
@@ -155,8 +163,8 @@ pub unsafe trait Futex: Copy {
     /// [`lock`](crate::lock). `u32::MAX` is never.
     const BYPASS_BOUND: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 8 };
 
-    /// For how many turns of ten looks, about a microsecond each, a locker looks whether the page is
-    /// released before it sleeps; 0 is not at all. `u32::MAX` is nearly an hour: within
+    /// For how many turns of ten looks, about a microsecond each, a locker looks whether the page
+    /// is released before it sleeps; 0 is not at all. `u32::MAX` is nearly an hour: within
     /// [limits](crate::Limits), it ends with them.
     const SPINS: u32 = crate::lock::SPINS;
 

@@ -38,18 +38,30 @@ const SLOTS: usize = TABLE_BYTES / size_of::<CachePadded<EventSlot<OsFutex>>>();
 /// The only global state of the crate. Padded, because releases of unrelated pages bump
 /// neighbouring slots.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
-static EVENTS: [CachePadded<EventSlot<OsFutex>>; SLOTS] = [const { CachePadded::new(EventSlot::new()) }; SLOTS];
+static EVENTS: [CachePadded<EventSlot<OsFutex>>; SLOTS] =
+    [const { CachePadded::new(EventSlot::new()) }; SLOTS];
 
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static_assertions::const_assert!(size_of_val(&EVENTS) <= TABLE_BYTES);
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(pagelock_loom, pagelock_shuttle))
+))]
 mod sys {
-    pub(super) use crate::futex::linux::{CLASSES, relax, wait, wait_class, wake_all, wake_class, wake_one};
+    pub(super) use crate::futex::linux::{
+        CLASSES, relax, wait, wait_class, wake_all, wake_class, wake_one,
+    };
 }
 
 #[cfg(all(
-    any(target_os = "freebsd", target_os = "macos", target_os = "ios", target_os = "watchos", windows),
+    any(
+        target_os = "freebsd",
+        target_os = "macos",
+        target_os = "ios",
+        target_os = "watchos",
+        windows
+    ),
     not(any(pagelock_loom, pagelock_shuttle))
 ))]
 mod sys {

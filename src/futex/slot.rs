@@ -194,7 +194,12 @@ impl<F: Futex> EventSlot<F> {
 
     /// Sleeps while the sequence is `under`, by `sleep`, which is given the word and its class, any
     /// number of times. [`Sleep::Woken`] if it was told, or [`Sleep::TimedOut`].
-    pub(crate) fn sleep(&self, futex: F, under: u32, sleep: impl Fn(&AtomicU32, u32) -> Sleep) -> Sleep {
+    pub(crate) fn sleep(
+        &self,
+        futex: F,
+        under: u32,
+        sleep: impl Fn(&AtomicU32, u32) -> Sleep,
+    ) -> Sleep {
         // Relaxed: ordered by the fence.
         self.sleepers.fetch_add(1, Relaxed);
         // SeqCst: pairs with that in `tell`, see the top.

@@ -67,9 +67,11 @@ impl Sub for MonotonicTime {
     type Output = Duration;
 
     fn sub(self, earlier: Self) -> Duration {
-        // By hand: that `Duration`'s own subtraction does not panic, a compiler does not always see.
+        // By hand: that `Duration`'s own subtraction does not panic, a compiler does not always
+        // see.
         const SECOND: u32 = 1_000_000_000;
-        let (secs, nanos) = (self.0.as_secs().checked_sub(earlier.0.as_secs()), self.0.subsec_nanos());
+        let (secs, nanos) =
+            (self.0.as_secs().checked_sub(earlier.0.as_secs()), self.0.subsec_nanos());
         let (secs, nanos) = match (secs, nanos.checked_sub(earlier.0.subsec_nanos())) {
             (Some(secs), Some(nanos)) => (secs, nanos),
             (Some(secs @ 1..), None) => (secs - 1, nanos + (SECOND - earlier.0.subsec_nanos())),

@@ -40,13 +40,13 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         self.forget().release(false, false)
     }
 
-    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so no
-    /// newcomer takes the page before all of them had it. If there are none it gives those a chance who
-    /// look for the page awake: it calls [`Futex::relax`]. Where every release is fair, threads own the
-    /// page about equally often.
+    /// Releases the page to the lockers that sleep for it, if there are any: it closes the gate, so
+    /// no newcomer takes the page before all of them had it. If there are none it gives those a
+    /// chance who look for the page awake: it calls [`Futex::relax`]. Where every release is fair,
+    /// threads own the page about equally often.
     ///
-    /// Costs a sleeper's wake-up time in which nobody owns the page, for each of them, or that call; the
-    /// ordinary release does not.
+    /// Costs a sleeper's wake-up time in which nobody owns the page, for each of them, or that
+    /// call; the ordinary release does not.
     pub fn unlock_fair(self) -> Released {
         self.forget().release_fair()
     }
@@ -63,7 +63,9 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         let state = &self.page.state;
         let mut seen = self.page.state();
         // Release: pairs with the Acquire of `user`.
-        while let Err(now) = state.compare_exchange_weak(seen.0, seen.with_user(user).0, Release, Relaxed) {
+        while let Err(now) =
+            state.compare_exchange_weak(seen.0, seen.with_user(user).0, Release, Relaxed)
+        {
             seen = State(now);
         }
     }

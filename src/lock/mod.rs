@@ -126,7 +126,9 @@ impl<F: Futex> PageLock<F> {
     #[cold]
     fn lock_cold(&self) {
         // A platform may say that a time is up that was not set.
-        while Locker::new(self, Limits::none(), false).lock_within().map(PageGuard::forget).is_err() {}
+        while Locker::new(self, Limits::none(), false).lock_within().map(PageGuard::forget).is_err()
+        {
+        }
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
@@ -137,7 +139,8 @@ impl<F: Futex> PageLock<F> {
         F: FutexTimed,
     {
         // No clock is asked for a page that is free.
-        self.try_lock().or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
+        self.try_lock()
+            .or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.
@@ -192,7 +195,11 @@ impl<F: Futex> PageLock<F> {
     /// # Errors
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
-    pub fn lock_releasing_within<G>(&self, ptl: G, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
+    pub fn lock_releasing_within<G>(
+        &self,
+        ptl: G,
+        limits: Limits<'_, F>,
+    ) -> Result<PageGuard<'_, F>, LockError> {
         let mut locker = Locker::new(self, limits, true);
         // Late already, it does not register, so that the gate is not closed for nothing.
         let looked = limits.over(self.futex).is_none().then(|| locker.look());
@@ -235,7 +242,11 @@ impl<F: Futex> PageLock<F> {
         debug_assert!(seen.is_taken());
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
         // for the sequence.
-        if seen.has_event_waiters() { Ok(()) } else { self.replace(seen, seen.with_event_waiters()) }
+        if seen.has_event_waiters() {
+            Ok(())
+        } else {
+            self.replace(seen, seen.with_event_waiters())
+        }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.

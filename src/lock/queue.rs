@@ -24,8 +24,8 @@ pub(super) struct Locker<'a, 'l, F: Futex> {
     lost: u32,
 }
 
-/// To sleep on the word while it has this value; or, with the second, in the event table: outside, or
-/// registered under a switch, which wakes there.
+/// To sleep on the word while it has this value; or, with the second, in the event table: outside,
+/// or registered under a switch, which wakes there.
 type Asleep<F> = (State, Option<Registered<F>>);
 
 impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
@@ -41,7 +41,11 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
             if let Some(over) = over {
                 // The page may be free with the wake for it on its way to another, or lost with a
                 // process that died: a last look.
-                let error = if over == Wake::Cancelled { LockError::Cancelled } else { LockError::TimedOut };
+                let error = if over == Wake::Cancelled {
+                    LockError::Cancelled
+                } else {
+                    LockError::TimedOut
+                };
                 return self.try_take().map_err(|_| error);
             }
             // One that was told outside registers at once, so that a fair release sees it.
@@ -54,7 +58,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 Err((word, None)) => {
                     let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
                     // Of a platform that cannot tell, a wake is known by the release.
-                    self.round = sleep == Sleep::Woken || page.state().generation() != word.generation();
+                    self.round =
+                        sleep == Sleep::Woken || page.state().generation() != word.generation();
                     over = (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
                 }
                 Err((_, Some(ready))) => {
@@ -153,8 +158,8 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
             let (left, tells) = page.leave(State::without_sleeper);
             // Told also if `wake_one` panics.
             let _tell = tells.then(|| defer(|| tell_in_any_case(page.futex, page.key())));
-            // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's release
-            // passes on the wake that we may have had.
+            // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's
+            // release passes on the wake that we may have had.
             if !left.is_locked() && left.sleepers() > 0 {
                 wake_one(page.futex, &raw const page.state);
             }
@@ -163,10 +168,10 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
 }
 
 impl<F: Futex> PageLock<F> {
-    /// Takes one sleeper, or all, off the word. What is left, and whether somebody has to be told: the
-    /// crowd, if the gate has opened; and those who sleep for the page's release, if it was kept and is
-    /// free by that. Its last owner has told them, but they may have come since; and no release will
-    /// tell them, if this was the last sleeper.
+    /// Takes one sleeper, or all, off the word. What is left, and whether somebody has to be told:
+    /// the crowd, if the gate has opened; and those who sleep for the page's release, if it was
+    /// kept and is free by that. Its last owner has told them, but they may have come since; and no
+    /// release will tell them, if this was the last sleeper.
     pub(super) fn leave(&self, without: impl Fn(State) -> State) -> (State, bool) {
         let mut seen = self.state();
         while let Err(now) = self.replace(seen, without(seen)) {

@@ -13,14 +13,14 @@ use crate::word::State;
 /// What a release found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Released {
-    /// Somebody had registered for this release, by a wait or a [`claim`](PageLock::claim), and was told through
-    /// [`Futex::tell`]. A fault server that routes wakes itself acts on this.
+    /// Somebody had registered for this release, by a wait or a [`claim`](PageLock::claim), and was
+    /// told through [`Futex::tell`]. A fault server that routes wakes itself acts on this.
     pub event_waiters: bool,
 }
 
 impl<F: Futex> PageLock<F> {
-    /// Gives the page up: one add, then wakes by address. The caller owns the page; `migrating` says
-    /// whether MIGRATING is set, `poison` asks for POISONED.
+    /// Gives the page up: one add, then wakes by address. The caller owns the page; `migrating`
+    /// says whether MIGRATING is set, `poison` asks for POISONED.
     ///
     /// After the add the page may belong to somebody else or be gone, so nothing below it reads the
     /// header.
@@ -38,16 +38,21 @@ impl<F: Futex> PageLock<F> {
         Released { event_waiters: held.has_event_waiters() }
     }
 
-    /// Gives the page up and closes the gate, if somebody is registered. Otherwise as `release`, and
-    /// lets others run: those who look for the page awake cannot be seen, and an owner that takes it
-    /// again at once would keep them out for as long as it runs.
+    /// Gives the page up and closes the gate, if somebody is registered. Otherwise as `release`,
+    /// and lets others run: those who look for the page awake cannot be seen, and an owner that
+    /// takes it again at once would keep them out for as long as it runs.
     pub(super) fn release_fair(&self) -> Released {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
         let mut seen = self.state();
         while seen.sleepers() > 0 {
             // Release: as in `release`.
-            match self.state.compare_exchange_weak(seen.0, seen.released_fairly().0, Release, Relaxed) {
+            match self.state.compare_exchange_weak(
+                seen.0,
+                seen.released_fairly().0,
+                Release,
+                Relaxed,
+            ) {
                 Ok(_) => {
                     wake_after_release(futex, word, key, seen);
                     return Released { event_waiters: seen.has_event_waiters() };

@@ -23,9 +23,12 @@ pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 
 /// Looks in a turn, two pauses apart: about a microsecond at most.
 const LOOKS: u32 = 10;
 
-/// The page as it is at each look, with the waiting in between. When they end, the locker is to sleep, or
-/// `limits` are over.
-pub(super) fn looks<F: Futex>(page: &PageLock<F>, limits: Limits<'_, F>) -> impl Iterator<Item = State> {
+/// The page as it is at each look, with the waiting in between. When they end, the locker is to
+/// sleep, or `limits` are over.
+pub(super) fn looks<F: Futex>(
+    page: &PageLock<F>,
+    limits: Limits<'_, F>,
+) -> impl Iterator<Item = State> {
     if F::SPINS > 0 {
         hang_back(page);
     }

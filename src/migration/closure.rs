@@ -42,7 +42,10 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         rule: FreezeRule,
         work: impl FnOnce(&mut Frozen<'a, F>) -> Result<R, E>,
     ) -> Result<(R, Released), NotMigrated<E>> {
-        let mut frozen = self.begin_migration().freeze(rule).map_err(|busy| NotMigrated::Busy(busy.into_reason()))?;
+        let mut frozen = self
+            .begin_migration()
+            .freeze(rule)
+            .map_err(|busy| NotMigrated::Busy(busy.into_reason()))?;
         match work(&mut frozen) {
             Ok(answer) => Ok((answer, frozen.commit_in_place())),
             Err(own) => {

@@ -155,7 +155,11 @@ impl fmt::Display for FreezeRefused {
             _ if self.poisoned => f.write_str("the page is poisoned"),
             _ if self.frozen => f.write_str("the page is frozen already"),
             FreezeRule::ExactRefs(n) => {
-                write!(f, "the page has {} references and {} pins, where {n} and 0 were expected", self.refs, self.pins)
+                write!(
+                    f,
+                    "the page has {} references and {} pins, where {n} and 0 were expected",
+                    self.refs, self.pins
+                )
             }
             FreezeRule::Unpinned => write!(f, "the page has {} pins", self.pins),
         }
@@ -177,9 +181,14 @@ impl fmt::Display for CommitRefused {
             Self::SamePage => f.write_str("source and destination are the same page"),
             Self::Poisoned => f.write_str("the destination is poisoned"),
             Self::Frozen => f.write_str("the destination is frozen"),
-            Self::TooFew { have, move_ } => write!(f, "{move_} references were to move, and the source has {have}"),
+            Self::TooFew { have, move_ } => {
+                write!(f, "{move_} references were to move, and the source has {have}")
+            }
             Self::Overflow { have, move_ } => {
-                write!(f, "{move_} references on top of the destination's {have} are more than can be counted")
+                write!(
+                    f,
+                    "{move_} references on top of the destination's {have} are more than can be counted"
+                )
             }
         }
     }
@@ -216,7 +225,9 @@ impl<E: fmt::Debug, F: Futex> fmt::Debug for FreezeError<'_, E, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(busy) => f.debug_tuple("Busy").field(busy).finish(),
-            Self::Refused { error, .. } => f.debug_struct("Refused").field("error", error).finish_non_exhaustive(),
+            Self::Refused { error, .. } => {
+                f.debug_struct("Refused").field("error", error).finish_non_exhaustive()
+            }
         }
     }
 }

@@ -124,11 +124,19 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// assert_eq!((old.refs(), new.refs()), (0, 2));
     /// assert_eq!(committed.source, Put::Last); // the old page is free
     /// ```
-    pub unsafe fn commit_to_moving<'d>(self, dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
+    pub unsafe fn commit_to_moving<'d>(
+        self,
+        dst: PageGuard<'d, F>,
+        refs: u32,
+    ) -> Result<Committed, CommitError<'a, 'd, F>> {
         self.commit(dst, refs)
     }
 
-    fn commit<'d>(self, mut dst: PageGuard<'d, F>, refs: u32) -> Result<Committed, CommitError<'a, 'd, F>> {
+    fn commit<'d>(
+        self,
+        mut dst: PageGuard<'d, F>,
+        refs: u32,
+    ) -> Result<Committed, CommitError<'a, 'd, F>> {
         let source = match self.page.move_refs(dst.page(), refs) {
             Ok(source) => source,
             Err(why) => return Err(CommitError { why, frozen: self, dst }),
@@ -185,7 +193,10 @@ impl<'a, F: Futex> Frozen<'a, F> {
     /// [`into_raw`](Self::into_raw). A debug build panics, with nothing changed, if the page is not
     /// frozen at all.
     pub unsafe fn from_raw(page: &'a PageLock<F>) -> Self {
-        debug_assert!(page.is_migrating() && page.is_frozen(), "from_raw of a page that is not frozen: {page:?}");
+        debug_assert!(
+            page.is_migrating() && page.is_frozen(),
+            "from_raw of a page that is not frozen: {page:?}"
+        );
         Self { page }
     }
 

@@ -160,7 +160,8 @@ impl<'a, F: Futex> Migration<'a, F> {
         }
         let poisoned = self.page.is_poisoned();
         let (refs, pins) = (seen.refs(), seen.pins());
-        let why = FreezeRefused { refs, pins, frozen: seen.is_frozen() && !poisoned, poisoned, rule };
+        let why =
+            FreezeRefused { refs, pins, frozen: seen.is_frozen() && !poisoned, poisoned, rule };
         stats::count(if pins > 0 {
             Counter::FreezeRefusedPins
         } else if why.frozen || poisoned {

@@ -56,8 +56,8 @@
 //!
 //! Some rows leave the same words: a migration that has not come to its freeze, beside a `dst` that
 //! is locked already, looks like a commit that was killed after its thaw. The entries tell them
-//! apart. Only where they lead to `dst` was there a commit; anywhere else the source's bits are still
-//! the only ones.
+//! apart. Only where they lead to `dst` was there a commit; anywhere else the source's bits are
+//! still the only ones.
 //!
 //! Between "given back" and "struck out of the notes" a survivor would give it back twice. So
 //! whoever notes counts compares them: what all notes of the living say, and what the word says.

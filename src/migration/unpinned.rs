@@ -41,7 +41,11 @@ impl<'a, F: Futex> Migration<'a, F> {
         if self.page.is_poisoned() {
             // Its counts are frozen for good.
             let pins = self.page.pins();
-            return if pins == 0 { Ok(()) } else { Err(StillPinned { pins, wake: Wake::Poisoned }) };
+            return if pins == 0 {
+                Ok(())
+            } else {
+                Err(StillPinned { pins, wake: Wake::Poisoned })
+            };
         }
         let (drained, wake) = Drained::wait(self.page, |ready| ready.sleep(&limits));
         match drained.end() {
@@ -74,7 +78,11 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// frozen.commit_in_place();
     /// # device.join().unwrap();
     /// ```
-    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, F>) -> Result<Frozen<'a, F>, Busy<'a, F>> {
+    pub fn freeze_unpinned(
+        self,
+        rule: FreezeRule,
+        limits: Limits<'_, F>,
+    ) -> Result<Frozen<'a, F>, Busy<'a, F>> {
         if self.page.is_poisoned() {
             return self.freeze(rule);
         }
@@ -148,7 +156,11 @@ pub struct StillPinned {
 
 impl fmt::Display for StillPinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the page still has {} pins, and the wait for them has ended: {:?}", self.pins, self.wake)
+        write!(
+            f,
+            "the page still has {} pins, and the wait for them has ended: {:?}",
+            self.pins, self.wake
+        )
     }
 }
 

@@ -8,11 +8,12 @@ use core::ops::Range;
 
 /// Locks the pages of frames `pfns` one after the other, and passes over those that are busy.
 ///
-/// For whoever has to go through a range and does something to each page that it can have: prefault, trim, write protect. A large page
-/// comes once, when its first frame that is in the range does. Nothing here sleeps, so pages may be kept while others are claimed.
+/// For whoever has to go through a range and does something to each page that it can have:
+/// prefault, trim, write protect. A large page comes once, when its first frame that is in the
+/// range does. Nothing here sleeps, so pages may be kept while others are claimed.
 ///
-/// A page that is busy is left as it is. Nobody waits for it here, so its owner has nobody to tell; whoever does, leaves word by
-/// [`PageLock::claim`](crate::PageLock::claim).
+/// A page that is busy is left as it is. Nobody waits for it here, so its owner has nobody to tell;
+/// whoever does, leaves word by [`PageLock::claim`](crate::PageLock::claim).
 pub fn claim_range<M: Tiers>(mm: &M, pfns: Range<u64>) -> ClaimRange<'_, M> {
     ClaimRange { mm, pfns, busy: 0, poisoned: 0 }
 }
@@ -49,7 +50,8 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
             let span = self.mm.span(pfn);
             let Some(page) = Memory::header(self.mm, span.head) else { continue };
             match page.try_lock() {
-                // Split, or made part of a larger page, before it was ours: what it is now is what counts.
+                // Split, or made part of a larger page, before it was ours: what it is now is what
+                // counts.
                 Some(guard) if self.mm.span(pfn) != span => {
                     drop(guard);
                     self.pfns.start = pfn;
@@ -72,6 +74,10 @@ impl<M: Tiers> FusedIterator for ClaimRange<'_, M> {}
 impl<M> fmt::Debug for ClaimRange<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mm: _, pfns, busy, poisoned } = self;
-        f.debug_struct("ClaimRange").field("left", pfns).field("busy", busy).field("poisoned", poisoned).finish_non_exhaustive()
+        f.debug_struct("ClaimRange")
+            .field("left", pfns)
+            .field("busy", busy)
+            .field("poisoned", poisoned)
+            .finish_non_exhaustive()
     }
 }

@@ -1,34 +1,41 @@
 //! Batches of references, one for each processor, and how to be sure that they are empty.
 //!
-//! A kernel does not put its pages on its lists one by one. It collects them in batches, one for each processor, and each page in a
-//! batch has a reference for that. A migrator that counts references finds one too many. So before it gives up it *drains*: has every
-//! batch emptied.
+//! A kernel does not put its pages on its lists one by one. It collects them in batches, one for
+//! each processor, and each page in a batch has a reference for that. A migrator that counts
+//! references finds one too many. So before it gives up it *drains*: has every batch emptied.
 //!
-//! That a drain waits for every processor is what made the livelock that this crate began with: the drainer held the lock of a
-//! page, a thread spun for that page, and it kept the very processor busy whose batch was to be emptied. Here that cannot be written by
-//! mistake:
+//! That a drain waits for every processor is what made the livelock that this crate began with: the
+//! drainer held the lock of a page, a thread spun for that page, and it kept the very processor
+//! busy whose batch was to be emptied. Here that cannot be written by mistake:
 //!
-//! * [`drain_all`](Batches::drain_all) borrows the thread's [`Unlocked`], of which there is one. So does whatever keeps pages locked:
-//!   [`collect`](super::migrate::collect) has it until the batch's last stage is consumed or dropped. While pages are in hand there is
-//!   nothing to drain with; and with a borrow given to one batch there is no second one, and no [`migrate`](super::migrate::migrate)
-//!   in the middle of it.
-//! * What is called with pages locked gets none: [`migrate_to_ram`](super::Memory::migrate_to_ram), [`prepare`](super::Tiers::prepare),
-//!   [`allocate`](super::Tiers::allocate), [`Drain::local`], the `put` of a batch. A fault gets none either, for it may come in the middle
-//!   of anything. It has batches emptied by [`ask_all`](Batches::ask_all), which waits for nobody, and comes again.
-//! * The processor's own batch is emptied first: [`drain_local`](Batches::drain_local) waits for nobody.
-//! * By default `drain_all` empties the other batches itself, and waits only for who is in the middle of using one. Where only its own
-//!   processor can reach a batch, [`Cpus::kick`] has it do so, and the drainer sleeps until it has.
+//! * [`drain_all`](Batches::drain_all) borrows the thread's [`Unlocked`], of which there is one. So
+//!   does whatever keeps pages locked: [`collect`](super::migrate::collect) has it until the
+//!   batch's last stage is consumed or dropped. While pages are in hand there is nothing to drain
+//!   with; and with a borrow given to one batch there is no second one, and no
+//!   [`migrate`](super::migrate::migrate) in the middle of it.
+//! * What is called with pages locked gets none: [`migrate_to_ram`](super::Memory::migrate_to_ram),
+//!   [`prepare`](super::Tiers::prepare), [`allocate`](super::Tiers::allocate), [`Drain::local`],
+//!   the `put` of a batch. A fault gets none either, for it may come in the middle of anything. It
+//!   has batches emptied by [`ask_all`](Batches::ask_all), which waits for nobody, and comes again.
+//! * The processor's own batch is emptied first: [`drain_local`](Batches::drain_local) waits for
+//!   nobody.
+//! * By default `drain_all` empties the other batches itself, and waits only for who is in the
+//!   middle of using one. Where only its own processor can reach a batch, [`Cpus::kick`] has it do
+//!   so, and the drainer sleeps until it has.
 //!
 //! # Who has a batch
 //!
-//! A batch is held while it is used, and nobody ever waits to hold one. Whoever adds a page and finds the batch held goes without.
-//! Whoever is to empty it and finds it held *asks*, by a bit in the very word that says so, and goes away; the holder cannot let go of a
-//! batch for which it is asked, and empties it first. So [`run`](Batches::run) may be called in an interrupt that came in the middle of
-//! [`add`](Batches::add), and a migrator that has pages locked never waits for another drainer, which may not be running. The one who waits is
-//! `drain_all`, for the word that says up to which drain a batch was emptied.
+//! A batch is held while it is used, and nobody ever waits to hold one. Whoever adds a page and
+//! finds the batch held goes without. Whoever is to empty it and finds it held *asks*, by a bit in
+//! the very word that says so, and goes away; the holder cannot let go of a batch for which it is
+//! asked, and empties it first. So [`run`](Batches::run) may be called in an interrupt that came in
+//! the middle of [`add`](Batches::add), and a migrator that has pages locked never waits for
+//! another drainer, which may not be running. The one who waits is `drain_all`, for the word that
+//! says up to which drain a batch was emptied.
 //!
-//! `put` is called with the batch held: when a drain is over, what was in a batch before is put, and not just about to be. To drain from
-//! there would be to wait for itself, and it has nothing to do that with. If it panics, references for which it was not called yet are lost.
+//! `put` is called with the batch held: when a drain is over, what was in a batch before is put,
+//! and not just about to be. To drain from there would be to wait for itself, and it has nothing to
+//! do that with. If it panics, references for which it was not called yet are lost.
 //!
 //! # Orderings
 //!
@@ -56,13 +63,16 @@ pub const BATCH: usize = 15;
 
 /// Processors: threads that stand for them, or cores.
 ///
-/// Both may be called with locks held, and wait for nobody: [the table](crate::mm#what-is-held-when-the-embedder-is-called).
+/// Both may be called with locks held, and wait for nobody: [the
+/// table](crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Cpus {
-    /// Which of the batches is the caller's own. Nobody minds if the caller is on another processor by the time it gets the answer.
+    /// Which of the batches is the caller's own. Nobody minds if the caller is on another processor
+    /// by the time it gets the answer.
     fn current(&self) -> usize;
 
-    /// Asks processor `cpu` to call [`Batches::run`] soon, by an interrupt or a worker. That call comes after this one, as sending
-    /// an interrupt and queueing work see to. The default says that there is no need: the drainer can empty the batch itself.
+    /// Asks processor `cpu` to call [`Batches::run`] soon, by an interrupt or a worker. That call
+    /// comes after this one, as sending an interrupt and queueing work see to. The default says
+    /// that there is no need: the drainer can empty the batch itself.
     fn kick(&self, cpu: usize) -> Reach {
         let _ = cpu;
         Reach::Direct
@@ -190,7 +200,8 @@ impl<F: Futex> Holder<'_, F> {
     /// Lets go of the batch. As long as somebody asks that it be emptied, does that first.
     fn release(mut self, mut put: impl FnMut(u64)) {
         while !self.let_go() {
-            // Relaxed: taking note of who asked was the Acquire. Read before the batch is emptied, while nobody can add.
+            // Relaxed: taking note of who asked was the Acquire. Read before the batch is emptied,
+            // while nobody can add.
             let generation = self.asked.load(Relaxed);
             self.empty(&mut put);
             self.is_done(generation);
@@ -218,7 +229,8 @@ impl<F: Futex> Holder<'_, F> {
 }
 
 impl<F: Futex> Drop for Holder<'_, F> {
-    /// A `put` has panicked. The batch is empty, what was not put is lost, and drainers do not wait for it.
+    /// A `put` has panicked. The batch is empty, what was not put is lost, and drainers do not wait
+    /// for it.
     fn drop(&mut self) {
         loop {
             // Relaxed: as in `release`.
@@ -258,8 +270,8 @@ impl<B, C, F: Futex> Batches<B, C, F> {
     const_unless_loom! {
         /// The batches `each`, one for each processor that `cpus` tells apart. Both can be statics.
         ///
-        /// `each` is a slice of them, an array, a vector. A processor's batch is `each[cpu % each.len()]`; with none at all, nothing is
-        /// ever batched.
+        /// `each` is a slice of them, an array, a vector. A processor's batch is
+        /// `each[cpu % each.len()]`; with none at all, nothing is ever batched.
         pub fn new(cpus: C, futex: F, each: B) -> Self {
             Self { cpus, futex, asked: AtomicU32::new(0), each }
         }
@@ -286,8 +298,9 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         held.is_ok().then(|| self.holder(batch))
     }
 
-    /// Puts the page at `pfn` into this processor's batch, together with a reference of the caller's. If the batch is full, it is
-    /// emptied first. `false` if the batch is in use just now: then the reference is still the caller's.
+    /// Puts the page at `pfn` into this processor's batch, together with a reference of the
+    /// caller's. If the batch is full, it is emptied first. `false` if the batch is in use just
+    /// now: then the reference is still the caller's.
     ///
     /// `put` drops a batch's reference to a page.
     pub fn add(&self, pfn: u64, mut put: impl FnMut(u64)) -> bool {
@@ -306,23 +319,28 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         is_in
     }
 
-    /// Empties this processor's batch, or if somebody is using it leaves that to him. Waits for nobody.
+    /// Empties this processor's batch, or if somebody is using it leaves that to him. Waits for
+    /// nobody.
     pub fn drain_local(&self, put: impl FnMut(u64)) {
         self.run(self.cpus.current(), put);
     }
 
-    /// Returns once no batch has a reference that it had when this was called, and all of those are put (I26).
+    /// Returns once no batch has a reference that it had when this was called, and all of those are
+    /// put (I26).
     ///
-    /// A drain that began after this was called, by whomever, counts: processors that it has been to are not asked twice.
+    /// A drain that began after this was called, by whomever, counts: processors that it has been
+    /// to are not asked twice.
     ///
-    /// There is no limit to it: it takes as long as the slowest of the processors that were kicked, or of those who are using a batch.
-    /// Not to be called in an interrupt, nor in a `put`.
+    /// There is no limit to it: it takes as long as the slowest of the processors that were kicked,
+    /// or of those who are using a batch. Not to be called in an interrupt, nor in a `put`.
     pub fn drain_all(&self, unlocked: &mut Unlocked, mut put: impl FnMut(u64)) {
         let _ = unlocked;
-        // Relaxed: that a batch is emptied for this generation after it was asked for is in each batch's word. A holder whom this asks
-        // takes note of that before it reads `asked`, so it reads no older generation. And one who reads this generation without having
-        // been asked has every page that was added before: if it had held the batch before the page was added, then its reading would
-        // have come before this line, by way of the word, and could not have read it.
+        // Relaxed: that a batch is emptied for this generation after it was asked for is in each
+        // batch's word. A holder whom this asks takes note of that before it reads `asked`, so it
+        // reads no older generation. And one who reads this generation without having been asked
+        // has every page that was added before: if it had held the batch before the page was added,
+        // then its reading would have come before this line, by way of the word, and could not have
+        // read it.
         let generation = self.asked.fetch_add(1, Relaxed).wrapping_add(1);
         let own = self.cpus.current();
         self.run(own, &mut put);
@@ -348,10 +366,12 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         }
     }
 
-    /// Has every batch emptied as soon as may be, and waits for nobody: this processor's, and those that can be reached and are not in use,
-    /// are empty on return; of the others those who use them, or whose they are, have been asked.
+    /// Has every batch emptied as soon as may be, and waits for nobody: this processor's, and those
+    /// that can be reached and are not in use, are empty on return; of the others those who use
+    /// them, or whose they are, have been asked.
     ///
-    /// For who cannot wait because locks are held, or may be, and tries again later: a [fault](super::Memory::busy).
+    /// For who cannot wait because locks are held, or may be, and tries again later: a
+    /// [fault](super::Memory::busy).
     pub fn ask_all(&self, mut put: impl FnMut(u64)) {
         let own = self.cpus.current();
         self.run(own, &mut put);
@@ -367,21 +387,24 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         }
     }
 
-    /// What a processor that was [kicked](Cpus::kick) does: empties its batch and says so. If the batch is in use, by another thread or
-    /// by the very one that this interrupts, it is emptied and said so before it is let go of.
+    /// What a processor that was [kicked](Cpus::kick) does: empties its batch and says so. If the
+    /// batch is in use, by another thread or by the very one that this interrupts, it is emptied
+    /// and said so before it is let go of.
     ///
     /// Waits for nobody, so it may be called in an interrupt, if `put` and the platform's wake may.
     pub fn run(&self, cpu: usize, put: impl FnMut(u64)) {
         let Some(batch) = self.of(cpu) else { return };
-        // Release: the holder who takes note of it sees what was asked for before. If there is none, this is the next, takes note itself
-        // before it does anything else, and that is when it acquires what the last one left.
+        // Release: the holder who takes note of it sees what was asked for before. If there is
+        // none, this is the next, takes note itself before it does anything else, and that is when
+        // it acquires what the last one left.
         if batch.word.fetch_or(HELD | ASKED, Release) & HELD == 0 {
             self.holder(batch).release(put);
         }
     }
 
-    /// In how many places of the batches `pfn` is, at this moment or that. For tests and ledgers: it tries until it has had each batch,
-    /// which may be asked for meanwhile, and then has to be emptied by this. Not to be called in a `put`.
+    /// In how many places of the batches `pfn` is, at this moment or that. For tests and ledgers:
+    /// it tries until it has had each batch, which may be asked for meanwhile, and then has to be
+    /// emptied by this. Not to be called in a `put`.
     pub fn count(&self, pfn: u64, mut put: impl FnMut(u64)) -> usize {
         let mut found = 0;
         for batch in self.each() {
@@ -391,7 +414,8 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
                     None => self.futex.relax(),
                 }
             };
-            found += holder.held(|held| held.pfns[..held.len].iter().filter(|&&p| p == pfn).count());
+            found +=
+                holder.held(|held| held.pfns[..held.len].iter().filter(|&&p| p == pfn).count());
             holder.release(&mut put);
         }
         found
@@ -405,18 +429,23 @@ fn is_at_least(a: u32, b: u32) -> bool {
 
 /// A thread that owns no page's lock, and so may wait: for every processor, and for locks.
 ///
-/// One for each thread of control, made at its top, by its [word](Self::promise), and lent from there: to what keeps pages locked
-/// ([`collect`](super::migrate::collect) and the stages that follow, and with them [`migrate`](super::migrate::migrate),
-/// [`evict`](super::migrate::evict), [`pin_page`](super::pin::pin_page)), for as long as it does; and to what waits for every processor
-/// ([`Drain::all`], [`Batches::drain_all`]). It cannot be lent to two of them at a time, and that is all there is to it. It takes no space.
-/// It can neither be copied nor go to another thread, nor can the stages that have it: the other thread may have one of its own.
+/// One for each thread of control, made at its top, by its [word](Self::promise), and lent from
+/// there: to what keeps pages locked ([`collect`](super::migrate::collect) and the stages that
+/// follow, and with them [`migrate`](super::migrate::migrate), [`evict`](super::migrate::evict),
+/// [`pin_page`](super::pin::pin_page)), for as long as it does; and to what waits for every
+/// processor ([`Drain::all`], [`Batches::drain_all`]). It cannot be lent to two of them at a time,
+/// and that is all there is to it. It takes no space. It can neither be copied nor go to another
+/// thread, nor can the stages that have it: the other thread may have one of its own.
 ///
-/// Whoever is given one may use it until he returns: a [`Drain::all`] that moves pages is odd, but nothing is locked before it or after.
+/// Whoever is given one may use it until he returns: a [`Drain::all`] that moves pages is odd, but
+/// nothing is locked before it or after.
 ///
-/// What it does not know of: a lock that was taken by hand ([`PageLock::lock`](crate::PageLock::lock),
-/// [`claim_range`](super::claim_range); a fault handler's, with what [`collect_for_fault`](super::migrate::collect_for_fault) locks besides), a
-/// page-table lock, a stage that was [forgotten](core::mem::forget). And it is worth nothing if it is
-/// kept where those find it who are called with pages locked, in a cell of the memory for instance. Those are the promise's to keep.
+/// What it does not know of: a lock that was taken by hand
+/// ([`PageLock::lock`](crate::PageLock::lock), [`claim_range`](super::claim_range); a fault
+/// handler's, with what [`collect_for_fault`](super::migrate::collect_for_fault) locks besides), a
+/// page-table lock, a stage that was [forgotten](core::mem::forget). And it is worth nothing if it
+/// is kept where those find it who are called with pages locked, in a cell of the memory for
+/// instance. Those are the promise's to keep.
 ///
 /// A drain between two batches:
 ///
@@ -531,17 +560,20 @@ fn is_at_least(a: u32, b: u32) -> bool {
 /// }
 /// ```
 ///
-/// And a fault handler, who owns a page, has none. The same with a [`migrate`](super::migrate::migrate) in it, or a drain, does not compile:
-/// see [`migrate_to_ram`](super::Memory::migrate_to_ram).
+/// And a fault handler, who owns a page, has none. The same with a
+/// [`migrate`](super::migrate::migrate) in it, or a drain, does not compile: see
+/// [`migrate_to_ram`](super::Memory::migrate_to_ram).
 pub struct Unlocked(PhantomData<*mut ()>);
 
 impl Unlocked {
-    /// The caller's word: this is the top of a thread of control (a thread's first function, a system call, an item of a work queue), which
-    /// owns no page's lock and no page-table lock, keeps nobody waiting who does, and has not given its word before. And: it does not take
-    /// such a lock by hand and then lend this to something that drains.
+    /// The caller's word: this is the top of a thread of control (a thread's first function, a
+    /// system call, an item of a work queue), which owns no page's lock and no page-table lock,
+    /// keeps nobody waiting who does, and has not given its word before. And: it does not take such
+    /// a lock by hand and then lend this to something that drains.
     ///
-    /// Nothing checks it. Two in one thread are as good as none. If it is not so, that is the livelock that this type exists to prevent, and
-    /// nothing worse: no memory is touched that should not be, which is why this is not `unsafe`.
+    /// Nothing checks it. Two in one thread are as good as none. If it is not so, that is the
+    /// livelock that this type exists to prevent, and nothing worse: no memory is touched that
+    /// should not be, which is why this is not `unsafe`.
     #[must_use]
     pub fn promise() -> Self {
         Self(PhantomData)
@@ -554,15 +586,18 @@ impl fmt::Debug for Unlocked {
     }
 }
 
-/// Where a migration has batches drained: [`Batches`] and how to put a page's reference, put together by the owner of both.
+/// Where a migration has batches drained: [`Batches`] and how to put a page's reference, put
+/// together by the owner of both.
 ///
 /// Both are called without a PTL; [`local`](Self::local) with page locks: [the table]
 /// (crate::mm#what-is-held-when-the-embedder-is-called).
 pub trait Drain {
-    /// Empties the batch of the processor that this runs on, as far as that can be done without waiting: page locks are held.
+    /// Empties the batch of the processor that this runs on, as far as that can be done without
+    /// waiting: page locks are held.
     fn local(&self);
 
-    /// Returns once every batch is empty of what it held at the call. No [limits](crate::Limits) apply to this.
+    /// Returns once every batch is empty of what it held at the call. No [limits](crate::Limits)
+    /// apply to this.
     fn all(&self, unlocked: &mut Unlocked);
 }
 

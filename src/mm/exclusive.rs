@@ -1,8 +1,9 @@
 //! A device has a page to itself for a while: make, revoke.
 //!
-//! The entry names the page in ordinary memory and owns its reference, as a present one does, but the processor may not use it. An access
-//! [faults](fn@super::fault), which ends the device's exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock;
-//! N of them block a migration for as long as they queue. Here they wait as everybody does: without one.
+//! The entry names the page in ordinary memory and owns its reference, as a present one does, but
+//! the processor may not use it. An access [faults](fn@super::fault), which ends the device's
+//! exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock; N of them
+//! block a migration for as long as they queue. Here they wait as everybody does: without one.
 
 use super::ledger::{Change, Owner};
 use super::range::{invalidating, notice};
@@ -22,8 +23,8 @@ pub enum ExclusiveError {
     NotPresent,
     /// The entry may not be written through; fault for writing and try again.
     NotWritable,
-    /// The page is locked. [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) was done for it, with the entry let go of; try
-    /// again.
+    /// The page is locked. [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) was done for
+    /// it, with the entry let go of; try again.
     Waited(Wake),
     /// There are other mappings, and the device would not have the page to itself.
     Shared,
@@ -51,9 +52,10 @@ impl fmt::Display for ExclusiveError {
 
 impl core::error::Error for ExclusiveError {}
 
-/// A page that a device has to itself, and its lock and a reference to it: until this is dropped nobody takes the page away, neither an
-/// access nor a migration. The driver programs its device and drops it. From then on the page can be revoked at any time, by
-/// [`Memory::revoke_exclusive`], and an invalidation with [`Cause::Revoke`] or what else it is for begins before that.
+/// A page that a device has to itself, and its lock and a reference to it: until this is dropped
+/// nobody takes the page away, neither an access nor a migration. The driver programs its device
+/// and drops it. From then on the page can be revoked at any time, by [`Memory::revoke_exclusive`],
+/// and an invalidation with [`Cause::Revoke`] or what else it is for begins before that.
 #[must_use = "the device is not yet told, and whoever wants the page waits until this is dropped"]
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
@@ -95,10 +97,12 @@ impl<M: Mm> fmt::Debug for Exclusive<'_, M> {
     }
 }
 
-/// Makes the entry at `at` a device's, for as long as nobody accesses it, and hands over the page locked: see [`Exclusive`].
+/// Makes the entry at `at` a device's, for as long as nobody accesses it, and hands over the page
+/// locked: see [`Exclusive`].
 ///
-/// It has to be the only one that names the page: through another the processor would go on writing, and nobody would notice. While the
-/// device has the page, whoever makes another entry for it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
+/// It has to be the only one that names the page: through another the processor would go on
+/// writing, and nobody would notice. While the device has the page, whoever makes another entry for
+/// it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
 ///
 /// # Errors
 ///
@@ -112,7 +116,11 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<Exclusive<'_, M>,
 /// # Errors
 ///
 /// [`ExclusiveError`], with nothing changed.
-pub fn make_exclusive_for<M: Mm>(mm: &M, at: M::Address, owner: u64) -> Result<Exclusive<'_, M>, ExclusiveError> {
+pub fn make_exclusive_for<M: Mm>(
+    mm: &M,
+    at: M::Address,
+    owner: u64,
+) -> Result<Exclusive<'_, M>, ExclusiveError> {
     let invalidation = invalidating(mm, at, super::Notice { cause: Cause::Exclusive, owner });
     let mut entry = mm.lock(at).ok_or(ExclusiveError::NotPresent)?;
     let Ok(leaf @ Leaf::Present { pfn, rights, .. }) = entry.get() else {
@@ -132,7 +140,8 @@ pub fn make_exclusive_for<M: Mm>(mm: &M, at: M::Address, owner: u64) -> Result<E
     if pins > 0 {
         return Err(ExclusiveError::Pinned { pins });
     }
-    // The entry has one and the page is locked, so it can be had, unless there are as many as can be counted.
+    // The entry has one and the page is locked, so it can be had, unless there are as many as can
+    // be counted.
     let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
     let head = mm.span(pfn).head;
     mm.account(head, Owner::Get, Change::Taken);
@@ -147,7 +156,8 @@ pub fn make_exclusive_for<M: Mm>(mm: &M, at: M::Address, owner: u64) -> Result<E
     mm.account(head, Owner::Entry, Change::Taken);
     mm.account(head, Owner::Mapping, Change::Put);
     drop(entry);
-    // The reverse map is walked without a page-table lock. This entry is taken down by now, so no copy of it is missed.
+    // The reverse map is walked without a page-table lock. This entry is taken down by now, so no
+    // copy of it is missed.
     if is_present_anywhere(mm, pfn) {
         present_again(mm, at, pfn);
         return Err(ExclusiveError::Shared);
@@ -167,16 +177,26 @@ fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
     is_present
 }
 
-/// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive), as an access does: what a fork and whoever
-/// else makes another entry for the page does first. Any other entry is let go of, and stays.
+/// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive),
+/// as an access does: what a fork and whoever else makes another entry for the page does first. Any
+/// other entry is let go of, and stays.
 ///
-/// Lets go of the entry, for the device may take its time; announces it; tells the device; and makes the entry present, unless it is
-/// another by then. `lock` is the page's: nobody makes it exclusive anew meanwhile.
-pub fn revoke<M: Memory>(mm: &M, at: M::Address, entry: M::Entry<'_>, lock: &PageGuard<'_, M::Futex>) {
+/// Lets go of the entry, for the device may take its time; announces it; tells the device; and
+/// makes the entry present, unless it is another by then. `lock` is the page's: nobody makes it
+/// exclusive anew meanwhile.
+pub fn revoke<M: Memory>(
+    mm: &M,
+    at: M::Address,
+    entry: M::Entry<'_>,
+    lock: &PageGuard<'_, M::Futex>,
+) {
     let leaf = entry.get();
     drop(entry);
     let Ok(Leaf::DeviceExclusive { pfn, .. }) = leaf else { return };
-    debug_assert!(mm.header(pfn).is_some_and(|page| core::ptr::eq(page, lock.page())), "the lock of another page");
+    debug_assert!(
+        mm.header(pfn).is_some_and(|page| core::ptr::eq(page, lock.page())),
+        "the lock of another page"
+    );
     let _invalidating = invalidating(mm, at, notice(Cause::Revoke));
     mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);

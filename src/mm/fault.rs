@@ -1,12 +1,13 @@
 //! The fault path.
 //!
-//! A thread accessed memory that its page table does not let it access. It locks the entry and does what the entry says. The
-//! interesting entries are those whose page is elsewhere or on its way, and the interesting case is that somebody else is
-//! at work on it: the page is locked.
+//! A thread accessed memory that its page table does not let it access. It locks the entry and does
+//! what the entry says. The interesting entries are those whose page is elsewhere or on its way,
+//! and the interesting case is that somebody else is at work on it: the page is locked.
 //!
-//! Linux's `do_swap_page` got that case wrong for device-private entries in four different ways over the years, each of them one of
-//! the [strategies](Strategy) below, so that what they cost can be measured. The right one: *while the entry is locked*, register
-//! as a waiter of the page; unlock the entry; sleep until the owner is done; take no reference; fault again.
+//! Linux's `do_swap_page` got that case wrong for device-private entries in four different ways
+//! over the years, each of them one of the [strategies](Strategy) below, so that what they cost can
+//! be measured. The right one: *while the entry is locked*, register as a waiter of the page;
+//! unlock the entry; sleep until the owner is done; take no reference; fault again.
 
 use super::ledger::{Change, Owner};
 use super::{Brought, Entry, Memory};
@@ -24,23 +25,27 @@ use core::mem::discriminant;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Returns, to fault again at once (Linux 6.15 to 6.19). A thread that does so in a loop spins, and if the owner needs its
-    /// processor, nobody gets anywhere: a livelock.
+    /// Returns, to fault again at once (Linux 6.15 to 6.19). A thread that does so in a loop spins,
+    /// and if the owner needs its processor, nobody gets anywhere: a livelock.
     TryAndRetry,
-    /// Takes a reference and sleeps until it can lock the page (Linux before 6.15). The reference is one that the migration does
-    /// not expect: enough sleepers abort for ever what they wait for.
+    /// Takes a reference and sleeps until it can lock the page (Linux before 6.15). The reference
+    /// is one that the migration does not expect: enough sleepers abort for ever what they wait
+    /// for.
     ReferenceAndSleep,
-    /// As `TryAndRetry`, but whoever wins the lock replaces the entry by a migration entry at once, so that later faulters find
-    /// something to wait for. They do, as long as they come through the same entry: a page with several mappings has others.
+    /// As `TryAndRetry`, but whoever wins the lock replaces the entry by a migration entry at once,
+    /// so that later faulters find something to wait for. They do, as long as they come through the
+    /// same entry: a page with several mappings has others.
     ///
-    /// The reference of that entry goes with it. If the faulter can have none of its own, because the page's header counts none, the entry
-    /// stays as it is, and this is `TryAndRetry`.
+    /// The reference of that entry goes with it. If the faulter can have none of its own, because
+    /// the page's header counts none, the entry stays as it is, and this is `TryAndRetry`.
     EntryInFault,
-    /// Registers, lets go of the entry, sleeps until the owner is done, takes no reference (Linux since 7.0).
+    /// Registers, lets go of the entry, sleeps until the owner is done, takes no reference (Linux
+    /// since 7.0).
     #[default]
     Wait,
-    /// As `Wait`, and after `after` waits that did not resolve the fault, queues for the lock itself with
-    /// [`PageLock::lock_releasing`]. It then owns the page and can bring it back: no faulter starves, whoever else keeps locking the page.
+    /// As `Wait`, and after `after` waits that did not resolve the fault, queues for the lock
+    /// itself with [`PageLock::lock_releasing`]. It then owns the page and can bring it back: no
+    /// faulter starves, whoever else keeps locking the page.
     WaitThenLock {
         /// How many waits may be in vain.
         after: u32,
@@ -75,7 +80,8 @@ pub enum Fault {
     Present,
     /// Not yet. Access it again; it may fault again.
     Retry(Why),
-    /// The page is there and the access is not allowed: copy-on-write, dirty tracking or an error, which the caller knows.
+    /// The page is there and the access is not allowed: copy-on-write, dirty tracking or an error,
+    /// which the caller knows.
     Protected {
         /// What is allowed.
         rights: Rights,
@@ -101,13 +107,16 @@ pub enum Why {
     Locked,
     /// The wait for the page has ended like this.
     Waited(Wake),
-    /// The page was locked and released by this thread in turn, and the entry has changed meanwhile.
+    /// The page was locked and released by this thread in turn, and the entry has changed
+    /// meanwhile.
     Changed,
-    /// This thread owned the page and could not bring it back this time. It has let go of it, [asked](Memory::busy) that batches be emptied,
-    /// and paused. A caller that has an [`Unlocked`](super::drain::Unlocked) may also wait for that: it can drain before it tries again.
+    /// This thread owned the page and could not bring it back this time. It has let go of it,
+    /// [asked](Memory::busy) that batches be emptied, and paused. A caller that has an
+    /// [`Unlocked`](super::drain::Unlocked) may also wait for that: it can drain before it tries
+    /// again.
     Busy,
-    /// This thread owned the page, and there was no frame to bring it to. It has let go of it, [asked](Memory::make_room) for room, and
-    /// paused.
+    /// This thread owned the page, and there was no frame to bring it to. It has let go of it,
+    /// [asked](Memory::make_room) for room, and paused.
     Full,
 }
 
@@ -131,7 +140,8 @@ pub enum FaultError<E> {
     Cancelled,
     /// The time of [`fault_within`] was up.
     TimedOut,
-    /// The page could not be brought back for as long as the faulter had [patience](Faulter::patience).
+    /// The page could not be brought back for as long as the faulter had
+    /// [patience](Faulter::patience).
     Busy {
         /// How often it was tried.
         rounds: u32,
@@ -152,7 +162,9 @@ impl<E: fmt::Display> fmt::Display for FaultError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(e) => e.fmt(f),
-            Self::NoFrame { pfn } => write!(f, "the entry names frame {pfn:#x}, which does not exist"),
+            Self::NoFrame { pfn } => {
+                write!(f, "the entry names frame {pfn:#x}, which does not exist")
+            }
             Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
             Self::Cancelled => f.write_str("the fault was cancelled"),
             Self::TimedOut => f.write_str("the time was up"),
@@ -175,7 +187,8 @@ pub struct Faulter<'c, F: Futex = OsFutex> {
     busy: u32,
 }
 
-/// How often a faulter tries to bring back a page that stays busy, unless told otherwise. With the pauses between, that is seconds.
+/// How often a faulter tries to bring back a page that stays busy, unless told otherwise. With the
+/// pauses between, that is seconds.
 const PATIENCE: u32 = 1 << 16;
 /// The most that a pause is, as a power of two of [relaxations](Futex::relax).
 const PAUSE: u32 = 6;
@@ -187,17 +200,20 @@ impl<'c, F: Futex> Faulter<'c, F> {
         Self { strategy, cancel: None, waits: 0, patience: PATIENCE, busy: 0 }
     }
 
-    /// The faulter, with waits that end when `cancel` is cancelled; the fault is then [`FaultError::Cancelled`].
+    /// The faulter, with waits that end when `cancel` is cancelled; the fault is then
+    /// [`FaultError::Cancelled`].
     ///
-    /// Not for [`Strategy::ReferenceAndSleep`] and the last step of [`Strategy::WaitThenLock`], which sleep for the lock.
+    /// Not for [`Strategy::ReferenceAndSleep`] and the last step of [`Strategy::WaitThenLock`],
+    /// which sleep for the lock.
     #[must_use]
     pub fn cancellable(mut self, cancel: &'c Cancel<F>) -> Self {
         self.cancel = Some(cancel);
         self
     }
 
-    /// The faulter, with an end to its patience: after so many attempts in which it owned the page and could not bring it back, for
-    /// somebody had a reference or a pin, the fault is [`FaultError::Busy`]. The default is 65536.
+    /// The faulter, with an end to its patience: after so many attempts in which it owned the page
+    /// and could not bring it back, for somebody had a reference or a pin, the fault is
+    /// [`FaultError::Busy`]. The default is 65536.
     #[must_use]
     pub fn patience(mut self, rounds: u32) -> Self {
         self.patience = rounds;
@@ -205,7 +221,12 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// A page could not be brought back. Pauses, longer and longer, or says that it is enough.
-    fn was_busy<E>(&mut self, futex: F, waiting: &impl Waiting<F>, why: Why) -> Result<Fault, FaultError<E>> {
+    fn was_busy<E>(
+        &mut self,
+        futex: F,
+        waiting: &impl Waiting<F>,
+        why: Why,
+    ) -> Result<Fault, FaultError<E>> {
         self.busy = self.busy.saturating_add(1);
         if self.busy >= self.patience {
             return Err(FaultError::Busy { rounds: self.busy });
@@ -252,7 +273,12 @@ impl<'c, F: Futex> Faulter<'c, F> {
     }
 
     /// Takes a reference, lets go of `entry`, and sleeps until it has had the lock: what not to do.
-    fn refer_and_sleep<G>(&mut self, page: &PageLock<F>, entry: G, account: impl Fn(Change)) -> Fault {
+    fn refer_and_sleep<G>(
+        &mut self,
+        page: &PageLock<F>,
+        entry: G,
+        account: impl Fn(Change),
+    ) -> Fault {
         let reference = page.try_get();
         if reference.is_ok() {
             account(Change::Taken);
@@ -309,20 +335,24 @@ pub struct ToRam<'p, A, F: Futex> {
     pub access: Access,
     /// The entry as it was when the page was locked.
     ///
-    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, for as long as nobody unmaps it, and *the reference that the
-    /// entry owned has been put* in the same step. What is counted is what would be if the implementation had taken the entry down itself:
-    /// the other entries' references and the faulter's. Whatever becomes of the page, also if it is not even begun with, the implementation
-    /// makes that migration entry an entry again, with a new reference, before it lets go of the lock. Under the other strategies the entry
-    /// is untouched.
+    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, for as long as
+    /// nobody unmaps it, and *the reference that the entry owned has been put* in the same step.
+    /// What is counted is what would be if the implementation had taken the entry down itself: the
+    /// other entries' references and the faulter's. Whatever becomes of the page, also if it is not
+    /// even begun with, the implementation makes that migration entry an entry again, with a new
+    /// reference, before it lets go of the lock. Under the other strategies the entry is untouched.
     pub leaf: Leaf,
     /// The frame's number.
     pub pfn: u64,
-    /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no references at all, because the
-    /// caller counts them elsewhere; then [`migrate`](super::migrate), which goes by these counts, is not for the caller, and
-    /// [`bring_back`](super::migrate::bring_back) is an error. It is an [`Owner::Get`] of the [ledger](super::ledger).
+    /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no
+    /// references at all, because the caller counts them elsewhere; then
+    /// [`migrate`](super::migrate), which goes by these counts, is not for the caller, and
+    /// [`bring_back`](super::migrate::bring_back) is an error. It is an [`Owner::Get`] of the
+    /// [ledger](super::ledger).
     ///
-    /// Put it before the page's lock is released, while the counts are frozen or the lock still held. Put afterwards (as the
-    /// kernel does), it is an unexpected reference for whoever locks the page next, and makes that one's freeze fail.
+    /// Put it before the page's lock is released, while the counts are frozen or the lock still
+    /// held. Put afterwards (as the kernel does), it is an unexpected reference for whoever locks
+    /// the page next, and makes that one's freeze fail.
     pub reference: Option<PageRef<'p, F>>,
     /// The frame's lock.
     pub page: PageGuard<'p, F>,
@@ -330,9 +360,10 @@ pub struct ToRam<'p, A, F: Futex> {
 
 /// Makes one attempt to resolve a fault.
 ///
-/// Locks the entry for `at` and does what it says. Holds no PTL across a sleep, none when it returns, and no page either. It waits for one
-/// page's owner at most, as its [`Strategy`] says, and never for other processors: whoever accesses memory may own a page (another one), and
-/// so a fault has no [`Unlocked`](super::drain::Unlocked).
+/// Locks the entry for `at` and does what it says. Holds no PTL across a sleep, none when it
+/// returns, and no page either. It waits for one page's owner at most, as its [`Strategy`] says,
+/// and never for other processors: whoever accesses memory may own a page (another one), and so a
+/// fault has no [`Unlocked`](super::drain::Unlocked).
 ///
 /// # Errors
 ///
@@ -340,7 +371,8 @@ pub struct ToRam<'p, A, F: Futex> {
 ///
 /// # Example
 ///
-/// A fault handler is a call of this in a loop, or [`resolve`]; see the example on the [front page](crate).
+/// A fault handler is a call of this in a loop, or [`resolve`]; see the example on the [front
+/// page](crate).
 pub fn fault<M: Memory>(
     mm: &M,
     at: M::Address,
@@ -350,9 +382,11 @@ pub fn fault<M: Memory>(
     attempt(mm, at, access, faulter, &ForEver)
 }
 
-/// [`fault`](fn@fault) of which no wait is longer than `limits` say. A cancellable faulter's own switch is for those that have none.
+/// [`fault`](fn@fault) of which no wait is longer than `limits` say. A cancellable faulter's own
+/// switch is for those that have none.
 ///
-/// For [`Strategy::Wait`] and [`Strategy::TryAndRetry`]; where the others sleep for a lock, they do so for as long as it takes.
+/// For [`Strategy::Wait`] and [`Strategy::TryAndRetry`]; where the others sleep for a lock, they do
+/// so for as long as it takes.
 ///
 /// # Errors
 ///
@@ -380,7 +414,9 @@ fn attempt<M: Memory>(
     let Some(entry) = mm.lock(at) else { return Ok(Fault::Missing) };
     match entry.get()? {
         Leaf::None => Ok(Fault::Missing),
-        Leaf::Present { .. } if access == Access::Execute && !entry.may_execute() => Ok(Fault::NotExecutable),
+        Leaf::Present { .. } if access == Access::Execute && !entry.may_execute() => {
+            Ok(Fault::NotExecutable)
+        }
         Leaf::Present { rights, .. } if access.is_within(rights) => Ok(Fault::Present),
         Leaf::Present { rights, .. } => Ok(Fault::Protected { rights }),
         Leaf::Swap { slot, .. } => Ok(Fault::Swapped { slot }),
@@ -389,11 +425,14 @@ fn attempt<M: Memory>(
         Leaf::Migration { pfn, .. } => {
             let page = header(mm, pfn)?;
             if faulter.strategy == Strategy::ReferenceAndSleep {
-                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
+                return Ok(faulter
+                    .refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             faulter.wait(page, pfn, entry, waiting)
         }
-        leaf @ Leaf::DevicePrivate { pfn, .. } => device_private(mm, at, access, leaf, pfn, entry, faulter, waiting),
+        leaf @ Leaf::DevicePrivate { pfn, .. } => {
+            device_private(mm, at, access, leaf, pfn, entry, faulter, waiting)
+        }
         Leaf::DeviceExclusive { pfn, .. } => device_exclusive(mm, at, pfn, entry, faulter, waiting),
     }
 }
@@ -439,7 +478,8 @@ fn device_private<'m, M: Memory>(
         None => match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => return Ok(Fault::Retry(Why::Locked)),
             Strategy::ReferenceAndSleep => {
-                return Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
+                return Ok(faulter
+                    .refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)));
             }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let guard = page.lock_releasing(entry);
@@ -452,13 +492,16 @@ fn device_private<'m, M: Memory>(
                 }
                 guard
             }
-            Strategy::Wait | Strategy::WaitThenLock { .. } => return faulter.wait(page, pfn, entry, waiting),
+            Strategy::Wait | Strategy::WaitThenLock { .. } => {
+                return faulter.wait(page, pfn, entry, waiting);
+            }
         },
     };
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    // The entry owns a reference to the frame, and is about to be let go of. This one is the faulter's own.
+    // The entry owns a reference to the frame, and is about to be let go of. This one is the
+    // faulter's own.
     let reference = page.try_get().ok();
     if reference.is_some() {
         mm.account(pfn, Owner::Get, Change::Taken);
@@ -467,8 +510,8 @@ fn device_private<'m, M: Memory>(
         if let Some(migration) = leaf.to_migration() {
             entry.set(migration);
             mm.account(pfn, Owner::Entry, Change::Put);
-            // SAFETY: the reference of the entry, which went with it: a migration entry owns none, so whoever unmaps it from here on
-            // puts none. It is not the last: the faulter has one.
+            // SAFETY: the reference of the entry, which went with it: a migration entry owns none,
+            // so whoever unmaps it from here on puts none. It is not the last: the faulter has one.
             let _ = unsafe { page.put_raw() };
         }
     }
@@ -486,11 +529,18 @@ fn device_private<'m, M: Memory>(
     }
 }
 
-/// What an entry says that was `leaf`, and is `now` after a sleep for the lock of `page`, if it still leads to that page.
+/// What an entry says that was `leaf`, and is `now` after a sleep for the lock of `page`, if it
+/// still leads to that page.
 ///
-/// The leaf alone does not tell: a large page that was split and put back meanwhile has the very same entries, and its frames have headers
-/// of their own. Nor does it have to be the same leaf: hardware may have noted an access, and fork may have taken a right away.
-pub(super) fn leads_still<M: Memory>(mm: &M, now: Option<Leaf>, leaf: Leaf, page: &PageLock<M::Futex>) -> Option<Leaf> {
+/// The leaf alone does not tell: a large page that was split and put back meanwhile has the very
+/// same entries, and its frames have headers of their own. Nor does it have to be the same leaf:
+/// hardware may have noted an access, and fork may have taken a right away.
+pub(super) fn leads_still<M: Memory>(
+    mm: &M,
+    now: Option<Leaf>,
+    leaf: Leaf,
+    page: &PageLock<M::Futex>,
+) -> Option<Leaf> {
     let (pfn, now) = (leaf.pfn()?, now?);
     let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
     let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page));
@@ -511,9 +561,12 @@ fn device_exclusive<M: Memory>(
         return match faulter.strategy {
             Strategy::TryAndRetry | Strategy::EntryInFault => Ok(Fault::Retry(Why::Locked)),
             Strategy::ReferenceAndSleep => {
-                Ok(faulter.refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)))
+                Ok(faulter
+                    .refer_and_sleep(page, entry, |change| mm.account(pfn, Owner::Get, change)))
             }
-            Strategy::Wait | Strategy::WaitThenLock { .. } => faulter.wait(page, pfn, entry, waiting),
+            Strategy::Wait | Strategy::WaitThenLock { .. } => {
+                faulter.wait(page, pfn, entry, waiting)
+            }
         };
     };
     if guard.is_poisoned() {

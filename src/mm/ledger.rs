@@ -1,27 +1,30 @@
 //! Who owns the references of a page.
 //!
-//! A count says how many references there are. It does not say whose, and a formula of what the count should be, kept by hand beside
-//! the code, drifts from it: in the kernel each such drift was a kind of page that silently could not be moved. Here every reference
-//! that the crate takes, hands over or puts has an [`Owner`], and:
+//! A count says how many references there are. It does not say whose, and a formula of what the
+//! count should be, kept by hand beside the code, drifts from it: in the kernel each such drift was
+//! a kind of page that silently could not be moved. Here every reference that the crate takes,
+//! hands over or puts has an [`Owner`], and:
 //!
-//! * what a freeze expects is the number of references that the migrator has in its [`Hand`], one object for each, plus what the
-//!   cache says it has: nothing is added by hand;
-//! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a ledger of one page for whoever wants to check
-//!   that the sum is the count. Nothing checks it by itself, for while somebody is between the change and the report it is not:
-//!   `pagelock-soft` keeps such a ledger for every frame, in every build, and compares when it is asked, which tests do
-//!   between steps.
+//! * what a freeze expects is the number of references that the migrator has in its [`Hand`], one
+//!   object for each, plus what the cache says it has: nothing is added by hand;
+//! * every change is reported to [`Memory::account`](super::Memory::account). [`Owners`] is a
+//!   ledger of one page for whoever wants to check that the sum is the count. Nothing checks it by
+//!   itself, for while somebody is between the change and the report it is not: `pagelock-soft`
+//!   keeps such a ledger for every frame, in every build, and compares when it is asked, which
+//!   tests do between steps.
 //!
-//! Pins are no references here, as they are in the kernel, but a count of their own beside them; each has its
-//! [`PagePin`](crate::PagePin), and `pagelock-soft` balances them apart.
+//! Pins are no references here, as they are in the kernel, but a count of their own beside them;
+//! each has its [`PagePin`](crate::PagePin), and `pagelock-soft` balances them apart.
 
 use crate::futex::Futex;
 use crate::page::PageLock;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The most entries that a page may have while it is on its way. A migration entry owns no reference, so whoever copies one (a fork) has to
-/// count a page's entries by itself and refuse more than these: there would be no reference for them when the page arrives. Somewhat fewer
-/// than [`MAX_REFS`](crate::MAX_REFS), for those who refer to the page otherwise.
+/// The most entries that a page may have while it is on its way. A migration entry owns no
+/// reference, so whoever copies one (a fork) has to count a page's entries by itself and refuse
+/// more than these: there would be no reference for them when the page arrives. Somewhat fewer than
+/// [`MAX_REFS`](crate::MAX_REFS), for those who refer to the page otherwise.
 pub const MAX_MAPPINGS: u32 = crate::MAX_REFS - 1024;
 
 /// What a reference is held for.
@@ -41,7 +44,8 @@ pub enum Owner {
 }
 
 /// All owners, in the order of [`Owners`].
-pub const OWNERS: [Owner; 5] = [Owner::Mapping, Owner::Entry, Owner::Cache, Owner::Batch, Owner::Get];
+pub const OWNERS: [Owner; 5] =
+    [Owner::Mapping, Owner::Entry, Owner::Cache, Owner::Batch, Owner::Get];
 
 /// What happened to the reference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -123,10 +127,12 @@ impl fmt::Display for Unbalanced {
 
 impl core::error::Error for Unbalanced {}
 
-/// The references to one page that a migrator has in its hand: one of its own; one for each entry that it
-/// has taken down, which it keeps until the entry is up again; and a cache's, which move with the page.
+/// The references to one page that a migrator has in its hand: one of its own; one for each entry
+/// that it has taken down, which it keeps until the entry is up again; and a cache's, which move
+/// with the page.
 ///
-/// What it expects a page to be counted with, once all entries are taken down, is how many those are.
+/// What it expects a page to be counted with, once all entries are taken down, is how many those
+/// are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Hand {
     /// Of entries that were taken down.

@@ -19,9 +19,10 @@ pub enum Brought {
 
 /// Frames, and how to bring a page back to where the processor can access it.
 ///
-/// [`header`](Self::header) and the two `account`s may be called with a PTL held; they neither sleep nor take one. The others are called
-/// without: [the table](crate::mm#what-is-held-when-the-embedder-is-called) says with which page locks, and what each
-/// must not do.
+/// [`header`](Self::header) and the two `account`s may be called with a PTL held; they neither
+/// sleep nor take one. The others are called without: [the
+/// table](crate::mm#what-is-held-when-the-embedder-is-called) says with which page locks, and what
+/// each must not do.
 pub trait Memory: Tables {
     /// The platform of the frames' headers.
     type Futex: Futex;
@@ -31,20 +32,24 @@ pub trait Memory: Tables {
 
     /// The header of frame `pfn`, if there is such a frame.
     ///
-    /// Headers must be *type-stable*: at this place there is a header as long as `self` exists, whatever becomes of the frame. All
-    /// frames of a large page have the header of its first.
+    /// Headers must be *type-stable*: at this place there is a header as long as `self` exists,
+    /// whatever becomes of the frame. All frames of a large page have the header of its first.
     fn header(&self, pfn: u64) -> Option<&PageLock<Self::Futex>>;
 
-    /// Brings the page of a device-private entry back. Called by the faulter that owns the frame's lock, without any PTL.
+    /// Brings the page of a device-private entry back. Called by the faulter that owns the frame's
+    /// lock, without any PTL.
     ///
-    /// The implementation does what the kernel's `migrate_to_ram` does: takes down every mapping, freezes, copies, puts up the
-    /// new entries, commits. It must look at the entry again, which may have changed since the PTL was dropped. On failure it
-    /// puts back what it took down; the page's lock is released either way, because `request` owns it.
-    /// [`migrate::bring_back`](super::migrate::bring_back) is such an implementation, for whoever has [`Tiers`](super::Tiers).
+    /// The implementation does what the kernel's `migrate_to_ram` does: takes down every mapping,
+    /// freezes, copies, puts up the new entries, commits. It must look at the entry again, which
+    /// may have changed since the PTL was dropped. On failure it puts back what it took down; the
+    /// page's lock is released either way, because `request` owns it.
+    /// [`migrate::bring_back`](super::migrate::bring_back) is such an implementation, for whoever
+    /// has [`Tiers`](super::Tiers).
     ///
-    /// It owns a page's lock, so it is given no [`Unlocked`](super::drain::Unlocked), and can neither drain batches, which would wait for
-    /// other processors, nor [`migrate`](super::migrate::migrate) pages, which drains. Nor does the memory have one to use, since it is
-    /// shared. A thread of the driver's has:
+    /// It owns a page's lock, so it is given no [`Unlocked`](super::drain::Unlocked), and can
+    /// neither drain batches, which would wait for other processors, nor
+    /// [`migrate`](super::migrate::migrate) pages, which drains. Nor does the memory have one to
+    /// use, since it is shared. A thread of the driver's has:
     ///
     /// ```
     /// # use pagelock::mm::{Mm, ToRam, drain::*, migrate::*};
@@ -89,41 +94,52 @@ pub trait Memory: Tables {
     ///
     /// # Errors
     ///
-    /// [`Brought`] says that it did not work this time and is to be tried again, if that is so. An error ends the fault.
-    fn migrate_to_ram(&self, request: ToRam<'_, Self::Address, Self::Futex>) -> Result<Brought, Self::Error>;
+    /// [`Brought`] says that it did not work this time and is to be tried again, if that is so. An
+    /// error ends the fault.
+    fn migrate_to_ram(
+        &self,
+        request: ToRam<'_, Self::Address, Self::Futex>,
+    ) -> Result<Brought, Self::Error>;
 
-    /// Ends a device's exclusive access to frame `pfn`, whose lock is held: tells the device to stop, and returns when it has. No PTL is
-    /// held, so this may wait for the device; it must not wait for a page's lock. The entry is made present again afterwards, unless
-    /// somebody has changed it meanwhile. If that one has told the device as well, this finds that nothing is left to end.
+    /// Ends a device's exclusive access to frame `pfn`, whose lock is held: tells the device to
+    /// stop, and returns when it has. No PTL is held, so this may wait for the device; it must not
+    /// wait for a page's lock. The entry is made present again afterwards, unless somebody has
+    /// changed it meanwhile. If that one has told the device as well, this finds that nothing is
+    /// left to end.
     fn revoke_exclusive(&self, pfn: u64) {
         let _ = pfn;
     }
 
-    /// There was no frame for a page that was to be brought back. Called by the faulter, who has let go of all that it had: the place to
-    /// reclaim one, for instance by [evicting](super::migrate::evict) another page, if the access cannot have come in the middle of
-    /// anything that this waits for; or to wake whoever does. `true`: it may be worth while to try again, which the faulter does after a
-    /// pause, for as long as it has patience. `false`: the fault ends, with [`FaultError::NoMemory`](super::FaultError::NoMemory).
+    /// There was no frame for a page that was to be brought back. Called by the faulter, who has
+    /// let go of all that it had: the place to reclaim one, for instance by
+    /// [evicting](super::migrate::evict) another page, if the access cannot have come in the middle
+    /// of anything that this waits for; or to wake whoever does. `true`: it may be worth while to
+    /// try again, which the faulter does after a pause, for as long as it has patience. `false`:
+    /// the fault ends, with [`FaultError::NoMemory`](super::FaultError::NoMemory).
     fn make_room(&self, at: Self::Address) -> bool {
         let _ = at;
         false
     }
 
-    /// A page that was to be brought back was [busy](super::Why::Busy): the place to have [batches](super::drain) emptied, for a page that is
-    /// in one is busy for as long. The faulter has let go of all that it had, and tries again after a pause.
+    /// A page that was to be brought back was [busy](super::Why::Busy): the place to have
+    /// [batches](super::drain) emptied, for a page that is in one is busy for as long. The faulter
+    /// has let go of all that it had, and tries again after a pause.
     ///
-    /// Must wait for nobody. An access may fault in the middle of anything, also with another page's lock held by whoever made it, so a
-    /// fault [has no right](super::drain::Unlocked) to wait for other processors. [`Batches::ask_all`](super::drain::Batches::ask_all) asks
-    /// them, and does not.
+    /// Must wait for nobody. An access may fault in the middle of anything, also with another
+    /// page's lock held by whoever made it, so a fault [has no right](super::drain::Unlocked) to
+    /// wait for other processors. [`Batches::ask_all`](super::drain::Batches::ask_all) asks them,
+    /// and does not.
     fn busy(&self) {}
 
-    /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that the crate makes; for a
-    /// [ledger](super::ledger).
+    /// A reference of the page at `pfn` has gained or lost an owner. Called with every change that
+    /// the crate makes; for a [ledger](super::ledger).
     #[inline]
     fn account(&self, pfn: u64, owner: Owner, change: Change) {
         let _ = (pfn, owner, change);
     }
 
-    /// A page has gained or lost a pin. Called with every pin that [`pin`](super::pin) takes and drops.
+    /// A page has gained or lost a pin. Called with every pin that [`pin`](super::pin) takes and
+    /// drops.
     fn account_pin(&self, pfn: u64, change: Change) {
         let _ = (pfn, change);
     }

@@ -1,25 +1,31 @@
 //! The protocol over the caller's page tables and memory.
 //!
-//! The crate owns neither. It is told how to lock an entry ([`Tables`]), which header belongs to a frame ([`Memory`]), which entries
-//! name a frame ([`ReverseMap`]), and where frames come from and how they are copied ([`Tiers`]); and it does the part that everybody
-//! gets wrong: in which order to look, register, let go, sleep and look again. Nothing here allocates.
+//! The crate owns neither. It is told how to lock an entry ([`Tables`]), which header belongs to a
+//! frame ([`Memory`]), which entries name a frame ([`ReverseMap`]), and where frames come from and
+//! how they are copied ([`Tiers`]); and it does the part that everybody gets wrong: in which order
+//! to look, register, let go, sleep and look again. Nothing here allocates.
 //!
-//! * [`fault`](fn@fault): what to do about an access that trapped; the kernel's `do_swap_page` for the leaves that concern migration, with
-//!   the ways of waiting as a [parameter](Strategy), so that they can be compared.
-//! * [`migrate`]: moving pages, by address or by frame, as many at a time as the caller has slots for.
+//! * [`fault`](fn@fault): what to do about an access that trapped; the kernel's `do_swap_page` for
+//!   the leaves that concern migration, with the ways of waiting as a [parameter](Strategy), so
+//!   that they can be compared.
+//! * [`migrate`]: moving pages, by address or by frame, as many at a time as the caller has slots
+//!   for.
 //! * [`drain`]: batches of references, one for each processor, and when they may be waited for.
 //! * [`range`]: many entries read at one time, brought in or as they are, against invalidation.
 //! * [`pin`]: pages that stay, for a transfer or for good.
 //! * [`ledger`]: who owns the references of a page.
 //! * [`condemn`]: a page that was found lost while it was mapped.
 //!
-//! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a start for who has none.
+//! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a
+//! start for who has none.
 //!
 //! # What is held when the embedder is called
 //!
-//! A PTL is a page-table lock: what is called with one held must not sleep, allocate from somewhere that sleeps, or take another. "Pages" are
-//! page locks of the crate's headers: what is called with several must not wait for a page's lock, nor for anybody who does. None of these is
-//! called with interrupts off by the crate; an embedder whose PTL turns them off has them off where a PTL is held.
+//! A PTL is a page-table lock: what is called with one held must not sleep, allocate from somewhere
+//! that sleeps, or take another. "Pages" are page locks of the crate's headers: what is called with
+//! several must not wait for a page's lock, nor for anybody who does. None of these is called with
+//! interrupts off by the crate; an embedder whose PTL turns them off has them off where a PTL is
+//! held.
 //!
 //! | call | PTL | pages | may sleep | must not |
 //! |---|---|---|---|---|
@@ -65,7 +71,9 @@ mod tier;
 
 pub use areas::Areas;
 pub use claim::{ClaimRange, claim_range};
-pub use fault::{Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve};
+pub use fault::{
+    Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve,
+};
 pub use memory::{Brought, Memory};
 pub use poison::{Condemned, condemn};
 pub use rmap::ReverseMap;

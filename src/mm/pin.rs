@@ -1,4 +1,5 @@
-//! Pins over page tables: a page that somebody is going to access past the tables stays where it is.
+//! Pins over page tables: a page that somebody is going to access past the tables stays where it
+//! is.
 //!
 //! | [term](Term) | for | the page |
 //! |---|---|---|
@@ -7,21 +8,28 @@
 //!
 //! What makes a pin reliable, apart from its being counted:
 //!
-//! * It is taken *under the page-table lock* of an entry that allows the access. Whoever wants the page for something else (unmap, fork, copy,
-//!   take down) needs that lock as well, and so comes before, and there is no such entry, or after, and sees the pin (I19).
-//! * A page that the next write would copy is [not pinned](Areas::is_copied_on_write): the writer would go on with the copy and the
-//!   pinner with the original. The address gets a page of its own first, also for reading. (The kernel's `FAULT_FLAG_UNSHARE`.)
-//! * A page that is being migrated is waited for, without a reference. A pin that is tried then fails, so whoever waits does not
-//!   disturb; and a pin that came just before is seen by the freeze.
+//! * It is taken *under the page-table lock* of an entry that allows the access. Whoever wants the
+//!   page for something else (unmap, fork, copy, take down) needs that lock as well, and so comes
+//!   before, and there is no such entry, or after, and sees the pin (I19).
+//! * A page that the next write would copy is [not pinned](Areas::is_copied_on_write): the writer
+//!   would go on with the copy and the pinner with the original. The address gets a page of its own
+//!   first, also for reading. (The kernel's `FAULT_FLAG_UNSHARE`.)
+//! * A page that is being migrated is waited for, without a reference. A pin that is tried then
+//!   fails, so whoever waits does not disturb; and a pin that came just before is seen by the
+//!   freeze.
 //!
-//! Whether an address may be pinned at all is for a [policy](PinPolicy). The kernel refuses long-term pins for writing of shared mappings of files
-//! whose file system keeps track of what is dirty, because nobody would notice such writes: [`long_term`] is that table.
+//! Whether an address may be pinned at all is for a [policy](PinPolicy). The kernel refuses
+//! long-term pins for writing of shared mappings of files whose file system keeps track of what is
+//! dirty, because nobody would notice such writes: [`long_term`] is that table.
 
 use super::drain::{Drain, Unlocked};
 use super::ledger::Change;
 use super::migrate::{self, Outcome, Slot};
 use super::range::is_allowed;
-use super::{Access, Areas, Entry, Fault, FaultError, Faulter, Memory, Mm, Strategy, Tables, Tiers, Why, fault_within};
+use super::{
+    Access, Areas, Entry, Fault, FaultError, Faulter, Memory, Mm, Strategy, Tables, Tiers, Why,
+    fault_within,
+};
 use crate::futex::{Futex, FutexTimed};
 use crate::leaf::{Leaf, Rights};
 use crate::page::PageLock;
@@ -46,14 +54,23 @@ pub trait PinPolicy<M: Mm> {
     /// Why not.
     type Refused;
 
-    /// Whether the page at `at` may be pinned so. Asked with the entry's lock held, for an entry that allows the access.
+    /// Whether the page at `at` may be pinned so. Asked with the entry's lock held, for an entry
+    /// that allows the access.
     ///
     /// # Errors
     ///
     /// The reason.
-    fn permit(&self, mm: &M, at: M::Address, entry: &M::Entry<'_>, access: Access, term: Term) -> Result<(), Self::Refused>;
+    fn permit(
+        &self,
+        mm: &M,
+        at: M::Address,
+        entry: &M::Entry<'_>,
+        access: Access,
+        term: Term,
+    ) -> Result<(), Self::Refused>;
 
-    /// Where a page in `tier` goes before it is pinned for long; `None` if it may stay. `tier` itself is taken as `None`.
+    /// Where a page in `tier` goes before it is pinned for long; `None` if it may stay. `tier`
+    /// itself is taken as `None`.
     fn home(&self, mm: &M, tier: M::Tier) -> Option<M::Tier>;
 }
 
@@ -62,11 +79,14 @@ pub trait PinPolicy<M: Mm> {
 pub enum Backing {
     /// Nothing but memory.
     Anonymous,
-    /// A file in memory, of a file system that does not care which pages are dirty: a memfd, a file of large pages.
+    /// A file in memory, of a file system that does not care which pages are dirty: a memfd, a file
+    /// of large pages.
     MemoryFile,
-    /// A file of a file system that writes back what is dirty, and has to be told before a page becomes so.
+    /// A file of a file system that writes back what is dirty, and has to be told before a page
+    /// becomes so.
     TrackedFile,
-    /// A file whose pages are storage: what the file system does with a block it does with the page.
+    /// A file whose pages are storage: what the file system does with a block it does with the
+    /// page.
     Storage,
     /// A device's registers, or memory that has no frames.
     Device,
@@ -87,7 +107,8 @@ impl fmt::Display for NotPinnable {
 
 impl core::error::Error for NotPinnable {}
 
-/// The kernel's table: which mappings may be pinned, by what they are of and whether writes are shared.
+/// The kernel's table: which mappings may be pinned, by what they are of and whether writes are
+/// shared.
 ///
 /// | backing | short | long, private | long, shared, to read | long, shared, to write |
 /// |---|---|---|---|---|
@@ -99,7 +120,12 @@ impl core::error::Error for NotPinnable {}
 /// # Errors
 ///
 /// [`NotPinnable`].
-pub fn long_term(backing: Backing, is_shared: bool, access: Access, term: Term) -> Result<(), NotPinnable> {
+pub fn long_term(
+    backing: Backing,
+    is_shared: bool,
+    access: Access,
+    term: Term,
+) -> Result<(), NotPinnable> {
     let yes = match (backing, term) {
         (Backing::Device, _) => false,
         (_, Term::Short) | (Backing::Anonymous | Backing::MemoryFile, Term::Long) => true,
@@ -124,7 +150,8 @@ impl<'m, M: Mm> Pinned<'m, M> {
         self.pfn
     }
 
-    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw). Says which frame it is.
+    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw). Says which frame it
+    /// is.
     pub fn into_raw(mut self) -> u64 {
         if let Some(pin) = self.pin.take() {
             pin.into_raw();
@@ -169,8 +196,9 @@ pub struct PinOrder<'c, F: FutexTimed> {
     pub access: Access,
     /// How long it will last.
     pub term: Term,
-    /// How long it may take: how long to wait for pages and their owners. [Batches](super::drain) that are drained, before a page is moved
-    /// or brought in once more, are waited for as long as that takes.
+    /// How long it may take: how long to wait for pages and their owners. [Batches](super::drain)
+    /// that are drained, before a page is moved or brought in once more, are waited for as long as
+    /// that takes.
     pub limits: Limits<'c, F>,
     /// How often to fault, to move, to wait before it is too often.
     pub patience: u32,
@@ -201,12 +229,15 @@ impl<F: FutexTimed> Copy for PinOrder<'_, F> {}
 
 impl<F: FutexTimed> fmt::Debug for PinOrder<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinOrder").field("access", &self.access).field("term", &self.term).finish_non_exhaustive()
+        f.debug_struct("PinOrder")
+            .field("access", &self.access)
+            .field("term", &self.term)
+            .finish_non_exhaustive()
     }
 }
 
-/// Why a page was not pinned. `E`, `S`, `O` and `R` are the memory's errors, what is left unsettled, why it was not moved, and what the
-/// policy says.
+/// Why a page was not pinned. `E`, `S`, `O` and `R` are the memory's errors, what is left
+/// unsettled, why it was not moved, and what the policy says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NotPinned<E, S, O, R> {
@@ -246,7 +277,9 @@ where
             Self::Refused(why) => write!(f, "pinning was refused: {why}"),
             Self::Fault(e) => e.fmt(f),
             Self::Unsettled(e) => e.fmt(f),
-            Self::NotMoved(outcome) => write!(f, "the page could not be moved to where it may stay: {outcome}"),
+            Self::NotMoved(outcome) => {
+                write!(f, "the page could not be moved to where it may stay: {outcome}")
+            }
             Self::Overflow => f.write_str("the page has as many pins as can be counted"),
             Self::TimedOut => f.write_str("the time was up"),
             Self::Cancelled => f.write_str("it was cancelled"),
@@ -265,8 +298,12 @@ where
 }
 
 /// [`NotPinned`] over memory `M` with policy `P`.
-pub type NotPinnedOf<M, P> =
-    NotPinned<<M as Memory>::Error, <M as Areas>::Failure, <M as Tiers>::Refusal, <P as PinPolicy<M>>::Refused>;
+pub type NotPinnedOf<M, P> = NotPinned<
+    <M as Memory>::Error,
+    <M as Areas>::Failure,
+    <M as Tiers>::Refusal,
+    <P as PinPolicy<M>>::Refused,
+>;
 
 /// Pins the page at `at`, having brought it in if need be: see the [module](self).
 ///
@@ -311,12 +348,14 @@ where
                 mm.unshare(at).map_err(NotPinned::Unsettled)?;
                 None
             }
-            Look::Migrating(page, pfn, entry) => match page.wait_with(entry, Wait::migration().within(limits)) {
-                Wake::Released | Wake::NotLocked => Some(page.futex),
-                Wake::Poisoned => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
-                Wake::Cancelled => return Err(NotPinned::Cancelled),
-                Wake::TimedOut => return Err(NotPinned::TimedOut),
-            },
+            Look::Migrating(page, pfn, entry) => {
+                match page.wait_with(entry, Wait::migration().within(limits)) {
+                    Wake::Released | Wake::NotLocked => Some(page.futex),
+                    Wake::Poisoned => return Err(NotPinned::Fault(FaultError::Poisoned { pfn })),
+                    Wake::Cancelled => return Err(NotPinned::Cancelled),
+                    Wake::TimedOut => return Err(NotPinned::TimedOut),
+                }
+            }
             Look::Move { page, to } => {
                 let outcome = move_home(mm, at, to, drain, unlocked);
                 if !outcome.is_done() && !outcome.is_transient() && !is_for_a_look(outcome) {
@@ -411,8 +450,15 @@ where
     }
 }
 
-/// One try to move a page, which never sleeps for a lock; batches are drained when it has let go of everything.
-fn move_home<M: Mm>(mm: &M, at: M::Address, to: M::Tier, drain: &impl Drain, unlocked: &mut Unlocked) -> Outcome<M::Refusal> {
+/// One try to move a page, which never sleeps for a lock; batches are drained when it has let go of
+/// everything.
+fn move_home<M: Mm>(
+    mm: &M,
+    at: M::Address,
+    to: M::Tier,
+    drain: &impl Drain,
+    unlocked: &mut Unlocked,
+) -> Outcome<M::Refusal> {
     let mut slots = [Slot::at(at)];
     let _ = migrate::migrate(mm, &mut slots, &migrate::Order::to(to).tries(1), drain, unlocked);
     let outcome = slots[0].outcome();
@@ -427,7 +473,9 @@ fn is_for_a_look<R>(outcome: Outcome<R>) -> bool {
     use migrate::Skip;
     matches!(
         outcome,
-        Outcome::Skipped(Skip::Hole | Skip::Swapped | Skip::Marker(_) | Skip::Poisoned | Skip::Exclusive) | Outcome::Poisoned
+        Outcome::Skipped(
+            Skip::Hole | Skip::Swapped | Skip::Marker(_) | Skip::Poisoned | Skip::Exclusive
+        ) | Outcome::Poisoned
     )
 }
 
@@ -435,8 +483,8 @@ fn is_for_a_look<R>(outcome: Outcome<R>) -> bool {
 pub struct PinSlot<'m, M: Mm> {
     /// Where it is.
     pub at: M::Address,
-    /// The pin. Pages in a row that are frames of one large page have one for all of them, with the first: a pin of a large page is one of
-    /// the whole.
+    /// The pin. Pages in a row that are frames of one large page have one for all of them, with the
+    /// first: a pin of a large page is one of the whole.
     pub pinned: Option<Pinned<'m, M>>,
     /// The frame, while it is pinned.
     pub pfn: Option<u64>,
@@ -455,7 +503,11 @@ where
     <M as Tables>::Address: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinSlot").field("at", &self.at).field("pfn", &self.pfn).field("pinned", &self.pinned).finish()
+        f.debug_struct("PinSlot")
+            .field("at", &self.at)
+            .field("pfn", &self.pfn)
+            .field("pinned", &self.pinned)
+            .finish()
     }
 }
 
@@ -476,12 +528,15 @@ impl<E: fmt::Display> fmt::Display for PinRangeError<E> {
 
 impl<E: core::error::Error> core::error::Error for PinRangeError<E> {}
 
-/// Pins the pages of `slots`, passing over those that are pinned already: a call that ended early can be made again.
+/// Pins the pages of `slots`, passing over those that are pinned already: a call that ended early
+/// can be made again.
 ///
-/// Nothing is waited for with a pin in hand: a page may not move as long as it is pinned, and what would be waited for may be somebody who
-/// waits for that ([`evict`](super::migrate::evict)). So before a page is brought in, moved or waited for, *every* pin in `slots` is
-/// dropped, also those from an earlier call; then all pages are brought in, and then all are pinned anew, as often as it takes. What is in
-/// use already is not for this: take it out of `slots`, and do not wait for ever.
+/// Nothing is waited for with a pin in hand: a page may not move as long as it is pinned, and what
+/// would be waited for may be somebody who waits for that ([`evict`](super::migrate::evict)). So
+/// before a page is brought in, moved or waited for, *every* pin in `slots` is dropped, also those
+/// from an earlier call; then all pages are brought in, and then all are pinned anew, as often as
+/// it takes. What is in use already is not for this: take it out of `slots`, and do not wait for
+/// ever.
 ///
 /// # Errors
 ///
@@ -521,7 +576,8 @@ where
     Err(PinRangeError { pinned, why: NotPinned::Busy { rounds } })
 }
 
-/// Pins what can be pinned without waiting, up to the first page that cannot. How many are pinned then, from the first.
+/// Pins what can be pinned without waiting, up to the first page that cannot. How many are pinned
+/// then, from the first.
 fn pin_ready<'m, M, P>(
     mm: &'m M,
     slots: &mut [PinSlot<'m, M>],

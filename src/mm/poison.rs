@@ -11,18 +11,21 @@ use crate::lock::PageGuard;
 pub struct Condemned {
     /// How many entries are poison now.
     pub entries: u32,
-    /// How many pins are left: their holders access the page past every entry, and are the caller's to tell.
+    /// How many pins are left: their holders access the page past every entry, and are the caller's
+    /// to tell.
     pub pins: u32,
 }
 
-/// Poisons the page that `guard` owns, and turns every entry that names it into poison: nobody accesses it from then on, and each access is
-/// an error, before the lock is let go of. A device that has the page to itself loses it.
+/// Poisons the page that `guard` owns, and turns every entry that names it into poison: nobody
+/// accesses it from then on, and each access is an error, before the lock is let go of. A device
+/// that has the page to itself loses it.
 ///
-/// For a memory error that the hardware has reported. All frames of a large page are lost with it: whoever wants to lose one of them
-/// splits it before, for instance by [moving](super::migrate::migrate) it, which loses only what cannot be copied.
+/// For a memory error that the hardware has reported. All frames of a large page are lost with it:
+/// whoever wants to lose one of them splits it before, for instance by
+/// [moving](super::migrate::migrate) it, which loses only what cannot be copied.
 ///
-/// Called without any page-table lock, and must not be called in an interrupt: the device is waited for. The frame is not freed, then or
-/// later.
+/// Called without any page-table lock, and must not be called in an interrupt: the device is waited
+/// for. The frame is not freed, then or later.
 pub fn condemn<M: Mm>(mm: &M, pfn: u64, guard: PageGuard<'_, M::Futex>) -> Condemned {
     let (span, page) = (mm.span(pfn), guard.page());
     debug_assert!(
@@ -43,7 +46,11 @@ pub fn condemn<M: Mm>(mm: &M, pfn: u64, guard: PageGuard<'_, M::Futex>) -> Conde
         }
         let owner = match entry.get() {
             Ok(Leaf::Present { pfn, .. }) if span.contains(pfn) => Owner::Mapping,
-            Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. }) if span.contains(pfn) => Owner::Entry,
+            Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. })
+                if span.contains(pfn) =>
+            {
+                Owner::Entry
+            }
             _ => return,
         };
         // Nobody accesses the page through it any more. What it has noted is of no use.
@@ -52,7 +59,8 @@ pub fn condemn<M: Mm>(mm: &M, pfn: u64, guard: PageGuard<'_, M::Futex>) -> Conde
         drop(entry);
         entries += 1;
         mm.account(span.head, owner, Change::Put);
-        // SAFETY: the entry's own reference, which went with the entry. Whether it is the last does not matter: a lost frame is not freed.
+        // SAFETY: the entry's own reference, which went with the entry. Whether it is the last does
+        // not matter: a lost frame is not freed.
         let _ = unsafe { page.put_raw() };
     });
     let pins = page.pins();

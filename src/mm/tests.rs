@@ -1,4 +1,5 @@
-//! A toy machine for the fault path: tables of entries with one lock each, a few frames, and bytes that move.
+//! A toy machine for the fault path: tables of entries with one lock each, a few frames, and bytes
+//! that move.
 
 extern crate std;
 
@@ -107,7 +108,8 @@ fn machine(mappings: usize, leaf: Leaf) -> Machine {
     machine
 }
 
-const TRACKING: Tracking = Tracking { accessed: true, dirty: true, soft_dirty: false, uffd_wp: false };
+const TRACKING: Tracking =
+    Tracking { accessed: true, dirty: true, soft_dirty: false, uffd_wp: false };
 
 fn device_private() -> Leaf {
     Leaf::DevicePrivate { pfn: 0, rights: Rights::Write, tracking: TRACKING }
@@ -159,11 +161,21 @@ fn errors_say_what_was_seen_and_change_nothing() {
     assert!(e.to_string().contains("0x000000000000000f"), "{e}");
     assert_eq!(*m.entry(0), 0xf);
 
-    for leaf in [device_private(), migrating(), Leaf::DeviceExclusive { pfn: 0, rights: Rights::Read, tracking: TRACKING }] {
+    for leaf in [
+        device_private(),
+        migrating(),
+        Leaf::DeviceExclusive { pfn: 0, rights: Rights::Read, tracking: TRACKING },
+    ] {
         let nowhere = match leaf {
-            Leaf::DevicePrivate { rights, tracking, .. } => Leaf::DevicePrivate { pfn: 7, rights, tracking },
-            Leaf::Migration { rights, tracking, .. } => Leaf::Migration { pfn: 7, rights, tracking },
-            Leaf::DeviceExclusive { rights, tracking, .. } => Leaf::DeviceExclusive { pfn: 7, rights, tracking },
+            Leaf::DevicePrivate { rights, tracking, .. } => {
+                Leaf::DevicePrivate { pfn: 7, rights, tracking }
+            }
+            Leaf::Migration { rights, tracking, .. } => {
+                Leaf::Migration { pfn: 7, rights, tracking }
+            }
+            Leaf::DeviceExclusive { rights, tracking, .. } => {
+                Leaf::DeviceExclusive { pfn: 7, rights, tracking }
+            }
             other => other,
         };
         assert_eq!(once(&machine(1, nowhere), Strategy::Wait), Err(FaultError::NoFrame { pfn: 7 }));
@@ -196,7 +208,11 @@ fn one_extra_reference_makes_the_freeze_fail_and_the_fault_retry() {
     let extra = m.frames[0].try_get().unwrap();
     for strategy in STRATEGIES {
         assert_eq!(once(&m, strategy), Ok(Fault::Retry(Why::Busy)));
-        assert_eq!(Leaf::decode(*m.entry(0)), Ok(device_private()), "{strategy:?} leaves the entry as it was");
+        assert_eq!(
+            Leaf::decode(*m.entry(0)),
+            Ok(device_private()),
+            "{strategy:?} leaves the entry as it was"
+        );
     }
     drop(extra);
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Resolved));
@@ -217,7 +233,10 @@ fn the_entry_is_unlocked_before_the_sleep_and_no_reference_is_taken() {
     for (leaf, strategy) in [
         (device_private(), Strategy::Wait),
         (device_private(), Strategy::WaitThenLock { after: 9 }),
-        (Leaf::DeviceExclusive { pfn: 0, rights: Rights::Write, tracking: TRACKING }, Strategy::Wait),
+        (
+            Leaf::DeviceExclusive { pfn: 0, rights: Rights::Write, tracking: TRACKING },
+            Strategy::Wait,
+        ),
         (migrating(), Strategy::TryAndRetry),
         (migrating(), Strategy::EntryInFault),
         (migrating(), Strategy::Wait),
@@ -226,8 +245,8 @@ fn the_entry_is_unlocked_before_the_sleep_and_no_reference_is_taken() {
         let owner = m.frames[0].lock();
         std::thread::scope(|s| {
             let faulter = s.spawn(|| once(&m, strategy));
-            // The waiters' flag is set while the entry is locked; once it shows, the entry must come free, and the count must not
-            // have moved.
+            // The waiters' flag is set while the entry is locked; once it shows, the entry must
+            // come free, and the count must not have moved.
             while !std::format!("{:?}", m.frames[0]).contains("awaited") {
                 std::thread::yield_now();
             }
@@ -262,10 +281,15 @@ fn after_enough_waits_the_faulter_takes_the_lock_itself() {
 }
 
 /// What a fault comes to that queues for the page's lock, if `change` is made meanwhile.
-fn queued_during(m: &Machine, access: Access, change: impl FnOnce()) -> Result<Fault, FaultError<&'static str>> {
+fn queued_during(
+    m: &Machine,
+    access: Access,
+    change: impl FnOnce(),
+) -> Result<Fault, FaultError<&'static str>> {
     let owner = m.frames[0].lock();
     std::thread::scope(|s| {
-        let faulter = s.spawn(|| fault(m, 0, access, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
+        let faulter =
+            s.spawn(|| fault(m, 0, access, &mut Faulter::new(Strategy::WaitThenLock { after: 0 })));
         while !std::format!("{:?}", m.frames[0]).contains("gate closed") {
             std::thread::yield_now();
         }
@@ -278,26 +302,37 @@ fn queued_during(m: &Machine, access: Access, change: impl FnOnce()) -> Result<F
 #[test]
 fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
     let m = machine(1, device_private());
-    assert_eq!(queued_during(&m, Access::Write, || *m.entry(0) = 0), Ok(Fault::Retry(Why::Changed)));
+    assert_eq!(
+        queued_during(&m, Access::Write, || *m.entry(0) = 0),
+        Ok(Fault::Retry(Why::Changed))
+    );
     assert!(!m.frames[0].is_locked());
 }
 
-/// The entry is the very same word, and the frame has another header by now: the lock is that of another page.
+/// The entry is the very same word, and the frame has another header by now: the lock is that of
+/// another page.
 #[test]
 fn a_split_while_the_lock_was_queued_for_is_noticed() {
     let m = machine(1, device_private());
-    assert_eq!(queued_during(&m, Access::Write, || m.split.store(1, SeqCst)), Ok(Fault::Retry(Why::Changed)));
+    assert_eq!(
+        queued_during(&m, Access::Write, || m.split.store(1, SeqCst)),
+        Ok(Fault::Retry(Why::Changed))
+    );
     assert!(!m.frames[0].is_locked());
     assert_eq!(m.to_ram.load(SeqCst), 0);
 }
 
-/// What is not of the entry's kind and frame may have changed: the fault goes on with what it is now.
+/// What is not of the entry's kind and frame may have changed: the fault goes on with what it is
+/// now.
 #[test]
 fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
     let m = machine(1, device_private());
     let restrict = || *m.entry(0) = device_private().restrict(Rights::Read).encode().unwrap();
     assert_eq!(queued_during(&m, Access::Read, restrict), Ok(Fault::Resolved));
-    assert_eq!(Leaf::decode(*m.entry(0)), Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING }));
+    assert_eq!(
+        Leaf::decode(*m.entry(0)),
+        Ok(Leaf::Present { pfn: 0, rights: Rights::Read, tracking: TRACKING })
+    );
 }
 
 #[test]
@@ -305,7 +340,10 @@ fn exclusive_access_ends_when_the_processor_wants_the_page() {
     let m = machine(1, Leaf::DeviceExclusive { pfn: 1, rights: Rights::Read, tracking: TRACKING });
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Resolved));
     assert_eq!(m.revoked.load(SeqCst), 2);
-    assert_eq!(Leaf::decode(*m.entry(0)), Ok(Leaf::Present { pfn: 1, rights: Rights::Read, tracking: TRACKING }));
+    assert_eq!(
+        Leaf::decode(*m.entry(0)),
+        Ok(Leaf::Present { pfn: 1, rights: Rights::Read, tracking: TRACKING })
+    );
     assert_eq!(once(&m, Strategy::Wait), Ok(Fault::Protected { rights: Rights::Read }));
 }
 
@@ -321,7 +359,11 @@ fn a_cancelled_faulter_is_told_so() {
 
 #[test]
 fn poison_ends_faults_and_nobody_sleeps_on_it() {
-    for leaf in [device_private(), migrating(), Leaf::DeviceExclusive { pfn: 0, rights: Rights::Write, tracking: TRACKING }] {
+    for leaf in [
+        device_private(),
+        migrating(),
+        Leaf::DeviceExclusive { pfn: 0, rights: Rights::Write, tracking: TRACKING },
+    ] {
         let m = machine(1, leaf);
         m.frames[0].lock().poison();
         let _owner = m.frames[0].lock();

@@ -62,12 +62,19 @@ pub enum PinError {
 impl fmt::Display for CountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Live { refs, pins } => write!(f, "the page is live already, with {refs} references and {pins} pins"),
+            Self::Live { refs, pins } => {
+                write!(f, "the page is live already, with {refs} references and {pins} pins")
+            }
             Self::Frozen => f.write_str("the page is frozen by a migration"),
             Self::Poisoned => f.write_str("the page is poisoned"),
-            Self::Zero => f.write_str("a live page needs at least one reference, and 0 were asked for"),
+            Self::Zero => {
+                f.write_str("a live page needs at least one reference, and 0 were asked for")
+            }
             Self::Overflow { have, asked } => {
-                write!(f, "{asked} references on top of {have} are more than the {MAX_REFS} that can be counted")
+                write!(
+                    f,
+                    "{asked} references on top of {have} are more than the {MAX_REFS} that can be counted"
+                )
             }
         }
     }
@@ -79,7 +86,9 @@ impl fmt::Display for GetError {
             Self::Free => f.write_str("the page is free: it has neither references nor pins"),
             Self::Frozen => f.write_str("the page is frozen by a migration"),
             Self::Poisoned => f.write_str("the page is poisoned"),
-            Self::Overflow => write!(f, "the page has {MAX_REFS} references, and more cannot be counted"),
+            Self::Overflow => {
+                write!(f, "the page has {MAX_REFS} references, and more cannot be counted")
+            }
         }
     }
 }

@@ -74,7 +74,11 @@ impl<F: Futex> PageLock<F> {
             Ok(_) => Ok(()),
             Err(now) => {
                 let seen = Count(now);
-                Err(if seen.is_free() { CountError::Frozen } else { CountError::Live { refs: seen.refs(), pins: seen.pins() } })
+                Err(if seen.is_free() {
+                    CountError::Frozen
+                } else {
+                    CountError::Live { refs: seen.refs(), pins: seen.pins() }
+                })
             }
         }
     }

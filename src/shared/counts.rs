@@ -54,7 +54,10 @@ impl<'g> Seat<'g> {
     /// [`SeatError::Get`], or there is no such page, or no room for a note.
     #[inline]
     pub fn get(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
-        self.raise(page, REF, |cell| cell.lock.try_get().map(|got| _ = got.into_raw()).map_err(SeatError::Get)).map(SeatRef)
+        self.raise(page, REF, |cell| {
+            cell.lock.try_get().map(|got| _ = got.into_raw()).map_err(SeatError::Get)
+        })
+        .map(SeatRef)
     }
 
     /// Pins the page where it is. See [`PageLock::try_pin`](crate::PageLock::try_pin).
@@ -64,7 +67,10 @@ impl<'g> Seat<'g> {
     /// [`SeatError::Pin`], or there is no such page, or no room for a note.
     #[inline]
     pub fn pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
-        self.raise(page, PIN, |cell| cell.lock.try_pin().map(|got| _ = got.into_raw()).map_err(SeatError::Pin)).map(SeatPin)
+        self.raise(page, PIN, |cell| {
+            cell.lock.try_pin().map(|got| _ = got.into_raw()).map_err(SeatError::Pin)
+        })
+        .map(SeatPin)
     }
 
     /// The reference that another has left [raw](SeatRef::into_raw): from here on this seat's.
@@ -130,7 +136,13 @@ impl<'g> Seat<'g> {
 impl Counted<'_> {
     #[inline]
     fn give_back(self) -> Put {
-        let left = self.seat.segment().give_back(self.page, self.seat.note(self.at), self.kind, self.seat.number(), false);
+        let left = self.seat.segment().give_back(
+            self.page,
+            self.seat.note(self.at),
+            self.kind,
+            self.seat.number(),
+            false,
+        );
         self.seat.strike(self.at);
         left
     }
@@ -144,7 +156,14 @@ impl Segment {
     /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
     /// `recovers` says that the caller is at recovering.
     #[inline]
-    pub(super) fn give_back(&self, cell: &PageCell, note: &Note, kind: u32, seat: u32, recovers: bool) -> Put {
+    pub(super) fn give_back(
+        &self,
+        cell: &PageCell,
+        note: &Note,
+        kind: u32,
+        seat: u32,
+        recovers: bool,
+    ) -> Put {
         note.write(kind, GIVING);
         self.alone_at(cell, seat, recovers);
         note.count(cell, kind, LOWERING);

@@ -101,19 +101,28 @@ pub enum RecoverError {
     },
 }
 
-const FORKED: &str = "the segment belongs to the parent process, and this one has to attach for itself";
+const FORKED: &str =
+    "the segment belongs to the parent process, and this one has to attach for itself";
 
 impl fmt::Display for SegmentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Size(size) => write!(f, "not the size of a segment: {size:?}"),
             Self::NoSegment => f.write_str("the file does not begin as a segment does"),
-            Self::ForeignEndian => f.write_str("the segment was made on a machine with the other byte order"),
+            Self::ForeignEndian => {
+                f.write_str("the segment was made on a machine with the other byte order")
+            }
             Self::Version { found } => {
-                write!(f, "the segment has layout {found}, and this is for layout {}", super::layout::VERSION)
+                write!(
+                    f,
+                    "the segment has layout {found}, and this is for layout {}",
+                    super::layout::VERSION
+                )
             }
             Self::Inconsistent => f.write_str("the numbers of the segment contradict each other"),
-            Self::Truncated { bytes, needed } => write!(f, "the segment has {bytes} bytes and needs {needed}"),
+            Self::Truncated { bytes, needed } => {
+                write!(f, "the segment has {bytes} bytes and needs {needed}")
+            }
             Self::NotSealed => f.write_str("the file is no memfd that is sealed against shrinking"),
             Self::Capacity { capacity } => write!(f, "the segment has room for {capacity} pages"),
             Self::TooMany => f.write_str("this process has too many segments mapped"),
@@ -128,7 +137,9 @@ impl fmt::Display for SitError {
             Self::NoSeat => f.write_str("all seats are taken"),
             Self::Forked => f.write_str(FORKED),
             Self::OnlyDead => f.write_str("the seats that nobody has are of the dead"),
-            Self::System { errno } => write!(f, "a lock of the file was refused with error {errno}"),
+            Self::System { errno } => {
+                write!(f, "a lock of the file was refused with error {errno}")
+            }
         }
     }
 }
@@ -152,7 +163,9 @@ impl fmt::Display for RecoverError {
         match self {
             Self::Forked => f.write_str(FORKED),
             Self::Busy => f.write_str("somebody else recovers"),
-            Self::System { errno } => write!(f, "a lock of the file was refused with error {errno}"),
+            Self::System { errno } => {
+                write!(f, "a lock of the file was refused with error {errno}")
+            }
         }
     }
 }

@@ -26,11 +26,14 @@ impl File {
     /// A new file of no bytes, that will not shrink.
     pub(super) fn create(name: &CStr) -> Result<Self, SegmentError> {
         // SAFETY: reads the name, which ends with a zero.
-        let fd =
-            checked("memfd_create", unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) })?;
+        let fd = checked("memfd_create", unsafe {
+            libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+        })?;
         let file = Self(fd as c_int);
         // SAFETY: no effect but on this file.
-        checked("fcntl(F_ADD_SEALS)", unsafe { libc::fcntl(file.0, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) })?;
+        checked("fcntl(F_ADD_SEALS)", unsafe {
+            libc::fcntl(file.0, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK)
+        })?;
         Ok(file)
     }
 
@@ -50,9 +53,14 @@ impl File {
             (left, n) = (left / 10, n + 1);
         }
         path[..PREFIX.len()].copy_from_slice(PREFIX);
-        path[PREFIX.len()..].iter_mut().zip(digits[..n].iter().rev()).for_each(|(to, from)| *to = *from);
+        path[PREFIX.len()..]
+            .iter_mut()
+            .zip(digits[..n].iter().rev())
+            .for_each(|(to, from)| *to = *from);
         // SAFETY: reads the path, which ends with a zero.
-        let again = checked("open", unsafe { libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) })?;
+        let again = checked("open", unsafe {
+            libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC)
+        })?;
         Ok(Self(again as c_int))
     }
 
@@ -83,13 +91,15 @@ impl File {
         Ok(of.st_size.try_into().unwrap_or(0))
     }
 
-    /// Makes it at least so long. It never gets shorter: the seal sees to that if others are faster.
+    /// Makes it at least so long. It never gets shorter: the seal sees to that if others are
+    /// faster.
     pub(super) fn lengthen(&self, bytes: u64) -> Result<(), SegmentError> {
         if self.bytes()? >= bytes {
             return Ok(());
         }
         // SAFETY: no effect but on this file.
-        let made = checked("ftruncate", unsafe { libc::ftruncate64(self.0, bytes as libc::off64_t) });
+        let made =
+            checked("ftruncate", unsafe { libc::ftruncate64(self.0, bytes as libc::off64_t) });
         if self.bytes()? >= bytes { Ok(()) } else { made.map(drop) }
     }
 
@@ -117,7 +127,11 @@ impl File {
     /// # Safety
     ///
     /// What is at `at` is the caller's to replace.
-    pub(super) unsafe fn map(&self, bytes: usize, at: Option<NonNull<u8>>) -> Result<NonNull<u8>, SegmentError> {
+    pub(super) unsafe fn map(
+        &self,
+        bytes: usize,
+        at: Option<NonNull<u8>>,
+    ) -> Result<NonNull<u8>, SegmentError> {
         let fixed = if at.is_some() { libc::MAP_FIXED } else { 0 };
         // SAFETY: a new mapping, or one in place of the caller's.
         unsafe { mmap(bytes, at, libc::MAP_SHARED | libc::MAP_NORESERVE | fixed, self.0) }
@@ -128,8 +142,8 @@ impl File {
         self.set(libc::F_OFD_SETLK, libc::F_WRLCK, at)
     }
 
-    /// Sleeps until nobody has locked byte `at`. `false` if a signal was faster. Locks it for others
-    /// to see as [`Lock::Passing`], until this is dropped.
+    /// Sleeps until nobody has locked byte `at`. `false` if a signal was faster. Locks it for
+    /// others to see as [`Lock::Passing`], until this is dropped.
     pub(super) fn await_end(&self, at: i64) -> Result<bool, i32> {
         self.set(libc::F_OFD_SETLKW, libc::F_RDLCK, at)
     }
@@ -192,7 +206,12 @@ impl Drop for File {
 /// # Safety
 ///
 /// What is at `at`, if given, is the caller's to replace.
-unsafe fn mmap(bytes: usize, at: Option<NonNull<u8>>, flags: c_int, fd: c_int) -> Result<NonNull<u8>, SegmentError> {
+unsafe fn mmap(
+    bytes: usize,
+    at: Option<NonNull<u8>>,
+    flags: c_int,
+    fd: c_int,
+) -> Result<NonNull<u8>, SegmentError> {
     let to = at.map_or(ptr::null_mut(), |at| at.as_ptr().cast());
     // SAFETY: the caller's promise; without `at` nothing that exists is affected.
     let at = unsafe { libc::mmap(to, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
@@ -207,7 +226,8 @@ unsafe fn mmap(bytes: usize, at: Option<NonNull<u8>>, flags: c_int, fd: c_int) -
 /// What is there is the caller's to replace.
 pub(super) unsafe fn blank(at: NonNull<u8>, bytes: usize) -> Result<(), SegmentError> {
     // SAFETY: the caller's promise.
-    unsafe { mmap(bytes, Some(at), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1) }.map(drop)
+    unsafe { mmap(bytes, Some(at), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1) }
+        .map(drop)
 }
 
 /// # Safety

@@ -6,7 +6,9 @@ use super::platform::InSegment;
 use super::seat::NoteAt;
 use crate::defer::defer;
 use crate::lock::{PageGuard, Released};
-use crate::migration::{CommitRefused, Committed, FreezeRefused, FreezeRule, Frozen, Migration, StillPinned};
+use crate::migration::{
+    CommitRefused, Committed, FreezeRefused, FreezeRule, Frozen, Migration, StillPinned,
+};
 use crate::sync::Ordering::Relaxed;
 use crate::wait::Limits;
 use crate::word::UserBits;
@@ -149,7 +151,10 @@ impl<'s> SeatMigration<'s> {
         let (seat, at, stage) = self.apart();
         match stage.freeze(rule) {
             Ok(frozen) => Ok(Held::new(seat, at, frozen)),
-            Err(busy) => Err(SeatBusy { why: busy.reason(), migration: Held::new(seat, at, busy.into_migration()) }),
+            Err(busy) => Err(SeatBusy {
+                why: busy.reason(),
+                migration: Held::new(seat, at, busy.into_migration()),
+            }),
         }
     }
 
@@ -158,11 +163,18 @@ impl<'s> SeatMigration<'s> {
     /// # Errors
     ///
     /// [`SeatBusy`], with nothing changed.
-    pub fn freeze_unpinned(self, rule: FreezeRule, limits: Limits<'_, InSegment>) -> Result<SeatFrozen<'s>, SeatBusy<'s>> {
+    pub fn freeze_unpinned(
+        self,
+        rule: FreezeRule,
+        limits: Limits<'_, InSegment>,
+    ) -> Result<SeatFrozen<'s>, SeatBusy<'s>> {
         let (seat, at, stage) = self.apart();
         match stage.freeze_unpinned(rule, limits) {
             Ok(frozen) => Ok(Held::new(seat, at, frozen)),
-            Err(busy) => Err(SeatBusy { why: busy.reason(), migration: Held::new(seat, at, busy.into_migration()) }),
+            Err(busy) => Err(SeatBusy {
+                why: busy.reason(),
+                migration: Held::new(seat, at, busy.into_migration()),
+            }),
         }
     }
 
@@ -235,7 +247,11 @@ impl<'s> SeatFrozen<'s> {
             }
             Err(e) => {
                 notes.iter().for_each(|(seat, at)| seat.note(*at).write(LOCK, HELD));
-                Err(SeatCommitError { why: e.why, frozen: Held::new(seat, at, e.frozen), dst: Held::new(there, dst_at, e.dst) })
+                Err(SeatCommitError {
+                    why: e.why,
+                    frozen: Held::new(seat, at, e.frozen),
+                    dst: Held::new(there, dst_at, e.dst),
+                })
             }
         }
     }

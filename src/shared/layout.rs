@@ -112,16 +112,28 @@ pub struct PageCell {
     pub lock: PageLock<InSegment>,
     /// One more than the seat that is changing a count, or 0.
     pub changer: AtomicU32,
-    /// A word for the caller: where the page's bytes are, for instance. The crate never looks at it.
+    /// A word for the caller: where the page's bytes are, for instance. The crate never looks at
+    /// it.
     pub user: AtomicU32,
 }
 
 const _: () = {
-    assert!(size_of::<Head>() == HEAD_BYTES as usize && offset_of!(Head, pages) == 60 && offset_of!(Head, user) == 64);
-    assert!(size_of::<SeatCell>() == 1024 && offset_of!(SeatCell, notes) == 64 && align_of::<SeatCell>() == 64);
+    assert!(
+        size_of::<Head>() == HEAD_BYTES as usize
+            && offset_of!(Head, pages) == 60
+            && offset_of!(Head, user) == 64
+    );
+    assert!(
+        size_of::<SeatCell>() == 1024
+            && offset_of!(SeatCell, notes) == 64
+            && align_of::<SeatCell>() == 64
+    );
     assert!(size_of::<Note>() == 16 && size_of::<PageCell>() == 16 && align_of::<PageCell>() == 4);
     assert!(offset_of!(PageCell, changer) == 8 && offset_of!(PageCell, user) == 12);
-    assert!(size_of::<EventSlot>() == 16 && HEAD_BYTES as usize + SLOTS as usize * 16 <= SEATS_AT as usize);
+    assert!(
+        size_of::<EventSlot>() == 16
+            && HEAD_BYTES as usize + SLOTS as usize * 16 <= SEATS_AT as usize
+    );
 };
 
 /// How big a segment is to be.
@@ -157,7 +169,11 @@ impl Size {
 
     pub(super) fn check(self) -> Result<(), SegmentError> {
         let seats = 1..=MAX_SEATS;
-        if self.pages > self.capacity || self.capacity == 0 || self.capacity > MAX_PAGES || !seats.contains(&self.seats) {
+        if self.pages > self.capacity
+            || self.capacity == 0
+            || self.capacity > MAX_PAGES
+            || !seats.contains(&self.seats)
+        {
             return Err(SegmentError::Size(self));
         }
         Ok(())
@@ -183,8 +199,8 @@ pub(super) fn words(size: Size) -> [u32; WORDS] {
     let (slot, seat, page) = (16, size_of::<SeatCell>() as u32, size_of::<PageCell>() as u32);
     let (seats, capacity, pages_at) = (size.seats, size.capacity, size.pages_at());
     [
-        a, b, ORDER, VERSION, HEAD_BYTES, SLOTS, slot, seats, seat, NOTES, page, capacity, HEAD_BYTES, SEATS_AT, pages_at,
-        size.pages,
+        a, b, ORDER, VERSION, HEAD_BYTES, SLOTS, slot, seats, seat, NOTES, page, capacity,
+        HEAD_BYTES, SEATS_AT, pages_at, size.pages,
     ]
 }
 

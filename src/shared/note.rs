@@ -1,7 +1,7 @@
 //! Notes: what a seat has to do with a page, and how far it is.
 //!
-//! A note is written before the step that it announces. So whoever finds it after a death knows what
-//! was done, or that it was one of two things, and which facts decide.
+//! A note is written before the step that it announces. So whoever finds it after a death knows
+//! what was done, or that it was one of two things, and which facts decide.
 //!
 //! | kind | step | the page |
 //! |---|---|---|
@@ -48,7 +48,8 @@ pub(super) const STEP: u32 = 0xff00;
 impl Note {
     /// What it says: kind and step, and the page. `None` if it is free.
     pub(super) fn read(&self) -> Option<(u32, u32, u32)> {
-        // Acquire: pairs with `write` and `strike`, so that who sees a step sees what came before it.
+        // Acquire: pairs with `write` and `strike`, so that who sees a step sees what came before
+        // it.
         match self.what.load(Acquire) {
             0 => None,
             // Relaxed: written before `what`.

@@ -1,8 +1,8 @@
 //! The platform of the headers in segments, and where this process has mapped them.
 //!
 //! A header may not hold an address, because each process maps the segment somewhere else. So the
-//! platform has no size, and finds the page's segment by the address of the header, in a small table
-//! of what this process has mapped. Only who sleeps or tells looks there.
+//! platform has no size, and finds the page's segment by the address of the header, in a small
+//! table of what this process has mapped. Only who sleeps or tells looks there.
 
 use super::layout::{PageCell, SLOTS};
 use super::{SegmentError, file};
@@ -56,9 +56,16 @@ pub(super) struct Entry(usize);
 
 impl Entry {
     /// Enters a segment that is about to be used: its pages are at `pages`, and take up to `bytes`.
-    pub(super) fn new(of: &file::File, pages: NonNull<PageCell>, bytes: usize) -> Result<Self, SegmentError> {
+    pub(super) fn new(
+        of: &file::File,
+        pages: NonNull<PageCell>,
+        bytes: usize,
+    ) -> Result<Self, SegmentError> {
         // Acquire: pairs with the Release of the drop.
-        let index = MAPPED.iter().position(|entry| !entry.taken.swap(true, Acquire)).ok_or(SegmentError::TooMany)?;
+        let index = MAPPED
+            .iter()
+            .position(|entry| !entry.taken.swap(true, Acquire))
+            .ok_or(SegmentError::TooMany)?;
         let (entry, this) = (&MAPPED[index], Self(index));
         let before = NonNull::new(entry.table.load(Relaxed));
         // SAFETY: what is there is of this entry, which is ours.
@@ -76,8 +83,8 @@ impl Drop for Entry {
         let Some(entry) = MAPPED.get(self.0) else { return };
         entry.pages.store(0, Relaxed);
         if let Some(table) = NonNull::new(entry.table.load(Relaxed)) {
-            // SAFETY: as in `new`. Should it be refused, the segment's bytes stay there, which is as
-            // good for whoever looks.
+            // SAFETY: as in `new`. Should it be refused, the segment's bytes stay there, which is
+            // as good for whoever looks.
             let _ = unsafe { file::blank(table, TABLE_BYTES) };
         }
         // Release: pairs with the swap in `new`.
@@ -111,9 +118,12 @@ unsafe impl Futex for InSegment {
         if table.is_null() {
             return &NOWHERE;
         }
-        // SAFETY: `TABLE_BYTES` are mapped there for good, the table among them, and the slot is one
-        // of it. It consists of atomics, for which any bytes are valid, whoever else writes them.
-        unsafe { &*table.add(super::layout::HEAD_BYTES as usize).cast::<EventSlot<Self>>().add(slot) }
+        // SAFETY: `TABLE_BYTES` are mapped there for good, the table among them, and the slot is
+        // one of it. It consists of atomics, for which any bytes are valid, whoever else writes
+        // them.
+        unsafe {
+            &*table.add(super::layout::HEAD_BYTES as usize).cast::<EventSlot<Self>>().add(slot)
+        }
     }
 
     fn events(&self) -> usize {
@@ -127,7 +137,8 @@ unsafe impl Futex for InSegment {
             let pages = entry.pages.load(Acquire);
             let at = page.wrapping_sub(pages);
             // By the page's index, which is the same in every process.
-            (pages != 0 && at < entry.bytes.load(Relaxed)).then(|| i * slots + slot::index(at, slots))
+            (pages != 0 && at < entry.bytes.load(Relaxed))
+                .then(|| i * slots + slot::index(at, slots))
         });
         found.unwrap_or(MAX_SEGMENTS * slots)
     }

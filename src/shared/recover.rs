@@ -52,8 +52,9 @@ pub struct Left<'r> {
     pub tag: u32,
     /// How far it was.
     pub when: When,
-    /// The stage that the page is in, which the survivor ends: commits, aborts, poisons. Dropping it
-    /// is right for the crate. It must not be forgotten, nor made raw: then the page stays taken.
+    /// The stage that the page is in, which the survivor ends: commits, aborts, poisons. Dropping
+    /// it is right for the crate. It must not be forgotten, nor made raw: then the page stays
+    /// taken.
     pub stage: TakenOver<'r, InSegment>,
 }
 
@@ -104,15 +105,15 @@ enum Owner {
 }
 
 impl Segment {
-    /// Ends what the dead have begun: takes over their pages, and has `each` end each of them; gives
-    /// back their references and pins; tells all whom they have not told. Nobody who lives is
+    /// Ends what the dead have begun: takes over their pages, and has `each` end each of them;
+    /// gives back their references and pins; tells all whom they have not told. Nobody who lives is
     /// stopped, or robbed; a thread that is stopped lives.
     ///
     /// It finds nothing to do if nobody has died, and that costs a look at each seat. Call it when
-    /// a child was reaped, when a socket is closed, or by [a thread that waits](Self::wait_for_end_of)
-    /// for the end of a seat. While `each` runs, the page is the survivor's, and others wait for it.
-    /// It takes no references or pins itself. If it panics
-    /// the page is let go of, and the rest is left for the next time.
+    /// a child was reaped, when a socket is closed, or by [a thread that
+    /// waits](Self::wait_for_end_of) for the end of a seat. While `each` runs, the page is the
+    /// survivor's, and others wait for it. It takes no references or pins itself. If it panics the
+    /// page is let go of, and the rest is left for the next time.
     ///
     /// # Errors
     ///
@@ -142,7 +143,9 @@ impl Segment {
         // All of the dead first: whoever is among them is no living owner of what another had.
         let mut dead = Dead { segment: self, seats: [0; 8] };
         for seat in 0..self.seats() {
-            if self.notes(seat).next().is_some() && self.occupy(seat).map_err(|errno| RecoverError::System { errno })? {
+            if self.notes(seat).next().is_some()
+                && self.occupy(seat).map_err(|errno| RecoverError::System { errno })?
+            {
                 dead.add(seat);
             }
         }
@@ -163,7 +166,14 @@ impl Segment {
         self.cell(seat).notes.iter().filter(|note| note.read().is_some())
     }
 
-    fn recover_note(&self, dead: &Dead<'_>, seat: u32, note: &Note, each: &mut impl FnMut(Left<'_>), sum: &mut Recovered) {
+    fn recover_note(
+        &self,
+        dead: &Dead<'_>,
+        seat: u32,
+        note: &Note,
+        each: &mut impl FnMut(Left<'_>),
+        sum: &mut Recovered,
+    ) {
         let Some((kind, step, page)) = note.read() else { return };
         let Some(cell) = self.page(page).filter(|_| (LOCK..=PIN).contains(&kind)) else {
             sum.nonsense += 1;
@@ -217,7 +227,10 @@ impl Segment {
     fn owner(&self, dead: &Dead<'_>, page: u32, cell: &PageCell, step: u32) -> Owner {
         for look in 0..LOOKS {
             // (1)
-            let slot = cell.lock.futex.event(cell.lock.futex.event_index(core::ptr::from_ref(&cell.lock).addr()));
+            let slot = cell
+                .lock
+                .futex
+                .event(cell.lock.futex.event_index(core::ptr::from_ref(&cell.lock).addr()));
             let sequence = slot.sequence();
             // (2)
             let seen = cell.lock.state();
@@ -249,8 +262,12 @@ impl Segment {
     fn living(&self, dead: &Dead<'_>, page: u32) -> Owner {
         let mut owner = Owner::Dead;
         for seat in 0..self.seats() {
-            for (_, step, _) in
-                self.cell(seat).notes.iter().filter_map(Note::read).filter(|&(kind, _, of)| kind == LOCK && of == page)
+            for (_, step, _) in self
+                .cell(seat)
+                .notes
+                .iter()
+                .filter_map(Note::read)
+                .filter(|&(kind, _, of)| kind == LOCK && of == page)
             {
                 if step == HELD {
                     // Of another dead one: it is that one's, and its turn comes.
@@ -264,8 +281,8 @@ impl Segment {
         owner
     }
 
-    /// Finds out whether the change of a count was made that the seat, in which the caller sits, may
-    /// have been in the middle of; then lets others at the count.
+    /// Finds out whether the change of a count was made that the seat, in which the caller sits,
+    /// may have been in the middle of; then lets others at the count.
     fn settle(&self, seat: u32) {
         let at_count = |note: &Note| {
             let (kind, step, page) = note.read()?;

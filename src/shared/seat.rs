@@ -103,9 +103,9 @@ impl<'g> Seat<'g> {
 
     /// Takes the page, sleeping until it can.
     ///
-    /// Unlike [`PageLock::lock`](crate::PageLock::lock) it sleeps in the event table, where the dead
-    /// leave nothing behind, and is woken by each release, together with all others. So there is no
-    /// bound on how often it is overtaken.
+    /// Unlike [`PageLock::lock`](crate::PageLock::lock) it sleeps in the event table, where the
+    /// dead leave nothing behind, and is woken by each release, together with all others. So there
+    /// is no bound on how often it is overtaken.
     ///
     /// # Errors
     ///
@@ -125,7 +125,11 @@ impl<'g> Seat<'g> {
     ///
     /// [`SeatError::Limit`] as well.
     #[cold]
-    pub fn lock_within(&self, page: u32, limits: Limits<'_, InSegment>) -> Result<SeatGuard<'_>, SeatError> {
+    pub fn lock_within(
+        &self,
+        page: u32,
+        limits: Limits<'_, InSegment>,
+    ) -> Result<SeatGuard<'_>, SeatError> {
         let cell = self.page(page)?;
         loop {
             if let Some(held) = self.take(page, cell, self.reserve()?) {
@@ -148,7 +152,11 @@ impl<'g> Seat<'g> {
                 _ => None,
             };
             if let Some(over) = over {
-                let why = if over == Wake::Cancelled { LockError::Cancelled } else { LockError::TimedOut };
+                let why = if over == Wake::Cancelled {
+                    LockError::Cancelled
+                } else {
+                    LockError::TimedOut
+                };
                 return self.take(page, cell, self.reserve()?).ok_or(SeatError::Limit(why));
             }
         }
@@ -217,8 +225,8 @@ impl<'g> Seat<'g> {
     #[inline]
     pub(super) fn note(&self, at: NoteAt) -> &'g Note {
         debug_assert!(at.0 < NOTES);
-        // SAFETY: `at` comes from `reserve`: the place of a bit of `free`, of which no other than the
-        // first `NOTES` are ever set. It is this process's own, and no peer can write it.
+        // SAFETY: `at` comes from `reserve`: the place of a bit of `free`, of which no other than
+        // the first `NOTES` are ever set. It is this process's own, and no peer can write it.
         unsafe { self.cell.notes.get_unchecked(at.0 as usize) }
     }
 

@@ -1,7 +1,9 @@
 //! A segment: made, found, grown.
 
 use super::file::{self, File, Lock};
-use super::layout::{self, Head, MAX_SEATS, PageCell, RECOVERY_LOCK, SEAT_LOCKS, SEATS_AT, SeatCell};
+use super::layout::{
+    self, Head, MAX_SEATS, PageCell, RECOVERY_LOCK, SEAT_LOCKS, SEATS_AT, SeatCell,
+};
 use super::platform::Entry;
 use super::{RecoverError, SegmentError, Size};
 use crate::defer::defer;
@@ -26,10 +28,10 @@ const PASSERS: u32 = 1000;
 ///
 /// Whoever has the descriptor can write every byte. What it writes cannot make this process access
 /// memory outside of the segment: the numbers at its top are copied once, checked, and not read
-/// again, the file cannot shrink, and the index in a note is checked where it is used. It *can* make
-/// this process wait, or own a page that another owns, or trip an assertion of a debug build. So
-/// what a page's lock protects is memory that is shared with everybody who has the descriptor, and
-/// to be accessed as such.
+/// again, the file cannot shrink, and the index in a note is checked where it is used. It *can*
+/// make this process wait, or own a page that another owns, or trip an assertion of a debug build.
+/// So what a page's lock protects is memory that is shared with everybody who has the descriptor,
+/// and to be accessed as such.
 ///
 /// # Fork
 ///
@@ -120,16 +122,19 @@ impl Segment {
         }
         let words = file.read()?.ok_or(SegmentError::NoSegment)?;
         let size = layout::read(words, file.bytes()?)?;
-        let bytes = usize::try_from(size.bytes(size.capacity)).map_err(|_| SegmentError::Size(size))?;
+        let bytes =
+            usize::try_from(size.bytes(size.capacity)).map_err(|_| SegmentError::Size(size))?;
         // SAFETY: nothing that exists is replaced.
         let at = unsafe { file.map(bytes, None) }?;
         // SAFETY: within the mapping.
         let pages = unsafe { at.add(size.pages_at() as usize) }.cast();
-        let entry = Entry::new(&file, pages, bytes - size.pages_at() as usize).inspect_err(|_| {
-            // SAFETY: mapped just now, and not used.
-            unsafe { file::unmap(at, bytes) };
-        })?;
-        let (taken, recovers) = ([const { PrivateU32::new(0) }; MAX_SEATS as usize / 32], AtomicBool::new(false));
+        let entry =
+            Entry::new(&file, pages, bytes - size.pages_at() as usize).inspect_err(|_| {
+                // SAFETY: mapped just now, and not used.
+                unsafe { file::unmap(at, bytes) };
+            })?;
+        let (taken, recovers) =
+            ([const { PrivateU32::new(0) }; MAX_SEATS as usize / 32], AtomicBool::new(false));
         let (pages, pid) = (PrivateU32::new(size.pages), file::pid());
         Ok(Self { file, at, size, pages, pid, taken, recovers, entry: ManuallyDrop::new(entry) })
     }
@@ -173,8 +178,8 @@ impl Segment {
         Some(&self.page(page)?.user)
     }
 
-    /// Where this process has mapped the page's cell, for debuggers and other languages: a reader of
-    /// its header. Whoever changes it does so through a seat. `None` if there is no such page.
+    /// Where this process has mapped the page's cell, for debuggers and other languages: a reader
+    /// of its header. Whoever changes it does so through a seat. `None` if there is no such page.
     ///
     /// The address holds as long as the segment is not dropped.
     #[must_use]
@@ -214,7 +219,8 @@ impl Segment {
     pub fn refresh(&self) -> Result<u32, SegmentError> {
         // Read once. It may say anything; the file's length does not, and does not get less.
         let said = self.number_of_pages().load(Relaxed).min(self.size.capacity);
-        let room = self.file.bytes()?.saturating_sub(self.size.bytes(0)) / size_of::<PageCell>() as u64;
+        let room =
+            self.file.bytes()?.saturating_sub(self.size.bytes(0)) / size_of::<PageCell>() as u64;
         let pages = said.min(room.try_into().unwrap_or(u32::MAX));
         Ok(self.pages.fetch_max(pages, Relaxed).max(pages))
     }
@@ -234,7 +240,13 @@ impl Segment {
         }
         // SAFETY: the file has it and it is mapped, as long as this lives. It consists of atomics,
         // for which any bytes are valid.
-        Some(unsafe { self.at.add(self.size.pages_at() as usize).cast::<PageCell>().add(page as usize).as_ref() })
+        Some(unsafe {
+            self.at
+                .add(self.size.pages_at() as usize)
+                .cast::<PageCell>()
+                .add(page as usize)
+                .as_ref()
+        })
     }
 
     /// Seat number `seat`, which is below [`seats`](Self::seats).
@@ -263,7 +275,8 @@ impl Segment {
         let got = loop {
             let got = self.file.try_lock(at);
             // Nobody sits there for good, who only waited for the end of who did.
-            if got != Ok(false) || tries == PASSERS || self.file.lock_of_another(at) == Lock::Owned {
+            if got != Ok(false) || tries == PASSERS || self.file.lock_of_another(at) == Lock::Owned
+            {
                 break got;
             }
             tries += 1;
@@ -290,7 +303,8 @@ impl Segment {
     /// Whether somebody has seat `seat` now. The kernel says so.
     pub(super) fn is_occupied(&self, seat: u32) -> bool {
         let (word, bit) = self.bit(seat);
-        word.load(Acquire) & bit != 0 || self.file.lock_of_another(SEAT_LOCKS + i64::from(seat)) == Lock::Owned
+        word.load(Acquire) & bit != 0
+            || self.file.lock_of_another(SEAT_LOCKS + i64::from(seat)) == Lock::Owned
     }
 
     fn bit(&self, seat: u32) -> (&PrivateU32, u32) {
@@ -299,7 +313,10 @@ impl Segment {
     }
 
     /// Runs `body` as the only one that recovers.
-    pub(super) fn alone<R>(&self, body: impl FnOnce() -> Result<R, RecoverError>) -> Result<R, RecoverError> {
+    pub(super) fn alone<R>(
+        &self,
+        body: impl FnOnce() -> Result<R, RecoverError>,
+    ) -> Result<R, RecoverError> {
         if self.is_forked() {
             return Err(RecoverError::Forked);
         }
@@ -322,7 +339,8 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // SAFETY: once, here.
         unsafe { ManuallyDrop::drop(&mut self.entry) };
-        // SAFETY: ours, and nobody has a borrow of it any more. (The size fitted when it was mapped.)
+        // SAFETY: ours, and nobody has a borrow of it any more. (The size fitted when it was
+        // mapped.)
         unsafe { file::unmap(self.at, self.size.bytes(self.size.capacity) as usize) };
     }
 }

@@ -61,8 +61,8 @@ impl<F: Futex> Cancel<F> {
         }
     }
 
-    /// Ends every wait under this switch, present and future. Once it has returned, all are told, also if
-    /// another thread throws the switch at the same time.
+    /// Ends every wait under this switch, present and future. Once it has returned, all are told,
+    /// also if another thread throws the switch at the same time.
     ///
     /// Release: whoever returns with [`Wake::Cancelled`](crate::Wake::Cancelled) sees what the
     /// caller did before.

@@ -99,8 +99,8 @@ pub struct Limits<'c, F: Futex = OsFutex> {
     pub(crate) cancel: Option<&'c Cancel<F>>,
 }
 
-/// A point in time, and what the platform has to do with it: only some have a clock, but whoever waits
-/// does not have to know.
+/// A point in time, and what the platform has to do with it: only some have a clock, but whoever
+/// waits does not have to know.
 #[derive(Clone, Copy)]
 struct Deadline<F> {
     at: MonotonicTime,
@@ -144,7 +144,9 @@ impl<'c, F: Futex> Limits<'c, F> {
         if self.cancel.is_some_and(Cancel::is_cancelled) {
             return Some(Wake::Cancelled);
         }
-        self.deadline.is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at)).then_some(Wake::TimedOut)
+        self.deadline
+            .is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at))
+            .then_some(Wake::TimedOut)
     }
 
     /// One sleep on `word`, until the deadline at most. [`Sleep::TimedOut`] beyond that also on a
@@ -163,6 +165,9 @@ impl<'c, F: Futex> Limits<'c, F> {
 impl<F: Futex> fmt::Debug for Limits<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cancelled = self.cancel.map(Cancel::is_cancelled);
-        f.debug_struct("Limits").field("deadline", &self.deadline()).field("cancelled", &cancelled).finish()
+        f.debug_struct("Limits")
+            .field("deadline", &self.deadline())
+            .field("cancelled", &cancelled)
+            .finish()
     }
 }

@@ -141,7 +141,8 @@ impl<F: Futex> PageLock<F> {
 
     /// Steps (1) and (2), or the reason why there is nothing to sleep for.
     fn register(&self, wait: &Wait<'_, F>) -> Result<Registered<F>, Wake> {
-        let (ready, over) = (Registered::read(self.futex, self.key()), wait.limits.over(self.futex));
+        let (ready, over) =
+            (Registered::read(self.futex, self.key()), wait.limits.over(self.futex));
         let mut seen = self.state();
         loop {
             wait.may_begin(seen, over)?;
@@ -176,7 +177,9 @@ impl<F: Futex> Registered<F> {
             return Wake::Cancelled;
         }
         stats::count(Counter::EventWaits);
-        let ended = futex.event(index).sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
+        let ended = futex
+            .event(index)
+            .sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
         match ended {
             _ if limits.cancel.is_some_and(Cancel::is_cancelled) => Wake::Cancelled,
             Sleep::TimedOut => Wake::TimedOut,

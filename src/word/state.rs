@@ -83,7 +83,8 @@ const NOT_PLAIN: u32 = TAKEN | LOCK_WAITERS | EVENT_WAITERS;
 
 /// The most lockers that can be registered on one page, 4095. Any more wait outside until all of
 /// these had the page. (Under the model checkers it is 2, so that a model can have a crowd.)
-pub const MAX_SLEEPERS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
+pub const MAX_SLEEPERS: u32 =
+    if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
 
 /// The five bits of the state word that belong to the caller, as a number from 0 to 31.
 ///
@@ -243,7 +244,11 @@ impl State {
     /// One sleeper fewer: LOCK_WAITERS exactly if others are left, and the gate open if not.
     const fn without_one(self) -> Self {
         let next = self.0 - (1 << SLEEPERS_SHIFT);
-        if next & SLEEPERS == 0 { Self(next & !(LOCK_WAITERS | CLOSED | CROWD)) } else { Self(next | LOCK_WAITERS) }
+        if next & SLEEPERS == 0 {
+            Self(next & !(LOCK_WAITERS | CLOSED | CROWD))
+        } else {
+            Self(next | LOCK_WAITERS)
+        }
     }
 
     /// Nobody is registered, the gate is open. The generation as when a sleeper leaves.

@@ -15,14 +15,15 @@ pub(crate) enum End {
     Stopped,
 }
 
-/// Runs `body` in a fork, which ends with its status; 101 if it panics. It must not take locks of this process: of its threads only
-/// the one that forks goes on there.
+/// Runs `body` in a fork, which ends with its status; 101 if it panics. It must not take locks of
+/// this process: of its threads only the one that forks goes on there.
 pub(crate) fn fork(body: impl FnOnce() -> u8) -> Child {
     // SAFETY: the caller's promise; the allocator of the C library may be used after a fork.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            // SAFETY: asks for the end of this process when the thread that forked ends; it has no other effect.
+            // SAFETY: asks for the end of this process when the thread that forked ends; it has no
+            // other effect.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let status = catch_unwind(AssertUnwindSafe(body)).map_or(101, i32::from);
             // SAFETY: ends the process, without running anything of the parent's.

@@ -1,10 +1,12 @@
-//! A device that has memory of its own and uses a process's through page tables of its own: what Linux's tests of `hmm` have as
-//! `test_hmm`, in software.
+//! A device that has memory of its own and uses a process's through page tables of its own: what
+//! Linux's tests of `hmm` have as `test_hmm`, in software.
 //!
-//! Its page table is filled by [`range`](pagelock::mm::range): what is there is read against the notifier of the address space, what is
-//! not is faulted in, all of the range at a time; and what was found goes into the table if the ticket is still good, with the table's lock
-//! held. Whoever changes an entry tells the device first, which forgets it under the same lock. So while the device holds that lock, what
-//! is in the table is so, and it accesses frames by number and nothing else.
+//! Its page table is filled by [`range`](pagelock::mm::range): what is there is read against the
+//! notifier of the address space, what is not is faulted in, all of the range at a time; and what
+//! was found goes into the table if the ticket is still good, with the table's lock held. Whoever
+//! changes an entry tells the device first, which forgets it under the same lock. So while the
+//! device holds that lock, what is in the table is so, and it accesses frames by number and nothing
+//! else.
 
 use super::machine::RAM;
 use super::own::Own;
@@ -73,7 +75,13 @@ pub(crate) const fn write(place: Place) -> Seen {
 
 /// The memory that both use: what the device needs besides the protocol.
 pub(crate) trait Host:
-    Mm + Areas<Failure: Debug> + Tables<Address = At> + Tiers<Tier = TierId> + Memory<Futex = Own, Error: Debug> + Drain + Sync
+    Mm
+    + Areas<Failure: Debug>
+    + Tables<Address = At>
+    + Tiers<Tier = TierId>
+    + Memory<Futex = Own, Error: Debug>
+    + Drain
+    + Sync
 {
     fn page_size(&self) -> usize;
 
@@ -194,7 +202,10 @@ impl<'h, H: Host> Device<'h, H> {
     /// Has `act` at a page that the device knows. `false` if it does not.
     fn with(&self, at: At, access: Access, act: impl FnOnce(u64)) -> bool {
         let entries = self.table.entries.lock().unwrap();
-        let Some(known) = entries.get(&at).filter(|known| known.write || access == Access::Read) else { return false };
+        let Some(known) = entries.get(&at).filter(|known| known.write || access == Access::Read)
+        else {
+            return false;
+        };
         // While the lock is held nobody takes the page away.
         act(known.pfn);
         true
@@ -226,24 +237,36 @@ impl<'h, H: Host> Device<'h, H> {
     }
 
     /// Has every page of a range in the table, by faults where it takes any.
-    fn fault_in(&self, at: At, pages: usize, access: Access, limits: Limits<'_, Own>) -> Result<(), Denied> {
+    fn fault_in(
+        &self,
+        at: At,
+        pages: usize,
+        access: Access,
+        limits: Limits<'_, Own>,
+    ) -> Result<(), Denied> {
         let want = if access == Access::Write { Want::Write } else { Want::Read };
         self.ask_for(at, pages, access)?;
         loop {
             let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, want)).collect();
             let notifier = self.host.notifier(at.space);
-            let read = fault_range(self.host, notifier, &mut pages, &self.order(limits)).map_err(|e| match e.why {
-                Stop::NotAllowed => match is_allowed(self.host, after(at, e.done), access) {
-                    Err(denied) => denied,
-                    // It has just been allowed; it was not.
-                    Ok(()) => Denied::Fault,
-                },
-                Stop::TimedOut => Denied::TimedOut,
-                why => panic!("{why:?}"),
-            })?;
+            let read =
+                fault_range(self.host, notifier, &mut pages, &self.order(limits)).map_err(|e| {
+                    match e.why {
+                        Stop::NotAllowed => {
+                            match is_allowed(self.host, after(at, e.done), access) {
+                                Err(denied) => denied,
+                                // It has just been allowed; it was not.
+                                Ok(()) => Denied::Fault,
+                            }
+                        }
+                        Stop::TimedOut => Denied::TimedOut,
+                        why => panic!("{why:?}"),
+                    }
+                })?;
             let mut entries = self.table.entries.lock().unwrap();
             if notifier.is_good(read.ticket) {
-                entries.extend(pages.iter().filter_map(|page| Some((page.at, mirrored(page.found)?))));
+                entries
+                    .extend(pages.iter().filter_map(|page| Some((page.at, mirrored(page.found)?))));
                 return Ok(());
             }
         }
@@ -254,7 +277,8 @@ impl<'h, H: Host> Device<'h, H> {
         let Some(ask) = &self.ask else { return Ok(()) };
         for at in at.pages(pages) {
             is_allowed(self.host, at, access)?;
-            let is_missing = self.host.lock(at).is_none_or(|entry| leaf_of::<H>(&entry) == Leaf::None);
+            let is_missing =
+                self.host.lock(at).is_none_or(|entry| leaf_of::<H>(&entry) == Leaf::None);
             if is_missing {
                 ask(at);
             }
@@ -264,15 +288,27 @@ impl<'h, H: Host> Device<'h, H> {
 
     /// What is there, without a fault, all of it at one time.
     fn look(&self, at: At, pages: usize) -> (Vec<Page<At>>, range::Ticket) {
-        let mut pages: Vec<Page<At>> = at.pages(pages).map(|at| Page::new(at, Want::Read)).collect();
+        let mut pages: Vec<Page<At>> =
+            at.pages(pages).map(|at| Page::new(at, Want::Read)).collect();
         let limits = Limits::none();
-        let read = range::snapshot(self.host, self.host.notifier(at.space), &mut pages, &self.order(limits));
+        let read = range::snapshot(
+            self.host,
+            self.host.notifier(at.space),
+            &mut pages,
+            &self.order(limits),
+        );
         let read = read.unwrap_or_else(|e| panic!("{:?}", e.why));
         (pages, read.ticket)
     }
 
     /// The device reads into `out`.
-    pub(crate) fn read(&self, at: At, pages: usize, limits: Limits<'_, Own>, out: &mut [u32]) -> Result<Done, Denied> {
+    pub(crate) fn read(
+        &self,
+        at: At,
+        pages: usize,
+        limits: Limits<'_, Own>,
+        out: &mut [u32],
+    ) -> Result<Done, Denied> {
         let (host, ints) = (self.host, self.host.page_size() / 4);
         self.each(at, pages, Access::Read, limits, |index, at, pfn| {
             load_ints(host, at, pfn, &mut out[index * ints..][..ints]);
@@ -300,8 +336,14 @@ impl<'h, H: Host> Device<'h, H> {
         Ok((summary, slots.iter().map(Slot::outcome).collect()))
     }
 
-    /// Moves a range to the device and has the device read it there. How many pages that are, if it is any.
-    pub(crate) fn migrate_to_device(&self, at: At, pages: usize, out: &mut [u32]) -> Result<usize, Denied> {
+    /// Moves a range to the device and has the device read it there. How many pages that are, if it
+    /// is any.
+    pub(crate) fn migrate_to_device(
+        &self,
+        at: At,
+        pages: usize,
+        out: &mut [u32],
+    ) -> Result<usize, Denied> {
         self.pull(at, pages)?;
         let ints = self.host.page_size() / 4;
         let mut count = 0;
@@ -349,13 +391,18 @@ impl<'h, H: Host> Device<'h, H> {
     }
 
     fn seen(&self, found: Found) -> Seen {
-        let page =
-            |place, pfn, rights| Seen::Page { place, write: rights == Rights::Write, large: self.host.span(pfn).order > 0 };
+        let page = |place, pfn, rights| Seen::Page {
+            place,
+            write: rights == Rights::Write,
+            large: self.host.span(pfn).order > 0,
+        };
         match found {
             Found::Forbidden => Seen::Error,
             Found::Zero => read(Place::Zero),
             Found::Own { pfn, rights } => page(Place::Local, pfn, rights),
-            Found::Local { pfn, rights } if self.host.tier(pfn) == RAM => page(Place::System, pfn, rights),
+            Found::Local { pfn, rights } if self.host.tier(pfn) == RAM => {
+                page(Place::System, pfn, rights)
+            }
             Found::Local { pfn, rights } => page(Place::Remote, pfn, rights),
             _ => Seen::None,
         }
@@ -369,7 +416,9 @@ type Pulled<H> = (Summary, Vec<Outcome<<H as Tiers>::Refusal>>);
 fn mirrored(found: Found) -> Option<Mirrored> {
     match found {
         Found::Zero => Some(Mirrored { pfn: 0, write: false }),
-        Found::Local { pfn, rights } | Found::Own { pfn, rights } => Some(Mirrored { pfn, write: rights == Rights::Write }),
+        Found::Local { pfn, rights } | Found::Own { pfn, rights } => {
+            Some(Mirrored { pfn, write: rights == Rights::Write })
+        }
         _ => None,
     }
 }
@@ -411,7 +460,12 @@ impl<'h, H: Host> Buffer<'h, H> {
 
     /// The same pages, as another process has them.
     pub(crate) fn of(&self, space: SpaceId) -> Self {
-        Self { host: self.host, at: At { space, ..self.at }, pages: self.pages, mirror: self.mirror.clone() }
+        Self {
+            host: self.host,
+            at: At { space, ..self.at },
+            pages: self.pages,
+            mirror: self.mirror.clone(),
+        }
     }
 
     /// Numbers in a page.
@@ -432,7 +486,9 @@ impl<'h, H: Host> Buffer<'h, H> {
 
     pub(crate) fn set_in(&self, pages: Range<usize>, value: impl Fn(u32) -> u32) {
         for page in pages {
-            self.host.cpu_write(after(self.at, page), &to_bytes(&self.numbers(page, &value))).unwrap();
+            self.host
+                .cpu_write(after(self.at, page), &to_bytes(&self.numbers(page, &value)))
+                .unwrap();
         }
     }
 
@@ -474,7 +530,11 @@ impl<'h, H: Host> Buffer<'h, H> {
     pub(crate) fn expect_mirror_in(&self, pages: Range<usize>, value: impl Fn(u32) -> u32) {
         for page in pages {
             let ints = self.ints();
-            assert_eq!(self.mirror[page * ints..][..ints], self.numbers(page, &value), "the device's copy of page {page}");
+            assert_eq!(
+                self.mirror[page * ints..][..ints],
+                self.numbers(page, &value),
+                "the device's copy of page {page}"
+            );
         }
     }
 
@@ -484,7 +544,11 @@ impl<'h, H: Host> Buffer<'h, H> {
         self.device_read_within(device, Limits::none())
     }
 
-    pub(crate) fn device_read_within(&mut self, device: &Device<'_, H>, limits: Limits<'_, Own>) -> Result<Done, Denied> {
+    pub(crate) fn device_read_within(
+        &mut self,
+        device: &Device<'_, H>,
+        limits: Limits<'_, Own>,
+    ) -> Result<Done, Denied> {
         device.read(self.at, self.pages, limits, &mut self.mirror)
     }
 

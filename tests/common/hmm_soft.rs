@@ -1,5 +1,6 @@
-//! The software memory manager as what a device shares with a processor, and the fixtures of the tests of `hmm`: two devices, either with
-//! memory that the processor cannot access, or with memory that it can.
+//! The software memory manager as what a device shares with a processor, and the fixtures of the
+//! tests of `hmm`: two devices, either with memory that the processor cannot access, or with memory
+//! that it can.
 
 use super::dmirror::{Buffer, Denied, Device, Host, Mirrors};
 use super::machine::{Mm, RAM};
@@ -10,7 +11,9 @@ use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
 use pagelock::mm::range::Notifier;
 use pagelock::mm::{Access, Faulter, Strategy};
-use pagelock_soft::{AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId};
+use pagelock_soft::{
+    AccessError, Area, AreaKind, At, Config, Kind, SPLIT, Soft, SpaceId, TierConfig, TierId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -110,8 +113,10 @@ impl Fixture {
             Variant::Private => Kind::Device { owner },
             Variant::Coherent => Kind::Coherent { owner },
         };
-        let tiers = [Kind::System, device(1), device(2)].map(|kind| TierConfig { kind, frames: FRAMES });
-        let config = Config { page_size: 256, pages: 512, spaces: 8, tiers: tiers.to_vec(), batches };
+        let tiers =
+            [Kind::System, device(1), device(2)].map(|kind| TierConfig { kind, frames: FRAMES });
+        let config =
+            Config { page_size: 256, pages: 512, spaces: 8, tiers: tiers.to_vec(), batches };
         // Never dropped, so that hooks and threads may refer to it.
         let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, ThreadCpus, config)));
         // What was in a frame before is nobody's business; so something is.
@@ -138,7 +143,8 @@ impl Fixture {
         self.buffer(0, pages)
     }
 
-    /// As many pages as a huge page has, where nothing is yet: by one large entry, or one for each page.
+    /// As many pages as a huge page has, where nothing is yet: by one large entry, or one for each
+    /// page.
     pub(crate) fn hole(&self, large: bool) -> Buffer<'static, Mm> {
         if !large {
             return self.mapped(LARGE);
@@ -164,7 +170,9 @@ impl Fixture {
 
     /// Anonymous memory of the process with rights of the caller's choice.
     pub(crate) fn mapped_as(&self, page: usize, pages: usize, rights: Option<Rights>) {
-        self.mm.map_as(self.space.page(page), pages, Area { kind: AreaKind::Private, rights }).unwrap();
+        self.mm
+            .map_as(self.space.page(page), pages, Area { kind: AreaKind::Private, rights })
+            .unwrap();
     }
 
     pub(crate) fn tier_at(&self, at: At) -> TierId {
@@ -179,7 +187,11 @@ impl Fixture {
         pagelock::mm::drain::Drain::all(self.mm, &mut pagelock::mm::drain::Unlocked::promise());
         self.mm.audit().unwrap();
         for (tier, frames) in [(RAM, FRAMES - 1), (DEVICES[0], FRAMES), (DEVICES[1], FRAMES)] {
-            assert_eq!(self.mm.free_frames(tier), frames, "{tier:?} has pages left that nobody maps");
+            assert_eq!(
+                self.mm.free_frames(tier),
+                frames,
+                "{tier:?} has pages left that nobody maps"
+            );
         }
     }
 }
@@ -191,7 +203,9 @@ impl Exclusive {
     pub(crate) fn of(fixture: &Fixture) -> Self {
         let pages = Arc::new(Mutex::new(BTreeSet::new()));
         let told = Arc::clone(&pages);
-        fixture.mm.on_revoke(move |pfn| assert!(told.lock().unwrap().remove(&pfn), "frame {pfn:#x} was not exclusive"));
+        fixture.mm.on_revoke(move |pfn| {
+            assert!(told.lock().unwrap().remove(&pfn), "frame {pfn:#x} was not exclusive")
+        });
         Self(pages)
     }
 

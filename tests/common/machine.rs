@@ -15,8 +15,8 @@ pub(crate) const RAM: TierId = TierId(0);
 pub(crate) const DEVICE: TierId = TierId(1);
 pub(crate) const FAR: TierId = TierId(2);
 
-/// System memory, a device's, and more system memory, 128 frames each; the platform, to see who sleeps. Never dropped, so that
-/// hooks and threads may refer to it.
+/// System memory, a device's, and more system memory, 128 frames each; the platform, to see who
+/// sleeps. Never dropped, so that hooks and threads may refer to it.
 pub(crate) fn machine() -> (&'static Mm, Own) {
     machine_with(0)
 }
@@ -69,7 +69,8 @@ pub(crate) fn exclusive(mm: &Mm, at: At) -> Result<u64, ExclusiveError> {
     make_exclusive(mm, at).map(|exclusive| exclusive.pfn())
 }
 
-/// All that can be seen of a page from outside: every entry that names it, its counts, its lock, its bytes.
+/// All that can be seen of a page from outside: every entry that names it, its counts, its lock,
+/// its bytes.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Picture {
     pfn: u64,

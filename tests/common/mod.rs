@@ -1,4 +1,5 @@
-//! What the tests share: a watchdog, page-table locks that can be watched, and platforms that make sleeping deterministic.
+//! What the tests share: a watchdog, page-table locks that can be watched, and platforms that make
+//! sleeping deterministic.
 
 #![allow(dead_code)] // No test file uses all of it.
 
@@ -28,8 +29,9 @@ pub(crate) const fn rounds(n: usize) -> usize {
     if cfg!(miri) { n.div_ceil(500) } else { n }
 }
 
-/// The turns of a thread among many: [`rounds`] of `n`, or as many of them as go in a while, a fiftieth at least. On a machine whose
-/// processors are busy every sleep takes a hundred times as long.
+/// The turns of a thread among many: [`rounds`] of `n`, or as many of them as go in a while, a
+/// fiftieth at least. On a machine whose processors are busy every sleep takes a hundred times as
+/// long.
 pub(crate) fn turns(n: usize) -> impl Iterator<Item = usize> {
     const WHILE: Duration = Duration::from_secs(2);
     let (most, began) = (rounds(n), Instant::now());
@@ -53,7 +55,8 @@ impl Lots {
     }
 }
 
-/// A number that nothing protects. Two threads that count at the same time lose counts, and race detectors notice.
+/// A number that nothing protects. Two threads that count at the same time lose counts, and race
+/// detectors notice.
 #[derive(Default)]
 pub(crate) struct Unprotected(UnsafeCell<u64>);
 
@@ -69,7 +72,8 @@ impl Unprotected {
     ///
     /// Nobody else uses it meanwhile.
     pub(crate) unsafe fn add_one(&self) {
-        // SAFETY: the caller's promise. In two steps with a gap between them, so that an overlap is likely to be noticed.
+        // SAFETY: the caller's promise. In two steps with a gap between them, so that an overlap is
+        // likely to be noticed.
         unsafe {
             let seen = self.0.get().read_volatile();
             core::hint::spin_loop();
@@ -117,7 +121,8 @@ impl Drop for PtlGuard<'_> {
     }
 }
 
-/// Does something when dropped. As the `ptl` of a wait it runs between registering and sleeping, and nowhere else.
+/// Does something when dropped. As the `ptl` of a wait it runs between registering and sleeping,
+/// and nowhere else.
 pub(crate) struct OnDrop<A: FnMut()>(pub(crate) A);
 
 impl<A: FnMut()> Drop for OnDrop<A> {
@@ -128,9 +133,12 @@ impl<A: FnMut()> Drop for OnDrop<A> {
 
 /// Runs `f`, which must panic, and says what the panic said.
 pub(crate) fn panic_of(f: impl FnOnce()) -> String {
-    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("should have panicked");
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+        .expect_err("should have panicked");
     match payload.downcast::<String>() {
         Ok(text) => *text,
-        Err(payload) => payload.downcast::<&str>().map_or_else(|_| String::new(), |text| (*text).to_owned()),
+        Err(payload) => {
+            payload.downcast::<&str>().map_or_else(|_| String::new(), |text| (*text).to_owned())
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Two pages, one thread, any sequence of operations, against a model of plain numbers.
 //!
-//! [`run`] applies operations to the pages and to the model, and panics where they differ: in an outcome, in an error, or in a
-//! page's whole `Debug` text, which the model predicts. An operation that fails must leave that text as it was; that is not tested
-//! apart, because the model does not change then.
+//! [`run`] applies operations to the pages and to the model, and panics where they differ: in an
+//! outcome, in an error, or in a page's whole `Debug` text, which the model predicts. An operation
+//! that fails must leave that text as it was; that is not tested apart, because the model does not
+//! change then.
 //!
-//! It needs `core`, `std` and the crate only, so a fuzz target can include this file by its path. With `--cfg pagelock_fuzz`
-//! operations derive `arbitrary::Arbitrary`.
+//! It needs `core`, `std` and the crate only, so a fuzz target can include this file by its path.
+//! With `--cfg pagelock_fuzz` operations derive `arbitrary::Arbitrary`.
 
 use core::cell::Cell;
 use core::fmt::Write as _;
@@ -13,8 +14,9 @@ use core::time::Duration;
 use pagelock::futex::{EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{
-    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex, FutexTimed, GetError, Limits,
-    LockError, MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait, Wake,
+    Cancel, Claim, CommitRefused, CountError, FreezeError, FreezeRefused, FreezeRule, Futex,
+    FutexTimed, GetError, Limits, LockError, MAX_PINS, MAX_REFS, PinError, Put, UserBits, Wait,
+    Wake,
 };
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -25,8 +27,8 @@ type PagePin<'a> = pagelock::PagePin<'a, Alone>;
 type Migration<'a> = pagelock::Migration<'a, Alone>;
 type Frozen<'a> = pagelock::Frozen<'a, Alone>;
 
-/// A platform for one thread: nobody can wake it, so a sleep with a deadline ends when that has come, which is at once, and one without
-/// is a failure.
+/// A platform for one thread: nobody can wake it, so a sleep with a deadline ends when that has
+/// come, which is at once, and one without is a failure.
 #[derive(Clone, Copy, Debug)]
 struct Alone;
 
@@ -75,7 +77,8 @@ impl FutexTimed for Alone {
     }
 }
 
-/// Something that can be done to a page. One that does not apply at the moment (releasing what is not held) is skipped.
+/// Something that can be done to a page. One that does not apply at the moment (releasing what is
+/// not held) is skipped.
 #[derive(Clone, Debug)]
 #[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
 pub(crate) enum Op {
@@ -204,9 +207,13 @@ struct Model {
 impl Model {
     /// What the page's `Debug` should say.
     fn text(&self) -> String {
-        let mut text = String::from(if self.locked { "PageLock { locked" } else { "PageLock { free" });
-        for (is, word) in [(self.migrating, "migrating"), (self.poisoned, "poisoned"), (self.locked && self.awaited, "awaited")]
-        {
+        let mut text =
+            String::from(if self.locked { "PageLock { locked" } else { "PageLock { free" });
+        for (is, word) in [
+            (self.migrating, "migrating"),
+            (self.poisoned, "poisoned"),
+            (self.locked && self.awaited, "awaited"),
+        ] {
             if is {
                 write!(text, ", {word}").unwrap();
             }
@@ -214,7 +221,12 @@ impl Model {
         if self.user != 0 {
             write!(text, ", user {}", self.user).unwrap();
         }
-        write!(text, ", generation {}; {} references, {} pins", self.generation, self.refs, self.pins).unwrap();
+        write!(
+            text,
+            ", generation {}; {} references, {} pins",
+            self.generation, self.refs, self.pins
+        )
+        .unwrap();
         text + if self.frozen { ", frozen }" } else { " }" }
     }
 
@@ -337,7 +349,11 @@ pub(crate) fn run(ops: &[Op]) {
             Op::Other => at = 1 - at,
             Op::CommitToOther { moving } => {
                 let [first, second] = &mut runs;
-                if at == 0 { first.commit_to_other(second, moving) } else { second.commit_to_other(first, moving) }
+                if at == 0 {
+                    first.commit_to_other(second, moving)
+                } else {
+                    second.commit_to_other(first, moving)
+                }
             }
             _ => runs[at].apply(op),
         }
@@ -382,19 +398,21 @@ impl<'a> Run<'a> {
                 assert_eq!(taken.is_some(), !self.model.locked);
                 self.owned(taken);
             }
-            Op::Claim | Op::ClaimTold => match if told { self.page.claim_told() } else { self.page.claim() } {
-                Claim::Poisoned => assert!(self.model.poisoned),
-                Claim::Owner(guard) => {
-                    assert!(!self.model.locked && !self.model.poisoned);
-                    self.owned(Some(guard));
-                    self.model.awaited = told;
+            Op::Claim | Op::ClaimTold => {
+                match if told { self.page.claim_told() } else { self.page.claim() } {
+                    Claim::Poisoned => assert!(self.model.poisoned),
+                    Claim::Owner(guard) => {
+                        assert!(!self.model.locked && !self.model.poisoned);
+                        self.owned(Some(guard));
+                        self.model.awaited = told;
+                    }
+                    Claim::InFlight => {
+                        assert!(self.model.locked && !self.model.poisoned);
+                        self.model.awaited = true;
+                    }
+                    _ => panic!("a claim of another kind"),
                 }
-                Claim::InFlight => {
-                    assert!(self.model.locked && !self.model.poisoned);
-                    self.model.awaited = true;
-                }
-                _ => panic!("a claim of another kind"),
-            },
+            }
             Op::Unlock => self.release_guard(|guard| Some(guard.unlock().event_waiters)),
             Op::UnlockFair => self.release_guard(|guard| Some(guard.unlock_fair().event_waiters)),
             Op::DropGuard => self.release_guard(|guard| {
@@ -410,7 +428,8 @@ impl<'a> Run<'a> {
                 }
                 Owner::Migration(migration) => {
                     // SAFETY: as above.
-                    self.owner = Owner::Migration(unsafe { Migration::from_raw(migration.into_raw()) });
+                    self.owner =
+                        Owner::Migration(unsafe { Migration::from_raw(migration.into_raw()) });
                 }
                 Owner::Frozen(frozen) => {
                     let page = frozen.into_raw();
@@ -528,8 +547,9 @@ impl<'a> Run<'a> {
                 let dst = PageLock::with_futex(Alone);
                 dst.lock().poison();
                 // SAFETY: none is there to move; it is refused.
-                let error =
-                    unsafe { frozen.commit_to_moving(dst.lock(), 1) }.map(drop).expect_err("the destination is poisoned");
+                let error = unsafe { frozen.commit_to_moving(dst.lock(), 1) }
+                    .map(drop)
+                    .expect_err("the destination is poisoned");
                 assert_eq!(error.why, CommitRefused::Poisoned);
                 self.owner = Owner::Frozen(error.frozen);
             }
@@ -554,12 +574,17 @@ impl<'a> Run<'a> {
                 self.let_go();
                 self.locked_or_late(taken);
             }
-            Op::WaitWith { migration, limit, cancellable } => self.wait_with(migration, limit, cancellable),
+            Op::WaitWith { migration, limit, cancellable } => {
+                self.wait_with(migration, limit, cancellable)
+            }
             Op::WaitFor { migration, nanos } => {
                 let d = Duration::from_nanos(nanos.into());
                 let (wake, is_on) = match migration {
                     true => (
-                        self.page.wait_with(Ptl(&self.ptl), Wait::migration().within(Limits::none().until(Alone.now() + d))),
+                        self.page.wait_with(
+                            Ptl(&self.ptl),
+                            Wait::migration().within(Limits::none().until(Alone.now() + d)),
+                        ),
                         self.model.migrating,
                     ),
                     false => (self.page.wait_unlocked_for(Ptl(&self.ptl), d), self.model.locked),
@@ -634,7 +659,8 @@ impl<'a> Run<'a> {
             true => (Wait::migration(), self.model.migrating),
             false => (Wait::unlocked(), self.model.locked),
         };
-        let (sleeps, cancelled) = (self.model.wake(is_on).is_none(), cancellable && self.switch.is_cancelled());
+        let (sleeps, cancelled) =
+            (self.model.wake(is_on).is_none(), cancellable && self.switch.is_cancelled());
         match limit {
             Limit::None if sleeps && !cancelled => return,
             Limit::None => {}
@@ -758,9 +784,13 @@ impl<'a> Run<'a> {
                 }
                 Err(busy) => {
                     assert!(!allowed, "{busy}");
-                    let FreezeRefused { refs, pins, frozen, poisoned, rule: of, .. } = busy.reason();
+                    let FreezeRefused { refs, pins, frozen, poisoned, rule: of, .. } =
+                        busy.reason();
                     let seen = (refs, pins, frozen, poisoned, of);
-                    assert_eq!(seen, (run.model.refs, run.model.pins, false, run.model.poisoned, rule));
+                    assert_eq!(
+                        seen,
+                        (run.model.refs, run.model.pins, false, run.model.poisoned, rule)
+                    );
                     Owner::Migration(busy.into_migration())
                 }
             }
@@ -793,7 +823,8 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Moves references to another header: those that the freeze named, or, if it named none, `moving`.
+    /// Moves references to another header: those that the freeze named, or, if it named none,
+    /// `moving`.
     fn commit_to(&mut self, there: u32, moving: u32) {
         let Some(frozen) = self.frozen() else { return };
         let dst = PageLock::with_futex(Alone);
@@ -857,7 +888,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What is left is given back in the order in which it was declared, and the page must be at rest then.
+/// What is left is given back in the order in which it was declared, and the page must be at rest
+/// then.
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {

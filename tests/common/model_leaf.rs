@@ -1,7 +1,8 @@
 //! The leaf codec and the conversions between leaves, against the documented layout.
 //!
-//! [`decode`] takes a word apart by the picture in the documentation and says what [`Leaf::decode`] must make of it. [`convert`] puts a
-//! leaf through any chain of conversions: whatever becomes of it, it never allows more than it did, nor more than it was restricted to.
+//! [`decode`] takes a word apart by the picture in the documentation and says what [`Leaf::decode`]
+//! must make of it. [`convert`] puts a leaf through any chain of conversions: whatever becomes of
+//! it, it never allows more than it did, nor more than it was restricted to.
 //!
 //! With `--cfg pagelock_fuzz` steps derive `arbitrary::Arbitrary`.
 
@@ -18,7 +19,8 @@ fn tracking(bits: u64) -> Tracking {
 
 /// The leaf that a word stands for, by the picture.
 fn by_the_picture(word: u64) -> Option<Leaf> {
-    let (kind, right, seen, zero, number) = (word & 0xf, word >> 4 & 3, word >> 6 & 0xf, word >> 10 & 3, word >> 12);
+    let (kind, right, seen, zero, number) =
+        (word & 0xf, word >> 4 & 3, word >> 6 & 0xf, word >> 10 & 3, word >> 12);
     if zero != 0 {
         return None;
     }
@@ -105,7 +107,8 @@ pub(crate) fn convert(word: u64, steps: &[Step]) {
         let Some(next) = next else {
             let has_rights = before.rights().is_some();
             let already = matches!((step, before), (Step::ToMigration, Leaf::Migration { .. }));
-            let elsewhere = matches!(step, Step::ToDeviceExclusive) && !matches!(before, Leaf::Present { .. });
+            let elsewhere =
+                matches!(step, Step::ToDeviceExclusive) && !matches!(before, Leaf::Present { .. });
             assert!(!has_rights || already || elsewhere, "{before:?} refuses {step:?}");
             continue;
         };
@@ -114,7 +117,9 @@ pub(crate) fn convert(word: u64, steps: &[Step]) {
             | (Step::ToPresent { .. }, Leaf::Present { .. })
             | (Step::ToDevicePrivate { .. }, Leaf::DevicePrivate { .. })
             | (Step::ToDeviceExclusive, Leaf::DeviceExclusive { .. }) => true,
-            (Step::Restrict { .. } | Step::Encode, _) => core::mem::discriminant(&before) == core::mem::discriminant(&next),
+            (Step::Restrict { .. } | Step::Encode, _) => {
+                core::mem::discriminant(&before) == core::mem::discriminant(&next)
+            }
             _ => false,
         };
         assert!(kind, "{before:?} became {next:?} by {step:?}");

@@ -1,8 +1,10 @@
-//! Simulated threads fault, migrate, pin, wait and cancel, in an order that an input decides; see `schedule` for how.
+//! Simulated threads fault, migrate, pin, wait and cancel, in an order that an input decides; see
+//! `schedule` for how.
 //!
-//! The machine is small: two pages, each mapped twice, each with a frame in memory and one in the device. The code that runs is the
-//! crate's, the fault path included. Every access checks what it reads; at the end every reference, pin, byte and claim is accounted
-//! for. Who loses a wake sleeps for ever, and that is noticed.
+//! The machine is small: two pages, each mapped twice, each with a frame in memory and one in the
+//! device. The code that runs is the crate's, the fault path included. Every access checks what it
+//! reads; at the end every reference, pin, byte and claim is accounted for. Who loses a wake sleeps
+//! for ever, and that is noticed.
 //!
 //! Whoever includes this file has the module `schedule` beside it.
 
@@ -11,13 +13,19 @@ use core::cell::{Cell, RefCell};
 use core::fmt::Write as _;
 use core::time::Duration;
 use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
-use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
-use pagelock::{Cancel, Claim, FreezeRule, FutexTimed, Limits, PageGuard, PageLock, PageRef, PinError, Put, Wait, Wake};
+use pagelock::mm::{
+    Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve,
+};
+use pagelock::{
+    Cancel, Claim, FreezeRule, FutexTimed, Limits, PageGuard, PageLock, PageRef, PinError, Put,
+    Wait, Wake,
+};
 use std::rc::Rc;
 
 const PAGES: usize = 2;
 const MAPPINGS: usize = 2;
-/// A page is in frame `2 * page` while it is in memory, and in the next one while it is in the device.
+/// A page is in frame `2 * page` while it is in memory, and in the next one while it is in the
+/// device.
 const FRAMES: usize = 2 * PAGES;
 const POISON: u64 = 0xdead_beef;
 /// What simulated threads block on, beside the platform: locks of tables.
@@ -101,8 +109,9 @@ impl<const C: bool> Memory for Machine<C> {
         let frame = request.pfn as usize;
         assert!(core::ptr::eq(request.page.page(), &self.headers[frame]) && frame % 2 == 1);
         self.own(frame);
-        // Under one of the strategies the entry that was faulted on is a migration entry by now, and its reference is put. Here migration
-        // entries keep theirs, so it gets another; whatever comes of the migration puts the entry up.
+        // Under one of the strategies the entry that was faulted on is a migration entry by now,
+        // and its reference is put. Here migration entries keep theirs, so it gets another;
+        // whatever comes of the migration puts the entry up.
         if matches!(self.entry(request.at).leaf(), Leaf::Migration { .. }) {
             self.headers[frame].try_get().map_err(|_| "the faulter has a reference")?.into_raw();
         }
@@ -180,13 +189,20 @@ impl<const C: bool> Machine<C> {
         });
     }
 
-    /// Moves a page from a frame to the other: takes down its mappings, freezes, copies, puts up the new entries, commits. The source's lock
-    /// is released in any case.
-    fn migrate(&self, from: usize, to: usize, guard: PageGuard<'_, Turns<C>>, reference: PageRef<'_, Turns<C>>) -> bool {
+    /// Moves a page from a frame to the other: takes down its mappings, freezes, copies, puts up
+    /// the new entries, commits. The source's lock is released in any case.
+    fn migrate(
+        &self,
+        from: usize,
+        to: usize,
+        guard: PageGuard<'_, Turns<C>>,
+        reference: PageRef<'_, Turns<C>>,
+    ) -> bool {
         let (page, references) = (from / 2, MAPPINGS as u32 + 1);
         let migration = guard.begin_migration();
         self.replace(page, Leaf::to_migration);
-        let rule = if self.by_pins { FreezeRule::Unpinned } else { FreezeRule::ExactRefs(references) };
+        let rule =
+            if self.by_pins { FreezeRule::Unpinned } else { FreezeRule::ExactRefs(references) };
         let frozen = match migration.freeze(rule) {
             Ok(frozen) => frozen,
             Err(busy) => {
@@ -218,16 +234,21 @@ impl<const C: bool> Machine<C> {
         assert_eq!(self.headers[from].pins(), 0, "a pinned page is moved");
         let bytes = self.bytes[from].replace(POISON);
         at("copies");
-        assert_eq!(bytes, self.ledger[page].get(), "page {page} was written to while it was copied, or not all of it came");
+        assert_eq!(
+            bytes,
+            self.ledger[page].get(),
+            "page {page} was written to while it was copied, or not all of it came"
+        );
         self.bytes[to].set(bytes);
         self.put_up(to);
-        // While the counts are frozen: after the commit it would be one too many for the next migration.
+        // While the counts are frozen: after the commit it would be one too many for the next
+        // migration.
         assert_eq!(reference.put(), Put::Kept);
         self.disown(from);
         self.disown(to);
         // SAFETY: the entries' references, which are raw, and move with the entries.
-        let committed =
-            unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }.expect("the destination is free and ours");
+        let committed = unsafe { frozen.commit_to_moving(destination, MAPPINGS as u32) }
+            .expect("the destination is free and ours");
         assert!(self.by_pins || committed.source == Put::Last);
         true
     }
@@ -250,7 +271,11 @@ impl<const C: bool> Machine<C> {
             let entry = self.entry(name);
             let Leaf::Present { pfn, .. } = entry.leaf() else { continue };
             let (frame, ledger) = (pfn as usize, &self.ledger[name.page]);
-            assert_eq!(frame, 2 * name.page, "a page is present where the processor cannot reach it");
+            assert_eq!(
+                frame,
+                2 * name.page,
+                "a page is present where the processor cannot reach it"
+            );
             assert_eq!(self.bytes[frame].get(), ledger.get(), "{name:?} has lost a write");
             ledger.set(ledger.get() + 1);
             self.bytes[frame].set(ledger.get());
@@ -265,7 +290,9 @@ impl<const C: bool> Machine<C> {
         let frame = pfn as usize;
         let Some(guard) = self.headers[frame].try_lock() else { return };
         self.own(frame);
-        let Ok(reference) = self.headers[frame].try_get() else { panic!("a mapped page has references, and its lock is ours") };
+        let Ok(reference) = self.headers[frame].try_get() else {
+            panic!("a mapped page has references, and its lock is ours")
+        };
         drop(entry);
         self.migrate(frame, frame + 1, guard, reference);
     }
@@ -280,7 +307,11 @@ impl<const C: bool> Machine<C> {
                 drop(entry);
                 for _ in 0..turns {
                     at("holds a pin");
-                    assert_eq!(self.bytes[frame].get(), self.ledger[name.page].get(), "a pinned page has moved");
+                    assert_eq!(
+                        self.bytes[frame].get(),
+                        self.ledger[name.page].get(),
+                        "a pinned page has moved"
+                    );
                 }
                 drop(pin);
             }
@@ -288,7 +319,8 @@ impl<const C: bool> Machine<C> {
                 let woken = self.headers[frame].wait_migration(entry);
                 assert!(matches!(woken, Wake::Released | Wake::NotLocked), "{woken:?}");
             }
-            // The entries are up and the commit, which moves the references, is still to come; until then the frame is locked.
+            // The entries are up and the commit, which moves the references, is still to come;
+            // until then the frame is locked.
             Err(PinError::Free) => {
                 let woken = self.headers[frame].wait_unlocked(entry);
                 assert!(matches!(woken, Wake::Released | Wake::NotLocked), "{woken:?}");
@@ -318,7 +350,8 @@ impl<const C: bool> Machine<C> {
 
     fn wait(&self, name: At, frame: usize, kind: usize, turns: usize) {
         let entry = self.entry(name);
-        let deadline = Turns::<C>.after(Duration::from_nanos(turns as u64)).expect("the clock has room");
+        let deadline =
+            Turns::<C>.after(Duration::from_nanos(turns as u64)).expect("the clock has room");
         let mut wait = if kind % 2 == 0 { Wait::unlocked() } else { Wait::migration() };
         if kind & 2 != 0 {
             wait.limits = wait.limits.until(deadline);
@@ -340,8 +373,11 @@ impl<const C: bool> Machine<C> {
         loop {
             match self.headers[frame].claim() {
                 Claim::Owner(guard) => return self.hold(frame, guard, turns),
-                // No turn is given up between the claim and this, but the release may have been told before.
-                Claim::InFlight => block_on(TOLD + frame, "has claimed a page and waits to be told"),
+                // No turn is given up between the claim and this, but the release may have been
+                // told before.
+                Claim::InFlight => {
+                    block_on(TOLD + frame, "has claimed a page and waits to be told")
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -358,8 +394,8 @@ impl<const C: bool> Machine<C> {
             1 => Strategy::EntryInFault,
             2 => Strategy::WaitThenLock { after: 0 },
             3 => Strategy::WaitThenLock { after: 1 },
-            // Not `ReferenceAndSleep`: with enough faulters its references abort every migration that they wait for, for ever, as this
-            // machine shows within a few seconds.
+            // Not `ReferenceAndSleep`: with enough faulters its references abort every migration
+            // that they wait for, for ever, as this machine shows within a few seconds.
             _ => Strategy::Wait,
         };
         match op % 16 {
@@ -369,7 +405,9 @@ impl<const C: bool> Machine<C> {
             9 => self.refer(name, turns),
             10 => self.hold(frame, page.lock(), turns),
             11 => {
-                let soon = Turns::<C>.after(Duration::from_nanos(1 + turns as u64)).expect("the clock has room");
+                let soon = Turns::<C>
+                    .after(Duration::from_nanos(1 + turns as u64))
+                    .expect("the clock has room");
                 if let Ok(guard) = page.lock_within(Limits::none().until(soon)) {
                     self.hold(frame, guard, turns);
                 }
@@ -391,15 +429,26 @@ impl<const C: bool> Machine<C> {
     fn check(&self) {
         for page in 0..PAGES {
             let entries: Vec<_> = self.tables.iter().map(|t| t.entries[page].get()).collect();
-            assert!(entries.windows(2).all(|two| two[0] == two[1]), "page {page}: its mappings disagree: {entries:?}");
+            assert!(
+                entries.windows(2).all(|two| two[0] == two[1]),
+                "page {page}: its mappings disagree: {entries:?}"
+            );
             let frame = match entries[0] {
                 Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn as usize,
                 other => panic!("page {page} was left as {other:?}"),
             };
             assert_eq!(frame / 2, page);
-            assert_eq!(self.bytes[frame].get(), self.ledger[page].get(), "page {page} has lost a write");
+            assert_eq!(
+                self.bytes[frame].get(),
+                self.ledger[page].get(),
+                "page {page} has lost a write"
+            );
             assert_eq!(self.bytes[frame ^ 1].get(), POISON, "page {page} is in two places");
-            assert_eq!((self.headers[frame].refs(), self.headers[frame ^ 1].refs()), (MAPPINGS as u32, 0), "page {page}");
+            assert_eq!(
+                (self.headers[frame].refs(), self.headers[frame ^ 1].refs()),
+                (MAPPINGS as u32, 0),
+                "page {page}"
+            );
         }
         for header in &self.headers {
             let idle = !header.is_locked() && !header.is_migrating() && !header.is_frozen();
@@ -438,11 +487,13 @@ fn run_on<const C: bool>(how: usize, mut input: Input<'_>) {
     let machine = Machine::<C>::new(how & 8 != 0);
     let bodies = (0..threads)
         .map(|_| {
-            let operations: Vec<[u8; 3]> =
-                (0..1 + input.below(4)).map(|_| core::array::from_fn(|_| input.next().unwrap_or(0))).collect();
+            let operations: Vec<[u8; 3]> = (0..1 + input.below(4))
+                .map(|_| core::array::from_fn(|_| input.next().unwrap_or(0)))
+                .collect();
             machine.doing.borrow_mut().push(format!("does {operations:?}"));
             let machine = machine.clone();
-            Box::new(move || operations.into_iter().for_each(|op| machine.operate(op))) as Box<dyn FnOnce()>
+            Box::new(move || operations.into_iter().for_each(|op| machine.operate(op)))
+                as Box<dyn FnOnce()>
         })
         .collect();
     let state = machine.clone();

@@ -1,17 +1,19 @@
 //! The two words of a page against the same thing in plain fields.
 //!
-//! [`run_state`] and [`run_count`] apply transitions to a word and to a struct of plain numbers, and panic where they differ: in a field,
-//! in the words of the `Debug` text, or in what is refused. The struct knows the documented bit layout and the state table, and
-//! nothing of how the word computes.
+//! [`run_state`] and [`run_count`] apply transitions to a word and to a struct of plain numbers,
+//! and panic where they differ: in a field, in the words of the `Debug` text, or in what is
+//! refused. The struct knows the documented bit layout and the state table, and nothing of how the
+//! word computes.
 //!
-//! Whoever includes this file has a module `word` beside it, which is `src/word/mod.rs`. With `--cfg pagelock_fuzz` operations derive
-//! `arbitrary::Arbitrary`.
+//! Whoever includes this file has a module `word` beside it, which is `src/word/mod.rs`. With
+//! `--cfg pagelock_fuzz` operations derive `arbitrary::Arbitrary`.
 
 use crate::word::count::FROZEN;
 use crate::word::{Count, MAX_PINS, MAX_REFS, MAX_SLEEPERS, State, UserBits};
 use core::fmt::Write as _;
 
-/// A transition of the state word. One that the state table does not allow at the moment is skipped.
+/// A transition of the state word. One that the state table does not allow at the moment is
+/// skipped.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(pagelock_fuzz, derive(arbitrary::Arbitrary))]
 pub(crate) enum StateOp {
@@ -104,7 +106,9 @@ impl Plain {
 
     /// The rows of the state table, and what each field says of who changes it.
     fn is_legal(&self) -> bool {
-        (!self.closed || self.sleepers > 0) && (!self.crowd || self.closed) && (self.locked || !self.migrating)
+        (!self.closed || self.sleepers > 0)
+            && (!self.crowd || self.closed)
+            && (self.locked || !self.migrating)
     }
 
     /// Registers one sleeper; false if it has to wait outside, for which it closes the gate.
@@ -177,7 +181,10 @@ impl Run {
         assert_eq!(word.has_waiters(), plain.lock_waiters || plain.event_waiters);
         assert_eq!(word.is_plain(), !plain.taken() && !plain.lock_waiters && !plain.event_waiters);
         assert_eq!(word.sleepers(), plain.sleepers);
-        assert_eq!((u32::from(word.generation()), u32::from(word.user().get())), (plain.generation, plain.user));
+        assert_eq!(
+            (u32::from(word.generation()), u32::from(word.user().get())),
+            (plain.generation, plain.user)
+        );
         for starved in [false, true] {
             assert_eq!(word.admits(starved), plain.clone().come(starved, false), "{plain:?}");
         }
@@ -190,7 +197,12 @@ impl Run {
                 // Only LOCKED is set where nothing else has to change, by the shorter way as well.
                 assert!(!word.is_plain() || word.with_locked() == word.taken_by_newcomer());
                 *word = word.taken_by_newcomer();
-                *plain = Plain { locked: true, lock_waiters: false, event_waiters: false, ..plain.clone() };
+                *plain = Plain {
+                    locked: true,
+                    lock_waiters: false,
+                    event_waiters: false,
+                    ..plain.clone()
+                };
             }
             StateOp::TakeAsSleeper if !plain.locked && plain.sleepers > 0 => {
                 *word = word.taken_by_sleeper();
@@ -200,7 +212,9 @@ impl Run {
                 plain.one_out();
             }
             StateOp::Come { starved, closes } if plain.taken() => self.come(starved, closes),
-            StateOp::ComeMany(n) if plain.taken() => (0..n % 6000).for_each(|_| self.come(false, false)),
+            StateOp::ComeMany(n) if plain.taken() => {
+                (0..n % 6000).for_each(|_| self.come(false, false))
+            }
             StateOp::Rearm { starved } if plain.taken() && plain.sleepers > 0 => {
                 *word = word.with_sleeper(true, starved);
                 plain.goes_to_sleep(starved);
@@ -210,7 +224,8 @@ impl Run {
             StateOp::Strike => {
                 *word = word.without_sleepers();
                 plain.ages();
-                (plain.sleepers, plain.lock_waiters, plain.closed, plain.crowd) = (0, false, false, false);
+                (plain.sleepers, plain.lock_waiters, plain.closed, plain.crowd) =
+                    (0, false, false, false);
             }
             StateOp::Await if plain.taken() => {
                 *word = word.with_event_waiters();
@@ -254,7 +269,11 @@ impl Run {
 
     fn come(&mut self, starved: bool, closes: bool) {
         let Self { word, plain } = self;
-        *word = if word.admits(starved) { word.with_sleeper(false, starved || closes) } else { word.with_crowd() };
+        *word = if word.admits(starved) {
+            word.with_sleeper(false, starved || closes)
+        } else {
+            word.with_crowd()
+        };
         plain.come(starved, closes);
     }
 
@@ -327,7 +346,9 @@ pub(crate) fn run_count(ops: &[CountOp]) {
                     (word, pins) = (word.plus_pin().expect("there is room"), pins + 1);
                 }
             }
-            CountOp::Unpin if pins > 0 => (word, pins) = (word.minus_pin().expect("there is one"), pins - 1),
+            CountOp::Unpin if pins > 0 => {
+                (word, pins) = (word.minus_pin().expect("there is one"), pins - 1)
+            }
             CountOp::Freeze => {
                 assert_eq!(word.frozen().0, word.0 | FROZEN);
                 (word, frozen) = (word.frozen(), true);
@@ -336,10 +357,15 @@ pub(crate) fn run_count(ops: &[CountOp]) {
             CountOp::Put => assert_eq!(word.minus_refs(1), None),
             CountOp::Unpin => assert_eq!(word.minus_pin(), None),
         }
-        assert_eq!((u64::from(word.refs()), u64::from(word.pins()), word.is_frozen()), (refs, pins, frozen), "after {op:?}");
+        assert_eq!(
+            (u64::from(word.refs()), u64::from(word.pins()), word.is_frozen()),
+            (refs, pins, frozen),
+            "after {op:?}"
+        );
         assert_eq!(u64::from(word.0), refs | pins << 19 | u64::from(frozen) << 31, "after {op:?}");
         assert_eq!(word.is_free(), (refs, pins) == (0, 0));
-        let text = format!("{refs} references, {pins} pins{}", if frozen { ", frozen" } else { "" });
+        let text =
+            format!("{refs} references, {pins} pins{}", if frozen { ", frozen" } else { "" });
         assert_eq!(format!("{word:?}"), text);
     }
 }

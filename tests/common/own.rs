@@ -1,5 +1,5 @@
-//! The operating system's futex with an event table of the test's own: no other test's page collides with its pages, and it
-//! is known who sleeps.
+//! The operating system's futex with an event table of the test's own: no other test's page
+//! collides with its pages, and it is known who sleeps.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
@@ -147,7 +147,8 @@ impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
 /// Who sleeps in the system's futex.
 #[derive(Default)]
 pub(crate) struct Sleepers {
-    /// By a number of its own: its thread, as far as the system tells, and the word that it sleeps on.
+    /// By a number of its own: its thread, as far as the system tells, and the word that it sleeps
+    /// on.
     sleeping: Mutex<BTreeMap<usize, (Task, usize)>>,
     next: AtomicUsize,
 }
@@ -155,7 +156,10 @@ pub(crate) struct Sleepers {
 impl Sleepers {
     pub(crate) fn sleep(&self, word: &AtomicU32, sleep: impl FnOnce() -> Sleep) -> Sleep {
         let number = self.next.fetch_add(1, SeqCst);
-        self.sleeping.lock().unwrap().insert(number, (Task::current(), core::ptr::from_ref(word).addr()));
+        self.sleeping
+            .lock()
+            .unwrap()
+            .insert(number, (Task::current(), core::ptr::from_ref(word).addr()));
         let ended = sleep();
         self.sleeping.lock().unwrap().remove(&number);
         ended
@@ -166,7 +170,9 @@ impl Sleepers {
         for look in 0.. {
             {
                 let sleeping = self.sleeping.lock().unwrap();
-                if sleeping.len() == n && sleeping.values().all(|(task, word)| task.is_asleep_on(*word)) {
+                if sleeping.len() == n
+                    && sleeping.values().all(|(task, word)| task.is_asleep_on(*word))
+                {
                     return;
                 }
             }
@@ -204,8 +210,9 @@ impl Task {
         self.file("stat").rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
     }
 
-    /// Whether it sleeps in a call to the system of which `word` is the first argument. Where the system does not say which call it is
-    /// in, any: that it is about to sleep in the futex is known.
+    /// Whether it sleeps in a call to the system of which `word` is the first argument. Where the
+    /// system does not say which call it is in, any: that it is about to sleep in the futex is
+    /// known.
     fn is_asleep_on(&self, word: usize) -> bool {
         let call = self.file("syscall");
         match call.split(' ').nth(1) {

@@ -1,7 +1,9 @@
-//! The protocol over real memory: the pages of a region of the storm example, which userfaultfd moves between two places.
+//! The protocol over real memory: the pages of a region of the storm example, which userfaultfd
+//! moves between two places.
 //!
-//! A page has two frames, one hot, one cold, and is in one of them. So where a page goes is not a choice, and the stages of a migration
-//! are called one by one, with [`Real::twin`] for the destination.
+//! A page has two frames, one hot, one cold, and is in one of them. So where a page goes is not a
+//! choice, and the stages of a migration are called one by one, with [`Real::twin`] for the
+//! destination.
 
 #[allow(dead_code, clippy::all)]
 #[path = "../../examples/storm/region/mod.rs"]
@@ -15,7 +17,8 @@ use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::{NoBatches, Unlocked};
 use pagelock::mm::migrate::{Abort, FaultPage, Order, Outcome, Slot, collect, collect_for_fault};
 use pagelock::mm::{
-    Access, Brought, CopyError, Entry, Faulter, Memory, ReverseMap, Span, Strategy, Tables, Tiers, ToRam, resolve,
+    Access, Brought, CopyError, Entry, Faulter, Memory, ReverseMap, Span, Strategy, Tables, Tiers,
+    ToRam, resolve,
 };
 use pagelock::{OsFutex, PageLock};
 use region::{Kind, PAGE, Pretend, Region};
@@ -42,7 +45,8 @@ pub(crate) struct Real {
     tables: Vec<Vec<Mutex<[Leaf; SPLIT]>>>,
     /// First the hot frames', then the cold ones'.
     headers: Vec<PageLock>,
-    /// Which frames are in use. Late to change: a frame is given back when its page has been let go of at the other one.
+    /// Which frames are in use. Late to change: a frame is given back when its page has been let go
+    /// of at the other one.
     is_used: Vec<AtomicBool>,
     /// Where the bytes of each page are. Written by the owner of the page's lock.
     is_cold: Vec<AtomicBool>,
@@ -59,11 +63,26 @@ pub(crate) fn open(kind: Kind, pages: usize) -> Result<Real, String> {
     for header in &headers[..pages] {
         header.activate(mappings as u32).unwrap();
     }
-    let present = |page: usize| Leaf::Present { pfn: page as u64, rights: Rights::Write, tracking: Tracking::default() };
-    let table = |_| (0..pages.div_ceil(SPLIT)).map(|n| Mutex::new(core::array::from_fn(|i| present(n * SPLIT + i)))).collect();
+    let present = |page: usize| Leaf::Present {
+        pfn: page as u64,
+        rights: Rights::Write,
+        tracking: Tracking::default(),
+    };
+    let table = |_| {
+        (0..pages.div_ceil(SPLIT))
+            .map(|n| Mutex::new(core::array::from_fn(|i| present(n * SPLIT + i))))
+            .collect()
+    };
     let flags = |n: usize, set: usize| (0..n).map(|i| AtomicBool::new(i < set)).collect();
     let (is_used, is_cold) = (flags(2 * pages, pages), flags(pages, 0));
-    Ok(Real { region, tables: (0..mappings).map(table).collect(), headers, is_used, is_cold, waits: AtomicUsize::new(0) })
+    Ok(Real {
+        region,
+        tables: (0..mappings).map(table).collect(),
+        headers,
+        is_used,
+        is_cold,
+        waits: AtomicUsize::new(0),
+    })
 }
 
 /// What the process's fault handler works on. One at a time: a handler is the process's.
@@ -83,7 +102,8 @@ pub(crate) fn handling_faults<R>(real: &Real, body: impl FnOnce() -> R) -> R {
 
 /// Runs in the thread that trapped, at the instruction that did. Allocates nothing.
 fn on_fault(addr: usize, write: bool) -> bool {
-    // SAFETY: set while `handling_faults` borrows it, and the threads that trap end within its body.
+    // SAFETY: set while `handling_faults` borrows it, and the threads that trap end within its
+    // body.
     let Some(real) = (unsafe { CURRENT.load(Acquire).as_ref() }) else { return false };
     let Some((mapping, page)) = real.region.locate(addr) else { return false };
     let mut faulter = Faulter::new(Strategy::Wait);
@@ -105,8 +125,13 @@ impl Real {
     /// A word of a page, through a mapping. Using it traps while the page is elsewhere.
     pub(crate) fn word(&self, at: At, word: usize) -> &AtomicU64 {
         assert!(at.page < self.pages() && word < PAGE / 8);
-        // SAFETY: a word of the mapping, aligned, which lives as long as the region and is used by atomics and the kernel only.
-        unsafe { AtomicU64::from_ptr(self.region.base(at.mapping).cast::<u64>().add(at.page * (PAGE / 8) + word)) }
+        // SAFETY: a word of the mapping, aligned, which lives as long as the region and is used by
+        // atomics and the kernel only.
+        unsafe {
+            AtomicU64::from_ptr(
+                self.region.base(at.mapping).cast::<u64>().add(at.page * (PAGE / 8) + word),
+            )
+        }
     }
 
     /// The other frame of a page.
@@ -115,7 +140,8 @@ impl Real {
         if pfn < pages { pfn + pages } else { pfn - pages }
     }
 
-    /// The same, taken for a page that is to go there. Whoever was moved away from there last may still have to give it back.
+    /// The same, taken for a page that is to go there. Whoever was moved away from there last may
+    /// still have to give it back.
     fn destination(&self, src: Option<u64>) -> Result<u64, Abort> {
         let pfn = self.twin(src.ok_or(Abort::Declined)?);
         // Acquire: pairs with the Release in `free`.
@@ -129,8 +155,14 @@ impl Real {
         pfn as usize % self.pages()
     }
 
-    /// Moves pages, and calls `pause` when their bytes are where they should be and their entries not yet.
-    pub(crate) fn migrate<'m>(&'m self, slots: &mut [Slot<'m, Self>], to: Side, pause: impl FnOnce()) {
+    /// Moves pages, and calls `pause` when their bytes are where they should be and their entries
+    /// not yet.
+    pub(crate) fn migrate<'m>(
+        &'m self,
+        slots: &mut [Slot<'m, Self>],
+        to: Side,
+        pause: impl FnOnce(),
+    ) {
         let unlocked = &mut Unlocked::promise();
         let copied = collect(self, slots, &Order::to(to), unlocked)
             .unmap()
@@ -150,11 +182,24 @@ impl Real {
             for mapping in 0..mappings {
                 let leaf = self.lock(At { mapping, page }).unwrap().get().unwrap();
                 assert_eq!(leaf.pfn(), Some(pfn), "page {page}, mapping {mapping}: {leaf:?}");
-                assert_eq!(matches!(leaf, Leaf::Present { .. }), !is_cold, "page {page}, mapping {mapping}: {leaf:?}");
+                assert_eq!(
+                    matches!(leaf, Leaf::Present { .. }),
+                    !is_cold,
+                    "page {page}, mapping {mapping}: {leaf:?}"
+                );
             }
-            let (live, free) = (&self.headers[pfn as usize], &self.headers[self.twin(pfn) as usize]);
-            assert_eq!((live.refs(), live.pins(), live.is_locked()), (mappings as u32, 0, false), "page {page}: {live:?}");
-            assert_eq!((free.refs(), free.pins(), free.is_locked()), (0, 0, false), "page {page}: {free:?}");
+            let (live, free) =
+                (&self.headers[pfn as usize], &self.headers[self.twin(pfn) as usize]);
+            assert_eq!(
+                (live.refs(), live.pins(), live.is_locked()),
+                (mappings as u32, 0, false),
+                "page {page}: {live:?}"
+            );
+            assert_eq!(
+                (free.refs(), free.pins(), free.is_locked()),
+                (0, 0, false),
+                "page {page}: {free:?}"
+            );
         }
     }
 
@@ -164,7 +209,10 @@ impl Real {
         if self.is_cold[page].load(Relaxed) {
             self.region.bring_back(page)?;
         } else {
-            let out = mappings.clone().try_for_each(|m| self.region.protect(m, page)).and_then(|()| self.region.push_out(page));
+            let out = mappings
+                .clone()
+                .try_for_each(|m| self.region.protect(m, page))
+                .and_then(|()| self.region.push_out(page));
             if let Err(e) = out {
                 mappings.clone().try_for_each(|m| self.region.unprotect(m, page))?;
                 return Err(e);
@@ -250,7 +298,8 @@ impl Tiers for Real {
         None
     }
 
-    /// A frame that is given back while the page's bytes are in it was a destination, of a migration that was given up.
+    /// A frame that is given back while the page's bytes are in it was a destination, of a
+    /// migration that was given up.
     fn free(&self, pfn: u64) {
         let page = self.page_of(pfn);
         if self.is_cold[page].load(Relaxed) == (self.tier(pfn) == Side::Cold) {

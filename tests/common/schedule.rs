@@ -1,9 +1,11 @@
 //! Simulated threads on one real one, for runs in which an input decides who goes on.
 //!
-//! A simulated thread is a coroutine. It gives its turn up wherever the crate asks something of the platform, wherever the test says
-//! so, and, in a build with `--cfg pagelock_delay`, at every step of the protocol. Then the next byte of the input picks who is next, or
-//! ends somebody's sleep as a signal or a deadline would. When the input is used up, threads are picked at random, and nothing
-//! ends a sleep but a wake: whoever has lost one sleeps for ever, and *everybody asleep* is a failure.
+//! A simulated thread is a coroutine. It gives its turn up wherever the crate asks something of the
+//! platform, wherever the test says so, and, in a build with `--cfg pagelock_delay`, at every step
+//! of the protocol. Then the next byte of the input picks who is next, or ends somebody's sleep as
+//! a signal or a deadline would. When the input is used up, threads are picked at random, and
+//! nothing ends a sleep but a wake: whoever has lost one sleeps for ever, and *everybody asleep* is
+//! a failure.
 //!
 //! The futex is exact: comparing and going to sleep is one step, wakes are first in, first out.
 
@@ -18,7 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// What those [block on](block_on) who wait for the platform to be told of a page: this, plus the page's number.
+/// What those [block on](block_on) who wait for the platform to be told of a page: this, plus the
+/// page's number.
 pub(crate) const TOLD: usize = 1000;
 
 /// Bytes to decide by.
@@ -40,7 +43,8 @@ impl Input<'_> {
 /// So many turns after the input is used up are a livelock.
 const PATIENCE: usize = 300_000;
 const STACK: usize = 256 << 10;
-/// From this byte on, it is not a thread that is picked, but a sleep that ends: by a signal, or for no reason; or the clock goes on.
+/// From this byte on, it is not a thread that is picked, but a sleep that ends: by a signal, or for
+/// no reason; or the clock goes on.
 const SIGNAL: u8 = 0xf0;
 const SPURIOUS: u8 = 0xf4;
 const CLOCK: u8 = 0xf8;
@@ -71,7 +75,8 @@ struct Scheduler {
     next: Cell<u64>,
     now: Cell<u64>,
     events: Vec<EventSlot<Turns<false>>>,
-    /// Where headers begin, so that the slot of a page is a matter of its number and not of its address.
+    /// Where headers begin, so that the slot of a page is a matter of its number and not of its
+    /// address.
     base: Cell<usize>,
 }
 
@@ -102,7 +107,8 @@ pub(crate) fn begin(threads: usize, slots: usize) {
         base: Cell::new(0),
     };
     SCHEDULER.set(Some(Rc::new(scheduler)));
-    // Before each access: then nothing comes between the last one of a call and what the caller does next.
+    // Before each access: then nothing comes between the last one of a call and what the caller
+    // does next.
     #[cfg(pagelock_delay)]
     pagelock::sync::steps::call(|step, done| {
         if !done {
@@ -116,16 +122,24 @@ pub(crate) fn headers_begin_at(address: usize) {
     scheduler().base.set(address);
 }
 
-/// Runs the bodies to their ends, scheduled by `input`. `state` is printed if they do not get there.
-pub(crate) fn run(bodies: Vec<Box<dyn FnOnce()>>, mut input: Input<'_>, state: impl Fn() -> String) {
+/// Runs the bodies to their ends, scheduled by `input`. `state` is printed if they do not get
+/// there.
+pub(crate) fn run(
+    bodies: Vec<Box<dyn FnOnce()>>,
+    mut input: Input<'_>,
+    state: impl Fn() -> String,
+) {
     let scheduler = scheduler();
-    let mut random =
-        input.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) | 1;
+    let mut random = input.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }) | 1;
     let mut coroutines: Vec<_> = bodies
         .into_iter()
         .enumerate()
         .map(|(number, body)| {
-            let stack = STACKS.with_borrow_mut(Vec::pop).unwrap_or_else(|| DefaultStack::new(STACK).expect("room for a stack"));
+            let stack = STACKS
+                .with_borrow_mut(Vec::pop)
+                .unwrap_or_else(|| DefaultStack::new(STACK).expect("room for a stack"));
             let scheduler = scheduler.clone();
             Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
                 scheduler.threads[number].yielder.set(yielder);
@@ -136,7 +150,8 @@ pub(crate) fn run(bodies: Vec<Box<dyn FnOnce()>>, mut input: Input<'_>, state: i
         .collect();
     let mut turns = 0;
     let failure = loop {
-        let runnable: Vec<usize> = (0..coroutines.len()).filter(|&t| scheduler.is_runnable(t)).collect();
+        let runnable: Vec<usize> =
+            (0..coroutines.len()).filter(|&t| scheduler.is_runnable(t)).collect();
         if runnable.is_empty() {
             break scheduler
                 .threads
@@ -177,11 +192,16 @@ pub(crate) fn run(bodies: Vec<Box<dyn FnOnce()>>, mut input: Input<'_>, state: i
     };
     let Some(failure) = failure else { return };
     for coroutine in coroutines.iter_mut().flatten().filter(|c| c.started() && !c.done()) {
-        // SAFETY: what is on its stack is never used or dropped: it is leaked, with whatever it holds alive.
+        // SAFETY: what is on its stack is never used or dropped: it is leaked, with whatever it
+        // holds alive.
         unsafe { coroutine.force_reset() };
     }
-    let mut said: Vec<_> =
-        scheduler.threads.iter().enumerate().map(|(n, t)| format!("thread {n}: {:?}", t.step.get())).collect();
+    let mut said: Vec<_> = scheduler
+        .threads
+        .iter()
+        .enumerate()
+        .map(|(n, t)| format!("thread {n}: {:?}", t.step.get()))
+        .collect();
     said.push(state());
     match failure.downcast::<String>() {
         Ok(text) => panic!("{text}\n{}", said.join("\n")),
@@ -216,7 +236,11 @@ pub(crate) fn block_on(what: usize, step: &'static str) {
 /// Lets those go on who [wait](block_on) for `what`.
 pub(crate) fn changed(what: usize) {
     let scheduler = scheduler();
-    scheduler.threads.iter().filter(|t| t.blocked.get() == Some(what)).for_each(|t| t.blocked.set(None));
+    scheduler
+        .threads
+        .iter()
+        .filter(|t| t.blocked.get() == Some(what))
+        .for_each(|t| t.blocked.set(None));
 }
 
 impl Scheduler {
@@ -235,11 +259,14 @@ impl Scheduler {
     /// Ends a sleep for another reason than a wake.
     fn disturb(&self, byte: u8) {
         if byte >= CLOCK {
-            let earliest = self.threads.iter().filter_map(|t| t.asleep.borrow().as_ref()?.deadline).min();
+            let earliest =
+                self.threads.iter().filter_map(|t| t.asleep.borrow().as_ref()?.deadline).min();
             self.now.set(earliest.unwrap_or(0).max(self.now.get() + 1));
             for thread in &self.threads {
                 if let Some(asleep) = thread.asleep.borrow_mut().as_mut() {
-                    if asleep.ended.is_none() && asleep.deadline.is_some_and(|at| at <= self.now.get()) {
+                    if asleep.ended.is_none()
+                        && asleep.deadline.is_some_and(|at| at <= self.now.get())
+                    {
                         asleep.ended = Some(Sleep::TimedOut);
                     }
                 }
@@ -247,8 +274,11 @@ impl Scheduler {
             return;
         }
         let how = if byte >= SPURIOUS { Sleep::Unknown } else { Sleep::Interrupted };
-        let sleeping: Vec<_> =
-            self.threads.iter().filter(|t| t.asleep.borrow().as_ref().is_some_and(|s| s.ended.is_none())).collect();
+        let sleeping: Vec<_> = self
+            .threads
+            .iter()
+            .filter(|t| t.asleep.borrow().as_ref().is_some_and(|s| s.ended.is_none()))
+            .collect();
         if !sleeping.is_empty() {
             let thread = sleeping[usize::from(byte) % sleeping.len()];
             thread.asleep.borrow_mut().as_mut().expect("it sleeps").ended = Some(how);
@@ -267,7 +297,8 @@ impl Scheduler {
         let place = self.next.replace(self.next.get() + 1);
         let word = core::ptr::from_ref(word).addr();
         let thread = &self.threads[number];
-        *thread.asleep.borrow_mut() = Some(Asleep { number: place, word, class, deadline, ended: None });
+        *thread.asleep.borrow_mut() =
+            Some(Asleep { number: place, word, class, deadline, ended: None });
         thread.step.set(("sleeps", 0));
         self.give_up(number);
         thread.step.set(("is awake", 0));
@@ -284,7 +315,9 @@ impl Scheduler {
                 .iter()
                 .filter(|t| {
                     let asleep = t.asleep.borrow();
-                    asleep.as_ref().is_some_and(|s| s.ended.is_none() && s.word == word && s.class & class != 0)
+                    asleep.as_ref().is_some_and(|s| {
+                        s.ended.is_none() && s.word == word && s.class & class != 0
+                    })
                 })
                 .min_by_key(|t| t.asleep.borrow().as_ref().map(|s| s.number));
             let Some(first) = first else { break };
@@ -330,8 +363,9 @@ unsafe impl<const CLASSES: bool> Futex for Turns<CLASSES> {
     fn event(&self, index: usize) -> &EventSlot<Self> {
         at("asks for an event slot");
         let slot: *const EventSlot<Turns<false>> = &scheduler().events[index];
-        // SAFETY: the slots live as long as the scheduler, which stays until the next run begins, when no page of this one is left. Within a
-        // run all platforms are of one type, and slots of both look the same.
+        // SAFETY: the slots live as long as the scheduler, which stays until the next run begins,
+        // when no page of this one is left. Within a run all platforms are of one type, and slots
+        // of both look the same.
         unsafe { &*slot.cast() }
     }
 

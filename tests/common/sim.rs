@@ -1,8 +1,10 @@
-//! A platform on which the test decides: who sleeps, who is woken, how a sleep ends, and what time it is.
+//! A platform on which the test decides: who sleeps, who is woken, how a sleep ends, and what time
+//! it is.
 //!
-//! Sleepers stand in one queue, first in, first out. The test can wait until so many are asleep, end their sleep in any way,
-//! keep woken sleepers from running ([`Sim::hold`]), let the clock run, and act at three places inside the crate: when it asks
-//! for an event slot, when it is about to sleep, and when it wakes.
+//! Sleepers stand in one queue, first in, first out. The test can wait until so many are asleep,
+//! end their sleep in any way, keep woken sleepers from running ([`Sim::hold`]), let the clock run,
+//! and act at three places inside the crate: when it asks for an event slot, when it is about to
+//! sleep, and when it wakes.
 
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
@@ -167,7 +169,8 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         self.0.events.iter().any(|slot| core::ptr::from_ref(slot).addr() == word)
     }
 
-    /// Does something once, when the crate next asks for an event slot: before it has read or bumped the sequence.
+    /// Does something once, when the crate next asks for an event slot: before it has read or
+    /// bumped the sequence.
     pub(crate) fn at_event(self, hook: impl FnOnce() + Send + 'static) {
         self.at_later_event(0, hook);
     }
@@ -210,7 +213,8 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         ended
     }
 
-    /// How many were woken, as far as the waker is told: a stolen wake looks like one that reached its sleeper.
+    /// How many were woken, as far as the waker is told: a stolen wake looks like one that reached
+    /// its sleeper.
     fn wake(self, call: Call, word: usize, n: usize, class: u32) -> usize {
         Self::run(&self.0.at_wake);
         let stolen = {
@@ -239,7 +243,13 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         let id = world.next;
         world.next += 1;
         world.slept += 1;
-        world.queue.push_back(Sleeper { id, word: core::ptr::from_ref(word).addr(), class, deadline, ended: None });
+        world.queue.push_back(Sleeper {
+            id,
+            word: core::ptr::from_ref(word).addr(),
+            class,
+            deadline,
+            ended: None,
+        });
         self.0.changed.notify_all();
         loop {
             world = self.0.changed.wait(world).unwrap();
@@ -280,7 +290,8 @@ unsafe impl<const CLASSES: bool> Futex for Sim<CLASSES> {
     }
 
     fn wake_class(&self, word: *const AtomicU32, n: u32, class: u32) -> u32 {
-        self.wake(Call::WakeClass { word: word.addr(), n, class }, word.addr(), n as usize, class) as u32
+        self.wake(Call::WakeClass { word: word.addr(), n, class }, word.addr(), n as usize, class)
+            as u32
     }
 
     fn event(&self, index: usize) -> &EventSlot<Self> {

@@ -1,8 +1,9 @@
 //! A watchdog that tells a test that is stuck from one on a busy machine.
 //!
-//! The clock alone cannot: a program that gets a fiftieth of a processor takes fifty times as long. A test is stuck when *nobody of the
-//! program has run*, or could have, for so many ticks: all are asleep, and so nobody is left to wake them. For those that go round for ever
-//! there is a limit by the clock as well, far beyond what any test takes.
+//! The clock alone cannot: a program that gets a fiftieth of a processor takes fifty times as long.
+//! A test is stuck when *nobody of the program has run*, or could have, for so many ticks: all are
+//! asleep, and so nobody is left to wake them. For those that go round for ever there is a limit by
+//! the clock as well, far beyond what any test takes.
 
 use core::fmt::Debug;
 use core::time::Duration;
@@ -25,7 +26,8 @@ pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R
             while alarm.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 if seen.is_stuck() {
                     // Not by `eprintln`, which the test harness captures and an abort loses.
-                    let _ = writeln!(std::io::stderr(), "\n{name}: stuck, {seen:?}. Pages: {pages:?}");
+                    let _ =
+                        writeln!(std::io::stderr(), "\n{name}: stuck, {seen:?}. Pages: {pages:?}");
                     std::process::abort();
                 }
             }
@@ -66,7 +68,8 @@ mod system {
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
-    /// Whether a thread other than this one is on a processor, waits for one, or waits for the disk.
+    /// Whether a thread other than this one is on a processor, waits for one, or waits for the
+    /// disk.
     pub(super) fn somebody_could_run() -> bool {
         // SAFETY: it has no arguments and cannot fail.
         let this = unsafe { libc::gettid() }.to_string();

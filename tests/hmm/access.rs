@@ -17,12 +17,14 @@ pub(super) fn open_close(v: Variant) {
     Fixture::new(v).close();
 }
 
-/// Pages that are there, pages of zeroes, and pages where nothing was ever: all read in one fault of the range.
+/// Pages that are there, pages of zeroes, and pages where nothing was ever: all read in one fault
+/// of the range.
 pub(super) fn anon_read(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.mapped(PAGES);
     b.set_mirror(|i| i.wrapping_neg());
-    // Page 0 never was, page 1 is the page of zeroes; and none may be written to any more when the device reads.
+    // Page 0 never was, page 1 is the page of zeroes; and none may be written to any more when the
+    // device reads.
     b.set_in(2..PAGES, |i| i);
     f.mm.protect(b.at, PAGES, Some(Rights::Read)).unwrap();
     b.expect_in(1..2, |_| 0);
@@ -83,7 +85,8 @@ pub(super) fn anon_write_child(v: Variant) {
         let f = Fixture::new(v);
         let mut b = if large { f.large(0) } else { f.written(LARGE) };
         if migrate {
-            // Then the child's device writes to pages that are in the device's memory, and the parent's at the same time.
+            // Then the child's device writes to pages that are in the device's memory, and the
+            // parent's at the same time.
             assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
             b.expect_mirror(|i| i);
         }
@@ -96,7 +99,8 @@ pub(super) fn anon_write_child(v: Variant) {
         let device = Device::new(f.mm, f.device().tier);
         let done = of_child.device_write(&device).unwrap();
         assert_eq!(done.pages, LARGE);
-        // What a copy had to be made of was looked at once more; but it is one range that is faulted in.
+        // What a copy had to be made of was looked at once more; but it is one range that is
+        // faulted in.
         assert_eq!(done.faults, 1, "{migrate}, {large}");
         of_child.expect(|i| i.wrapping_neg());
         b.expect(|i| i);
@@ -153,11 +157,15 @@ pub(super) fn anon_read_multiple(v: Variant) {
         b.expect_mirror(|i| i + turn);
         f.mm.unmap(b.at, pages).unwrap();
     }
-    assert!(f.device().forgotten() >= pages, "the device was never told, so this has shown nothing");
+    assert!(
+        f.device().forgotten() >= pages,
+        "the device was never told, so this has shown nothing"
+    );
     f.close();
 }
 
-/// Half of the memory is unmapped while the device reads. It reads all of it, or is told that it may not.
+/// Half of the memory is unmapped while the device reads. It reads all of it, or is told that it
+/// may not.
 pub(super) fn anon_teardown(v: Variant) {
     let f = Fixture::new(v);
     let pages = 16;
@@ -181,7 +189,8 @@ pub(super) fn anon_teardown(v: Variant) {
             });
             match done {
                 Ok(done) => {
-                    // One range, faulted in once; or known, because it has just been moved to the device.
+                    // One range, faulted in once; or known, because it has just been moved to the
+                    // device.
                     assert_eq!(done, Done::new(pages, (turn % 2) as usize));
                     b.expect_mirror(|i| i + turn);
                 }
@@ -192,11 +201,13 @@ pub(super) fn anon_teardown(v: Variant) {
         }
     });
     f.close();
-    // Which of the two comes first is the scheduler's choice; that the memory went in the middle of it is seen above.
+    // Which of the two comes first is the scheduler's choice; that the memory went in the middle of
+    // it is seen above.
     assert_eq!(outcomes.iter().sum::<usize>(), rounds(TIMES));
 }
 
-/// A page that never keeps still, and a device that has a deadline: its read ends there, with an error, and has not read a thing.
+/// A page that never keeps still, and a device that has a deadline: its read ends there, with an
+/// error, and has not read a thing.
 pub(super) fn device_read_past_its_deadline(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.written(4);
@@ -216,7 +227,11 @@ pub(super) fn device_read_past_its_deadline(v: Variant) {
         b.expect_mirror(|_| 7);
     }
     drop(guard);
-    assert_eq!(b.device_read_within(other, super::common::own::within(f.own, 30_000)).map(|done| done.pages), Ok(4));
+    assert_eq!(
+        b.device_read_within(other, super::common::own::within(f.own, 30_000))
+            .map(|done| done.pages),
+        Ok(4)
+    );
     b.expect_mirror(|i| i);
     f.close();
 }
@@ -238,15 +253,17 @@ pub(super) fn mixedmap(v: Variant) {
 pub(super) fn compound(v: Variant) {
     let f = Fixture::new(v);
     let b = f.large(0);
-    let huge = |write| super::common::dmirror::Seen::Page { place: Place::System, write, large: true };
+    let huge =
+        |write| super::common::dmirror::Seen::Page { place: Place::System, write, large: true };
     assert_eq!(f.device().snapshot(b.at, LARGE), vec![huge(true); LARGE]);
     f.mm.protect(b.at, LARGE, Some(Rights::Read)).unwrap();
     assert_eq!(f.device().snapshot(b.at, LARGE), vec![huge(false); LARGE]);
     f.close();
 }
 
-/// A look at a mixture, by device 0: what may not be accessed, what is not there, what is of zeroes, what may be written to, what is in
-/// its own memory and what is in the other device's. Nothing is faulted in by it.
+/// A look at a mixture, by device 0: what may not be accessed, what is not there, what is of
+/// zeroes, what may be written to, what is in its own memory and what is in the other device's.
+/// Nothing is faulted in by it.
 pub(super) fn snapshot(v: Variant) {
     let f = Fixture::new(v);
     f.mapped_as(0, 1, None);
@@ -268,8 +285,15 @@ pub(super) fn snapshot(v: Variant) {
         Variant::Private => Seen::None,
         Variant::Coherent => write(Place::Remote),
     };
-    let expected =
-        [Seen::Error, Seen::Error, read(Place::Zero), read(Place::System), write(Place::System), write(Place::Local), other];
+    let expected = [
+        Seen::Error,
+        Seen::Error,
+        read(Place::Zero),
+        read(Place::System),
+        write(Place::System),
+        write(Place::Local),
+        other,
+    ];
     assert_eq!(f.devices[0].snapshot(at(0), 7), expected);
     assert_eq!((0..7).map(|page| f.mm.leaf(at(page))).collect::<Vec<_>>(), before);
     f.close();
@@ -292,7 +316,11 @@ pub(super) fn double_map(v: Variant) {
     b.expect_mirror(|i| i);
     for at in b.at.pages(PAGES) {
         let stays = v == Variant::Coherent;
-        assert_eq!(f.tier_at(at) == f.devices[1].tier, stays, "what others can access need not come back");
+        assert_eq!(
+            f.tier_at(at) == f.devices[1].tier,
+            stays,
+            "what others can access need not come back"
+        );
         assert_eq!(f.mm.leaf(at).rights(), Some(Rights::ReadExclusive), "{:?}", f.mm.leaf(at));
     }
     f.close();

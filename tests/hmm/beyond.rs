@@ -1,6 +1,7 @@
-//! Tests that Linux does not have, and that would have found the bug with which this crate began: many faulters of one page, the sleepers
-//! of a migration that fails, and a sleeper that is called off. (The fourth is in [`mixed`](super::mixed).) Each runs with what was wrong as
-//! well, and has to notice.
+//! Tests that Linux does not have, and that would have found the bug with which this crate began:
+//! many faulters of one page, the sleepers of a migration that fails, and a sleeper that is called
+//! off. (The fourth is in [`mixed`](super::mixed).) Each runs with what was wrong as well, and has
+//! to notice.
 
 use super::common::hmm_soft::{DEVICES, Fixture};
 use super::common::machine::{Mm, RAM};
@@ -56,12 +57,13 @@ struct Crowd {
 
 const CROWD: usize = 8;
 
-/// As many threads as that touch one page in a device's memory, through one mapping or each through its own. The one that owns the page
-/// goes on when all others have run into it.
+/// As many threads as that touch one page in a device's memory, through one mapping or each through
+/// its own. The one that owns the page goes on when all others have run into it.
 fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
     let f = Fixture::unbatched();
     let mut b = f.written(1);
-    let spaces: Vec<SpaceId> = (1..mappings).map(|_| f.mm.fork(f.space).unwrap()).chain([f.space]).collect();
+    let spaces: Vec<SpaceId> =
+        (1..mappings).map(|_| f.mm.fork(f.space).unwrap()).chain([f.space]).collect();
     assert_eq!(b.migrate_to(f.device()), Ok(1));
     let (moves, spins) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(0)));
     let (own, counted, spun) = (f.own, Arc::clone(&moves), Arc::clone(&spins));
@@ -102,12 +104,13 @@ fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
     Crowd { moves, tolls }
 }
 
-/// Many threads fault on one page: it is moved once, at the first try, by one of them, whatever the number of the others; they sleep
-/// meanwhile, once, and spin not at all.
+/// Many threads fault on one page: it is moved once, at the first try, by one of them, whatever the
+/// number of the others; they sleep meanwhile, once, and spin not at all.
 ///
-/// Seen to fail: [`Strategy::ReferenceAndSleep`], whose sleepers have references, fails that first try, and the losers of
-/// [`Strategy::TryAndRetry`] spin for as long as the move takes; both are in the test. With the wait taken out of the fault path the
-/// owner waits in vain for the others to be asleep.
+/// Seen to fail: [`Strategy::ReferenceAndSleep`], whose sleepers have references, fails that first
+/// try, and the losers of [`Strategy::TryAndRetry`] spin for as long as the move takes; both are in
+/// the test. With the wait taken out of the fault path the owner waits in vain for the others to be
+/// asleep.
 #[test]
 fn many_threads_fault_on_one_device_page() {
     for mappings in [1, 4] {
@@ -119,7 +122,10 @@ fn many_threads_fault_on_one_device_page() {
             }
         }
         let wrong = crowd(Strategy::ReferenceAndSleep, mappings);
-        assert!(wrong.moves > 1, "sleepers with references have not made the move fail, so this test would not notice");
+        assert!(
+            wrong.moves > 1,
+            "sleepers with references have not made the move fail, so this test would not notice"
+        );
         let wrong = crowd(Strategy::TryAndRetry, mappings);
         assert!(wrong.tolls.iter().map(|toll| toll.spins).sum::<u32>() >= SPINS);
     }
@@ -151,8 +157,14 @@ const FAILURES: [Failure; 7] = [
     Failure::Referenced,
 ];
 
-/// Moves the page at `at`, has `when_down` done when all its entries are down, and fails. What became of it.
-fn fail(mm: &'static Mm, at: At, failure: Failure, when_down: impl FnOnce()) -> Outcome<pagelock_soft::Refusal> {
+/// Moves the page at `at`, has `when_down` done when all its entries are down, and fails. What
+/// became of it.
+fn fail(
+    mm: &'static Mm,
+    at: At,
+    failure: Failure,
+    when_down: impl FnOnce(),
+) -> Outcome<pagelock_soft::Refusal> {
     let unlocked = &mut Unlocked::promise();
     let pfn = mm.frame_at(at).unwrap();
     let page = mm.page(pfn).unwrap();
@@ -235,16 +247,26 @@ fn failed(failure: Failure, strategy: Strategy, deaf: bool) -> Woken {
             });
             let begin = Instant::now();
             // Those that sleep still after that long are not woken by anything that is to come.
-            while sleepers.iter().any(|sleeper| !sleeper.is_finished()) && begin.elapsed() < patience(deaf) {
+            while sleepers.iter().any(|sleeper| !sleeper.is_finished())
+                && begin.elapsed() < patience(deaf)
+            {
                 thread::yield_now();
             }
             let took = begin.elapsed();
             f.own.set_deaf(false);
             last.cancel();
-            Woken { outcome, found: sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect(), took }
+            Woken {
+                outcome,
+                found: sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect(),
+                took,
+            }
         })
     });
-    assert_eq!(spaces.map(|space| f.mm.leaf(space.page(0)).pfn()), before.map(Leaf::pfn), "it is the old page");
+    assert_eq!(
+        spaces.map(|space| f.mm.leaf(space.page(0)).pfn()),
+        before.map(Leaf::pfn),
+        "it is the old page"
+    );
     assert_eq!(f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap().refs(), refs);
     assert_eq!(f.tier_at(b.at), RAM);
     b.expect(|i| i);
@@ -257,11 +279,13 @@ fn patience(deaf: bool) -> Duration {
     if deaf { Duration::from_millis(30) } else { Duration::MAX }
 }
 
-/// Whatever makes a migration fail, those that sleep for the page are woken, all of them, and find the old one.
+/// Whatever makes a migration fail, those that sleep for the page are woken, all of them, and find
+/// the old one.
 ///
-/// Seen to fail: with a platform that loses the wakes of the failing end they sleep until they are called off (in the test). When what
-/// was put back left the entries as they were, they found a migration entry of a page that nobody owned, and went round for ever. When
-/// sleepers for migration entries took references, no failure was the one that was meant.
+/// Seen to fail: with a platform that loses the wakes of the failing end they sleep until they are
+/// called off (in the test). When what was put back left the entries as they were, they found a
+/// migration entry of a page that nobody owned, and went round for ever. When sleepers for
+/// migration entries took references, no failure was the one that was meant.
 #[test]
 fn sleepers_of_a_failed_migration_find_the_old_page() {
     for failure in FAILURES {
@@ -281,7 +305,10 @@ fn sleepers_of_a_failed_migration_find_the_old_page() {
         }
     }
     let wrong = failed(Failure::NoFrame, Strategy::Wait, true);
-    assert!(wrong.found.iter().any(|(read, _)| *read == Err(AccessError::Cancelled)), "a lost wake would not be noticed");
+    assert!(
+        wrong.found.iter().any(|(read, _)| *read == Err(AccessError::Cancelled)),
+        "a lost wake would not be noticed"
+    );
 }
 
 // ---- a wait that is called off
@@ -306,7 +333,8 @@ fn called_off(strategy: Strategy) -> CalledOff {
         thread::scope(|s| {
             let sleepers: Vec<_> = (0..4)
                 .map(|i| {
-                    let (mm, at, cancel, go) = (f.mm, [f.space, child][i / 2].page(0), &cancel, &go);
+                    let (mm, at, cancel, go) =
+                        (f.mm, [f.space, child][i / 2].page(0), &cancel, &go);
                     s.spawn(move || {
                         go.wait();
                         let mut faulter = Faulter::new(strategy);
@@ -327,14 +355,19 @@ fn called_off(strategy: Strategy) -> CalledOff {
             cancel.cancel();
             let begin = Instant::now();
             let is_back = |i: &usize| sleepers[*i].is_finished();
-            let most = if strategy == Strategy::Wait { Duration::MAX } else { Duration::from_millis(30) };
+            let most =
+                if strategy == Strategy::Wait { Duration::MAX } else { Duration::from_millis(30) };
             while ![0, 2].iter().all(is_back) && begin.elapsed() < most {
                 thread::yield_now();
             }
             let returned = [0, 2].into_iter().filter(is_back).count();
             f.own.until_asleep(4 - returned);
             assert!(![1, 3].iter().any(is_back), "those that were not called off sleep on");
-            assert_eq!((page.refs(), f.mm.leaf(b.at)), (refs, leaf), "nothing of the page has changed");
+            assert_eq!(
+                (page.refs(), f.mm.leaf(b.at)),
+                (refs, leaf),
+                "nothing of the page has changed"
+            );
             let _ = unmapped.check().copy().finalize();
             for (i, sleeper) in sleepers.into_iter().enumerate() {
                 let read = sleeper.join().unwrap();
@@ -347,7 +380,8 @@ fn called_off(strategy: Strategy) -> CalledOff {
             CalledOff { returned, outcome: slots[0].outcome() }
         })
     });
-    // Called off for good: the next fault that would have to wait ends at once as well, and one that need not does not.
+    // Called off for good: the next fault that would have to wait ends at once as well, and one
+    // that need not does not.
     let mut faulter = Faulter::new(Strategy::Wait).cancellable(&cancel);
     assert_eq!(f.mm.read_with(b.at, 0, &mut [0], &mut faulter), Ok(()));
     f.mm.exit(child);
@@ -356,11 +390,13 @@ fn called_off(strategy: Strategy) -> CalledOff {
     called_off
 }
 
-/// A thread that sleeps for a page and is to end does so at once, whoever has the page and for how long; and to the page, to the migration
-/// and to the other sleepers it is as if it had never been there (I39).
+/// A thread that sleeps for a page and is to end does so at once, whoever has the page and for how
+/// long; and to the page, to the migration and to the other sleepers it is as if it had never been
+/// there (I39).
 ///
-/// Seen to fail: [`Strategy::ReferenceAndSleep`] sleeps for the lock and cannot be called off, and its reference makes the
-/// migration fail (in the test). When the fault path waited without looking at the switch, nobody returned.
+/// Seen to fail: [`Strategy::ReferenceAndSleep`] sleeps for the lock and cannot be called off, and
+/// its reference makes the migration fail (in the test). When the fault path waited without looking
+/// at the switch, nobody returned.
 #[test]
 fn a_faulter_that_is_called_off_leaves_no_trace() {
     let right = called_off(Strategy::Wait);
@@ -368,10 +404,15 @@ fn a_faulter_that_is_called_off_leaves_no_trace() {
     assert!(matches!(right.outcome, Outcome::Moved { .. }), "{:?}", right.outcome);
     let wrong = called_off(Strategy::ReferenceAndSleep);
     assert_eq!(wrong.returned, 0, "this test would not notice");
-    assert!(matches!(wrong.outcome, Outcome::Aborted(Abort::Referenced { .. })), "{:?}", wrong.outcome);
+    assert!(
+        matches!(wrong.outcome, Outcome::Aborted(Abort::Referenced { .. })),
+        "{:?}",
+        wrong.outcome
+    );
 }
 
-/// The same at the very moment at which the page is released, over and over: whichever is first, nobody is stranded and nothing is lost.
+/// The same at the very moment at which the page is released, over and over: whichever is first,
+/// nobody is stranded and nothing is lost.
 #[test]
 fn called_off_while_the_page_is_released() {
     let unlocked = &mut Unlocked::promise();
@@ -386,8 +427,14 @@ fn called_off_while_the_page_is_released() {
             let cancel = Cancel::with_futex(f.own);
             let start = Barrier::new(2);
             let read = thread::scope(|s| {
-                let sleeper =
-                    s.spawn(|| f.mm.read_with(b.at, 4, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&cancel)));
+                let sleeper = s.spawn(|| {
+                    f.mm.read_with(
+                        b.at,
+                        4,
+                        &mut [0],
+                        &mut Faulter::new(Strategy::Wait).cancellable(&cancel),
+                    )
+                });
                 f.own.until_asleep(1);
                 s.spawn(|| {
                     start.wait();

@@ -1,4 +1,5 @@
-//! References by address, as a driver takes them. (Pins have an [API](pagelock::mm::pin) of their own.)
+//! References by address, as a driver takes them. (Pins have an [API](pagelock::mm::pin) of their
+//! own.)
 
 use super::common::hmm_soft::attempt;
 use super::common::machine::Mm;

@@ -1,4 +1,5 @@
-//! A fault handler in another thread, as with userfaultfd: it is told what is missing, fetches it, and puts it there.
+//! A fault handler in another thread, as with userfaultfd: it is told what is missing, fetches it,
+//! and puts it there.
 
 use super::common::dmirror::{Denied, Device, Done, to_bytes};
 use super::common::machine::Mm;
@@ -27,7 +28,8 @@ impl Handler {
         self.served.load(SeqCst)
     }
 
-    /// Runs `body` with a device whose missing pages the handler provides. Another device reads them too, at the same time.
+    /// Runs `body` with a device whose missing pages the handler provides. Another device reads
+    /// them too, at the same time.
     pub(super) fn serve(
         &self,
         at: At,
@@ -54,7 +56,10 @@ impl Handler {
                 let other = Device::asking(self.mm, tier, ask(requests.clone()));
                 s.spawn(move || {
                     let mut out = vec![0; pages * self.mm.page_size() / 4];
-                    assert_eq!(other.read(at, pages, pagelock::Limits::none(), &mut out).unwrap().pages, pages);
+                    assert_eq!(
+                        other.read(at, pages, pagelock::Limits::none(), &mut out).unwrap().pages,
+                        pages
+                    );
                     assert!(out.iter().zip(0..).all(|(&int, i)| int == (self.value)(i)));
                 });
                 body(&Device::asking(self.mm, tier, ask(requests)))
@@ -64,7 +69,8 @@ impl Handler {
 
     fn answer(&self, at: At) {
         let ints = self.mm.page_size() / 4;
-        let page: Vec<u32> = (at.page * ints..(at.page + 1) * ints).map(|i| (self.value)(i as u32)).collect();
+        let page: Vec<u32> =
+            (at.page * ints..(at.page + 1) * ints).map(|i| (self.value)(i as u32)).collect();
         match self.mm.copy_in(at, &to_bytes(&page)) {
             Ok(()) => self.served.fetch_add(1, SeqCst),
             // Asked for twice, and there since the first time.

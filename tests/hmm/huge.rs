@@ -75,7 +75,8 @@ pub(super) fn migrate_anon_huge_fault(v: Variant) {
         // The device sees one large page of its own, and the processor's table has nothing present.
         let local = Seen::Page { place: Place::Local, write: true, large: true };
         assert_eq!(f.device().snapshot(b.at, LARGE), vec![local; LARGE]);
-        let present = b.at.pages(LARGE).filter(|&at| matches!(f.mm.leaf(at), Leaf::Present { .. })).count();
+        let present =
+            b.at.pages(LARGE).filter(|&at| matches!(f.mm.leaf(at), Leaf::Present { .. })).count();
         assert_eq!(present, if v == Variant::Private { 0 } else { LARGE });
         b.expect_in(touched..touched + 1, |i| i);
         for at in b.at.pages(LARGE) {
@@ -89,10 +90,13 @@ pub(super) fn migrate_anon_huge_fault(v: Variant) {
     f.close();
 }
 
-/// Half of it is unmapped while it is in the device's memory: the beginning, the middle, the end. The rest comes back.
+/// Half of it is unmapped while it is in the device's memory: the beginning, the middle, the end.
+/// The rest comes back.
 pub(super) fn migrate_partial_unmap_fault(v: Variant) {
     let f = Fixture::new(v);
-    for (from, large) in [0, LARGE / 4, LARGE / 2].into_iter().flat_map(|from| [(from, true), (from, false)]) {
+    for (from, large) in
+        [0, LARGE / 4, LARGE / 2].into_iter().flat_map(|from| [(from, true), (from, false)])
+    {
         let mut b = if large { f.large(0) } else { f.written(LARGE) };
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
         b.expect_mirror(|i| i);
@@ -102,7 +106,10 @@ pub(super) fn migrate_partial_unmap_fault(v: Variant) {
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
         f.mm.audit().unwrap();
         // And goes again, as it is now.
-        let (summary, outcomes) = f.device().pull(after(b.at, (from + LARGE / 2) % LARGE), LARGE / 2 - LARGE / 4).unwrap();
+        let (summary, outcomes) = f
+            .device()
+            .pull(after(b.at, (from + LARGE / 2) % LARGE), LARGE / 2 - LARGE / 4)
+            .unwrap();
         assert_eq!(summary.left, 0, "{outcomes:?}");
         b.expect_in(0..from, |i| i);
         b.expect_in(from + LARGE / 2..LARGE, |i| i);
@@ -113,8 +120,8 @@ pub(super) fn migrate_partial_unmap_fault(v: Variant) {
     f.close();
 }
 
-/// Half of it moves to another address, before it goes to the device or while it is there; the old address stays mapped or not; ordinary
-/// pages and a large one.
+/// Half of it moves to another address, before it goes to the device or while it is there; the old
+/// address stays mapped or not; ordinary pages and a large one.
 pub(super) fn migrate_remap_fault(v: Variant) {
     let f = Fixture::new(v);
     for case in 0..3 * 8 {
@@ -147,7 +154,10 @@ pub(super) fn migrate_remap_fault(v: Variant) {
         if keep {
             old.expect(|_| 0);
         } else {
-            assert!(old.at.pages(half).all(|at| f.mm.read(at, 0, &mut [0]).is_err()), "case {case}");
+            assert!(
+                old.at.pages(half).all(|at| f.mm.read(at, 0, &mut [0]).is_err()),
+                "case {case}"
+            );
         }
         f.mm.audit().unwrap();
         f.mm.unmap(b.at, LARGE).unwrap();
@@ -156,7 +166,8 @@ pub(super) fn migrate_remap_fault(v: Variant) {
     f.close();
 }
 
-/// All of it moves to another address, aligned as it was or not, while it is in the device's memory; in one piece where that can be.
+/// All of it moves to another address, aligned as it was or not, while it is in the device's
+/// memory; in one piece where that can be.
 pub(super) fn migrate_remap_whole_fault(v: Variant) {
     let f = Fixture::new(v);
     for (to, is_aligned) in [(3 * LARGE, true), (3 * LARGE + 5, false)] {
@@ -166,7 +177,10 @@ pub(super) fn migrate_remap_whole_fault(v: Variant) {
         let to = f.space.page(to);
         f.mm.remap(b.at, to, LARGE, false).unwrap();
         f.mm.audit().unwrap();
-        assert_eq!(pagelock::mm::Entry::order(&f.mm.entry(to)), if is_aligned { LARGE_ORDER } else { 0 });
+        assert_eq!(
+            pagelock::mm::Entry::order(&f.mm.entry(to)),
+            if is_aligned { LARGE_ORDER } else { 0 }
+        );
         assert!(b.at.pages(LARGE).all(|at| f.mm.read(at, 0, &mut [0]).is_err()));
         b.expect_at(to, 0..LARGE, |i| i);
         assert_eq!(order(&f, to), LARGE_ORDER, "and back as a whole");
@@ -176,7 +190,8 @@ pub(super) fn migrate_remap_whole_fault(v: Variant) {
     f.close();
 }
 
-/// The device has no large page: it gets the pages one by one. And with system memory in the same state, they come back one by one.
+/// The device has no large page: it gets the pages one by one. And with system memory in the same
+/// state, they come back one by one.
 pub(super) fn migrate_anon_huge_err(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.large(0);
@@ -211,7 +226,9 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
         f.mm.fail_allocations(RAM, 1);
         match v {
             Variant::Private => b.expect_in(touched..touched + 1, |i| i),
-            Variant::Coherent => assert_eq!(f.device().migrate_to_system(after(b.at, touched), 1), 1),
+            Variant::Coherent => {
+                assert_eq!(f.device().migrate_to_system(after(b.at, touched), 1), 1)
+            }
         }
         assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0));
         assert_eq!(f.tier_at(after(b.at, touched)), RAM);
@@ -222,8 +239,9 @@ pub(super) fn migrate_anon_huge_err(v: Variant) {
     f.close();
 }
 
-/// The device has no large page for the pages of zeroes: they go one by one, all of them in the first call. If it has no memory for one at
-/// all, that one stays as it was, the others go, and when there is memory it goes too.
+/// The device has no large page for the pages of zeroes: they go one by one, all of them in the
+/// first call. If it has no memory for one at all, that one stays as it was, the others go, and
+/// when there is memory it goes too.
 pub(super) fn migrate_anon_huge_zero_err(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.mapped(LARGE);
@@ -238,7 +256,10 @@ pub(super) fn migrate_anon_huge_zero_err(v: Variant) {
     let (summary, outcomes) = f.device().pull(b.at, LARGE).unwrap();
     assert_eq!((summary.done as usize, summary.left), (LARGE - 1, 1));
     assert_eq!(outcomes[0], Outcome::Aborted(Abort::NoDestination));
-    assert!(outcomes[1..].iter().all(|outcome| matches!(outcome, Outcome::Filled { .. })), "{outcomes:?}");
+    assert!(
+        outcomes[1..].iter().all(|outcome| matches!(outcome, Outcome::Filled { .. })),
+        "{outcomes:?}"
+    );
     f.mm.audit().unwrap();
     b.expect(|_| 0);
     assert_eq!(b.migrate_to(f.device()), Ok(LARGE));
@@ -254,7 +275,8 @@ pub(super) fn migrate_anon_huge_zero_err(v: Variant) {
     f.close();
 }
 
-/// One large entry of zeroes, and the device has no large page: each address has its page in the first call.
+/// One large entry of zeroes, and the device has no large page: each address has its page in the
+/// first call.
 fn large_zeroes_without_a_large_page(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.hole(true);
@@ -262,15 +284,19 @@ fn large_zeroes_without_a_large_page(v: Variant) {
     f.mm.fail_large_allocations(f.device().tier, usize::MAX);
     let (summary, outcomes) = f.device().pull(b.at, LARGE).unwrap();
     assert_eq!((summary.done as usize, summary.left), (LARGE, 0), "{outcomes:?}");
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Filled { .. })), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, Outcome::Filled { .. })),
+        "{outcomes:?}"
+    );
     assert!(b.at.pages(LARGE).all(|at| order(&f, at) == 0));
     b.set_mirror(|i| i);
     b.expect(|_| 0);
     f.close();
 }
 
-/// How long it takes, there and back, as a whole and page by page. The figures are for the reader; `benches/` has those that count. What is
-/// asserted is what makes the difference: one page is locked, checked and committed where it were sixty-four.
+/// How long it takes, there and back, as a whole and page by page. The figures are for the reader;
+/// `benches/` has those that count. What is asserted is what makes the difference: one page is
+/// locked, checked and committed where it were sixty-four.
 pub(super) fn benchmark_thp_migration(v: Variant) {
     let f = Fixture::new(v);
     let turns = rounds(16);
@@ -280,12 +306,16 @@ pub(super) fn benchmark_thp_migration(v: Variant) {
         for _ in 0..turns {
             let (summary, outcomes) = f.device().pull(b.at, LARGE).unwrap();
             assert_eq!(summary.left, 0, "{outcomes:?}");
-            let moved = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Moved { .. })).count();
+            let moved =
+                outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Moved { .. })).count();
             assert_eq!(moved, if large { 1 } else { LARGE }, "pages that were moved");
             assert_eq!(f.device().migrate_to_system(b.at, LARGE), LARGE);
         }
         let each = begin.elapsed() / (2 * turns * LARGE) as u32;
-        println!("{v:?}, {}: {each:?} for each ordinary page's worth", if large { "as a whole" } else { "page by page" });
+        println!(
+            "{v:?}, {}: {each:?} for each ordinary page's worth",
+            if large { "as a whole" } else { "page by page" }
+        );
         b.expect(|i| i);
         b.set_mirror(|_| 0);
         assert_eq!(b.migrate_to(f.device()), Ok(LARGE));

@@ -55,8 +55,9 @@ pub(super) fn migrate_release(v: Variant) {
     f.close();
 }
 
-/// Linux's device drivers cannot take memory that is shared. Here it is the memory manager's to refuse: a page that was never there is not
-/// made in a device's memory, and one that is there stays where it is, if it says so, and is as it was.
+/// Linux's device drivers cannot take memory that is shared. Here it is the memory manager's to
+/// refuse: a page that was never there is not made in a device's memory, and one that is there
+/// stays where it is, if it says so, and is as it was.
 pub(super) fn migrate_shared(v: Variant) {
     let f = Fixture::new(v);
     let area = Area { kind: AreaKind::Shared, rights: Some(Rights::Write) };
@@ -69,7 +70,8 @@ pub(super) fn migrate_shared(v: Variant) {
     f.mm.set_immovable(true);
     assert_eq!(b.migrate_to(f.device()), Err(Denied::NotThere));
     assert_eq!(b.at.pages(PAGES).map(|at| f.mm.leaf(at)).collect::<Vec<_>>(), before);
-    // There is no such limit in the protocol: with the refusal gone they move, in every process that shares them.
+    // There is no such limit in the protocol: with the refusal gone they move, in every process
+    // that shares them.
     f.mm.set_immovable(false);
     let child = f.mm.fork(f.space).unwrap();
     assert_eq!(b.migrate_to(f.device()), Ok(PAGES));
@@ -80,8 +82,8 @@ pub(super) fn migrate_shared(v: Variant) {
     f.close();
 }
 
-/// Not what may not be read, not what is not mapped; a page of zeroes, one that may only be read and two that may be written to all go; and
-/// a device does not take another's page.
+/// Not what may not be read, not what is not mapped; a page of zeroes, one that may only be read
+/// and two that may be written to all go; and a device does not take another's page.
 pub(super) fn migrate_mixed(v: Variant) {
     let f = Fixture::new(v);
     let at = |page| f.space.page(page);
@@ -91,7 +93,8 @@ pub(super) fn migrate_mixed(v: Variant) {
     f.mm.unmap(at(1), 1).unwrap();
     f.mm.protect(at(0), 1, Some(Rights::Write)).unwrap();
     assert_eq!(f.buffer(0, 3).migrate_to(&f.devices[1]), Err(Denied::Invalid));
-    // Page 2 is of zeroes and may only be read, page 3 may only be read, pages 4 and 5 may be written to.
+    // Page 2 is of zeroes and may only be read, page 3 may only be read, pages 4 and 5 may be
+    // written to.
     f.mm.protect(at(2), 4, Some(Rights::Write)).unwrap();
     f.mm.protect(at(2), 1, Some(Rights::Read)).unwrap();
     f.buffer(2, 1).expect(|_| 0);
@@ -141,7 +144,8 @@ pub(super) fn migrate_multiple(v: Variant) {
     f.close();
 }
 
-/// Pages that are in the device's memory when a process forks: what one of the two writes is its own.
+/// Pages that are in the device's memory when a process forks: what one of the two writes is its
+/// own.
 pub(super) fn hmm_cow_in_device(v: Variant) {
     let f = Fixture::new(v);
     let mut b = f.written(PAGES);
@@ -150,7 +154,11 @@ pub(super) fn hmm_cow_in_device(v: Variant) {
     let child = f.mm.fork(f.space).unwrap();
     let of_child = b.of(child);
     b.set(|i| i + 7);
-    assert_eq!(f.device().snapshot(b.at, PAGES), vec![write(Place::System); PAGES], "copies in system memory");
+    assert_eq!(
+        f.device().snapshot(b.at, PAGES),
+        vec![write(Place::System); PAGES],
+        "copies in system memory"
+    );
     of_child.expect(|i| i);
     b.expect(|i| i + 7);
     f.mm.exit(child);
@@ -158,7 +166,8 @@ pub(super) fn hmm_cow_in_device(v: Variant) {
     f.close();
 }
 
-/// References to pages in the device's memory bring back what the processor cannot access; long-term pins bring back all of them.
+/// References to pages in the device's memory bring back what the processor cannot access;
+/// long-term pins bring back all of them.
 pub(super) fn hmm_gup_test(v: Variant) {
     let unlocked = &mut Unlocked::promise();
     let f = Fixture::new(v);
@@ -204,8 +213,9 @@ pub(super) fn hmm_gup_test(v: Variant) {
     f.close();
 }
 
-/// A handler in user space fills pages when they are first touched. A device's reading is such a touch, and the handler works
-/// without any lock of the memory manager's: it can take its time, and can be asked for the same page by many.
+/// A handler in user space fills pages when they are first touched. A device's reading is such a
+/// touch, and the handler works without any lock of the memory manager's: it can take its time, and
+/// can be asked for the same page by many.
 pub(super) fn userfaultfd_read(v: Variant) {
     let f = Fixture::new(v);
     let handler = super::handler::Handler::new(f.mm, |i| i * 5);

@@ -1,9 +1,10 @@
-//! The situation in which Linux livelocked: one batch has a page in a device's memory that is mapped more than once, and a page in system
-//! memory with a reference in another processor's batch. So every processor is waited for, and one of them is kept busy by a thread that
-//! faults on the other mapping.
+//! The situation in which Linux livelocked: one batch has a page in a device's memory that is
+//! mapped more than once, and a page in system memory with a reference in another processor's
+//! batch. So every processor is waited for, and one of them is kept busy by a thread that faults on
+//! the other mapping.
 //!
-//! Processors are simulated: a thread runs on one, and keeps it until it sleeps or is done. Nobody is preempted. Each has a worker that
-//! empties its batch, on that processor, when it gets it.
+//! Processors are simulated: a thread runs on one, and keeps it until it sleeps or is done. Nobody
+//! is preempted. Each has a worker that empties its batch, on that processor, when it gets it.
 
 use super::common::dmirror::to_bytes;
 use super::common::own::Own;
@@ -226,20 +227,23 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
     let unlocked = &mut Unlocked::promise();
     let processors: &'static Processors = Box::leak(Box::default());
     let signs: &'static Signs = Box::leak(Box::default());
-    // With the drain inside nothing ends it, so a few will do. Outside it is to end by itself, however long the migrator is kept from
-    // running, and if it does not the watchdog says so.
+    // With the drain inside nothing ends it, so a few will do. Outside it is to end by itself,
+    // however long the migrator is kept from running, and if it does not the watchdog says so.
     let limit = if drained == Drained::Inside { SPINS } else { u32::MAX };
     let own = Own::new(64);
-    let tiers =
-        [Kind::System, Kind::Device { owner: 1 }, Kind::Device { owner: 2 }].map(|kind| TierConfig { kind, frames: 64 });
-    let config = Config { page_size: 64, pages: 64, spaces: 4, tiers: tiers.to_vec(), batches: CPUS };
-    let mm: &'static Mm = Box::leak(Box::new(Soft::on(Yielding { own, processors }, processors, config)));
+    let tiers = [Kind::System, Kind::Device { owner: 1 }, Kind::Device { owner: 2 }]
+        .map(|kind| TierConfig { kind, frames: 64 });
+    let config =
+        Config { page_size: 64, pages: 64, spaces: 4, tiers: tiers.to_vec(), batches: CPUS };
+    let mm: &'static Mm =
+        Box::leak(Box::new(Soft::on(Yielding { own, processors }, processors, config)));
     let parent = mm.spawn().unwrap();
     let (mixed, plain) = (parent.page(0), parent.page(1));
     mm.map(mixed, 2).unwrap();
     mm.write(mixed, 0, &to_bytes(&[7])).unwrap();
     let children = [mm.fork(parent).unwrap(), mm.fork(parent).unwrap()];
-    // One page goes to the first device. The other stays, with a reference in the batch of processor 1, on which it was made.
+    // One page goes to the first device. The other stays, with a reference in the batch of
+    // processor 1, on which it was made.
     mm.local();
     let mut slots = [Slot::at(mixed)];
     assert_eq!(migrate(mm, &mut slots, &Order::to(TierId(1)), mm, unlocked).done, 1);
@@ -263,7 +267,8 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
                             is_stuck(mm, at, strategy, limit, &signs.spins)
                         });
                         if is_stuck {
-                            // Nobody would have it leave its processor. It does, and then waits as it should, so that all ends.
+                            // Nobody would have it leave its processor. It does, and then waits as
+                            // it should, so that all ends.
                             signs.stuck.fetch_add(1, SeqCst);
                             processors.on(cpu, || mm.read(at, 0, &mut [0]).unwrap());
                         }
@@ -278,7 +283,8 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
                     Drained::Inside => {
                         let collected = collect(mm, &mut slots, &order, unlocked);
                         signs.meet(own, strategy);
-                        // An untrue promise, and a second one: both pages are locked, and two entries of the first are still up.
+                        // An untrue promise, and a second one: both pages are locked, and two
+                        // entries of the first are still up.
                         mm.all(&mut Unlocked::promise());
                         collected.unmap().check().copy().finalize()
                     }
@@ -318,16 +324,21 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
     Verdict { stuck: signs.stuck.load(SeqCst), spins: signs.spins.load(SeqCst), summary }
 }
 
-/// With the drain where Linux has it, a faulter that tries again at once never ends, and neither does the drain; one that puts a migration
-/// entry where it faulted does no better, because the page has other mappings; one that waits lets the drain get on. With the drain where
-/// this crate has it, every way of faulting gets by, and waiting does so without a single turn in vain.
+/// With the drain where Linux has it, a faulter that tries again at once never ends, and neither
+/// does the drain; one that puts a migration entry where it faulted does no better, because the
+/// page has other mappings; one that waits lets the drain get on. With the drain where this crate
+/// has it, every way of faulting gets by, and waiting does so without a single turn in vain.
 ///
 /// Seen to fail: the rows of the wrong strategies are in the test.
 #[test]
 fn a_mixed_batch_with_a_page_of_several_mappings() {
     for wrong in [Strategy::TryAndRetry, Strategy::EntryInFault] {
         let verdict = mixed(Drained::Inside, wrong);
-        assert_eq!(verdict.stuck, CPUS as u32 - 1, "{wrong:?}: the livelock would not be noticed. {verdict:?}");
+        assert_eq!(
+            verdict.stuck,
+            CPUS as u32 - 1,
+            "{wrong:?}: the livelock would not be noticed. {verdict:?}"
+        );
     }
     let verdict = mixed(Drained::Inside, Strategy::Wait);
     assert_eq!((verdict.stuck, verdict.spins, verdict.summary.done), (0, 0, 2), "{verdict:?}");
@@ -337,5 +348,8 @@ fn a_mixed_batch_with_a_page_of_several_mappings() {
     }
     let verdict = mixed(Drained::Outside, Strategy::Wait);
     assert_eq!((verdict.stuck, verdict.spins, verdict.summary.done), (0, 0, 2), "{verdict:?}");
-    assert!(verdict.summary.drains > 0, "no other processor was waited for, so this has shown nothing. {verdict:?}");
+    assert!(
+        verdict.summary.drains > 0,
+        "no other processor was waited for, so this has shown nothing. {verdict:?}"
+    );
 }

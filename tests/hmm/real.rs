@@ -1,10 +1,13 @@
-//! The same protocol on real memory: real page faults, real page table entries, real moves of pages between them.
+//! The same protocol on real memory: real page faults, real page table entries, real moves of pages
+//! between them.
 //!
-//! There is one mapping of private anonymous memory. Its first pages are the *addresses* of a process; after them every frame has a page of
-//! its own, its *home*, by which the memory manager reaches it whatever maps it. To map a frame at an address is to move the page from
-//! its home to there (`UFFDIO_MOVE`), in the kernel's page table and in one step; to unmap it is to move it back. So no access to an address
-//! succeeds unless the entry for it says so, and an access that does not succeed is a signal (userfaultfd's SIGBUS mode) to the very thread,
-//! which resolves the fault in its handler and makes the access again.
+//! There is one mapping of private anonymous memory. Its first pages are the *addresses* of a
+//! process; after them every frame has a page of its own, its *home*, by which the memory manager
+//! reaches it whatever maps it. To map a frame at an address is to move the page from its home to
+//! there (`UFFDIO_MOVE`), in the kernel's page table and in one step; to unmap it is to move it
+//! back. So no access to an address succeeds unless the entry for it says so, and an access that
+//! does not succeed is a signal (userfaultfd's SIGBUS mode) to the very thread, which resolves the
+//! fault in its handler and makes the access again.
 //!
 //! A device's frames are never mapped: its home is where a device reads and writes.
 
@@ -18,17 +21,21 @@ use super::region::uffd::{self, Uffd};
 use super::region::{PAGE, Pretend, sigbus};
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::exclusive::make_exclusive;
 use pagelock::mm::ledger::{Change, Owner, Owners};
-use pagelock::mm::migrate::{Mode, Order, Outcome, Skip, Slot, bring_back, migrate as migrate_slots};
+use pagelock::mm::migrate::{
+    Mode, Order, Outcome, Skip, Slot, bring_back, migrate as migrate_slots,
+};
 use pagelock::mm::pin::{PinOrder, PinPolicy, Term, pin_page};
 use pagelock::mm::range::Notifier;
 use pagelock::mm::{
-    Access, Areas, Brought, Cause, CopyError, Entry, Fault, FaultError, Faulter, Memory, Notice, ReverseMap, Span, Strategy,
-    Tables, Tiers, ToRam, fault,
+    Access, Areas, Brought, Cause, CopyError, Entry, Fault, FaultError, Faulter, Memory, Notice,
+    ReverseMap, Span, Strategy, Tables, Tiers, ToRam, fault,
 };
 use pagelock::{Limits, PageLock, Put};
 use pagelock_soft::{At, SpaceId, TierId};
@@ -49,7 +56,8 @@ pub(super) struct Real {
     tables: Vec<Mutex<Table>>,
     headers: Vec<PageLock<Own>>,
     owners: Vec<Owners>,
-    /// The address that an entry with the frame is for, plus one; 0 for none. A frame is never mapped twice.
+    /// The address that an entry with the frame is for, plus one; 0 for none. A frame is never
+    /// mapped twice.
     reverse: Vec<AtomicUsize>,
     free: [Mutex<Vec<u64>>; 2],
     /// What a page has in it that was never there: number `i` of the process's memory.
@@ -61,7 +69,8 @@ pub(super) struct Real {
     revoked: AtomicUsize,
     /// A frame whose page the system has pinned, which no count of the header says.
     registered: AtomicUsize,
-    /// Pages that somebody has set about to move; and how many threads are to be asleep before the first of them moves.
+    /// Pages that somebody has set about to move; and how many threads are to be asleep before the
+    /// first of them moves.
     moves: AtomicUsize,
     audience: AtomicUsize,
     own: Own,
@@ -92,12 +101,16 @@ impl Real {
         uffd.register(&map, uffd::MODE_MISSING, &[uffd::NR_COPY, uffd::NR_MOVE])?;
         let zeros = Page::zeroed(1);
         for frame in 0..2 * FRAMES {
-            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics and the kernel only.
+            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics
+            // and the kernel only.
             unsafe { uffd.copy(map.at(ADDRESSES + frame), zeros[0].as_mut_ptr()) }?;
         }
         let own = Own::new(64);
-        let table = || Table { leaves: [Leaf::None; SPLIT], mapped: [false; SPLIT], areas: [false; SPLIT] };
-        let frames = |tier: usize| (tier * FRAMES..(tier + 1) * FRAMES).rev().map(|pfn| pfn as u64).collect();
+        let table =
+            || Table { leaves: [Leaf::None; SPLIT], mapped: [false; SPLIT], areas: [false; SPLIT] };
+        let frames = |tier: usize| {
+            (tier * FRAMES..(tier + 1) * FRAMES).rev().map(|pfn| pfn as u64).collect()
+        };
         let real = Self {
             map,
             uffd,
@@ -122,9 +135,10 @@ impl Real {
         real.shift(real.home(0), real.address(0))?;
         sigbus::install(resolve)?;
         let real: &'static Self = Box::leak(Box::new(real));
-        let slot = ALL
-            .iter()
-            .find(|slot| slot.compare_exchange(ptr::null_mut(), ptr::from_ref(real).cast_mut(), SeqCst, SeqCst).is_ok());
+        let slot = ALL.iter().find(|slot| {
+            slot.compare_exchange(ptr::null_mut(), ptr::from_ref(real).cast_mut(), SeqCst, SeqCst)
+                .is_ok()
+        });
         slot.map(|_| real).ok_or_else(|| io::Error::other("more tests than places"))
     }
 
@@ -137,12 +151,13 @@ impl Real {
         self.map.at(ADDRESSES + pfn as usize)
     }
 
-    /// Moves a page to where none is. Whoever calls it knows that: all pages are moved by this memory manager alone, each under the lock of
-    /// the one entry that it is at or will be at. So "there is one already" means that it was done and not admitted, which
-    /// Linux 6.18 does.
+    /// Moves a page to where none is. Whoever calls it knows that: all pages are moved by this
+    /// memory manager alone, each under the lock of the one entry that it is at or will be at. So
+    /// "there is one already" means that it was done and not admitted, which Linux 6.18 does.
     fn shift(&self, to: *mut u8, from: *mut u8) -> io::Result<()> {
         self.uffd.patiently(uffd::PATIENCE, &[libc::EBUSY], || {
-            // SAFETY: both are pages of the registered mapping, which is used by atomics and the kernel only.
+            // SAFETY: both are pages of the registered mapping, which is used by atomics and the
+            // kernel only.
             match unsafe { self.uffd.move_page(to, from) } {
                 Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
                 moved => moved,
@@ -150,9 +165,11 @@ impl Real {
         })
     }
 
-    /// A page that is there: at an address whose entry is locked and present, or at the home of a frame that is not mapped.
+    /// A page that is there: at an address whose entry is locked and present, or at the home of a
+    /// frame that is not mapped.
     fn page_at(&self, addr: *mut u8) -> &Page {
-        // SAFETY: a page of the mapping, which lives as long as `self` and is used by atomics and the kernel only.
+        // SAFETY: a page of the mapping, which lives as long as `self` and is used by atomics and
+        // the kernel only.
         unsafe { Page::at(addr) }
     }
 
@@ -189,7 +206,9 @@ impl Real {
             self.invalidated(at);
             let (pfn, owner) = match leaf {
                 Leaf::Present { pfn, .. } => (pfn, Owner::Mapping),
-                Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. } => (pfn, Owner::Entry),
+                Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. } => {
+                    (pfn, Owner::Entry)
+                }
                 _ => continue,
             };
             self.account(pfn, owner, Change::Put);
@@ -245,10 +264,17 @@ impl Real {
         for at in self.at(0).pages(ADDRESSES) {
             let entry = self.entry(at);
             let leaf = entry.leaf();
-            assert!(!matches!(leaf, Leaf::Migration { .. }), "{at:?} has a migration entry, and nobody migrates");
+            assert!(
+                !matches!(leaf, Leaf::Migration { .. }),
+                "{at:?} has a migration entry, and nobody migrates"
+            );
             let is_present = matches!(leaf, Leaf::Present { .. });
             assert_eq!(entry.table.mapped[entry.index], is_present, "{at:?}");
-            assert_eq!(peek(self.address(at.page), &mut [0; PAGE]).is_ok(), is_present, "{at:?}: the kernel's table differs");
+            assert_eq!(
+                peek(self.address(at.page), &mut [0; PAGE]).is_ok(),
+                is_present,
+                "{at:?}: the kernel's table differs"
+            );
             mapped += usize::from(is_present);
             if let Some(pfn) = leaf.pfn() {
                 assert_eq!(self.reverse[pfn as usize].load(SeqCst), at.page + 1);
@@ -256,7 +282,10 @@ impl Real {
         }
         for pfn in 0..2 * FRAMES {
             let page = &self.headers[pfn];
-            assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{pfn}: {page:?}");
+            assert!(
+                !page.is_locked() && !page.is_migrating() && !page.is_frozen(),
+                "{pfn}: {page:?}"
+            );
             self.owners[pfn].check(pfn as u64, page).unwrap();
             used[pfn / FRAMES] += usize::from(page.refs() > 0);
             mapped -= self.owners[pfn].of(Owner::Mapping) as usize;
@@ -282,7 +311,10 @@ fn resolve(addr: usize, write: bool) -> bool {
         let base = real.address(0) as usize;
         if (base..base + ADDRESSES * PAGE).contains(&addr) {
             real.faults.fetch_add(1, SeqCst);
-            return real.fault(real.at((addr - base) / PAGE), if write { Access::Write } else { Access::Read });
+            return real.fault(
+                real.at((addr - base) / PAGE),
+                if write { Access::Write } else { Access::Read },
+            );
         }
     }
     false
@@ -316,7 +348,8 @@ impl Entry for RealEntry<'_> {
 
     fn set(&mut self, new: Leaf) {
         let old = self.leaf();
-        let is_same = old.pfn() == new.pfn() && matches!((old, new), (Leaf::Present { .. }, Leaf::Present { .. }));
+        let is_same = old.pfn() == new.pfn()
+            && matches!((old, new), (Leaf::Present { .. }, Leaf::Present { .. }));
         if !is_same {
             self.withdraw();
         }
@@ -512,7 +545,11 @@ const TIMES: usize = 32;
 
 /// Memory for a test, or a loud word why there is none.
 fn real(provide: fn(u32) -> u32) -> Option<&'static Real> {
-    Real::open(provide).map_err(|e| eprintln!("NOT TESTED on real memory: userfaultfd does not move pages here ({e})")).ok()
+    Real::open(provide)
+        .map_err(|e| {
+            eprintln!("NOT TESTED on real memory: userfaultfd does not move pages here ({e})")
+        })
+        .ok()
 }
 
 fn written(real: &'static Real, pages: usize, value: impl Fn(u32) -> u32) -> Buffer<'static, Real> {
@@ -566,7 +603,11 @@ fn migrate() {
     assert_eq!(b.migrate_to(&device), Ok(PAGES));
     b.expect_mirror(|i| i);
     for at in b.at.pages(PAGES) {
-        assert!(peek(real.address(at.page), &mut [0; PAGE]).is_err(), "the processor can still access page {}", at.page);
+        assert!(
+            peek(real.address(at.page), &mut [0; PAGE]).is_err(),
+            "the processor can still access page {}",
+            at.page
+        );
     }
     real.close();
 }
@@ -579,7 +620,11 @@ fn migrate_fault() {
     assert_eq!(b.migrate_to(&device), Ok(PAGES));
     let faults = real.faults.load(SeqCst);
     b.expect_in(0..PAGES / 2, |i| i);
-    assert_eq!(real.faults.load(SeqCst) - faults, PAGES / 2, "one fault for each page that was not there");
+    assert_eq!(
+        real.faults.load(SeqCst) - faults,
+        PAGES / 2,
+        "one fault for each page that was not there"
+    );
     assert_eq!(b.at.pages(PAGES).filter(|&at| tier_at(real, at) == RAM).count(), PAGES / 2);
     b.set_mirror(|_| 0);
     assert_eq!(b.migrate_to(&device), Ok(PAGES));
@@ -652,8 +697,9 @@ impl PinPolicy<Real> for Anywhere {
     }
 }
 
-/// A pin brings a page back from the device, by the fault path on real tables, and keeps it in its frame: no migration moves it, and what the
-/// processor writes is where the pin says. When it is dropped the page can be moved again.
+/// A pin brings a page back from the device, by the fault path on real tables, and keeps it in its
+/// frame: no migration moves it, and what the processor writes is where the pin says. When it is
+/// dropped the page can be moved again.
 #[test]
 fn a_pinned_page_stays() {
     let unlocked = &mut Unlocked::promise();
@@ -664,7 +710,8 @@ fn a_pinned_page_stays() {
         assert_eq!(b.migrate_to(&device), Ok(2));
         assert_eq!(tier_at(real, b.at), DEVICE);
         let order = PinOrder::new(Access::Write, term, Limits::none());
-        let pinned = pin_page(real, b.at, &order, &Anywhere, real, unlocked).unwrap_or_else(|e| panic!("{term:?}: {e:?}"));
+        let pinned = pin_page(real, b.at, &order, &Anywhere, real, unlocked)
+            .unwrap_or_else(|e| panic!("{term:?}: {e:?}"));
         assert_eq!(real.tier(pinned.pfn()), RAM);
         for mut slot in [Slot::at(b.at), Slot::frame(pinned.pfn())] {
             let order = Order::to(DEVICE).mode(Mode::SyncLight).tries(2);
@@ -696,7 +743,10 @@ fn ring_with(buffer: *mut u8, bytes: usize) -> Option<io_uring::IoUring> {
     match registered {
         Ok(ring) => Some(ring),
         Err(why) => {
-            let _ = writeln!(io::stderr(), "\nio_uring: SKIPPED, no buffer can be registered here: {why}");
+            let _ = writeln!(
+                io::stderr(),
+                "\nio_uring: SKIPPED, no buffer can be registered here: {why}"
+            );
             None
         }
     }
@@ -704,15 +754,17 @@ fn ring_with(buffer: *mut u8, bytes: usize) -> Option<io_uring::IoUring> {
 
 /// One transfer between the registered buffer and the file, from its start.
 fn transfer(ring: &mut io_uring::IoUring, entry: io_uring::squeue::Entry) {
-    // SAFETY: the buffer is the registered one, and stays; the file is open until this has returned.
+    // SAFETY: the buffer is the registered one, and stays; the file is open until this has
+    // returned.
     unsafe { ring.submission().push(&entry) }.unwrap();
     ring.submit_and_wait(1).unwrap();
     let result = ring.completion().next().expect("it was waited for").result();
     assert_eq!(result, PAGE as i32, "{}", io::Error::from_raw_os_error(-result));
 }
 
-/// `gup_longterm`'s row of io_uring: the system has pinned the page by itself, and no count of ours says so. So it would refuse to move it, and
-/// whoever has registered it refuses before. Transfers go on to be the page's; and when it is not registered any more it moves.
+/// `gup_longterm`'s row of io_uring: the system has pinned the page by itself, and no count of ours
+/// says so. So it would refuse to move it, and whoever has registered it refuses before. Transfers
+/// go on to be the page's; and when it is not registered any more it moves.
 #[test]
 fn a_buffer_that_io_uring_has_stays() {
     use io_uring::{opcode, types::Fd};
@@ -725,9 +777,11 @@ fn a_buffer_that_io_uring_has_stays() {
     // SAFETY: makes a file without a name.
     let file = unsafe { libc::memfd_create(c"transfer".as_ptr(), 0) };
     assert!(file >= 0);
-    // The control: without a word from `prepare` the system says no, and that is after the entry was taken down.
+    // The control: without a word from `prepare` the system says no, and that is after the entry
+    // was taken down.
     let pfn = real.entry(b.at).leaf().pfn().unwrap();
-    // SAFETY: both are pages of the registered mapping, which is used by atomics and the kernel only.
+    // SAFETY: both are pages of the registered mapping, which is used by atomics and the kernel
+    // only.
     let refused = unsafe { real.uffd.move_page(real.home(pfn), buffer) }.unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EBUSY));
     real.registered.store(pfn as usize, SeqCst);
@@ -735,7 +789,11 @@ fn a_buffer_that_io_uring_has_stays() {
     for turn in 1..3 {
         let mut slots = [Slot::at(b.at), Slot::at(after(b.at, 1))];
         let _ = migrate_slots(real, &mut slots, &order, real, unlocked);
-        assert_eq!(slots[0].outcome(), Outcome::Skipped(Skip::Refused(())), "a page that the system has pinned");
+        assert_eq!(
+            slots[0].outcome(),
+            Outcome::Skipped(Skip::Refused(())),
+            "a page that the system has pinned"
+        );
         assert!(slots[1].outcome().is_done(), "and its neighbour goes: {slots:?}");
         assert_eq!(tier_at(real, b.at), RAM);
         b.set(|i| i + turn);
@@ -744,7 +802,11 @@ fn a_buffer_that_io_uring_has_stays() {
         let mut bytes = [0; PAGE];
         // SAFETY: reads into an array of this call's.
         assert_eq!(unsafe { libc::pread(file, bytes.as_mut_ptr().cast(), PAGE, 0) }, PAGE as isize);
-        assert_eq!(u32::from_ne_bytes(bytes[4..8].try_into().unwrap()), 1 + turn, "a transfer out of the page");
+        assert_eq!(
+            u32::from_ne_bytes(bytes[4..8].try_into().unwrap()),
+            1 + turn,
+            "a transfer out of the page"
+        );
         bytes[4..8].copy_from_slice(&77_u32.to_ne_bytes());
         // SAFETY: writes an array of this call's.
         assert_eq!(unsafe { libc::pwrite(file, bytes.as_ptr().cast(), PAGE, 0) }, PAGE as isize);
@@ -776,8 +838,8 @@ fn userfaultfd_read() {
     real.close();
 }
 
-/// Threads touch one page that is in the device's memory: one of them moves it, at the first try; the others sleep in their signal handlers
-/// until it has.
+/// Threads touch one page that is in the device's memory: one of them moves it, at the first try;
+/// the others sleep in their signal handlers until it has.
 #[test]
 fn many_threads_fault_on_one_device_page() {
     let Some(real) = real(|_| 0) else { return };
@@ -798,7 +860,8 @@ fn many_threads_fault_on_one_device_page() {
             });
         });
         assert_eq!(real.moves.load(SeqCst), 1, "a sleeper has made the move fail");
-        // Each has run into it once, and perhaps once more if it was woken for something else on the same slot.
+        // Each has run into it once, and perhaps once more if it was woken for something else on
+        // the same slot.
         let faults = real.faults.load(SeqCst) - faults;
         assert!((threads..=2 * threads).contains(&faults), "{faults} signals");
         real.unmap(b.at, 1);
@@ -806,8 +869,9 @@ fn many_threads_fault_on_one_device_page() {
     real.close();
 }
 
-/// Threads count in pages that go to the device and back all the time, and one of them is a device. No count is lost, and every access that
-/// finds its page gone resolves the fault in its own signal handler.
+/// Threads count in pages that go to the device and back all the time, and one of them is a device.
+/// No count is lost, and every access that finds its page gone resolves the fault in its own signal
+/// handler.
 #[test]
 fn no_addition_is_lost() {
     let Some(real) = real(|_| 0) else { return };
@@ -835,11 +899,13 @@ fn no_addition_is_lost() {
                     s.spawn(move || {
                         let mut lots = Lots::of(worker);
                         let mut count = 0;
-                        // A count takes a few nanoseconds where nothing moves; so until enough has been found gone.
+                        // A count takes a few nanoseconds where nothing moves; so until enough has
+                        // been found gone.
                         while count < turns || real.faults.load(SeqCst) < faults {
                             let page = lots.draw(pages as u64) as usize;
                             let word = real.address(page).cast::<u32>();
-                            // SAFETY: an aligned number in a page of the mapping, which is used by atomics and the kernel only.
+                            // SAFETY: an aligned number in a page of the mapping, which is used by
+                            // atomics and the kernel only.
                             let word = unsafe { AtomicU32::from_ptr(word.add(worker)) };
                             word.fetch_add(1, Relaxed);
                             count += 1;

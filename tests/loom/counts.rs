@@ -9,7 +9,8 @@ fn live(refs: u32) -> std::sync::Arc<Page> {
     page
 }
 
-/// A pin against the freeze: the pinner's access and the copy never overlap, and the copy sees all that was written.
+/// A pin against the freeze: the pinner's access and the copy never overlap, and the copy sees all
+/// that was written.
 #[test]
 fn a_pin_against_a_freeze() {
     explore_with(3, || {
@@ -105,7 +106,8 @@ fn the_last_put_is_said_once() {
             put == Put::Last
         };
         let (a, b) = (on(&page, put), on(&page, put));
-        let last = u32::from(put(&page)) + u32::from(a.join().unwrap()) + u32::from(b.join().unwrap());
+        let last =
+            u32::from(put(&page)) + u32::from(a.join().unwrap()) + u32::from(b.join().unwrap());
         assert_eq!(last, 1);
         assert_eq!(page.read(), 1);
     });
@@ -174,7 +176,8 @@ fn a_get_against_a_freeze_sees_before_or_after() {
 fn the_last_put_may_be_an_unpin() {
     explore_with(3, || {
         let page = live(1);
-        // SAFETY: the reference that the page was made with; the pin is turned raw for the other thread.
+        // SAFETY: the reference that the page was made with; the pin is turned raw for the other
+        // thread.
         page.lock.try_pin().unwrap().into_raw();
         let other = on(&page, |page| {
             page.read();
@@ -195,7 +198,8 @@ fn the_last_put_may_be_an_unpin() {
     });
 }
 
-/// The commit moves away the last references, or leaves it to a holder to be the last: either sees all that the other did.
+/// The commit moves away the last references, or leaves it to a holder to be the last: either sees
+/// all that the other did.
 #[test]
 fn the_last_put_may_be_a_commit() {
     explore_with(3, || {
@@ -278,7 +282,8 @@ fn a_get_sees_what_the_page_was_made_with() {
     });
 }
 
-/// References that move to another header: whoever gets the new page sees what the migrator copied there.
+/// References that move to another header: whoever gets the new page sees what the migrator copied
+/// there.
 #[test]
 fn references_move_with_the_data() {
     explore_with(3, || {
@@ -319,7 +324,8 @@ fn lost_contents_are_never_got() {
     });
 }
 
-/// A commit that is refused changes nothing, not even for a moment: the last put is said once, of the reference that was last.
+/// A commit that is refused changes nothing, not even for a moment: the last put is said once, of
+/// the reference that was last.
 #[test]
 fn the_last_put_is_said_once_across_a_refused_commit() {
     explore_with(3, || {
@@ -370,8 +376,8 @@ fn an_unpin_too_many_thaws_nothing() {
     });
 }
 
-/// The order in which a commit ends its source, which tells a survivor of a death in between what is left to do: as long as the source
-/// is frozen, it has its bits.
+/// The order in which a commit ends its source, which tells a survivor of a death in between what
+/// is left to do: as long as the source is frozen, it has its bits.
 #[test]
 fn a_source_without_its_bits_is_not_frozen() {
     explore_with(3, || {

@@ -35,12 +35,17 @@ struct Machine {
 }
 
 impl Machine {
-    /// A page with two references, of which one is in the second processor's batch, and whose batch can be reached like this.
+    /// A page with two references, of which one is in the second processor's batch, and whose batch
+    /// can be reached like this.
     fn new(reach: Reach) -> Arc<Self> {
         let (page, kicked) = (Page::new(), Arc::new(AtomicBool::new(false)));
         page.lock.activate(2).unwrap();
         let each = std::array::from_fn(|_| CachePadded::new(Batch::with_futex(In)));
-        let machine = Self { page, batches: Batches::new(Two { kicked: kicked.clone(), reach }, In, each), kicked };
+        let machine = Self {
+            page,
+            batches: Batches::new(Two { kicked: kicked.clone(), reach }, In, each),
+            kicked,
+        };
         CPU.with(|cpu| cpu.set(1));
         assert!(machine.batches.add(0, |_| unreachable!("there is room")));
         CPU.with(|cpu| cpu.set(0));
@@ -115,7 +120,8 @@ fn whoever_has_the_batch_empties_it_for_a_drain() {
     });
 }
 
-/// So is one whose call to the other processor came in the middle of that; whoever answers the call does not wait.
+/// So is one whose call to the other processor came in the middle of that; whoever answers the call
+/// does not wait.
 #[test]
 fn a_call_in_the_middle_of_an_add_is_answered() {
     explore_with(2, || {

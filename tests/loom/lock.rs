@@ -55,7 +55,8 @@ fn one_owner_at_a_time_whichever_way() {
     });
 }
 
-/// Nobody sleeps on with the page free: three sleepers, ordinary releases, and a sleep that ends for no reason.
+/// Nobody sleeps on with the page free: three sleepers, ordinary releases, and a sleep that ends
+/// for no reason.
 #[test]
 fn lockers_are_not_stranded_by_barging() {
     explore(|| {
@@ -64,7 +65,8 @@ fn lockers_are_not_stranded_by_barging() {
         let sleeper = |page: &Page| drop(page.lock.lock());
         let (a, b) = (on(&page, sleeper), on(&page, sleeper));
         drop(guard);
-        // A newcomer: it may drop the waiters' bit, but the sleepers that the release woke set it again.
+        // A newcomer: it may drop the waiters' bit, but the sleepers that the release woke set it
+        // again.
         if let Some(guard) = page.lock.try_lock() {
             drop(guard);
         }
@@ -157,7 +159,8 @@ fn unlock_fair_hands_over() {
         let sleeper = on(&page, |page| keep(page.lock.lock()));
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let newcomer = on(&page, |page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken"));
+        let newcomer =
+            on(&page, |page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken"));
         assert!(page.lock.try_lock().is_none(), "overtaken");
         sleeper.join().unwrap();
         expire();
@@ -165,7 +168,8 @@ fn unlock_fair_hands_over() {
     });
 }
 
-/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep and does not.
+/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep
+/// and does not.
 #[test]
 fn a_fair_release_is_seen_by_the_sleeper() {
     explore_with(3, || {
@@ -202,7 +206,8 @@ fn the_callers_bits_publish() {
     });
 }
 
-/// A fair release with two newcomers that lock: the second one's registration cuts the first one's sleep short.
+/// A fair release with two newcomers that lock: the second one's registration cuts the first one's
+/// sleep short.
 #[test]
 fn unlock_fair_hands_over_past_two_newcomers() {
     explore_with(1, || {
@@ -211,7 +216,8 @@ fn unlock_fair_hands_over_past_two_newcomers() {
         let sleeper = on(&page, |page| keep(page.lock.lock()));
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let newcomer = |page: &Page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken");
+        let newcomer =
+            |page: &Page| assert!(page.lock.lock_within(timed_out()).is_err(), "overtaken");
         let (a, b) = (on(&page, newcomer), on(&page, newcomer));
         sleeper.join().unwrap();
         expire();
@@ -260,8 +266,8 @@ fn a_locker_that_times_out_passes_its_wake_on() {
     });
 }
 
-/// The same for one that may leave a closed gate, which a fair release or its own lost wake has closed. That it does takes three
-/// preemptions.
+/// The same for one that may leave a closed gate, which a fair release or its own lost wake has
+/// closed. That it does takes three preemptions.
 #[test]
 fn a_locker_that_times_out_opens_the_gate() {
     explore_with(3, || {
@@ -293,7 +299,8 @@ fn a_starved_locker_that_times_out_strands_nobody() {
     });
 }
 
-/// Two sleepers inside a closed gate, of which one may leave: the other still gets the page, and before a newcomer.
+/// Two sleepers inside a closed gate, of which one may leave: the other still gets the page, and
+/// before a newcomer.
 #[test]
 fn a_fair_release_to_two_of_whom_one_times_out() {
     explore(|| {
@@ -309,7 +316,8 @@ fn a_fair_release_to_two_of_whom_one_times_out() {
     });
 }
 
-/// `lock_releasing` lets go of the guard before it sleeps: the owner needs that guard before it releases.
+/// `lock_releasing` lets go of the guard before it sleeps: the owner needs that guard before it
+/// releases.
 #[test]
 fn lock_releasing_does_not_sleep_with_the_ptl() {
     explore(|| {
@@ -334,7 +342,8 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
     });
 }
 
-/// A page that is on its way to somebody inside is not for one that comes later, starved from the start or not.
+/// A page that is on its way to somebody inside is not for one that comes later, starved from the
+/// start or not.
 #[test]
 fn lock_releasing_does_not_overtake_a_wake() {
     explore_with(3, || {
@@ -358,7 +367,9 @@ fn late_is_said_without_registering() {
         let page = Page::<0>::new();
         expire();
         let guard = page.lock.lock();
-        let a = on(&page, |page: &Page| matches!(page.lock.lock_within(timed_out()), Err(LockError::TimedOut) | Ok(_)));
+        let a = on(&page, |page: &Page| {
+            matches!(page.lock.lock_within(timed_out()), Err(LockError::TimedOut) | Ok(_))
+        });
         assert!(!page.says("sleepers"));
         drop(guard);
         assert!(a.join().unwrap());
@@ -366,7 +377,8 @@ fn late_is_said_without_registering() {
     });
 }
 
-/// Two sleep for certain, the release wakes one of them, and time is up: the other still gets the page.
+/// Two sleep for certain, the release wakes one of them, and time is up: the other still gets the
+/// page.
 #[test]
 fn the_one_that_was_woken_times_out() {
     explore(|| {
@@ -382,8 +394,9 @@ fn the_one_that_was_woken_times_out() {
     });
 }
 
-/// A platform may report a deadline for a sleep that was woken; the futex under the model checker never does by itself. The locker
-/// then leaves with a wake that it has used up, and passes it on, whether the page is free by then or taken again.
+/// A platform may report a deadline for a sleep that was woken; the futex under the model checker
+/// never does by itself. The locker then leaves with a wake that it has used up, and passes it on,
+/// whether the page is free by then or taken again.
 #[test]
 fn a_wake_that_was_used_up_is_passed_on() {
     explore(|| {
@@ -412,7 +425,8 @@ fn a_gate_with_nobody_inside_is_open() {
         let guard = page.lock.lock();
         let sleeper = on(&page, timed);
         page.until_says("1 sleepers");
-        // Its time is up, and it has not left yet when the page is kept for it and the newcomer waits outside.
+        // Its time is up, and it has not left yet when the page is kept for it and the newcomer
+        // waits outside.
         expire();
         guard.unlock_fair();
         let newcomer = on(&page, |page| drop(page.lock.lock()));
@@ -422,7 +436,8 @@ fn a_gate_with_nobody_inside_is_open() {
     });
 }
 
-/// One more sleeps than the word can count: it waits in the event table, and is told when there is room.
+/// One more sleeps than the word can count: it waits in the event table, and is told when there is
+/// room.
 #[test]
 fn a_crowd_is_not_stranded() {
     explore_with(1, || {
@@ -439,8 +454,8 @@ fn a_crowd_is_not_stranded() {
     });
 }
 
-/// A locker under a switch sleeps in the event table, also when it is registered: every release tells
-/// it, and so does one that leaves a page that nobody owns.
+/// A locker under a switch sleeps in the event table, also when it is registered: every release
+/// tells it, and so does one that leaves a page that nobody owns.
 #[test]
 fn a_locker_under_a_switch_is_not_stranded() {
     explore(|| {
@@ -467,7 +482,9 @@ fn a_cancelled_locker_leaves_and_passes_its_wake_on() {
         let switch = Arc::new(Cancel::with_futex(In::<0>));
         let guard = page.lock.lock();
         let for_locker = switch.clone();
-        let under = on(&page, move |page| page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop));
+        let under = on(&page, move |page| {
+            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
+        });
         let other = on(&page, |page| drop(page.lock.lock()));
         switch.cancel();
         drop(guard);
@@ -485,7 +502,9 @@ fn a_cancelled_locker_returns_though_the_page_stays_locked() {
         let switch = Arc::new(Cancel::with_futex(In::<0>));
         let guard = page.lock.lock();
         let for_locker = switch.clone();
-        let under = on(&page, move |page| page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop));
+        let under = on(&page, move |page| {
+            page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
+        });
         switch.cancel();
         assert_eq!(under.join().unwrap(), Err(LockError::Cancelled));
         drop(guard);
@@ -493,7 +512,8 @@ fn a_cancelled_locker_returns_though_the_page_stays_locked() {
     });
 }
 
-/// One is outside, one inside, and whoever takes the page meanwhile: the one outside is told by whoever opens the gate.
+/// One is outside, one inside, and whoever takes the page meanwhile: the one outside is told by
+/// whoever opens the gate.
 #[test]
 fn one_outside_a_closed_gate_is_told() {
     explore_with(3, || {
@@ -542,7 +562,8 @@ fn the_crowd_is_told_by_one_that_gives_up() {
     });
 }
 
-/// Three lockers, one of whom may run out of time at any step, and a gate that may be closed or not.
+/// Three lockers, one of whom may run out of time at any step, and a gate that may be closed or
+/// not.
 #[test]
 fn three_lockers_of_whom_one_times_out_at_the_gate() {
     explore_with(1, || {
@@ -559,7 +580,8 @@ fn three_lockers_of_whom_one_times_out_at_the_gate() {
     });
 }
 
-/// `lock_releasing` comes to a gate that is closed, or is just being opened: it gets the page, and its gate is opened again.
+/// `lock_releasing` comes to a gate that is closed, or is just being opened: it gets the page, and
+/// its gate is opened again.
 #[test]
 fn lock_releasing_beside_a_closed_gate_is_not_stranded() {
     explore(|| {
@@ -595,7 +617,8 @@ fn lock_releasing_beside_a_closed_gate_is_told_by_one_that_gives_up() {
     });
 }
 
-/// Each round that a sleeper loses counts, however its sleep ended: by a wake, or by a signal over which the page was released.
+/// Each round that a sleeper loses counts, however its sleep ended: by a wake, or by a signal over
+/// which the page was released.
 #[test]
 fn each_lost_round_counts_however_the_sleep_ended() {
     explore(|| {

@@ -1,10 +1,14 @@
-//! The crate's own code under the model checker: one small model for each claim. `ci/loom.sh` runs them.
+//! The crate's own code under the model checker: one small model for each claim. `ci/loom.sh` runs
+//! them.
 //!
-//! Each model explores every interleaving of its threads, and every value that the memory model lets a load see, with at most two
-//! preemptions (`LOOM_MAX_PREEMPTIONS` changes that). Under `--cfg pagelock_loom` the atomics are the model checker's, the futex is
-//! `pagelock::futex::model`, `BYPASS_BOUND` is 1, and a release wakes one sleeper, which wakes one more.
+//! Each model explores every interleaving of its threads, and every value that the memory model
+//! lets a load see, with at most two preemptions (`LOOM_MAX_PREEMPTIONS` changes that). Under
+//! `--cfg pagelock_loom` the atomics are the model checker's, the futex is
+//! `pagelock::futex::model`, `BYPASS_BOUND` is 1, and a release wakes one sleeper, which wakes one
+//! more.
 //!
-//! A stranded sleeper shows as a deadlock, which aborts the process: run each model in a process of its own.
+//! A stranded sleeper shows as a deadlock, which aborts the process: run each model in a process of
+//! its own.
 //!
 //! | claim | models |
 //! |---|---|
@@ -46,7 +50,8 @@ fn explore(model: impl Fn() + Sync + Send + 'static) {
     explore_with(2, model);
 }
 
-/// [`explore`] with another bound on preemptions, for models that are worth it or that need it to be quick.
+/// [`explore`] with another bound on preemptions, for models that are worth it or that need it to
+/// be quick.
 #[track_caller]
 fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     static EXECUTIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
@@ -70,32 +75,42 @@ fn explore_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
         model();
     });
     // For the table that `ci/loom.sh` makes.
-    eprintln!("explored: {EXECUTIONS:?} executions, at most {bound} preemptions, {:.2} s", began.elapsed().as_secs_f64());
+    eprintln!(
+        "explored: {EXECUTIONS:?} executions, at most {bound} preemptions, {:.2} s",
+        began.elapsed().as_secs_f64()
+    );
 }
 
-/// What a build with debug assertions says, as the models are, of a count that is given back once too often.
+/// What a build with debug assertions says, as the models are, of a count that is given back once
+/// too often.
 const MISUSE: [&str; 2] = ["put of a page without", "unpin of a page without"];
 
 /// Gives back what is not there, and goes on as a release build does.
 fn misused<T>(give_back: impl FnOnce() -> T) {
-    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(give_back)).is_err(), "it was there");
+    assert!(
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(give_back)).is_err(),
+        "it was there"
+    );
 }
 
 thread_local! {
-    /// How many wakes lockers have used up. The model checker runs its threads as coroutines on one thread of the system, so this
-    /// is one number for the model; a model that uses it has one sleeper.
+    /// How many wakes lockers have used up. The model checker runs its threads as coroutines on one
+    /// thread of the system, so this is one number for the model; a model that uses it has one
+    /// sleeper.
     static WAKES: Cell<u32> = const { Cell::new(0) };
     /// How many sleeps of lockers ended with a wake, or with the page released meanwhile.
     static ROUNDS: Cell<u32> = const { Cell::new(0) };
     /// How often one locker was to be woken.
     static WAKE_ONES: Cell<usize> = const { Cell::new(0) };
-    /// The platform looks at its clock last: a sleep that was woken reports that its time is up if it is.
+    /// The platform looks at its clock last: a sleep that was woken reports that its time is up if
+    /// it is.
     static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
     /// Nobody is woken: whoever would wake them has died.
     static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The default platform, with the page in event slot `SLOT` wherever its header lies: an execution must not depend on addresses.
+/// The default platform, with the page in event slot `SLOT` wherever its header lies: an execution
+/// must not depend on addresses.
 #[derive(Clone, Copy, Default, Debug)]
 struct In<const SLOT: usize>;
 
@@ -123,10 +138,13 @@ unsafe impl<const SLOT: usize> Futex for In<SLOT> {
     fn wait_class(&self, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
         let sleep = OsFutex.wait_class(word, expected, class);
         if class == EVERY_CLASS {
-            // A locker's, on the page's own word. Relaxed: the crate's own look comes later, and sees this or more.
+            // A locker's, on the page's own word. Relaxed: the crate's own look comes later, and
+            // sees this or more.
             let generation_now = word.load(std::sync::atomic::Ordering::Relaxed) >> 24;
             WAKES.set(WAKES.get() + u32::from(sleep == Sleep::Woken));
-            ROUNDS.set(ROUNDS.get() + u32::from(sleep == Sleep::Woken || generation_now != expected >> 24));
+            ROUNDS.set(
+                ROUNDS.get() + u32::from(sleep == Sleep::Woken || generation_now != expected >> 24),
+            );
         }
         sleep
     }
@@ -165,7 +183,8 @@ impl<const SLOT: usize> FutexTimed for In<SLOT> {
     }
 }
 
-/// A page and what it guards, in event slot `SLOT`. The model checker reports two accesses to `data` that nothing orders.
+/// A page and what it guards, in event slot `SLOT`. The model checker reports two accesses to
+/// `data` that nothing orders.
 #[derive(Default)]
 struct Page<const SLOT: usize = 0> {
     lock: PageLock<In<SLOT>>,
@@ -199,8 +218,9 @@ impl<const SLOT: usize> Page<SLOT> {
         format!("{:?}", self.lock).contains(words)
     }
 
-    /// Waits until the state in words contains `words`. Where a model needs somebody to be counted as a sleeper it says so with this:
-    /// that a single look comes after another thread's load and compare-exchange is an order that the model checker leaves out.
+    /// Waits until the state in words contains `words`. Where a model needs somebody to be counted
+    /// as a sleeper it says so with this: that a single look comes after another thread's load and
+    /// compare-exchange is an order that the model checker leaves out.
     fn until_says(&self, words: &str) {
         while !self.says(words) {
             loom::thread::yield_now();
@@ -216,7 +236,10 @@ impl<const SLOT: usize> Page<SLOT> {
 }
 
 /// Runs `f` on another thread of the model, on `page`.
-fn on<T: Send + Sync + 'static, R: 'static>(page: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
+fn on<T: Send + Sync + 'static, R: 'static>(
+    page: &Arc<T>,
+    f: impl FnOnce(&T) -> R + 'static,
+) -> JoinHandle<R> {
     let page = page.clone();
     loom::thread::spawn(move || f(&page))
 }

@@ -61,7 +61,8 @@ fn the_last_of_two_unpins_ends_the_wait() {
     });
 }
 
-/// Another page's release is told to the same slot: the migrator looks, and sleeps on, and is not missed by the last unpin.
+/// Another page's release is told to the same slot: the migrator looks, and sleeps on, and is not
+/// missed by the last unpin.
 #[test]
 fn somebody_elses_release_does_not_hide_the_last_unpin() {
     explore_with(3, || {
@@ -104,7 +105,8 @@ fn a_late_pin_is_refused_or_waited_for() {
     });
 }
 
-/// A wait whose time is up leaves the page as it was, also if the last unpin comes just then; and if it came first, that counts.
+/// A wait whose time is up leaves the page as it was, also if the last unpin comes just then; and
+/// if it came first, that counts.
 #[test]
 fn the_end_of_the_time_against_the_last_unpin() {
     explore_with(3, || {

@@ -10,7 +10,8 @@ use pagelock::{Cancel, Limits, Wake};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Two entries that an invalidator always changes together, without a lock: whatever orders the readers is the notifier.
+/// Two entries that an invalidator always changes together, without a lock: whatever orders the
+/// readers is the notifier.
 #[derive(Default)]
 struct Tables {
     notifier: Notifier<In<0>>,
@@ -30,7 +31,10 @@ impl Tables {
     }
 }
 
-fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> loom::thread::JoinHandle<R> {
+fn spawn<T: 'static, R: 'static>(
+    shared: &Arc<T>,
+    f: impl FnOnce(&T) -> R + 'static,
+) -> loom::thread::JoinHandle<R> {
     let shared = shared.clone();
     loom::thread::spawn(move || f(&shared))
 }
@@ -57,7 +61,8 @@ fn a_reader_that_validates_saw_no_half_of_an_invalidation() {
     });
 }
 
-/// Two invalidators: what they leave in between is not for readers either. A ticket is waited for, and nobody is left asleep.
+/// Two invalidators: what they leave in between is not for readers either. A ticket is waited for,
+/// and nobody is left asleep.
 #[test]
 fn a_reader_waits_for_invalidations_to_be_over() {
     explore(|| {
@@ -107,7 +112,9 @@ fn a_reader_does_not_wait_for_ever() {
         notifier.begin_raw();
         let clock = loom::thread::spawn(model::expire);
         let killer = spawn(&cancel, Cancel::cancel);
-        match notifier.ticket(Limits::none().until(pagelock::futex::MonotonicTime::MAX).unless(&cancel)) {
+        match notifier
+            .ticket(Limits::none().until(pagelock::futex::MonotonicTime::MAX).unless(&cancel))
+        {
             Err(Wake::TimedOut | Wake::Cancelled) => {}
             other => panic!("{other:?}"),
         }
@@ -116,7 +123,8 @@ fn a_reader_does_not_wait_for_ever() {
     });
 }
 
-/// A device with a table of its own, behind its own lock: what it uses is never what was taken away.
+/// A device with a table of its own, behind its own lock: what it uses is never what was taken
+/// away.
 #[test]
 fn what_a_device_uses_was_not_taken_away() {
     struct Mirror {
@@ -126,7 +134,8 @@ fn what_a_device_uses_was_not_taken_away() {
         /// The page of entry 0: the device reads it, and whoever has invalidated frees it.
         frame: UnsafeCell<u32>,
     }
-    // SAFETY: the model checker sees every access to the frame, and fails the model if two of them race.
+    // SAFETY: the model checker sees every access to the frame, and fails the model if two of them
+    // race.
     unsafe impl Sync for Mirror {}
 
     explore_with(3, || {
@@ -162,7 +171,8 @@ fn what_a_device_uses_was_not_taken_away() {
     });
 }
 
-/// A notifier with a log, and one page of the reader's, which is page 0. A log has one place in a model.
+/// A notifier with a log, and one page of the reader's, which is page 0. A log has one place in a
+/// model.
 #[derive(Default)]
 struct Logged {
     notifier: Notifier<In<0>>,
@@ -181,7 +191,8 @@ impl Logged {
         self.page.store(1, Relaxed);
     }
 
-    /// A reader with a ticket from before all of it: as long as the ticket is kept, it has not seen the change.
+    /// A reader with a ticket from before all of it: as long as the ticket is kept, it has not seen
+    /// the change.
     fn read(&self, mut ticket: Ticket) {
         for _ in 0..2 {
             let seen = self.page.load(Relaxed);
@@ -193,7 +204,8 @@ impl Logged {
     }
 }
 
-/// The ticket is kept while the page does not change, and the next invalidation takes the place of the one that says that it does.
+/// The ticket is kept while the page does not change, and the next invalidation takes the place of
+/// the one that says that it does.
 #[test]
 fn a_ticket_that_is_kept_saw_no_change() {
     explore_with(3, || {
@@ -216,7 +228,8 @@ fn two_invalidations_at_one_place_are_not_mixed_up() {
         let logged = Arc::new(Logged::default());
         let ticket = logged.notifier.try_ticket().unwrap();
         let here = spawn(&logged, |logged| {
-            // At most one is on at a time in a model. So that both are, this one does not wait for the first to be over.
+            // At most one is on at a time in a model. So that both are, this one does not wait for
+            // the first to be over.
             if logged.notifier.active() == 1 {
                 logged.notifier.end_raw();
                 logged.invalidate();

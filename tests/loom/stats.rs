@@ -22,7 +22,10 @@ fn waits_and_wakes_are_counted_once() {
         assert_eq!(counted.event_waits, usize::from(slept));
         assert_eq!(counted.event_wakes, const { &In::<0> }.event(0).sequence() as usize);
         assert_eq!(counted.spurious_returns, 0);
-        assert!(counted.lost_wakes <= counted.lock_wakes && counted.gated_locks <= counted.lock_waits, "{counted:?}");
+        assert!(
+            counted.lost_wakes <= counted.lock_wakes && counted.gated_locks <= counted.lock_waits,
+            "{counted:?}"
+        );
     });
 }
 
@@ -33,10 +36,11 @@ fn migrations_are_counted_once() {
         let before = stats::snapshot();
         let page = Page::<0>::new();
         page.lock.activate(1).unwrap();
-        let migrate = |page: &Page| match page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned) {
-            Ok(frozen) => _ = frozen.commit_in_place(),
-            Err(busy) => drop(busy),
-        };
+        let migrate =
+            |page: &Page| match page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned) {
+                Ok(frozen) => _ = frozen.commit_in_place(),
+                Err(busy) => drop(busy),
+            };
         let a = on(&page, migrate);
         let b = on(&page, |page: &Page| drop(page.lock.try_pin()));
         migrate(&page);

@@ -12,7 +12,8 @@ fn wait(page: &Page) -> Wake {
     page.lock.wait_unlocked(())
 }
 
-/// For the end of a model that has joined all its threads: each sleeper was taken off the count of the slot, once.
+/// For the end of a model that has joined all its threads: each sleeper was taken off the count of
+/// the slot, once.
 #[track_caller]
 fn assert_nobody_counted() {
     assert_eq!(model::event::<In<0>>(0).sleepers(), 0);
@@ -23,7 +24,8 @@ fn assert_over(wake: Wake) {
     assert!(matches!(wake, Wake::Released | Wake::NotLocked), "{wake:?}");
 }
 
-/// A holder that unlocks without ever looking at the page-table lock: only the order of sequence and flag saves the waiter.
+/// A holder that unlocks without ever looking at the page-table lock: only the order of sequence
+/// and flag saves the waiter.
 #[test]
 fn a_holder_that_never_takes_the_ptl() {
     explore_with(3, || {
@@ -117,7 +119,8 @@ fn a_migration_whose_copy_panics() {
     });
 }
 
-/// A migration that is cancelled is over for those who wait for it, though its owner keeps the lock.
+/// A migration that is cancelled is over for those who wait for it, though its owner keeps the
+/// lock.
 #[test]
 fn a_migration_that_is_cancelled() {
     explore(|| {
@@ -151,7 +154,8 @@ fn a_migration_that_moves_to_another_header() {
     });
 }
 
-/// A header that its owner frees: what was there afterwards is no header, and the model checker fails on an access to it.
+/// A header that its owner frees: what was there afterwards is no header, and the model checker
+/// fails on an access to it.
 struct Freed(*mut PageLock<In<0>>);
 
 // SAFETY: the models hand it over under the mutex that stands for the page-table lock.
@@ -164,13 +168,15 @@ impl Freed {
         Self(Box::into_raw(Box::new(PageLock::default())))
     }
 
-    /// Frees the header. What it held is overwritten, so that a later access fails whatever the allocator does.
+    /// Frees the header. What it held is overwritten, so that a later access fails whatever the
+    /// allocator does.
     ///
     /// # Safety
     ///
     /// Nobody refers to the header any more.
     unsafe fn free(&self) {
-        // SAFETY: the caller's promise; the box's memory is given back without another drop of its contents.
+        // SAFETY: the caller's promise; the box's memory is given back without another drop of its
+        // contents.
         unsafe {
             self.0.drop_in_place();
             self.0.write_bytes(0xff, 1);
@@ -179,8 +185,8 @@ impl Freed {
     }
 }
 
-/// The page goes away as soon as its owner has taken the entry down: the waiter saw the entry under the same lock, and after dropping that
-/// it may not look at the page.
+/// The page goes away as soon as its owner has taken the entry down: the waiter saw the entry under
+/// the same lock, and after dropping that it may not look at the page.
 #[test]
 fn a_page_that_is_freed_right_after_the_unlock() {
     explore_with(3, || {
@@ -192,8 +198,8 @@ fn a_page_that_is_freed_right_after_the_unlock() {
         let waiter = on(&page, move |page| {
             let entry = for_waiter.lock().unwrap();
             if *entry {
-                // SAFETY: the entry is there, and keeps the header as long as its lock is held; `wait_unlocked` does not use the
-                // header after it has dropped that.
+                // SAFETY: the entry is there, and keeps the header as long as its lock is held;
+                // `wait_unlocked` does not use the header after it has dropped that.
                 assert_over(unsafe { &*page.0 }.wait_unlocked(entry));
             }
         });
@@ -205,7 +211,8 @@ fn a_page_that_is_freed_right_after_the_unlock() {
     });
 }
 
-/// The other way round: the page is unlocked first and its entry taken down later, as for device-private memory.
+/// The other way round: the page is unlocked first and its entry taken down later, as for
+/// device-private memory.
 #[test]
 fn a_page_that_is_unlocked_and_then_freed() {
     explore_with(3, || {
@@ -298,7 +305,10 @@ fn a_chain_in_which_one_times_out() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let a = on(&page, |page| page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))));
+        let a = on(&page, |page| {
+            page.lock
+                .wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)))
+        });
         let b = on(&page, wait);
         let c = thread::spawn(expire);
         drop(guard);
@@ -343,8 +353,8 @@ fn two_chains_on_one_slot() {
     });
 }
 
-/// Two releases of two pages on one slot, by two threads: either may have bumped and not woken yet when the other is done. Three sleepers,
-/// under one value or several.
+/// Two releases of two pages on one slot, by two threads: either may have bumped and not woken yet
+/// when the other is done. Three sleepers, under one value or several.
 #[test]
 fn two_releases_at_once_and_three_sleepers() {
     explore_with(1, || {
@@ -369,8 +379,10 @@ fn two_releases_and_three_sleepers_of_which_one_times_out() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let timed =
-            on(&page, |page| page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))));
+        let timed = on(&page, |page| {
+            page.lock
+                .wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)))
+        });
         let (a, b) = (on(&page, wait), on(&page, wait));
         drop(guard);
         let guard = page.lock.lock();
@@ -401,8 +413,10 @@ fn a_deadline_ends_the_wait() {
     explore_with(3, || {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let waiter =
-            on(&page, |page| page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))));
+        let waiter = on(&page, |page| {
+            page.lock
+                .wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)))
+        });
         expire();
         let ended = waiter.join().unwrap();
         assert!(matches!(ended, Wake::TimedOut), "{ended:?}");
@@ -446,7 +460,9 @@ fn waiters_for_a_kept_page_are_told_if_its_sleeper_gives_up() {
     explore(|| {
         let page = Page::<0>::new();
         let guard = page.lock.lock();
-        let sleeper = on(&page, |page| page.lock.lock_within(Limits::none().until(MonotonicTime::MAX)).map(drop));
+        let sleeper = on(&page, |page| {
+            page.lock.lock_within(Limits::none().until(MonotonicTime::MAX)).map(drop)
+        });
         page.until_says("1 sleepers");
         // Its time is up, and it has not left yet when the page is kept for it.
         expire();
@@ -496,13 +512,18 @@ fn cancelled(with: impl Fn(&Page, &Cancel<In<0>>) -> Wake + Send + Sync + Copy +
 
 #[test]
 fn a_cancelled_wait() {
-    cancelled(|page, switch| page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(switch))));
+    cancelled(|page, switch| {
+        page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(switch)))
+    });
 }
 
 #[test]
 fn a_cancelled_wait_for_migration_with_a_deadline() {
     cancelled(|page, switch| {
-        page.lock.wait_with((), Wait::migration().within(Limits::none().until(MonotonicTime::MAX).unless(switch)))
+        page.lock.wait_with(
+            (),
+            Wait::migration().within(Limits::none().until(MonotonicTime::MAX).unless(switch)),
+        )
     });
 }
 
@@ -533,7 +554,9 @@ fn a_switch_ends_all_of_its_waits() {
         let switch = Arc::new(Cancel::<In<0>>::default());
         let guard = page.lock.lock();
         let under = |switch: Arc<Cancel<In<0>>>| {
-            move |page: &Page| page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
+            move |page: &Page| {
+                page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
+            }
         };
         let (a, b) = (on(&page, under(switch.clone())), on(&page, under(switch.clone())));
         let c = on(&page, wait);
@@ -546,7 +569,8 @@ fn a_switch_ends_all_of_its_waits() {
     });
 }
 
-/// Poison: those who wait are told, those who come later do not wait, and a locker gets the page and can see it.
+/// Poison: those who wait are told, those who come later do not wait, and a locker gets the page
+/// and can see it.
 #[test]
 fn poison_ends_all_waits() {
     explore(|| {

@@ -1,4 +1,5 @@
-//! What each thread does in a turn. Whatever is refused is counted: failures are ordered all the time.
+//! What each thread does in a turn. Whatever is refused is counted: failures are ordered all the
+//! time.
 
 use super::common::Lots;
 use super::common::own::within;
@@ -43,7 +44,8 @@ fn tally(world: &World, outcome: Outcome<pagelock_soft::Refusal>) {
 }
 
 fn order(lots: &mut Lots) -> Order<Mm> {
-    let order = Order::to(pick(lots, &TIERS)).mode(pick(lots, &[Mode::Async, Mode::SyncLight, Mode::Sync]));
+    let order =
+        Order::to(pick(lots, &TIERS)).mode(pick(lots, &[Mode::Async, Mode::SyncLight, Mode::Sync]));
     let order = order.tries(1 + lots.draw(3) as u32).batch(1 + lots.draw(8) as usize);
     if lots.draw(4) == 0 { order.whole() } else { order }
 }
@@ -71,7 +73,13 @@ pub(crate) fn scan(world: &'static World, lots: &mut Lots) {
     let frames = world.mm.frames_of(pick(lots, &TIERS));
     let first = frames.start.max(1) + lots.draw(frames.end - frames.start - 16);
     let mut slots: Vec<_> = (first..first + 16).map(Slot::frame).collect();
-    let _ = migrate(world.mm, &mut slots, &order(lots).out_of(first..first + 16), world.mm, &mut Unlocked::promise());
+    let _ = migrate(
+        world.mm,
+        &mut slots,
+        &order(lots).out_of(first..first + 16),
+        world.mm,
+        &mut Unlocked::promise(),
+    );
     slots.iter().for_each(|slot| tally(world, slot.outcome()));
 }
 
@@ -86,7 +94,9 @@ pub(crate) fn evict_one(world: &'static World, lots: &mut Lots) {
 /// What an access may be refused for: what was made to fail, for as long as anybody has patience.
 fn refused(world: &World, error: AccessError) {
     match error {
-        AccessError::NoMemory | AccessError::Busy { .. } | AccessError::NotBrought(_) => count(&world.counts.refused),
+        AccessError::NoMemory | AccessError::Busy { .. } | AccessError::NotBrought(_) => {
+            count(&world.counts.refused)
+        }
         other => panic!("{other}"),
     }
 }
@@ -115,7 +125,11 @@ pub(crate) fn read_range(world: &'static World, lots: &mut Lots) {
     let mut pages: Vec<_> = world.root.page(first).pages(8).map(|at| Page::new(at, want)).collect();
     let notifier = mm.notifier(world.root).unwrap();
     let order = range::Order::new(within(world.own, 1 + lots.draw(20))).patience(50);
-    let order = if lots.draw(2) == 0 { order.part(mm.log(world.root).unwrap(), first..first + 8) } else { order };
+    let order = if lots.draw(2) == 0 {
+        order.part(mm.log(world.root).unwrap(), first..first + 8)
+    } else {
+        order
+    };
     let read = match lots.draw(2) {
         0 => snapshot(mm, notifier, &mut pages, &order),
         _ => fault_range(mm, notifier, &mut pages, &order),
@@ -126,13 +140,16 @@ pub(crate) fn read_range(world: &'static World, lots: &mut Lots) {
 /// A transfer into pages that stay where they are for as long.
 pub(crate) fn pin_some(world: &'static World, lots: &mut Lots) {
     let (first, _) = counted(world, lots);
-    let region = [SHARED, PRIVATE, LARGE].into_iter().find(|region| region.contains(&first)).unwrap();
+    let region =
+        [SHARED, PRIVATE, LARGE].into_iter().find(|region| region.contains(&first)).unwrap();
     let pages = first..region.end.min(first + 4);
     let mut slots: Vec<_> = pages.clone().map(|page| PinSlot::new(world.root.page(page))).collect();
     let term = pick(lots, &[Term::Short, Term::Long]);
-    let order = PinOrder::new(Access::Write, term, within(world.own, 1 + lots.draw(20))).patience(20);
+    let order =
+        PinOrder::new(Access::Write, term, within(world.own, 1 + lots.draw(20))).patience(20);
     let policy = Backed(|_| Backing::Anonymous);
-    if pin_range(world.mm, &mut slots, &order, &policy, world.mm, &mut Unlocked::promise()).is_err() {
+    if pin_range(world.mm, &mut slots, &order, &policy, world.mm, &mut Unlocked::promise()).is_err()
+    {
         return count(&world.counts.not_pinned);
     }
     for (page, slot) in pages.zip(&slots) {
@@ -144,7 +161,11 @@ pub(crate) fn pin_some(world: &'static World, lots: &mut Lots) {
     }
     for slot in &slots {
         let leads = world.mm.frame_at(slot.at);
-        assert!(leads.is_none() || leads == slot.pfn, "a pinned page has moved: {slot:?}, {:?}", world.mm.leaf(slot.at));
+        assert!(
+            leads.is_none() || leads == slot.pfn,
+            "a pinned page has moved: {slot:?}, {:?}",
+            world.mm.leaf(slot.at)
+        );
     }
     count(&world.counts.pinned);
 }
@@ -152,7 +173,9 @@ pub(crate) fn pin_some(world: &'static World, lots: &mut Lots) {
 /// Has a page to itself for a moment, in which it adds to it.
 pub(crate) fn device(world: &'static World, lots: &mut Lots) {
     let (page, at) = counted(world, lots);
-    let Ok(exclusive) = make_exclusive(world.mm, at) else { return count(&world.counts.not_exclusive) };
+    let Ok(exclusive) = make_exclusive(world.mm, at) else {
+        return count(&world.counts.not_exclusive);
+    };
     world.mm.add_frame(exclusive.pfn(), 0, 1);
     world.added(page);
     drop(exclusive);
@@ -211,12 +234,19 @@ pub(crate) fn fork_and_change(world: &'static World, lots: &mut Lots) {
     });
 }
 
-/// Where nothing is yet by one large entry, a page of zeroes is made in some tier, large if there is one.
+/// Where nothing is yet by one large entry, a page of zeroes is made in some tier, large if there
+/// is one.
 fn fill_large(world: &'static World, child: SpaceId, lots: &mut Lots) -> Result<(), MapError> {
     let at = child.page(END + 8 * lots.draw(2) as usize);
     world.mm.map_large_hole(at, LARGE_ORDER)?;
     let mut slots: Vec<_> = at.pages(8).skip(lots.draw(8) as usize).map(Slot::at).collect();
-    let _ = migrate(world.mm, &mut slots, &order(lots).filling_holes(), world.mm, &mut Unlocked::promise());
+    let _ = migrate(
+        world.mm,
+        &mut slots,
+        &order(lots).filling_holes(),
+        world.mm,
+        &mut Unlocked::promise(),
+    );
     slots.iter().for_each(|slot| {
         if let Outcome::Filled { .. } = slot.outcome() {
             count(&world.counts.filled);
@@ -249,19 +279,28 @@ pub(crate) fn fail(world: &'static World, lots: &mut Lots) {
     world.is_refusing.store(false, SeqCst);
 }
 
-/// A page that two have mapped is found lost: neither can access it any more, and nobody else notices.
+/// A page that two have mapped is found lost: neither can access it any more, and nobody else
+/// notices.
 fn lose(world: &'static World) {
     let mm = world.mm;
     let Ok(space) = mm.spawn() else { return };
     let at = space.page(0);
-    let child = mm.map(at, 1).ok().and_then(|()| mm.write(at, 0, &[1]).ok()).and_then(|()| mm.fork(space).ok());
+    let child = mm
+        .map(at, 1)
+        .ok()
+        .and_then(|()| mm.write(at, 0, &[1]).ok())
+        .and_then(|()| mm.fork(space).ok());
     if let Some(child) = child {
         // Until the lock is that of the page which the entries name.
         let (pfn, guard) = loop {
             let Some(pfn) = mm.frame_at(at) else { continue };
             let guard = mm.page(pfn).unwrap().lock();
             match mm.leaf(at) {
-                Leaf::Present { pfn: now, .. } | Leaf::DevicePrivate { pfn: now, .. } if now == pfn => break (pfn, guard),
+                Leaf::Present { pfn: now, .. } | Leaf::DevicePrivate { pfn: now, .. }
+                    if now == pfn =>
+                {
+                    break (pfn, guard);
+                }
                 _ => {}
             }
         };

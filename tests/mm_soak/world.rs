@@ -86,8 +86,15 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> &'static Self {
         let tier = |kind| TierConfig { kind, frames: FRAMES };
-        let kinds = [Kind::System, Kind::Device { owner: 1 }, Kind::Coherent { owner: 2 }, Kind::System];
-        let config = Config { page_size: 64, pages: PAGES, spaces: 16, tiers: kinds.map(tier).into(), batches: 4 };
+        let kinds =
+            [Kind::System, Kind::Device { owner: 1 }, Kind::Coherent { owner: 2 }, Kind::System];
+        let config = Config {
+            page_size: 64,
+            pages: PAGES,
+            spaces: 16,
+            tiers: kinds.map(tier).into(),
+            batches: 4,
+        };
         let own = Own::new(64);
         let mm: &'static Mm = Box::leak(Box::new(Soft::on(own, ThreadCpus, config)));
         let root = mm.spawn().unwrap();
@@ -113,7 +120,9 @@ impl World {
             stop: AtomicBool::new(false),
         }));
         world.make_large();
-        mm.on_ask(move |_, mode| mode != pagelock::mm::migrate::Mode::Async || !is_refusing.load(SeqCst));
+        mm.on_ask(move |_, mode| {
+            mode != pagelock::mm::migrate::Mode::Async || !is_refusing.load(SeqCst)
+        });
         world
     }
 
@@ -221,8 +230,13 @@ impl World {
     pub(crate) fn stranded(&self, name: &str) {
         let at = (0..END).map(|page| self.root.page(page));
         let pages: Vec<(At, Leaf)> = at.map(|at| (at, self.mm.leaf(at))).collect();
-        let headers: Vec<_> = pages.iter().filter_map(|(_, leaf)| self.mm.page(leaf.pfn()?)).collect();
-        let _ = writeln!(std::io::stderr(), "\nstranded: {name}. {}\n{pages:?}\n{headers:?}", self.report());
+        let headers: Vec<_> =
+            pages.iter().filter_map(|(_, leaf)| self.mm.page(leaf.pfn()?)).collect();
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nstranded: {name}. {}\n{pages:?}\n{headers:?}",
+            self.report()
+        );
         std::process::abort();
     }
 }

@@ -246,7 +246,8 @@ fn next(s: &State, bug: Bug) -> Result<Vec<State>, String> {
         all.push(dies);
     }
     // What was lost or given twice shows as soon as nobody is in the middle of anything.
-    let quiet = (0..2).all(|w| if s.workers[w].alive { s.workers[w].at == 0 } else { s.notes[w].0 == Free });
+    let quiet = (0..2)
+        .all(|w| if s.workers[w].alive { s.workers[w].at == 0 } else { s.notes[w].0 == Free });
     if quiet && s.recovering.is_none() && s.count != 0 {
         return Err("a count is off".into());
     }
@@ -265,7 +266,8 @@ fn check(bug: Bug) -> Result<usize, String> {
         survivors: [survivor.clone(), survivor],
         first_died: false,
     };
-    let is_good = |s: &State| (0..2).all(|w| s.workers[w].alive || s.notes[w].0 == Free) && s.count >= 0;
+    let is_good =
+        |s: &State| (0..2).all(|w| s.workers[w].alive || s.notes[w].0 == Free) && s.count >= 0;
     explore(first, |s| next(s, bug), is_good)
 }
 
@@ -276,7 +278,8 @@ fn no_count_is_off_whoever_dies_wherever() {
 
 #[test]
 fn each_rule_of_the_counts_is_needed() {
-    for bug in [Bug::NotAlone, Bug::NotedTooEarly, Bug::LetGoEarly, Bug::Unnoted, Bug::SettledLate] {
+    for bug in [Bug::NotAlone, Bug::NotedTooEarly, Bug::LetGoEarly, Bug::Unnoted, Bug::SettledLate]
+    {
         is_found(bug, check(bug));
     }
 }

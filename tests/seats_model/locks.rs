@@ -79,7 +79,16 @@ const ROUNDS: u8 = 2;
 
 fn first() -> State {
     let worker = Worker { at: 0, rounds: 0, alive: true };
-    let survivor = Survivor { at: 0, alive: true, dead: [false; 2], of: 0, saw: 0, scan: 0, living: false, another: false };
+    let survivor = Survivor {
+        at: 0,
+        alive: true,
+        dead: [false; 2],
+        of: 0,
+        saw: 0,
+        scan: 0,
+        living: false,
+        another: false,
+    };
     State {
         locked: false,
         flag: false,
@@ -95,7 +104,11 @@ fn first() -> State {
 
 impl State {
     fn lives(&self, who: u8) -> bool {
-        if who < 2 { self.workers[who as usize].alive } else { self.survivors[who as usize - 2].alive }
+        if who < 2 {
+            self.workers[who as usize].alive
+        } else {
+            self.survivors[who as usize - 2].alive
+        }
     }
 
     fn take(&mut self, who: u8) -> Result<bool, String> {
@@ -203,13 +216,15 @@ fn survivor(s: &State, which: usize, bug: Bug) -> Result<Option<State>, String> 
         4 => {
             let seat = v.scan as usize;
             v.another |= s.notes[seat] == Held;
-            let counts = s.notes[seat] != Free && (s.notes[seat] != Asked || bug != Bug::AskingIsNothing);
+            let counts =
+                s.notes[seat] != Free && (s.notes[seat] != Asked || bug != Bug::AskingIsNothing);
             v.living |= !v.dead[seat] && counts;
             (v.scan, v.at) = (v.scan + 1, if seat == 1 { 5 } else { 4 });
         }
         5 if v.another => v.at = 9,
         5 if !v.living && (v.saw == s.sequence || bug == Bug::NoSequence) => v.at = 6,
-        // Not known yet: left for the next time, when whoever may have it has gone on, or is among the dead.
+        // Not known yet: left for the next time, when whoever may have it has gone on, or is among
+        // the dead.
         5 => {
             s.recovering = s.recovering.filter(|&who| who != me);
             v.at = 0;
@@ -284,7 +299,16 @@ fn a_lock_of_the_dead_is_always_found_and_nobody_who_lives_is_robbed() {
 #[test]
 fn each_rule_of_the_lock_is_needed() {
     use Bug::*;
-    for bug in [NotedLate, StruckEarly, HeldWhileGiving, HeldWhileRescuing, NoSequence, NoFlag, AskingIsNothing, TwoAtATime] {
+    for bug in [
+        NotedLate,
+        StruckEarly,
+        HeldWhileGiving,
+        HeldWhileRescuing,
+        NoSequence,
+        NoFlag,
+        AskingIsNothing,
+        TwoAtATime,
+    ] {
         is_found(bug, check(bug));
     }
     for bug in [OnlyWhatIsHeld, StruckBeforeTold] {

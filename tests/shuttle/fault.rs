@@ -1,12 +1,15 @@
-//! The fault path over page tables of two mappings a page: threads that fault, evictors that move pages away again, and passers-by who
-//! take references and pins.
+//! The fault path over page tables of two mappings a page: threads that fault, evictors that move
+//! pages away again, and passers-by who take references and pins.
 //!
-//! Frame `2 * n` is page `n`'s place in ordinary memory, frame `2 * n + 1` its place on the device. An entry that is present or
-//! device-private owns a reference to its frame, a migration entry owns none.
+//! Frame `2 * n` is page `n`'s place in ordinary memory, frame `2 * n + 1` its place on the device.
+//! An entry that is present or device-private owns a reference to its frame, a migration entry owns
+//! none.
 
 use crate::{In, THREADS, below, explore, in_threads};
 use pagelock::leaf::{Leaf, Rights, Tracking, UnknownLeaf};
-use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
+use pagelock::mm::{
+    Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve,
+};
 use pagelock::{Cancel, FreezeRule, Migration, PageLock, PageRef, Put};
 use shuttle::sync::{Mutex, MutexGuard};
 use std::cell::UnsafeCell;
@@ -19,7 +22,8 @@ const MAPPINGS: usize = 2;
 /// Mapping 0 may write, mapping 1 may not.
 const RIGHTS: [Rights; MAPPINGS] = [Rights::Write, Rights::Read];
 /// Somebody hardware-like has noted this in every entry, and nobody may lose it.
-const TRACKING: Tracking = Tracking { accessed: true, dirty: false, soft_dirty: true, uffd_wp: false };
+const TRACKING: Tracking =
+    Tracking { accessed: true, dirty: false, soft_dirty: true, uffd_wp: false };
 
 struct Machine {
     entries: [[Mutex<u64>; MAPPINGS]; PAGES],
@@ -35,7 +39,8 @@ struct Frame {
     bytes: UnsafeCell<u32>,
 }
 
-// SAFETY: shuttle runs its threads one at a time, and `Frame::access` fails the scenario if two of them are at the bytes.
+// SAFETY: shuttle runs its threads one at a time, and `Frame::access` fails the scenario if two of
+// them are at the bytes.
 unsafe impl Sync for Machine {}
 // SAFETY: plain values.
 unsafe impl Send for Machine {}
@@ -92,10 +97,19 @@ impl Memory for Machine {
         self.frames.get(pfn as usize).map(|frame| &frame.lock)
     }
 
-    fn migrate_to_ram(&self, request: ToRam<'_, (usize, usize), In>) -> Result<Brought, Infallible> {
+    fn migrate_to_ram(
+        &self,
+        request: ToRam<'_, (usize, usize), In>,
+    ) -> Result<Brought, Infallible> {
         let (page, _) = request.at;
         let reference = request.reference.expect("the entry owned one when the page was locked");
-        let is_back = self.migrate(page, request.pfn as usize, 2 * page, request.page.begin_migration(), reference);
+        let is_back = self.migrate(
+            page,
+            request.pfn as usize,
+            2 * page,
+            request.page.begin_migration(),
+            reference,
+        );
         Ok(if is_back { Brought::Back } else { Brought::Busy })
     }
 }
@@ -109,7 +123,11 @@ impl Machine {
         let machine = Self {
             entries: std::array::from_fn(|page| {
                 std::array::from_fn(|mapping| {
-                    let leaf = Leaf::DevicePrivate { pfn: 2 * page as u64 + 1, rights: RIGHTS[mapping], tracking: TRACKING };
+                    let leaf = Leaf::DevicePrivate {
+                        pfn: 2 * page as u64 + 1,
+                        rights: RIGHTS[mapping],
+                        tracking: TRACKING,
+                    };
                     Mutex::new(leaf.encode().unwrap())
                 })
             }),
@@ -129,8 +147,16 @@ impl Machine {
         machine
     }
 
-    /// Moves page `page` from frame `from`, which the caller has locked and refers to, to frame `to`; or leaves all as it was.
-    fn migrate(&self, page: usize, from: usize, to: usize, migration: Migration<'_, In>, reference: PageRef<'_, In>) -> bool {
+    /// Moves page `page` from frame `from`, which the caller has locked and refers to, to frame
+    /// `to`; or leaves all as it was.
+    fn migrate(
+        &self,
+        page: usize,
+        from: usize,
+        to: usize,
+        migration: Migration<'_, In>,
+        reference: PageRef<'_, In>,
+    ) -> bool {
         let (source, target) = (&self.frames[from], &self.frames[to]);
         // The other direction locks these two the other way round.
         let Some(there) = target.lock.try_lock() else {
@@ -141,7 +167,10 @@ impl Machine {
             let mut entry = self.entry((page, mapping));
             let leaf = entry.leaf();
             assert_eq!(leaf.pfn(), Some(from as u64), "nobody else moves a locked page: {leaf:?}");
-            entry.put_up(leaf.to_migration().expect("a migration has ended without putting its entries back"));
+            entry.put_up(
+                leaf.to_migration()
+                    .expect("a migration has ended without putting its entries back"),
+            );
             // SAFETY: the entry's own reference.
             assert_eq!(unsafe { source.lock.put_raw() }, Put::Kept);
         }
@@ -158,8 +187,12 @@ impl Machine {
             let mut entry = self.entry((page, mapping));
             let leaf = entry.leaf();
             assert!(matches!(leaf, Leaf::Migration { .. }), "{leaf:?}");
-            let back =
-                if place % 2 == 0 { leaf.to_present(place as u64) } else { leaf.to_device_private(place as u64) }.unwrap();
+            let back = if place % 2 == 0 {
+                leaf.to_present(place as u64)
+            } else {
+                leaf.to_device_private(place as u64)
+            }
+            .unwrap();
             assert_eq!((back.rights(), tracking(back)), (Some(RIGHTS[mapping]), TRACKING));
             if !arrived {
                 source.lock.try_get().expect("it is live and not frozen").into_raw();
@@ -189,7 +222,8 @@ impl Machine {
         }
     }
 
-    /// One access, from fault to fault until it is made. Says whether it was; it is not if the faulter was cancelled.
+    /// One access, from fault to fault until it is made. Says whether it was; it is not if the
+    /// faulter was cancelled.
     fn access(&self, at: (usize, usize), faulter: &mut Faulter<'_, In>) -> bool {
         let access = if RIGHTS[at.1] == Rights::Write { Access::Write } else { Access::Read };
         loop {
@@ -211,11 +245,13 @@ impl Machine {
         }
     }
 
-    /// For the end of a scenario: no migration entry, no reference but the entries', no lock, and no lost write.
+    /// For the end of a scenario: no migration entry, no reference but the entries', no lock, and
+    /// no lost write.
     fn assert_settled(&self) {
         let mut total = 0;
         for page in 0..PAGES {
-            let leaves: Vec<Leaf> = (0..MAPPINGS).map(|mapping| self.entry((page, mapping)).leaf()).collect();
+            let leaves: Vec<Leaf> =
+                (0..MAPPINGS).map(|mapping| self.entry((page, mapping)).leaf()).collect();
             let home = leaves[0].pfn().unwrap() as usize;
             for (mapping, leaf) in leaves.iter().enumerate() {
                 assert!(!matches!(leaf, Leaf::Migration { .. }), "an orphan: {leaf:?}");
@@ -224,8 +260,17 @@ impl Machine {
             for n in [2 * page, 2 * page + 1] {
                 let frame = &self.frames[n];
                 let expected = if n == home { MAPPINGS as u32 } else { 0 };
-                assert_eq!((frame.lock.refs(), frame.lock.pins()), (expected, 0), "frame {n}: {:?}", frame.lock);
-                assert!(!frame.lock.is_migrating() && !frame.lock.is_frozen() && frame.lock.try_lock().is_some());
+                assert_eq!(
+                    (frame.lock.refs(), frame.lock.pins()),
+                    (expected, 0),
+                    "frame {n}: {:?}",
+                    frame.lock
+                );
+                assert!(
+                    !frame.lock.is_migrating()
+                        && !frame.lock.is_frozen()
+                        && frame.lock.try_lock().is_some()
+                );
             }
             total += self.frames[home].access(|bytes| bytes);
         }
@@ -240,7 +285,8 @@ fn tracking(leaf: Leaf) -> Tracking {
     }
 }
 
-/// Four faulters, two evictors, one who takes references and pins, one who faults until it is cancelled.
+/// Four faulters, two evictors, one who takes references and pins, one who faults until it is
+/// cancelled.
 #[test]
 fn eight_threads_fault_and_evict() {
     explore(|| {
@@ -269,8 +315,15 @@ fn eight_threads_fault_and_evict() {
             }
             _ => {
                 for _ in 0..2 {
-                    let strategy = if i % 2 == 0 { Strategy::Wait } else { Strategy::WaitThenLock { after: below(2) as u32 } };
-                    assert!(machine.access((below(PAGES), below(MAPPINGS)), &mut Faulter::new(strategy)));
+                    let strategy = if i % 2 == 0 {
+                        Strategy::Wait
+                    } else {
+                        Strategy::WaitThenLock { after: below(2) as u32 }
+                    };
+                    assert!(
+                        machine
+                            .access((below(PAGES), below(MAPPINGS)), &mut Faulter::new(strategy))
+                    );
                 }
             }
         });
@@ -278,13 +331,15 @@ fn eight_threads_fault_and_evict() {
     });
 }
 
-/// One page, seven faulters on its two mappings, nobody evicts: it moves once, and the waiters abort nothing.
+/// One page, seven faulters on its two mappings, nobody evicts: it moves once, and the waiters
+/// abort nothing.
 #[test]
 fn waiters_do_not_stand_in_the_way() {
     explore(|| {
         let machine = Arc::new(Machine::new());
         in_threads(THREADS - 1, &machine, |machine, i| {
-            let strategy = if i % 3 == 0 { Strategy::WaitThenLock { after: 1 } } else { Strategy::Wait };
+            let strategy =
+                if i % 3 == 0 { Strategy::WaitThenLock { after: 1 } } else { Strategy::Wait };
             assert!(machine.access((0, i % MAPPINGS), &mut Faulter::new(strategy)));
         });
         assert_eq!(machine.moves.load(SeqCst), 1);

@@ -10,7 +10,8 @@ fn soon<'c>() -> Limits<'c, In> {
     Limits::none().until(MonotonicTime::MAX)
 }
 
-/// One step of a program that is drawn anew for each thread of each schedule. Says whether the thread owned the page.
+/// One step of a program that is drawn anew for each thread of each schedule. Says whether the
+/// thread owned the page.
 fn own(page: &Page, switch: &Cancel<In>) -> bool {
     let guard = match below(11) {
         0 => page.lock.try_lock(),
@@ -46,11 +47,16 @@ fn own(page: &Page, switch: &Cancel<In>) -> bool {
     true
 }
 
-/// One owner at a time, nobody stranded, and nothing left behind: with more lockers than can be counted as sleepers.
+/// One owner at a time, nobody stranded, and nothing left behind: with more lockers than can be
+/// counted as sleepers.
 #[test]
 fn eight_threads_own_a_page_in_every_way() {
     explore(|| {
-        let shared = Arc::new((Page::new(0), Cancel::with_futex(In(0)), std::sync::atomic::AtomicU32::new(0)));
+        let shared = Arc::new((
+            Page::new(0),
+            Cancel::with_futex(In(0)),
+            std::sync::atomic::AtomicU32::new(0),
+        ));
         in_threads(THREADS, &shared, |(page, switch, owned), i| {
             for turn in 0..3 {
                 if i == 0 && turn == 1 && below(2) == 0 {
@@ -87,7 +93,8 @@ fn two_pages_on_one_slot_with_a_crowd_each() {
     });
 }
 
-/// References, pins and migrations beside lockers: no copy while there is a pin, no reference while the counts stand still.
+/// References, pins and migrations beside lockers: no copy while there is a pin, no reference while
+/// the counts stand still.
 #[test]
 fn pins_and_references_against_migrations() {
     explore(|| {
@@ -97,7 +104,9 @@ fn pins_and_references_against_migrations() {
             for _ in 0..2 {
                 match i % 4 {
                     0 => {
-                        if let Ok(frozen) = page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned) {
+                        if let Ok(frozen) =
+                            page.lock.lock().begin_migration().freeze(FreezeRule::Unpinned)
+                        {
                             page.touch();
                             match below(3) {
                                 0 => drop(frozen),
@@ -107,7 +116,9 @@ fn pins_and_references_against_migrations() {
                         }
                     }
                     1 => {
-                        if let Ok(frozen) = page.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)) {
+                        if let Ok(frozen) =
+                            page.lock.lock().begin_migration().freeze(FreezeRule::ExactRefs(1))
+                        {
                             assert_eq!((page.lock.refs(), page.lock.pins()), (1, 0));
                             page.touch();
                             assert_eq!((page.lock.refs(), page.lock.pins()), (1, 0));
@@ -118,7 +129,8 @@ fn pins_and_references_against_migrations() {
                         Ok(pin) => {
                             let before = page.touched();
                             shuttle::thread::yield_now();
-                            // It may have been locked and touched by nobody: pins keep every freeze away.
+                            // It may have been locked and touched by nobody: pins keep every freeze
+                            // away.
                             assert_eq!(page.touched(), before, "moved under a pin");
                             drop(pin);
                         }

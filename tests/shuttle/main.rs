@@ -1,11 +1,14 @@
-//! The crate's own code under random schedules: eight threads, and the fault path over small page tables. `ci/shuttle.sh` runs them.
+//! The crate's own code under random schedules: eight threads, and the fault path over small page
+//! tables. `ci/shuttle.sh` runs them.
 //!
-//! Where loom explores a small model exhaustively, shuttle draws schedules of a large one: half of them uniformly at random, half by
-//! probabilistic concurrency testing (PCT), which gives threads priorities and changes them at three points of the execution. Memory
-//! is sequentially consistent here: orderings are loom's part. The futex is `pagelock::futex::model`, in which sleeps now and then
-//! end without a wake, as by a signal or a deadline.
+//! Where loom explores a small model exhaustively, shuttle draws schedules of a large one: half of
+//! them uniformly at random, half by probabilistic concurrency testing (PCT), which gives threads
+//! priorities and changes them at three points of the execution. Memory is sequentially consistent
+//! here: orderings are loom's part. The futex is `pagelock::futex::model`, in which sleeps now and
+//! then end without a wake, as by a signal or a deadline.
 //!
-//! A stranded sleeper is a deadlock, and a livelock exceeds the steps that one schedule may take; both fail.
+//! A stranded sleeper is a deadlock, and a livelock exceeds the steps that one schedule may take;
+//! both fail.
 //!
 //! # Environment
 //!
@@ -15,7 +18,8 @@
 //! | `PAGELOCK_SEED` | the seed of the first schedule; printed by every run, and drawn anew if not given |
 //! | `PAGELOCK_REPLAY` | a schedule, as a failure prints it between quotation marks: runs just that |
 //!
-//! So `PAGELOCK_SEED=7 ci/shuttle.sh NAME` repeats a run, and `PAGELOCK_REPLAY=91... ci/shuttle.sh NAME` repeats one failure.
+//! So `PAGELOCK_SEED=7 ci/shuttle.sh NAME` repeats a run, and
+//! `PAGELOCK_REPLAY=91... ci/shuttle.sh NAME` repeats one failure.
 #![cfg(pagelock_shuttle)]
 
 mod fault;
@@ -40,7 +44,11 @@ const THREADS: usize = 8;
 /// Runs `scenario` under many schedules, and says under how many; if it fails, under which.
 fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
     static SCHEDULES: AtomicUsize = AtomicUsize::new(0);
-    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap_or_else(|_| panic!("{name}: a number")));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|n| n.parse::<u64>().unwrap_or_else(|_| panic!("{name}: a number")))
+    };
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         eprintln!("failed in schedule {SCHEDULES:?}");
@@ -68,8 +76,8 @@ fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
     eprintln!("explored: {SCHEDULES:?} schedules, {:.2} s", began.elapsed().as_secs_f64());
 }
 
-/// The default platform, with the page in the event slot of this number wherever its header lies: a schedule must not depend on
-/// addresses.
+/// The default platform, with the page in the event slot of this number wherever its header lies: a
+/// schedule must not depend on addresses.
 #[derive(Clone, Copy, Default, Debug)]
 struct In(usize);
 
@@ -124,19 +132,25 @@ impl FutexTimed for In {
     }
 }
 
-/// A page, and data that its owner may touch. Whoever touches it lets others run in the middle, so that a second one is seen.
+/// A page, and data that its owner may touch. Whoever touches it lets others run in the middle, so
+/// that a second one is seen.
 struct Page {
     lock: PageLock<In>,
     busy: AtomicBool,
     data: UnsafeCell<u32>,
 }
 
-// SAFETY: shuttle runs its threads one at a time, and `touch` fails the scenario if two of them are in it at once.
+// SAFETY: shuttle runs its threads one at a time, and `touch` fails the scenario if two of them are
+// in it at once.
 unsafe impl Sync for Page {}
 
 impl Page {
     fn new(slot: usize) -> Self {
-        Self { lock: PageLock::with_futex(In(slot)), busy: AtomicBool::new(false), data: UnsafeCell::new(0) }
+        Self {
+            lock: PageLock::with_futex(In(slot)),
+            busy: AtomicBool::new(false),
+            data: UnsafeCell::new(0),
+        }
     }
 
     /// Adds one to the data, as its owner may.
@@ -159,13 +173,20 @@ impl Page {
     #[track_caller]
     fn assert_idle(&self) {
         let state = format!("{:?}", self.lock);
-        assert!(!state.contains("sleepers") && !state.contains("closed") && !state.contains("crowd"), "{state}");
+        assert!(
+            !state.contains("sleepers") && !state.contains("closed") && !state.contains("crowd"),
+            "{state}"
+        );
         assert!(self.lock.try_lock().is_some(), "{state}");
     }
 }
 
 /// Runs `f` in `n` threads, numbered, and waits for all of them.
-fn in_threads<T: Send + Sync + 'static>(n: usize, shared: &Arc<T>, f: impl Fn(&T, usize) + Send + Copy + 'static) {
+fn in_threads<T: Send + Sync + 'static>(
+    n: usize,
+    shared: &Arc<T>,
+    f: impl Fn(&T, usize) + Send + Copy + 'static,
+) {
     let threads: Vec<_> = (0..n)
         .map(|i| {
             let shared = shared.clone();

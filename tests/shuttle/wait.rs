@@ -5,7 +5,8 @@ use pagelock::futex::MonotonicTime;
 use pagelock::{Cancel, Limits, Wait, Wake};
 use std::sync::Arc;
 
-/// Two pages of one slot, owners of both, and waiters with and without deadlines: everybody returns.
+/// Two pages of one slot, owners of both, and waiters with and without deadlines: everybody
+/// returns.
 #[test]
 fn eight_waiters_and_owners() {
     explore(|| {
@@ -21,7 +22,10 @@ fn eight_waiters_and_owners() {
                 } else {
                     let wake = match below(4) {
                         0 => page.lock.wait_migration(()),
-                        1 => page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX))),
+                        1 => page.lock.wait_with(
+                            (),
+                            Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)),
+                        ),
                         _ => page.lock.wait_unlocked(()),
                     };
                     assert!(!matches!(wake, Wake::Cancelled | Wake::Poisoned), "{wake:?}");
@@ -32,7 +36,8 @@ fn eight_waiters_and_owners() {
     });
 }
 
-/// One release and seven sleepers: the chain reaches them all, however many of them leave early or sleep under a later value.
+/// One release and seven sleepers: the chain reaches them all, however many of them leave early or
+/// sleep under a later value.
 #[test]
 fn one_release_reaches_seven() {
     explore(|| {
@@ -50,7 +55,10 @@ fn one_release_reaches_seven() {
                     drop(page.lock.lock());
                 }
             } else if i == 1 {
-                let _ = page.lock.wait_with((), Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)));
+                let _ = page.lock.wait_with(
+                    (),
+                    Wait::unlocked().within(Limits::none().until(MonotonicTime::MAX)),
+                );
             } else {
                 let _ = page.lock.wait_unlocked(());
             }
@@ -59,7 +67,8 @@ fn one_release_reaches_seven() {
     });
 }
 
-/// Waits under a switch that is thrown while some sleep: every one of those ends, and nobody else's is stranded.
+/// Waits under a switch that is thrown while some sleep: every one of those ends, and nobody else's
+/// is stranded.
 #[test]
 fn a_switch_is_thrown() {
     explore(|| {
@@ -72,11 +81,13 @@ fn a_switch_is_thrown() {
             }
             1..5 => {
                 // One that begins late finds the page released, or the switch thrown.
-                let wake = page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(switch)));
+                let wake =
+                    page.lock.wait_with((), Wait::unlocked().within(Limits::none().unless(switch)));
                 assert!(matches!(wake, Wake::Cancelled | Wake::NotLocked), "{wake:?}");
             }
             5 => {
-                // Released only once the switch is thrown, so that nobody under it can have been told by this.
+                // Released only once the switch is thrown, so that nobody under it can have been
+                // told by this.
                 while !switch.is_cancelled() {
                     shuttle::thread::yield_now();
                 }

@@ -1,5 +1,6 @@
-//! A group of threads with memory of its own. It works in turns: each thread does a few things to the group's pages, then all meet.
-//! Whoever is stranded in a turn keeps the others from ever meeting again, and nobody else's release can save it.
+//! A group of threads with memory of its own. It works in turns: each thread does a few things to
+//! the group's pages, then all meet. Whoever is stranded in a turn keeps the others from ever
+//! meeting again, and nobody else's release can save it.
 
 use crate::machine::Machine;
 use crate::noise::{Slot, change_priority, draw};
@@ -8,7 +9,9 @@ use crate::tables::At;
 use pagelock::mm::{Access, FaultError};
 use pagelock::{Cancel, Claim, FutexTimed, Limits, OsFutex, Wait, Wake};
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
@@ -67,7 +70,11 @@ impl Group {
         };
         let (machine, page) = (&self.machine, &self.machine.headers[at.page]);
         let word = draw(PAGE as u64 / 8) as usize;
-        let soon = || OsFutex.after(Duration::from_nanos(draw(200_000))).expect("the clock goes on for a while");
+        let soon = || {
+            OsFutex
+                .after(Duration::from_nanos(draw(200_000)))
+                .expect("the clock goes on for a while")
+        };
         match draw(32) {
             0..16 => {
                 slot.begins(&"accesses a page");
@@ -111,7 +118,9 @@ impl Group {
                 slot.begins(&"releases an entry and locks its page");
                 match draw(2) {
                     0 => drop(page.lock_releasing(machine.ptl(at))),
-                    _ => drop(page.lock_releasing_within(machine.ptl(at), Limits::none().until(soon()))),
+                    _ => drop(
+                        page.lock_releasing_within(machine.ptl(at), Limits::none().until(soon())),
+                    ),
                 }
             }
             29 => {
@@ -122,7 +131,8 @@ impl Group {
                 if draw(2) == 0 {
                     wait.limits = wait.limits.until(soon());
                 }
-                let woken = page.wait_with(machine.ptl(at), wait.within(wait.limits.unless(&switch)));
+                let woken =
+                    page.wait_with(machine.ptl(at), wait.within(wait.limits.unless(&switch)));
                 assert!(!matches!(woken, Wake::Poisoned), "{at:?} {woken:?}");
                 assert!(woken != Wake::Cancelled || switch.is_cancelled());
             }
@@ -142,7 +152,8 @@ impl Group {
     }
 }
 
-/// The groups whose memory traps, for the signal handler; set before any of it is touched, and never taken back.
+/// The groups whose memory traps, for the signal handler; set before any of it is touched, and
+/// never taken back.
 static TRAPPING: AtomicPtr<Vec<&'static Machine>> = AtomicPtr::new(core::ptr::null_mut());
 
 pub(crate) fn resolve_faults_of(machines: Vec<&'static Machine>) {
@@ -150,12 +161,15 @@ pub(crate) fn resolve_faults_of(machines: Vec<&'static Machine>) {
     TRAPPING.store(Box::into_raw(Box::new(machines)), Release);
 }
 
-/// Called in the signal handler of the thread that faulted: it may take page-table locks and sleep for pages, but not allocate.
+/// Called in the signal handler of the thread that faulted: it may take page-table locks and sleep
+/// for pages, but not allocate.
 pub(crate) fn on_fault(addr: usize, write: bool) -> bool {
     // Acquire: pairs with the Release of the store.
     // SAFETY: null, or what `resolve_faults_of` has leaked.
     let Some(machines) = (unsafe { TRAPPING.load(Acquire).as_ref() }) else { return false };
-    let Some((machine, (mapping, page))) = machines.iter().find_map(|m| Some((m, m.region.locate(addr)?))) else {
+    let Some((machine, (mapping, page))) =
+        machines.iter().find_map(|m| Some((m, m.region.locate(addr)?)))
+    else {
         return false;
     };
     crate::machine::add(&crate::machine::TOTALS.real_faults, 1);
@@ -166,7 +180,8 @@ pub(crate) fn on_fault(addr: usize, write: bool) -> bool {
     }
 }
 
-/// The instruction would trap for ever, so this is the end. No allocation here: the text goes to a buffer of our own.
+/// The instruction would trap for ever, so this is the end. No allocation here: the text goes to a
+/// buffer of our own.
 fn die(page: usize, mapping: usize, error: &FaultError<io::Error>) -> ! {
     let mut text = [0u8; 256];
     let mut rest = &mut text[..];

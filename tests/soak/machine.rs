@@ -5,7 +5,9 @@ use crate::noise;
 use crate::region::{PAGE, Region};
 use crate::tables::{At, Locked, PageTables};
 use pagelock::leaf::Leaf;
-use pagelock::mm::{Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve};
+use pagelock::mm::{
+    Access, Brought, Entry, Fault, FaultError, Faulter, Memory, Strategy, Tables, ToRam, resolve,
+};
 use pagelock::{FreezeRule, Migration, OsFutex, PageLock, PageRef};
 use std::fmt;
 use std::io;
@@ -68,12 +70,15 @@ impl Machine {
 
     /// Touches a word through a mapping, however often that faults: adds `add` to it, or reads it.
     pub(crate) fn access(&self, at: At, word: usize, add_: Option<usize>) {
-        assert!(at.mapping < self.region.mappings() && at.page < self.region.pages() && word < WORDS);
+        assert!(
+            at.mapping < self.region.mappings() && at.page < self.region.pages() && word < WORDS
+        );
         add(&TOTALS.accesses, 1);
         let touch = || {
             let addr = self.region.base(at.mapping).cast::<usize>();
-            // SAFETY: the mapping has that many words, aligned, and lives as long as the region. All threads access it by atomics;
-            // where the page is not there, the access traps and is repeated once it is.
+            // SAFETY: the mapping has that many words, aligned, and lives as long as the region.
+            // All threads access it by atomics; where the page is not there, the access traps and
+            // is repeated once it is.
             let word = unsafe { AtomicUsize::from_ptr(addr.add(at.page * WORDS + word)) };
             match add_ {
                 Some(add) => word.fetch_add(add, Relaxed),
@@ -85,7 +90,8 @@ impl Machine {
         } else {
             let access = if add_.is_some() { Access::Write } else { Access::Read };
             loop {
-                // Nothing traps, so the entry is asked, and the page kept from leaving by the entry's lock.
+                // Nothing traps, so the entry is asked, and the page kept from leaving by the
+                // entry's lock.
                 let entry = self.tables.lock(at);
                 if matches!(entry.leaf(), Leaf::Present { .. }) {
                     break touch();
@@ -113,7 +119,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Moves pages out, those of them that are hot and that nobody else has locked; all of them are locked at the same time.
+    /// Moves pages out, those of them that are hot and that nobody else has locked; all of them are
+    /// locked at the same time.
     pub(crate) fn push_out(&self, pages: &[usize]) {
         let collected: Vec<_> = pages.iter().filter_map(|&page| self.collect(page)).collect();
         for (page, migration, reference) in collected {
@@ -128,7 +135,9 @@ impl Machine {
             return None;
         }
         let guard = self.headers[page].try_lock()?;
-        let reference = self.headers[page].try_get().expect("a mapped page has references, and its lock is ours");
+        let reference = self.headers[page]
+            .try_get()
+            .expect("a mapped page has references, and its lock is ours");
         entry.set(leaf.to_migration()?);
         Some((page, guard.begin_migration(), reference))
     }
@@ -163,11 +172,21 @@ impl Machine {
         });
     }
 
-    /// Takes down every mapping, freezes, moves, puts up the entries of the other side, commits. Both the rule by references and the rule
-    /// by pins are used.
-    fn migrate(&self, page: usize, way: Way, migration: Migration<'_>, reference: Option<PageRef<'_>>) -> io::Result<bool> {
+    /// Takes down every mapping, freezes, moves, puts up the entries of the other side, commits.
+    /// Both the rule by references and the rule by pins are used.
+    fn migrate(
+        &self,
+        page: usize,
+        way: Way,
+        migration: Migration<'_>,
+        reference: Option<PageRef<'_>>,
+    ) -> io::Result<bool> {
         let expected = self.region.mappings() as u32 + u32::from(reference.is_some());
-        let rule = if noise::draw(2) == 0 { FreezeRule::ExactRefs(expected) } else { FreezeRule::Unpinned };
+        let rule = if noise::draw(2) == 0 {
+            FreezeRule::ExactRefs(expected)
+        } else {
+            FreezeRule::Unpinned
+        };
         let origin = if way == Way::Out { Way::Back } else { Way::Out };
         self.replace(page, Leaf::to_migration);
         let frozen = match migration.freeze(rule) {
@@ -216,7 +235,8 @@ impl Machine {
         out
     }
 
-    /// Compares every byte with what was written, and every header with what it must be once all threads have stopped.
+    /// Compares every byte with what was written, and every header with what it must be once all
+    /// threads have stopped.
     pub(crate) fn check(&self) {
         let mut bytes = [0; PAGE];
         for (page, header) in self.headers.iter().enumerate() {
@@ -226,12 +246,25 @@ impl Machine {
                 other => panic!("page {page} was left as {other:?}"),
             };
             for mapping in 0..self.region.mappings() {
-                assert_eq!(self.is_hot(At { mapping, page }), !cold, "page {page}: its mappings disagree");
+                assert_eq!(
+                    self.is_hot(At { mapping, page }),
+                    !cold,
+                    "page {page}: its mappings disagree"
+                );
             }
-            self.region.read_page(page, cold, &mut bytes).expect("the page is where its entries say");
+            self.region
+                .read_page(page, cold, &mut bytes)
+                .expect("the page is where its entries say");
             assert!(bytes == self.ledger.page(page), "page {page} has lost a write");
-            assert!(!header.is_locked() && !header.is_migrating() && !header.is_frozen(), "page {page}: {header:?}");
-            assert_eq!((header.refs(), header.pins()), (self.region.mappings() as u32, 0), "page {page}: {header:?}");
+            assert!(
+                !header.is_locked() && !header.is_migrating() && !header.is_frozen(),
+                "page {page}: {header:?}"
+            );
+            assert_eq!(
+                (header.refs(), header.pins()),
+                (self.region.mappings() as u32, 0),
+                "page {page}: {header:?}"
+            );
             assert_eq!(header.sleepers(), 0, "page {page}: {header:?}");
         }
     }
@@ -283,7 +316,12 @@ impl Memory for Machine {
     }
 
     fn migrate_to_ram(&self, request: ToRam<'_, At, OsFutex>) -> io::Result<Brought> {
-        let is_back = self.migrate(request.at.page, Way::Back, request.page.begin_migration(), request.reference)?;
+        let is_back = self.migrate(
+            request.at.page,
+            Way::Back,
+            request.page.begin_migration(),
+            request.reference,
+        )?;
         Ok(if is_back { Brought::Back } else { Brought::Busy })
     }
 }

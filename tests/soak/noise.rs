@@ -1,4 +1,5 @@
-//! What makes rare things happen: delays at every step of the protocol, a storm of signals, priorities that change.
+//! What makes rare things happen: delays at every step of the protocol, a storm of signals,
+//! priorities that change.
 
 use core::cell::Cell;
 use core::ptr::null_mut;
@@ -58,7 +59,8 @@ impl Slot {
     pub(crate) fn step(&self) -> String {
         #[cfg(pagelock_delay)]
         // SAFETY: null, or a static that `at_step` stored.
-        return unsafe { self.step.load(Relaxed).as_ref() }.map_or("none yet".into(), |step| format!("after {step}"));
+        return unsafe { self.step.load(Relaxed).as_ref() }
+            .map_or("none yet".into(), |step| format!("after {step}"));
         #[cfg(not(pagelock_delay))]
         "not known: built without --cfg pagelock_delay".into()
     }
@@ -81,7 +83,8 @@ pub(crate) fn delay_steps() -> bool {
     cfg!(pagelock_delay)
 }
 
-/// Mostly nothing; else a few pauses, or the processor, or a sleep. Windows in which a wake can be lost are widened most.
+/// Mostly nothing; else a few pauses, or the processor, or a sleep. Windows in which a wake can be
+/// lost are widened most.
 #[cfg(pagelock_delay)]
 fn at_step(step: pagelock::sync::steps::Step, done: bool) {
     // After each access: many a one is the last before a system call.
@@ -121,12 +124,16 @@ pub(crate) fn interruptible() -> io::Result<()> {
 
 /// Interrupts a thread, if it still exists.
 pub(crate) fn interrupt(slot: &Slot) {
-    // SAFETY: sends a signal that has a handler to a thread of this process; a thread that is gone is an error, which is ignored.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), slot.tid.load(Relaxed), libc::SIGUSR1) };
+    // SAFETY: sends a signal that has a handler to a thread of this process; a thread that is gone
+    // is an error, which is ignored.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), slot.tid.load(Relaxed), libc::SIGUSR1)
+    };
     SIGNALS.fetch_add(1, Relaxed);
 }
 
-/// Gives the calling thread another priority: mostly a nice value, sometimes that of idle threads. Where it is refused, it stays as it is.
+/// Gives the calling thread another priority: mostly a nice value, sometimes that of idle threads.
+/// Where it is refused, it stays as it is.
 pub(crate) fn change_priority() {
     let policy = if draw(12) == 0 { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     let param = libc::sched_param { sched_priority: 0 };
@@ -141,7 +148,8 @@ pub(crate) fn change_priority() {
 
 static LEAST_NICE: AtomicI32 = AtomicI32::new(0);
 
-/// Keeps the calling thread, and all that it starts, to two processors; and notes what priority there is to begin with.
+/// Keeps the calling thread, and all that it starts, to two processors; and notes what priority
+/// there is to begin with.
 pub(crate) fn two_processors() {
     // SAFETY: asks for a number, touches no memory.
     LEAST_NICE.store(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }.clamp(0, 19), Relaxed);

@@ -1,5 +1,6 @@
-//! Memory in two tiers that never traps, for groups that take their faults in software: whoever accesses a page asks its entry first,
-//! and keeps the page from leaving by the entry's lock. All mappings are the same addresses.
+//! Memory in two tiers that never traps, for groups that take their faults in software: whoever
+//! accesses a page asks its entry first, and keeps the page from leaving by the entry's lock. All
+//! mappings are the same addresses.
 
 use crate::region::{PAGE, Region, WORD};
 use std::io;
@@ -72,7 +73,8 @@ impl Region for Software {
             return Err(exists());
         }
         // Relaxed: the page's lock orders the two directions, the entries' locks the accesses.
-        *cold = Some(Box::new(core::array::from_fn(|word| self.words(page)[word].swap(GONE, Relaxed))));
+        *cold =
+            Some(Box::new(core::array::from_fn(|word| self.words(page)[word].swap(GONE, Relaxed))));
         Ok(())
     }
 
@@ -90,7 +92,9 @@ impl Region for Software {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         }
         for (word, to) in out.chunks_exact_mut(WORD).enumerate() {
-            let is = left.as_ref().map_or_else(|| self.words(page)[word].load(Relaxed), |words| words[word]);
+            let is = left
+                .as_ref()
+                .map_or_else(|| self.words(page)[word].load(Relaxed), |words| words[word]);
             to.copy_from_slice(&is.to_ne_bytes());
         }
         Ok(())

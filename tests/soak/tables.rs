@@ -17,7 +17,11 @@ pub(crate) struct PageTables(Vec<Mutex<Vec<Leaf>>>);
 impl PageTables {
     /// Tables in which every entry is present and writable. Frame numbers are page numbers.
     pub(crate) fn new(mappings: usize, pages: usize) -> Self {
-        let entry = |page| Leaf::Present { pfn: page as u64, rights: Rights::Write, tracking: Tracking::default() };
+        let entry = |page| Leaf::Present {
+            pfn: page as u64,
+            rights: Rights::Write,
+            tracking: Tracking::default(),
+        };
         Self((0..mappings).map(|_| Mutex::new((0..pages).map(entry).collect())).collect())
     }
 

@@ -1,8 +1,10 @@
 //! Notices when a group gets nowhere, says in words where everybody stands, and ends the program.
 //!
-//! A stall is not told by the clock, because the whole program may be stopped for a while, and a thread of low priority may get no
-//! processor. It is a group in which *nobody has run at all* for so many ticks, each of which took as long as it should: all are asleep,
-//! and as nobody outside wakes them, for ever. A livelock is a group that has used so much processor time within one turn.
+//! A stall is not told by the clock, because the whole program may be stopped for a while, and a
+//! thread of low priority may get no processor. It is a group in which *nobody has run at all* for
+//! so many ticks, each of which took as long as it should: all are asleep, and as nobody outside
+//! wakes them, for ever. A livelock is a group that has used so much processor time within one
+//! turn.
 
 use crate::group::Group;
 use crate::noise::Slot;
@@ -23,7 +25,8 @@ const LIVELOCKED: u64 = 120_000_000_000;
 #[derive(Clone, Default, PartialEq)]
 struct Seen {
     turn: u64,
-    /// Of each thread: time on the processor and number of times that it was put there; `None` if it is not asleep.
+    /// Of each thread: time on the processor and number of times that it was put there; `None` if
+    /// it is not asleep.
     threads: Vec<Option<(u64, u64)>>,
 }
 
@@ -62,7 +65,10 @@ impl<'g> Watchdog<'g> {
         for slot in &group.slots {
             let (doing, step, done) = (slot.doing(), slot.step(), slot.done.load(Relaxed));
             let state = if running(slot).is_none() { "runs" } else { "sleeps" };
-            let _ = writeln!(text, "    a thread that {doing}: {state}; last step \"{step}\"; {done} operations done");
+            let _ = writeln!(
+                text,
+                "    a thread that {doing}: {state}; last step \"{step}\"; {done} operations done"
+            );
         }
         let _ = std::io::stderr().write_all(text.as_bytes());
         std::process::abort();
@@ -72,7 +78,8 @@ impl<'g> Watchdog<'g> {
 impl Watched<'_> {
     fn look(&mut self, on_time: bool) -> Option<String> {
         let turn = self.group.turns.load(Relaxed);
-        let now = Seen { turn, threads: self.group.slots.iter().map(|slot| running(slot)).collect() };
+        let now =
+            Seen { turn, threads: self.group.slots.iter().map(|slot| running(slot)).collect() };
         let spent = self.group.slots.iter().map(|slot| schedstat(slot).0).sum();
         if now.turn != self.seen.turn {
             self.spent_before = spent;
@@ -85,16 +92,22 @@ impl Watched<'_> {
         };
         self.seen = now;
         if self.still >= STALLED {
-            return Some(format!("is asleep, all of it, and nobody is left to wake it ({} ticks)", self.still));
+            return Some(format!(
+                "is asleep, all of it, and nobody is left to wake it ({} ticks)",
+                self.still
+            ));
         }
         let spent = spent.saturating_sub(self.spent_before);
-        (spent > LIVELOCKED).then(|| format!("has used {} s of processor time in one turn", spent / 1_000_000_000))
+        (spent > LIVELOCKED)
+            .then(|| format!("has used {} s of processor time in one turn", spent / 1_000_000_000))
     }
 }
 
-/// Time on the processor and number of times there, of a thread that sleeps; `None` of one that runs or could.
+/// Time on the processor and number of times there, of a thread that sleeps; `None` of one that
+/// runs or could.
 fn running(slot: &Slot) -> Option<(u64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", slot.tid.load(Relaxed))).ok()?;
+    let stat =
+        std::fs::read_to_string(format!("/proc/self/task/{}/stat", slot.tid.load(Relaxed))).ok()?;
     let asleep = stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'));
     asleep.then(|| schedstat(slot))
 }

@@ -1,8 +1,10 @@
-//! Pages in two tiers that workers write, pin and refer to while a manager moves them; and what a survivor makes of those of the dead.
+//! Pages in two tiers that workers write, pin and refer to while a manager moves them; and what a
+//! survivor makes of those of the dead.
 //!
-//! A page's bytes are eight words, which are equal whenever nobody owns the page. Each is the sum of what the page's ledger says that
-//! each process has added. A worker enters what it is about to add, then writes the words; so whoever finds them half written knows
-//! what they are to be. The page's own word says in which tier the bytes are; in the other there is garbage.
+//! A page's bytes are eight words, which are equal whenever nobody owns the page. Each is the sum
+//! of what the page's ledger says that each process has added. A worker enters what it is about to
+//! add, then writes the words; so whoever finds them half written knows what they are to be. The
+//! page's own word says in which tier the bytes are; in the other there is garbage.
 
 use crate::common::Lots;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -92,7 +94,8 @@ pub(crate) fn work(world: &World, segment: &Segment, me: usize, seed: u64) -> u8
             (_, 3 | 4) => pinned(world, seat, page),
             (_, 5) => {
                 let got = [seat.get(page), seat.get(page)];
-                if got.iter().any(|got| matches!(got, Err(SeatError::Full | SeatError::NoSuchPage))) {
+                if got.iter().any(|got| matches!(got, Err(SeatError::Full | SeatError::NoSuchPage)))
+                {
                     world.is_wrong(line!());
                 }
             }
@@ -175,7 +178,8 @@ fn recover_if_told(world: &World, segment: &Segment, me: usize) -> Result<(), u8
     }
 }
 
-/// The bytes are where the page's word says, whatever step the dead was at; only the words may be half written.
+/// The bytes are where the page's word says, whatever step the dead was at; only the words may be
+/// half written.
 pub(crate) fn rescue(world: &World, segment: &Segment, left: Left<'_>) {
     let found = &world.found;
     let (when, stage) = match (left.when, &left.stage) {

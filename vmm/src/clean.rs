@@ -36,7 +36,8 @@ impl Region {
         let at = owned.at();
         self.patiently(|layer| layer.protect(at, true)).map_err(NotEvicted::Io)?;
         owned.set(Place::In, true);
-        let mut clean = Clean { owned: Some(owned), bytes: vec![0; self.page_size()].into_boxed_slice() };
+        let mut clean =
+            Clean { owned: Some(owned), bytes: vec![0; self.page_size()].into_boxed_slice() };
         self.layer.read(at, &mut clean.bytes).map_err(NotEvicted::Io)?;
         Ok(clean)
     }

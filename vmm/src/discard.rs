@@ -101,13 +101,16 @@ impl Region {
     }
 
     /// After a fence: does what was asked of `page`. That nothing is asked any more does not say
-    /// that it is done: somebody may be at it, who owns the page then. So it is claimed in any case.
+    /// that it is done: somebody may be at it, who owns the page then. So it is claimed in any
+    /// case.
     fn settle(self: &Arc<Self>, page: usize) -> Settled {
         for _ in 0..PATIENCE {
             match self.try_settle(page) {
                 // Who notes removals cannot read more of them. It notes one that concerns this page
                 // as well, or somebody else's release comes this way.
-                Settled::Again if !Inbox::notes() && self.inbox.catch_up().is_ok() => std::thread::yield_now(),
+                Settled::Again if !Inbox::notes() && self.inbox.catch_up().is_ok() => {
+                    std::thread::yield_now()
+                }
                 settled => return settled,
             }
         }

@@ -131,12 +131,15 @@ impl Drop for Evict {
         let (region, page, at) = (Arc::clone(owned.region()), owned.page(), owned.at());
         region.counters.count(Counter::PutBack);
         let protected = owned.is_protected();
-        let put_back =
-            || {
-                region.patiently(|layer| {
-                    if region.is_asked(page) { Ok(None) } else { layer.fill(at, &self.bytes, protected).map(Some) }
-                })
-            };
+        let put_back = || {
+            region.patiently(|layer| {
+                if region.is_asked(page) {
+                    Ok(None)
+                } else {
+                    layer.fill(at, &self.bytes, protected).map(Some)
+                }
+            })
+        };
         let mut put = put_back();
         for _ in 0..SCARCE {
             if !put.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::OutOfMemory) {

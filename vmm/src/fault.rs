@@ -62,14 +62,20 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        // A page that is out may be to come back protected. Its fault was late: there is nothing to lift
-        // or to read, and whoever slept finds that no page is there.
+        // A page that is out may be to come back protected. Its fault was late: there is nothing to
+        // lift or to read, and whoever slept finds that no page is there.
         let stays = owned.place() == Place::In && owned.is_protected();
         if stays { Claimed::Owner(Unprotect { owned }) } else { Claimed::Present }
     }
 
-    fn claim<G>(self: &Arc<Self>, page: usize, poisoned: impl Fn(&Self, usize)) -> Result<PageGuard<'_, Route>, Claimed<G>> {
-        let Some(header) = self.headers.get(page).filter(|_| !self.is_unplugged()) else { return Err(Claimed::Gone) };
+    fn claim<G>(
+        self: &Arc<Self>,
+        page: usize,
+        poisoned: impl Fn(&Self, usize),
+    ) -> Result<PageGuard<'_, Route>, Claimed<G>> {
+        let Some(header) = self.headers.get(page).filter(|_| !self.is_unplugged()) else {
+            return Err(Claimed::Gone);
+        };
         Err(match header.claim() {
             Claim::Owner(guard) => return Ok(guard),
             Claim::InFlight => {
@@ -114,7 +120,9 @@ impl Region {
     pub fn prefetch(self: &Arc<Self>, range: Range<usize>) -> impl Iterator<Item = Fetch> + use<> {
         let region = Arc::clone(self);
         let range = range.start..range.end.min(self.pages());
-        range.map_while(move |page| (!region.is_unplugged()).then(|| region.try_fetch(page))).flatten()
+        range
+            .map_while(move |page| (!region.is_unplugged()).then(|| region.try_fetch(page)))
+            .flatten()
     }
 
     fn try_fetch(self: &Arc<Self>, page: usize) -> Option<Fetch> {
@@ -217,7 +225,11 @@ impl Fetch {
     /// What has to be put up.
     #[must_use]
     pub fn wants(&self) -> Wants {
-        if self.owned.place() == Place::Discarded || self.is_discarded() { Wants::Zeroes } else { Wants::Bytes }
+        if self.owned.place() == Place::Discarded || self.is_discarded() {
+            Wants::Zeroes
+        } else {
+            Wants::Bytes
+        }
     }
 
     /// Whether the page was discarded meanwhile: then there is no need to go on fetching, and the
@@ -262,14 +274,18 @@ impl Fetch {
         let (done, put) = region
             .patiently(|layer| match bytes {
                 // Looked at in the same breath as the page is put up: see `Inbox`.
-                Some(bytes) if !zeroes && !region.is_asked(page) => Ok((Filled::Bytes, layer.fill(at, bytes, protected)?)),
+                Some(bytes) if !zeroes && !region.is_asked(page) => {
+                    Ok((Filled::Bytes, layer.fill(at, bytes, protected)?))
+                }
                 _ => {
                     let asked = region.answer(page);
                     let put = layer.zero(at).inspect_err(|_| region.not_answered(page, asked))?;
                     Ok((Filled::Zeroes, put))
                 }
             })
-            .map_err(|error| if region.is_unplugged() { FillError::Gone } else { FillError::Io(error) })?;
+            .map_err(
+                |error| if region.is_unplugged() { FillError::Gone } else { FillError::Io(error) },
+            )?;
         let filled = if put { done } else { Filled::There };
         region.counters.count(match filled {
             Filled::Bytes => Counter::Fetches,

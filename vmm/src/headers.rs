@@ -109,11 +109,14 @@ impl Headers {
         let count = pages.div_ceil(IN_BLOCK).max(1);
         let layout = Self::layout(count);
         // SAFETY: the layout is not empty.
-        let Some(blocks) = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Block>()) else { handle_alloc_error(layout) };
+        let Some(blocks) = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<Block>()) else {
+            handle_alloc_error(layout)
+        };
         // Exposed: a release comes back from a header's address alone.
         let first = blocks.as_ptr().expose_provenance();
         let tasks = [const { Event::new() }; LISTS];
-        let context = NonNull::from(Box::leak(Box::new(Context { layer, first, page_size, tasks })));
+        let context =
+            NonNull::from(Box::leak(Box::new(Context { layer, first, page_size, tasks })));
         for i in 0..count {
             // SAFETY: in the allocation, which is zeroed: headers of all zeroes are headers, for a
             // platform without a size.

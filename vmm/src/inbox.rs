@@ -75,7 +75,8 @@ impl Inbox {
     ///
     /// If the system has no descriptor left.
     pub fn new(events: impl Events + 'static) -> io::Result<Arc<Self>> {
-        let kicks = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE)?;
+        let kicks =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE)?;
         Ok(Arc::new(Self {
             events: Box::new(events),
             regions: RwLock::default(),
@@ -257,8 +258,12 @@ pub(crate) struct Doorbell<'i> {
 impl Doorbell<'_> {
     /// Sleeps until something has arrived, or it was kicked, or for `most`.
     pub(crate) fn wait(&self, most: Duration) -> io::Result<()> {
-        let mut room = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
-        let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
+        let mut room = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; 2];
+        let most =
+            Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
         match epoll::wait(&self.epoll, &mut room[..], Some(&most)) {
             Ok(found) => {
                 if room[..found].iter().any(|event| event.data.u64() == KICK) {

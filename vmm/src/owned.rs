@@ -24,11 +24,23 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// Takes over from the guard of `page`.
-    pub(crate) fn new(region: &Arc<Region>, page: usize, guard: PageGuard<'_, Route>, what: What) -> Self {
+    pub(crate) fn new(
+        region: &Arc<Region>,
+        page: usize,
+        guard: PageGuard<'_, Route>,
+        what: What,
+    ) -> Self {
         // What the generation is for is `Owned`'s business now.
         let _ = guard.into_raw();
         let seat = region.seats.take(page, what);
-        Self { region: Arc::clone(region), page, seat, has_faulter: false, is_frozen: false, is_lost: false }
+        Self {
+            region: Arc::clone(region),
+            page,
+            seat,
+            has_faulter: false,
+            is_frozen: false,
+            is_lost: false,
+        }
     }
 
     /// Its own faulter sleeps as well, and is woken by the release even if nobody else is.

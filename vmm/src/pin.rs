@@ -40,7 +40,9 @@ impl Region {
     ///
     /// [`NotPinned`], with nothing changed.
     pub fn pin(self: &Arc<Self>, page: usize) -> Result<Pin, NotPinned> {
-        let Some(header) = self.headers.get(page).filter(|_| !self.is_unplugged()) else { return Err(NotPinned::Gone) };
+        let Some(header) = self.headers.get(page).filter(|_| !self.is_unplugged()) else {
+            return Err(NotPinned::Gone);
+        };
         match header.try_pin() {
             Ok(pin) => {
                 let _ = pin.into_raw();
@@ -61,7 +63,11 @@ impl Region {
     /// # Errors
     ///
     /// What `fetch` failed with, or [`NotPinned`] as an [`io::Error`].
-    pub fn pin_or_fetch(self: &Arc<Self>, page: usize, mut fetch: impl FnMut(Fetch) -> io::Result<()>) -> io::Result<Pin> {
+    pub fn pin_or_fetch(
+        self: &Arc<Self>,
+        page: usize,
+        mut fetch: impl FnMut(Fetch) -> io::Result<()>,
+    ) -> io::Result<Pin> {
         loop {
             let refused = match self.pin(page) {
                 Ok(pin) => return Ok(pin),

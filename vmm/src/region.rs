@@ -89,9 +89,17 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError`], with nothing changed.
-    pub fn new(layer: impl Layer + 'static, inbox: &Arc<Inbox>, guest: u64) -> Result<Arc<Self>, RegionError> {
+    pub fn new(
+        layer: impl Layer + 'static,
+        inbox: &Arc<Inbox>,
+        guest: u64,
+    ) -> Result<Arc<Self>, RegionError> {
         let (base, len, page_size) = (layer.base(), layer.len(), layer.page_size());
-        if len == 0 || !page_size.is_power_of_two() || !len.is_multiple_of(page_size) || !base.is_multiple_of(page_size) {
+        if len == 0
+            || !page_size.is_power_of_two()
+            || !len.is_multiple_of(page_size)
+            || !base.is_multiple_of(page_size)
+        {
             return Err(RegionError::NotPages { base, len, page_size });
         }
         let layer: Arc<dyn Layer> = Arc::new(layer);
@@ -235,7 +243,10 @@ impl Region {
     }
 
     /// A call of the layer that cannot succeed while a removal waits to be read: reads it.
-    pub(crate) fn patiently<T>(&self, mut call: impl FnMut(&dyn Layer) -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn patiently<T>(
+        &self,
+        mut call: impl FnMut(&dyn Layer) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut tries = 0_u32;
         loop {
             let done = {
@@ -247,7 +258,11 @@ impl Region {
                     tries += 1;
                     self.inbox.catch_up()?;
                     // Whoever removes has to run before this can go on: first a look, then a rest.
-                    if tries < 32 { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(100)) }
+                    if tries < 32 {
+                        std::thread::yield_now()
+                    } else {
+                        std::thread::sleep(Duration::from_micros(100))
+                    }
                 }
                 done => return done,
             }

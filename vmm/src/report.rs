@@ -57,14 +57,26 @@ impl Region {
                         let (what, note, since) = (seat.what, seat.note.clone(), Some(seat.held));
                         Held { page, guest, state, what, note, since, waiters }
                     }
-                    None => Held { page, guest, state, what: "", note: Cow::Borrowed(""), since: None, waiters },
+                    None => Held {
+                        page,
+                        guest,
+                        state,
+                        what: "",
+                        note: Cow::Borrowed(""),
+                        since: None,
+                        waiters,
+                    },
                 }
             })
             .filter(|held| held.since.is_none_or(|since| since >= at_least))
             .collect();
         held.sort_by_key(|held| std::cmp::Reverse(held.since));
         let pending = self.inbox.events().pending().ok();
-        Report { held, unread: pending.map(|pending| pending.0), asleep: pending.map(|pending| pending.1) }
+        Report {
+            held,
+            unread: pending.map(|pending| pending.0),
+            asleep: pending.map(|pending| pending.1),
+        }
     }
 }
 
@@ -100,7 +112,9 @@ impl fmt::Display for Report {
             writeln!(f, "  {held}")?;
         }
         match (self.unread, self.asleep) {
-            (Some(unread), Some(asleep)) => write!(f, "in the kernel {asleep} faulters sleep, {unread} of them unread"),
+            (Some(unread), Some(asleep)) => {
+                write!(f, "in the kernel {asleep} faulters sleep, {unread} of them unread")
+            }
             _ => write!(f, "the kernel does not say who sleeps"),
         }
     }

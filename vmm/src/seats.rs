@@ -11,7 +11,9 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +34,14 @@ pub(crate) enum What {
 }
 
 impl What {
-    const ALL: [Self; 6] = [Self::Fetch, Self::Prefetch, Self::WriteFault, Self::Discard, Self::Eviction, Self::Cleaning];
+    const ALL: [Self; 6] = [
+        Self::Fetch,
+        Self::Prefetch,
+        Self::WriteFault,
+        Self::Discard,
+        Self::Eviction,
+        Self::Cleaning,
+    ];
 
     pub(crate) const fn in_words(self) -> &'static str {
         match self {
@@ -96,7 +105,9 @@ impl Seats {
         for number in (first..SEATS).chain(0..first) {
             let seat = &self.seats[number];
             // Acquire: pairs with the Release of `leave`: what the last owner had there is gone.
-            if seat.taken.load(Relaxed) == 0 && seat.taken.compare_exchange(0, taken, Acquire, Relaxed).is_ok() {
+            if seat.taken.load(Relaxed) == 0
+                && seat.taken.compare_exchange(0, taken, Acquire, Relaxed).is_ok()
+            {
                 // Relaxed: a report that comes just now may show another time.
                 seat.since.store(now(), Relaxed);
                 return Taken(Some(number));
@@ -124,7 +135,9 @@ impl Seats {
 
     /// Frees the seats of a page's owner that has not left.
     pub(crate) fn strike(&self, page: usize) {
-        let of_page = |seat: &&Seat| seat.taken.load(Relaxed).checked_sub(1).is_some_and(|taken| taken / 8 == page);
+        let of_page = |seat: &&Seat| {
+            seat.taken.load(Relaxed).checked_sub(1).is_some_and(|taken| taken / 8 == page)
+        };
         for seat in self.seats.iter().filter(of_page) {
             seat.has_note.store(false, Relaxed);
             *seat.note() = Cow::Borrowed("");
@@ -147,8 +160,12 @@ impl Seats {
 
     /// Some of those who wait for `page`, in the hold of this generation.
     pub(crate) fn waiters(&self, page: usize, generation: u8) -> Vec<u32> {
-        let places = (0..PER_PAGE).map(|place| self.waiters[(page * PER_PAGE + place) % PLACES].load(Relaxed));
-        places.filter(|seen| seen & !THREAD == packed(page, generation)).map(|seen| (seen & THREAD) as u32).collect()
+        let places = (0..PER_PAGE)
+            .map(|place| self.waiters[(page * PER_PAGE + place) % PLACES].load(Relaxed));
+        places
+            .filter(|seen| seen & !THREAD == packed(page, generation))
+            .map(|seen| (seen & THREAD) as u32)
+            .collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Occupant> {

@@ -60,7 +60,10 @@ impl Settings {
     /// Called before a writer of a [protected](crate::Region::clean) page goes on, while the page
     /// is owned: to note it as dirty, or to save it first. An error keeps the writer waiting, and
     /// it is tried again.
-    pub fn on_write(mut self, call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn on_write(
+        mut self,
+        call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         self.on_write = Some(Arc::new(call));
         self
     }
@@ -112,7 +115,10 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("threads", &self.threads).field("attempts", &self.attempts).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("threads", &self.threads)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,7 +155,8 @@ pub(crate) struct Tally {
 impl Tally {
     fn failed(&self, page: usize, why: &dyn fmt::Display) {
         self.failed.fetch_add(1, Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("page {page}: {why}"));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(format!("page {page}: {why}"));
         trace::aborted(page, why);
     }
 
@@ -194,7 +201,11 @@ impl Server {
     /// # Errors
     ///
     /// If the system has no thread or descriptor left.
-    pub fn start(inbox: &Arc<Inbox>, threads: usize, store: impl Store + 'static) -> io::Result<Self> {
+    pub fn start(
+        inbox: &Arc<Inbox>,
+        threads: usize,
+        store: impl Store + 'static,
+    ) -> io::Result<Self> {
         Self::with(inbox, Settings::threads(threads), store)
     }
 
@@ -203,7 +214,11 @@ impl Server {
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub fn with(inbox: &Arc<Inbox>, settings: Settings, store: impl Store + 'static) -> io::Result<Self> {
+    pub fn with(
+        inbox: &Arc<Inbox>,
+        settings: Settings,
+        store: impl Store + 'static,
+    ) -> io::Result<Self> {
         let threads = settings.threads;
         let shared = Arc::new(Shared {
             inbox: Arc::clone(inbox),
@@ -218,7 +233,9 @@ impl Server {
         let mut server = Self { shared, threads: Vec::with_capacity(threads) };
         for number in 0..threads {
             let shared = Arc::clone(&server.shared);
-            let thread = thread::Builder::new().name(format!("fault-{number}")).spawn(move || shared.serve())?;
+            let thread = thread::Builder::new()
+                .name(format!("fault-{number}"))
+                .spawn(move || shared.serve())?;
             server.threads.push(thread);
         }
         Ok(server)
@@ -255,7 +272,11 @@ impl Server {
                 self.shared.inbox.kick(1);
                 thread::sleep(Duration::from_micros(200));
             }
-            ended = ended.and(thread.join().unwrap_or_else(|_| Err(io::Error::other("a server's thread panicked"))));
+            ended = ended.and(
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a server's thread panicked"))),
+            );
         }
         ended
     }
@@ -269,7 +290,10 @@ impl Drop for Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("threads", &self.threads.len()).field("served", &self.served()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("threads", &self.threads.len())
+            .field("served", &self.served())
+            .finish_non_exhaustive()
     }
 }
 
@@ -341,7 +365,11 @@ impl Shared {
 
     fn failures_of(&self, key: Key) -> u32 {
         // Relaxed: a count that another thread is about to raise is that thread's attempt.
-        if self.failing.load(Relaxed) == 0 { 0 } else { self.lock_failures().get(&key).copied().unwrap_or(0) }
+        if self.failing.load(Relaxed) == 0 {
+            0
+        } else {
+            self.lock_failures().get(&key).copied().unwrap_or(0)
+        }
     }
 
     fn count_failure(&self, key: Key) {

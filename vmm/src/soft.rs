@@ -114,7 +114,17 @@ impl SoftRam {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
         let bell = eventfd(0, flags).expect("a descriptor");
         let state = Mutex::new(State { pages: vec![Page::default(); pages], ..State::default() });
-        Self { inner: Arc::new(Inner { base, page, pages, removes, state, changed: Condvar::new(), bell }) }
+        Self {
+            inner: Arc::new(Inner {
+                base,
+                page,
+                pages,
+                removes,
+                state,
+                changed: Condvar::new(),
+                bell,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,7 +174,12 @@ impl SoftRam {
                     state.asleep -= 1;
                     return Err(Failed::Stranded);
                 }
-                state = self.inner.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state = self
+                    .inner
+                    .changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
             state.asleep -= 1;
         }

@@ -41,8 +41,10 @@ impl Region {
             pagelock::TakenOver::Frozen(frozen) => {
                 // Frozen and "in": an eviction, whose page is gone, or a cleaning, whose page is
                 // there. It can be poisoned only where there is none.
-                let there = |error: std::io::Error| error.kind() == std::io::ErrorKind::AlreadyExists;
-                lost = Place::of(header.user()) == Place::In && !self.layer.poison(self.at(page)).is_err_and(there);
+                let there =
+                    |error: std::io::Error| error.kind() == std::io::ErrorKind::AlreadyExists;
+                lost = Place::of(header.user()) == Place::In
+                    && !self.layer.poison(self.at(page)).is_err_and(there);
                 let _ = if lost { frozen.poison() } else { frozen.commit_in_place() };
             }
             pagelock::TakenOver::Poisoning(poisoning) => {

@@ -97,7 +97,8 @@ impl Inbox {
             }
             let (mut stopped, mut aside, mut ready) = (pin!(stopped), pin!(aside), pin!(ready()));
             std::future::poll_fn(|context| {
-                let woken = stopped.as_mut().poll(context).is_ready() | aside.as_mut().poll(context).is_ready();
+                let woken = stopped.as_mut().poll(context).is_ready()
+                    | aside.as_mut().poll(context).is_ready();
                 if woken { Poll::Ready(Ok(())) } else { Pin::as_mut(&mut ready).poll(context) }
             })
             .await?;

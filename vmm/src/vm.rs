@@ -19,11 +19,15 @@ impl Region {
     /// # Errors
     ///
     /// As [`Ram::anonymous`] and [`Region::new`].
-    pub fn of_guest<B>(inbox: &Arc<Inbox>, guest: &Arc<GuestRegionMmap<B>>) -> Result<Arc<Self>, RegionError>
+    pub fn of_guest<B>(
+        inbox: &Arc<Inbox>,
+        guest: &Arc<GuestRegionMmap<B>>,
+    ) -> Result<Arc<Self>, RegionError>
     where
         B: Bitmap + Send + Sync + 'static,
     {
-        let len = usize::try_from(guest.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let len = usize::try_from(guest.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let (base, owner) = (guest.as_ptr(), Arc::clone(guest));
         // SAFETY: the mapping is readable and writable while the owner is there. `vm-memory` hands
         // out volatile accesses, which bear with pages that come and go.
@@ -31,7 +35,8 @@ impl Region {
             match guest.file_offset() {
                 None => Ram::from_raw(inbox, base, len, SMALL, owner)?,
                 Some(file) => {
-                    let shared: (Arc<dyn AsFd + Send + Sync>, u64) = (Arc::new(file.file().try_clone()?), file.start());
+                    let shared: (Arc<dyn AsFd + Send + Sync>, u64) =
+                        (Arc::new(file.file().try_clone()?), file.start());
                     Ram::from_raw_shared(inbox, base, len, SMALL, shared, owner)?
                 }
             }

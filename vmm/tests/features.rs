@@ -38,7 +38,15 @@ fn counters_say_what_happened_or_nothing_at_all() {
     drop(rig.region.pin(1).unwrap());
     let _ = rig.region.discard(0..2);
     let stats = rig.region.stats();
-    let seen = (stats.faults, stats.present, stats.fetches, stats.evictions, stats.put_back, stats.pins, stats.discards);
+    let seen = (
+        stats.faults,
+        stats.present,
+        stats.fetches,
+        stats.evictions,
+        stats.put_back,
+        stats.pins,
+        stats.discards,
+    );
     let right = if cfg!(feature = "stats") { (3, 1, 2, 1, 1, 1, 2) } else { (0, 0, 0, 0, 0, 0, 0) };
     assert_eq!(seen, right);
     assert_eq!(rig.ram.with(3, false, Duration::ZERO, |bytes| bytes.len()).ok(), None, "{PAGE}");
@@ -66,7 +74,11 @@ fn fetches_evictions_failures_and_long_holds_are_traced() {
         fn event(&self, event: &tracing::Event<'_>) {
             struct Text(String);
             impl tracing::field::Visit for Text {
-                fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                fn record_debug(
+                    &mut self,
+                    field: &tracing::field::Field,
+                    value: &dyn std::fmt::Debug,
+                ) {
                     self.0 += &format!("{}={value:?} ", field.name());
                 }
             }

@@ -16,7 +16,8 @@ fn a_write_fault_on_a_page_that_was_evicted_meanwhile_owns_nothing() {
     rig.region.evict(0).unwrap().done();
     assert!(matches!(arrived.region.write_fault(arrived.page), Claimed::Present));
     assert_eq!(rig.region.state(0).unwrap().place, Place::Out, "or it would come back as zeroes");
-    // It was told: it comes again, first for the page, and then for the protection that came with it.
+    // It was told: it comes again, first for the page, and then for the protection that came with
+    // it.
     rig.arrived();
     rig.bring_in(0, 7);
     while !writer.is_finished() {

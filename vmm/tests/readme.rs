@@ -3,7 +3,8 @@
 #[test]
 fn the_readmes_server_is_the_example_and_has_at_most_30_lines() {
     let [readme, example] = [include_str!("../README.md"), include_str!("../examples/server.rs")];
-    let shown = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shown =
+        readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let code = example.split_once('\n').unwrap().1; // behind the line of documentation
     assert_eq!(shown, code);
     // The core's README shows it too.

@@ -24,7 +24,9 @@ fn die() -> ! {
 
 /// A region; `None`, said so, where there is no userfaultfd.
 fn region() -> Option<(SharedRegion, Uffd)> {
-    let uffd = Uffd::open(Wish::default()).inspect_err(|error| eprintln!("SKIPPED: no userfaultfd: {error}")).ok()?;
+    let uffd = Uffd::open(Wish::default())
+        .inspect_err(|error| eprintln!("SKIPPED: no userfaultfd: {error}"))
+        .ok()?;
     let memory = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
     ftruncate(&memory, (PAGES as usize * PAGE) as u64).unwrap();
     Some((SharedRegion::create(uffd.clone(), memory, PAGES, 8, 0).unwrap(), uffd))
@@ -34,14 +36,19 @@ fn region() -> Option<(SharedRegion, Uffd)> {
 fn killed_at(region: &SharedRegion, uffd: &Uffd, what: &str) {
     let segment = format!("/proc/self/fd/{}", region.segment().as_raw_fd());
     let segment = open(segment, OFlags::RDWR, Mode::empty()).unwrap();
-    let fds: [OwnedFd; 3] =
-        [segment, uffd.fd().try_clone_to_owned().unwrap(), region.file().as_fd().try_clone_to_owned().unwrap()];
+    let fds: [OwnedFd; 3] = [
+        segment,
+        uffd.fd().try_clone_to_owned().unwrap(),
+        region.file().as_fd().try_clone_to_owned().unwrap(),
+    ];
     fds.iter().for_each(|fd| fcntl_setfd(fd, FdFlags::empty()).unwrap());
     let [segment, descriptor, memory] = fds.each_ref().map(|fd| fd.as_raw_fd().to_string());
     let (features, base) = (uffd.features().0.to_string(), region.base().to_string());
     let words = [what, &segment, &descriptor, &memory, &features, &base].join(" ");
     let mut other = Command::new(std::env::current_exe().unwrap());
-    let other = other.args(["the_process_that_dies", "--exact", "--ignored", "--test-threads=1"]).env("WHAT", words);
+    let other = other
+        .args(["the_process_that_dies", "--exact", "--ignored", "--test-threads=1"])
+        .env("WHAT", words);
     let output = other.output().unwrap();
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
 }
@@ -54,7 +61,8 @@ fn the_process_that_dies() {
     // SAFETY: left open for this process.
     let take = |n: usize| unsafe { OwnedFd::from_raw_fd(words[n].parse().unwrap()) };
     let uffd = Uffd::from_fd(take(2), Features(words[4].parse().unwrap()));
-    let region = SharedRegion::attach(take(1), uffd, take(3), words[5].parse().unwrap(), PAGES).unwrap();
+    let region =
+        SharedRegion::attach(take(1), uffd, take(3), words[5].parse().unwrap(), PAGES).unwrap();
     let desk = region.desk().unwrap();
     match words[0] {
         "fetch" => _ = desk.fault(1, |_| die()).unwrap(),
@@ -119,7 +127,8 @@ fn an_eviction_that_dies_before_the_store_has_the_page_is_put_back() {
     // Writers go on: nothing is protected any more, or this would sleep.
     let at = std::ptr::with_exposed_provenance_mut(region.base() + PAGE);
     // SAFETY: the second page, which is mapped as long as the region is there.
-    unsafe { std::sync::atomic::AtomicU8::from_ptr(at) }.store(8, std::sync::atomic::Ordering::SeqCst);
+    unsafe { std::sync::atomic::AtomicU8::from_ptr(at) }
+        .store(8, std::sync::atomic::Ordering::SeqCst);
     let mut saved = 0;
     desk.evict(1, |bytes| {
         saved = bytes[0];
@@ -164,7 +173,9 @@ fn an_eviction_whose_store_fails_leaves_the_page_as_it_was() {
     let desk = region.desk().unwrap();
     fetched(&desk, 7).unwrap();
     let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
-    assert!(matches!(desk.evict(1, full), Err(NotDropped::Io(error)) if error.kind() == io::ErrorKind::StorageFull));
+    assert!(
+        matches!(desk.evict(1, full), Err(NotDropped::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
+    );
     assert_eq!((region.place(1), byte(&region)), (Some(Place::In), 7));
     assert!(desk.can_be_had(1));
     assert_eq!(fetched(&desk, 9).unwrap(), Came::There);

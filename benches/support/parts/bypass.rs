@@ -1,8 +1,10 @@
-//! How many rounds an acquisition loses: the page lock on a platform that watches how each sleep ends.
+//! How many rounds an acquisition loses: the page lock on a platform that watches how each sleep
+//! ends.
 //!
-//! A round is lost by a locker that was woken, or slept when the page was released, and that then has to sleep once more. It may be lost to a newcomer
-//! if the gate was open as the locker went to sleep, or if the locker stood outside; how often that can be is bounded. Behind a closed gate it is lost to
-//! another sleeper. To watch costs time, so these are runs of their own.
+//! A round is lost by a locker that was woken, or slept when the page was released, and that then
+//! has to sleep once more. It may be lost to a newcomer if the gate was open as the locker went to
+//! sleep, or if the locker stood outside; how often that can be is bounded. Behind a closed gate it
+//! is lost to another sleeper. To watch costs time, so these are runs of their own.
 
 use super::Job;
 use super::contended::{Cell as Fought, SHORT};
@@ -113,12 +115,13 @@ unsafe impl Futex for Watched {
     }
 }
 
-/// The page lock on it. With `FAULTERS` every other acquisition of a thread is a faulter's, by [`PageLock::lock_releasing`], and only
-/// those are looked at: the others are who might be faster.
+/// The page lock on it. With `FAULTERS` every other acquisition of a thread is a faulter's, by
+/// [`PageLock::lock_releasing`], and only those are looked at: the others are who might be faster.
 struct WatchedPage<const FAULTERS: bool>(PageLock<Watched>);
 
 impl<const FAULTERS: bool> Lock for WatchedPage<FAULTERS> {
-    const NAME: &'static str = if FAULTERS { "lock_releasing, watched" } else { "pagelock, watched" };
+    const NAME: &'static str =
+        if FAULTERS { "lock_releasing, watched" } else { "pagelock, watched" };
 
     fn new() -> Self {
         Self(PageLock::with_futex(Watched))
@@ -157,10 +160,14 @@ fn fought<const FAULTERS: bool>(crew: &Crew, fight: Fight) -> Tally {
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let sections = [SHORT, (1_000, 1_000), (1_000, 0)];
-    let cells = sections.into_iter().flat_map(|(inside, outside)| [8, 32].map(|threads| Fought { threads, inside, outside }));
+    let cells = sections
+        .into_iter()
+        .flat_map(|(inside, outside)| [8, 32].map(|threads| Fought { threads, inside, outside }));
     let seconds = effort.fights as f64 * 2.2 * effort.waits.as_secs_f64();
     let job = |cell: Fought| {
-        Job::new("contended", format!("bypass: {}", cell.label()), seconds, move |crew, tables| row(crew, effort, cell, tables))
+        Job::new("contended", format!("bypass: {}", cell.label()), seconds, move |crew, tables| {
+            row(crew, effort, cell, tables)
+        })
     };
     cells.take(if effort.is_smoke() { 1 } else { usize::MAX }).map(job).collect()
 }
@@ -170,15 +177,32 @@ fn row(crew: &Crew, effort: &Effort, cell: Fought, tables: &mut Tables) {
     if threads >= crew.size() {
         return;
     }
-    let fight = Fight { threads, inside, outside, warm: effort.waits / 10, window: effort.waits, look: Look::Holds };
-    let all: Vec<Rounds<Tally>> =
-        take_turns(effort.fights, &[(LOCKER, &|| fought::<false>(crew, fight)), (FAULTER, &|| fought::<true>(crew, fight))]);
+    let fight = Fight {
+        threads,
+        inside,
+        outside,
+        warm: effort.waits / 10,
+        window: effort.waits,
+        look: Look::Holds,
+    };
+    let all: Vec<Rounds<Tally>> = take_turns(
+        effort.fights,
+        &[(LOCKER, &|| fought::<false>(crew, fight)), (FAULTER, &|| fought::<true>(crew, fight))],
+    );
     let mut row = Row::new(cell.label(), threads as f64);
     for whose in &all {
         let role = if whose.name == LOCKER { Role::Ours } else { Role::Beside };
         row.add(whose.name, role, whose.of(|tally| tally.1 as f64));
-        row.add(&whose.name.replace("newcomers", "anybody"), Role::Beside, whose.of(|tally| tally.2 as f64));
-        row.add(&whose.name.replace("to newcomers", "acquisitions that slept"), Role::Beside, whose.of(|tally| tally.0 as f64));
+        row.add(
+            &whose.name.replace("newcomers", "anybody"),
+            Role::Beside,
+            whose.of(|tally| tally.2 as f64),
+        );
+        row.add(
+            &whose.name.replace("to newcomers", "acquisitions that slept"),
+            Role::Beside,
+            whose.of(|tally| tally.0 as f64),
+        );
     }
     let note = "Of all acquisitions of a round. To newcomers: the gate was open as the locker went to sleep. To anybody: other sleepers too.";
     tables.row(Head::new("contended", TITLE, "row", "rounds", Better::Neither).note(note), row);

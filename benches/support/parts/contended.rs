@@ -1,4 +1,5 @@
-//! Threads that fight over one lock: the rows that the contended bars are means of, and three regimes that have bars of their own.
+//! Threads that fight over one lock: the rows that the contended bars are means of, and three
+//! regimes that have bars of their own.
 
 use super::Job;
 use crate::support::contention::{Fight, Look, Outcome, contend};
@@ -51,13 +52,15 @@ pub const P99: Figure = Figure { name: "p99", unit: "µs", better: Better::Less 
 pub const P999: Figure = Figure { name: "p999", unit: "µs", better: Better::Less };
 pub const LONGEST: Figure = Figure { name: "longest wait", unit: "µs", better: Better::Less };
 /// What a thread has of a processor that only computes, while the others fight.
-pub const BESIDE: Figure = Figure { name: "left for others", unit: "of a processor", better: Better::More };
+pub const BESIDE: Figure =
+    Figure { name: "left for others", unit: "of a processor", better: Better::More };
 pub const SWITCHES: Figure = Figure { name: "switches a hold", unit: "", better: Better::Less };
 /// The holds of the thread that had the most as a multiple of the fewest.
 pub const UNEVEN: Figure = Figure { name: "most / fewest", unit: "×", better: Better::Less };
 
 /// How much of the time newcomers are kept out.
-pub const CLOSED: Figure = Figure { name: "gate closed", unit: "of the time", better: Better::Neither };
+pub const CLOSED: Figure =
+    Figure { name: "gate closed", unit: "of the time", better: Better::Neither };
 
 /// The title of the table that has a figure.
 pub fn title(regime: Regime, figure: Figure) -> String {
@@ -79,12 +82,17 @@ impl Cell {
             1_000.. => format!("{:.1} µs", n as f64 / 1e3),
             _ => format!("{n} ns"),
         };
-        let away = if self.outside == 0 { "back to back".to_string() } else { format!("away {}", ns(self.outside)) };
+        let away = if self.outside == 0 {
+            "back to back".to_string()
+        } else {
+            format!("away {}", ns(self.outside))
+        };
         format!("{} threads, held {}, {away}", self.threads, ns(self.inside))
     }
 }
 
-/// The shortest sections, and what is between them: one of the rows' families, and the picture of the README.
+/// The shortest sections, and what is between them: one of the rows' families, and the picture of
+/// the README.
 pub const SHORT: (u64, u64) = (20, 70);
 
 /// The rows of a regime; no row stands there twice.
@@ -115,8 +123,11 @@ pub fn cells(regime: Regime) -> Vec<Cell> {
             let cores = cores() as u64;
             add(8, 200, 10_000);
             add(4, 100, 2_000);
-            for (inside, percent) in [(200, 2), (200, 5), (200, 20), (2_000, 5), (2_000, 20), (10_000, 20)] {
-                // So that the processors, each with a thread that runs, hold it for this part of the time.
+            for (inside, percent) in
+                [(200, 2), (200, 5), (200, 20), (2_000, 5), (2_000, 20), (10_000, 20)]
+            {
+                // So that the processors, each with a thread that runs, hold it for this part of
+                // the time.
                 let outside = inside * (100 * cores / percent).saturating_sub(1);
                 // One thread is nobody to meet.
                 add(cores.max(2) as usize, inside, outside);
@@ -137,12 +148,17 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
         let wanted = if effort.is_smoke() { 2 } else { all.len() };
         for cell in all.into_iter().take(wanted) {
             let seconds = effort.fights as f64 * 1.1 * seconds_of_a_round(effort, regime);
-            jobs.push(Job::new("contended", format!("{}: {}", regime.name(), cell.label()), seconds, move |crew, tables| {
-                // And one to compute.
-                if cell.threads < crew.size() {
-                    row(crew, effort, regime, cell, tables);
-                }
-            }));
+            jobs.push(Job::new(
+                "contended",
+                format!("{}: {}", regime.name(), cell.label()),
+                seconds,
+                move |crew, tables| {
+                    // And one to compute.
+                    if cell.threads < crew.size() {
+                        row(crew, effort, regime, cell, tables);
+                    }
+                },
+            ));
         }
     }
     jobs
@@ -161,7 +177,8 @@ fn seconds_of_a_round(effort: &Effort, regime: Regime) -> f64 {
 type Part = &'static dyn Fn(&Outcome) -> f64;
 type Turn<'a> = (&'static str, &'a dyn Fn() -> Outcome);
 
-/// Lets the locks take turns. Another version of this crate is one more line, with a [`Lock`] of its own.
+/// Lets the locks take turns. Another version of this crate is one more line, with a [`Lock`] of
+/// its own.
 fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
     let turns: [Turn<'_>; 4] = [
         ("pagelock", &|| contend::<PageLock>(crew, fight)),
@@ -174,7 +191,10 @@ fn everybody(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
 
 /// The page lock and parking_lot's, as `P` and `Q`.
 fn two<P: Lock, Q: Lock>(crew: &Crew, rounds: usize, fight: Fight) -> Vec<Rounds<Outcome>> {
-    let turns: [Turn<'_>; 2] = [("pagelock", &|| contend::<P>(crew, fight)), ("parking_lot", &|| contend::<Q>(crew, fight))];
+    let turns: [Turn<'_>; 2] = [
+        ("pagelock", &|| contend::<P>(crew, fight)),
+        ("parking_lot", &|| contend::<Q>(crew, fight)),
+    ];
     take_turns(rounds, &turns)
 }
 
@@ -191,13 +211,18 @@ fn row(crew: &Crew, effort: &Effort, regime: Regime, cell: Cell, tables: &mut Ta
     let (soon, later) = (Duration::from_millis(5), effort.waits * 2);
     let rounds = effort.fights;
     let mut put = |figure: Figure, all: &[Rounds<Outcome>], part: Part| {
-        let head = Head::new("contended", title(regime, figure), "row", figure.unit, figure.better).medians();
+        let head = Head::new("contended", title(regime, figure), "row", figure.unit, figure.better)
+            .medians();
         tables.row(head, Row::of(cell.label(), threads as f64, all, role, part));
     };
     // How much of the time the gate is closed: where many meet.
     if threads >= 32 && regime != Regime::Fair {
-        let looked: Turn<'_> =
-            ("pagelock", &|| contend::<PageLock>(crew, run(Look::Gate, 2, if regime == Regime::Crowd { later } else { soon })));
+        let looked: Turn<'_> = ("pagelock", &|| {
+            contend::<PageLock>(
+                crew,
+                run(Look::Gate, 2, if regime == Regime::Crowd { later } else { soon }),
+            )
+        });
         put(CLOSED, &take_turns(rounds, &[looked]), &|o| o.kept_out);
     }
     let holds: Part = &|o| o.per_second() / 1e3;
@@ -214,19 +239,25 @@ fn row(crew: &Crew, effort: &Effort, regime: Regime, cell: Cell, tables: &mut Ta
             waits.into_iter().for_each(|(figure, part)| put(figure, &all, part));
             put(BESIDE, &everybody(crew, rounds, run(Look::Beside, 1, soon)), &|o| o.beside);
         }
-        // Few holds meet anybody, so the window is longer; and the clock costs little beside the time away.
+        // Few holds meet anybody, so the window is longer; and the clock costs little beside the
+        // time away.
         Regime::Light => {
             let all = everybody(crew, rounds, run(Look::Waits, 2, soon));
             put(HOLDS, &all, holds);
             waits.into_iter().for_each(|(figure, part)| put(figure, &all, part));
         }
         Regime::Crowd => {
-            let all = two::<PageLock, parking_lot::Mutex<()>>(crew, rounds, run(Look::Holds, 6, later));
+            let all =
+                two::<PageLock, parking_lot::Mutex<()>>(crew, rounds, run(Look::Holds, 6, later));
             put(HOLDS, &all, holds);
             put(SWITCHES, &all, &|o| o.switches_per_hold());
         }
         Regime::Fair => {
-            let all = two::<FairPage, parking_lot::FairMutex<()>>(crew, rounds, run(Look::Holds, 6, soon));
+            let all = two::<FairPage, parking_lot::FairMutex<()>>(
+                crew,
+                rounds,
+                run(Look::Holds, 6, soon),
+            );
             put(HOLDS, &all, holds);
             put(UNEVEN, &all, &|o| o.most as f64 / o.fewest.max(1) as f64);
         }

@@ -29,7 +29,9 @@ pub fn jobs<'e>() -> Vec<Job<'e>> {
             let mut row = Row::new(name.as_str(), 0.0);
             row.add("pagelock", Role::Ours, vec![*ours]);
             for (prefix, whose, role) in PEERS {
-                if let Some((_, theirs)) = counts.iter().find(|(n, _)| n.strip_prefix(prefix) == Some(name)) {
+                if let Some((_, theirs)) =
+                    counts.iter().find(|(n, _)| n.strip_prefix(prefix) == Some(name))
+                {
                     row.add(whose, role, vec![*theirs]);
                 }
             }

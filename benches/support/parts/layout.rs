@@ -23,20 +23,36 @@ fn role(name: &str) -> Role {
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let mut jobs = Vec::new();
-    for &threads in effort.threads.iter().filter(|&&n| n <= 8.max(crate::support::machine::cores())) {
-        jobs.push(Job::new("layout", format!("{threads} neighbours"), effort.rounds as f64 * 0.06, move |crew, tables| {
-            next_to_each_other(crew, effort, threads, tables);
-        }));
+    for &threads in effort.threads.iter().filter(|&&n| n <= 8.max(crate::support::machine::cores()))
+    {
+        jobs.push(Job::new(
+            "layout",
+            format!("{threads} neighbours"),
+            effort.rounds as f64 * 0.06,
+            move |crew, tables| {
+                next_to_each_other(crew, effort, threads, tables);
+            },
+        ));
         let seconds = effort.rounds as f64 * 2.2 * effort.throughput.as_secs_f64();
-        jobs.push(Job::new("layout", format!("lock and data, {threads} threads"), seconds, move |crew, tables| {
-            lock_and_data(crew, effort, threads, tables);
-        }));
+        jobs.push(Job::new(
+            "layout",
+            format!("lock and data, {threads} threads"),
+            seconds,
+            move |crew, tables| {
+                lock_and_data(crew, effort, threads, tables);
+            },
+        ));
     }
     for &bits in &effort.headers {
         let seconds = effort.rounds as f64 * f64::from(effort.ops) * 120e-9 + 0.1;
-        jobs.push(Job::new("layout", format!("2^{bits} headers, packed or not"), seconds, move |crew, tables| {
-            footprint(crew, effort, bits, tables);
-        }));
+        jobs.push(Job::new(
+            "layout",
+            format!("2^{bits} headers, packed or not"),
+            seconds,
+            move |crew, tables| {
+                footprint(crew, effort, bits, tables);
+            },
+        ));
     }
     jobs
 }
@@ -57,9 +73,17 @@ fn next_to_each_other(crew: &Crew, effort: &Effort, threads: usize, tables: &mut
     );
     let note = "Every thread locks and unlocks a header of its own as fast as it can; only the line is common. Packed headers that several \
                 processors use at once share the line's misfortune.";
-    let head =
-        Head::new("layout", "Layout: neighbouring headers, one for each thread", "threads", "million a second", Better::More);
-    tables.row(head.note(note), Row::of(threads.to_string(), threads as f64, &all, role, |&rate| rate));
+    let head = Head::new(
+        "layout",
+        "Layout: neighbouring headers, one for each thread",
+        "threads",
+        "million a second",
+        Better::More,
+    );
+    tables.row(
+        head.note(note),
+        Row::of(threads.to_string(), threads as f64, &all, role, |&rate| rate),
+    );
 }
 
 fn lock_and_data(crew: &Crew, effort: &Effort, threads: usize, tables: &mut Tables) {
@@ -68,7 +92,8 @@ fn lock_and_data(crew: &Crew, effort: &Effort, threads: usize, tables: &mut Tabl
     }
     let (inside, outside) = SHORT;
     let warm = effort.throughput / 10;
-    let fight = Fight { threads, inside, outside, warm, window: effort.throughput, look: Look::Holds };
+    let fight =
+        Fight { threads, inside, outside, warm, window: effort.throughput, look: Look::Holds };
     let all = take_turns::<Outcome>(
         effort.rounds,
         &[
@@ -77,9 +102,17 @@ fn lock_and_data(crew: &Crew, effort: &Effort, threads: usize, tables: &mut Tabl
         ],
     );
     let note = "A header on the line of what it protects, or on one of its own.";
-    let head =
-        Head::new("layout", "Layout: one contended header and its data", "threads", "million holds a second", Better::More);
-    tables.row(head.note(note), Row::of(threads.to_string(), threads as f64, &all, role, |o| o.per_second() / 1e6));
+    let head = Head::new(
+        "layout",
+        "Layout: one contended header and its data",
+        "threads",
+        "million holds a second",
+        Better::More,
+    );
+    tables.row(
+        head.note(note),
+        Row::of(threads.to_string(), threads as f64, &all, role, |o| o.per_second() / 1e6),
+    );
 }
 
 fn footprint(crew: &Crew, effort: &Effort, bits: u32, tables: &mut Tables) {
@@ -88,9 +121,21 @@ fn footprint(crew: &Crew, effort: &Effort, bits: u32, tables: &mut Tables) {
     let padded = Arc::new(<Padded64<PageLock> as crate::support::scale::Field>::new(elements));
     let all = take_turns_warm::<(f64, f64)>(
         effort.rounds,
-        &[(PACKED, &|| roam(crew, &packed, elements, 1, effort.ops)), (LINE, &|| roam(crew, &padded, elements, 1, effort.ops))],
+        &[
+            (PACKED, &|| roam(crew, &packed, elements, 1, effort.ops)),
+            (LINE, &|| roam(crew, &padded, elements, 1, effort.ops)),
+        ],
     );
     let note = "One thread, random headers: what padding costs in cache.";
-    let head = Head::new("layout", "Layout: random lock + unlock, by headers", "headers", "ns", Better::Less);
-    tables.row(head.note(note), Row::of(format!("2^{bits}"), f64::from(bits), &all, role, |&(ns, _)| ns));
+    let head = Head::new(
+        "layout",
+        "Layout: random lock + unlock, by headers",
+        "headers",
+        "ns",
+        Better::Less,
+    );
+    tables.row(
+        head.note(note),
+        Row::of(format!("2^{bits}"), f64::from(bits), &all, role, |&(ns, _)| ns),
+    );
 }

@@ -1,4 +1,5 @@
-//! Which figures there are: jobs, each of which measures one row of every table that it knows something for.
+//! Which figures there are: jobs, each of which measures one row of every table that it knows
+//! something for.
 
 pub mod bypass;
 pub mod contended;
@@ -25,12 +26,18 @@ pub struct Job<'e> {
 }
 
 impl<'e> Job<'e> {
-    pub fn new(part: &'static str, name: impl Into<String>, seconds: f64, run: impl FnOnce(&Crew, &mut Tables) + 'e) -> Self {
+    pub fn new(
+        part: &'static str,
+        name: impl Into<String>,
+        seconds: f64,
+        run: impl FnOnce(&Crew, &mut Tables) + 'e,
+    ) -> Self {
         Self { part, name: name.into(), seconds, run: Box::new(run) }
     }
 }
 
-pub const PARTS: [&str; 7] = ["instructions", "uncontended", "contended", "release", "storm", "scale", "layout"];
+pub const PARTS: [&str; 7] =
+    ["instructions", "uncontended", "contended", "release", "storm", "scale", "layout"];
 
 /// The jobs of a part.
 pub fn jobs<'e>(part: &str, effort: &'e Effort) -> Vec<Job<'e>> {

@@ -4,11 +4,13 @@ use super::Job;
 use crate::support::crew::Crew;
 use crate::support::effort::Effort;
 use crate::support::events::{
-    COLLIDING, DISTINCT, Event, EventListener, ListenerQueue, Page, Parked, ParkedQueue, ParkingLotCondvar, Queue, QueuedPage,
-    RawQueue, RawWakeAll, StdCondvar, role,
+    COLLIDING, DISTINCT, Event, EventListener, ListenerQueue, Page, Parked, ParkedQueue,
+    ParkingLotCondvar, Queue, QueuedPage, RawQueue, RawWakeAll, StdCondvar, role,
 };
 use crate::support::machine::cores;
-use crate::support::release::{Times, ping_pong, release_many, release_queued, release_racing, release_to};
+use crate::support::release::{
+    Times, ping_pong, release_many, release_queued, release_racing, release_to,
+};
 use crate::support::spread::micros;
 use crate::support::table::{Better, Head, Row, Tables};
 use crate::support::turns::{Rounds, take_turns};
@@ -28,26 +30,44 @@ const SPREAD_OVER: usize = 256;
 const PAGES: [usize; 3] = [1, 16, SPREAD_OVER];
 
 pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
-    let mut jobs = vec![Job::new("release", "round trip", effort.rounds as f64 * 0.2, move |crew, tables| {
-        round_trip(crew, effort, tables);
-    })];
+    let mut jobs =
+        vec![Job::new("release", "round trip", effort.rounds as f64 * 0.2, move |crew, tables| {
+            round_trip(crew, effort, tables);
+        })];
     for &sleepers in &effort.sleepers {
-        let seconds = rounds(effort, sleepers) as f64 * (0.005 + 7.0 * (0.0006 + 40e-6 * sleepers as f64));
-        jobs.push(Job::new("release", format!("{sleepers} sleepers"), seconds, move |crew, tables| {
-            alone(crew, effort, sleepers, tables);
-        }));
+        let seconds =
+            rounds(effort, sleepers) as f64 * (0.005 + 7.0 * (0.0006 + 40e-6 * sleepers as f64));
+        jobs.push(Job::new(
+            "release",
+            format!("{sleepers} sleepers"),
+            seconds,
+            move |crew, tables| {
+                alone(crew, effort, sleepers, tables);
+            },
+        ));
     }
     for &sleepers in effort.sleepers.iter().filter(|&&n| n <= 512) {
-        let seconds = rounds(effort, sleepers) as f64 * (0.005 + 6.0 * (0.001 + 40e-6 * sleepers as f64));
-        jobs.push(Job::new("release", format!("{sleepers} sleepers and {LOCKERS} lockers"), seconds, move |crew, tables| {
-            queued(crew, effort, sleepers, tables);
-        }));
+        let seconds =
+            rounds(effort, sleepers) as f64 * (0.005 + 6.0 * (0.001 + 40e-6 * sleepers as f64));
+        jobs.push(Job::new(
+            "release",
+            format!("{sleepers} sleepers and {LOCKERS} lockers"),
+            seconds,
+            move |crew, tables| {
+                queued(crew, effort, sleepers, tables);
+            },
+        ));
     }
     for pages in PAGES {
         let seconds = effort.rounds as f64 * 0.16;
-        jobs.push(Job::new("release", format!("{pages} pages at once"), seconds, move |crew, tables| {
-            several(crew, effort, pages, 1, tables);
-        }));
+        jobs.push(Job::new(
+            "release",
+            format!("{pages} pages at once"),
+            seconds,
+            move |crew, tables| {
+                several(crew, effort, pages, 1, tables);
+            },
+        ));
         let releasers = cores().min(pages);
         if releasers > 1 {
             jobs.push(Job::new(
@@ -65,7 +85,11 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
 
 /// The fewer sleepers, the shorter a round and the more it varies.
 fn rounds(effort: &Effort, sleepers: usize) -> usize {
-    if effort.rounds == 1 { 1 } else { effort.rounds.max(1000 / sleepers).min(3 * effort.short_rounds) }
+    if effort.rounds == 1 {
+        1
+    } else {
+        effort.rounds.max(1000 / sleepers).min(3 * effort.short_rounds)
+    }
 }
 
 fn alone(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
@@ -93,11 +117,17 @@ fn alone(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
     };
     put(FIRST, "", &|t| micros(t.first));
     put(LAST, "", &|t| micros(t.last));
-    put(CALL, "Those that it woke may push the releaser off its processor; the next table is without that.", &|t| {
-        micros(t.call)
-    });
+    put(
+        CALL,
+        "Those that it woke may push the releaser off its processor; the next table is without that.",
+        &|t| micros(t.call),
+    );
     put(CALL_CPU, "", &|t| micros(t.cpu));
-    put(EACH, "Going to sleep, waking up, passing the wake on, and a part of the releaser's call.", &|t| micros(t.each));
+    put(
+        EACH,
+        "Going to sleep, waking up, passing the wake on, and a part of the releaser's call.",
+        &|t| micros(t.each),
+    );
 }
 
 fn queued(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
@@ -147,7 +177,8 @@ fn several(crew: &Crew, effort: &Effort, pages: usize, releasers: usize, tables:
         }
     }
     let (colliding, distinct) = (Page::many(pages, true), Page::many(pages, false));
-    let (raw, parked, std) = (some::<RawWakeAll>(pages), some::<Parked>(pages), some::<StdCondvar>(pages));
+    let (raw, parked, std) =
+        (some::<RawWakeAll>(pages), some::<Parked>(pages), some::<StdCondvar>(pages));
     let (parking_lot, listeners) = (some::<ParkingLotCondvar>(pages), some::<EventListener>(pages));
     let all: Vec<Rounds<Times>> = take_turns::<Times>(
         effort.rounds,
@@ -163,7 +194,10 @@ fn several(crew: &Crew, effort: &Effort, pages: usize, releasers: usize, tables:
     );
     let (by, who) = match releasers {
         1 => ("one after another by one thread", ""),
-        _ => ("by threads that race", "As many threads release as there are cores, but no more than pages. "),
+        _ => (
+            "by threads that race",
+            "As many threads release as there are cores, but no more than pages. ",
+        ),
     };
     let mut put = |title: &str, unit: &str, better, note: &str, part: &dyn Fn(&Times) -> f64| {
         let title = format!("{sleepers} sleepers, pages released at once {by}: {title}");

@@ -29,15 +29,21 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let seconds = effort.rounds as f64 * f64::from(visits) * 11.0 * 60e-9;
     let mut jobs = Vec::new();
     for &bits in &effort.headers {
-        jobs.push(Job::new("scale", format!("2^{bits} headers"), seconds + 0.3, move |crew, tables| {
-            let (pairs, faults) = measure(crew, effort, bits, 1, visits);
-            by_headers(bits, &pairs, &faults, tables);
-        }));
+        jobs.push(Job::new(
+            "scale",
+            format!("2^{bits} headers"),
+            seconds + 0.3,
+            move |crew, tables| {
+                let (pairs, faults) = measure(crew, effort, bits, 1, visits);
+                by_headers(bits, &pairs, &faults, tables);
+            },
+        ));
     }
     for &threads in &effort.roamers {
         jobs.push(Job::new("scale", format!("{threads} threads"), seconds, move |crew, tables| {
             if threads <= crew.size() {
-                let (pairs, faults) = measure(crew, effort, HEADERS, threads, each(visits, threads));
+                let (pairs, faults) =
+                    measure(crew, effort, HEADERS, threads, each(visits, threads));
                 by_threads(threads, &pairs, &faults, tables);
             }
         }));
@@ -59,9 +65,12 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
     fn locks<L: Lock>(elements: usize) -> Arc<Locks<L>> {
         field(elements)
     }
-    let (touch, raw, page) = (field::<Touch>(elements), field::<RawPairs>(elements), locks::<PageLock>(elements));
-    let (std, parking_lot) = (locks::<std::sync::Mutex<()>>(elements), locks::<parking_lot::Mutex<()>>(elements));
-    let (fair, usync) = (locks::<parking_lot::FairMutex<()>>(elements), locks::<usync::Mutex<()>>(elements));
+    let (touch, raw, page) =
+        (field::<Touch>(elements), field::<RawPairs>(elements), locks::<PageLock>(elements));
+    let (std, parking_lot) =
+        (locks::<std::sync::Mutex<()>>(elements), locks::<parking_lot::Mutex<()>>(elements));
+    let (fair, usync) =
+        (locks::<parking_lot::FairMutex<()>>(elements), locks::<usync::Mutex<()>>(elements));
     let spin = locks::<spin::Mutex<()>>(elements);
     let pairs = take_turns_warm::<(f64, f64)>(
         effort.rounds,
@@ -91,13 +100,21 @@ fn measure(crew: &Crew, effort: &Effort, bits: u32, threads: usize, visits: u32)
 /// One thread: nanoseconds, by the number of headers.
 fn by_headers(bits: u32, pairs: &Rate, faults: &Rate, tables: &mut Tables) {
     let label = format!("2^{bits}");
-    let head = |what: &str| Head::new("scale", format!("Scale: random {what}"), "headers", "ns", Better::Less);
+    let head = |what: &str| {
+        Head::new("scale", format!("Scale: random {what}"), "headers", "ns", Better::Less)
+    };
     let note = "Touch: eight bytes loaded and stored, nothing else. A header has 8 bytes, a Mutex of std and of usync as well; one of \
                 parking_lot, fair or not, and of spin has 1, so that eight times as many fit into a cache line.";
-    tables.row(head("lock + unlock").note(note), Row::of(&label, f64::from(bits), pairs, role, |&(ns, _)| ns));
+    tables.row(
+        head("lock + unlock").note(note),
+        Row::of(&label, f64::from(bits), pairs, role, |&(ns, _)| ns),
+    );
     let note = "Fault: entry looked up under its table's lock, page locked, migration begun, frozen, entry changed under the table's \
                 lock, committed. Touch all: the same memory, loaded and stored.";
-    tables.row(head("fault").note(note), Row::of(&label, f64::from(bits), faults, role, |&(ns, _)| ns));
+    tables.row(
+        head("fault").note(note),
+        Row::of(&label, f64::from(bits), faults, role, |&(ns, _)| ns),
+    );
 }
 
 /// Several threads: what they manage together.
@@ -107,6 +124,9 @@ fn by_threads(threads: usize, pairs: &Rate, faults: &Rate, tables: &mut Tables) 
         let title = format!("Scale: random {what} over 2^{HEADERS} headers, by threads");
         Head::new("scale", title, "threads", "million a second", Better::More)
     };
-    tables.row(head("lock + unlock"), Row::of(&label, threads as f64, pairs, role, |&(_, rate)| rate));
+    tables.row(
+        head("lock + unlock"),
+        Row::of(&label, threads as f64, pairs, role, |&(_, rate)| rate),
+    );
     tables.row(head("fault"), Row::of(&label, threads as f64, faults, role, |&(_, rate)| rate));
 }

@@ -53,13 +53,19 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
         Job::new("uncontended", label, seconds(8.0), move |_, tables| {
             let note = "The bound is a compare-exchange and a swap, or one load; spin's release is a plain store, which only a lock \
                         that nobody sleeps for can afford.";
-            tables.row(Head::new("uncontended", LOCKS, "operation", "ns", Better::Less).note(note), measure(rounds, n));
+            tables.row(
+                Head::new("uncontended", LOCKS, "operation", "ns", Better::Less).note(note),
+                measure(rounds, n),
+            );
         })
     };
     let count = |label: &'static str, measure: fn(usize, u32) -> Row| {
         Job::new("uncontended", label, seconds(3.0), move |_, tables| {
             let note = "Raw atomics: an addition and a subtraction, and so on, without anything that is checked.";
-            tables.row(Head::new("uncontended", COUNTS, "operation", "ns", Better::Less).note(note), measure(rounds, n));
+            tables.row(
+                Head::new("uncontended", COUNTS, "operation", "ns", Better::Less).note(note),
+                measure(rounds, n),
+            );
         })
     };
     vec![
@@ -76,20 +82,45 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
             Row::of(TRY_FAIL, 2.0, &take_turns(rounds, turns), lock_role, |&ns| ns)
         }),
         count("get + put", |rounds, n| {
-            let turns: &[Turn<'_>] = &[("raw atomics", &|| raw_count(n)), ("pagelock", &|| reference(n)), ("Arc", &|| arc(n))];
-            Row::of("get + put; Arc: clone + drop", 0.0, &take_turns(rounds, turns), count_role, |&ns| ns)
+            let turns: &[Turn<'_>] = &[
+                ("raw atomics", &|| raw_count(n)),
+                ("pagelock", &|| reference(n)),
+                ("Arc", &|| arc(n)),
+            ];
+            Row::of(
+                "get + put; Arc: clone + drop",
+                0.0,
+                &take_turns(rounds, turns),
+                count_role,
+                |&ns| ns,
+            )
         }),
         count("pin + unpin", |rounds, n| {
-            let turns: &[Turn<'_>] = &[("raw atomics", &|| raw_count(n)), ("pagelock", &|| pin(n)), ("Arc", &|| arc(n))];
-            Row::of("pin + unpin; Arc: clone + drop", 1.0, &take_turns(rounds, turns), count_role, |&ns| ns)
+            let turns: &[Turn<'_>] =
+                &[("raw atomics", &|| raw_count(n)), ("pagelock", &|| pin(n)), ("Arc", &|| arc(n))];
+            Row::of(
+                "pin + unpin; Arc: clone + drop",
+                1.0,
+                &take_turns(rounds, turns),
+                count_role,
+                |&ns| ns,
+            )
         }),
         count("freeze + thaw", |rounds, n| {
-            let turns: &[Turn<'_>] = &[("raw atomics", &|| raw_freeze(n)), ("pagelock", &|| freeze_thaw(n))];
+            let turns: &[Turn<'_>] =
+                &[("raw atomics", &|| raw_freeze(n)), ("pagelock", &|| freeze_thaw(n))];
             Row::of("freeze + thaw", 2.0, &take_turns(rounds, turns), count_role, |&ns| ns)
         }),
         count("empty migration", |rounds, n| {
-            let turns: &[Turn<'_>] = &[("raw atomics", &|| raw_migration(n)), ("pagelock", &|| empty_migration(n))];
-            Row::of("lock + begin + freeze + commit", 3.0, &take_turns(rounds, turns), count_role, |&ns| ns)
+            let turns: &[Turn<'_>] =
+                &[("raw atomics", &|| raw_migration(n)), ("pagelock", &|| empty_migration(n))];
+            Row::of(
+                "lock + begin + freeze + commit",
+                3.0,
+                &take_turns(rounds, turns),
+                count_role,
+                |&ns| ns,
+            )
         }),
     ]
 }

@@ -43,8 +43,10 @@ fn sleeper() -> Sleeper {
         Some(table) if !table.events.is_null() => {
             // SAFETY: the table was checked: there are so many, for good; they are zeroed at first,
             // and the type of the core's slot says only whose it is.
-            let events = unsafe { core::slice::from_raw_parts(table.events.cast(), table.n_events) };
-            pagelock::futex::SharedFutex::new(events, table.first_page.addr()).map_or(Sleeper::System, Sleeper::Shared)
+            let events =
+                unsafe { core::slice::from_raw_parts(table.events.cast(), table.n_events) };
+            pagelock::futex::SharedFutex::new(events, table.first_page.addr())
+                .map_or(Sleeper::System, Sleeper::Shared)
         }
         _ => Sleeper::System,
     }
@@ -143,7 +145,9 @@ unsafe impl Futex for Here {
         match chosen() {
             // SAFETY: there are so many, for good, and zeroed at first; the core asks for none
             // beyond.
-            Some(table) if !table.events.is_null() => unsafe { &*table.events.cast::<EventSlot<Self>>().add(index) },
+            Some(table) if !table.events.is_null() => unsafe {
+                &*table.events.cast::<EventSlot<Self>>().add(index)
+            },
             // SAFETY: as above.
             _ => unsafe { &EVENTS.get_unchecked(index).0 },
         }

@@ -12,8 +12,8 @@ macro_rules! held {
 /// A segment begins with "pagelock", ORDER in the machine's byte order, and VERSION.
 pub const PAGELOCK_SEGMENT_ORDER: u32 = 0x0102_0304;
 pub const PAGELOCK_SEGMENT_VERSION: u32 = 1;
-/// Where in a segment: how many seats there are, how many pages there can be, where the pages begin,
-/// how many there are, and your two words.
+/// Where in a segment: how many seats there are, how many pages there can be, where the pages
+/// begin, how many there are, and your two words.
 pub const PAGELOCK_SEGMENT_SEATS_OFFSET: u32 = 28;
 pub const PAGELOCK_SEGMENT_CAPACITY_OFFSET: u32 = 44;
 pub const PAGELOCK_SEGMENT_PAGES_AT_OFFSET: u32 = 56;
@@ -85,4 +85,5 @@ held! {
     PAGELOCK_NOTE_LOWERING = note::LOWERING;
     PAGELOCK_NOTE_GIVEN = note::GIVEN;
 }
-const _: () = assert!(offset_of!(PageCell, lock) == 0 && layout::RECOVERY_LOCK + 1 == layout::SEAT_LOCKS);
+const _: () =
+    assert!(offset_of!(PageCell, lock) == 0 && layout::RECOVERY_LOCK + 1 == layout::SEAT_LOCKS);

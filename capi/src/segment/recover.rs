@@ -54,7 +54,8 @@ pub enum pagelock_decision {
 /// Decides about one page: a PAGELOCK_DECISION. It must not unwind, jump away or end its thread.
 ///
 /// cbindgen:ignore
-pub type pagelock_decide_fn = Option<unsafe extern "C" fn(arg: *mut c_void, left: *const pagelock_left) -> i32>;
+pub type pagelock_decide_fn =
+    Option<unsafe extern "C" fn(arg: *mut c_void, left: *const pagelock_left) -> i32>;
 
 /// What a recovery came to.
 #[derive(Clone, Copy, Default)]
@@ -97,7 +98,8 @@ pub unsafe extern "C" fn pagelock_segment_recover(
         let (when, stage) = (when(left.when), stage(&left.stage));
         let of = pagelock_left { seat: left.seat, page: left.page, tag: left.tag, when, stage };
         // SAFETY: the caller gave both for this.
-        let decision = decide.map_or(pagelock_decision::Release as i32, |decide| unsafe { decide(arg, &of) });
+        let decision =
+            decide.map_or(pagelock_decision::Release as i32, |decide| unsafe { decide(arg, &of) });
         end(left.stage, decision);
     };
     // SAFETY: see the top of the crate.

@@ -38,7 +38,10 @@ unsafe fn at(seat: *const pagelock_seat) -> &'static Seat<'static> {
 /// Takes a seat that nobody has. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_seat_take(segment: *const pagelock_segment, seat: *mut pagelock_seat) -> pagelock_error {
+pub unsafe extern "C" fn pagelock_seat_take(
+    segment: *const pagelock_segment,
+    seat: *mut pagelock_seat,
+) -> pagelock_error {
     // SAFETY: see the top of the crate. The segment is closed after the seat is left.
     let segment: &'static _ = unsafe { super::at(segment) };
     pagelock_error::of(segment.sit().map(|taken| {
@@ -104,7 +107,9 @@ pub unsafe extern "C" fn pagelock_seat_lock_within(
     guard: *mut pagelock_seat_guard,
 ) -> pagelock_error {
     // SAFETY: see the top of the crate.
-    unsafe { given(at(seat).lock_within(page, self::limits(limits)), guard, pagelock_seat_guard::of) }
+    unsafe {
+        given(at(seat).lock_within(page, self::limits(limits)), guard, pagelock_seat_guard::of)
+    }
 }
 
 /// `pagelock_wait_unlocked` for a page of the segment. Also PAGELOCK_WAKE_NO_SUCH_PAGE; `unlock` is
@@ -118,7 +123,9 @@ pub unsafe extern "C" fn pagelock_seat_wait_unlocked(
     limits: *const pagelock_limits,
 ) -> pagelock_wake {
     // SAFETY: see the top of the crate.
-    unsafe { wait(seat, page, Ptl::new(unlock, arg), Wait::unlocked().within(self::limits(limits))) }
+    unsafe {
+        wait(seat, page, Ptl::new(unlock, arg), Wait::unlocked().within(self::limits(limits)))
+    }
 }
 
 /// `pagelock_wait_migration` for a page of the segment, likewise.
@@ -131,10 +138,17 @@ pub unsafe extern "C" fn pagelock_seat_wait_migration(
     limits: *const pagelock_limits,
 ) -> pagelock_wake {
     // SAFETY: see the top of the crate.
-    unsafe { wait(seat, page, Ptl::new(unlock, arg), Wait::migration().within(self::limits(limits))) }
+    unsafe {
+        wait(seat, page, Ptl::new(unlock, arg), Wait::migration().within(self::limits(limits)))
+    }
 }
 
-unsafe fn wait(seat: *const pagelock_seat, page: u32, ptl: Ptl, wait: Wait<'_, InSegment>) -> pagelock_wake {
+unsafe fn wait(
+    seat: *const pagelock_seat,
+    page: u32,
+    ptl: Ptl,
+    wait: Wait<'_, InSegment>,
+) -> pagelock_wake {
     // SAFETY: the caller's promise.
     unsafe { at(seat) }.wait(page, ptl, wait).map_or(pagelock_wake::NoSuchPage, Into::into)
 }
@@ -212,7 +226,11 @@ pub unsafe extern "C" fn pagelock_seat_adopt_ref(
     unsafe { given(at(seat).adopt_ref(page), reference, pagelock_seat_ref::of) }
 }
 
-unsafe fn given<R, C>(result: Result<R, SeatError>, to: *mut C, of: impl FnOnce(R) -> C) -> pagelock_error {
+unsafe fn given<R, C>(
+    result: Result<R, SeatError>,
+    to: *mut C,
+    of: impl FnOnce(R) -> C,
+) -> pagelock_error {
     pagelock_error::of(result.map(|got| {
         // SAFETY: see the top of the crate.
         unsafe { to.write(of(got)) };

@@ -6,7 +6,9 @@ use crate::limits::pagelock_limits;
 use crate::migration::{pagelock_committed, rule};
 use core::mem::{MaybeUninit, forget};
 use pagelock::refs::Put;
-use pagelock::shared::{InSegment, SeatBusy, SeatFrozen, SeatGuard, SeatMigration, SeatPin, SeatRef};
+use pagelock::shared::{
+    InSegment, SeatBusy, SeatFrozen, SeatGuard, SeatMigration, SeatPin, SeatRef,
+};
 use pagelock::{UserBits, migration::Committed};
 
 /// A stage of C's: the bytes of the core's, which owns the page. C may copy and store them; one of
@@ -121,13 +123,15 @@ pub unsafe extern "C" fn pagelock_seat_poison(guard: pagelock_seat_guard) -> boo
 /// Announces that the page is about to move, as `pagelock_begin_migration`. Takes the guard.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_seat_begin_migration(guard: pagelock_seat_guard) -> pagelock_seat_migration {
+pub unsafe extern "C" fn pagelock_seat_begin_migration(
+    guard: pagelock_seat_guard,
+) -> pagelock_seat_migration {
     // SAFETY: see the top of the crate.
     pagelock_seat_migration::of(unsafe { guard.back() }.begin_migration())
 }
 
-/// Freezes the counts, as `pagelock_freeze`. Takes the migration if it succeeds. PINNED, REFERENCED,
-/// FROZEN, POISONED.
+/// Freezes the counts, as `pagelock_freeze`. Takes the migration if it succeeds. PINNED,
+/// REFERENCED, FROZEN, POISONED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_freeze(
@@ -154,7 +158,9 @@ pub unsafe extern "C" fn pagelock_seat_freeze_unpinned(
     // SAFETY: as above.
     match unsafe { frozen_by(migration.back().freeze_unpinned(rule(refs), within), frozen) } {
         // Why there are pins left is said by what has ended the wait.
-        pagelock_error::Pinned => within.over(InSegment::clock()).map_or(pagelock_error::Pinned, Into::into),
+        pagelock_error::Pinned => {
+            within.over(InSegment::clock()).map_or(pagelock_error::Pinned, Into::into)
+        }
         other => other,
     }
 }
@@ -169,7 +175,9 @@ pub unsafe extern "C" fn pagelock_seat_abort(migration: pagelock_seat_migration)
 /// Ends the migration with the page where it was, and keeps the lock.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_seat_end_migration(migration: pagelock_seat_migration) -> pagelock_seat_guard {
+pub unsafe extern "C" fn pagelock_seat_end_migration(
+    migration: pagelock_seat_migration,
+) -> pagelock_seat_guard {
     // SAFETY: see the top of the crate.
     pagelock_seat_guard::of(unsafe { migration.back() }.cancel())
 }
@@ -185,7 +193,9 @@ pub unsafe extern "C" fn pagelock_seat_commit(frozen: pagelock_seat_frozen) -> b
 /// `pagelock_seat_commit` that keeps the lock.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_seat_commit_keeping(frozen: pagelock_seat_frozen) -> pagelock_seat_guard {
+pub unsafe extern "C" fn pagelock_seat_commit_keeping(
+    frozen: pagelock_seat_frozen,
+) -> pagelock_seat_guard {
     // SAFETY: see the top of the crate.
     pagelock_seat_guard::of(unsafe { frozen.back() }.commit_keeping())
 }
@@ -206,7 +216,12 @@ pub unsafe extern "C" fn pagelock_seat_commit_to(
         Ok(Committed { source, event_waiters, .. }) => {
             if !committed.is_null() {
                 // SAFETY: see the top of the crate.
-                unsafe { committed.write(pagelock_committed { source_is_free: source == Put::Last, event_waiters }) };
+                unsafe {
+                    committed.write(pagelock_committed {
+                        source_is_free: source == Put::Last,
+                        event_waiters,
+                    })
+                };
             }
             pagelock_error::Ok
         }
@@ -221,7 +236,9 @@ pub unsafe extern "C" fn pagelock_seat_commit_to(
 /// Lets the counts move again, and goes back to the stage before.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pagelock_seat_thaw(frozen: pagelock_seat_frozen) -> pagelock_seat_migration {
+pub unsafe extern "C" fn pagelock_seat_thaw(
+    frozen: pagelock_seat_frozen,
+) -> pagelock_seat_migration {
     // SAFETY: see the top of the crate.
     pagelock_seat_migration::of(unsafe { frozen.back() }.thaw())
 }

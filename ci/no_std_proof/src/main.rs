@@ -1,6 +1,8 @@
-//! If this links, the core needs neither std nor an allocator; if it also exits with 0, it works without them. See `ci/no_std.sh`.
+//! If this links, the core needs neither std nor an allocator; if it also exits with 0, it works
+//! without them. See `ci/no_std.sh`.
 //!
-//! The platform is one that a kernel would write: its own event table, and a sleep that needs no system.
+//! The platform is one that a kernel would write: its own event table, and a sleep that needs no
+//! system.
 
 #![no_std]
 #![no_main]
@@ -63,10 +65,15 @@ fn work() -> u8 {
     if !frozen.is_ok_and(|frozen| unsafe { frozen.commit_to_moving(there.lock(), 1) }.is_ok()) {
         return 100;
     }
-    if here.refs() != 0 || there.refs() != 1 || here.is_locked() || there.is_locked() { 101 } else { 0 }
+    if here.refs() != 0 || there.refs() != 1 || here.is_locked() || there.is_locked() {
+        101
+    } else {
+        0
+    }
 }
 
-/// Where the kernel jumps to. It pushes no return address, so the stack is aligned differently than a function expects.
+/// Where the kernel jumps to. It pushes no return address, so the stack is aligned differently than
+/// a function expects.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn _start() -> ! {
@@ -80,7 +87,9 @@ extern "C" fn start() -> ! {
 /// The one system call of this program, so that it can say how it went.
 fn exit(status: u8) -> ! {
     // SAFETY: exit_group(2) does not return and touches no memory.
-    unsafe { core::arch::asm!("syscall", in("rax") 231, in("rdi") u64::from(status), options(noreturn)) }
+    unsafe {
+        core::arch::asm!("syscall", in("rax") 231, in("rdi") u64::from(status), options(noreturn))
+    }
 }
 
 #[panic_handler]

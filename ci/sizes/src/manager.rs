@@ -1,4 +1,5 @@
-//! As small a memory manager as there can be: a page table of 64 entries behind a spin lock, as many frames, two tiers.
+//! As small a memory manager as there can be: a page table of 64 entries behind a spin lock, as
+//! many frames, two tiers.
 
 use crate::pages::{Halt, PAGES};
 use core::cell::UnsafeCell;
@@ -21,7 +22,8 @@ pub(crate) struct Machine {
 // SAFETY: the leaves are behind the lock.
 unsafe impl Sync for Machine {}
 
-pub(crate) static MACHINE: Machine = Machine { leaves: UnsafeCell::new([Leaf::None; 64]), lock: AtomicBool::new(false) };
+pub(crate) static MACHINE: Machine =
+    Machine { leaves: UnsafeCell::new([Leaf::None; 64]), lock: AtomicBool::new(false) };
 
 pub(crate) struct Pte<'t>(&'t Machine, usize);
 

@@ -67,7 +67,8 @@ fn core_of_it() {
     }
 }
 
-/// Limits and switches, claims, the lock that lets go of the PTL, other headers, poison, and what comes after a death.
+/// Limits and switches, claims, the lock that lets go of the PTL, other headers, poison, and what
+/// comes after a death.
 #[cfg(feature = "whole")]
 fn the_rest() {
     use core::hint::black_box;
@@ -82,7 +83,9 @@ fn the_rest() {
         black_box(guard.unlock_fair());
     }
     CANCEL.cancel();
-    if let Ok(frozen) = page().lock().begin_migration().freeze_unpinned(FreezeRule::Unpinned, limits) {
+    if let Ok(frozen) =
+        page().lock().begin_migration().freeze_unpinned(FreezeRule::Unpinned, limits)
+    {
         drop(frozen.commit_to(black_box(&PAGES[1]).lock()));
     }
     page().lock().poison();

@@ -50,7 +50,8 @@ impl Host for Replay<'_> {
     fn balloon(&mut self, _: Range<u32>) {}
 }
 
-/// After so many rounds of each processor, and with what the device has written last to each of its pages.
+/// After so many rounds of each processor, and with what the device has written last to each of its
+/// pages.
 fn expected(layout: &Layout, rounds: &[u64], written: &[u32]) -> Vec<u32> {
     let mut words = Vec::with_capacity(layout.pages as usize * 1024);
     let mut page = [0; PAGE];
@@ -59,7 +60,10 @@ fn expected(layout: &Layout, rounds: &[u64], written: &[u32]) -> Vec<u32> {
         if layout.device.contains(&number) {
             fill(number, written[(number - layout.device.start) as usize], &mut page);
         }
-        words.extend(page.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
+        words.extend(
+            page.chunks_exact(4)
+                .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])),
+        );
     }
     let mut model = Model { words };
     for (n, number) in written.iter().zip(layout.device.clone()) {
@@ -75,8 +79,8 @@ fn expected(layout: &Layout, rounds: &[u64], written: &[u32]) -> Vec<u32> {
     model.words
 }
 
-/// Compares every byte of guest memory, through the faults that this makes: the number of bytes, and
-/// the pages that are wrong.
+/// Compares every byte of guest memory, through the faults that this makes: the number of bytes,
+/// and the pages that are wrong.
 pub(crate) fn compare(machine: &dyn Home, rounds: &[u64], written: &[u32]) -> (u64, Vec<u32>) {
     let expected = expected(machine.layout(), rounds, written);
     let base = machine.host_range().start;

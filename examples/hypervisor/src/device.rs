@@ -1,8 +1,8 @@
 //! A device that writes guest memory by itself: io_uring reads a disk into registered buffers.
 //!
-//! A registered buffer is a page that the *kernel* holds. If the guest's page goes meanwhile, the device
-//! goes on with memory that is nobody's, and nothing says so. So each page is pinned before it is
-//! registered, and unpinned when the device has let go of it. `--unpinned` leaves that out.
+//! A registered buffer is a page that the *kernel* holds. If the guest's page goes meanwhile, the
+//! device goes on with memory that is nobody's, and nothing says so. So each page is pinned before
+//! it is registered, and unpinned when the device has let go of it. `--unpinned` leaves that out.
 
 use crate::accident::Accident;
 use crate::evictor::Door;
@@ -53,7 +53,8 @@ impl Device {
     pub(crate) fn run(mut self, door: &Door, end: &AtomicBool) -> Self {
         let mut next = 0;
         while !end.load(Relaxed) && !self.machine.brake.is_pulled() {
-            let batch: Vec<usize> = (next..next + BATCH).map(|n| n * 5 % self.written.len()).collect();
+            let batch: Vec<usize> =
+                (next..next + BATCH).map(|n| n * 5 % self.written.len()).collect();
             let pass = door.pass();
             if let Err(error) = self.transfer(&batch) {
                 self.machine.brake.pull(Accident::Outside(format!("device: {error:#}")));
@@ -76,20 +77,27 @@ impl Device {
             memory.set(LEDGER + 4 * (first + n as u32), self.written[n] + 1);
         }
         let pins = match self.pins {
-            true => batch.iter().map(|&n| self.pin(first as usize + n)).collect::<Result<Vec<_>>>()?,
+            true => {
+                batch.iter().map(|&n| self.pin(first as usize + n)).collect::<Result<Vec<_>>>()?
+            }
             false => Vec::new(),
         };
         for &n in batch {
-            // A write of what is there. If the page is write protected, the fault is this thread's then, and
-            // not the kernel's, of which an unprivileged userfaultfd is not told.
+            // A write of what is there. If the page is write protected, the fault is this thread's
+            // then, and not the kernel's, of which an unprivileged userfaultfd is not told.
             let word = (first + n as u32) << 12;
             memory.set(word, memory.get(word));
         }
         let region = Arc::clone(&self.machine.region);
-        let address = |n: usize| region.host_address(first as usize + n).expect("its pages are in the region");
-        let buffers: Vec<_> = batch.iter().map(|&n| libc::iovec { iov_base: address(n) as *mut _, iov_len: PAGE }).collect();
-        // SAFETY: guest memory, mapped until the region is dropped; only the guest uses it, by accesses
-        // that bear with a device.
+        let address = |n: usize| {
+            region.host_address(first as usize + n).expect("its pages are in the region")
+        };
+        let buffers: Vec<_> = batch
+            .iter()
+            .map(|&n| libc::iovec { iov_base: address(n) as *mut _, iov_len: PAGE })
+            .collect();
+        // SAFETY: guest memory, mapped until the region is dropped; only the guest uses it, by
+        // accesses that bear with a device.
         unsafe { self.ring.submitter().register_buffers(&buffers) }.context("buffers")?;
         let done = self.read(batch, &buffers);
         self.ring.submitter().unregister_buffers().context("buffers")?;
@@ -112,7 +120,10 @@ impl Device {
             fetch.fill(&bytes).map(|_: Filled| ()).map_err(Into::into)
         };
         self.pins_taken += 1;
-        machine.region.pin_or_fetch(page, fetch).with_context(|| format!("page {page} cannot be pinned"))
+        machine
+            .region
+            .pin_or_fetch(page, fetch)
+            .with_context(|| format!("page {page} cannot be pinned"))
     }
 
     fn read(&mut self, batch: &[usize], buffers: &[libc::iovec]) -> Result<()> {
@@ -120,14 +131,20 @@ impl Device {
         thread::sleep(Duration::from_millis(3));
         let disk = types::Fd(self.disk.as_raw_fd());
         for (index, (&n, buffer)) in batch.iter().zip(buffers).enumerate() {
-            let read = opcode::ReadFixed::new(disk, buffer.iov_base.cast(), PAGE as u32, index as u16)
-                .offset((n * PAGE) as u64)
-                .build();
+            let read =
+                opcode::ReadFixed::new(disk, buffer.iov_base.cast(), PAGE as u32, index as u16)
+                    .offset((n * PAGE) as u64)
+                    .build();
             // SAFETY: the buffer is registered until all have completed.
-            unsafe { self.ring.submission().push(&read) }.map_err(|_| anyhow!("the queue is full"))?;
+            unsafe { self.ring.submission().push(&read) }
+                .map_err(|_| anyhow!("the queue is full"))?;
         }
         self.ring.submit_and_wait(batch.len()).context("the disk")?;
-        let wrong = self.ring.completion().map(|entry| entry.result()).find(|&result| result != PAGE as i32);
+        let wrong = self
+            .ring
+            .completion()
+            .map(|entry| entry.result())
+            .find(|&result| result != PAGE as i32);
         wrong.map_or(Ok(()), |result| Err(anyhow!("a read gave {result}")))
     }
 
@@ -136,12 +153,13 @@ impl Device {
         if let Some(pin) = pins.first() {
             let discarded = loop {
                 let discarded = self.machine.region.discard(pin.page()..pin.page() + 1);
-                // Whoever owns the page at this moment answers when that ends: that has to be before the
-                // pin goes, or it is discarded after all.
+                // Whoever owns the page at this moment answers when that ends: that has to be
+                // before the pin goes, or it is discarded after all.
                 if discarded.left == 0 {
                     break discarded;
                 }
-                let _ = self.machine.region.header(pin.page()).map(|header| header.wait_unlocked(()));
+                let _ =
+                    self.machine.region.header(pin.page()).map(|header| header.wait_unlocked(()));
             };
             if discarded.done > 0 {
                 return Err(anyhow!("a pinned page was discarded: {discarded:?}"));

@@ -6,8 +6,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::Duration;
 
-/// A door that the evictor and the device go through, each for a batch: a snapshot closes it while it
-/// begins.
+/// A door that the evictor and the device go through, each for a batch: a snapshot closes it while
+/// it begins.
 #[derive(Debug, Default)]
 pub(crate) struct Door(RwLock<()>);
 

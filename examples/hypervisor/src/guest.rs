@@ -1,10 +1,12 @@
-//! The guest's program in machine code: 32 bit, flat, without paging. `program.rs` says what it does.
+//! The guest's program in machine code: 32 bit, flat, without paging. `program.rs` says what it
+//! does.
 
 /// `in`: what to do next.
 pub(crate) const CONTROL: u16 = 0x10;
 /// `out`: the first page, and in the top byte how many, for the balloon.
 pub(crate) const BALLOON: u16 = 0x14;
-/// `out`: a word is wrong: its page is in `esi`, what was found in `edi`, what it has to be in `edx`.
+/// `out`: a word is wrong: its page is in `esi`, what was found in `edi`, what it has to be in
+/// `edx`.
 pub(crate) const FAIL: u16 = 0x18;
 /// `out`: the end.
 pub(crate) const DONE: u16 = 0x1c;
@@ -152,7 +154,8 @@ pub(crate) fn code() -> &'static [u8] {
         static pagelock_guest: u8;
         static pagelock_guest_end: u8;
     }
-    // SAFETY: both labels are in one read-only section of this program, the second behind the first.
+    // SAFETY: both labels are in one read-only section of this program, the second behind the
+    // first.
     unsafe {
         let (begin, end) = (&raw const pagelock_guest, &raw const pagelock_guest_end);
         std::slice::from_raw_parts(begin, end.offset_from_unsigned(begin))

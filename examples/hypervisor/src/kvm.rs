@@ -68,7 +68,10 @@ impl Vm {
 /// Runs until the guest ends. The number of rounds.
 pub(crate) fn run(mut vcpu: VcpuFd, mut processor: Processor) -> Processor {
     if let Err(error) = turn(&mut vcpu, &mut processor) {
-        processor.machine.brake().pull(Accident::Outside(format!("processor {}: {error:#}", processor.number)));
+        processor
+            .machine
+            .brake()
+            .pull(Accident::Outside(format!("processor {}: {error:#}", processor.number)));
     }
     processor
 }
@@ -90,7 +93,11 @@ fn turn(vcpu: &mut VcpuFd, processor: &mut Processor) -> Result<()> {
             }
             Ok(VcpuExit::IoOut(FAIL, _)) => {
                 let regs = vcpu.get_regs()?;
-                processor.wrong(Wrong { page: regs.rsi as u32, found: regs.rdi as u32, expected: regs.rdx as u32 });
+                processor.wrong(Wrong {
+                    page: regs.rsi as u32,
+                    found: regs.rdi as u32,
+                    expected: regs.rdx as u32,
+                });
                 return Ok(());
             }
             Ok(VcpuExit::IoOut(DONE, _)) => return Ok(()),

@@ -45,7 +45,8 @@ impl Home for Machine {
     }
 
     fn balloon(&self, pages: Range<u32>) {
-        let by = if pages.len() == 1 { &self.counts.balloon_guest } else { &self.counts.balloon_host };
+        let by =
+            if pages.len() == 1 { &self.counts.balloon_guest } else { &self.counts.balloon_host };
         by.fetch_add(pages.len() as u64, Relaxed);
         self.take_for_balloon(pages);
     }
@@ -65,7 +66,12 @@ pub(crate) struct Counts {
 
 impl Machine {
     /// All of its pages are out, in `store`.
-    pub(crate) fn new(options: &Options, layout: Layout, store: Arc<Store>, brake: &Arc<Brake>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        options: &Options,
+        layout: Layout,
+        store: Arc<Store>,
+        brake: &Arc<Brake>,
+    ) -> Result<Arc<Self>> {
         let len = layout.pages as usize * PAGE;
         let file = match options.memory {
             Memory::Anonymous => None,
@@ -75,8 +81,10 @@ impl Machine {
                 Some(FileOffset::new(File::from(file), 0))
             }
         };
-        let memory: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(0), len, file).context("guest memory")?;
-        let inbox = Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
+        let memory: GuestRegionMmap =
+            GuestRegionMmap::from_range(GuestAddress(0), len, file).context("guest memory")?;
+        let inbox =
+            Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
         let region = Region::of_guest(&inbox, &Arc::new(memory)).context("guest memory")?;
         Ok(Arc::new(Self {
             limit: (layout.pages as usize * usize::from(options.resident) / 100).max(32),
@@ -115,12 +123,14 @@ impl Machine {
         let page = fetch.page();
         if let Err(error) = self.store.read(page as u32, into) {
             if !self.unreadable.swap(true, Relaxed) {
-                self.brake.pull(Accident::Outside(format!("page {page} cannot be read from the store: {error}")));
+                self.brake.pull(Accident::Outside(format!(
+                    "page {page} cannot be read from the store: {error}"
+                )));
                 // The toolkit tries again, and after some failures gives the page up as lost.
                 return Err(error);
             }
-            // The run has failed, and its memory is not looked at. So nobody is to sleep for it, and
-            // none of this process's own threads to die of SIGBUS.
+            // The run has failed, and its memory is not looked at. So nobody is to sleep for it,
+            // and none of this process's own threads to die of SIGBUS.
             into.fill(0);
         }
         if let Some(snapshot) = self.snapshot.get() {
@@ -142,7 +152,9 @@ impl Machine {
                         NotEvicted::Owned => &self.counts.refused_owned,
                         NotEvicted::Kept => &self.counts.refused_by_kernel,
                         other => {
-                            self.brake.pull(Accident::Outside(format!("page {page} cannot be evicted: {other}")));
+                            self.brake.pull(Accident::Outside(format!(
+                                "page {page} cannot be evicted: {other}"
+                            )));
                             return false;
                         }
                     };
@@ -162,7 +174,9 @@ impl Machine {
                 }
                 Err(error) => {
                     // The page goes back to where it was when `evict` is dropped.
-                    self.brake.pull(Accident::Outside(format!("page {page} cannot be written to the store: {error}")));
+                    self.brake.pull(Accident::Outside(format!(
+                        "page {page} cannot be written to the store: {error}"
+                    )));
                     false
                 }
             };
@@ -187,7 +201,10 @@ impl Machine {
     }
 
     pub(crate) fn resident(&self) -> usize {
-        self.region.states(0..self.region.pages()).filter(|(_, state)| state.place == Place::In).count()
+        self.region
+            .states(0..self.region.pages())
+            .filter(|(_, state)| state.place == Place::In)
+            .count()
     }
 
     /// Waits until nobody owns a page, and nobody is going to.

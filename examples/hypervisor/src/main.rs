@@ -103,7 +103,13 @@ fn hypervisor(options: &Options) -> Result<Option<Accident>> {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         });
-        let start = Start { name: "restored", store, resumed: Some(moment), seconds: seconds / 3.0, snapshot: false };
+        let start = Start {
+            name: "restored",
+            store,
+            resumed: Some(moment),
+            seconds: seconds / 3.0,
+            snapshot: false,
+        };
         let outcome = run::run(options, &layout, kvm, start, &again);
         again.stop();
         let _ = watcher.join();
@@ -142,9 +148,12 @@ fn write_image(layout: &Layout, store: &Store) -> Result<()> {
 
 fn write(options: &Options, all: &[report::Figures], samples: &[report::Sample]) -> Result<()> {
     let to_stdout = options.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
-    let json = serde_json::to_string_pretty(&serde_json::json!({ "machines": all, "samples": samples }))?;
+    let json =
+        serde_json::to_string_pretty(&serde_json::json!({ "machines": all, "samples": samples }))?;
     match &options.json {
-        Some(path) if !to_stdout => std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?,
+        Some(path) if !to_stdout => {
+            std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?
+        }
         Some(_) => writeln!(io::stdout(), "{json}").context("standard output")?,
         None => {}
     }
@@ -152,7 +161,8 @@ fn write(options: &Options, all: &[report::Figures], samples: &[report::Sample])
         writeln!(io::stdout(), "{}", report::table(all)).context("standard output")?;
         let wrong: u64 = all.iter().map(|figures| figures.pages_wrong).sum();
         let bytes: u64 = all.iter().map(|figures| figures.bytes_compared).sum();
-        writeln!(io::stdout(), "{bytes} bytes compared, {wrong} pages wrong").context("standard output")?;
+        writeln!(io::stdout(), "{bytes} bytes compared, {wrong} pages wrong")
+            .context("standard output")?;
     }
     match &options.plot {
         Some(path) => plot::draw(path, samples, all[0].limit),

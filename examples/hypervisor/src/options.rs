@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 /// Runs a small guest whose memory comes and goes under it, and compares every byte at the end.
 ///
-/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something outside
-/// failed (a store, a disk, an output, a kernel without userfaultfd); 130 after Ctrl-C. Whatever the
-/// reason, one line on stderr says it.
+/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something
+/// outside failed (a store, a disk, an output, a kernel without userfaultfd); 130 after Ctrl-C.
+/// Whatever the reason, one line on stderr says it.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub(crate) struct Options {
@@ -69,7 +69,8 @@ pub(crate) struct Options {
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Memory {
-    /// Private anonymous memory: evicted by moving pages, which the kernel refuses for what *it* has pinned.
+    /// Private anonymous memory: evicted by moving pages, which the kernel refuses for what *it*
+    /// has pinned.
     Anonymous,
     /// A memfd mapped shared: evicted by punching holes, which the kernel never refuses.
     Memfd,
@@ -77,5 +78,9 @@ pub(crate) enum Memory {
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("from 0.1 to 86400".to_owned()) }
+    if (0.1..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("from 0.1 to 86400".to_owned())
+    }
 }

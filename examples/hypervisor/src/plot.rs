@@ -6,10 +6,14 @@ use plotters::prelude::*;
 use std::path::Path;
 
 pub(crate) fn draw(path: &Path, samples: &[Sample], limit: u64) -> Result<()> {
-    let most = samples.iter().map(|sample| sample.resident as u64).max().unwrap_or(1).max(limit) as f64 * 1.1;
+    let most = samples.iter().map(|sample| sample.resident as u64).max().unwrap_or(1).max(limit)
+        as f64
+        * 1.1;
     let until = samples.last().map_or(1.0, |sample| sample.at);
-    let rates: Vec<_> =
-        samples.windows(6).map(|w| (w[5].at, (w[5].faults - w[0].faults) as f64 / (w[5].at - w[0].at).max(1e-9))).collect();
+    let rates: Vec<_> = samples
+        .windows(6)
+        .map(|w| (w[5].at, (w[5].faults - w[0].faults) as f64 / (w[5].at - w[0].at).max(1e-9)))
+        .collect();
     let fastest = rates.iter().map(|rate| rate.1).fold(1.0, f64::max) * 1.1;
 
     let area = SVGBackend::new(path, (900, 480)).into_drawing_area();
@@ -26,12 +30,18 @@ pub(crate) fn draw(path: &Path, samples: &[Sample], limit: u64) -> Result<()> {
         chart.configure_mesh().x_desc("seconds").y_desc("pages in").draw()?;
         chart.configure_secondary_axes().y_desc("faults a second").draw()?;
         let pages = samples.iter().map(|sample| (sample.at, sample.resident as f64));
-        chart.draw_series(LineSeries::new(pages, &BLUE))?.label("pages in").legend(|at| mark(at, BLUE));
+        chart
+            .draw_series(LineSeries::new(pages, &BLUE))?
+            .label("pages in")
+            .legend(|at| mark(at, BLUE));
         chart
             .draw_series(LineSeries::new([(0.0, limit as f64), (until, limit as f64)], &BLACK))?
             .label("that may be in")
             .legend(|at| mark(at, BLACK));
-        chart.draw_secondary_series(LineSeries::new(rates, &RED))?.label("faults a second").legend(|at| mark(at, RED));
+        chart
+            .draw_secondary_series(LineSeries::new(rates, &RED))?
+            .label("faults a second")
+            .legend(|at| mark(at, RED));
         chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
         area.present()
     };

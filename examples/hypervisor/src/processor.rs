@@ -38,7 +38,10 @@ impl Processor {
 
     pub(crate) fn wrong(&self, wrong: Wrong) {
         let Wrong { page, found, expected } = wrong;
-        let what = format!("data lost: processor {} found {found:#x} in page {page}, not {expected:#x}", self.number);
+        let what = format!(
+            "data lost: processor {} found {found:#x} in page {page}, not {expected:#x}",
+            self.number
+        );
         self.machine.brake().pull(Accident::Lost(what));
     }
 }
@@ -99,7 +102,10 @@ impl Gate {
         inside.is_closed = true;
         inside.parked.fill(None);
         let waiting = |inside: &mut Inside| inside.parked.iter().any(Option::is_none);
-        let (inside, _) = self.changed.wait_timeout_while(inside, most, waiting).unwrap_or_else(PoisonError::into_inner);
+        let (inside, _) = self
+            .changed
+            .wait_timeout_while(inside, most, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
         inside.parked.iter().copied().collect()
     }
 

@@ -5,7 +5,8 @@
 //! 1. asks the host what to do: go on, end, or give a few of its pages to the balloon;
 //! 2. draws one of its pages (every 32nd time it first gives that page to the balloon), checks the
 //!    word that it wrote last and the word that it is about to write, and writes that;
-//! 3. draws a page that nobody writes, the same one as the other processors, and checks a word of it;
+//! 3. draws a page that nobody writes, the same one as the other processors, and checks a word of
+//!    it;
 //! 4. draws a page that a device writes, and checks a word of it.
 //!
 //! A *ledger* in guest memory has a word for each page: how often it was written, and in the top
@@ -120,7 +121,12 @@ pub(crate) struct Wrong {
 }
 
 /// Runs until the host says that it is to end. `resumed`: the first answer is given already.
-pub(crate) fn run(vcpu: u32, memory: &mut impl Words, host: &mut impl Host, resumed: bool) -> Result<(), Wrong> {
+pub(crate) fn run(
+    vcpu: u32,
+    memory: &mut impl Words,
+    host: &mut impl Host,
+    resumed: bool,
+) -> Result<(), Wrong> {
     let me = PARAMETERS + vcpu * 4 * WORDS as u32;
     let mut answered = resumed;
     loop {

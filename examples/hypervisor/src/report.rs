@@ -104,13 +104,18 @@ impl Figures {
 pub(crate) fn table(all: &[Figures]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
-    let head = all.iter().map(|figures| format!("{}, {:.1} s on {}", figures.name, figures.seconds, figures.guest));
+    let head = all
+        .iter()
+        .map(|figures| format!("{}, {:.1} s on {}", figures.name, figures.seconds, figures.guest));
     table.set_header(std::iter::once(String::new()).chain(head));
     let columns: Vec<_> = all.iter().map(Figures::rows).collect();
     for (row, (words, _)) in columns.first().into_iter().flatten().enumerate() {
         let numbers = columns.iter().map(|column| column[row].1.to_string());
         table.add_row(std::iter::once((*words).to_owned()).chain(numbers));
     }
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table.to_string()
 }

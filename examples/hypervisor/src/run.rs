@@ -45,15 +45,23 @@ pub(crate) struct Outcome {
     pub(crate) snapshot: Option<(Moment, Arc<Store>)>,
 }
 
-pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, start: Start, brake: &Arc<Brake>) -> Result<Outcome> {
+pub(crate) fn run(
+    options: &Options,
+    layout: &Layout,
+    kvm: bool,
+    start: Start,
+    brake: &Arc<Brake>,
+) -> Result<Outcome> {
     let began = Instant::now();
     let machine = Machine::new(options, layout.clone(), Arc::clone(&start.store), brake)?;
     let server = machine.serve(options.handlers)?;
     let vm = if kvm { Some(Vm::new(&*machine)?) } else { None };
     let (gate, progress) = (Arc::new(Gate::new(options.vcpus.into())), Arc::new(AtomicU64::new(0)));
     let home: Arc<dyn Home> = Arc::clone(&machine) as _;
-    let processors = processors(options, &home, vm.as_ref(), start.resumed.as_ref(), &gate, &progress)?;
-    let (door, ends) = (Arc::new(Door::default()), Arc::new([AtomicBool::new(false), AtomicBool::new(false)]));
+    let processors =
+        processors(options, &home, vm.as_ref(), start.resumed.as_ref(), &gate, &progress)?;
+    let (door, ends) =
+        (Arc::new(Door::default()), Arc::new([AtomicBool::new(false), AtomicBool::new(false)]));
     let (m, d, e) = (Arc::clone(&machine), Arc::clone(&door), Arc::clone(&ends));
     let evictor = thread::spawn(move || evictor::evict(&m, &d, &e[1]));
     let device = match &start.resumed {
@@ -75,14 +83,23 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, start: Start, b
         let served = server.served();
         let resident = machine.resident();
         let at = began.elapsed().as_secs_f64();
-        samples.push(Sample { at, resident, faults: served.faults, evictions: machine.region.stats().evictions });
+        samples.push(Sample {
+            at,
+            resident,
+            faults: served.faults,
+            evictions: machine.region.stats().evictions,
+        });
         bar.set_position((at * 1000.0) as u64);
         let rounds = progress.load(Relaxed);
-        bar.set_message(format!("{rounds} rounds, {} faults, {resident} of {} pages in", served.faults, layout.pages));
+        bar.set_message(format!(
+            "{rounds} rounds, {} faults, {resident} of {} pages in",
+            served.faults, layout.pages
+        ));
         // Between a quarter and the half of its time.
         if start.snapshot && snapshot.is_none() && at > start.seconds / 4.0 {
             let store = Arc::new(Store::create(options.snapshot.as_deref(), layout.pages)?);
-            snapshot = take(&machine, &gate, &door, Arc::clone(&store))?.map(|moment| (moment, store));
+            snapshot =
+                take(&machine, &gate, &door, Arc::clone(&store))?.map(|moment| (moment, store));
             let machine = Arc::clone(&machine);
             saver = snapshot.is_some().then(|| thread::spawn(move || finish(&machine)));
         }
@@ -132,10 +149,15 @@ pub(crate) fn processors(
     let mut made = Vec::new();
     for number in 0..u32::from(options.vcpus) {
         let parked = resumed.map(|moment| moment.parked[number as usize]);
-        let (machine, gate, progress) = (Arc::clone(machine), Arc::clone(gate), Arc::clone(progress));
+        let (machine, gate, progress) =
+            (Arc::clone(machine), Arc::clone(gate), Arc::clone(progress));
         let rounds = parked.map_or(0, |parked| parked.rounds);
         let processor = Processor { number, machine, gate, rounds, most, progress };
-        made.push((processor, vm.map(|vm| vm.processor(number, parked)).transpose()?, parked.is_some()));
+        made.push((
+            processor,
+            vm.map(|vm| vm.processor(number, parked)).transpose()?,
+            parked.is_some(),
+        ));
     }
     Ok(made
         .into_iter()
@@ -148,13 +170,20 @@ pub(crate) fn processors(
         .collect())
 }
 
-/// Stops everything for a moment and begins a snapshot of it. `None` if processors have ended already.
-fn take(machine: &Arc<Machine>, gate: &Gate, door: &Door, store: Arc<Store>) -> Result<Option<Moment>> {
+/// Stops everything for a moment and begins a snapshot of it. `None` if processors have ended
+/// already.
+fn take(
+    machine: &Arc<Machine>,
+    gate: &Gate,
+    door: &Door,
+    store: Arc<Store>,
+) -> Result<Option<Moment>> {
     let moment = match gate.close(Duration::from_secs(20)) {
         Some(parked) => {
             let _closed = door.close();
             let memory = Mapped(Arc::clone(machine) as _);
-            let written = machine.layout.device.clone().map(|page| memory.get(LEDGER + 4 * page)).collect();
+            let written =
+                machine.layout.device.clone().map(|page| memory.get(LEDGER + 4 * page)).collect();
             Snapshot::begin(machine, store).map(|()| Some(Moment { parked, written }))
         }
         None => Ok(None),
@@ -173,7 +202,10 @@ fn compare(machine: &Machine, rounds: &[u64], written: &[u32], figures: &mut Fig
     figures.pages_wrong = pages.len() as u64;
     figures.memory_ok = pages.is_empty();
     if let Some(first) = pages.first() {
-        let what = format!("data lost: {} pages are not what they have to be, the first is {first}", pages.len());
+        let what = format!(
+            "data lost: {} pages are not what they have to be, the first is {first}",
+            pages.len()
+        );
         machine.brake.pull(Accident::Lost(what));
     }
 }
@@ -183,6 +215,7 @@ fn join<T>(thread: JoinHandle<T>) -> Result<T> {
 }
 
 fn bar(name: &'static str, seconds: f64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:8} {bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{prefix:8} {bar:30} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new((seconds * 1000.0) as u64).with_style(style).with_prefix(name)
 }

@@ -1,7 +1,7 @@
 //! A snapshot of one moment, taken while the guest goes on.
 //!
-//! At that moment all pages that are in are write protected. From then on whoever *owns* a page and is
-//! about to change where its bytes are saves it first: a write fault, a fetch, an eviction, the
+//! At that moment all pages that are in are write protected. From then on whoever *owns* a page and
+//! is about to change where its bytes are saves it first: a write fault, a fetch, an eviction, the
 //! balloon; and one thread saves what nobody comes for. The page's lock is what makes it once.
 
 use crate::accident::Accident;
@@ -29,7 +29,11 @@ impl Snapshot {
     /// Of this moment. Nobody runs, evicts, or uses a device.
     pub(crate) fn begin(machine: &Machine, store: Arc<Store>) -> Result<()> {
         machine.settle()?;
-        let saved: Box<[_]> = machine.region.states(0..machine.region.pages()).map(|_| AtomicBool::new(false)).collect();
+        let saved: Box<[_]> = machine
+            .region
+            .states(0..machine.region.pages())
+            .map(|_| AtomicBool::new(false))
+            .collect();
         let mut left = saved.len() as u64;
         for (page, state) in machine.region.states(0..saved.len()) {
             match state.place {
@@ -42,8 +46,13 @@ impl Snapshot {
                 _ => {}
             }
         }
-        let this =
-            Self { saved, left: AtomicU64::new(left), by_others: AtomicU64::new(0), store, brake: Arc::clone(&machine.brake) };
+        let this = Self {
+            saved,
+            left: AtomicU64::new(left),
+            by_others: AtomicU64::new(0),
+            store,
+            brake: Arc::clone(&machine.brake),
+        };
         let _ = machine.snapshot.set(this);
         Ok(())
     }
@@ -58,9 +67,12 @@ impl Snapshot {
             return false;
         }
         if let Err(error) = self.store.write(page as u32, bytes) {
-            self.brake.pull(Accident::Outside(format!("page {page} cannot be written to the snapshot: {error}")));
+            self.brake.pull(Accident::Outside(format!(
+                "page {page} cannot be written to the snapshot: {error}"
+            )));
         }
-        // Release: pairs with the Acquire of whoever owns it next, and of whoever waits for the end.
+        // Release: pairs with the Acquire of whoever owns it next, and of whoever waits for the
+        // end.
         self.saved[page].store(true, Release);
         self.left.fetch_sub(1, Release);
         true
@@ -73,16 +85,22 @@ impl Snapshot {
             match machine.region.clean(page) {
                 Ok(clean) => did |= self.save_once(page, clean.bytes()),
                 Err(NotEvicted::NotIn) => {
-                    let Some(fetch) = machine.region.prefetch(page..page + 1).next() else { continue };
+                    let Some(fetch) = machine.region.prefetch(page..page + 1).next() else {
+                        continue;
+                    };
                     let mut bytes = [0; PAGE];
                     if fetch.wants() == Wants::Bytes
                         && let Err(error) = machine.store.read(page as u32, &mut bytes)
                     {
-                        self.brake.pull(Accident::Outside(format!("page {page} cannot be read from the store: {error}")));
+                        self.brake.pull(Accident::Outside(format!(
+                            "page {page} cannot be read from the store: {error}"
+                        )));
                     }
                     did |= self.save_once(page, &bytes);
                 }
-                Err(NotEvicted::Owned) => _ = machine.region.header(page).map(|header| header.wait_unlocked(())),
+                Err(NotEvicted::Owned) => {
+                    _ = machine.region.header(page).map(|header| header.wait_unlocked(()))
+                }
                 // A device has it. It is done soon, and its first access has saved the page.
                 Err(_) => std::thread::sleep(Duration::from_micros(200)),
             }

@@ -33,10 +33,14 @@ impl Store {
     /// In the file `path`, or in one that nobody sees.
     pub(crate) fn create(path: Option<&Path>, pages: u32) -> Result<Self> {
         let file = match path {
-            Some(path) => OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path),
+            Some(path) => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+            }
             None => tempfile::tempfile(),
         };
-        let file = file.with_context(|| path.map_or("a temporary file".to_owned(), |path| path.display().to_string()))?;
+        let file = file.with_context(|| {
+            path.map_or("a temporary file".to_owned(), |path| path.display().to_string())
+        })?;
         let index = (0..pages).map(|_| AtomicU64::new(0)).collect();
         Ok(Self { file, index, space: Mutex::new(Space { end: 1, free: Default::default() }) })
     }
@@ -67,7 +71,8 @@ impl Store {
             _ => {
                 let mut room = [0; PAGE];
                 self.file.read_exact_at(&mut room[..len], first * CELL)?;
-                let got = lz4_flex::block::decompress_into(&room[..len], into).map_err(io::Error::other)?;
+                let got = lz4_flex::block::decompress_into(&room[..len], into)
+                    .map_err(io::Error::other)?;
                 if got != PAGE {
                     return Err(io::ErrorKind::InvalidData.into());
                 }

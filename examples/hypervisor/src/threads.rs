@@ -15,8 +15,13 @@ impl Mapped {
         let range = self.0.host_range();
         assert!(address.is_multiple_of(4) && (address as usize) < range.len());
         // SAFETY: a word of the region's memory, which stays mapped, and is aligned. Everybody who
-        // shares it uses atomic accesses, or is a guest or a device; pages that come and go keep it.
-        unsafe { AtomicU32::from_ptr(std::ptr::with_exposed_provenance_mut(range.start + address as usize)) }
+        // shares it uses atomic accesses, or is a guest or a device; pages that come and go keep
+        // it.
+        unsafe {
+            AtomicU32::from_ptr(std::ptr::with_exposed_provenance_mut(
+                range.start + address as usize,
+            ))
+        }
     }
 }
 

@@ -37,7 +37,9 @@ impl Backend {
             count.fetch_add(1, Relaxed);
             paging.used[page].store(true, Relaxed);
         }
-        Ok(std::ptr::with_exposed_provenance_mut(paging.region.host_range().start + offset as usize))
+        Ok(std::ptr::with_exposed_provenance_mut(
+            paging.region.host_range().start + offset as usize,
+        ))
     }
 }
 
@@ -48,8 +50,8 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, out.len())?;
-        // SAFETY: in the region, as `at` has checked; the database does not write there meanwhile, and
-        // pages that come and go keep their bytes.
+        // SAFETY: in the region, as `at` has checked; the database does not write there meanwhile,
+        // and pages that come and go keep their bytes.
         unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
         self.check()
     }
@@ -74,7 +76,8 @@ impl StorageBackend for Backend {
             let rest = len.next_multiple_of(PAGE as u64).min(old) - len;
             // SAFETY: in the region; the database does not use it any more.
             unsafe {
-                std::ptr::with_exposed_provenance_mut::<u8>(range.start + len as usize).write_bytes(0, rest as usize);
+                std::ptr::with_exposed_provenance_mut::<u8>(range.start + len as usize)
+                    .write_bytes(0, rest as usize);
             }
             self.paging.cut(len.div_ceil(PAGE as u64) as usize, old.div_ceil(PAGE as u64) as usize);
         }

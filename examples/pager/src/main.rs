@@ -64,7 +64,8 @@ fn pager(options: &Options) -> Result<(), End> {
     });
 
     // The database keeps little itself, so that memory is what it uses.
-    let open = || Database::builder().set_cache_size(1 << 20).create_with_backend(Backend::new(&paging));
+    let open =
+        || Database::builder().set_cache_size(1 << 20).create_with_backend(Backend::new(&paging));
     let mut hit_rate = 0;
     let used = (|| -> Result<_> {
         let db = open()?;
@@ -86,7 +87,8 @@ fn pager(options: &Options) -> Result<(), End> {
     let (keys, reads, changes) = used.map_err(End::Lost)?;
     let served = server.served();
     let bytes = compare(&paging).map_err(End::Lost)?;
-    let mut figures = figures(&paging, &served, &[("keys", keys), ("reads", reads), ("changes", changes)]);
+    let mut figures =
+        figures(&paging, &served, &[("keys", keys), ("reads", reads), ("changes", changes)]);
     figures.push(("pages in memory when used so, per mille", hit_rate));
     figures.push(("bytes compared with the file", bytes));
     end.store(true, Relaxed);
@@ -103,7 +105,8 @@ fn pager(options: &Options) -> Result<(), End> {
     report(options, &figures).map_err(Into::into)
 }
 
-/// What is in memory, page by page, with what the file has: all was saved when the database was closed.
+/// What is in memory, page by page, with what the file has: all was saved when the database was
+/// closed.
 fn compare(paging: &Paging) -> Result<u64> {
     use std::os::unix::fs::FileExt;
     paging.sync()?;
@@ -111,7 +114,8 @@ fn compare(paging: &Paging) -> Result<u64> {
     let mut saved = [0; PAGE];
     for page in 0..len as usize / PAGE {
         paging.file.read_exact_at(&mut saved, (page * PAGE) as u64)?;
-        let address = std::ptr::with_exposed_provenance::<u8>(paging.region.host_range().start + page * PAGE);
+        let address =
+            std::ptr::with_exposed_provenance::<u8>(paging.region.host_range().start + page * PAGE);
         let mut have = [0; PAGE];
         // SAFETY: a page of the region, which nobody writes any more.
         unsafe { std::ptr::copy_nonoverlapping(address, have.as_mut_ptr(), PAGE) };
@@ -120,7 +124,11 @@ fn compare(paging: &Paging) -> Result<u64> {
     Ok(len / PAGE as u64 * PAGE as u64)
 }
 
-fn figures(paging: &Paging, served: &Served, first: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+fn figures(
+    paging: &Paging,
+    served: &Served,
+    first: &[(&'static str, u64)],
+) -> Vec<(&'static str, u64)> {
     let (counts, stats) = (&paging.counts, paging.region.stats());
     let (hits, used) = counts.used();
     let mut all = first.to_vec();
@@ -146,11 +154,16 @@ fn figures(paging: &Paging, served: &Served, first: &[(&'static str, u64)]) -> V
 }
 
 fn report(options: &Options, figures: &[(&'static str, u64)]) -> Result<()> {
-    let json: Map<String, Value> = figures.iter().map(|(words, figure)| (words.trim().to_owned(), (*figure).into())).collect();
+    let json: Map<String, Value> =
+        figures.iter().map(|(words, figure)| (words.trim().to_owned(), (*figure).into())).collect();
     let json = serde_json::to_string_pretty(&json)?;
     match &options.json {
-        Some(path) if path.as_os_str() == "-" => return writeln!(io::stdout(), "{json}").context("standard output"),
-        Some(path) => std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?,
+        Some(path) if path.as_os_str() == "-" => {
+            return writeln!(io::stdout(), "{json}").context("standard output");
+        }
+        Some(path) => {
+            std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?
+        }
         None => {}
     }
     let mut table = Table::new();

@@ -3,9 +3,11 @@
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Runs an embedded database in more memory than it is allowed, and looks whether it is whole at the end.
+/// Runs an embedded database in more memory than it is allowed, and looks whether it is whole at
+/// the end.
 ///
-/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something outside failed.
+/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something
+/// outside failed.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub(crate) struct Options {

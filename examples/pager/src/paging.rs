@@ -1,7 +1,7 @@
 //! A file in memory of which only some pages are in: faults, eviction, and saving what was written.
 //!
-//! Page `n` of memory is page `n` of the file, as with `mmap`; but how much of it is in, what goes, and when
-//! it is written is decided here.
+//! Page `n` of memory is page `n` of the file, as with `mmap`; but how much of it is in, what goes,
+//! and when it is written is decided here.
 
 use crate::options::Options;
 use anyhow::{Context, Result, bail};
@@ -56,7 +56,8 @@ impl Counts {
 
 impl Paging {
     pub(crate) fn new(options: &Options, file: File) -> Result<Arc<Self>> {
-        let inbox = Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
+        let inbox =
+            Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
         let region = Region::anonymous(&inbox, (options.mib as usize) << 20).context("memory")?;
         let flags = || (0..region.pages()).map(|_| AtomicBool::new(false)).collect();
         Ok(Arc::new(Self {
@@ -75,10 +76,11 @@ impl Paging {
 
     pub(crate) fn serve(self: &Arc<Self>, handlers: u8) -> Result<Server> {
         let (on_write, on_fault) = (Arc::clone(self), Arc::clone(self));
-        let settings = Settings::threads(handlers.into()).attempts(3).on_write(move |write: &Unprotect| {
-            on_write.dirty[write.page()].store(true, Release);
-            Ok(())
-        });
+        let settings =
+            Settings::threads(handlers.into()).attempts(3).on_write(move |write: &Unprotect| {
+                on_write.dirty[write.page()].store(true, Release);
+                Ok(())
+            });
         let fetch = move |fetch: &Fetch, into: &mut [u8]| on_fault.fetch(fetch, into);
         Server::with(self.region.inbox(), settings, fetch).context("no handlers")
     }
@@ -95,7 +97,8 @@ impl Paging {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if self.check().is_ok() {
-                        // The toolkit tries again, and after some failures gives the page up as lost.
+                        // The toolkit tries again, and after some failures gives the page up as
+                        // lost.
                         return Err(self.fail(error));
                     }
                     // It has failed, and the database is told. Nobody is to die of SIGBUS for it.
@@ -127,7 +130,9 @@ impl Paging {
     fn evict_one(&self) -> bool {
         for _ in 0..2 * self.region.pages() {
             let page = self.hand.fetch_add(1, Relaxed) % self.region.pages();
-            if self.region.state(page).is_none_or(|state| state.place != Place::In) || self.used[page].swap(false, Relaxed) {
+            if self.region.state(page).is_none_or(|state| state.place != Place::In)
+                || self.used[page].swap(false, Relaxed)
+            {
                 continue;
             }
             let Ok(evict) = self.region.evict(page) else { continue };
@@ -156,8 +161,8 @@ impl Paging {
         Ok(())
     }
 
-    /// Writes what is dirty to the file, and the file to the disk. What is written to meanwhile may or may
-    /// not be in.
+    /// Writes what is dirty to the file, and the file to the disk. What is written to meanwhile may
+    /// or may not be in.
     pub(crate) fn sync(&self) -> io::Result<()> {
         for page in 0..self.region.pages() {
             while self.dirty[page].load(Acquire) {
@@ -171,7 +176,9 @@ impl Paging {
                     }
                     Err(error) => return Err(io::Error::other(error)),
                 };
-                self.file.write_all_at(clean.bytes(), (page * PAGE) as u64).map_err(|error| self.fail(error))?;
+                self.file
+                    .write_all_at(clean.bytes(), (page * PAGE) as u64)
+                    .map_err(|error| self.fail(error))?;
                 self.dirty[page].store(false, Release);
                 clean.done();
                 self.counts.synced.fetch_add(1, Relaxed);
@@ -191,7 +198,10 @@ impl Paging {
     }
 
     pub(crate) fn resident(&self) -> usize {
-        self.region.states(0..self.region.pages()).filter(|(_, state)| state.place == Place::In).count()
+        self.region
+            .states(0..self.region.pages())
+            .filter(|(_, state)| state.place == Place::In)
+            .count()
     }
 
     /// Notes that something outside has failed, and gives it back.

@@ -1,4 +1,5 @@
-//! What the database is used for: keys are put in, then read and changed at once, then all are looked at.
+//! What the database is used for: keys are put in, then read and changed at once, then all are
+//! looked at.
 
 use crate::options::Options;
 use anyhow::{Result, bail};
@@ -42,8 +43,8 @@ const fn key(number: u64) -> u64 {
 }
 
 pub(crate) fn put(db: &Database, options: &Options) -> Result<()> {
-    let style =
-        ProgressStyle::with_template("putting {bar:30} {pos} of {len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("putting {bar:30} {pos} of {len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     let steps = options.keys.div_ceil(TOGETHER);
     for step in (0..steps).progress_with(ProgressBar::new(steps).with_style(style)) {
         let transaction = db.begin_write()?;
@@ -73,8 +74,12 @@ pub(crate) fn use_it(db: &Database, options: &Options) -> Result<(u64, u64)> {
                     let table = transaction.open_table(TABLE)?;
                     for _ in 0..100 {
                         word = next(word);
-                        let number = (word >> 8) % if word.is_multiple_of(10) { options.keys } else { hot };
-                        check(key(number), table.get(key(number))?.as_ref().map(|found| found.value()))?;
+                        let number =
+                            (word >> 8) % if word.is_multiple_of(10) { options.keys } else { hot };
+                        check(
+                            key(number),
+                            table.get(key(number))?.as_ref().map(|found| found.value()),
+                        )?;
                         reads.fetch_add(1, Relaxed);
                     }
                 }
@@ -101,11 +106,14 @@ pub(crate) fn use_it(db: &Database, options: &Options) -> Result<(u64, u64)> {
             Ok(())
         }));
         let began = Instant::now();
-        while began.elapsed().as_secs_f64() < options.seconds && !all.iter().any(|thread| thread.is_finished()) {
+        while began.elapsed().as_secs_f64() < options.seconds
+            && !all.iter().any(|thread| thread.is_finished())
+        {
             thread::sleep(Duration::from_millis(10));
         }
         end.store(true, Relaxed);
-        all.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
+        all.into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
     })?;
     Ok((reads.into_inner(), changes.into_inner()))
 }

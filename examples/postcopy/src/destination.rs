@@ -1,4 +1,5 @@
-//! Where the program goes to: it goes on at once, and its pages come when they are touched, or before.
+//! Where the program goes to: it goes on at once, and its pages come when they are touched, or
+//! before.
 
 use crate::options::Options;
 use crate::program::{self, Memory, Met, PAGE};
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// So many pages are on their way to the prefetcher at once.
 const AHEAD: usize = 16;
 
-/// Connections that a pool of threads uses, one each; a broken one is replaced when it is next used.
+/// Connections that a pool of threads uses, one each; a broken one is replaced when it is next
+/// used.
 struct Connections {
     address: String,
     all: Vec<Mutex<Option<Box<dyn Wire>>>>,
@@ -41,10 +43,12 @@ impl Connections {
                     Some(wire) => wire,
                     None => patiently(&self.address)?,
                 };
-                ask(&mut *wire, page).and_then(|()| answer(&mut *wire, page, into)).inspect_err(|_| {
-                    // The page stays out, its faulter is told and comes again.
-                    self.broken.fetch_add(1, Relaxed);
-                })?;
+                ask(&mut *wire, page).and_then(|()| answer(&mut *wire, page, into)).inspect_err(
+                    |_| {
+                        // The page stays out, its faulter is told and comes again.
+                        self.broken.fetch_add(1, Relaxed);
+                    },
+                )?;
                 *place = Some(wire);
                 return Ok(());
             }
@@ -80,7 +84,8 @@ pub(crate) fn run(options: &Options, address: &str) -> Result<Report> {
     let (pages, threads) = (options.pages(), usize::from(options.threads));
     let inbox = Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
     let region = Region::anonymous(&inbox, pages * PAGE).context("memory")?;
-    // SAFETY: the region's memory, which is there until the end; pages that come and go keep their words.
+    // SAFETY: the region's memory, which is there until the end; pages that come and go keep their
+    // words.
     let memory = unsafe { Memory::new(region.host_range().start, pages) };
     let connections = Arc::new(Connections {
         address: address.to_owned(),
@@ -88,28 +93,34 @@ pub(crate) fn run(options: &Options, address: &str) -> Result<Report> {
         broken: AtomicU64::new(0),
     });
     let pool = Arc::clone(&connections);
-    let server = Server::start(&inbox, options.connections.into(), move |fetch: &Fetch, into: &mut [u8]| {
-        pool.fetch(fetch.page(), into)
-    })?;
+    let server = Server::start(
+        &inbox,
+        options.connections.into(),
+        move |fetch: &Fetch, into: &mut [u8]| pool.fetch(fetch.page(), into),
+    )?;
     let mut control = connect(address).context("the other process")?;
     control.write_all(&GO.to_le_bytes())?;
     number(&mut *control)?;
 
-    let (went_on_at, began, stop) = (since_epoch(SystemTime::now()), Instant::now(), AtomicBool::new(false));
+    let (went_on_at, began, stop) =
+        (since_epoch(SystemTime::now()), Instant::now(), AtomicBool::new(false));
     let prefetched = AtomicU64::new(0);
     let (met, last_page) = thread::scope(|s| {
         let stop = &stop;
-        let running: Vec<_> =
-            (0..threads).map(|thread| s.spawn(move || program::run(memory, threads, thread, stop, u32::MAX))).collect();
+        let running: Vec<_> = (0..threads)
+            .map(|thread| s.spawn(move || program::run(memory, threads, thread, stop, u32::MAX)))
+            .collect();
         if !options.no_prefetch {
             s.spawn(|| prefetch(&region, &connections, &prefetched));
         }
-        let last_page = watch(&region, began, if options.no_prefetch { options.seconds * 20.0 } else { 600.0 });
+        let last_page =
+            watch(&region, began, if options.no_prefetch { options.seconds * 20.0 } else { 600.0 });
         // All pages are there: from here on nobody faults, and nobody needs the other process.
         let at_least = Duration::from_secs_f64(options.seconds);
         thread::sleep(at_least.saturating_sub(began.elapsed()));
         stop.store(true, SeqCst);
-        let met: Vec<Met> = running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
+        let met: Vec<Met> =
+            running.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
         (met, last_page)
     });
     let wrong_on_the_way = met.iter().any(|met| met.wrong.is_some());
@@ -157,7 +168,12 @@ fn prefetch(region: &Arc<Region>, connections: &Connections, prefetched: &Atomic
     }
 }
 
-fn pull(wire: Option<Box<dyn Wire>>, address: &str, batch: Vec<Fetch>, prefetched: &AtomicU64) -> io::Result<Box<dyn Wire>> {
+fn pull(
+    wire: Option<Box<dyn Wire>>,
+    address: &str,
+    batch: Vec<Fetch>,
+    prefetched: &AtomicU64,
+) -> io::Result<Box<dyn Wire>> {
     let mut wire = match wire {
         Some(wire) => wire,
         None => patiently(address)?,
@@ -176,11 +192,12 @@ fn pull(wire: Option<Box<dyn Wire>>, address: &str, batch: Vec<Fetch>, prefetche
 
 /// Waits until all pages are there; for how long.
 fn watch(region: &Region, began: Instant, most: f64) -> Duration {
-    let style =
-        ProgressStyle::with_template("moving {bar:30} {pos} of {len} pages").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("moving {bar:30} {pos} of {len} pages")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(region.pages() as u64).with_style(style);
     loop {
-        let there = region.states(0..region.pages()).filter(|(_, state)| state.place == Place::In).count();
+        let there =
+            region.states(0..region.pages()).filter(|(_, state)| state.place == Place::In).count();
         bar.set_position(there as u64);
         if there == region.pages() || began.elapsed().as_secs_f64() > most {
             bar.finish_and_clear();

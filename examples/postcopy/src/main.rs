@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release -p postcopy -- --help`
 //!
-//! The program stops here and goes on there at once, with none of its pages; each comes when it is touched,
-//! or a little before. Whoever asks for a page owns it, so each is asked for once; and when a connection
-//! breaks in the middle of one, its owner ends, the faulter is told, and comes again.
+//! The program stops here and goes on there at once, with none of its pages; each comes when it is
+//! touched, or a little before. Whoever asks for a page owns it, so each is asked for once; and
+//! when a connection breaks in the middle of one, its owner ends, the faulter is told, and comes
+//! again.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
     match postcopy(&Options::parse()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
-            let _ = writeln!(io::stderr(), "postcopy: data lost: {wrong} pages are not what they have to be");
+            let _ = writeln!(
+                io::stderr(),
+                "postcopy: data lost: {wrong} pages are not what they have to be"
+            );
             ExitCode::from(1)
         }
         Err(error) => {

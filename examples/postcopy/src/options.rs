@@ -3,10 +3,11 @@
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Moves a running program's memory to another process, which goes on with it at once and asks for the
-/// pages as it needs them. Compares every byte at the end.
+/// Moves a running program's memory to another process, which goes on with it at once and asks for
+/// the pages as it needs them. Compares every byte at the end.
 ///
-/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something outside failed.
+/// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something
+/// outside failed.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub(crate) struct Options {

@@ -1,7 +1,8 @@
 //! The program that moves. All that it knows is in its memory, so moving that moves it.
 //!
-//! Each thread has a share of the pages. Its first page has its seed and the number of its rounds. A round
-//! draws another page of the share, checks the word that was written to it last, and writes the next one.
+//! Each thread has a share of the pages. Its first page has its seed and the number of its rounds.
+//! A round draws another page of the share, checks the word that was written to it last, and writes
+//! the next one.
 
 use std::ops::Range;
 use std::sync::atomic::{
@@ -25,8 +26,8 @@ pub(crate) struct Memory {
 impl Memory {
     /// # Safety
     ///
-    /// `pages` pages from `base` on are mapped, readable and writable, for as long as this and its copies
-    /// are used, and everybody uses them by atomic accesses, or bears with these.
+    /// `pages` pages from `base` on are mapped, readable and writable, for as long as this and its
+    /// copies are used, and everybody uses them by atomic accesses, or bears with these.
     pub(crate) const unsafe fn new(base: usize, pages: usize) -> Self {
         Self { base, pages }
     }
@@ -34,7 +35,11 @@ impl Memory {
     pub(crate) fn word(&self, page: usize, word: usize) -> &AtomicU32 {
         assert!(page < self.pages && word < WORDS);
         // SAFETY: `new`'s caller has promised it.
-        unsafe { AtomicU32::from_ptr(std::ptr::with_exposed_provenance_mut(self.base + page * PAGE + word * 4)) }
+        unsafe {
+            AtomicU32::from_ptr(std::ptr::with_exposed_provenance_mut(
+                self.base + page * PAGE + word * 4,
+            ))
+        }
     }
 
     /// A page's bytes, which somebody may be writing.
@@ -61,7 +66,9 @@ impl Memory {
 
 /// The word `word` of `page` after the page's write `n`.
 const fn value(page: usize, word: usize, n: u32) -> u32 {
-    ((page * WORDS + word) as u32).wrapping_mul(0x9E37_79B1).wrapping_add(n.wrapping_mul(0x85EB_CA6B))
+    ((page * WORDS + word) as u32)
+        .wrapping_mul(0x9E37_79B1)
+        .wrapping_add(n.wrapping_mul(0x85EB_CA6B))
 }
 
 const fn slot(n: u32) -> usize {
@@ -84,8 +91,15 @@ pub(crate) struct Met {
     pub(crate) wrong: Option<usize>,
 }
 
-/// Rounds of one thread, until `stop`, or until there have been `most` of them in the program's life.
-pub(crate) fn run(memory: Memory, threads: usize, thread: usize, stop: &AtomicBool, most: u32) -> Met {
+/// Rounds of one thread, until `stop`, or until there have been `most` of them in the program's
+/// life.
+pub(crate) fn run(
+    memory: Memory,
+    threads: usize,
+    thread: usize,
+    stop: &AtomicBool,
+    most: u32,
+) -> Met {
     let share = share(memory.pages, threads, thread);
     let (me, mut met) = (share.start, Met::default());
     loop {
@@ -95,7 +109,8 @@ pub(crate) fn run(memory: Memory, threads: usize, thread: usize, stop: &AtomicBo
         if stop.load(Relaxed) || rounds == most {
             return met;
         }
-        let seed = memory.word(me, 1).load(SeqCst).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let seed =
+            memory.word(me, 1).load(SeqCst).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let page = me + 1 + ((u64::from(seed) * (share.len() as u64 - 1)) >> 32) as usize;
         let began = Instant::now();
         let n = memory.word(page, 0).load(SeqCst);
@@ -122,7 +137,8 @@ impl Met {
     }
 }
 
-/// Compares every byte with a program that never moved. The number of bytes, and the pages that are wrong.
+/// Compares every byte with a program that never moved. The number of bytes, and the pages that are
+/// wrong.
 pub(crate) fn compare(memory: Memory, threads: usize) -> (u64, Vec<usize>) {
     let mut words = vec![0_u32; memory.pages * WORDS];
     // SAFETY: the vector's words; nobody else has them meanwhile, and atomics are as large.

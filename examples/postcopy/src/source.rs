@@ -90,8 +90,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     report.down_ms = (report.went_on_at - since_epoch(stopped)) * 1000.0;
     report.killed = source.killed.load(SeqCst).into();
     let times = source.handed.iter().map(|times| times.load(SeqCst));
-    (report.handed_out_once, report.handed_out_again) =
-        times.fold((0, 0), |(once, again), times| (once + u64::from(times == 1), again + u64::from(times > 1)));
+    (report.handed_out_once, report.handed_out_again) = times
+        .fold((0, 0), |(once, again), times| {
+            (once + u64::from(times == 1), again + u64::from(times > 1))
+        });
     Ok(report)
 }
 
@@ -114,7 +116,9 @@ impl Source {
                     wire.write_all(&GO.to_le_bytes())?;
                     continue;
                 }
-                _ if asked as usize >= self.handed.len() => return Err(io::ErrorKind::InvalidData.into()),
+                _ if asked as usize >= self.handed.len() => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 _ => {}
             }
             thread::sleep(self.delay);

@@ -1,23 +1,27 @@
 //! Private anonymous memory whose pages are moved, not copied: `UFFDIO_MOVE`, since Linux 6.8.
 //!
-//! The kernel takes a page out of the table at the one address, flushes it from the processors, and puts it in at the
-//! other, under both table locks. A store lands before, and moves along, or faults after. Therefore `protect` has
-//! nothing to do here: there is no moment at which a store could hit a page whose contents were already taken.
+//! The kernel takes a page out of the table at the one address, flushes it from the processors, and
+//! puts it in at the other, under both table locks. A store lands before, and moves along, or
+//! faults after. Therefore `protect` has nothing to do here: there is no moment at which a store
+//! could hit a page whose contents were already taken.
 //!
-//! Both tiers are halves of one mapping, registered as a whole: a destination has to be, and both have to be alike.
+//! Both tiers are halves of one mapping, registered as a whole: a destination has to be, and both
+//! have to be alike.
 //!
 //! # A move that says it failed
 //!
-//! Linux 6.18 reports `EEXIST` for some moves that it did. When the kernel is busy with the page (it migrates it, say, to
-//! compact memory), it notes "again" and tries once more by itself; since that version moves pages in batches, the note
-//! outlives the try that succeeds, and a third one finds the page at its destination. A caller that believes it takes the
-//! page for hot when it is cold, and faults for ever. So the region knows by itself on which side each page is, and
-//! can tell: nothing but a move of its own puts a page at a place that was empty.
+//! Linux 6.18 reports `EEXIST` for some moves that it did. When the kernel is busy with the page
+//! (it migrates it, say, to compact memory), it notes "again" and tries once more by itself; since
+//! that version moves pages in batches, the note outlives the try that succeeds, and a third one
+//! finds the page at its destination. A caller that believes it takes the page for hot when it is
+//! cold, and faults for ever. So the region knows by itself on which side each page is, and can
+//! tell: nothing but a move of its own puts a page at a place that was empty.
 //!
 //! # A page that is not moved
 //!
-//! The kernel moves no page that others have a part in (`EBUSY`). One that it has merged with equal ones stays so until it is written to, and
-//! who waits for it cannot write. The mapping asks not to be merged; where a page is busy all the same, it is copied back.
+//! The kernel moves no page that others have a part in (`EBUSY`). One that it has merged with equal
+//! ones stays so until it is written to, and who waits for it cannot write. The mapping asks not to
+//! be merged; where a page is busy all the same, it is copied back.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -43,13 +47,16 @@ pub struct Anon {
 impl Anon {
     pub fn new(pages: usize, pretend: Pretend) -> io::Result<Self> {
         let uffd = Uffd::open(uffd::MOVE, pretend)?;
-        let twice = pages.checked_mul(2).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let twice =
+            pages.checked_mul(2).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let map = Mapping::anonymous(twice)?;
         uffd.register(&map, uffd::MODE_MISSING, &[uffd::NR_COPY, uffd::NR_MOVE])?;
-        // Filled, not touched: touching one traps by now, and before, a load would have given all the same zero page.
+        // Filled, not touched: touching one traps by now, and before, a load would have given all
+        // the same zero page.
         let zeros = Page::zeroed(1);
         for page in 0..pages {
-            // SAFETY: a readable page, and one of the registered mapping, which is used by raw pointers alone.
+            // SAFETY: a readable page, and one of the registered mapping, which is used by raw
+            // pointers alone.
             unsafe { uffd.copy(map.at(page), zeros[0].as_mut_ptr()) }?;
         }
         let is_cold = boxed(pages, |_| AtomicBool::new(false))?;
@@ -96,9 +103,11 @@ impl Anon {
         self.shift(page, false)
     }
 
-    /// As a move, in two steps. Nothing but the owner of the page's lock uses the cold place, so its bytes stand still.
+    /// As a move, in two steps. Nothing but the owner of the page's lock uses the cold place, so
+    /// its bytes stand still.
     fn copy_back(&self, page: usize) -> io::Result<()> {
-        // SAFETY: the cold place is a readable page, the hot one of the registered mapping, and used by raw pointers alone.
+        // SAFETY: the cold place is a readable page, the hot one of the registered mapping, and
+        // used by raw pointers alone.
         unsafe { self.uffd.copy(self.hot(page), self.cold(page)) }?;
         // The place has to be empty for the next one that comes.
         self.map.advise(self.pages + page, 1, libc::MADV_DONTNEED)?;

@@ -1,8 +1,9 @@
 //! Private anonymous memory where the kernel cannot move pages: the next best.
 //!
-//! A copy takes time, so stores are stopped first, by write protection; then the page is copied and dropped. Loads go
-//! on during all of it, and see the same bytes. What this loses against a move: the copy itself, and
-//! `MADV_DONTNEED` drops a page that is pinned without a word, where `UFFDIO_MOVE` says `EBUSY`.
+//! A copy takes time, so stores are stopped first, by write protection; then the page is copied and
+//! dropped. Loads go on during all of it, and see the same bytes. What this loses against a move:
+//! the copy itself, and `MADV_DONTNEED` drops a page that is pinned without a word, where
+//! `UFFDIO_MOVE` says `EBUSY`.
 
 use std::io;
 
@@ -22,10 +23,15 @@ impl AnonCopy {
     pub fn new(pages: usize, pretend: Pretend) -> io::Result<Self> {
         let uffd = Uffd::open(uffd::PAGEFAULT_FLAG_WP, pretend)?;
         let map = Mapping::anonymous(pages)?;
-        uffd.register(&map, uffd::MODE_MISSING | uffd::MODE_WP, &[uffd::NR_COPY, uffd::NR_WRITEPROTECT])?;
+        uffd.register(
+            &map,
+            uffd::MODE_MISSING | uffd::MODE_WP,
+            &[uffd::NR_COPY, uffd::NR_WRITEPROTECT],
+        )?;
         let zeros = Page::zeroed(1);
         for page in 0..pages {
-            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics and the kernel only.
+            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics
+            // and the kernel only.
             unsafe { uffd.copy(map.at(page), zeros[0].as_mut_ptr()) }?;
         }
         let cold = ColdStore::new(pages)?;
@@ -67,8 +73,9 @@ impl Region for AnonCopy {
     }
 
     fn push_out(&self, page: usize) -> io::Result<()> {
-        // SAFETY: a page of the mapping, which lives as long as `self` and is used by atomics and the kernel only. It
-        // is there to be read: `put` refuses before looking when it was pushed out already.
+        // SAFETY: a page of the mapping, which lives as long as `self` and is used by atomics and
+        // the kernel only. It is there to be read: `put` refuses before looking when it was pushed
+        // out already.
         let hot = unsafe { Page::at(self.map.at(page)) };
         let drop_it = || self.map.advise(page, 1, libc::MADV_DONTNEED);
         self.cold.put(page, hot, drop_it)
@@ -76,8 +83,8 @@ impl Region for AnonCopy {
 
     fn bring_back(&self, page: usize) -> io::Result<()> {
         self.cold.take(page, |copy| {
-            // The protection went with the page that was dropped.
-            // SAFETY: the copy is a readable page, the other one of the registered mapping, used by atomics only.
+            // The protection went with the page that was dropped. SAFETY: the copy is a readable
+            // page, the other one of the registered mapping, used by atomics only.
             unsafe { self.uffd.copy(self.map.at(page), copy.as_mut_ptr()) }
         })
     }

@@ -1,8 +1,9 @@
-//! The cold tier of the regions that copy: a second set of pages, and for each whether it holds one.
+//! The cold tier of the regions that copy: a second set of pages, and for each whether it holds
+//! one.
 //!
-//! The flag is not there for the caller, who keeps records of its own and locks each page. It is there so that a
-//! caller who gets it wrong is told so (`EEXIST`) instead of losing the contents without a word, and so
-//! that the regions that copy answer as `UFFDIO_MOVE` does.
+//! The flag is not there for the caller, who keeps records of its own and locks each page. It is
+//! there so that a caller who gets it wrong is told so (`EEXIST`) instead of losing the contents
+//! without a word, and so that the regions that copy answer as `UFFDIO_MOVE` does.
 
 use libc::{EEXIST, ENOENT};
 use std::io;
@@ -21,11 +22,19 @@ pub struct ColdStore {
 
 impl ColdStore {
     pub fn new(pages: usize) -> io::Result<Self> {
-        Ok(Self { pages: boxed(pages, |_| Page::zero())?, held: boxed(pages, |_| AtomicBool::new(false))? })
+        Ok(Self {
+            pages: boxed(pages, |_| Page::zero())?,
+            held: boxed(pages, |_| AtomicBool::new(false))?,
+        })
     }
 
     /// Copies a page in, and then runs `vacate`; the copy counts only if that succeeds.
-    pub fn put(&self, page: usize, from: &Page, vacate: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub fn put(
+        &self,
+        page: usize,
+        from: &Page,
+        vacate: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         if self.held[page].load(Relaxed) {
             return Err(io::Error::from_raw_os_error(EEXIST));
         }
@@ -36,7 +45,11 @@ impl ColdStore {
     }
 
     /// Shows the copy to `restore`, and drops it if that succeeds.
-    pub fn take(&self, page: usize, restore: impl FnOnce(&Page) -> io::Result<()>) -> io::Result<()> {
+    pub fn take(
+        &self,
+        page: usize,
+        restore: impl FnOnce(&Page) -> io::Result<()>,
+    ) -> io::Result<()> {
         if !self.held[page].load(Relaxed) {
             return Err(io::Error::from_raw_os_error(EEXIST));
         }

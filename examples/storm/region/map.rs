@@ -18,8 +18,8 @@ pub struct Mapping {
     pages: usize,
 }
 
-// SAFETY: it owns a range of addresses and hands out nothing but raw pointers into it; unmapping it from another
-// thread than the one that mapped it is fine.
+// SAFETY: it owns a range of addresses and hands out nothing but raw pointers into it; unmapping it
+// from another thread than the one that mapped it is fine.
 unsafe impl Send for Mapping {}
 // SAFETY: no method takes `&self` and changes the mapping, or the memory behind it.
 unsafe impl Sync for Mapping {}
@@ -36,7 +36,8 @@ impl Mapping {
     }
 
     fn new(pages: usize, flags: i32, fd: RawFd) -> io::Result<Self> {
-        let len = pages.checked_mul(PAGE).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let len =
+            pages.checked_mul(PAGE).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: no address is asked for, so nothing that exists is mapped over.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, 0) };
@@ -44,15 +45,16 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let mapping = Self { base: base.cast(), pages };
-        // Pages come and go one by one, so none may be part of a huge one; a kernel built without huge pages says
-        // EINVAL, and has none. And no child: after a fork every page would be shared with it, which UFFDIO_MOVE
-        // refuses (EBUSY), and the child would have the memory without the traps.
+        // Pages come and go one by one, so none may be part of a huge one; a kernel built without
+        // huge pages says EINVAL, and has none. And no child: after a fork every page would be
+        // shared with it, which UFFDIO_MOVE refuses (EBUSY), and the child would have the memory
+        // without the traps.
         match mapping.advise(0, pages, libc::MADV_NOHUGEPAGE) {
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             _ => {}
         }
-        // Nor one that the kernel has merged with equal ones, in this process or another: UFFDIO_MOVE refuses it as well. EINVAL is
-        // from a kernel that merges none.
+        // Nor one that the kernel has merged with equal ones, in this process or another:
+        // UFFDIO_MOVE refuses it as well. EINVAL is from a kernel that merges none.
         match mapping.advise(0, pages, libc::MADV_UNMERGEABLE) {
             Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
             _ => {}
@@ -63,8 +65,9 @@ impl Mapping {
 
     /// `madvise` for some of its pages.
     pub fn advise(&self, first: usize, pages: usize, advice: i32) -> io::Result<()> {
-        // SAFETY: the range is in this mapping, which `at` checks. None of the advice used here changes what Rust may
-        // assume of the memory: it is reached by raw pointers and atomics only, and dropped pages trap.
+        // SAFETY: the range is in this mapping, which `at` checks. None of the advice used here
+        // changes what Rust may assume of the memory: it is reached by raw pointers and atomics
+        // only, and dropped pages trap.
         let rc = unsafe { libc::madvise(self.at(first).cast(), pages * PAGE, advice) };
         os_result(rc)
     }
@@ -83,8 +86,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range came from `mmap` with this length and is unmapped only here. Pointers to it end with the
-        // region that owns it, by the trait's contract.
+        // SAFETY: the range came from `mmap` with this length and is unmapped only here. Pointers
+        // to it end with the region that owns it, by the trait's contract.
         unsafe { libc::munmap(self.base.cast(), self.pages * PAGE) };
     }
 }
@@ -99,9 +102,10 @@ pub fn os_result(rc: i32) -> io::Result<()> {
 
 /// Reads a page of the process's own memory; `EFAULT` where touching it would trap.
 ///
-/// The kernel's accesses on a program's behalf raise no signal: in userfaultfd's SIGBUS mode a missing page makes
-/// `write` and `read` fail. What breaks programs that pass such memory to system calls is put to use here: a page
-/// goes through a pipe, which holds at least one, so neither end blocks.
+/// The kernel's accesses on a program's behalf raise no signal: in userfaultfd's SIGBUS mode a
+/// missing page makes `write` and `read` fail. What breaks programs that pass such memory to system
+/// calls is put to use here: a page goes through a pipe, which holds at least one, so neither end
+/// blocks.
 pub fn peek(addr: *const u8, out: &mut [u8; PAGE]) -> io::Result<()> {
     let mut ends = [-1; 2];
     // SAFETY: `ends` has room for the two descriptors.

@@ -1,17 +1,21 @@
-//! One file in memory, mapped several times: the page is one, the table entries that lead to it are many.
+//! One file in memory, mapped several times: the page is one, the table entries that lead to it are
+//! many.
 //!
-//! That is what makes it hard. Stores have to be stopped in each mapping by itself, before the contents are copied;
-//! the page has to vanish from all of them at once, which a hole in the file does; and when it returns, each mapping
-//! has to be usable again, also one that never touched the page or that still carries a mark of its protection.
+//! That is what makes it hard. Stores have to be stopped in each mapping by itself, before the
+//! contents are copied; the page has to vanish from all of them at once, which a hole in the file
+//! does; and when it returns, each mapping has to be usable again, also one that never touched the
+//! page or that still carries a mark of its protection.
 //!
-//! Those marks outlive the page. The kernel keeps "write-protected" in the table entry of a page that is not there,
-//! so that reclaim cannot undo it, and a hole punched in the file leaves it too. If only the page were put back, a
-//! mapping with such a mark would map it read-only again, silently on a load, and the next store would fault on a page
-//! that is hot. So the marks are cleared in all mappings, and while the page is still missing: at no time is it
-//! there and protected without a migration.
+//! Those marks outlive the page. The kernel keeps "write-protected" in the table entry of a page
+//! that is not there, so that reclaim cannot undo it, and a hole punched in the file leaves it too.
+//! If only the page were put back, a mapping with such a mark would map it read-only again,
+//! silently on a load, and the next store would fault on a page that is hot. So the marks are
+//! cleared in all mappings, and while the page is still missing: at no time is it there and
+//! protected without a migration.
 //!
-//! The page returns by `UFFDIO_COPY` through the first mapping, which puts it in the file, whole. The others
-//! need no call: on the next access the kernel finds it in the file and maps it without a signal.
+//! The page returns by `UFFDIO_COPY` through the first mapping, which puts it in the file, whole.
+//! The others need no call: on the next access the kernel finds it in the file and maps it without
+//! a signal.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -34,14 +38,22 @@ impl Memfd {
         let features = uffd::MISSING_SHMEM | uffd::PAGEFAULT_FLAG_WP | uffd::WP_HUGETLBFS_SHMEM;
         let uffd = Uffd::open(features, pretend)?;
         let file = memfd(pages)?;
-        let maps = (0..mappings).map(|_| Mapping::shared(pages, &file)).collect::<io::Result<Box<[_]>>>()?;
+        let maps = (0..mappings)
+            .map(|_| Mapping::shared(pages, &file))
+            .collect::<io::Result<Box<[_]>>>()?;
         for map in &maps {
-            uffd.register(map, uffd::MODE_MISSING | uffd::MODE_WP, &[uffd::NR_COPY, uffd::NR_WRITEPROTECT])?;
+            uffd.register(
+                map,
+                uffd::MODE_MISSING | uffd::MODE_WP,
+                &[uffd::NR_COPY, uffd::NR_WRITEPROTECT],
+            )?;
         }
-        // By UFFDIO_COPY from the start, so that each is a page by itself even where files in memory get huge ones.
+        // By UFFDIO_COPY from the start, so that each is a page by itself even where files in
+        // memory get huge ones.
         let zeros = Page::zeroed(1);
         for page in 0..pages {
-            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics and the kernel only.
+            // SAFETY: a readable page, and one of the registered mapping, which is used by atomics
+            // and the kernel only.
             unsafe { uffd.copy(maps[0].at(page), zeros[0].as_mut_ptr()) }?;
         }
         let cold = ColdStore::new(pages)?;
@@ -58,9 +70,11 @@ impl Memfd {
         self.uffd.patiently(PATIENCE, &[libc::EINTR], || {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             let offset = (page * PAGE) as libc::off_t;
-            // SAFETY: takes a page out of a file of ours, whose memory is used by raw pointers and atomics only, and
-            // where an access to a missing page traps.
-            os_result(unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, PAGE as libc::off_t) })
+            // SAFETY: takes a page out of a file of ours, whose memory is used by raw pointers and
+            // atomics only, and where an access to a missing page traps.
+            os_result(unsafe {
+                libc::fallocate(self.file.as_raw_fd(), mode, offset, PAGE as libc::off_t)
+            })
         })
     }
 }
@@ -104,8 +118,8 @@ impl Region for Memfd {
     }
 
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()> {
-        // Where the mapping has no entry for the page yet, this leaves a mark in its place: a later store through it
-        // maps the page read-only first, and faults.
+        // Where the mapping has no entry for the page yet, this leaves a mark in its place: a later
+        // store through it maps the page read-only first, and faults.
         self.uffd.write_protect(self.maps[mapping].at(page), true)
     }
 
@@ -114,8 +128,9 @@ impl Region for Memfd {
     }
 
     fn push_out(&self, page: usize) -> io::Result<()> {
-        // SAFETY: a page of the first mapping, which lives as long as `self` and is used by atomics and the kernel
-        // only. It is there to be read: `put` refuses before looking when it was pushed out already.
+        // SAFETY: a page of the first mapping, which lives as long as `self` and is used by atomics
+        // and the kernel only. It is there to be read: `put` refuses before looking when it was
+        // pushed out already.
         let hot = unsafe { Page::at(self.maps[0].at(page)) };
         self.cold.put(page, hot, || self.punch(page))
     }
@@ -125,7 +140,8 @@ impl Region for Memfd {
             for mapping in 0..self.maps.len() {
                 self.unprotect(mapping, page)?;
             }
-            // SAFETY: the copy is a readable page, the other one of a registered mapping, used by atomics only.
+            // SAFETY: the copy is a readable page, the other one of a registered mapping, used by
+            // atomics only.
             unsafe { self.uffd.copy(self.maps[0].at(page), copy.as_mut_ptr()) }
         })
     }

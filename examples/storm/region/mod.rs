@@ -1,9 +1,10 @@
 //! Memory in two tiers, with real page faults.
 //!
-//! A region is a run of 4 KiB pages that worker threads touch by plain loads and stores, through one mapping or
-//! through several. A page is *hot* while it lies there, and *cold* once it was pushed out. Touching a cold page is
-//! a fault; on Linux it is a real one: userfaultfd in its SIGBUS mode, so that the very thread that touched the page
-//! gets the signal, and resolves it in the handler before it goes on with the same instruction.
+//! A region is a run of 4 KiB pages that worker threads touch by plain loads and stores, through
+//! one mapping or through several. A page is *hot* while it lies there, and *cold* once it was
+//! pushed out. Touching a cold page is a fault; on Linux it is a real one: userfaultfd in its
+//! SIGBUS mode, so that the very thread that touched the page gets the signal, and resolves it in
+//! the handler before it goes on with the same instruction.
 //!
 //! | kind       | how a page leaves                            | how it returns      | what stops stores meanwhile     |
 //! |------------|----------------------------------------------|---------------------|---------------------------------|
@@ -13,10 +14,11 @@
 //!
 //! # What the caller owes
 //!
-//! The region keeps no lock. For one page, `protect`, `push_out`, `bring_back` and `unprotect` are called by whoever
-//! holds that page's lock; for different pages they run at the same time. To push a page out, [`Region::protect`] it in
-//! *every* mapping first: a store from now on faults, and its thread waits for the lock. If pushing out fails,
-//! [`Region::unprotect`] it in every mapping. The fault of a page that is hot by then needs nothing but the retry.
+//! The region keeps no lock. For one page, `protect`, `push_out`, `bring_back` and `unprotect` are
+//! called by whoever holds that page's lock; for different pages they run at the same time. To push
+//! a page out, [`Region::protect`] it in *every* mapping first: a store from now on faults, and its
+//! thread waits for the lock. If pushing out fails, [`Region::unprotect`] it in every mapping. The
+//! fault of a page that is hot by then needs nothing but the retry.
 
 use std::io;
 
@@ -73,7 +75,8 @@ impl Kind {
     }
 }
 
-/// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is lacking.
+/// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is
+/// lacking.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // there it all lacks anyway
 pub struct Pretend {
@@ -81,7 +84,8 @@ pub struct Pretend {
     pub no_userfaultfd: bool,
     /// No `UFFDIO_MOVE` (Linux before 6.8).
     pub no_move: bool,
-    /// `UFFDIO_MOVE`, but no page comes back by it: each is busy, as those that the kernel has merged.
+    /// `UFFDIO_MOVE`, but no page comes back by it: each is busy, as those that the kernel has
+    /// merged.
     pub all_busy: bool,
     /// No `UFFDIO_WRITEPROTECT` (Linux before 5.7, for a memfd before 5.19; some architectures).
     pub no_write_protect: bool,
@@ -89,8 +93,9 @@ pub struct Pretend {
 
 /// Pages in two tiers. See the [module](self) for the order in which the calls may be made.
 ///
-/// Errors are bare OS errors, and no method but `describe` and `read_page` allocates or does more than make system
-/// calls and copy words: `push_out` and `bring_back` are safe to call in the handler of a synchronous signal.
+/// Errors are bare OS errors, and no method but `describe` and `read_page` allocates or does more
+/// than make system calls and copy words: `push_out` and `bring_back` are safe to call in the
+/// handler of a synchronous signal.
 pub trait Region: Send + Sync {
     /// The memory in words, for the report.
     fn describe(&self) -> String;
@@ -107,26 +112,31 @@ pub trait Region: Send + Sync {
     /// Where a mapping begins: `pages() * PAGE` bytes, valid as long as the region, page-aligned.
     fn base(&self, mapping: usize) -> *mut u8;
 
-    /// Makes stores to the page through this mapping fault, while loads go on. When it returns, no store through this
-    /// mapping is still under way.
+    /// Makes stores to the page through this mapping fault, while loads go on. When it returns, no
+    /// store through this mapping is still under way.
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()>;
 
-    /// Takes `protect` back, for a page that stays hot after all. Nobody is woken: a thread that ran into the
-    /// protection sleeps, if anywhere, in its own handler.
+    /// Takes `protect` back, for a page that stays hot after all. Nobody is woken: a thread that
+    /// ran into the protection sleeps, if anywhere, in its own handler.
     fn unprotect(&self, mapping: usize, page: usize) -> io::Result<()>;
 
-    /// Hot to cold. The page is protected in every mapping. Afterwards every access through every mapping faults.
+    /// Hot to cold. The page is protected in every mapping. Afterwards every access through every
+    /// mapping faults.
     ///
-    /// On an error the page is as it was, hot and protected: `EBUSY` for one that the kernel will not move now
-    /// (pinned, say). For a page that is cold already it is `EEXIST`, and nothing is done.
+    /// On an error the page is as it was, hot and protected: `EBUSY` for one that the kernel will
+    /// not move now (pinned, say). For a page that is cold already it is `EEXIST`, and nothing is
+    /// done.
     fn push_out(&self, page: usize) -> io::Result<()>;
 
-    /// Cold to hot. Afterwards loads and stores through every mapping succeed; nothing of `protect` is left.
+    /// Cold to hot. Afterwards loads and stores through every mapping succeed; nothing of `protect`
+    /// is left.
     ///
-    /// On an error the page is still cold. For a page that is hot already it is `EEXIST`, and nothing is done.
+    /// On an error the page is still cold. For a page that is hot already it is `EEXIST`, and
+    /// nothing is done.
     fn bring_back(&self, page: usize) -> io::Result<()>;
 
-    /// Reads a page where the caller's records say that it is, for the check when all threads have stopped.
+    /// Reads a page where the caller's records say that it is, for the check when all threads have
+    /// stopped.
     ///
     /// Never faults: where the records are wrong, it is an error (`EFAULT`, `ENOENT`).
     fn read_page(&self, page: usize, cold: bool, out: &mut [u8; PAGE]) -> io::Result<()>;
@@ -140,18 +150,28 @@ pub trait Region: Send + Sync {
     }
 }
 
-/// Opens memory of this kind, all of it hot and zero; or, where the kernel lacks something, the next best, and one
-/// line that says so. With nothing that traps there is no region.
-pub fn open(kind: Kind, pages: usize, pretend: Pretend) -> (Option<Box<dyn Region>>, Option<String>) {
+/// Opens memory of this kind, all of it hot and zero; or, where the kernel lacks something, the
+/// next best, and one line that says so. With nothing that traps there is no region.
+pub fn open(
+    kind: Kind,
+    pages: usize,
+    pretend: Pretend,
+) -> (Option<Box<dyn Region>>, Option<String>) {
     match open_trapping(kind, pages, pretend) {
         Ok((region, instead)) => (Some(region), instead),
-        Err(why) => {
-            (None, why.map(|why| format!("{why}: no real page faults, ordinary memory with faults in software instead")))
-        }
+        Err(why) => (
+            None,
+            why.map(|why| {
+                format!(
+                    "{why}: no real page faults, ordinary memory with faults in software instead"
+                )
+            }),
+        ),
     }
 }
 
-/// A region, and why it is the next best, if it is. The error is what stands in the way; nothing, if none was asked for.
+/// A region, and why it is the next best, if it is. The error is what stands in the way; nothing,
+/// if none was asked for.
 type Opened = Result<(Box<dyn Region>, Option<String>), Option<String>>;
 
 #[cfg(target_os = "linux")]
@@ -165,15 +185,21 @@ fn open_trapping(kind: Kind, pages: usize, pretend: Pretend) -> Opened {
                 Ok(region) => return Ok((Box::new(region), None)),
                 Err(error) => error,
             };
-            let line = format!("userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead");
+            let line = format!(
+                "userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead"
+            );
             match anon_copy::AnonCopy::new(pages, pretend) {
                 Ok(region) => Ok((Box::new(region), Some(line))),
-                Err(error) => Err(Some(format!("userfaultfd serves no anonymous memory ({error})"))),
+                Err(error) => {
+                    Err(Some(format!("userfaultfd serves no anonymous memory ({error})")))
+                }
             }
         }
         Kind::Memfd { mappings } => match memfd::Memfd::new(pages, mappings, pretend) {
             Ok(region) => Ok((Box::new(region), None)),
-            Err(error) => Err(Some(format!("userfaultfd write-protects no shared memory ({error})"))),
+            Err(error) => {
+                Err(Some(format!("userfaultfd write-protects no shared memory ({error})")))
+            }
         },
     }
 }
@@ -183,8 +209,8 @@ fn open_trapping(kind: Kind, _pages: usize, _pretend: Pretend) -> Opened {
     Err((!matches!(kind, Kind::Software { .. })).then(|| "userfaultfd is Linux only".to_string()))
 }
 
-/// Has every fault of this process resolved by `resolve`, which is told the address and whether it was a store, and
-/// says whether the instruction may run again. A later call replaces the function.
+/// Has every fault of this process resolved by `resolve`, which is told the address and whether it
+/// was a store, and says whether the instruction may run again. A later call replaces the function.
 ///
 /// Does nothing on systems where there are no regions.
 pub fn on_fault(resolve: fn(addr: usize, write: bool) -> bool) -> io::Result<()> {

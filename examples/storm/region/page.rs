@@ -1,7 +1,8 @@
 //! A page as atomic words.
 //!
-//! The threads of the storm race for these bytes on purpose, and a mistake in the order of things is to show as a
-//! wrong sum, not as undefined behaviour. So whoever copies a page in user space does it by relaxed atomic words.
+//! The threads of the storm race for these bytes on purpose, and a mistake in the order of things
+//! is to show as a wrong sum, not as undefined behaviour. So whoever copies a page in user space
+//! does it by relaxed atomic words.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -27,11 +28,12 @@ impl Page {
     ///
     /// # Safety
     ///
-    /// `addr` is page-aligned and mapped readable and writable for `'a`, and is accessed by nothing but atomics and
-    /// the kernel.
+    /// `addr` is page-aligned and mapped readable and writable for `'a`, and is accessed by nothing
+    /// but atomics and the kernel.
     #[cfg(target_os = "linux")]
     pub unsafe fn at<'a>(addr: *mut u8) -> &'a Page {
-        // SAFETY: the caller vouches for alignment and lifetime; any bytes are valid words, and all sharing is atomic.
+        // SAFETY: the caller vouches for alignment and lifetime; any bytes are valid words, and all
+        // sharing is atomic.
         unsafe { &*addr.cast::<Page>() }
     }
 

@@ -1,8 +1,9 @@
 //! The handler: where the thread that touched a missing page finds itself.
 //!
-//! The signal is synchronous. It interrupts this thread at a load or a store of the worker's code, never inside a
-//! lock or an allocator, as long as nothing but the workers' own accesses touches a region. So the function it calls
-//! may take a page's lock and sleep there. It must not wait for anything that the interrupted code holds.
+//! The signal is synchronous. It interrupts this thread at a load or a store of the worker's code,
+//! never inside a lock or an allocator, as long as nothing but the workers' own accesses touches a
+//! region. So the function it calls may take a page's lock and sleep there. It must not wait for
+//! anything that the interrupted code holds.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -24,8 +25,9 @@ pub fn install(resolve: Resolve) -> io::Result<()> {
     // SAFETY: all zero is a valid `sigaction`: default handler, empty mask, no flags.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as libc::sighandler_t;
-    // NODEFER: a fault while one is being resolved is resolved as well, where a blocked one would be the end. No
-    // ONSTACK: the thread's own stack is deeper than the small one that Rust gives it for overflows.
+    // NODEFER: a fault while one is being resolved is resolved as well, where a blocked one would
+    // be the end. No ONSTACK: the thread's own stack is deeper than the small one that Rust gives
+    // it for overflows.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
     // SAFETY: the action is complete, and its handler has the signature that SA_SIGINFO asks for.
     os_result(unsafe { libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()) })
@@ -43,15 +45,16 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         // SAFETY: with this code the kernel has filled in the address.
         let addr = unsafe { (*info).si_addr() } as usize;
         let resolve = RESOLVE.load(Ordering::Acquire);
-        // SAFETY: it was stored from a `Resolve`, and a null pointer is the `None` of an optional function.
+        // SAFETY: it was stored from a `Resolve`, and a null pointer is the `None` of an optional
+        // function.
         let resolve = unsafe { std::mem::transmute::<*mut (), Option<Resolve>>(resolve) };
         // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
         resolve.is_some_and(|resolve| resolve(addr, unsafe { is_store(context) }))
     };
     if !resolved {
-        // Not ours. With the default action the instruction runs into it once more and the program dies of it, as it
-        // would have without us. A signal that somebody sent does not come again by itself, so it is sent on.
-        // SAFETY: both are safe in a handler, and touch no memory.
+        // Not ours. With the default action the instruction runs into it once more and the program
+        // dies of it, as it would have without us. A signal that somebody sent does not come again
+        // by itself, so it is sent on. SAFETY: both are safe in a handler, and touch no memory.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             if code <= 0 {
@@ -71,8 +74,10 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 #[cfg(target_arch = "x86_64")]
 unsafe fn is_store(context: *mut c_void) -> bool {
     const WRITE: i64 = 1 << 1;
-    // SAFETY: the kernel passes a valid `ucontext_t`; the error code in it is the processor's, of this fault.
-    let error = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_ERR as usize] };
+    // SAFETY: the kernel passes a valid `ucontext_t`; the error code in it is the processor's, of
+    // this fault.
+    let error =
+        unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_ERR as usize] };
     error & WRITE != 0
 }
 

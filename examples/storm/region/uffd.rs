@@ -1,16 +1,21 @@
 //! The few calls of userfaultfd that a region needs, one page at a time.
 //!
-//! Opened in SIGBUS mode: a fault puts nobody to sleep in the kernel and queues no message, it signals the thread
-//! that ran into it. So there is no reader here, and nobody to wake: every call says DONTWAKE where it can.
+//! Opened in SIGBUS mode: a fault puts nobody to sleep in the kernel and queues no message, it
+//! signals the thread that ran into it. So there is no reader here, and nobody to wake: every call
+//! says DONTWAKE where it can.
 //!
-//! One page at a time also means that no call can be done in part, and the error number says it all:
+//! One page at a time also means that no call can be done in part, and the error number says it
+//! all:
 //!
-//! * `EAGAIN`: the address space was being changed, or the page was; nothing was done. Tried again, within limits.
-//! * `EEXIST`: there is a page already. It was *not* overwritten, and that is the point: a slow thread cannot put old
-//!   contents over newer ones. Pages are locked by the caller, so here it means a mistake, and it is passed on. (But a
-//!   move may say so wrongly; the [region](super::anon) that moves tells the two apart.)
+//! * `EAGAIN`: the address space was being changed, or the page was; nothing was done. Tried again,
+//!   within limits.
+//! * `EEXIST`: there is a page already. It was *not* overwritten, and that is the point: a slow
+//!   thread cannot put old contents over newer ones. Pages are locked by the caller, so here it
+//!   means a mistake, and it is passed on. (But a move may say so wrongly; the
+//!   [region](super::anon) that moves tells the two apart.)
 //! * `ENOENT`: no page at the source of a move; or, for a range, no such registered memory.
-//! * `EBUSY`: the page to be moved is pinned, or not this process's alone (after a fork); passed on.
+//! * `EBUSY`: the page to be moved is pinned, or not this process's alone (after a fork); passed
+//!   on.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -78,14 +83,15 @@ struct WriteProtectArg {
 
 /// `_IO(0xAA, 0)` of /dev/userfaultfd, and `_IOWR(0xAA, nr, Arg)` of the descriptor.
 ///
-/// Three architectures (mips, powerpc, sparc) number these otherwise. There the first call fails, and a caller of
-/// [`Uffd::open`] falls back as on a kernel that has none.
+/// Three architectures (mips, powerpc, sparc) number these otherwise. There the first call fails,
+/// and a caller of [`Uffd::open`] falls back as on a kernel that has none.
 const IOC_NEW: u32 = 0xaa00;
 const fn iowr<Arg>(nr: u8) -> u32 {
     (3 << 30) | ((size_of::<Arg>() as u32) << 16) | (0xaa << 8) | nr as u32
 }
 
-/// How often a call that says "again" is made. A try takes about a microsecond when the processor is free.
+/// How often a call that says "again" is made. A try takes about a microsecond when the processor
+/// is free.
 pub const PATIENCE: u32 = 100_000;
 
 pub struct Uffd {
@@ -107,8 +113,9 @@ impl Uffd {
         if pretend.no_userfaultfd {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
-        // Asking for a feature that is not there fails without saying which, and a descriptor can be set up only
-        // once. So the question is put to one descriptor, by asking for nothing, and the wish to the next.
+        // Asking for a feature that is not there fails without saying which, and a descriptor can
+        // be set up only once. So the question is put to one descriptor, by asking for nothing, and
+        // the wish to the next.
         let offered = handshake(&new_descriptor()?, 0)?;
         if features & !(offered & !hidden) != 0 {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
@@ -118,11 +125,17 @@ impl Uffd {
         Ok(Self { fd, retries: AtomicU64::new(0) })
     }
 
-    /// Registers a mapping; fails where the kernel does not offer all of `calls` for this kind of memory.
+    /// Registers a mapping; fails where the kernel does not offer all of `calls` for this kind of
+    /// memory.
     pub fn register(&self, map: &Mapping, mode: u64, calls: &[u8]) -> io::Result<()> {
-        let mut arg = RegisterArg { start: map.at(0) as u64, len: (map.pages() * PAGE) as u64, mode, ioctls: 0 };
-        // SAFETY: the argument is the one of this call. It changes how faults in a mapping of ours are reported, and
-        // no memory.
+        let mut arg = RegisterArg {
+            start: map.at(0) as u64,
+            len: (map.pages() * PAGE) as u64,
+            mode,
+            ioctls: 0,
+        };
+        // SAFETY: the argument is the one of this call. It changes how faults in a mapping of ours
+        // are reported, and no memory.
         unsafe { self.call(NR_REGISTER, &mut arg) }?;
         match calls.iter().all(|nr| arg.ioctls & (1 << nr) != 0) {
             true => Ok(()),
@@ -130,38 +143,52 @@ impl Uffd {
         }
     }
 
-    /// Puts a copy of a page where none is. The page appears whole, for all mappings of a file at once, and without
-    /// write protection in this one.
+    /// Puts a copy of a page where none is. The page appears whole, for all mappings of a file at
+    /// once, and without write protection in this one.
     ///
     /// # Safety
     ///
-    /// `src` is a readable page and `dst` a page of a registered mapping that only atomics and the kernel access.
+    /// `src` is a readable page and `dst` a page of a registered mapping that only atomics and the
+    /// kernel access.
     pub unsafe fn copy(&self, dst: *mut u8, src: *const u8) -> io::Result<()> {
         self.patiently(PATIENCE, &[libc::EAGAIN], || {
-            let mut arg = TransferArg { dst: dst as u64, src: src as u64, len: PAGE as u64, mode: COPY_DONTWAKE, done: 0 };
-            // SAFETY: the argument is the one of this call; the caller vouches for both pages. The kernel refuses
-            // (EEXIST) to write over a page that is there.
+            let mut arg = TransferArg {
+                dst: dst as u64,
+                src: src as u64,
+                len: PAGE as u64,
+                mode: COPY_DONTWAKE,
+                done: 0,
+            };
+            // SAFETY: the argument is the one of this call; the caller vouches for both pages. The
+            // kernel refuses (EEXIST) to write over a page that is there.
             unsafe { self.call(NR_COPY, &mut arg) }
         })
     }
 
-    /// Moves a page, by its table entry, to where none is: with respect to every access it is at the one place or
-    /// at the other.
+    /// Moves a page, by its table entry, to where none is: with respect to every access it is at
+    /// the one place or at the other.
     ///
     /// # Safety
     ///
-    /// Both are pages of registered mappings of private anonymous memory that only atomics and the kernel access.
+    /// Both are pages of registered mappings of private anonymous memory that only atomics and the
+    /// kernel access.
     pub unsafe fn move_page(&self, dst: *mut u8, src: *mut u8) -> io::Result<()> {
         self.patiently(PATIENCE, &[libc::EAGAIN], || {
-            let mut arg = TransferArg { dst: dst as u64, src: src as u64, len: PAGE as u64, mode: MOVE_DONTWAKE, done: 0 };
-            // SAFETY: the argument is the one of this call; the caller vouches for both pages. The kernel refuses to
-            // move onto a page that is there.
+            let mut arg = TransferArg {
+                dst: dst as u64,
+                src: src as u64,
+                len: PAGE as u64,
+                mode: MOVE_DONTWAKE,
+                done: 0,
+            };
+            // SAFETY: the argument is the one of this call; the caller vouches for both pages. The
+            // kernel refuses to move onto a page that is there.
             unsafe { self.call(NR_MOVE, &mut arg) }
         })
     }
 
-    /// Sets or clears the write protection of one page of one mapping. Setting it twice is setting it once, so
-    /// starting over is right; when it returns, no processor has the old entry cached.
+    /// Sets or clears the write protection of one page of one mapping. Setting it twice is setting
+    /// it once, so starting over is right; when it returns, no processor has the old entry cached.
     pub fn write_protect(&self, addr: *mut u8, on: bool) -> io::Result<()> {
         self.patiently(PATIENCE, &[libc::EAGAIN], || {
             let mut arg = WriteProtectArg {
@@ -173,8 +200,8 @@ impl Uffd {
                     false => WRITEPROTECT_DONTWAKE,
                 },
             };
-            // SAFETY: the argument is the one of this call. It makes stores fault, or not, and changes no memory; a
-            // range that is not registered is refused (ENOENT).
+            // SAFETY: the argument is the one of this call. It makes stores fault, or not, and
+            // changes no memory; a range that is not registered is refused (ENOENT).
             unsafe { self.call(NR_WRITEPROTECT, &mut arg) }
         })
     }
@@ -182,11 +209,18 @@ impl Uffd {
     /// Repeats an operation while it fails with one of these errors, so often.
     ///
     /// It yields in between: the one that is in the way may be waiting for this processor.
-    pub fn patiently(&self, tries: u32, again: &[i32], mut operation: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    pub fn patiently(
+        &self,
+        tries: u32,
+        again: &[i32],
+        mut operation: impl FnMut() -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut left = tries;
         loop {
             match operation() {
-                Err(error) if left > 0 && error.raw_os_error().is_some_and(|e| again.contains(&e)) => {
+                Err(error)
+                    if left > 0 && error.raw_os_error().is_some_and(|e| again.contains(&e)) =>
+                {
                     left -= 1;
                     self.retries.fetch_add(1, Relaxed);
                     // SAFETY: gives up the processor, touches no memory.
@@ -215,7 +249,8 @@ impl Uffd {
 ///
 /// As for [`Uffd::call`].
 unsafe fn ioctl<Arg>(fd: &OwnedFd, nr: u8, arg: &mut Arg) -> io::Result<()> {
-    // SAFETY: the number carries the size of `Arg`, which the kernel reads and writes no further than.
+    // SAFETY: the number carries the size of `Arg`, which the kernel reads and writes no further
+    // than.
     os_result(unsafe { libc::ioctl(fd.as_raw_fd(), iowr::<Arg>(nr) as _, arg) })
 }
 
@@ -227,12 +262,13 @@ fn handshake(fd: &OwnedFd, features: u64) -> io::Result<u64> {
     Ok(arg.features)
 }
 
-/// By the device where there is one that we may open, else by the system call; there, without the privilege, for
-/// faults of user mode only, which are all that SIGBUS mode resolves anyway.
+/// By the device where there is one that we may open, else by the system call; there, without the
+/// privilege, for faults of user mode only, which are all that SIGBUS mode resolves anyway.
 fn new_descriptor() -> io::Result<OwnedFd> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
     // SAFETY: the path is a C string; opening a file touches no memory of ours.
-    let device = unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    let device =
+        unsafe { libc::open(c"/dev/userfaultfd".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     if device >= 0 {
         // SAFETY: just opened, and nobody else's.
         let device = unsafe { OwnedFd::from_raw_fd(device) };

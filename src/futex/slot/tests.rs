@@ -59,7 +59,11 @@ fn a_release_wakes_a_few_of_all_but_the_newest() {
         let slot = slot(7, sleepers);
         slot.tell(Reaches { woken: FIRST, asked: &asked });
         assert_eq!(asked.get(), Some((FIRST, !class(8))));
-        assert_eq!(slot.drained.load(Relaxed) == 8, sleepers <= FIRST, "{sleepers}: with more there is a chain");
+        assert_eq!(
+            slot.drained.load(Relaxed) == 8,
+            sleepers <= FIRST,
+            "{sleepers}: with more there is a chain"
+        );
         assert_eq!(slot.telling.load(Relaxed), 0, "it is not at it any more");
     }
 }
@@ -120,7 +124,11 @@ fn a_sleeper_counts_until_it_is_awake_or_its_sleep_panics() {
     assert!(slept == Sleep::TimedOut && slot.sleepers() == 0);
     #[cfg(feature = "std")]
     {
-        let panics = || _ = slot.sleep(Reaches { woken: 0, asked: &asked }, 7, |_, _| panic!("an assertion of the platform's"));
+        let panics = || {
+            _ = slot.sleep(Reaches { woken: 0, asked: &asked }, 7, |_, _| {
+                panic!("an assertion of the platform's")
+            })
+        };
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).expect_err("it goes on");
         assert_eq!(slot.sleepers(), 0);
     }
@@ -129,11 +137,16 @@ fn a_sleeper_counts_until_it_is_awake_or_its_sleep_panics() {
 /// None contains another, so whoever leaves one out leaves all others in.
 #[test]
 fn a_wake_of_all_but_one_class_reaches_every_other() {
-    let values = (0..0x400).chain(0xfc00..0x1_0000).chain([0x5555, 0xaaaa, 0x1234, 0xffff_fffe, u32::MAX]);
+    let values =
+        (0..0x400).chain(0xfc00..0x1_0000).chain([0x5555, 0xaaaa, 0x1234, 0xffff_fffe, u32::MAX]);
     for left_out in [0u32, 1, 0x7fff, 0x8000, 0xffff, 0x1_0000, u32::MAX] {
         assert_eq!(class(left_out).count_ones(), 16);
         for other in values.clone() {
-            assert_eq!(class(other) & !class(left_out) == 0, other & 0xffff == left_out & 0xffff, "{other:x}, {left_out:x}");
+            assert_eq!(
+                class(other) & !class(left_out) == 0,
+                other & 0xffff == left_out & 0xffff,
+                "{other:x}, {left_out:x}"
+            );
         }
     }
 }
@@ -170,12 +183,34 @@ fn headers_at_any_distance_have_as_many_slots_as_chance_gives() {
         fibonacci = (fibonacci.1, fibonacci.0 + fibonacci.1);
         (fibonacci.0 < 1 << 36).then_some(fibonacci.0 * 8)
     });
-    let odd =
-        [24, 40, 48, 56, 72, 80, 96, 112, 192, 320, 4096 + 64, 4096 * 3, (2 << 20) + 4096, 6 << 20, 1000 * 8, 8 * 12_345_679];
+    let odd = [
+        24,
+        40,
+        48,
+        56,
+        72,
+        80,
+        96,
+        112,
+        192,
+        320,
+        4096 + 64,
+        4096 * 3,
+        (2 << 20) + 4096,
+        6 << 20,
+        1000 * 8,
+        8 * 12_345_679,
+    ];
     for distance in powers.chain(worst).chain(odd) {
         for slots in [1, 2, 16, 64, 100, 128, 1 << 12] {
-            for (from, headers) in [(0, 1024), (0x7f00_0000_0000, 1024), (0x7f3a_5c01_2340, 200), (0x5555_5555_6000, 16)] {
-                let (spread, least) = (spread(from, headers, distance, slots), by_chance(headers, slots));
+            for (from, headers) in [
+                (0, 1024),
+                (0x7f00_0000_0000, 1024),
+                (0x7f3a_5c01_2340, 200),
+                (0x5555_5555_6000, 16),
+            ] {
+                let (spread, least) =
+                    (spread(from, headers, distance, slots), by_chance(headers, slots));
                 assert!(
                     spread >= least,
                     "{headers} headers {distance:#x} apart from {from:#x}: {spread} of {slots} slots, not {least}"
@@ -198,7 +233,10 @@ fn headers_in_an_allocators_arenas_have_as_many_slots_as_chance_gives() {
                     used[index(0x7f10_0000_0030 + in_arena * arena + of_slab * size, slots)] = true;
                 }
                 let spread = used.into_iter().filter(|&used| used).count();
-                assert!(spread >= by_chance(512, slots), "{size} bytes in arenas of {arena:#x}: {spread} of {slots}");
+                assert!(
+                    spread >= by_chance(512, slots),
+                    "{size} bytes in arenas of {arena:#x}: {spread} of {slots}"
+                );
             }
         }
     }

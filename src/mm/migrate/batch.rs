@@ -20,12 +20,18 @@ pub(super) struct Batch<'s, 'm, M: Mm> {
     pub(super) may_sleep: bool,
     /// Whether entries were taken that are not flushed yet.
     pub(super) is_unflushed: bool,
-    /// What the batch has of its thread's for as long as it has pages, if that is not a fault handler, who has none.
+    /// What the batch has of its thread's for as long as it has pages, if that is not a fault
+    /// handler, who has none.
     unlocked: PhantomData<&'s mut Unlocked>,
 }
 
 impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
-    pub(super) fn new(mm: &'m M, slots: &'s mut [Slot<'m, M>], order: &Order<M>, unlocked: &'s mut Unlocked) -> Self {
+    pub(super) fn new(
+        mm: &'m M,
+        slots: &'s mut [Slot<'m, M>],
+        order: &Order<M>,
+        unlocked: &'s mut Unlocked,
+    ) -> Self {
         let _ = unlocked;
         Self::begin(mm, slots, order, None)
     }
@@ -46,7 +52,16 @@ impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
         fault: Option<&'s mut FaultPage<'m, M::Futex>>,
     ) -> Self {
         let order = *order;
-        Self { mm, slots, order, fault, wanted: None, may_sleep: false, is_unflushed: false, unlocked: PhantomData }
+        Self {
+            mm,
+            slots,
+            order,
+            fault,
+            wanted: None,
+            may_sleep: false,
+            is_unflushed: false,
+            unlocked: PhantomData,
+        }
     }
 }
 
@@ -55,7 +70,8 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
         self.slots.iter().filter(|slot| !slot.work.is_idle()).count()
     }
 
-    /// What may be waited for now. Whoever has several pages' locks in hand, or a faulter's, waits for nothing (I23).
+    /// What may be waited for now. Whoever has several pages' locks in hand, or a faulter's, waits
+    /// for nothing (I23).
     pub(super) fn mode(&self) -> Mode {
         if self.slots.len() == 1 && self.fault.is_none() { self.order.mode } else { Mode::Async }
     }
@@ -84,7 +100,8 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
         }
     }
 
-    /// Ends a page's migration with the page as it was: entries, then the lock, then what is left of the references.
+    /// Ends a page's migration with the page as it was: entries, then the lock, then what is left
+    /// of the references.
     pub(super) fn put_back(&mut self, index: usize, why: Abort) {
         // Whoever unmaps the page meanwhile has nothing to flush, and it may be freed by this.
         self.flush();
@@ -125,10 +142,16 @@ impl<'m, M: Mm> Batch<'_, 'm, M> {
         lost
     }
 
-    /// Puts the migrator's references, has `release` give the lock back, and frees the page if nobody is left to do so.
+    /// Puts the migrator's references, has `release` give the lock back, and frees the page if
+    /// nobody is left to do so.
     ///
-    /// In this order: the references would be too many for whoever locks the page next, and a free page is not to be locked.
-    pub(super) fn let_go(&mut self, src: Src<'m, M>, release: impl FnOnce(Option<&mut FaultPage<'m, M::Futex>>)) {
+    /// In this order: the references would be too many for whoever locks the page next, and a free
+    /// page is not to be locked.
+    pub(super) fn let_go(
+        &mut self,
+        src: Src<'m, M>,
+        release: impl FnOnce(Option<&mut FaultPage<'m, M::Futex>>),
+    ) {
         let span = src.span();
         let put = put_raw(self.mm, src.page, span, src.hand.taken + 1);
         release(if src.is_fault { self.fault.as_deref_mut() } else { None });

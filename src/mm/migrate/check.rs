@@ -38,7 +38,8 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     }
 }
 
-/// Whether one of the references that are too many is that of an entry which came up after the others were taken down.
+/// Whether one of the references that are too many is that of an entry which came up after the
+/// others were taken down.
 fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
     let mut is_mapped = false;
     mm.each_mapping(span, |at| {

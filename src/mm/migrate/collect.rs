@@ -1,7 +1,8 @@
-//! The first stage: which page is meant, is it one that can be moved, lock it, take down the entry that led to it.
+//! The first stage: which page is meant, is it one that can be moved, lock it, take down the entry
+//! that led to it.
 //!
-//! By address that is one visit to the entry: its page-table lock is held from the look to the migration entry, so
-//! nobody can find the page's entry present and the page locked by this.
+//! By address that is one visit to the entry: its page-table lock is held from the look to the
+//! migration entry, so nobody can find the page's entry present and the page locked by this.
 
 use super::batch::Batch;
 use super::slot::{NO_FRAME, Src, What, Work};
@@ -17,7 +18,10 @@ use crate::refs::{GetError, PageRef, Put};
 
 /// Collects the pages that are to do, as many as a batch may have.
 pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>) {
-    debug_assert!(!batch.may_sleep || batch.slots.len() <= 1, "with a lock held, locks are tried and not waited for");
+    debug_assert!(
+        !batch.may_sleep || batch.slots.len() <= 1,
+        "with a lock held, locks are tried and not waited for"
+    );
     let mut left = batch.order.batch.max(1);
     for index in 0..batch.slots.len() {
         if left == 0 || !batch.is_to_do(index) {
@@ -43,7 +47,9 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
     let leaf = entry.get().map_err(|e| Outcome::Skipped(Skip::Unknown(e)))?;
     let pfn = match leaf {
         Leaf::None => return hole(batch, index, &entry, leaf),
-        Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => return hole(batch, index, &entry, leaf),
+        Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => {
+            return hole(batch, index, &entry, leaf);
+        }
         Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn,
         // The device is to be waited for, and that with nothing else in hand.
         Leaf::DeviceExclusive { pfn, .. } if batch.mode() != Mode::Async => pfn,
@@ -55,12 +61,15 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
     let lock = match lock(batch, page) {
         Some(lock) => lock,
         None if batch.may_sleep => {
-            // Nothing is held but the PTL, which goes before the sleep; and readers are not to wait for it.
+            // Nothing is held but the PTL, which goes before the sleep; and readers are not to wait
+            // for it.
             let guard = page.lock_releasing((entry, invalidation));
             invalidation = invalidating(mm, at, batch.notice(Cause::Migrate));
             let again = mm.lock(at);
             let is_whole = || mm.span(pfn) == span;
-            match again.filter(|entry| leads_still(mm, entry.get().ok(), leaf, page).is_some() && is_whole()) {
+            match again.filter(|entry| {
+                leads_still(mm, entry.get().ok(), leaf, page).is_some() && is_whole()
+            }) {
                 Some(again) => entry = again,
                 None => {
                     drop(guard);
@@ -78,7 +87,11 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
             drop(entry);
             drop(lock);
             // Not free, or there would be no entry.
-            return Err(if matches!(why, Outcome::Freed) { Outcome::Skipped(Skip::Uncounted) } else { why });
+            return Err(if matches!(why, Outcome::Freed) {
+                Outcome::Skipped(Skip::Uncounted)
+            } else {
+                why
+            });
         }
     };
     let held = Held { mm, span, page, own: Some((own, lock)) };
@@ -87,7 +100,8 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
         match begin(batch, index, held, mode) {
             Ok(()) => {}
             Err((outcome, held)) => {
-                // What is let go of may be freed, which is nothing to do with a page-table lock held.
+                // What is let go of may be freed, which is nothing to do with a page-table lock
+                // held.
                 drop(entry);
                 drop(held);
                 return Err(outcome);
@@ -113,8 +127,9 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
     Ok(())
 }
 
-/// The lock first and the reference second: without the lock a reference is one that nobody expects, and would
-/// abort the migration of whoever has it. Headers stay where they are, so nothing else keeps this one.
+/// The lock first and the reference second: without the lock a reference is one that nobody
+/// expects, and would abort the migration of whoever has it. Headers stay where they are, so
+/// nothing else keeps this one.
 fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64) -> Step<M> {
     let mm = batch.mm;
     let span = mm.span(pfn);
@@ -142,13 +157,19 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64) -> Step
         }
     };
     let mode = batch.mode();
-    begin(batch, index, Held { mm, span, page, own: Some((own, lock)) }, mode).map_err(|(outcome, _)| outcome)
+    begin(batch, index, Held { mm, span, page, own: Some((own, lock)) }, mode)
+        .map_err(|(outcome, _)| outcome)
 }
 
 type Begun<'m, M> = Result<(), (Outcome<<M as crate::mm::Tiers>::Refusal>, Held<'m, M>)>;
 
 /// The page is locked and referred to: may it move? If not, `held` is the caller's to let go of.
-fn begin<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, mut held: Held<'m, M>, mode: Mode) -> Begun<'m, M> {
+fn begin<'m, M: Mm>(
+    batch: &mut Batch<'_, 'm, M>,
+    index: usize,
+    mut held: Held<'m, M>,
+    mode: Mode,
+) -> Begun<'m, M> {
     let (mm, span, page) = (batch.mm, held.span, held.page);
     let is_fault = batch.fault.as_ref().is_some_and(|fault| fault.is_of(page));
     let (pins, refs) = (page.pins(), page.refs());
@@ -159,7 +180,8 @@ fn begin<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, mut held: Held<'
     let refused = if page.is_poisoned() {
         Some(Skip::Poisoned)
     } else if pins > 0 && !batch.order.even_pinned {
-        // Where it stays, now rather than after everything was taken down. One that comes later is seen by the freeze.
+        // Where it stays, now rather than after everything was taken down. One that comes later is
+        // seen by the freeze.
         Some(Skip::Pinned { pins })
     } else {
         mm.prepare(span.head, mode).err().map(Skip::Refused)
@@ -168,8 +190,11 @@ fn begin<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, mut held: Held<'
         return Err((Outcome::Skipped(why), held));
     }
     let cached = mm.cached(span.head);
-    // From here to the end of this nobody else's code is run. After that it is the batch that puts the page back.
-    let Some((own, lock)) = held.own.take() else { return Err((Outcome::Skipped(Skip::Changed), held)) };
+    // From here to the end of this nobody else's code is run. After that it is the batch that puts
+    // the page back.
+    let Some((own, lock)) = held.own.take() else {
+        return Err((Outcome::Skipped(Skip::Changed), held));
+    };
     let (guard, has_faulter) = match (lock, &mut batch.fault) {
         (Lock::Own(guard), _) => (Some(guard), false),
         (Lock::Faulters, Some(fault)) => (fault.guard.take(), fault.reference.is_some()),
@@ -206,8 +231,9 @@ fn lock<'m, M: Mm>(batch: &Batch<'_, 'm, M>, page: &'m PageLock<M::Futex>) -> Op
     }
 }
 
-/// A page that is locked and referred to. Dropping it, also while a panic unwinds, puts the reference first and lets go of the lock second,
-/// as everywhere; and a page that is free then goes back.
+/// A page that is locked and referred to. Dropping it, also while a panic unwinds, puts the
+/// reference first and lets go of the lock second, as everywhere; and a page that is free then goes
+/// back.
 struct Held<'m, M: Mm> {
     mm: &'m M,
     span: Span,
@@ -229,7 +255,11 @@ impl<M: Mm> Drop for Held<'_, M> {
     }
 }
 
-fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result<PageRef<'m, M::Futex>, Outcome<M::Refusal>> {
+fn get<'m, M: Mm>(
+    mm: &'m M,
+    span: Span,
+    page: &'m PageLock<M::Futex>,
+) -> Result<PageRef<'m, M::Futex>, Outcome<M::Refusal>> {
     let own = page.try_get().map_err(|why| match why {
         GetError::Free => Outcome::Freed,
         GetError::Poisoned => Outcome::Skipped(Skip::Poisoned),
@@ -240,7 +270,12 @@ fn get<'m, M: Mm>(mm: &'m M, span: Span, page: &'m PageLock<M::Futex>) -> Result
     Ok(own)
 }
 
-fn hole<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, entry: &<M as Tables>::Entry<'_>, was: Leaf) -> Step<M> {
+fn hole<M: Mm>(
+    batch: &mut Batch<'_, '_, M>,
+    index: usize,
+    entry: &<M as Tables>::Entry<'_>,
+    was: Leaf,
+) -> Step<M> {
     if !batch.order.fill_holes || entry.hole().is_none() {
         return Err(Outcome::Skipped(Skip::Hole));
     }

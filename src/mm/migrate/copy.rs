@@ -7,11 +7,16 @@ use super::{Abort, Outcome};
 use crate::mm::{CopyError, Mm, Span};
 
 /// Gives each page a place to go. Those for which there is none are put back, or split.
-pub(super) fn place<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) {
+pub(super) fn place<M: Mm>(
+    batch: &mut Batch<'_, '_, M>,
+    mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
+) {
     let mut later = Later::new(batch.mm);
     for index in 0..batch.slots.len() {
         let placed = match batch.slots[index].work {
-            Work::Hole { order: 1.., dst: NO_FRAME, .. } => super::hole::large(batch, index, &mut later, &mut choose),
+            Work::Hole { order: 1.., dst: NO_FRAME, .. } => {
+                super::hole::large(batch, index, &mut later, &mut choose)
+            }
             _ => place_one(batch, index, &mut later, &mut choose),
         };
         match placed {
@@ -26,7 +31,10 @@ pub(super) fn place<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(
 }
 
 /// Copies the bytes of each page that has a place.
-pub(super) fn copy<M: Mm>(batch: &mut Batch<'_, '_, M>, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) {
+pub(super) fn copy<M: Mm>(
+    batch: &mut Batch<'_, '_, M>,
+    mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
+) {
     let mut later = Later::new(batch.mm);
     for index in 0..batch.slots.len() {
         if let Some(job) = job(batch, index) {
@@ -73,7 +81,8 @@ impl<M: Mm> Jobs<'_, '_, '_, M> {
         (0..self.batch.slots.len()).filter_map(|index| job(self.batch, index))
     }
 
-    /// What has become of a job. A page that could not be copied is put back, or is lost, and the others go on.
+    /// What has become of a job. A page that could not be copied is put back, or is lost, and the
+    /// others go on.
     pub fn done(&mut self, index: usize, copied: Result<(), CopyError>) {
         if index < self.batch.slots.len() && job(self.batch, index).is_some() {
             let mut later = Later::new(self.batch.mm);
@@ -102,9 +111,11 @@ pub(super) fn job<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> Option<Job> 
         Work::Hole { order, dst: head, .. } if *head != NO_FRAME => {
             Some(Job { index, from: None, to: Span { head: *head, order: u32::from(*order) } })
         }
-        Work::Frozen { src, dst } if *dst != NO_FRAME && !src.is_copied => {
-            Some(Job { index, from: Some(src.span()), to: Span { head: *dst, order: u32::from(src.order) } })
-        }
+        Work::Frozen { src, dst } if *dst != NO_FRAME && !src.is_copied => Some(Job {
+            index,
+            from: Some(src.span()),
+            to: Span { head: *dst, order: u32::from(src.order) },
+        }),
         _ => None,
     }
 }
@@ -116,7 +127,8 @@ fn is_large<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> bool {
 /// So many frames in a row that cannot be had are enough.
 const MOST: usize = 8;
 
-/// Frames that are free and could not be had: given back when the batch has its places, so that none is handed out again at once.
+/// Frames that are free and could not be had: given back when the batch has its places, so that
+/// none is handed out again at once.
 pub(super) struct Later<'m, M: Mm> {
     mm: &'m M,
     frames: [u64; MOST],
@@ -158,7 +170,9 @@ pub(super) fn place_one<M: Mm>(
 ) -> Result<(), Abort> {
     let (from, order, counted) = match &batch.slots[index].work {
         Work::Hole { order, dst: NO_FRAME, .. } => (None, u32::from(*order), 0),
-        Work::Frozen { src, dst: NO_FRAME } => (Some(src.head), u32::from(src.order), src.counted()),
+        Work::Frozen { src, dst: NO_FRAME } => {
+            (Some(src.head), u32::from(src.order), src.counted())
+        }
         _ => return Ok(()),
     };
     let new = find(batch, from, order, counted, later, choose)?;
@@ -216,7 +230,8 @@ fn settle<M: Mm>(
         Err(CopyError::Failed) => batch.put_back(index, Abort::CopyFailed),
         Err(CopyError::SourceLost) => {
             let Work::Frozen { src, dst } = &mut batch.slots[index].work else { return };
-            let (order, counted, head) = (u32::from(src.order), src.counted(), core::mem::replace(dst, NO_FRAME));
+            let (order, counted, head) =
+                (u32::from(src.order), src.counted(), core::mem::replace(dst, NO_FRAME));
             // SAFETY: taken out of the slot just now.
             drop(unsafe { Dst::from_raw(batch.mm, head, order, counted) });
             if order == 0 {
@@ -229,7 +244,8 @@ fn settle<M: Mm>(
     }
 }
 
-/// The source is lost, and with it the page: every entry says so, before anybody is woken (I25). Others are not concerned.
+/// The source is lost, and with it the page: every entry says so, before anybody is woken (I25).
+/// Others are not concerned.
 fn poison<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     let Work::Frozen { src, .. } = batch.take(index) else { return };
     super::finalize::condemn(batch.mm, src.span());
@@ -237,10 +253,11 @@ fn poison<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     batch.set(index, Outcome::Poisoned, 1);
 }
 
-/// Splits a large page and brings its frames to the end one after the other: the slot has room for one.
+/// Splits a large page and brings its frames to the end one after the other: the slot has room for
+/// one.
 ///
-/// Not for nothing: there is a place for the first before it is split. A faulter has the frame that it wants moved, and the others stay
-/// where they are, for those who want them.
+/// Not for nothing: there is a place for the first before it is split. A faulter has the frame that
+/// it wants moved, and the others stay where they are, for those who want them.
 fn split<M: Mm>(
     batch: &mut Batch<'_, '_, M>,
     index: usize,
@@ -260,7 +277,9 @@ fn split<M: Mm>(
         Ok(place) => Some(place),
         Err(why) => return batch.put_back(index, why),
     };
-    let Some(tails) = super::split::split(mm, span) else { return batch.put_back(index, Abort::SplitFailed) };
+    let Some(tails) = super::split::split(mm, span) else {
+        return batch.put_back(index, Abort::SplitFailed);
+    };
     head.order = 0;
     head.is_part = true;
     let (mut moved, mut lost) = (0, 0);
@@ -275,7 +294,11 @@ fn split<M: Mm>(
         batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
         part(batch, src, if first == src.head { place.take() } else { None });
     }
-    batch.set(index, Outcome::Split { moved, of: u32::try_from(span.len()).unwrap_or(u32::MAX) }, lost);
+    batch.set(
+        index,
+        Outcome::Split { moved, of: u32::try_from(span.len()).unwrap_or(u32::MAX) },
+        lost,
+    );
 }
 
 /// Brings the one frame that is in the slot to its end.

@@ -24,15 +24,24 @@ pub(super) struct Dst<'m, M: Mm> {
 pub(super) enum NoDst {
     /// And is the caller's to deal with.
     Abort(Abort),
-    /// It is free, and cannot be had now. It is to be given back later, so that it is not handed out again at once.
+    /// It is free, and cannot be had now. It is to be given back later, so that it is not handed
+    /// out again at once.
     Later(u64, Abort),
 }
 
 impl<'m, M: Mm> Dst<'m, M> {
-    /// Makes the free page at `pfn` live, with a reference for each of `counted` entries, and locks it.
-    pub(super) fn new(mm: &'m M, pfn: u64, order: u32, counted: u32, select: &Select<M>) -> Result<Self, NoDst> {
+    /// Makes the free page at `pfn` live, with a reference for each of `counted` entries, and locks
+    /// it.
+    pub(super) fn new(
+        mm: &'m M,
+        pfn: u64,
+        order: u32,
+        counted: u32,
+        select: &Select<M>,
+    ) -> Result<Self, NoDst> {
         let bad = NoDst::Abort(Abort::BadDestination);
-        // Before anything is asked about it: no entry could say that the page is there, and so none would.
+        // Before anything is asked about it: no entry could say that the page is there, and so none
+        // would.
         if pfn >= FRAME_LIMIT {
             return Err(bad);
         }
@@ -53,8 +62,11 @@ impl<'m, M: Mm> Dst<'m, M> {
             // To be moved out of, not into.
             return Err(NoDst::Later(pfn, Abort::NoDestination));
         }
-        // Tried, because other pages' locks are held. Nobody knows of a free page but those who look at frames one by one.
-        let Some(mut lock) = page.try_lock() else { return Err(NoDst::Later(pfn, Abort::DestinationBusy)) };
+        // Tried, because other pages' locks are held. Nobody knows of a free page but those who
+        // look at frames one by one.
+        let Some(mut lock) = page.try_lock() else {
+            return Err(NoDst::Later(pfn, Abort::DestinationBusy));
+        };
         if page.activate(1 + counted).is_err() {
             // Not ours to free: it is no free page.
             return Err(bad);
@@ -77,7 +89,8 @@ impl<'m, M: Mm> Dst<'m, M> {
         self.span.head
     }
 
-    /// What [`into_raw`](Self::into_raw) has left, for `counted` entries. `None` for a slot that has none.
+    /// What [`into_raw`](Self::into_raw) has left, for `counted` entries. `None` for a slot that
+    /// has none.
     ///
     /// # Safety
     ///
@@ -89,7 +102,8 @@ impl<'m, M: Mm> Dst<'m, M> {
         Some(Self { mm, page, span: Span { head: pfn, order }, counted, lock })
     }
 
-    /// Puts the migrator's references and has `unlock` give the lock back. Whether nobody has the page; then it is free.
+    /// Puts the migrator's references and has `unlock` give the lock back. Whether nobody has the
+    /// page; then it is free.
     pub(super) fn release(mut self, unlock: impl FnOnce(PageGuard<'m, M::Futex>)) -> bool {
         self.lock.take().is_some_and(|lock| self.put(|| unlock(lock)))
     }

@@ -8,20 +8,24 @@ use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::{Memory, Mm};
 use crate::wait::{Limits, Wait, Wake};
 
-/// Moves the page at frame `pfn` out of it, and waits for its pins to be dropped, within `limits`: for memory that is to be taken away,
-/// where giving up is no choice. To another tier or to another frame of its own, as `order` says: it leaves this frame, unless the order
-/// [selects](Select) otherwise.
+/// Moves the page at frame `pfn` out of it, and waits for its pins to be dropped, within `limits`:
+/// for memory that is to be taken away, where giving up is no choice. To another tier or to another
+/// frame of its own, as `order` says: it leaves this frame, unless the order [selects](Select)
+/// otherwise.
 ///
-/// While it waits nobody can pin the page anew, and everybody can go on using it: its entries are taken down only afterwards, so that a
-/// pinner who accesses the page before it unpins does not wait for itself. What has to wait as well is whoever wants another reference, and
-/// so whoever makes another entry for the page, by fork for instance: the counts can only fall. So whoever has a pin of a page waits for no
-/// migration of it: [`pin_range`](crate::mm::pin::pin_range) drops what it has before it waits, and a fork copies a page that is pinned.
+/// While it waits nobody can pin the page anew, and everybody can go on using it: its entries are
+/// taken down only afterwards, so that a pinner who accesses the page before it unpins does not
+/// wait for itself. What has to wait as well is whoever wants another reference, and so whoever
+/// makes another entry for the page, by fork for instance: the counts can only fall. So whoever has
+/// a pin of a page waits for no migration of it: [`pin_range`](crate::mm::pin::pin_range) drops
+/// what it has before it waits, and a fork copies a page that is pinned.
 ///
-/// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between two tries everything is put back, batches
-/// are drained, whoever owns the page is waited for, and the processor is given away. The drain is the one of these that `limits` do not
-/// end.
+/// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between
+/// two tries everything is put back, batches are drained, whoever owns the page is waited for, and
+/// the processor is given away. The drain is the one of these that `limits` do not end.
 ///
-/// The caller has neither a page's lock, nor a page-table lock, which `unlocked` is its word for, nor a pin of this page, whatever the
+/// The caller has neither a page's lock, nor a page-table lock, which `unlocked` is its word for,
+/// nor a pin of this page, whatever the
 /// [`Order::mode`]: all of this sleeps.
 pub fn evict<M, D>(
     mm: &M,

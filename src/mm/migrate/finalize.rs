@@ -22,13 +22,15 @@ pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     match batch.take(index) {
         Work::Hole { was, order, dst } if dst != NO_FRAME => {
             // SAFETY: taken out of its slot just now.
-            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, batch.slots[index].what) {
+            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, batch.slots[index].what)
+            {
                 (Some(dst), What::At(at)) => fill(batch, index, at, was, dst),
                 _ => batch.set(index, Outcome::Aborted(Abort::BadDestination), 0),
             }
         }
         Work::Frozen { src, dst } if dst != NO_FRAME && src.is_copied => {
-            // In the slot without its destination: if the caller's code panics, that drops, and the batch puts back the page.
+            // In the slot without its destination: if the caller's code panics, that drops, and the
+            // batch puts back the page.
             batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
             // SAFETY: as above.
             match unsafe { Dst::from_raw(mm, dst, u32::from(src.order), src.counted()) } {
@@ -40,13 +42,19 @@ pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
     }
 }
 
-fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: &Src<'m, M>, mut dst: Dst<'m, M>) {
+fn arrive<'m, M: Mm>(
+    batch: &mut Batch<'_, 'm, M>,
+    index: usize,
+    src: &Src<'m, M>,
+    mut dst: Dst<'m, M>,
+) {
     let (mm, to) = (batch.mm, dst.span);
     if src.hand.cached > 0 && !move_cached(mm, src, &dst) {
         drop(dst);
         return batch.put_back(index, Abort::CacheChanged);
     }
-    // What belongs to the page goes with it, before anybody can find it there. Where it has come from, it had none.
+    // What belongs to the page goes with it, before anybody can find it there. Where it has come
+    // from, it had none.
     let user = src.page.user();
     if user != UserBits::default() {
         if let Some(lock) = dst.lock() {
@@ -59,14 +67,16 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: &Src<'m, M
     let mut page = src.into_frozen();
     let is_free = dst.release(|new| {
         batch.let_go(src, |fault| match fault {
-            // The faulter's lock stays the faulter's. Those who wait for the migration are told; the entries are up.
+            // The faulter's lock stays the faulter's. Those who wait for the migration are told;
+            // the entries are up.
             Some(fault) => {
                 drop(new);
                 page.set_user(UserBits::default());
                 fault.guard = Some(page.commit_keeping());
             }
             None => {
-                // Moves no reference, so nothing could be refused; and if it were, both pages are let go of all the same.
+                // Moves no reference, so nothing could be refused; and if it were, both pages are
+                // let go of all the same.
                 let committed = page.commit_to(new);
                 debug_assert!(committed.is_ok(), "{committed:?}");
             }
@@ -81,9 +91,11 @@ fn arrive<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, src: &Src<'m, M
     batch.set(index, outcome, lost);
 }
 
-/// Makes a cache find the new page, and moves its references, unless the cache has changed meanwhile.
+/// Makes a cache find the new page, and moves its references, unless the cache has changed
+/// meanwhile.
 ///
-/// The new page's first: as soon as the cache finds it, somebody may empty the place and put what it has there.
+/// The new page's first: as soon as the cache finds it, somebody may empty the place and put what
+/// it has there.
 fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
     let cached = src.hand.cached;
     if !take_cached(mm, dst, cached) {
@@ -96,7 +108,8 @@ fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
     is_moved
 }
 
-/// Takes as many references for a cache. None at all if they are too many, which they are not: the source had as many.
+/// Takes as many references for a cache. None at all if they are too many, which they are not: the
+/// source had as many.
 fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
     for taken in 0..cached {
         match dst.page.try_get() {
@@ -114,13 +127,20 @@ fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
 fn put_cached<M: Mm>(mm: &M, head: u64, page: &PageLock<M::Futex>, cached: u32) {
     for _ in 0..cached {
         mm.account(head, Owner::Cache, Change::Put);
-        // SAFETY: a reference of the cache's to a page that it does not find. Not the last: the migrator has one.
+        // SAFETY: a reference of the cache's to a page that it does not find. Not the last: the
+        // migrator has one.
         let _ = unsafe { page.put_raw() };
     }
 }
 
 /// A hole: the new page's entry goes where nothing was, if nothing is there still.
-fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, was: Leaf, dst: Dst<'m, M>) {
+fn fill<'m, M: Mm>(
+    batch: &mut Batch<'_, 'm, M>,
+    index: usize,
+    at: M::Address,
+    was: Leaf,
+    dst: Dst<'m, M>,
+) {
     let (mm, pfn) = (batch.mm, dst.span.head);
     // A page of zeroes may be known to somebody.
     let invalidation = invalidating(mm, at, batch.notice(Cause::Fill));
@@ -130,7 +150,9 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
     };
     let mut entry = mm.lock(at);
     // Both may have changed since, with the page-table lock let go of.
-    let is_as_it_was = |entry: &&<M as crate::mm::Tables>::Entry<'_>| entry.get() == Ok(was) && entry.order() == dst.span.order;
+    let is_as_it_was = |entry: &&<M as crate::mm::Tables>::Entry<'_>| {
+        entry.get() == Ok(was) && entry.order() == dst.span.order
+    };
     let rights = entry.as_ref().filter(is_as_it_was).and_then(Entry::hole);
     let outcome = match (&mut entry, rights, dst.page.try_get()) {
         (Some(entry), Some(rights), Ok(reference)) => {
@@ -140,7 +162,8 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
                 // The frame of zeroes is nobody's from here on.
                 let _ = entry.take();
             }
-            // Writes that are to be reported fault, as they did on the page of zeroes. The new page is nobody else's.
+            // Writes that are to be reported fault, as they did on the page of zeroes. The new page
+            // is nobody else's.
             let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
             let offset = if dst.span.order > 0 { entry.offset() } else { 0 };
             entry.set(leaf(mm, pfn + offset, rights.min(most), tracking));
@@ -154,13 +177,21 @@ fn fill<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, index: usize, at: M::Address, w
     batch.set(index, outcome, 0);
 }
 
-/// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not frozen. `from` and `to` may be one. Says
-/// how many entries were lost.
+/// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not
+/// frozen. `from` and `to` may be one. Says how many entries were lost.
 ///
-/// Each entry gets a reference: one of the `counted` that the migrator has, or, for a copy that somebody has made of a migration entry,
-/// a new one. If that can be had no more, the entry becomes poison: it can neither stay (nobody would ever put it up) nor lead to a page
-/// that does not know of it. So whoever copies migration entries refuses more than [can be counted](crate::mm::ledger::MAX_MAPPINGS).
-pub(super) fn put_up<M: Mm>(mm: &M, from: Span, to: Span, page: &PageLock<M::Futex>, counted: &mut u32) -> u32 {
+/// Each entry gets a reference: one of the `counted` that the migrator has, or, for a copy that
+/// somebody has made of a migration entry, a new one. If that can be had no more, the entry becomes
+/// poison: it can neither stay (nobody would ever put it up) nor lead to a page that does not know
+/// of it. So whoever copies migration entries refuses more than [can be
+/// counted](crate::mm::ledger::MAX_MAPPINGS).
+pub(super) fn put_up<M: Mm>(
+    mm: &M,
+    from: Span,
+    to: Span,
+    page: &PageLock<M::Futex>,
+    counted: &mut u32,
+) -> u32 {
     let owner = owner(mm, to.head);
     let mut lost = 0;
     mm.each_mapping(from, |at| {
@@ -190,7 +221,9 @@ pub(super) fn condemn<M: Mm>(mm: &M, span: Span) {
     mm.each_mapping(span, |at| {
         let Some(mut entry) = mm.lock(at) else { return };
         match entry.get() {
-            Ok(Leaf::Migration { pfn, .. }) if span.contains(pfn) => entry.set(Leaf::Poison { pfn }),
+            Ok(Leaf::Migration { pfn, .. }) if span.contains(pfn) => {
+                entry.set(Leaf::Poison { pfn })
+            }
             _ => {}
         }
     });

@@ -1,4 +1,5 @@
-//! A large entry that says that nothing is here, or a frame of zeroes: it gets a large page, or one of its addresses gets one.
+//! A large entry that says that nothing is here, or a frame of zeroes: it gets a large page, or one
+//! of its addresses gets one.
 
 use super::batch::Batch;
 use super::copy::{Later, job, place_one};
@@ -7,14 +8,19 @@ use super::{Abort, Outcome};
 use crate::leaf::Leaf;
 use crate::mm::{Entry, Mm};
 
-/// Brings it to its end before the next slot is begun with: other addresses of the entry may be in the batch as well, and find it filled.
+/// Brings it to its end before the next slot is begun with: other addresses of the entry may be in
+/// the batch as well, and find it filled.
 pub(super) fn large<M: Mm>(
     batch: &mut Batch<'_, '_, M>,
     index: usize,
     later: &mut Later<'_, M>,
     choose: &mut impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) -> Result<(), Abort> {
-    let (Work::Hole { was, .. }, What::At(at)) = (&batch.slots[index].work, batch.slots[index].what) else { return Ok(()) };
+    let (Work::Hole { was, .. }, What::At(at)) =
+        (&batch.slots[index].work, batch.slots[index].what)
+    else {
+        return Ok(());
+    };
     let was = *was;
     match look(batch.mm, at, was) {
         Look::Hole(order) => set_order(batch, index, order),
@@ -56,9 +62,11 @@ fn look<M: Mm>(mm: &M, at: M::Address, was: Leaf) -> Look {
     }
 }
 
-/// Whether it is one entry for each page from now on. Nothing is gained or lost by that, so nobody is told.
+/// Whether it is one entry for each page from now on. Nothing is gained or lost by that, so nobody
+/// is told.
 fn split<M: Mm>(mm: &M, at: M::Address, was: Leaf) -> bool {
-    mm.lock(at).is_some_and(|mut entry| entry.get() == Ok(was) && (entry.order() == 0 || entry.split()))
+    mm.lock(at)
+        .is_some_and(|mut entry| entry.get() == Ok(was) && (entry.order() == 0 || entry.split()))
 }
 
 fn set_order<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, new: u32) {

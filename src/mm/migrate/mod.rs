@@ -8,24 +8,29 @@
 //!                                 down               the hand
 //! ```
 //!
-//! Each stage has the thread's [`Unlocked`], so that nothing is waited for, by a drain or by another batch, before the last is gone. Each
-//! arrow consumes the stage before, so none can be left out or done twice. It is best effort, page by page: whatever stands in a
-//! page's way at any step is its [`Outcome`], the page is put back as it was, and the others go on. Dropping a stage puts everything
-//! back, also while a panic unwinds.
+//! Each stage has the thread's [`Unlocked`], so that nothing is waited for, by a drain or by
+//! another batch, before the last is gone. Each arrow consumes the stage before, so none can be
+//! left out or done twice. It is best effort, page by page: whatever stands in a page's way at any
+//! step is its [`Outcome`], the page is put back as it was, and the others go on. Dropping a stage
+//! puts everything back, also while a panic unwinds.
 //!
 //! What holds, and where:
 //!
-//! * From the first entry that is taken down to the last that is put up the page is locked (I12), and as many migration entries as
-//!   are put up are found again: `finalize` walks the reverse map, which also has those that fork and move have made meanwhile (I13).
-//! * A page's lock is tried while another is held, never waited for (I23). [`Mode::SyncLight`] and [`Mode::Sync`] go on, one page at a
-//!   time, with what is left; one lock may be waited for, because none is held.
-//! * Waiters have no references, so they cannot make a migration fail (I9, I31). References that others have can: the page is put back,
-//!   *all* locks are released, the batches are drained, and then it is tried again (I30, I32).
-//! * A fault handler that owns a page passes it in as [`FaultPage`], by [`collect_for_fault`]: it is neither locked nor unlocked here (I22),
-//!   and there is no [`Unlocked`], and no drain.
+//! * From the first entry that is taken down to the last that is put up the page is locked (I12),
+//!   and as many migration entries as are put up are found again: `finalize` walks the reverse map,
+//!   which also has those that fork and move have made meanwhile (I13).
+//! * A page's lock is tried while another is held, never waited for (I23). [`Mode::SyncLight`] and
+//!   [`Mode::Sync`] go on, one page at a time, with what is left; one lock may be waited for,
+//!   because none is held.
+//! * Waiters have no references, so they cannot make a migration fail (I9, I31). References that
+//!   others have can: the page is put back, *all* locks are released, the batches are drained, and
+//!   then it is tried again (I30, I32).
+//! * A fault handler that owns a page passes it in as [`FaultPage`], by [`collect_for_fault`]: it
+//!   is neither locked nor unlocked here (I22), and there is no [`Unlocked`], and no drain.
 //!
-//! The caller owns the work list: one [`Slot`] a page. What the caller implements may fail, and must not panic where entries are put up
-//! (reverse map, tables): elsewhere a panic puts everything back.
+//! The caller owns the work list: one [`Slot`] a page. What the caller implements may fail, and
+//! must not panic where entries are put up (reverse map, tables): elsewhere a panic puts everything
+//! back.
 //!
 //! # What the kernel has for it
 //!
@@ -76,7 +81,8 @@ pub enum Mode {
     /// For nothing and nobody. Batches of other processors are not drained.
     #[default]
     Async,
-    /// For locks, one at a time, and for batches to be drained. Not for whatever [`prepare`](super::Tiers::prepare) waits for.
+    /// For locks, one at a time, and for batches to be drained. Not for whatever
+    /// [`prepare`](super::Tiers::prepare) waits for.
     SyncLight,
     /// For that too.
     Sync,
@@ -86,10 +92,12 @@ pub enum Mode {
 pub enum Select<M: Tiers> {
     /// Whatever is elsewhere than where it is to go.
     Elsewhere,
-    /// What is in this tier now, which may be the one that it is to stay in: there it goes to another frame.
+    /// What is in this tier now, which may be the one that it is to stay in: there it goes to
+    /// another frame.
     Tier(M::Tier),
-    /// What is in these frames, in whatever tier, and leaves them for others: compaction, taking memory offline. The tier should not hand out
-    /// frames of these; if it does, they are passed over.
+    /// What is in these frames, in whatever tier, and leaves them for others: compaction, taking
+    /// memory offline. The tier should not hand out frames of these; if it does, they are passed
+    /// over.
     Frames(u64, u64),
     /// What this says, asked without the page's lock.
     If(fn(&M, super::Span) -> bool),
@@ -122,18 +130,22 @@ pub struct Order<M: Tiers> {
     pub mode: Mode,
     /// Whether pinned pages are collected too: for [`Collected::wait_unpinned`].
     pub even_pinned: bool,
-    /// Whether a large page that finds no place as a whole, or of which a frame is lost, is split, if there is a place for a frame of it.
+    /// Whether a large page that finds no place as a whole, or of which a frame is lost, is split,
+    /// if there is a place for a frame of it.
     pub split: bool,
-    /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go of.
+    /// How often to try; 0 is taken as 1. Before each further try everything is put back and let go
+    /// of.
     pub tries: u32,
-    /// How many pages are locked at a time; 0 is taken as 1. More of them share a flush, and are kept from everybody for longer.
+    /// How many pages are locked at a time; 0 is taken as 1. More of them share a flush, and are
+    /// kept from everybody for longer.
     pub batch: usize,
     /// Who has ordered it: see [`Notice`](super::Notice).
     pub owner: u64,
 }
 
 impl<M: Tiers> Order<M> {
-    /// To `to`, from wherever, without holes, [`Mode::Async`], split if need be, ten tries, 512 pages a batch.
+    /// To `to`, from wherever, without holes, [`Mode::Async`], split if need be, ten tries, 512
+    /// pages a batch.
     #[must_use]
     pub fn to(to: M::Tier) -> Self {
         Self {
@@ -170,8 +182,8 @@ impl<M: Tiers> Order<M> {
         self
     }
 
-    /// The same, and holes are filled: one for which there is a large entry by a large page, or, if none is to be had and the order is to
-    /// split, by one page for each address.
+    /// The same, and holes are filled: one for which there is a large entry by a large page, or, if
+    /// none is to be had and the order is to split, by one page for each address.
     #[must_use]
     pub fn filling_holes(mut self) -> Self {
         self.fill_holes = true;
@@ -296,11 +308,11 @@ stages! {
     Copied
 }
 
-/// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), as many as [`Order::batch`] says, and takes down the entries
-/// that led to them.
+/// Locks the pages in `slots` that are still [`Pending`](Outcome::Pending), as many as
+/// [`Order::batch`] says, and takes down the entries that led to them.
 ///
-/// Tries each lock and skips what it does not get. From here to the end the batch has the thread's [`Unlocked`]: nothing can be drained
-/// that is waited for, and no other batch begun.
+/// Tries each lock and skips what it does not get. From here to the end the batch has the thread's
+/// [`Unlocked`]: nothing can be drained that is waited for, and no other batch begun.
 pub fn collect<'s, 'm, M: Mm>(
     mm: &'m M,
     slots: &'s mut [Slot<'m, M>],
@@ -312,7 +324,8 @@ pub fn collect<'s, 'm, M: Mm>(
     Collected(batch)
 }
 
-/// [`collect`] for a fault handler, which owns the lock of the page `fault` and so has no [`Unlocked`].
+/// [`collect`] for a fault handler, which owns the lock of the page `fault` and so has no
+/// [`Unlocked`].
 ///
 /// That page is moved if it is in `slots`; others are too, as far as their locks are free.
 pub fn collect_for_fault<'s, 'm, M: Mm>(
@@ -327,11 +340,12 @@ pub fn collect_for_fault<'s, 'm, M: Mm>(
 }
 
 impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
-    /// Waits, within `limits`, until the page has no pins; there are no new ones from now on. Its entries are up meanwhile, except the one
-    /// that led to it if that was by address: so collect it by frame, and accesses go on while this waits. If the pins stay, the page is put
-    /// back.
+    /// Waits, within `limits`, until the page has no pins; there are no new ones from now on. Its
+    /// entries are up meanwhile, except the one that led to it if that was by address: so collect
+    /// it by frame, and accesses go on while this waits. If the pins stay, the page is put back.
     ///
-    /// If several pages are under way this waits for none of them: whoever owns several pages sleeps for none (I23).
+    /// If several pages are under way this waits for none of them: whoever owns several pages
+    /// sleeps for none (I23).
     pub fn wait_unpinned(mut self, limits: Limits<'_, M::Futex>) -> Self
     where
         M: Memory<Futex: FutexTimed>,
@@ -350,8 +364,8 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
 }
 
 impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
-    /// Empties this processor's batch, as far as nobody is using it, and waits for nobody. For the others see [`Drain::all`], when this batch has
-    /// come to its end.
+    /// Empties this processor's batch, as far as nobody is using it, and waits for nobody. For the
+    /// others see [`Drain::all`], when this batch has come to its end.
     pub fn drain_local(self, drain: &impl Drain) -> Self {
         if self.0.in_work() > 0 {
             drain.local();
@@ -367,27 +381,35 @@ impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
 }
 
 impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
-    /// Allocates a frame for each page in the tier that the order names, and copies. Pages for which that fails are put back.
+    /// Allocates a frame for each page in the tier that the order names, and copies. Pages for
+    /// which that fails are put back.
     pub fn copy(self) -> Copied<'s, 'm, M> {
         let (mm, to) = (self.0.mm, self.0.order.to);
         self.copy_to(|from, order| mm.allocate_for(to, order, from).ok_or(Abort::NoDestination))
     }
 
-    /// [`copy`](Self::copy), with frames of the caller's choice: `choose` is asked for a free frame for the page at a frame and
-    /// of an order (the first of a large page's), and may refuse, usually with [`Abort::Declined`]. A frame whose lock somebody has is kept
-    /// until every page has its place, and `choose` is asked for another.
-    pub fn copy_to(mut self, mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>) -> Copied<'s, 'm, M> {
+    /// [`copy`](Self::copy), with frames of the caller's choice: `choose` is asked for a free frame
+    /// for the page at a frame and of an order (the first of a large page's), and may refuse,
+    /// usually with [`Abort::Declined`]. A frame whose lock somebody has is kept until every page
+    /// has its place, and `choose` is asked for another.
+    pub fn copy_to(
+        mut self,
+        mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
+    ) -> Copied<'s, 'm, M> {
         copy::place(&mut self.0, &mut choose);
         copy::copy(&mut self.0, choose);
         Copied(self.0)
     }
 
-    /// [`copy`](Self::copy) by an engine that does it for all pages at a time: `engine` is handed the [`Jobs`], and reports each of them
-    /// when it is done. It may go about them in any order and on as many threads as it likes, and returns when nothing of theirs is
-    /// written any more: a DMA engine waits for its last completion. What is not reported by then is put back.
+    /// [`copy`](Self::copy) by an engine that does it for all pages at a time: `engine` is handed
+    /// the [`Jobs`], and reports each of them when it is done. It may go about them in any order
+    /// and on as many threads as it likes, and returns when nothing of theirs is written any more:
+    /// a DMA engine waits for its last completion. What is not reported by then is put back.
     pub fn copy_by(mut self, engine: impl FnOnce(&mut Jobs<'_, 's, 'm, M>)) -> Copied<'s, 'm, M> {
         let (mm, to) = (self.0.mm, self.0.order.to);
-        copy::place(&mut self.0, |from, order| mm.allocate_for(to, order, from).ok_or(Abort::NoDestination));
+        copy::place(&mut self.0, |from, order| {
+            mm.allocate_for(to, order, from).ok_or(Abort::NoDestination)
+        });
         let mut jobs = Jobs { batch: &mut self.0 };
         engine(&mut jobs);
         jobs.end();
@@ -396,7 +418,8 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
 }
 
 impl<M: Mm> Copied<'_, '_, M> {
-    /// Puts up the new entries, releases the locks, drops the references, frees what is left. Says what it came to.
+    /// Puts up the new entries, releases the locks, drops the references, frees what is left. Says
+    /// what it came to.
     ///
     /// The thread's [`Unlocked`] is free again, and so is the right to drain.
     pub fn finalize(mut self) -> Summary {

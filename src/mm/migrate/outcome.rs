@@ -14,20 +14,23 @@ pub enum Outcome<R> {
         /// The frame.
         pfn: u64,
     },
-    /// It is in frame `pfn` now, and so many entries for it are poison: so many had been made while it was on its way that no reference
-    /// could be counted for them. Whoever copies migration entries refuses more than [`MAX_MAPPINGS`](crate::mm::ledger::MAX_MAPPINGS).
+    /// It is in frame `pfn` now, and so many entries for it are poison: so many had been made while
+    /// it was on its way that no reference could be counted for them. Whoever copies migration
+    /// entries refuses more than [`MAX_MAPPINGS`](crate::mm::ledger::MAX_MAPPINGS).
     Uncounted {
         /// The frame.
         pfn: u64,
         /// How many entries.
         entries: u32,
     },
-    /// There was no page, or a page of zeroes that nobody had written to; now there is one, of zeroes, in frame `pfn`.
+    /// There was no page, or a page of zeroes that nobody had written to; now there is one, of
+    /// zeroes, in frame `pfn`.
     Filled {
         /// The frame.
         pfn: u64,
     },
-    /// It was a large page, which could not be moved as such. It was split, and so many of its frames have moved.
+    /// It was a large page, which could not be moved as such. It was split, and so many of its
+    /// frames have moved.
     Split {
         /// How many frames have moved.
         moved: u32,
@@ -77,8 +80,9 @@ pub enum Skip<R> {
     },
     /// It has as many references as can be counted, or is frozen.
     Uncountable,
-    /// Its header counts no references, although an entry says that the page is there. Migration goes by the counts of this crate's headers,
-    /// and has nothing to go by if they are kept elsewhere.
+    /// Its header counts no references, although an entry says that the page is there. Migration
+    /// goes by the counts of this crate's headers, and has nothing to go by if they are kept
+    /// elsewhere.
     Uncounted,
     /// The caller has refused it.
     Refused(R),
@@ -90,7 +94,8 @@ pub enum Skip<R> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Abort {
-    /// References, whoever has them and whatever for, besides those that the migrator has in its hand.
+    /// References, whoever has them and whatever for, besides those that the migrator has in its
+    /// hand.
     Referenced {
         /// Counted.
         refs: u32,
@@ -112,8 +117,8 @@ pub enum Abort {
     Declined,
     /// Somebody owns the lock of the destination.
     DestinationBusy,
-    /// The destination is not free, or is the page itself, or its number is not below [`FRAME_LIMIT`](crate::leaf::FRAME_LIMIT), so that no
-    /// entry can say that the page is there.
+    /// The destination is not free, or is the page itself, or its number is not below
+    /// [`FRAME_LIMIT`](crate::leaf::FRAME_LIMIT), so that no entry can say that the page is there.
     BadDestination,
     /// Source and destination are not of the same size.
     SizeMismatch,
@@ -145,15 +150,20 @@ impl<R> Outcome<R> {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Skipped(Skip::Locked | Skip::Migrating | Skip::Pinned { .. } | Skip::Changed | Skip::Uncountable)
-                | Self::Aborted(
-                    Abort::Referenced { .. }
-                        | Abort::Pinned { .. }
-                        | Abort::StillMapped
-                        | Abort::DestinationBusy
-                        | Abort::CacheChanged
-                        | Abort::HoleFilled
-                )
+            Self::Skipped(
+                Skip::Locked
+                    | Skip::Migrating
+                    | Skip::Pinned { .. }
+                    | Skip::Changed
+                    | Skip::Uncountable
+            ) | Self::Aborted(
+                Abort::Referenced { .. }
+                    | Abort::Pinned { .. }
+                    | Abort::StillMapped
+                    | Abort::DestinationBusy
+                    | Abort::CacheChanged
+                    | Abort::HoleFilled
+            )
         )
     }
 }
@@ -192,7 +202,9 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Locked => f.write_str("it is locked"),
             Self::Pinned { pins } => write!(f, "it has {pins} pins"),
             Self::Uncountable => f.write_str("no reference to it could be had"),
-            Self::Uncounted => f.write_str("its header counts no references, although it is mapped"),
+            Self::Uncounted => {
+                f.write_str("its header counts no references, although it is mapped")
+            }
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Changed => f.write_str("its entry has changed"),
         }
@@ -202,7 +214,9 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
 impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Referenced { refs, expected } => write!(f, "it has {refs} references, and {expected} are accounted for"),
+            Self::Referenced { refs, expected } => {
+                write!(f, "it has {refs} references, and {expected} are accounted for")
+            }
             Self::Pinned { pins } => write!(f, "it has {pins} pins"),
             Self::Exclusive => f.write_str("a device has one of its mappings to itself"),
             Self::StillMapped => f.write_str("it is still mapped"),
@@ -225,8 +239,8 @@ impl fmt::Display for Abort {
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,
-    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for itself; and entries that
-    /// [could not be counted](Outcome::Uncounted).
+    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for
+    /// itself; and entries that [could not be counted](Outcome::Uncounted).
     pub poisoned: u32,
     /// Pages that are as they were, or were split and have not moved as a whole.
     pub left: u32,

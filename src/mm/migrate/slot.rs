@@ -55,8 +55,9 @@ impl<M: Mm> Slot<'_, M> {
         }
     }
 
-    /// How many frames were found lost: 1 if it was poisoned, and any number if it was [split](Outcome::Split), whose outcome does not say
-    /// why a frame has not moved; or how many [entries could not be counted](Outcome::Uncounted).
+    /// How many frames were found lost: 1 if it was poisoned, and any number if it was
+    /// [split](Outcome::Split), whose outcome does not say why a frame has not moved; or how many
+    /// [entries could not be counted](Outcome::Uncounted).
     #[must_use]
     pub fn lost(&self) -> u32 {
         match self.work {
@@ -91,7 +92,8 @@ pub(super) const NO_FRAME: u64 = u64::MAX;
 pub(super) enum Work<'m, M: Mm> {
     /// Nothing is held.
     Idle { outcome: Outcome<M::Refusal>, lost: u32 },
-    /// Nothing is held but `dst`; the entry was `was`, for `1 << order` pages, and a new page is to take its place if it still is.
+    /// Nothing is held but `dst`; the entry was `was`, for `1 << order` pages, and a new page is to
+    /// take its place if it still is.
     Hole { was: Leaf, order: u8, dst: u64 },
     /// Locked and migrating, and some or all entries are taken down.
     Locked(Src<'m, M>),
@@ -108,8 +110,8 @@ impl<M: Mm> Work<'_, M> {
 }
 
 /// A page that is being moved, and what is held of it: its lock, as a stage of a migration, and the
-/// references in the hand. In raw form, so that a slot is small. A stage of the page is made from it by
-/// whoever takes it out of the slot, and by nobody else.
+/// references in the hand. In raw form, so that a slot is small. A stage of the page is made from
+/// it by whoever takes it out of the slot, and by nobody else.
 pub(super) struct Src<'m, M: Mm> {
     pub(super) page: &'m PageLock<M::Futex>,
     pub(super) head: u64,
@@ -125,7 +127,8 @@ pub(super) struct Src<'m, M: Mm> {
     pub(super) is_copied: bool,
     /// Whether it was part of a large page: its entries' references were counted with that one's.
     pub(super) is_part: bool,
-    /// Whether there may be migration entries that somebody else has made: a faulter, a fork that found the page frozen.
+    /// Whether there may be migration entries that somebody else has made: a faulter, a fork that
+    /// found the page frozen.
     pub(super) is_followed: bool,
 }
 
@@ -165,8 +168,8 @@ impl<'m, M: Mm> Src<'m, M> {
 
     /// The stage of a page that was [`Work::Locked`] and has been taken out of its slot.
     pub(super) fn into_migration(self) -> Migration<'m, M::Futex> {
-        // SAFETY: collecting and checking leave the stage raw when they put the page into the slot, and
-        // whoever took it out of the slot calls this, once.
+        // SAFETY: collecting and checking leave the stage raw when they put the page into the slot,
+        // and whoever took it out of the slot calls this, once.
         unsafe { Migration::from_raw(self.page) }
     }
 

@@ -1,9 +1,11 @@
 //! A large page that cannot be moved as one: split, while it is frozen and nobody can tell.
 //!
-//! All its entries are migration entries, so whoever wants one of its frames waits, for the header of the first: that is what
-//! [`Memory::header`](crate::mm::Memory::header) gives for all of them. From the split on it gives each frame its own. So those are locked,
-//! migrating and frozen *before* they can be found: a migration entry never leads to a page that is not locked (I12). A waiter who looked
-//! before the split is told when the first frame's page is released, looks again, and finds the frame's own header.
+//! All its entries are migration entries, so whoever wants one of its frames waits, for the header
+//! of the first: that is what [`Memory::header`](crate::mm::Memory::header) gives for all of them.
+//! From the split on it gives each frame its own. So those are locked, migrating and frozen
+//! *before* they can be found: a migration entry never leads to a page that is not locked (I12). A
+//! waiter who looked before the split is told when the first frame's page is released, looks again,
+//! and finds the frame's own header.
 
 use super::dst::put_raw;
 use super::slot::Src;
@@ -13,15 +15,15 @@ use crate::mm::{Entry, Mm, Span};
 use crate::refs::Put;
 use core::ops::Range;
 
-/// The frames of a split page but the first: locked, frozen, with one reference each, the migrator's. Dropping them puts back those
-/// that are left.
+/// The frames of a split page but the first: locked, frozen, with one reference each, the
+/// migrator's. Dropping them puts back those that are left.
 pub(super) struct Tails<'m, M: Mm> {
     mm: &'m M,
     frames: Range<u64>,
 }
 
-/// Splits the page of `span`, which is frozen. `None`, with the page as it was, if a frame's own header is in somebody's hands, or a
-/// large entry cannot be made several.
+/// Splits the page of `span`, which is frozen. `None`, with the page as it was, if a frame's own
+/// header is in somebody's hands, or a large entry cannot be made several.
 pub(super) fn split<M: Mm>(mm: &M, span: Span) -> Option<Tails<'_, M>> {
     let mut are_small = true;
     mm.each_mapping(span, |at| {

@@ -13,7 +13,8 @@ pub(super) fn unmap<M: Mm>(batch: &mut Batch<'_, '_, M>) {
         let Work::Locked(src) = &batch.slots[index].work else { continue };
         let (mm, span) = (batch.mm, src.span());
         if src.page.refs() == src.expected() {
-            // Every entry owns a reference, and all there are are in the hand: nothing else is mapped.
+            // Every entry owns a reference, and all there are are in the hand: nothing else is
+            // mapped.
             continue;
         }
         let first = match batch.slots[index].what {
@@ -33,8 +34,9 @@ pub(super) fn unmap<M: Mm>(batch: &mut Batch<'_, '_, M>) {
     batch.flush();
 }
 
-/// Replaces the entry at `at`, if it names a frame of slot `index`'s page, by a migration entry. The reference that it owned goes to
-/// the hand: a migration entry owns none. `false` if it is one that must stay.
+/// Replaces the entry at `at`, if it names a frame of slot `index`'s page, by a migration entry.
+/// The reference that it owned goes to the hand: a migration entry owns none. `false` if it is one
+/// that must stay.
 pub(super) fn take_down<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address) -> bool {
     let (mm, mode) = (batch.mm, batch.mode());
     let _invalidating = invalidating(mm, at, batch.notice(Cause::Migrate));
@@ -45,7 +47,8 @@ pub(super) fn take_down<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M
             if mode == Mode::Async {
                 return false;
             }
-            // The device may take its time, so the entry is let go of. Nobody makes it exclusive anew, for that takes the page's lock.
+            // The device may take its time, so the entry is let go of. Nobody makes it exclusive
+            // anew, for that takes the page's lock.
             drop(entry);
             mm.revoke_exclusive(pfn);
             let Some(again) = mm.lock(at) else { return true };
@@ -63,11 +66,17 @@ pub(super) fn replace<M: Mm>(mm: &M, src: &mut Src<'_, M>, entry: &mut M::Entry<
     let span = src.span();
     let owner = match entry.get() {
         Ok(Leaf::Present { pfn, .. }) if span.contains(pfn) => Owner::Mapping,
-        Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. }) if span.contains(pfn) => Owner::Entry,
+        Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. })
+            if span.contains(pfn) =>
+        {
+            Owner::Entry
+        }
         _ => return false,
     };
     // What it was at last: hardware may have noted an access since.
-    let Some(migration) = entry.take_unflushed().ok().and_then(Leaf::to_migration) else { return false };
+    let Some(migration) = entry.take_unflushed().ok().and_then(Leaf::to_migration) else {
+        return false;
+    };
     entry.set(migration);
     src.hand.taken += 1;
     mm.account(span.head, owner, Change::Put);

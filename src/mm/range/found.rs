@@ -112,7 +112,9 @@ impl<A> Page<A> {
             (_, Found::NotLooked) => false,
             (Want::Nothing, _) => true,
             (Want::Read, Found::Zero | Found::Local { .. } | Found::Own { .. }) => true,
-            (Want::Write, Found::Local { rights, .. } | Found::Own { rights, .. }) => rights == Rights::Write,
+            (Want::Write, Found::Local { rights, .. } | Found::Own { rights, .. }) => {
+                rights == Rights::Write
+            }
             _ => false,
         }
     }
@@ -129,17 +131,26 @@ pub(super) fn look<M: Areas + Tiers>(mm: &M, page: &mut Page<M::Address>, own: O
     };
 }
 
-fn what<M: Areas + Tiers>(mm: &M, entry: &M::Entry<'_>, most: Rights, own: Option<M::Tier>) -> Found {
+fn what<M: Areas + Tiers>(
+    mm: &M,
+    entry: &M::Entry<'_>,
+    most: Rights,
+    own: Option<M::Tier>,
+) -> Found {
     match entry.get() {
         Err(e) => Found::Unknown(e),
         Ok(Leaf::None) => Found::Hole,
         Ok(Leaf::Present { pfn, .. }) if mm.is_zero_frame(pfn) => Found::Zero,
-        Ok(Leaf::Present { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => Found::Own { pfn, rights: rights.min(most) },
+        Ok(Leaf::Present { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => {
+            Found::Own { pfn, rights: rights.min(most) }
+        }
         Ok(Leaf::Present { pfn, rights, .. }) => Found::Local { pfn, rights: rights.min(most) },
         Ok(Leaf::DevicePrivate { pfn, rights, .. }) if own == Some(mm.tier(pfn)) => {
             Found::Own { pfn, rights: rights.min(most) }
         }
-        Ok(Leaf::DevicePrivate { pfn, rights, .. }) => Found::Remote { pfn, rights: rights.min(most) },
+        Ok(Leaf::DevicePrivate { pfn, rights, .. }) => {
+            Found::Remote { pfn, rights: rights.min(most) }
+        }
         Ok(Leaf::Migration { pfn, .. }) => Found::Migrating { pfn },
         Ok(Leaf::DeviceExclusive { pfn, .. }) => Found::Exclusive { pfn },
         Ok(Leaf::Poison { pfn }) => Found::Poisoned { pfn },
@@ -149,6 +160,11 @@ fn what<M: Areas + Tiers>(mm: &M, entry: &M::Entry<'_>, most: Rights, own: Optio
 }
 
 /// Whether the address may be accessed so, whatever is there.
-pub(in crate::mm) fn is_allowed<M: Areas>(mm: &M, at: M::Address, entry: Option<&M::Entry<'_>>, access: Access) -> bool {
+pub(in crate::mm) fn is_allowed<M: Areas>(
+    mm: &M,
+    at: M::Address,
+    entry: Option<&M::Entry<'_>>,
+    access: Access,
+) -> bool {
     mm.allowed(at, entry).is_some_and(|most| access != Access::Write || most == Rights::Write)
 }

@@ -9,8 +9,13 @@ pub(in crate::mm) struct Invalidating<'m, M: Tables> {
     at: M::Address,
 }
 
-/// An entry is about to lose its page. Called without any page-table lock, and to be kept until that has been let go of again.
-pub(in crate::mm) fn invalidating<M: Tables>(mm: &M, at: M::Address, notice: Notice) -> Invalidating<'_, M> {
+/// An entry is about to lose its page. Called without any page-table lock, and to be kept until
+/// that has been let go of again.
+pub(in crate::mm) fn invalidating<M: Tables>(
+    mm: &M,
+    at: M::Address,
+    notice: Notice,
+) -> Invalidating<'_, M> {
     mm.invalidate(at, notice);
     Invalidating { mm, at }
 }

@@ -1,12 +1,15 @@
-//! Which part of a notifier's range the latest invalidations were for, so that a reader of another part is not disturbed.
+//! Which part of a notifier's range the latest invalidations were for, so that a reader of another
+//! part is not disturbed.
 //!
-//! A notifier counts the invalidations of all its range. Without more, one page that moves every millisecond keeps a reader of a million
-//! others from ever coming to an end. A log beside it has what the latest ones were for, by their sequence numbers, and a reader that
-//! finds those elsewhere goes on as if they had not been.
+//! A notifier counts the invalidations of all its range. Without more, one page that moves every
+//! millisecond keeps a reader of a million others from ever coming to an end. A log beside it has
+//! what the latest ones were for, by their sequence numbers, and a reader that finds those
+//! elsewhere goes on as if they had not been.
 //!
-//! Each place of the log is a sequence lock for one number: whoever writes has the place to itself, and a reader that finds the same number
-//! before and after has the range of that number. Nobody waits: a writer that finds another one there leaves its own range out, and a
-//! reader that does not find a number takes it for an invalidation of everything.
+//! Each place of the log is a sequence lock for one number: whoever writes has the place to itself,
+//! and a reader that finds the same number before and after has the range of that number. Nobody
+//! waits: a writer that finds another one there leaves its own range out, and a reader that does
+//! not find a number takes it for an invalidation of everything.
 //!
 //! # Orderings
 //!
@@ -29,10 +32,12 @@ const RECENT: usize = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else {
 /// Somebody writes. Not a number: those have 23 bits.
 const BUSY: u32 = u32::MAX;
 
-/// The ranges of the latest invalidations of one notifier, in numbers of the caller's: of pages, say.
+/// The ranges of the latest invalidations of one notifier, in numbers of the caller's: of pages,
+/// say.
 ///
-/// Numbers come again after 2^23 invalidations, as the [notifier](Notifier) says of tickets. So a range that is that old, and whose place no
-/// later one has taken, could be taken for the range of an invalidation that was begun without the log.
+/// Numbers come again after 2^23 invalidations, as the [notifier](Notifier) says of tickets. So a
+/// range that is that old, and whose place no later one has taken, could be taken for the range of
+/// an invalidation that was begun without the log.
 #[derive(Debug)]
 pub struct Log {
     recent: [Entry; RECENT],
@@ -40,13 +45,15 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    /// One more than the sequence number; 0 while there is none, [`BUSY`] while the range is written.
+    /// One more than the sequence number; 0 while there is none, [`BUSY`] while the range is
+    /// written.
     number: AtomicU32,
     first: Wide,
     end: Wide,
 }
 
-/// A number of the caller's: its lower and its upper half. Read while it is written, it is neither the old one nor the new one.
+/// A number of the caller's: its lower and its upper half. Read while it is written, it is neither
+/// the old one nor the new one.
 #[derive(Debug)]
 struct Wide(AtomicU32, AtomicU32);
 
@@ -104,7 +111,8 @@ impl Log {
             // Its writer gives it a number that is not ours, so nobody finds ours.
             return;
         }
-        // Release: whoever reads a word of this range, and then fences, sees that the number before is gone.
+        // Release: whoever reads a word of this range, and then fences, sees that the number before
+        // is gone.
         fence(Release);
         entry.first.write(range.start);
         entry.end.write(range.end);
@@ -112,10 +120,16 @@ impl Log {
         entry.number.store(number + 1, Release);
     }
 
-    /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so, the ticket is, for `range`, as good as one
-    /// that was taken now; for anything else it is of no more use. It may say `false` though none has: of too many it does not know, nor of
-    /// one that begins while another that it takes the place of is still being written down.
-    pub fn keeps<F: Futex>(&self, notifier: &Notifier<F>, ticket: &mut Ticket, range: &Range<usize>) -> bool {
+    /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so,
+    /// the ticket is, for `range`, as good as one that was taken now; for anything else it is of no
+    /// more use. It may say `false` though none has: of too many it does not know, nor of one that
+    /// begins while another that it takes the place of is still being written down.
+    pub fn keeps<F: Futex>(
+        &self,
+        notifier: &Notifier<F>,
+        ticket: &mut Ticket,
+        range: &Range<usize>,
+    ) -> bool {
         // Acquire: as for `is_good`.
         fence(Acquire);
         let now = notifier.now();

@@ -1,23 +1,27 @@
-//! A range of pages for a reader that keeps copies of the entries: a device with a table of its own, a tracer, a dirty log.
+//! A range of pages for a reader that keeps copies of the entries: a device with a table of its
+//! own, a tracer, a dirty log.
 //!
-//! The reader wants to know, of each page, where it is and what may be done with it; of some pages it wants more, namely that they be
-//! where they can be read or written. And it wants to know all of this at one time, although entries change while it reads. So it reads
-//! against a [`Notifier`]:
+//! The reader wants to know, of each page, where it is and what may be done with it; of some pages
+//! it wants more, namely that they be where they can be read or written. And it wants to know all
+//! of this at one time, although entries change while it reads. So it reads against a [`Notifier`]:
 //!
 //! 1. take a ticket, having waited for what invalidations there are;
 //! 2. look at every page, one page-table lock at a time;
-//! 3. if some are not as wanted, bring those in, each by the [fault path](fn@super::fault) and in no matter which state the tickets are,
-//!    for faults invalidate by themselves when they copy; and begin again;
+//! 3. if some are not as wanted, bring those in, each by the [fault path](fn@super::fault) and in
+//!    no matter which state the tickets are, for faults invalidate by themselves when they copy;
+//!    and begin again;
 //! 4. otherwise, if the ticket is still good, that is the answer; if not, yield, and begin again.
 //!
-//! The kernel's `hmm_range_fault` does this with a fault for each failed look and leaves the loop to its callers, who spun in it: without a
-//! pause, for as long as it took, with waits that nobody could end. Here every wait for a page or for an invalidation ends at the
-//! [limits](Limits), within an attempt as well as between attempts (what the memory itself does to bring a page in takes as long as it
-//! takes); attempts are counted; between two of them the processor is given away; and a fault waits for a page's owner
-//! without a reference, like all others. No page-table lock is held across any of it.
+//! The kernel's `hmm_range_fault` does this with a fault for each failed look and leaves the loop
+//! to its callers, who spun in it: without a pause, for as long as it took, with waits that nobody
+//! could end. Here every wait for a page or for an invalidation ends at the [limits](Limits),
+//! within an attempt as well as between attempts (what the memory itself does to bring a page in
+//! takes as long as it takes); attempts are counted; between two of them the processor is given
+//! away; and a fault waits for a page's owner without a reference, like all others. No page-table
+//! lock is held across any of it.
 //!
-//! What an error leaves behind is not lost: pages that were brought in stay where they are, and [`RangeError`] says how far it got. A second
-//! call begins with them.
+//! What an error leaves behind is not lost: pages that were brought in stay where they are, and
+//! [`RangeError`] says how far it got. A second call begins with them.
 //!
 //! ```
 //! use pagelock::Limits;
@@ -62,16 +66,19 @@ where
 {
     /// How long it may take.
     pub limits: Limits<'c, M::Futex>,
-    /// How often it may be tried. An attempt is over when the range is found to have changed, or pages had to be brought in.
+    /// How often it may be tried. An attempt is over when the range is found to have changed, or
+    /// pages had to be brought in.
     pub attempts: u32,
-    /// The reader's own tier: pages there are where they should be, though the processor cannot access them.
+    /// The reader's own tier: pages there are where they should be, though the processor cannot
+    /// access them.
     pub own: Option<M::Tier>,
-    /// How faults wait. A strategy that sleeps for a page's lock, where no limit ends it, is taken as [`Strategy::Wait`]:
-    /// [`Strategy::WaitThenLock`] and [`Strategy::ReferenceAndSleep`].
+    /// How faults wait. A strategy that sleeps for a page's lock, where no limit ends it, is taken
+    /// as [`Strategy::Wait`]: [`Strategy::WaitThenLock`] and [`Strategy::ReferenceAndSleep`].
     pub strategy: Strategy,
     /// How often one page may be faulted on in one attempt.
     pub patience: u32,
-    /// What the range is in the numbers of a log of the notifier's: invalidations of other parts do not disturb.
+    /// What the range is in the numbers of a log of the notifier's: invalidations of other parts do
+    /// not disturb.
     pub part: Option<(&'c Log, usize, usize)>,
 }
 
@@ -82,7 +89,14 @@ where
     /// Within `limits`, 1024 attempts, no tier of one's own, [`Strategy::Wait`].
     #[must_use]
     pub fn new(limits: Limits<'c, M::Futex>) -> Self {
-        Self { limits, attempts: 1024, own: None, strategy: Strategy::Wait, patience: 1 << 16, part: None }
+        Self {
+            limits,
+            attempts: 1024,
+            own: None,
+            strategy: Strategy::Wait,
+            patience: 1 << 16,
+            part: None,
+        }
     }
 
     /// The same, with so many attempts; 0 is taken as 1.
@@ -99,8 +113,9 @@ where
         self
     }
 
-    /// The same, for a range that is `pages` in `log`: what is invalidated elsewhere, if the log says so, does not disturb the reader. The
-    /// ticket that it gets is then [kept](Log::keeps) in the same way.
+    /// The same, for a range that is `pages` in `log`: what is invalidated elsewhere, if the log
+    /// says so, does not disturb the reader. The ticket that it gets is then [kept](Log::keeps) in
+    /// the same way.
     #[must_use]
     pub fn part(mut self, log: &'c Log, pages: Range<usize>) -> Self {
         self.part = Some((log, pages.start, pages.end));
@@ -135,7 +150,8 @@ pub struct Progress {
     pub attempts: u32,
     /// How many of them ended because the range had changed meanwhile.
     pub invalidated: u32,
-    /// How many pages were brought to where they were wanted. They stay there, until somebody takes them away.
+    /// How many pages were brought to where they were wanted. They stay there, until somebody takes
+    /// them away.
     pub faults: usize,
 }
 
@@ -161,7 +177,8 @@ pub enum Stop<E, S> {
     Attempts,
     /// The page may not be accessed as wanted.
     NotAllowed,
-    /// The page could not be brought in: its contents are lost, it was busy for too long, or the memory failed.
+    /// The page could not be brought in: its contents are lost, it was busy for too long, or the
+    /// memory failed.
     Fault(FaultError<E>),
     /// What the fault path leaves to the caller has failed.
     Unsettled(S),
@@ -172,7 +189,8 @@ pub enum Stop<E, S> {
 pub struct RangeError<E, S> {
     /// Why.
     pub why: Stop<E, S>,
-    /// How many pages, from the first, were as wanted when last looked at. If one page is to blame, it is the next.
+    /// How many pages, from the first, were as wanted when last looked at. If one page is to blame,
+    /// it is the next.
     pub done: usize,
     /// What was done. None of it is undone.
     pub progress: Progress,
@@ -199,16 +217,19 @@ impl<E: core::error::Error, S: core::error::Error> core::error::Error for RangeE
 pub type RangeErrorOf<M> = RangeError<<M as super::Memory>::Error, <M as Areas>::Failure>;
 type StopOf<M> = Stop<<M as super::Memory>::Error, <M as Areas>::Failure>;
 
-/// Reads the entries of `pages`, brings in those that are not as [wanted](Want), and answers with what was [found](Found), all of it at one
-/// time: nothing of the range was invalidated through `notifier` while it was read.
+/// Reads the entries of `pages`, brings in those that are not as [wanted](Want), and answers with
+/// what was [found](Found), all of it at one time: nothing of the range was invalidated through
+/// `notifier` while it was read.
 ///
-/// Whoever goes on to use what was found asks once more whether the ticket is good, with a lock held that invalidators take.
+/// Whoever goes on to use what was found asks once more whether the ticket is good, with a lock
+/// held that invalidators take.
 ///
 /// No page-table lock may be held by the caller, nor an invalidation be on by this thread.
 ///
 /// # Errors
 ///
-/// [`RangeError`]. A page that cannot be had as wanted ends the call; those before it were brought in.
+/// [`RangeError`]. A page that cannot be had as wanted ends the call; those before it were brought
+/// in.
 pub fn fault_range<M>(
     mm: &M,
     notifier: &Notifier<M::Futex>,
@@ -222,7 +243,8 @@ where
     reader.read(pages, true).map_err(|why| reader.failed(pages, why))
 }
 
-/// [`fault_range`] that takes pages as they are, whatever is wanted: nothing is faulted in, and no page is waited for.
+/// [`fault_range`] that takes pages as they are, whatever is wanted: nothing is faulted in, and no
+/// page is waited for.
 ///
 /// # Errors
 ///
@@ -250,7 +272,8 @@ where
     progress: Progress,
 }
 
-/// How many pages are looked at before the reader asks whether it goes on: the time, and the ticket.
+/// How many pages are looked at before the reader asks whether it goes on: the time, and the
+/// ticket.
 const LOOKS: usize = 64;
 
 /// The longest pause between two attempts, as a power of two of [relaxations](Futex::relax).
@@ -333,7 +356,12 @@ where
         }
     }
 
-    fn fault(&self, at: M::Address, access: Access, faulter: &mut Faulter<'_, M::Futex>) -> Result<(), StopOf<M>> {
+    fn fault(
+        &self,
+        at: M::Address,
+        access: Access,
+        faulter: &mut Faulter<'_, M::Futex>,
+    ) -> Result<(), StopOf<M>> {
         match fault_within(self.mm, at, access, faulter, self.order.limits) {
             Ok(Fault::Resolved | Fault::Present) => {}
             Ok(Fault::Retry(Why::Locked)) => self.notifier.futex.relax(),

@@ -1,9 +1,11 @@
-//! The sequence count by which a reader of page tables knows that what it read was true all at once.
+//! The sequence count by which a reader of page tables knows that what it read was true all at
+//! once.
 //!
-//! Whoever takes away what an entry allows (unmap, protect, move, fork, copy on write, migrate) *invalidates*: says so before, does it, says
-//! that it is done. A reader that keeps copies of entries, such as a device with a table of its own, takes a [`Ticket`] when no
-//! invalidation is on, reads as long as it likes without keeping anybody out, and finally asks whether the ticket is still good. It is if
-//! no invalidation has begun since.
+//! Whoever takes away what an entry allows (unmap, protect, move, fork, copy on write, migrate)
+//! *invalidates*: says so before, does it, says that it is done. A reader that keeps copies of
+//! entries, such as a device with a table of its own, takes a [`Ticket`] when no invalidation is
+//! on, reads as long as it likes without keeping anybody out, and finally asks whether the ticket
+//! is still good. It is if no invalidation has begun since.
 //!
 //! ```text
 //!  invalidator                             reader
@@ -13,14 +15,17 @@
 //!  (C) end: active - 1                     (3) device's lock: is the sequence the ticket's? then use what was read
 //! ```
 //!
-//! * *What a good ticket says*: (2) has seen nothing of any (B) that has come after (1), and all of every (B) that was over by then.
-//!   If (2) has seen a change then, by the fences at (A) and (3), (3) sees (A). By the Acquire at (1) that pairs with (C), what was over is seen.
-//! * *What it does not say*: that an invalidation does not begin right after (3). So (B) includes telling the device, and the device's
-//!   lock decides: an invalidator that comes to it after the reader finds what the reader has put there, and takes it away; a reader that
-//!   comes to it after the invalidator sees (A) at (3).
+//! * *What a good ticket says*: (2) has seen nothing of any (B) that has come after (1), and all of
+//!   every (B) that was over by then. If (2) has seen a change then, by the fences at (A) and (3),
+//!   (3) sees (A). By the Acquire at (1) that pairs with (C), what was over is seen.
+//! * *What it does not say*: that an invalidation does not begin right after (3). So (B) includes
+//!   telling the device, and the device's lock decides: an invalidator that comes to it after the
+//!   reader finds what the reader has put there, and takes it away; a reader that comes to it after
+//!   the invalidator sees (A) at (3).
 //!
-//! This is `mmu_interval_read_begin` and `mmu_interval_read_retry`, with an end to the wait: a reader that finds an invalidation under way
-//! sleeps, as whoever waits for a page does, until it is over, or until its time is.
+//! This is `mmu_interval_read_begin` and `mmu_interval_read_retry`, with an end to the wait: a
+//! reader that finds an invalidation under way sleeps, as whoever waits for a page does, until it
+//! is over, or until its time is.
 //!
 //! # Orderings
 //!
@@ -45,10 +50,12 @@ const ACTIVE_BITS: u32 = if cfg!(pagelock_loom) { 1 } else { 8 };
 const MAX_ACTIVE: u32 = WAITERS - 1;
 const BEGUN: u32 = WAITERS << 1;
 
-/// Counts invalidations of some range of page tables: a whole address space, or the part that one device mirrors.
+/// Counts invalidations of some range of page tables: a whole address space, or the part that one
+/// device mirrors.
 ///
-/// Four bytes, all zero when nothing was ever invalidated. A ticket could be taken for good by mistake if exactly 2^23 invalidations, or a
-/// multiple of that, began between its being taken and its being checked.
+/// Four bytes, all zero when nothing was ever invalidated. A ticket could be taken for good by
+/// mistake if exactly 2^23 invalidations, or a multiple of that, began between its being taken and
+/// its being checked.
 ///
 /// # Example
 ///
@@ -120,13 +127,20 @@ impl<F: Futex> Notifier<F> {
                 seen = self.word.load(Relaxed);
                 continue;
             }
-            // Acquire: what follows comes after what earlier invalidations did. The sequence wraps around off the end.
-            match self.word.compare_exchange_weak(seen, seen.wrapping_add(BEGUN) + 1, Acquire, Relaxed) {
+            // Acquire: what follows comes after what earlier invalidations did. The sequence wraps
+            // around off the end.
+            match self.word.compare_exchange_weak(
+                seen,
+                seen.wrapping_add(BEGUN) + 1,
+                Acquire,
+                Relaxed,
+            ) {
                 Ok(_) => break,
                 Err(now) => seen = now,
             }
         }
-        // Release: whoever sees a change that is made from here on, and then fences, sees the sequence as it is now.
+        // Release: whoever sees a change that is made from here on, and then fences, sees the
+        // sequence as it is now.
         fence(Release);
         sequence(seen.wrapping_add(BEGUN))
     }
@@ -175,7 +189,8 @@ impl<F: Futex> Notifier<F> {
         (active(seen) == 0).then_some(Ticket(sequence(seen)))
     }
 
-    /// A ticket, as soon as no invalidation is on. The caller holds no page-table lock: an invalidator may need it.
+    /// A ticket, as soon as no invalidation is on. The caller holds no page-table lock: an
+    /// invalidator may need it.
     ///
     /// # Errors
     ///
@@ -192,7 +207,8 @@ impl<F: Futex> Notifier<F> {
         }
     }
 
-    /// (3): whether no invalidation has begun since the ticket was taken. What was read meanwhile was then true all at once.
+    /// (3): whether no invalidation has begun since the ticket was taken. What was read meanwhile
+    /// was then true all at once.
     ///
     /// Whoever goes on to use it asks with the lock held that invalidators take when they tell it.
     #[must_use]
@@ -209,7 +225,8 @@ impl<F: Futex> Notifier<F> {
         active(self.word.load(Relaxed))
     }
 
-    /// Sleeps until the last of the invalidations is over: steps (1) to (4) of a [wait](crate::wait), with WAITERS for the flag.
+    /// Sleeps until the last of the invalidations is over: steps (1) to (4) of a
+    /// [wait](crate::wait), with WAITERS for the flag.
     fn wait(&self, limits: &Limits<'_, F>) -> Result<(), Wake>
     where
         F: FutexTimed,
@@ -218,7 +235,9 @@ impl<F: Futex> Notifier<F> {
         // Relaxed: a look, which the compare-exchange confirms.
         let seen = self.word.load(Relaxed);
         // Relaxed: the order of this and the end is the word's modification order.
-        if active(seen) == 0 || self.word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_err() {
+        if active(seen) == 0
+            || self.word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_err()
+        {
             return Ok(());
         }
         match ready.sleep(limits) {
@@ -263,7 +282,10 @@ impl<F: Futex> fmt::Debug for Notifier<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Relaxed: a look.
         let seen = self.word.load(Relaxed);
-        f.debug_struct("Notifier").field("sequence", &sequence(seen)).field("active", &active(seen)).finish_non_exhaustive()
+        f.debug_struct("Notifier")
+            .field("sequence", &sequence(seen))
+            .field("active", &active(seen))
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,9 @@ fn legal() -> impl Iterator<Item = State> {
             [0u32, 1, 2, MAX_SLEEPERS - 1, MAX_SLEEPERS].into_iter().flat_map(move |sleepers| {
                 [0u32, 1, 0xff].into_iter().map(move |generation| {
                     let user = 0b01010 << USER_SHIFT;
-                    State(flags | user | sleepers << SLEEPERS_SHIFT | generation << GENERATION_SHIFT)
+                    State(
+                        flags | user | sleepers << SLEEPERS_SHIFT | generation << GENERATION_SHIFT,
+                    )
                 })
             })
         })
@@ -26,7 +28,18 @@ fn is_legal(s: &State) -> bool {
 
 #[test]
 fn the_published_masks_of_the_state_cover_the_word_once() {
-    let masks = [LOCKED, LOCK_WAITERS, EVENT_WAITERS, MIGRATING, POISONED, CLOSED, CROWD, USER, SLEEPERS, GENERATION];
+    let masks = [
+        LOCKED,
+        LOCK_WAITERS,
+        EVENT_WAITERS,
+        MIGRATING,
+        POISONED,
+        CLOSED,
+        CROWD,
+        USER,
+        SLEEPERS,
+        GENERATION,
+    ];
     assert_eq!(masks.iter().fold(0, |all, mask| all | mask), u32::MAX);
     assert_eq!(masks.iter().map(|mask| mask.count_ones()).sum::<u32>(), u32::BITS);
     let word = State(3 << GENERATION_SHIFT | 2 << SLEEPERS_SHIFT | 9 << USER_SHIFT);
@@ -87,7 +100,9 @@ fn release_is_one_add_that_keeps_everything_else() {
         assert_eq!((n.sleepers(), n.is_closed(), kept(n)), (s.sleepers(), s.is_closed(), kept(s)));
         assert_eq!(n.has_waiters(), s.has_waiters());
         if !s.is_poisoned() {
-            assert!(State(s.0.wrapping_add(State::release_delta(s.is_migrating(), true))).is_poisoned());
+            assert!(
+                State(s.0.wrapping_add(State::release_delta(s.is_migrating(), true))).is_poisoned()
+            );
         }
     }
 }
@@ -123,7 +138,11 @@ fn a_full_word_admits_nobody_and_closes_the_gate_on_who_comes() {
     let full = State(LOCKED | LOCK_WAITERS | MAX_SLEEPERS << SLEEPERS_SHIFT);
     assert!(!full.admits(false) && !full.admits(true));
     assert!(full.with_crowd().is_closed());
-    assert_eq!(full.with_sleeper(true, false).sleepers(), MAX_SLEEPERS, "who is in is counted once");
+    assert_eq!(
+        full.with_sleeper(true, false).sleepers(),
+        MAX_SLEEPERS,
+        "who is in is counted once"
+    );
 }
 
 #[test]
@@ -132,15 +151,29 @@ fn striking_the_sleepers_leaves_the_rest_and_ages_a_page_that_nobody_has() {
     let struck = LOCK_WAITERS | CLOSED | CROWD | 3 << SLEEPERS_SHIFT;
     let at = |generation: u32| generation << GENERATION_SHIFT;
     assert_eq!(State(kept | struck | at(7)).without_sleepers(), State(kept | at(8)));
-    assert_eq!(State(kept | struck | LOCKED | at(7)).without_sleepers(), State(kept | LOCKED | at(7)));
+    assert_eq!(
+        State(kept | struck | LOCKED | at(7)).without_sleepers(),
+        State(kept | LOCKED | at(7))
+    );
     assert_eq!(State(struck | at(0xff)).without_sleepers(), State(0), "the generation comes round");
 }
 
 #[test]
 fn debug_speaks_in_words() {
-    let s =
-        State(LOCKED | LOCK_WAITERS | EVENT_WAITERS | MIGRATING | CLOSED | CROWD | 2 << SLEEPERS_SHIFT | 7 << GENERATION_SHIFT);
-    assert_eq!(format!("{s:?}"), "locked, migrating, 2 sleepers, gate closed, crowd outside, awaited, generation 7");
+    let s = State(
+        LOCKED
+            | LOCK_WAITERS
+            | EVENT_WAITERS
+            | MIGRATING
+            | CLOSED
+            | CROWD
+            | 2 << SLEEPERS_SHIFT
+            | 7 << GENERATION_SHIFT,
+    );
+    assert_eq!(
+        format!("{s:?}"),
+        "locked, migrating, 2 sleepers, gate closed, crowd outside, awaited, generation 7"
+    );
     assert_eq!(format!("{:?}", State(0)), "free, generation 0");
 }
 

@@ -144,7 +144,11 @@ impl Memory {
         let uffd = Uffd::open(Wish::default())?;
         let pages = store.lock().unwrap().len();
         let ram = Ram::anonymous(&*Inbox::new(uffd.clone())?, pages * SMALL, SMALL)?;
-        let tracked = Tracked { places: vec![Place::Out; pages], pins: HashMap::new(), in_flight: HashMap::new() };
+        let tracked = Tracked {
+            places: vec![Place::Out; pages],
+            pins: HashMap::new(),
+            in_flight: HashMap::new(),
+        };
         let shared = Arc::new(Shared {
             uffd,
             ram,
@@ -272,6 +276,10 @@ pub fn lines() -> usize {
 
 /// Code lines between the two marks: not blank, and no comments.
 pub fn count(source: &str) -> usize {
-    let code = source.split("// count from here").nth(1).and_then(|rest| rest.split("// to here").next()).unwrap_or("");
+    let code = source
+        .split("// count from here")
+        .nth(1)
+        .and_then(|rest| rest.split("// to here").next())
+        .unwrap_or("");
     code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }

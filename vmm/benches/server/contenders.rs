@@ -30,7 +30,14 @@ impl Contender {
         }
     }
 
-    pub fn start(self, uffd: Uffd, inbox: Arc<Inbox>, ram: Ram, store: Arc<Store>, handlers: usize) -> Running {
+    pub fn start(
+        self,
+        uffd: Uffd,
+        inbox: Arc<Inbox>,
+        ram: Ram,
+        store: Arc<Store>,
+        handlers: usize,
+    ) -> Running {
         let pages = ram.len() / SMALL;
         match self {
             Self::Toolkit => {
@@ -60,7 +67,8 @@ impl Contender {
                     /// And whether somebody else has come for it.
                     in_flight: HashMap<usize, bool>,
                 }
-                let tracked = Mutex::new(Tracked { present: vec![false; pages], ..Tracked::default() });
+                let tracked =
+                    Mutex::new(Tracked { present: vec![false; pages], ..Tracked::default() });
                 Pool::start(uffd, ram, handlers, move |ram, page, buffer| {
                     {
                         let mut tracked = tracked.lock().unwrap();
@@ -154,7 +162,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    fn start(uffd: Uffd, ram: Ram, handlers: usize, serve: impl Fn(&Ram, usize, &mut [u8]) + Send + Sync + 'static) -> Running {
+    fn start(
+        uffd: Uffd,
+        ram: Ram,
+        handlers: usize,
+        serve: impl Fn(&Ram, usize, &mut [u8]) + Send + Sync + 'static,
+    ) -> Running {
         let shared = Arc::new((ram, serve));
         let stop = Arc::new((AtomicBool::new(false), eventfd(0, EventfdFlags::CLOEXEC).unwrap()));
         let threads = (0..handlers)
@@ -165,12 +178,18 @@ impl Pool {
                     let bell = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
                     let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
                     epoll::add(&bell, uffd.fd(), epoll::EventData::new_u64(0), flags).unwrap();
-                    epoll::add(&bell, &stop.1, epoll::EventData::new_u64(1), epoll::EventFlags::IN).unwrap();
-                    let mut room = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
+                    epoll::add(&bell, &stop.1, epoll::EventData::new_u64(1), epoll::EventFlags::IN)
+                        .unwrap();
+                    let mut room = [epoll::Event {
+                        flags: epoll::EventFlags::empty(),
+                        data: epoll::EventData::new_u64(0),
+                    }; 2];
                     let mut buffer = vec![0; SMALL];
                     while !stop.0.load(SeqCst) {
                         match uffd.next().unwrap() {
-                            Some(Event::Fault { address, .. }) => serve(ram, (address - ram.base()) / SMALL, &mut buffer),
+                            Some(Event::Fault { address, .. }) => {
+                                serve(ram, (address - ram.base()) / SMALL, &mut buffer)
+                            }
                             Some(_) => {}
                             None => {
                                 let most = Timespec { tv_sec: 1, tv_nsec: 0 };

@@ -79,7 +79,12 @@ pub fn run(contender: Contender, micros: u64, handlers: usize, pages: usize) -> 
 }
 
 /// Half of the pages are shared by all guests, and the other half is divided among them.
-fn be_guest(guest: usize, base: usize, pages: usize, barrier: &Barrier) -> (Histogram<u64>, Duration) {
+fn be_guest(
+    guest: usize,
+    base: usize,
+    pages: usize,
+    barrier: &Barrier,
+) -> (Histogram<u64>, Duration) {
     let mut stalls = Histogram::new(3).unwrap();
     let shared = pages / 2;
     let own = (pages - shared) / GUESTS;

@@ -66,5 +66,9 @@ fn main() {
         }
     }
     table::print(&rows, rounds);
-    println!("\ncode lines of the same server: {} by hand, {} with the toolkit", by_hand::lines(), with_toolkit::lines());
+    println!(
+        "\ncode lines of the same server: {} by hand, {} with the toolkit",
+        by_hand::lines(),
+        with_toolkit::lines()
+    );
 }

@@ -59,7 +59,9 @@ pub fn print(rows: &[Row], rounds: usize) {
     let micros = |nanos: f64| format!("{:.1} µs", nanos / 1000.0);
     for row in rows {
         for contender in CONTENDERS {
-            let at = |quantile: f64| micros(row.get(contender, |run| run.stalls.value_at_quantile(quantile) as f64));
+            let at = |quantile: f64| {
+                micros(row.get(contender, |run| run.stalls.value_at_quantile(quantile) as f64))
+            };
             table.add_row([
                 format!("{} µs", row.store),
                 row.handlers.to_string(),
@@ -73,22 +75,35 @@ pub fn print(rows: &[Row], rounds: usize) {
             ]);
         }
     }
-    println!("{table}\n\nmedians of {rounds} rounds; ratios of runs side by side, toolkit over the other:\n");
+    println!(
+        "{table}\n\nmedians of {rounds} rounds; ratios of runs side by side, toolkit over the other:\n"
+    );
     let speed = |run: &Run| run.pages_per_second;
     let cpu = |run: &Run| run.cpu_per_page;
     let others = [Contender::Map, Contender::States, Contender::BigMutex, Contender::Bare];
     for (other, bar) in others.into_iter().zip([" (bar >= 1)", " (bar >= 1)", "", ""]) {
         let all = mean(rows.iter().map(|row| row.ratio(other, speed)));
         let best = mean(rows.iter().map(|row| row.undisturbed(other)));
-        println!("pages/s over {}: {all:.3} in the mean over rows{bar}; of upper quartiles {best:.3}", other.name());
+        println!(
+            "pages/s over {}: {all:.3} in the mean over rows{bar}; of upper quartiles {best:.3}",
+            other.name()
+        );
     }
     for row in rows.iter().filter(|row| row.store == 200 && row.handlers > 1) {
         let ratio = row.ratio(Contender::BigMutex, speed);
-        println!("pages/s over (a) at 200 µs with {} handlers: {ratio:.2} (bar >= 1.3)", row.handlers);
+        println!(
+            "pages/s over (a) at 200 µs with {} handlers: {ratio:.2} (bar >= 1.3)",
+            row.handlers
+        );
     }
     for (other, bar) in others.into_iter().zip(["", "", "", " (bar <= 1.05)"]) {
         let all = mean(rows.iter().map(|row| row.ratio(other, cpu)));
-        let each: Vec<String> = rows.iter().map(|row| format!("{:.2}", row.ratio(other, cpu))).collect();
-        println!("CPU/page over {}: {all:.3} in the mean over rows{bar}; row by row {}", other.name(), each.join(" "));
+        let each: Vec<String> =
+            rows.iter().map(|row| format!("{:.2}", row.ratio(other, cpu))).collect();
+        println!(
+            "CPU/page over {}: {all:.3} in the mean over rows{bar}; row by row {}",
+            other.name(),
+            each.join(" ")
+        );
     }
 }

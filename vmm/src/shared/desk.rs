@@ -65,7 +65,8 @@ impl<'r> Desk<'r> {
         Self { region, seat }
     }
 
-    /// Its number in the segment, for [`wait_for_end_of`](pagelock::shared::Segment::wait_for_end_of).
+    /// Its number in the segment, for
+    /// [`wait_for_end_of`](pagelock::shared::Segment::wait_for_end_of).
     #[must_use]
     pub fn number(&self) -> u32 {
         self.seat.number()
@@ -88,7 +89,11 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// What `read` or the system says. The page stays out, and its faulters fault again.
-    pub fn fault(&self, page: u32, read: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Came> {
+    pub fn fault(
+        &self,
+        page: u32,
+        read: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Came> {
         let (region, at) = (self.region, SharedRegion::at(page));
         let guard = match self.seat.try_lock(page) {
             Ok(guard) => guard,
@@ -97,12 +102,18 @@ impl<'r> Desk<'r> {
         };
         let came = match region.place(page).ok_or(io::ErrorKind::InvalidInput)? {
             // Only unmapped, or protected by an eviction that has ended otherwise, or late.
-            Place::In => region.layer.resume(at, false).and_then(|_| region.layer.protect(at, false)).map(|()| Came::There),
+            Place::In => region
+                .layer
+                .resume(at, false)
+                .and_then(|_| region.layer.protect(at, false))
+                .map(|()| Came::There),
             place => {
                 guard.set_tag(FILLING);
                 let put = if place == Place::Out {
                     let mut bytes = [0; SMALL];
-                    read(&mut bytes).and_then(|()| region.layer.fill(at, &bytes, false)).map(|_| Came::Fetched)
+                    read(&mut bytes)
+                        .and_then(|()| region.layer.fill(at, &bytes, false))
+                        .map(|_| Came::Fetched)
                 } else {
                     region.layer.zero(at).map(|_| Came::Zeroes)
                 };
@@ -121,7 +132,11 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`NotDropped`], with the page as it was.
-    pub fn evict(&self, page: u32, save: impl FnOnce(&[u8]) -> io::Result<()>) -> Result<(), NotDropped> {
+    pub fn evict(
+        &self,
+        page: u32,
+        save: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> Result<(), NotDropped> {
         let (region, at) = (self.region, SharedRegion::at(page));
         if region.place(page) != Some(Place::In) {
             return Err(NotDropped::NotIn);
@@ -180,7 +195,9 @@ impl<'r> Desk<'r> {
         loop {
             match self.seat.pin(page) {
                 // Pinned, so nobody takes it away from here on.
-                Ok(pin) if self.region.place(page) == Some(Place::In) => return Ok(DeskPin { _pin: pin }),
+                Ok(pin) if self.region.place(page) == Some(Place::In) => {
+                    return Ok(DeskPin { _pin: pin });
+                }
                 Ok(pin) => {
                     drop(pin);
                     touch();
@@ -193,8 +210,8 @@ impl<'r> Desk<'r> {
         }
     }
 
-    /// Whether the page can be taken at this moment: nobody owns it, and no count is in the way. For
-    /// whoever looks for what the dead have left.
+    /// Whether the page can be taken at this moment: nobody owns it, and no count is in the way.
+    /// For whoever looks for what the dead have left.
     #[must_use]
     pub fn can_be_had(&self, page: u32) -> bool {
         self.freeze(page, true).map(|frozen| frozen.commit_in_place()).is_ok()

@@ -13,7 +13,8 @@
 //! # Where a page's bytes are
 //!
 //! The page's word in the segment says its [`Place`], and its owner changes it. An owner that is
-//! about to change it says so before, in the tag of its note. So a survivor knows which copy counts:
+//! about to change it says so before, in the tag of its note. So a survivor knows which copy
+//! counts:
 //!
 //! | tag | the dead was | the bytes are | what the survivor does |
 //! |---|---|---|---|
@@ -61,11 +62,18 @@ impl SharedRegion {
     /// # Errors
     ///
     /// What the system refuses. `file` must be empty memory: a memfd, of that length.
-    pub fn create(uffd: Uffd, file: OwnedFd, pages: u32, seats: u32, words: u32) -> io::Result<Self> {
+    pub fn create(
+        uffd: Uffd,
+        file: OwnedFd,
+        pages: u32,
+        seats: u32,
+        words: u32,
+    ) -> io::Result<Self> {
         let own = file.try_clone()?;
         let inbox = Inbox::new(uffd.clone())?;
         let layer = Ram::memfd(&inbox, file, 0, pages as usize * SMALL, SMALL)?;
-        let segment = Segment::create(c"pages", Size::of(pages + words + 1).seats(seats)).map_err(io::Error::other)?;
+        let segment = Segment::create(c"pages", Size::of(pages + words + 1).seats(seats))
+            .map_err(io::Error::other)?;
         {
             let seat = segment.sit().map_err(io::Error::other)?;
             for page in (0..pages).chain([segment.pages() - 1]) {
@@ -82,7 +90,13 @@ impl SharedRegion {
     /// # Errors
     ///
     /// The segment is none, or has fewer pages than `pages`, or what the system refuses.
-    pub fn attach(segment: impl AsFd, uffd: Uffd, file: OwnedFd, base: usize, pages: u32) -> io::Result<Self> {
+    pub fn attach(
+        segment: impl AsFd,
+        uffd: Uffd,
+        file: OwnedFd,
+        base: usize,
+        pages: u32,
+    ) -> io::Result<Self> {
         let segment = Segment::attach(segment).map_err(io::Error::other)?;
         if segment.pages() <= pages {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -199,6 +213,9 @@ impl SharedRegion {
 
 impl fmt::Debug for SharedRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedRegion").field("pages", &self.pages).field("layer", &self.layer).finish_non_exhaustive()
+        f.debug_struct("SharedRegion")
+            .field("pages", &self.pages)
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
     }
 }

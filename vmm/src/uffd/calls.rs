@@ -101,9 +101,10 @@ impl Uffd {
         // what: so one is asked, by asking for nothing, and another one set up.
         let offered = handshake(&descriptor()?, 0)?;
         let mut wanted = u64::from(WELCOME) & offered;
-        for (wished, feature) in
-            [(wish.removes, sys::UFFD_FEATURE_EVENT_REMOVE), (wish.write_async, sys::UFFD_FEATURE_WP_ASYNC)]
-        {
+        for (wished, feature) in [
+            (wish.removes, sys::UFFD_FEATURE_EVENT_REMOVE),
+            (wish.write_async, sys::UFFD_FEATURE_WP_ASYNC),
+        ] {
             if wished && offered & u64::from(feature) == 0 {
                 return Err(io::ErrorKind::Unsupported.into());
             }
@@ -137,13 +138,17 @@ impl Uffd {
     }
 
     pub(super) fn unregister(&self, start: usize, len: usize) -> io::Result<()> {
-        const UNREGISTER: Opcode = ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_UNREGISTER as u8);
+        const UNREGISTER: Opcode = ioctl::opcode::read::<sys::uffdio_range>(
+            sys::UFFDIO as u8,
+            sys::_UFFDIO_UNREGISTER as u8,
+        );
         self.call::<UNREGISTER, _>(&mut range(start, len))
     }
 
     /// Wakes who sleeps for the range: they fault again if there still is no page.
     pub(super) fn wake(&self, start: usize, len: usize) -> io::Result<()> {
-        const WAKE: Opcode = ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_WAKE as u8);
+        const WAKE: Opcode =
+            ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_WAKE as u8);
         self.call::<WAKE, _>(&mut range(start, len))
     }
 
@@ -191,7 +196,9 @@ impl Uffd {
         while done < len {
             let range = range(start + done, len - done);
             let mut arg = sys::uffdio_zeropage { range, mode: 0, zeropage: 0 };
-            match self.call::<{ number::<sys::uffdio_zeropage>(sys::_UFFDIO_ZEROPAGE) }, _>(&mut arg) {
+            match self
+                .call::<{ number::<sys::uffdio_zeropage>(sys::_UFFDIO_ZEROPAGE) }, _>(&mut arg)
+            {
                 Ok(()) => done = len,
                 Err(_) if arg.zeropage > 0 => done += arg.zeropage as usize,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -222,7 +229,13 @@ impl Uffd {
 
     /// Moves pages to where none are, by their table entries.
     pub(super) fn move_page(&self, dst: usize, src: usize, len: usize) -> io::Result<()> {
-        let mut arg = sys::uffdio_move { dst: dst as u64, src: src as u64, len: len as u64, mode: 0, move_: 0 };
+        let mut arg = sys::uffdio_move {
+            dst: dst as u64,
+            src: src as u64,
+            len: len as u64,
+            mode: 0,
+            move_: 0,
+        };
         self.call::<{ number::<sys::uffdio_move>(sys::_UFFDIO_MOVE) }, _>(&mut arg)
     }
 
@@ -255,7 +268,12 @@ fn range(start: usize, len: usize) -> sys::uffdio_range {
 fn handshake(fd: &OwnedFd, features: u64) -> io::Result<u64> {
     let mut arg = sys::uffdio_api { api: sys::UFFD_API.into(), features, ioctls: 0 };
     // SAFETY: the argument is what the call takes, and it touches no other memory.
-    unsafe { ioctl::ioctl(fd, Updater::<{ number::<sys::uffdio_api>(sys::_UFFDIO_API) }, _>::new(&mut arg)) }?;
+    unsafe {
+        ioctl::ioctl(
+            fd,
+            Updater::<{ number::<sys::uffdio_api>(sys::_UFFDIO_API) }, _>::new(&mut arg),
+        )
+    }?;
     Ok(arg.features)
 }
 
@@ -291,7 +309,9 @@ fn descriptor() -> io::Result<OwnedFd> {
     }
     let user_mode_only = UserfaultfdFlags::from_bits_retain(sys::UFFD_USER_MODE_ONLY);
     // SAFETY: it makes a descriptor. What is done with it is said at the calls.
-    let made = unsafe { rustix::mm::userfaultfd(flags).or_else(|_| rustix::mm::userfaultfd(flags | user_mode_only)) };
+    let made = unsafe {
+        rustix::mm::userfaultfd(flags).or_else(|_| rustix::mm::userfaultfd(flags | user_mode_only))
+    };
     Ok(made?)
 }
 
@@ -299,7 +319,9 @@ impl Events for Uffd {
     fn next(&self) -> io::Result<Option<Event>> {
         let mut message = [0_u64; size_of::<sys::uffd_msg>() / 8];
         // SAFETY: plain integers, as bytes.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(message.as_mut_ptr().cast::<u8>(), size_of_val(&message)) };
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(message.as_mut_ptr().cast::<u8>(), size_of_val(&message))
+        };
         match rustix::io::read(&self.inner.fd, bytes) {
             Ok(read) if read == size_of::<sys::uffd_msg>() => {}
             Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -322,7 +344,12 @@ impl Events for Uffd {
                         Kind::Missing
                     };
                     let write = has(sys::UFFD_PAGEFAULT_FLAG_WRITE);
-                    Event::Fault { address: fault.address as usize, kind, write, thread: fault.feat.ptid }
+                    Event::Fault {
+                        address: fault.address as usize,
+                        kind,
+                        write,
+                        thread: fault.feat.ptid,
+                    }
                 }
                 sys::UFFD_EVENT_REMOVE => {
                     let remove = message.arg.remove;
@@ -346,7 +373,8 @@ impl Events for Uffd {
 
     fn pending(&self) -> io::Result<(u64, u64)> {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.inner.fd.as_raw_fd()))?;
-        let get = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let get =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         get("pending:").zip(get("total:")).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -357,6 +385,9 @@ impl Events for Uffd {
 
 impl fmt::Debug for Uffd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uffd").field("fd", &self.inner.fd).field("features", &self.inner.features).finish()
+        f.debug_struct("Uffd")
+            .field("fd", &self.inner.fd)
+            .field("features", &self.inner.features)
+            .finish()
     }
 }

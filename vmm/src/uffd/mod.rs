@@ -1,8 +1,8 @@
 //! Linux's userfaultfd, as it is.
 //!
 //! * [`Uffd`]: a descriptor, and each of its calls with what it really answers.
-//! * [`Ram`]: memory of a region: anonymous, of a memfd, or somebody else's mapping; pages of 4 KiB,
-//!   or of 2 MiB from hugetlb.
+//! * [`Ram`]: memory of a region: anonymous, of a memfd, or somebody else's mapping; pages of 4
+//!   KiB, or of 2 MiB from hugetlb.
 //!
 //! What the manual does not say, or not where it is looked for:
 //!

@@ -35,7 +35,14 @@ impl Staging {
         let uffd = Uffd::open(Wish::default())?;
         let len = PLACES * page;
         // SAFETY: no address is asked for, so nothing is mapped over.
-        let base = unsafe { mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) }?;
+        let base = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
         let this = Self { base, page, used: AtomicU64::new(0), uffd };
         // SAFETY: the mapping is ours, and its contents are zeroes so far.
@@ -44,8 +51,16 @@ impl Staging {
             let _ = madvise(this.base.as_ptr().cast(), len, Advice::LinuxNoHugepage);
             madvise(this.base.as_ptr().cast(), len, Advice::LinuxDontFork)?;
         }
-        let calls = this.uffd.register(this.base.as_ptr() as usize, len, sys::UFFDIO_REGISTER_MODE_MISSING)?;
-        if calls & 1 << sys::_UFFDIO_MOVE == 0 { Err(io::ErrorKind::Unsupported.into()) } else { Ok(this) }
+        let calls = this.uffd.register(
+            this.base.as_ptr() as usize,
+            len,
+            sys::UFFDIO_REGISTER_MODE_MISSING,
+        )?;
+        if calls & 1 << sys::_UFFDIO_MOVE == 0 {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            Ok(this)
+        }
     }
 
     /// Moves the page at `src` here, and shows it to `seen` before it goes.
@@ -73,7 +88,9 @@ impl Staging {
             let seen = self.used.load(Relaxed);
             let number = (!seen).trailing_zeros() as usize;
             // Acquire: pairs with the Release below: the place is empty again.
-            if number < PLACES && self.used.compare_exchange(seen, seen | 1 << number, Acquire, Relaxed).is_ok() {
+            if number < PLACES
+                && self.used.compare_exchange(seen, seen | 1 << number, Acquire, Relaxed).is_ok()
+            {
                 return Place { staging: self, number };
             }
             std::thread::yield_now();

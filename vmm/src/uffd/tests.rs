@@ -8,10 +8,15 @@ use std::ptr;
 
 #[test]
 fn a_copy_in_part_goes_on_behind_the_page_that_is_there() {
-    let Ok(uffd) = Uffd::open(Wish::default()) else { return println!("SKIPPED: userfaultfd is refused") };
+    let Ok(uffd) = Uffd::open(Wish::default()) else {
+        return println!("SKIPPED: userfaultfd is refused");
+    };
     let len = 16 * SMALL;
     // SAFETY: no address is asked for.
-    let base = unsafe { mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) }.unwrap();
+    let base = unsafe {
+        mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+    }
+    .unwrap();
     let start = base.expose_provenance();
     uffd.register(start, len, sys::UFFDIO_REGISTER_MODE_MISSING).unwrap();
     let [old, new] = [vec![1_u8; len], vec![2_u8; len]];
@@ -22,7 +27,9 @@ fn a_copy_in_part_goes_on_behind_the_page_that_is_there() {
     }
     assert!(!uffd.zero(start + 6 * SMALL, 10 * SMALL, SMALL).unwrap());
     // SAFETY: all of it is there by now.
-    let seen: Vec<u8> = (0..16).map(|page| unsafe { ptr::read_volatile((start + page * SMALL) as *const u8) }).collect();
+    let seen: Vec<u8> = (0..16)
+        .map(|page| unsafe { ptr::read_volatile((start + page * SMALL) as *const u8) })
+        .collect();
     assert_eq!(seen, [2, 2, 2, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(uffd.pending().unwrap(), (0, 0));
     // SAFETY: mapped above.

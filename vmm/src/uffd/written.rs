@@ -23,7 +23,8 @@ impl Ram {
     /// What the kernel says, for instance that it has no `PAGEMAP_SCAN`.
     pub fn take_written(&self, pages: Range<usize>) -> io::Result<Vec<usize>> {
         let page = self.page_size();
-        let [start, end] = [pages.start, pages.end].map(|n| self.base() as u64 + n.saturating_mul(page).min(self.len()) as u64);
+        let [start, end] = [pages.start, pages.end]
+            .map(|n| self.base() as u64 + n.saturating_mul(page).min(self.len()) as u64);
         let pagemap = open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut found = [sys::page_region { start: 0, end: 0, categories: 0 }; 64];
         let (mut next, mut written) = (start, Vec::new());
@@ -75,7 +76,10 @@ unsafe impl ioctl::Ioctl for Scan<'_> {
         self.0.as_ptr()
     }
 
-    unsafe fn output_from_ptr(out: ioctl::IoctlOutput, _: *mut std::ffi::c_void) -> rustix::io::Result<usize> {
+    unsafe fn output_from_ptr(
+        out: ioctl::IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<usize> {
         Ok(usize::try_from(out).unwrap_or(0))
     }
 }

@@ -79,7 +79,9 @@ impl Rig {
     /// A guest that writes a page's first byte, and returns what was there.
     pub fn writer(&self, page: usize, value: u8) -> JoinHandle<Result<u8, Failed>> {
         let ram = self.ram.clone();
-        thread::spawn(move || ram.with(page, true, PATIENCE, |bytes| std::mem::replace(&mut bytes[0], value)))
+        thread::spawn(move || {
+            ram.with(page, true, PATIENCE, |bytes| std::mem::replace(&mut bytes[0], value))
+        })
     }
 
     /// The next fault; waits for it.
@@ -184,7 +186,9 @@ impl Layer for Counted {
 }
 
 /// A store whose pages are full of what `byte` says.
-pub fn filled(byte: impl Fn(usize) -> u8 + Send + Sync) -> impl Fn(&Fetch, &mut [u8]) -> io::Result<()> + Send + Sync {
+pub fn filled(
+    byte: impl Fn(usize) -> u8 + Send + Sync,
+) -> impl Fn(&Fetch, &mut [u8]) -> io::Result<()> + Send + Sync {
     move |fetch, into| {
         into.fill(byte(fetch.page()));
         Ok(())

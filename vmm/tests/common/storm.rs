@@ -119,8 +119,15 @@ pub struct Plan {
     pub salt: u64,
 }
 
-pub const PLAN: Plan =
-    Plan { guests: 3, handlers: 3, accesses: 20_000, device_pages: 8, cleans: true, forgets: false, salt: 1 };
+pub const PLAN: Plan = Plan {
+    guests: 3,
+    handlers: 3,
+    accesses: 20_000,
+    device_pages: 8,
+    cleans: true,
+    forgets: false,
+    salt: 1,
+};
 
 /// Runs a storm over `region`, whose faults arrive at `inbox`.
 pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
@@ -243,7 +250,12 @@ fn be_guest(region: &Arc<Region>, guest: usize, own: usize, plan: Plan, score: &
                         Known::Version(version) => word(plan.salt, page, version, w),
                         Known::Zeroes => 0,
                     };
-                    assert_eq!(seen, right, "page {page}, word {w}, access {n}: {:?}", region.state(page));
+                    assert_eq!(
+                        seen,
+                        right,
+                        "page {page}, word {w}, access {n}: {:?}",
+                        region.state(page)
+                    );
                 }
                 score.compared.fetch_add(words as u64 * 8, Relaxed);
             }
@@ -251,7 +263,13 @@ fn be_guest(region: &Arc<Region>, guest: usize, own: usize, plan: Plan, score: &
     }
 }
 
-fn evict_at_random(region: &Arc<Region>, store: &Store, plan: Plan, score: &Score, done: &AtomicBool) {
+fn evict_at_random(
+    region: &Arc<Region>,
+    store: &Store,
+    plan: Plan,
+    score: &Score,
+    done: &AtomicBool,
+) {
     let mut random = Random(plan.salt + 4242);
     while !done.load(SeqCst) {
         let page = random.below(region.pages());
@@ -297,7 +315,14 @@ fn prefetch_at_random(region: &Arc<Region>, store: &Store, score: &Score, done: 
 }
 
 /// A device that adds to the first word of its pages, without faults: under a pin.
-fn be_device(region: &Arc<Region>, store: &Store, own: usize, score: &Score, done: &AtomicBool, dma: &[AtomicU64]) {
+fn be_device(
+    region: &Arc<Region>,
+    store: &Store,
+    own: usize,
+    score: &Score,
+    done: &AtomicBool,
+    dma: &[AtomicU64],
+) {
     let mut random = Random(7);
     while !done.load(SeqCst) && !dma.is_empty() {
         let i = random.below(dma.len());

@@ -13,7 +13,10 @@ use common::storm::{self, PLAN, Plan};
 use common::{PATIENCE, filled, until, watchdog};
 use linux_raw_sys::general as sys;
 use pagelock_vmm::uffd::{HUGE, Ram, SMALL, Uffd, Wish};
-use pagelock_vmm::{Events, Fault, Fetch, Inbox, Layer, NotEvicted, Place, Region, RegionError, Server, Settings, Unprotect};
+use pagelock_vmm::{
+    Events, Fault, Fetch, Inbox, Layer, NotEvicted, Place, Region, RegionError, Server, Settings,
+    Unprotect,
+};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use std::fs;
@@ -30,7 +33,9 @@ fn inbox(wish: Wish) -> Option<Arc<Inbox>> {
     match Uffd::open(wish) {
         Ok(uffd) => Some(Inbox::new(uffd).unwrap()),
         Err(error) => {
-            println!("SKIPPED: userfaultfd is refused ({error}); the stand-in in software is tested instead");
+            println!(
+                "SKIPPED: userfaultfd is refused ({error}); the stand-in in software is tested instead"
+            );
             None
         }
     }

@@ -7,10 +7,12 @@ fn an_async_server_serves_and_a_task_waits_for_a_page() {
     use tokio::io::unix::AsyncFd;
     let Some(inbox) = inbox(Wish::default()) else { return };
     let region = Region::anonymous(&inbox, 128 * SMALL).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (stop, timed_out) = (Arc::new(pagelock_vmm::Stop::new()), Arc::new(AtomicBool::new(false)));
     let serving = runtime.spawn({
-        let (inbox, stop, timed_out) = (Arc::clone(&inbox), Arc::clone(&stop), Arc::clone(&timed_out));
+        let (inbox, stop, timed_out) =
+            (Arc::clone(&inbox), Arc::clone(&stop), Arc::clone(&timed_out));
         async move {
             // SAFETY: the descriptor is the inbox's, which outlives this.
             let fd = &unsafe { AsyncFd::register(inbox.events().fd()) }?;
@@ -35,7 +37,9 @@ fn an_async_server_serves_and_a_task_waits_for_a_page() {
     let guests: Vec<_> = (0..2)
         .map(|_| {
             let region = Arc::clone(&region);
-            thread::spawn(move || (0..128).for_each(|page| assert_eq!(read(&region, page), page as u8)))
+            thread::spawn(move || {
+                (0..128).for_each(|page| assert_eq!(read(&region, page), page as u8))
+            })
         })
         .collect();
     // A task that wants a page for a device, and does not block its thread.
@@ -55,12 +59,17 @@ fn an_async_server_serves_and_a_task_waits_for_a_page() {
         }
     });
     guests.into_iter().for_each(|guest| guest.join().unwrap());
-    let pin = runtime.block_on(async { tokio::time::timeout(PATIENCE, device).await }).unwrap().unwrap();
+    let pin =
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, device).await }).unwrap().unwrap();
     assert!(matches!(region.evict(100), Err(NotEvicted::Pinned(1))));
     drop(pin);
     assert!(timed_out.load(SeqCst));
     stop.stop();
-    let served = runtime.block_on(async { tokio::time::timeout(PATIENCE, serving).await }).unwrap().unwrap().unwrap();
+    let served = runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, serving).await })
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(served.faults >= 128);
 }
 
@@ -68,12 +77,21 @@ fn an_async_server_serves_and_a_task_waits_for_a_page() {
 #[test]
 fn a_guest_memory_of_vm_memory_is_served_and_its_bitmap_knows_what_is_dirty() {
     use vm_memory::bitmap::{AtomicBitmap, Bitmap};
-    use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
+    use vm_memory::{
+        Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+        GuestRegionMmap,
+    };
     let Some(inbox) = inbox(Wish::default()) else { return };
     let guests: Vec<_> = [0, 1 << 30]
-        .map(|at| Arc::new(GuestRegionMmap::<AtomicBitmap>::from_range(GuestAddress(at), 32 * SMALL, None).unwrap()))
+        .map(|at| {
+            Arc::new(
+                GuestRegionMmap::<AtomicBitmap>::from_range(GuestAddress(at), 32 * SMALL, None)
+                    .unwrap(),
+            )
+        })
         .into();
-    let regions: Vec<_> = guests.iter().map(|guest| Region::of_guest(&inbox, guest).unwrap()).collect();
+    let regions: Vec<_> =
+        guests.iter().map(|guest| Region::of_guest(&inbox, guest).unwrap()).collect();
     let memory = GuestMemoryMmap::from_arc_regions(guests).unwrap();
     let bitmaps = memory.clone();
     let settings = Settings::threads(2).on_write(move |write: &Unprotect| {

@@ -4,22 +4,33 @@ use super::*;
 
 #[test]
 fn two_machines_in_one_process_are_told_apart() {
-    let (Some(inbox), Some(other)) = (inbox(Wish::default()), inbox(Wish::default())) else { return };
+    let (Some(inbox), Some(other)) = (inbox(Wish::default()), inbox(Wish::default())) else {
+        return;
+    };
     // Two on one inbox and a third on its own, with other contents each, all at once.
-    let regions = [&inbox, &inbox, &other].map(|inbox| Region::anonymous(inbox, 600 * SMALL).unwrap());
-    let place = |region: &Arc<Region>| regions.iter().position(|other| Arc::ptr_eq(region, other)).unwrap();
+    let regions =
+        [&inbox, &inbox, &other].map(|inbox| Region::anonymous(inbox, 600 * SMALL).unwrap());
+    let place =
+        |region: &Arc<Region>| regions.iter().position(|other| Arc::ptr_eq(region, other)).unwrap();
     assert_eq!(inbox.regions().len(), 2);
     let starts = regions.each_ref().map(|region| region.host_range().start);
     let store = move |fetch: &Fetch, into: &mut [u8]| {
-        into.fill(starts.iter().position(|&start| start == fetch.region().host_range().start).unwrap() as u8 + 1);
+        into.fill(
+            starts.iter().position(|&start| start == fetch.region().host_range().start).unwrap()
+                as u8
+                + 1,
+        );
         Ok(())
     };
-    let servers = [Server::start(&inbox, 2, store).unwrap(), Server::start(&other, 1, store).unwrap()];
+    let servers =
+        [Server::start(&inbox, 2, store).unwrap(), Server::start(&other, 1, store).unwrap()];
     thread::scope(|s| {
         for region in &regions {
             let value = place(region) as u8 + 1;
             for _ in 0..2 {
-                s.spawn(move || (0..region.pages()).for_each(|page| assert_eq!(read(region, page), value)));
+                s.spawn(move || {
+                    (0..region.pages()).for_each(|page| assert_eq!(read(region, page), value))
+                });
             }
         }
     });
@@ -34,13 +45,17 @@ fn addresses_pages_and_headers_lead_to_each_other() {
     let ram = Ram::anonymous(&inbox, pages * SMALL, SMALL).unwrap();
     let region = Region::new(ram, &inbox, 0xc000_0000).unwrap();
     for page in [0, 1, 510, 511, 512, 1021, 1022, pages - 1] {
-        let (host, guest) = (region.host_address(page).unwrap(), region.guest_address(page).unwrap());
+        let (host, guest) =
+            (region.host_address(page).unwrap(), region.guest_address(page).unwrap());
         assert_eq!(region.page_at_host(host + 17), Some(page));
         assert_eq!(region.page_at_guest(guest + 4095), Some(page));
         assert_eq!(size_of_val(region.header(page).unwrap()), 8);
         assert!(Arc::ptr_eq(&inbox.region_of(host).unwrap(), &region));
     }
-    assert_eq!((region.page_at_guest(0xbfff_ffff), region.page_at_host(region.host_range().end)), (None, None));
+    assert_eq!(
+        (region.page_at_guest(0xbfff_ffff), region.page_at_host(region.host_range().end)),
+        (None, None)
+    );
     assert!(region.header(pages).is_none() && region.host_address(pages).is_none());
     assert!(matches!(region.fault(pages), Fault::Gone));
     // And overlapping ones are refused, with nothing changed.
@@ -58,7 +73,10 @@ fn a_page_that_is_behind_the_mapping_is_resumed() {
     let len = 16 * SMALL;
     let file = memfd(len, MemfdFlags::empty()).unwrap();
     // SAFETY: no address is asked for.
-    let other = unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0) }.unwrap();
+    let other = unsafe {
+        mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)
+    }
+    .unwrap();
     let region = Region::new(Ram::memfd(&inbox, file, 0, len, SMALL).unwrap(), &inbox, 0).unwrap();
     // Another process has put half of the pages there already.
     for page in 0..8 {
@@ -89,7 +107,9 @@ fn the_memory_of_another_process_is_served_by_its_descriptor() {
         };
         let fd = uffd.fd().try_clone_to_owned().unwrap();
         let inbox = Inbox::new(Uffd::from_fd(fd, uffd.features())).unwrap();
-        let region = Region::new(Ram::remote(&inbox, mapped.base(), len, SMALL, sent).unwrap(), &inbox, 0).unwrap();
+        let region =
+            Region::new(Ram::remote(&inbox, mapped.base(), len, SMALL, sent).unwrap(), &inbox, 0)
+                .unwrap();
         let server = Server::start(&inbox, 1, filled(|page| page as u8 + 1)).unwrap();
         (0..6).for_each(|page| assert_eq!(read(&region, page), page as u8 + 1));
         let advice = if shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
@@ -99,7 +119,9 @@ fn the_memory_of_another_process_is_served_by_its_descriptor() {
         until(|| !region.state(5).unwrap().owned);
         match region.evict(5) {
             Ok(evicted) => assert_eq!((evicted.bytes()[0], shared), (6, true)),
-            Err(NotEvicted::Io(error)) => assert_eq!((error.kind(), shared), (io::ErrorKind::Unsupported, false)),
+            Err(NotEvicted::Io(error)) => {
+                assert_eq!((error.kind(), shared), (io::ErrorKind::Unsupported, false))
+            }
             Err(other) => panic!("{other}"),
         }
         assert_eq!(read(&region, 5), 6);
@@ -125,7 +147,11 @@ fn who_sleeps_in_a_region_that_is_unplugged_wakes() {
     assert_eq!(guest.join().unwrap(), 0);
     // Whoever was at it learns that it was in vain, and the other region goes on.
     assert!(fetch.fill(&[1; SMALL]).is_err());
-    assert!(matches!(goes.fault(0), Fault::Gone) && goes.pin(0).is_err() && goes.prefetch(0..4).next().is_none());
+    assert!(
+        matches!(goes.fault(0), Fault::Gone)
+            && goes.pin(0).is_err()
+            && goes.prefetch(0..4).next().is_none()
+    );
     let server = Server::start(&inbox, 1, filled(|_| 5)).unwrap();
     assert_eq!(read(&stays, 0), 5);
     // A third one comes while it serves.

@@ -19,7 +19,8 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
             Ok(())
         })
         .unwrap();
-        let (removed, evicted, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        let (removed, evicted, done) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|s| {
             let guests: Vec<_> = (0..3)
                 .map(|guest| {
@@ -43,7 +44,8 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
                                     gone.done == 1
                                 });
                             } else {
-                                let at = region.host_address(page).unwrap() as *mut std::ffi::c_void;
+                                let at =
+                                    region.host_address(page).unwrap() as *mut std::ffi::c_void;
                                 // SAFETY: a page of the region.
                                 unsafe { madvise(at, SMALL, advice) }.unwrap();
                             }
@@ -81,23 +83,30 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
 fn a_page_that_ksm_has_merged_is_taken_out() {
     const KSM: &str = "/sys/kernel/mm/ksm";
     let Some(inbox) = inbox(Wish::default()) else { return };
-    let get = |name: &str| fs::read_to_string(format!("{KSM}/{name}")).map(|text| text.trim().to_owned());
+    let get =
+        |name: &str| fs::read_to_string(format!("{KSM}/{name}")).map(|text| text.trim().to_owned());
     let put = |name: &str, value: &str| fs::write(format!("{KSM}/{name}"), value);
-    let (Ok(run), Ok(scan), Ok(rest)) = (get("run"), get("pages_to_scan"), get("sleep_millisecs")) else {
+    let (Ok(run), Ok(scan), Ok(rest)) = (get("run"), get("pages_to_scan"), get("sleep_millisecs"))
+    else {
         println!("SKIPPED: no KSM here");
         return;
     };
     let region = Region::anonymous(&inbox, 64 * SMALL).unwrap();
     let base = region.host_range().start as *mut std::ffi::c_void;
     // SAFETY: the region's memory.
-    if unsafe { madvise(base, 64 * SMALL, Advice::LinuxMergeable) }.is_err() || put("run", "1").is_err() {
+    if unsafe { madvise(base, 64 * SMALL, Advice::LinuxMergeable) }.is_err()
+        || put("run", "1").is_err()
+    {
         println!("SKIPPED: KSM cannot be switched on");
         return;
     }
     let _ = (put("pages_to_scan", "2000"), put("sleep_millisecs", "1"));
     let server = Server::start(&inbox, 1, filled(|_| 0x5a)).unwrap();
     (0..64).for_each(|page| assert_eq!(read(&region, page), 0x5a));
-    let merged = || fs::read_to_string("/proc/self/ksm_merging_pages").map_or(0, |text| text.trim().parse().unwrap_or(0));
+    let merged = || {
+        fs::read_to_string("/proc/self/ksm_merging_pages")
+            .map_or(0, |text| text.trim().parse().unwrap_or(0))
+    };
     for _ in 0..3000 {
         if merged() >= 60 {
             break;
@@ -126,7 +135,8 @@ fn a_shared_page_that_was_only_unmapped_is_mapped_again() {
     write(&region, 2, 42);
     // As reclaim does: the page is in the file, and not in the table.
     // SAFETY: a page of the region.
-    unsafe { madvise(region.host_address(2).unwrap() as *mut _, SMALL, Advice::LinuxDontNeed) }.unwrap();
+    unsafe { madvise(region.host_address(2).unwrap() as *mut _, SMALL, Advice::LinuxDontNeed) }
+        .unwrap();
     assert_eq!(read(&region, 2), 42);
     assert_eq!(server.stop().unwrap().fetched, 1);
 }
@@ -140,14 +150,17 @@ fn a_page_that_is_lost_makes_an_access_fail() {
         return;
     }
     let region = Region::anonymous(&inbox, 2 * SMALL).unwrap();
-    let server = Server::with(&inbox, Settings::threads(1).attempts(2), |_: &Fetch, _: &mut [u8]| -> io::Result<()> {
-        Err(io::ErrorKind::NotFound.into())
-    })
+    let server = Server::with(
+        &inbox,
+        Settings::threads(1).attempts(2),
+        |_: &Fetch, _: &mut [u8]| -> io::Result<()> { Err(io::ErrorKind::NotFound.into()) },
+    )
     .unwrap();
     // The kernel reads it on our behalf: an error, where a load would be a signal.
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     // SAFETY: the region's memory; nobody looks at it by this slice.
-    let page = unsafe { std::slice::from_raw_parts(region.host_address(1).unwrap() as *const u8, 8) };
+    let page =
+        unsafe { std::slice::from_raw_parts(region.host_address(1).unwrap() as *const u8, 8) };
     assert!(rustix::io::write(&writer, page).is_err());
     assert_eq!(server.stop().unwrap().lost, 1);
     assert!(region.state(1).unwrap().poisoned && !region.state(0).unwrap().poisoned);
@@ -167,7 +180,11 @@ fn a_page_that_the_kernel_keeps_stays_or_goes_with_its_bytes() {
     });
     // SAFETY: the pages are given as they are, and not taken back.
     if unsafe {
-        rustix::pipe::vmsplice(&writer, &[rustix::pipe::IoSliceRaw::from_slice(&slice)], rustix::pipe::SpliceFlags::empty())
+        rustix::pipe::vmsplice(
+            &writer,
+            &[rustix::pipe::IoSliceRaw::from_slice(&slice)],
+            rustix::pipe::SpliceFlags::empty(),
+        )
     }
     .is_err()
     {

@@ -12,7 +12,9 @@ fn every_byte_of_anonymous_memory_survives_a_storm() {
 #[test]
 fn every_byte_of_shared_memory_survives_a_storm() {
     let Some(inbox) = inbox(Wish::default()) else { return };
-    let ram = Ram::memfd(&inbox, memfd(256 * SMALL, MemfdFlags::empty()).unwrap(), 0, 256 * SMALL, SMALL).unwrap();
+    let ram =
+        Ram::memfd(&inbox, memfd(256 * SMALL, MemfdFlags::empty()).unwrap(), 0, 256 * SMALL, SMALL)
+            .unwrap();
     let region = Region::new(ram, &inbox, 0).unwrap();
     println!("memfd: {}", storm::run(&inbox, &region, PLAN));
 }
@@ -22,7 +24,9 @@ fn control_a_store_that_forgets_a_page_is_found_out() {
     let Some(inbox) = inbox(Wish::default()) else { return };
     let region = Region::anonymous(&inbox, 64 * SMALL).unwrap();
     let plan = Plan { forgets: true, cleans: false, ..PLAN };
-    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storm::run(&inbox, &region, plan)));
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        storm::run(&inbox, &region, plan)
+    }));
     assert!(found.is_err(), "the storm compares nothing");
 }
 
@@ -64,7 +68,8 @@ fn every_byte_of_huge_pages_survives_a_storm() {
     println!("hugetlb, private: {}", storm::run(&inbox, &region, plan));
     drop(region);
     let file = memfd(12 * HUGE, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
-    let region = Region::new(Ram::memfd(&inbox, file, 0, 12 * HUGE, HUGE).unwrap(), &inbox, 0).unwrap();
+    let region =
+        Region::new(Ram::memfd(&inbox, file, 0, 12 * HUGE, HUGE).unwrap(), &inbox, 0).unwrap();
     println!("hugetlb, shared: {}", storm::run(&inbox, &region, plan));
 }
 
@@ -82,14 +87,22 @@ fn where_no_huge_page_is_left_nothing_is_taken_for_there() {
         let ram = match shared {
             // SAFETY: no address is asked for; the mapping stays until the end of the program.
             false => unsafe {
-                let base = rustix::mm::mmap_anonymous(ptr::null_mut(), len, access, flags | MapFlags::PRIVATE).unwrap();
+                let base = rustix::mm::mmap_anonymous(
+                    ptr::null_mut(),
+                    len,
+                    access,
+                    flags | MapFlags::PRIVATE,
+                )
+                .unwrap();
                 Ram::from_raw(&inbox, base.cast(), len, HUGE, ()).unwrap()
             },
             // SAFETY: as above.
             true => unsafe {
                 let file = memfd(len, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB).unwrap();
-                let base = mmap(ptr::null_mut(), len, access, flags | MapFlags::SHARED, &file, 0).unwrap();
-                Ram::from_raw_shared(&inbox, base.cast(), len, HUGE, (Arc::new(file), 0), ()).unwrap()
+                let base =
+                    mmap(ptr::null_mut(), len, access, flags | MapFlags::SHARED, &file, 0).unwrap();
+                Ram::from_raw_shared(&inbox, base.cast(), len, HUGE, (Arc::new(file), 0), ())
+                    .unwrap()
             },
         };
         let region = Region::new(ram, &inbox, 0).unwrap();

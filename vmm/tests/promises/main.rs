@@ -15,7 +15,8 @@ use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{
-    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region, Server, Settings, TakenOver, Wants,
+    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region,
+    Server, Settings, TakenOver, Wants,
 };
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -176,7 +176,11 @@ fn what_is_written_after_a_discard_is_done_stays_though_others_discard_by_the_si
             for turn in 0..5000 {
                 until(|| rig.region.discard(0..1).done == 1);
                 rig.ram.with(0, true, PATIENCE, |bytes| bytes[0] = 9).unwrap();
-                assert_eq!(rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]), Ok(9), "turn {turn}");
+                assert_eq!(
+                    rig.ram.with(0, false, PATIENCE, |bytes| bytes[0]),
+                    Ok(9),
+                    "turn {turn}"
+                );
             }
             over.store(1, SeqCst);
         });
@@ -211,7 +215,11 @@ fn a_pool_of_one_thread_serves_a_fault_that_a_removal_stands_in_the_way_of() {
         let ram = rig.ram.clone();
         move || ram.remove(1, 2)
     });
-    until(|| rig.ram.fill(PAGE, &[0; PAGE], false).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    until(|| {
+        rig.ram
+            .fill(PAGE, &[0; PAGE], false)
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    });
     let fills = rig.counts.fills();
     // The only thread there is: it must read the removal itself.
     assert_eq!(fetch.fill(&[5; PAGE]).unwrap(), Filled::Bytes);

@@ -63,7 +63,8 @@ fn however_an_owner_ends_its_own_faulter_and_all_who_came_meanwhile_are_told() {
             thread.join().unwrap_err();
         }),
         ("a dropped task", |fetch| {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
             let task = runtime.spawn(async move {
                 let _fetch = fetch;
                 std::future::pending::<()>().await;
@@ -72,7 +73,11 @@ fn however_an_owner_ends_its_own_faulter_and_all_who_came_meanwhile_are_told() {
             let _ = runtime.block_on(task);
         }),
         ("a time-out", |fetch| {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_time()
+                .build()
+                .unwrap();
             runtime
                 .block_on(async {
                     let never = async move {
@@ -121,7 +126,14 @@ fn an_owner_that_is_gone_without_an_end_is_in_the_report() {
     until(|| rig.region.state(2).unwrap().awaited);
     until(|| !rig.region.report(Duration::ZERO).held[0].waiters.is_empty());
     let report = rig.region.report(Duration::ZERO).to_string();
-    for part in ["page 2 (guest 0x100002000)", "Out", "fetch for", "\"reading block 17\"", "wait", "faulters sleep"] {
+    for part in [
+        "page 2 (guest 0x100002000)",
+        "Out",
+        "fetch for",
+        "\"reading block 17\"",
+        "wait",
+        "faulters sleep",
+    ] {
         assert!(report.contains(part), "{part} is not in:\n{report}");
     }
     assert!(rig.region.report(Duration::from_secs(3600)).held.is_empty());
@@ -154,15 +166,16 @@ fn a_store_that_fails_is_tried_again_and_in_the_end_the_page_is_lost() {
     let rig = Rig::new(2);
     let tries = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&tries);
-    let store = move |fetch: &Fetch, into: &mut [u8]| match (fetch.page(), count.fetch_add(1, SeqCst)) {
-        (0, 0) => Err(io::ErrorKind::TimedOut.into()),
-        (0, 1) => panic!("as this test wants it"),
-        (0, _) => {
-            into.fill(4);
-            Ok(())
-        }
-        _ => Err(io::ErrorKind::NotFound.into()),
-    };
+    let store =
+        move |fetch: &Fetch, into: &mut [u8]| match (fetch.page(), count.fetch_add(1, SeqCst)) {
+            (0, 0) => Err(io::ErrorKind::TimedOut.into()),
+            (0, 1) => panic!("as this test wants it"),
+            (0, _) => {
+                into.fill(4);
+                Ok(())
+            }
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
     let server = Server::with(&rig.inbox, Settings::threads(2).attempts(3), store).unwrap();
     assert_eq!(rig.reader(0).join().unwrap(), Ok(4));
     assert_eq!(rig.reader(1).join().unwrap(), Err(Failed::Poisoned));

@@ -34,7 +34,9 @@ fn a_device_and_an_evictor_never_have_a_page_at_once() {
             thread::spawn(move || {
                 for n in 0..2000 {
                     let page = n % 4;
-                    let pin = region.pin_or_fetch(page, |fetch| Ok(fetch.fill(&[1; PAGE]).map(drop)?)).unwrap();
+                    let pin = region
+                        .pin_or_fetch(page, |fetch| Ok(fetch.fill(&[1; PAGE]).map(drop)?))
+                        .unwrap();
                     assert!(ram.is_there(page), "pinned, and gone");
                     thread::yield_now();
                     assert!(ram.is_there(page), "gone under the pin");

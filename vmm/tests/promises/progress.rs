@@ -15,7 +15,10 @@ fn faulters_evictors_and_prefetchers_of_a_few_pages_all_get_on() {
             thread::spawn(move || {
                 for n in 0..2000 {
                     let page = (n + guest) % PAGES;
-                    assert_eq!(ram.with(page, n % 2 == 0, PATIENCE, |bytes| bytes[0]), Ok(page as u8));
+                    assert_eq!(
+                        ram.with(page, n % 2 == 0, PATIENCE, |bytes| bytes[0]),
+                        Ok(page as u8)
+                    );
                 }
             })
         })

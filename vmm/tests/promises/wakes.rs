@@ -73,7 +73,8 @@ fn fetches_of_a_storm(tracked: bool) -> usize {
     } else {
         let handlers: Vec<_> = (0..4)
             .map(|_| {
-                let (inbox, count, ram) = (Arc::clone(&rig.inbox), Arc::clone(&fetches), rig.ram.clone());
+                let (inbox, count, ram) =
+                    (Arc::clone(&rig.inbox), Arc::clone(&fetches), rig.ram.clone());
                 thread::spawn(move || {
                     while !ram.is_there(PAGES - 1) {
                         let Some(arrived) = inbox.next().unwrap() else {

@@ -44,7 +44,10 @@ fn transfer(home: &Arc<External>, batch: &[usize], written: &mut Written) -> Res
     let first = home.layout.device.start;
     let page = |n: usize| first + n as u32;
     batch.iter().for_each(|&n| memory.set(LEDGER + 4 * page(n), written.pages[n] + 1));
-    let pins = batch.iter().map(|&n| desk.pin(page(n), || _ = memory.get(page(n) << 12))).collect::<Result<Vec<_>, _>>()?;
+    let pins = batch
+        .iter()
+        .map(|&n| desk.pin(page(n), || _ = memory.get(page(n) << 12)))
+        .collect::<Result<Vec<_>, _>>()?;
     // The device is slow: meanwhile pages are evicted, and managers die.
     thread::sleep(Duration::from_millis(3));
     for &n in batch {

@@ -33,10 +33,15 @@ impl Home for External {
         let by = if pages.len() == 1 { &self.balloon_guest } else { &self.balloon_host };
         by.fetch_add(pages.len() as u64, Relaxed);
         let taken = (self.region.desk().map_err(|error| error.to_string())).and_then(|desk| {
-            pages.clone().try_for_each(|page| desk.discard(page)).map_err(|error: NotDropped| error.to_string())
+            pages
+                .clone()
+                .try_for_each(|page| desk.discard(page))
+                .map_err(|error: NotDropped| error.to_string())
         });
         if let Err(error) = taken {
-            self.brake.pull(Accident::Outside(format!("pages {pages:?} cannot go to the balloon: {error}")));
+            self.brake.pull(Accident::Outside(format!(
+                "pages {pages:?} cannot go to the balloon: {error}"
+            )));
         }
     }
 }

@@ -33,13 +33,23 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(options: &Options, home: &Arc<External>, store: &Store, uffd: &Uffd, seat: u32) -> Result<Self> {
+    pub(crate) fn new(
+        options: &Options,
+        home: &Arc<External>,
+        store: &Store,
+        uffd: &Uffd,
+        seat: u32,
+    ) -> Result<Self> {
         use pagelock_vmm::Events;
         // Opened anew: a descriptor that is passed on would share the locks that say who lives.
         let of_segment = format!("/proc/self/fd/{}", home.region.segment().as_raw_fd());
         let segment = open(of_segment, OFlags::RDWR, Mode::empty()).context("the segment")?;
-        let inherited =
-            [segment, uffd.fd().try_clone_to_owned()?, home.region.file().try_clone()?, store.0.as_fd().try_clone_to_owned()?];
+        let inherited = [
+            segment,
+            uffd.fd().try_clone_to_owned()?,
+            home.region.file().try_clone()?,
+            store.0.as_fd().try_clone_to_owned()?,
+        ];
         for fd in &inherited {
             fcntl_setfd(fd, FdFlags::empty())?;
         }
@@ -85,7 +95,11 @@ impl Keeper {
             word(region, Shared::Manager).store(0, SeqCst);
             let manage = serde_json::to_string(&self.handover)?;
             let program = std::env::current_exe().context("this program")?;
-            let child = Command::new(program).arg("--manage").arg(manage).spawn().context("the manager cannot be started")?;
+            let child = Command::new(program)
+                .arg("--manage")
+                .arg(manage)
+                .spawn()
+                .context("the manager cannot be started")?;
             self.starts.fetch_add(1, SeqCst);
             *self.lock() = Pid::from_raw(child.id() as i32);
             let status = self.end_of(child)?;
@@ -107,9 +121,14 @@ impl Keeper {
         let region = &self.home.region;
         loop {
             match word(region, Shared::Manager).load(SeqCst).checked_sub(1) {
-                // The kernel wakes this thread when nobody sits there any more; and nobody else does before
-                // it has recovered.
-                Some(seat) => _ = region.segment().wait_for_end_of(seat).map_err(|error| anyhow::anyhow!("{error}"))?,
+                // The kernel wakes this thread when nobody sits there any more; and nobody else
+                // does before it has recovered.
+                Some(seat) => {
+                    _ = region
+                        .segment()
+                        .wait_for_end_of(seat)
+                        .map_err(|error| anyhow::anyhow!("{error}"))?
+                }
                 None => thread::sleep(Duration::from_millis(1)),
             }
             let mut manager = self.lock();
@@ -128,7 +147,10 @@ impl Keeper {
             let begun = word(region, Shared::Faults).load(SeqCst);
             let started = self.starts.load(SeqCst);
             let patience = Instant::now() + Duration::from_secs(5);
-            while word(region, Shared::Faults).load(SeqCst) < begun + 20 && Instant::now() < patience && !brake.is_pulled() {
+            while word(region, Shared::Faults).load(SeqCst) < begun + 20
+                && Instant::now() < patience
+                && !brake.is_pulled()
+            {
                 thread::sleep(Duration::from_millis(1));
             }
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -140,7 +162,10 @@ impl Keeper {
             }
             // Once each.
             let patience = Instant::now() + Duration::from_secs(10);
-            while self.starts.load(SeqCst) == started && Instant::now() < patience && !brake.is_pulled() {
+            while self.starts.load(SeqCst) == started
+                && Instant::now() < patience
+                && !brake.is_pulled()
+            {
                 thread::sleep(Duration::from_millis(1));
             }
         }

@@ -1,6 +1,6 @@
 //! What can be known of the guest's memory by itself: its ledger says how often each page was
-//! written, and so what the page has to contain. Pages that somebody was writing at the end may be a
-//! step ahead of the ledger, or behind it.
+//! written, and so what the page has to contain. Pages that somebody was writing at the end may be
+//! a step ahead of the ledger, or behind it.
 
 use super::device::BATCH;
 use crate::program::{CODE, LEDGER, Layout, PAGE, WISH, ZEROED, fill, slot, value};
@@ -17,7 +17,9 @@ pub(crate) struct Known {
 }
 
 pub(crate) fn compare(layout: &Layout, memory: &[u8]) -> Known {
-    let word = |at: usize| u32::from_le_bytes([memory[at], memory[at + 1], memory[at + 2], memory[at + 3]]);
+    let word = |at: usize| {
+        u32::from_le_bytes([memory[at], memory[at + 1], memory[at + 2], memory[at + 3]])
+    };
     let mut known = Known::default();
     let (mut written, mut given, mut transferred) = (0, 0, 0);
     for (page, bytes) in (0..layout.pages).zip(memory.chunks_exact(PAGE)) {

@@ -32,7 +32,8 @@ struct Manager {
 /// Runs until the hypervisor says that it is to end, or is gone.
 pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
     let handover: Handover = serde_json::from_str(handover).context("--manage")?;
-    let (manager, seat, layout) = (Manager::new(&handover)?, handover.seat, Layout::new(handover.pages, handover.vcpus));
+    let (manager, seat, layout) =
+        (Manager::new(&handover)?, handover.seat, Layout::new(handover.pages, handover.vcpus));
     thread::scope(|scope| {
         // Before anything is asked for: the hypervisor waits for the end of this seat.
         let desk = manager.region.desk().context("no seat")?;
@@ -40,7 +41,8 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
         word(&manager.region, Shared::Manager).store(desk.number() + 1, SeqCst);
         // Not joined: it sleeps until the hypervisor has ended, whatever this process does.
         scope.spawn(|| manager.watch(seat));
-        let mut threads: Vec<_> = (0..handover.handlers).map(|_| scope.spawn(|| manager.serve())).collect();
+        let mut threads: Vec<_> =
+            (0..handover.handlers).map(|_| scope.spawn(|| manager.serve())).collect();
         threads.push(scope.spawn(|| manager.evict()));
         for thread in threads {
             let done = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
@@ -70,18 +72,23 @@ pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
 
 impl Manager {
     fn new(handover: &Handover) -> Result<Self> {
-        // SAFETY: the hypervisor has left them open for this process, and nobody else has them here.
+        // SAFETY: the hypervisor has left them open for this process, and nobody else has them
+        // here.
         let take = |fd: RawFd| unsafe { OwnedFd::from_raw_fd(fd) };
         let uffd = Uffd::from_fd(take(handover.uffd), Features(handover.features));
         let (segment, memory) = (take(handover.segment), take(handover.memory));
-        let region = SharedRegion::attach(segment, uffd, memory, handover.base, handover.pages).context("the segment")?;
-        let about = (0..region.pages()).filter(|&page| region.place(page) == Some(Place::In)).count();
+        let region = SharedRegion::attach(segment, uffd, memory, handover.base, handover.pages)
+            .context("the segment")?;
+        let about =
+            (0..region.pages()).filter(|&page| region.place(page) == Some(Place::In)).count();
         Ok(Self {
             region,
             store: Store(take(handover.store).into()),
             limit: handover.limit,
             about: AtomicU32::new(about as u32),
-            hand: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32 % handover.pages),
+            hand: AtomicU32::new(
+                rustix::process::getpid().as_raw_nonzero().get() as u32 % handover.pages,
+            ),
             is_orphan: AtomicBool::new(false),
             failed: OnceLock::new(),
         })
@@ -110,7 +117,8 @@ impl Manager {
         while !self.ends() && self.failed.get().is_none() {
             let Some(event) = events.next().context("userfaultfd")? else {
                 let most = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-                match poll(&mut [PollFd::from_borrowed_fd(events.fd(), PollFlags::IN)], Some(&most)) {
+                match poll(&mut [PollFd::from_borrowed_fd(events.fd(), PollFlags::IN)], Some(&most))
+                {
                     Ok(_) | Err(rustix::io::Errno::INTR) => continue,
                     Err(error) => return Err(error).context("userfaultfd"),
                 }
@@ -166,7 +174,9 @@ impl Manager {
                 Err(NotDropped::NotIn) => {}
                 Err(NotDropped::Pinned) => count(&self.region, Shared::RefusedPinned),
                 Err(NotDropped::Owned) => count(&self.region, Shared::RefusedOwned),
-                Err(other) => return Err(other).with_context(|| format!("page {page} cannot be evicted")),
+                Err(other) => {
+                    return Err(other).with_context(|| format!("page {page} cannot be evicted"));
+                }
             }
         }
         Ok(())
@@ -183,8 +193,14 @@ impl Manager {
         let mut places = [0_u32; 3];
         for (page, into) in (0..).zip(memory.chunks_exact_mut(PAGE)) {
             match self.region.place(page).unwrap_or_default() {
-                Place::Out => (places[0], ()) = (places[0] + 1, self.store.read(page, into).context("the store")?),
-                Place::In => (places[1], ()) = (places[1] + 1, self.region.read(page, into).context("guest memory")?),
+                Place::Out => {
+                    (places[0], ()) =
+                        (places[0] + 1, self.store.read(page, into).context("the store")?)
+                }
+                Place::In => {
+                    (places[1], ()) =
+                        (places[1] + 1, self.region.read(page, into).context("guest memory")?)
+                }
                 Place::Discarded => places[2] += 1,
             }
         }
@@ -204,7 +220,8 @@ impl Manager {
             known.lost.len(),
         );
         if stuck > 0 || !known.lost.is_empty() {
-            let first = known.lost.first().map_or(String::new(), |page| format!(", the first is {page}"));
+            let first =
+                known.lost.first().map_or(String::new(), |page| format!(", the first is {page}"));
             return Ok(Some(Accident::Lost(format!("data lost: {line}{first}"))));
         }
         writeln!(io::stderr(), "manager: {line}")?;

@@ -25,9 +25,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Brake>) -> Result<Option<Accident>> {
+pub(crate) fn run(
+    options: &Options,
+    layout: &Layout,
+    kvm: bool,
+    brake: &Arc<Brake>,
+) -> Result<Option<Accident>> {
     let file = match &options.store {
-        Some(path) => OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path),
+        Some(path) => {
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+        }
         None => tempfile::tempfile(),
     };
     let store = Store(file.context("the store")?);
@@ -38,8 +45,10 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
     }
     let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
     rustix::fs::ftruncate(&memory, u64::from(layout.pages) * PAGE as u64)?;
-    let uffd = Uffd::open(Wish::default()).context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
-    let region = SharedRegion::create(uffd.clone(), memory, layout.pages, SEATS, Shared::Count as u32);
+    let uffd = Uffd::open(Wish::default())
+        .context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
+    let region =
+        SharedRegion::create(uffd.clone(), memory, layout.pages, SEATS, Shared::Count as u32);
     let home = Arc::new(External {
         region: region.context("guest memory")?,
         layout: layout.clone(),
@@ -59,7 +68,8 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
     let killing = thread::spawn(move || k.kill(kills));
 
     let (mut outcome, began) = (Outcome::default(), Instant::now());
-    // Threads that sleep for a page that never comes are left where they are: the caller ends the process.
+    // Threads that sleep for a page that never comes are left where they are: the caller ends the
+    // process.
     let ended = guest(options, &home, kvm, &keeper, &killing, &mut outcome);
     outcome.seconds = began.elapsed().as_secs_f64();
     let ended = ended.map(|()| {
@@ -69,7 +79,10 @@ pub(crate) fn run(options: &Options, layout: &Layout, kvm: bool, brake: &Arc<Bra
         // Nobody is at work any more.
         outcome.stuck = (0..layout.pages).filter(|&page| !desk.can_be_had(page)).count();
         if outcome.stuck > 0 {
-            brake.pull(Accident::Lost(format!("stuck: {} pages cannot be had at the end", outcome.stuck)));
+            brake.pull(Accident::Lost(format!(
+                "stuck: {} pages cannot be had at the end",
+                outcome.stuck
+            )));
         }
     });
     let accident = match ended {
@@ -117,7 +130,10 @@ fn guest(
     let most = Duration::from_secs(if options.no_recovery { 3 } else { 15 });
     let (began, mut seen, mut moved) = (Instant::now(), 0, Instant::now());
     let is_time = || began.elapsed().as_secs_f64() >= options.seconds && killing.is_finished();
-    while !is_time() && !brake.is_pulled() && running.iter().any(|processor| !processor.is_finished()) {
+    while !is_time()
+        && !brake.is_pulled()
+        && running.iter().any(|processor| !processor.is_finished())
+    {
         thread::sleep(Duration::from_millis(10));
         let now = progress.load(Relaxed);
         if now != seen {
@@ -130,21 +146,26 @@ fn guest(
         }
     }
     brake.stop();
-    let ended: Vec<Processor> = running.into_iter().map(|thread| within(thread, most)).collect::<Result<_, _>>()?;
+    let ended: Vec<Processor> =
+        running.into_iter().map(|thread| within(thread, most)).collect::<Result<_, _>>()?;
     outcome.device = within(device, most)?;
-    if let Some(accident) = brake.accident().filter(|accident| !matches!(accident, Accident::Interrupted)) {
+    if let Some(accident) =
+        brake.accident().filter(|accident| !matches!(accident, Accident::Interrupted))
+    {
         return Err(accident.clone());
     }
     let rounds: Vec<u64> = ended.iter().map(|processor| processor.rounds).collect();
     outcome.rounds = rounds.iter().sum();
     let (h, written) = (Arc::clone(home), outcome.device.pages.clone());
-    let (bytes, wrong) = within(thread::spawn(move || check::compare(&*h, &rounds, &written)), most * 4)?;
+    let (bytes, wrong) =
+        within(thread::spawn(move || check::compare(&*h, &rounds, &written)), most * 4)?;
     (outcome.bytes_compared, outcome.pages_wrong) = (bytes, wrong.len());
     match wrong.first() {
         None => Ok(()),
-        Some(first) => {
-            Err(Accident::Lost(format!("data lost: {} pages are not what they have to be, the first is {first}", wrong.len())))
-        }
+        Some(first) => Err(Accident::Lost(format!(
+            "data lost: {} pages are not what they have to be, the first is {first}",
+            wrong.len()
+        ))),
     }
 }
 
@@ -153,7 +174,9 @@ fn within<T>(thread: JoinHandle<T>, most: Duration) -> Result<T, Accident> {
     let began = Instant::now();
     while !thread.is_finished() {
         if began.elapsed() > most {
-            return Err(Accident::Lost(format!("stuck: a thread sleeps for a page that has not come for {most:?}")));
+            return Err(Accident::Lost(format!(
+                "stuck: a thread sleeps for a page that has not come for {most:?}"
+            )));
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -170,7 +193,13 @@ fn stuck(home: &External, desk: &pagelock_vmm::shared::Desk<'_>) -> usize {
     pages.len()
 }
 
-fn write(options: &Options, home: &External, keeper: &Keeper, outcome: &Outcome, kvm: bool) -> Result<()> {
+fn write(
+    options: &Options,
+    home: &External,
+    keeper: &Keeper,
+    outcome: &Outcome,
+    kvm: bool,
+) -> Result<()> {
     let shared = |which| u64::from(word(&home.region, which).load(SeqCst));
     let recovery = keeper.recovery();
     let load = |n: &AtomicU64| n.load(Relaxed);
@@ -212,7 +241,9 @@ fn write(options: &Options, home: &External, keeper: &Keeper, outcome: &Outcome,
     if let Some(path) = &options.json {
         let fields: serde_json::Map<String, serde_json::Value> =
             rows.iter().map(|(name, _, n)| ((*name).to_owned(), json!(n))).collect();
-        let text = serde_json::to_string_pretty(&json!({ "machines": [fields], "guest": guest, "seconds": outcome.seconds }))?;
+        let text = serde_json::to_string_pretty(
+            &json!({ "machines": [fields], "guest": guest, "seconds": outcome.seconds }),
+        )?;
         if path.as_os_str() == "-" {
             writeln!(io::stdout(), "{text}").context("standard output")?;
             return Ok(());
@@ -221,9 +252,15 @@ fn write(options: &Options, home: &External, keeper: &Keeper, outcome: &Outcome,
     }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header([String::new(), format!("external manager, {:.1} s on {guest}", outcome.seconds)]);
+    table.set_header([
+        String::new(),
+        format!("external manager, {:.1} s on {guest}", outcome.seconds),
+    ]);
     rows.iter().for_each(|(_, words, n)| _ = table.add_row([(*words).to_owned(), n.to_string()]));
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     writeln!(io::stdout(), "{table}").context("standard output")?;
     let (bytes, wrong) = (outcome.bytes_compared, outcome.pages_wrong);
     writeln!(io::stdout(), "{bytes} bytes compared, {wrong} pages wrong").context("standard output")

@@ -28,13 +28,23 @@ impl Layer for Ram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // SAFETY: the bytes are a page, and the place is one of the region.
-        let put = unsafe { self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected) }?;
+        let put = unsafe {
+            self.uffd.copy(self.base + at, bytes.as_ptr(), self.page, self.page, protected)
+        }?;
         // Where no huge page is left the kernel says the same.
-        if !put && self.page == HUGE && !self.is_there(at)? { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(put) }
+        if !put && self.page == HUGE && !self.is_there(at)? {
+            Err(io::ErrorKind::OutOfMemory.into())
+        } else {
+            Ok(put)
+        }
     }
 
     fn zero(&self, at: usize) -> io::Result<bool> {
-        if self.page == SMALL { self.uffd.zero(self.base + at, self.page, self.page) } else { self.fill(at, &ZEROES, false) }
+        if self.page == SMALL {
+            self.uffd.zero(self.base + at, self.page, self.page)
+        } else {
+            self.fill(at, &ZEROES, false)
+        }
     }
 
     fn resume(&self, at: usize, protected: bool) -> io::Result<bool> {
@@ -86,7 +96,11 @@ impl Layer for Ram {
             // Not by the mapping: where the page is gone, this reads zeroes and does not fault.
             let mut done = 0;
             while done < into.len() {
-                match rustix::io::pread(file.as_fd(), &mut into[done..], offset + (at + done) as u64) {
+                match rustix::io::pread(
+                    file.as_fd(),
+                    &mut into[done..],
+                    offset + (at + done) as u64,
+                ) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(read) => done += read,
                     Err(rustix::io::Errno::INTR) => {}
@@ -99,7 +113,9 @@ impl Layer for Ram {
             return Err(io::ErrorKind::Unsupported.into());
         }
         // SAFETY: a page of the region that is there and that nobody writes; `into` is elsewhere.
-        unsafe { ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page) }
+        unsafe {
+            ptr::copy_nonoverlapping(self.pointer(at).cast_const(), into.as_mut_ptr(), self.page)
+        }
         Ok(())
     }
 

@@ -71,7 +71,8 @@ impl Ram {
         let reserved = if page == SMALL { MapFlags::NORESERVE } else { MapFlags::empty() };
         let flags = MapFlags::PRIVATE | reserved | huge(page)?;
         // SAFETY: no address is asked for, so nothing is mapped over.
-        let base = unsafe { mmap_anonymous(ptr::null_mut(), len, ACCESS, flags) }?.expose_provenance();
+        let base =
+            unsafe { mmap_anonymous(ptr::null_mut(), len, ACCESS, flags) }?.expose_provenance();
         let mapping = Mapping { base, len };
         // SAFETY: the mapping is ours, nobody has used it, and it stays until the owner is dropped.
         unsafe { Self::over(inbox, base, len, page, None, Box::new(mapping)) }
@@ -86,10 +87,17 @@ impl Ram {
     /// # Errors
     ///
     /// As [`anonymous`](Self::anonymous).
-    pub fn memfd(inbox: &Inbox, file: OwnedFd, offset: u64, len: usize, page: usize) -> io::Result<Self> {
+    pub fn memfd(
+        inbox: &Inbox,
+        file: OwnedFd,
+        offset: u64,
+        len: usize,
+        page: usize,
+    ) -> io::Result<Self> {
         huge(page)?;
         // SAFETY: as in `anonymous`.
-        let base = unsafe { mmap(ptr::null_mut(), len, ACCESS, MapFlags::SHARED, &file, offset) }?.expose_provenance();
+        let base = unsafe { mmap(ptr::null_mut(), len, ACCESS, MapFlags::SHARED, &file, offset) }?
+            .expose_provenance();
         let mapping = Mapping { base, len };
         let shared = Shared { file: Arc::new(file), offset };
         // SAFETY: as in `anonymous`.
@@ -139,7 +147,9 @@ impl Ram {
         huge(page)?;
         let shared = Shared { file: file.0, offset: file.1 };
         // SAFETY: the caller's promise.
-        unsafe { Self::over(inbox, base.expose_provenance(), len, page, Some(shared), Box::new(owner)) }
+        unsafe {
+            Self::over(inbox, base.expose_provenance(), len, page, Some(shared), Box::new(owner))
+        }
     }
 
     /// # Safety
@@ -153,7 +163,12 @@ impl Ram {
         file: Option<Shared>,
         owner: Box<dyn Any + Send + Sync>,
     ) -> io::Result<Self> {
-        let uffd = inbox.events().as_any().downcast_ref::<Uffd>().ok_or(io::ErrorKind::InvalidInput)?.clone();
+        let uffd = inbox
+            .events()
+            .as_any()
+            .downcast_ref::<Uffd>()
+            .ok_or(io::ErrorKind::InvalidInput)?
+            .clone();
         let at = ptr::with_exposed_provenance_mut(base);
         // SAFETY: the caller's promise; neither changes contents.
         unsafe {
@@ -191,11 +206,31 @@ impl Ram {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), as for [`anonymous`](Self::anonymous).
-    pub fn remote(inbox: &Inbox, base: usize, len: usize, page: usize, file: Option<(OwnedFd, u64)>) -> io::Result<Self> {
+    pub fn remote(
+        inbox: &Inbox,
+        base: usize,
+        len: usize,
+        page: usize,
+        file: Option<(OwnedFd, u64)>,
+    ) -> io::Result<Self> {
         huge(page)?;
-        let uffd = inbox.events().as_any().downcast_ref::<Uffd>().ok_or(io::ErrorKind::InvalidInput)?.clone();
+        let uffd = inbox
+            .events()
+            .as_any()
+            .downcast_ref::<Uffd>()
+            .ok_or(io::ErrorKind::InvalidInput)?
+            .clone();
         let file = file.map(|(file, offset)| Shared { file: Arc::new(file), offset });
-        Ok(Self { uffd, base, len, page, file, staging: None, is_remote: true, _owner: Box::new(()) })
+        Ok(Self {
+            uffd,
+            base,
+            len,
+            page,
+            file,
+            staging: None,
+            is_remote: true,
+            _owner: Box::new(()),
+        })
     }
 
     fn pointer(&self, at: usize) -> *mut u8 {
@@ -244,10 +279,20 @@ impl Ram {
         }
     }
 
-    fn move_out(&self, staging: &Staging, at: usize, protected: bool, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
+    fn move_out(
+        &self,
+        staging: &Staging,
+        at: usize,
+        protected: bool,
+        mut seen: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         match staging.take(self.base + at, &mut seen) {
             // Not where the write would fault: that would be a fault on a page of one's own.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !self.has_removes() && !protected => {
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy
+                    && !self.has_removes()
+                    && !protected =>
+            {
                 self.part(at);
                 staging.take(self.base + at, seen)
             }
