@@ -1,6 +1,4 @@
-//! What is known about the crate, and by what.
-//!
-//! Pages of the repository's `docs` folder, beside the reference that they speak of.
+//! What is known about the crate, and how: pages of the repository's `docs` folder.
 
 #[doc = include_str!("../docs/verification.md")]
 pub mod verification {}
