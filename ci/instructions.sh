@@ -51,7 +51,7 @@ case $MODE in
 --update)
     {
         echo "# Instructions of the hot paths, written by ci/instructions.sh --update: function bodies without the return. The code"
-        echo "# itself is in docs/assembly.md. Peers are here to be compared with; theirs are not judged."
+        echo "# itself is in ci/assembly.txt. Peers are here to be compared with; theirs are not judged."
         echo "compiler $compiler"
         cat "$SCRATCH/counts"
     } >"$LIMITS"
