@@ -91,7 +91,7 @@ programs_of() {
         esac
     done
     if [ "${#ordinary[@]}" != 0 ]; then
-        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats,shared --no-run --message-format=json "${ordinary[@]}")
+        json=$(cd "$copy" && CARGO_TARGET_DIR=$TARGET cargo test --quiet --features stats,shared,lock_api,tracing --no-run --message-format=json "${ordinary[@]}")
         sed -n 's/.*"kind":\["\(lib\|test\)"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\2\t\3/p' <<<"$json" | sed 's/^pagelock\t/lib\t/'
     fi
 }

@@ -8,7 +8,7 @@ cargo fmt --check --all
 for apart in fuzz ci/no_std_proof ci/sizes; do
     cargo fmt --check --manifest-path "$apart/Cargo.toml"
 done
-for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'shared' 'std,lock_api,shared,stats'; do
+for features in '' 'alloc' 'std' 'std,lock_api' 'std,stats' 'lock_api,stats' 'shared' 'owner' 'tracing' 'std,lock_api,shared,stats,tracing'; do
     printf -- '-- clippy, features: %s\n' "${features:-none}"
     cargo clippy --quiet --all-targets --no-default-features --features "$features" -- -D warnings
 done

@@ -17,6 +17,7 @@ impl<F: Futex> PageLock<F> {
     ///
     /// The owner's own faulter has left no flag. If it has to be told as well, however the owner
     /// ends, use [`claim_told`](Self::claim_told).
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn claim(&self) -> Claim<'_, F> {
         self.claim_as(State::taken_by_newcomer)
     }
@@ -34,10 +35,12 @@ impl<F: Futex> PageLock<F> {
     /// // ... the fetch fails, and `?` drops the guard. Whoever faulted here is told all the same:
     /// assert!(guard.unlock().event_waiters);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn claim_told(&self) -> Claim<'_, F> {
         self.claim_as(|seen| seen.taken_by_newcomer().with_event_waiters())
     }
 
+    #[cfg_attr(feature = "owner", track_caller)]
     fn claim_as(&self, taken: impl Fn(State) -> State) -> Claim<'_, F> {
         let mut seen = self.state();
         loop {
@@ -47,6 +50,7 @@ impl<F: Futex> PageLock<F> {
                 false => self.take(seen, taken(seen)).map(Claim::Owner),
             };
             match claimed {
+                Ok(Claim::Owner(guard)) => return Claim::Owner(guard.noted()),
                 Ok(claim) => return claim,
                 Err(now) => seen = now,
             }

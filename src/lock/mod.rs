@@ -75,23 +75,25 @@ impl<F: Futex> PageLock<F> {
     ///
     /// Acquire on success: the caller sees what earlier owners did.
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
         if seen.is_taken() {
             return None;
         }
         match self.take(seen, seen.taken_by_newcomer()) {
-            Ok(guard) => Some(guard),
+            Ok(guard) => Some(guard.noted()),
             Err(now) => self.try_lock_again(now),
         }
     }
 
     /// The word has changed under an attempt, which need not mean that the page is taken.
     #[cold]
+    #[cfg_attr(feature = "owner", track_caller)]
     fn try_lock_again(&self, mut seen: State) -> Option<PageGuard<'_, F>> {
         while !seen.is_taken() {
             match self.take(seen, seen.taken_by_newcomer()) {
-                Ok(guard) => return Some(guard),
+                Ok(guard) => return Some(guard.noted()),
                 Err(now) => seen = now,
             }
         }
@@ -109,15 +111,16 @@ impl<F: Futex> PageLock<F> {
     ///
     /// Acquire: the caller sees what earlier owners did.
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock(&self) -> PageGuard<'_, F> {
         let seen = self.state();
         if seen.is_plain() {
             if let Ok(guard) = self.take(seen, seen.with_locked()) {
-                return guard;
+                return guard.noted();
             }
         }
         self.lock_cold();
-        PageGuard { page: self }
+        PageGuard { page: self }.noted()
     }
 
     /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a
@@ -134,13 +137,16 @@ impl<F: Futex> PageLock<F> {
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
     ///
     /// `None` when the time was up. [`lock_within`](Self::lock_within) takes a deadline.
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock_for(&self, d: Duration) -> Option<PageGuard<'_, F>>
     where
         F: FutexTimed,
     {
         // No clock is asked for a page that is free.
-        self.try_lock()
-            .or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
+        if let Some(guard) = self.try_lock() {
+            return Some(guard);
+        }
+        self.lock_within(Limits::none().until(self.futex.now() + d)).ok()
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.
@@ -167,8 +173,12 @@ impl<F: Futex> PageLock<F> {
     /// assert_eq!(vcpu.join().unwrap(), Some(LockError::Cancelled));
     /// # drop(owner);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        self.try_lock().map_or_else(|| Locker::new(self, limits, false).lock_within(), Ok)
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
+        }
+        Ok(Locker::new(self, limits, false).lock_within()?.noted())
     }
 
     /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
@@ -186,8 +196,9 @@ impl<F: Futex> PageLock<F> {
     /// [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself. The page is not
     /// referenced, and whether it still is the page that the entry meant is for the caller to find
     /// out.
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock())
+        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock()).noted()
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
@@ -195,6 +206,7 @@ impl<F: Futex> PageLock<F> {
     /// # Errors
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing_within<G>(
         &self,
         ptl: G,
@@ -204,10 +216,11 @@ impl<F: Futex> PageLock<F> {
         // Late already, it does not register, so that the gate is not closed for nothing.
         let looked = limits.over(self.futex).is_none().then(|| locker.look());
         drop(ptl);
-        match looked {
-            Some(Ok(guard)) => Ok(guard),
-            _ => locker.lock_within(),
-        }
+        let guard = match looked {
+            Some(Ok(guard)) => guard,
+            _ => locker.lock_within()?,
+        };
+        Ok(guard.noted())
     }
 
     /// Strikes all sleepers and opens the gate, after a process that was one of them has died.
