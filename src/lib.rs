@@ -3,7 +3,7 @@
 #![debugger_visualizer(gdb_script_file = "gdb/pagelock.py")]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
-#![doc = include_str!("../docs/states.md")]
+#![doc = include_str!("../docs/pictures.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -40,6 +40,7 @@ pub mod docs;
 mod dump;
 pub mod futex;
 #[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/pictures.md")]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;
