@@ -10,7 +10,7 @@
 //!
 //! There is nothing to call: the feature and any subscriber do it. [`report_over`] sets another
 //! time. A report comes when the wait or the hold has ended. A page that is stuck for good is not
-//! among them; a watchdog finds it by [`owner::holds`](crate::owner::holds).
+//! among them; a watchdog finds it by [`owner::holds`].
 //!
 //! The waiter has let go of its page-table lock when it reports, the owner has released the page. A
 //! locker reports once it owns the page, and holds it for that long. A subscriber may allocate and
