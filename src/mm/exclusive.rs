@@ -7,8 +7,7 @@
 
 use super::ledger::{Change, Owner};
 use super::range::{invalidating, notice};
-use super::{Cause, Entry, Memory, Mm, Span};
-use crate::futex::Futex;
+use super::{Cause, Entry, Memory, Mm, Span, is_header_of};
 use crate::leaf::{Leaf, Rights};
 use crate::lock::PageGuard;
 use crate::refs::{PageRef, Put};
@@ -60,13 +59,7 @@ impl core::error::Error for ExclusiveError {}
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
     pfn: u64,
-    held: Option<Held<'m, M::Futex>>,
-}
-
-/// Put and released in this order.
-struct Held<'m, F: Futex> {
-    own: PageRef<'m, F>,
-    lock: PageGuard<'m, F>,
+    own: Option<(PageRef<'m, M::Futex>, PageGuard<'m, M::Futex>)>,
 }
 
 impl<M: Mm> Exclusive<'_, M> {
@@ -79,7 +72,7 @@ impl<M: Mm> Exclusive<'_, M> {
 
 impl<M: Mm> Drop for Exclusive<'_, M> {
     fn drop(&mut self) {
-        let Some(Held { own, lock }) = self.held.take() else { return };
+        let Some((own, lock)) = self.own.take() else { return };
         let head = self.mm.span(self.pfn).head;
         self.mm.account(head, Owner::Get, Change::Put);
         let put = own.put();
@@ -145,7 +138,7 @@ pub fn make_exclusive_for<M: Mm>(
     let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
     let head = mm.span(pfn).head;
     mm.account(head, Owner::Get, Change::Taken);
-    let exclusive = Exclusive { mm, pfn, held: Some(Held { own, lock: guard }) };
+    let exclusive = Exclusive { mm, pfn, own: Some((own, guard)) };
     // What the hardware noted at last; the reference goes from the one kind of entry to the other.
     let last = entry.take().unwrap_or(leaf);
     let Some(last) = last.to_device_exclusive() else {
@@ -177,6 +170,27 @@ fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
     is_present
 }
 
+/// The entry at `at`, locked again once no device has a frame of `span` to itself through it.
+///
+/// The device may take its time, so it is told with the entry unlocked. Nobody makes the entry
+/// exclusive anew meanwhile: that takes the page's lock, which the caller has. `None` if the table
+/// is gone.
+pub(super) fn revoked<'m, M: Memory>(
+    mm: &'m M,
+    at: M::Address,
+    entry: M::Entry<'m>,
+    span: Span,
+) -> Option<M::Entry<'m>> {
+    match entry.get() {
+        Ok(Leaf::DeviceExclusive { pfn, .. }) if span.contains(pfn) => {
+            drop(entry);
+            mm.revoke_exclusive(pfn);
+            mm.lock(at)
+        }
+        _ => Some(entry),
+    }
+}
+
 /// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive),
 /// as an access does: what a fork and whoever else makes another entry for the page does first. Any
 /// other entry is let go of, and stays.
@@ -193,10 +207,7 @@ pub fn revoke<M: Memory>(
     let leaf = entry.get();
     drop(entry);
     let Ok(Leaf::DeviceExclusive { pfn, .. }) = leaf else { return };
-    debug_assert!(
-        mm.header(pfn).is_some_and(|page| core::ptr::eq(page, lock.page())),
-        "the lock of another page"
-    );
+    debug_assert!(is_header_of(mm, pfn, lock.page()), "the lock of another page");
     let _invalidating = invalidating(mm, at, notice(Cause::Revoke));
     mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);

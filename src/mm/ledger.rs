@@ -16,7 +16,9 @@
 //! Pins are no references here, as they are in the kernel, but a count of their own beside them;
 //! each has its [`PagePin`](crate::PagePin), and `pagelock-soft` balances them apart.
 
+use super::{Entry, Span};
 use crate::futex::Futex;
+use crate::leaf::Leaf;
 use crate::page::PageLock;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -41,6 +43,38 @@ pub enum Owner {
     Batch,
     /// Somebody who is at work on the page: a migrator, a faulter, a device.
     Get,
+}
+
+impl Owner {
+    /// The owner of the reference that goes with an entry; `None` if an entry that says `leaf` owns
+    /// no reference.
+    ///
+    /// ```
+    /// use pagelock::leaf::{Leaf, Rights, Tracking};
+    /// use pagelock::mm::ledger::Owner;
+    ///
+    /// let (pfn, rights, tracking) = (7, Rights::Write, Tracking::default());
+    /// let present = Leaf::Present { pfn, rights, tracking };
+    /// assert_eq!(Owner::of_entry(present), Some(Owner::Mapping));
+    /// let private = Leaf::DevicePrivate { pfn, rights, tracking };
+    /// assert_eq!(Owner::of_entry(private), Some(Owner::Entry));
+    /// let migration = Leaf::Migration { pfn, rights, tracking };
+    /// assert_eq!(Owner::of_entry(migration), None);
+    /// ```
+    #[must_use]
+    pub fn of_entry(leaf: Leaf) -> Option<Self> {
+        match leaf {
+            Leaf::Present { .. } => Some(Self::Mapping),
+            Leaf::DevicePrivate { .. } | Leaf::DeviceExclusive { .. } => Some(Self::Entry),
+            _ => None,
+        }
+    }
+}
+
+/// The owner of the reference that an entry has to a frame of `span`, if it has one.
+pub(super) fn owner_in(entry: &impl Entry, span: Span) -> Option<Owner> {
+    let leaf = entry.get().ok()?;
+    leaf.pfn().filter(|&pfn| span.contains(pfn)).and_then(|_| Owner::of_entry(leaf))
 }
 
 /// All owners, in the order of [`Owners`].

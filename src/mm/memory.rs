@@ -5,6 +5,11 @@ use super::{Tables, ToRam};
 use crate::futex::Futex;
 use crate::page::PageLock;
 
+/// Whether `page` is the header of frame `pfn`.
+pub(super) fn is_header_of<M: Memory>(mm: &M, pfn: u64, page: &PageLock<M::Futex>) -> bool {
+    mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page))
+}
+
 /// What has come of bringing a page back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "a page that is not back is to be tried again"]

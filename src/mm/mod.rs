@@ -60,6 +60,7 @@ mod fault;
 pub mod ledger;
 mod memory;
 pub mod migrate;
+mod pause;
 pub mod pin;
 mod poison;
 pub mod range;
@@ -74,6 +75,7 @@ pub use claim::{ClaimRange, claim_range};
 pub use fault::{
     Access, Fault, FaultError, Faulter, Strategy, ToRam, Why, fault, fault_within, resolve,
 };
+use memory::is_header_of;
 pub use memory::{Brought, Memory};
 pub use poison::{Condemned, condemn};
 pub use rmap::ReverseMap;

@@ -1,8 +1,9 @@
 //! A page whose contents were found lost while it was mapped.
 
-use super::ledger::{Change, Owner};
+use super::exclusive::revoked;
+use super::ledger::{Change, owner_in};
 use super::range::{invalidating, notice};
-use super::{Cause, Entry, Mm};
+use super::{Cause, Entry, Mm, is_header_of};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 
@@ -29,30 +30,15 @@ pub struct Condemned {
 pub fn condemn<M: Mm>(mm: &M, pfn: u64, guard: PageGuard<'_, M::Futex>) -> Condemned {
     let (span, page) = (mm.span(pfn), guard.page());
     debug_assert!(
-        mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page)),
+        is_header_of(mm, pfn, page),
         "the lock is that of another page than frame {pfn:#x}'s"
     );
     let mut entries = 0;
     mm.each_mapping(span, |at| {
         let _invalidating = invalidating(mm, at, notice(Cause::Poison));
-        let Some(mut entry) = mm.lock(at) else { return };
-        if let Ok(Leaf::DeviceExclusive { pfn, .. }) = entry.get() {
-            if span.contains(pfn) {
-                drop(entry);
-                mm.revoke_exclusive(pfn);
-                let Some(again) = mm.lock(at) else { return };
-                entry = again;
-            }
-        }
-        let owner = match entry.get() {
-            Ok(Leaf::Present { pfn, .. }) if span.contains(pfn) => Owner::Mapping,
-            Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. })
-                if span.contains(pfn) =>
-            {
-                Owner::Entry
-            }
-            _ => return,
-        };
+        let Some(entry) = mm.lock(at) else { return };
+        let Some(mut entry) = revoked(mm, at, entry, span) else { return };
+        let Some(owner) = owner_in(&entry, span) else { return };
         // Nobody accesses the page through it any more. What it has noted is of no use.
         let Some(pfn) = entry.take().ok().and_then(Leaf::pfn) else { return };
         entry.set(Leaf::Poison { pfn });

@@ -7,7 +7,7 @@ use crate::futex::Futex;
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Brought, Entry, Memory};
+use crate::mm::{Brought, Entry, Memory, is_header_of};
 use crate::page::PageLock;
 use crate::refs::PageRef;
 use core::mem::discriminant;
@@ -126,7 +126,7 @@ pub(in crate::mm) fn leads_still<M: Memory>(
 ) -> Option<Leaf> {
     let (pfn, now) = (leaf.pfn()?, now?);
     let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
-    let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page));
+    let is_there = || is_header_of(mm, pfn, page);
     (is_same && is_there()).then_some(now)
 }
 

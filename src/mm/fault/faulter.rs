@@ -3,6 +3,7 @@
 use super::{Fault, FaultError, Why};
 use crate::futex::{Futex, OsFutex};
 use crate::mm::ledger::Change;
+use crate::mm::pause::pause;
 use crate::page::PageLock;
 use crate::wait::{Cancel, Limits, Wait, Wake};
 
@@ -50,8 +51,6 @@ pub struct Faulter<'c, F: Futex = OsFutex> {
 /// How often a faulter tries to bring back a page that stays busy, unless told otherwise. With the
 /// pauses between, that is seconds.
 const PATIENCE: u32 = 1 << 16;
-/// The most that a pause is, as a power of two of [relaxations](Futex::relax).
-const PAUSE: u32 = 6;
 
 impl<'c, F: Futex> Faulter<'c, F> {
     /// A faulter that has not tried yet.
@@ -99,9 +98,7 @@ impl<'c, F: Futex> Faulter<'c, F> {
             Some(_) => return Err(FaultError::TimedOut),
             None => {}
         }
-        for _ in 0..1 << self.busy.min(PAUSE) {
-            futex.relax();
-        }
+        pause(futex, self.busy);
         Ok(Fault::Retry(why))
     }
 
