@@ -17,8 +17,8 @@ use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{
-    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range,
-    snapshot,
+    self, Found, Notifier, Page, Progress, RangeErrorOf, RangeOrder as Order, Read, Stop, Want,
+    fault_range, snapshot,
 };
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
