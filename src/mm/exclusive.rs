@@ -1,9 +1,10 @@
-//! A device has a page to itself for a while: make, revoke.
+//! A device has exclusive access to a page for a while: make, revoke.
 //!
 //! The entry names the page in ordinary memory and owns its reference, as a present one does, but
 //! the processor may not use it. An access [faults](fn@super::fault), which ends the device's
-//! exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock; N of them
-//! block a migration for as long as they queue. Here they wait as everybody does: without one.
+//! exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock, and N of
+//! them block a migration for as long as they queue. Here they wait as all faulters do: without a
+//! reference.
 
 use super::ledger::{Change, Owner};
 use super::range::{invalidating, notice};
@@ -14,7 +15,14 @@ use crate::refs::{PageRef, Put};
 use crate::wait::Wake;
 use core::fmt;
 
-/// Why a device did not get a page to itself.
+/// Why a device did not get exclusive access to a page.
+///
+/// ```
+/// use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
+/// # let (mm, at) = pagelock_soft::example();
+/// let hole = at.space.page(7);
+/// assert_eq!(make_exclusive(&mm, hole).unwrap_err(), ExclusiveError::NotPresent);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ExclusiveError {
@@ -22,17 +30,17 @@ pub enum ExclusiveError {
     NotPresent,
     /// The entry may not be written through; fault for writing and try again.
     NotWritable,
-    /// The page is locked. [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) was done for
-    /// it, with the entry let go of; try again.
+    /// The page was locked. The call released the entry and waited, as
+    /// [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) does; try again.
     Waited(Wake),
-    /// There are other mappings, and the device would not have the page to itself.
+    /// There are other mappings, through which the processor would go on writing.
     Shared,
     /// A pin may write to the page.
     Pinned {
         /// How many.
         pins: u32,
     },
-    /// It is mapped by a large entry, which is not a device's as a whole.
+    /// It is mapped by a large entry, which no device gets as a whole.
     Large,
 }
 
@@ -51,10 +59,22 @@ impl fmt::Display for ExclusiveError {
 
 impl core::error::Error for ExclusiveError {}
 
-/// A page that a device has to itself, and its lock and a reference to it: until this is dropped
-/// nobody takes the page away, neither an access nor a migration. The driver programs its device
-/// and drops it. From then on the page can be revoked at any time, by [`Memory::revoke_exclusive`],
-/// and an invalidation with [`Cause::Revoke`] or what else it is for begins before that.
+/// A device's exclusive access to a page, with the page's lock and a reference: until this is
+/// dropped nobody takes the page away, neither an access nor a migration. The driver programs its
+/// device and drops this. From then on the page can be revoked at any time, by
+/// [`Memory::revoke_exclusive`], and an invalidation with [`Cause::Revoke`] or what else it is for
+/// begins before that.
+///
+/// ```
+/// use pagelock::mm::exclusive::make_exclusive;
+/// # let (mm, at) = pagelock_soft::example();
+/// let exclusive = make_exclusive(&mm, at).unwrap();
+/// mm.write_frame(exclusive.pfn(), 0, b"device"); // past the table, as a device does
+/// drop(exclusive);
+/// let mut bytes = [0; 6];
+/// mm.read(at, 0, &mut bytes).unwrap(); // has the page back first
+/// assert_eq!(&bytes, b"device");
+/// ```
 #[must_use = "the device is not yet told, and whoever wants the page waits until this is dropped"]
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
@@ -64,6 +84,13 @@ pub struct Exclusive<'m, M: Mm> {
 
 impl<M: Mm> Exclusive<'_, M> {
     /// The frame.
+    ///
+    /// ```
+    /// use pagelock::mm::exclusive::make_exclusive;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// assert_eq!(make_exclusive(&mm, at).unwrap().pfn(), pfn);
+    /// ```
     #[must_use]
     pub fn pfn(&self) -> u64 {
         self.pfn
@@ -77,7 +104,7 @@ impl<M: Mm> Drop for Exclusive<'_, M> {
         self.mm.account(head, Owner::Get, Change::Put);
         let put = own.put();
         drop(lock);
-        // Unmapped meanwhile.
+        // The entry was unmapped meanwhile.
         if put == Put::Last {
             self.mm.free(head);
         }
@@ -90,12 +117,20 @@ impl<M: Mm> fmt::Debug for Exclusive<'_, M> {
     }
 }
 
-/// Makes the entry at `at` a device's, for as long as nobody accesses it, and hands over the page
-/// locked: see [`Exclusive`].
+/// Gives a device exclusive access to the page at `at`, for as long as nobody else accesses it, and
+/// hands over the page locked: see [`Exclusive`].
 ///
-/// It has to be the only one that names the page: through another the processor would go on
-/// writing, and nobody would notice. While the device has the page, whoever makes another entry for
-/// it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
+/// The entry has to be the only one that names the page: through another one the processor would go
+/// on writing, and nobody would notice. While the device has the page, code that makes another
+/// entry for it (a fork, a fault on a file's page) first has it back, or owns the page's lock.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::exclusive::make_exclusive;
+/// # let (mm, at) = pagelock_soft::example();
+/// drop(make_exclusive(&mm, at).unwrap());
+/// assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { .. }));
+/// ```
 ///
 /// # Errors
 ///
@@ -105,6 +140,13 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<Exclusive<'_, M>,
 }
 
 /// [`make_exclusive`] on behalf of `owner`: see [`Notice`](super::Notice).
+///
+/// ```
+/// use pagelock::mm::{Cause, exclusive::make_exclusive_for};
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.on_notice(|_, _, notice| assert!(notice.is_some_and(|n| n.cause != Cause::Exclusive || n.owner == 7)));
+/// drop(make_exclusive_for(&mm, at, 7).unwrap());
+/// ```
 ///
 /// # Errors
 ///
@@ -133,13 +175,13 @@ pub fn make_exclusive_for<M: Mm>(
     if pins > 0 {
         return Err(ExclusiveError::Pinned { pins });
     }
-    // The entry has one and the page is locked, so it can be had, unless there are as many as can
-    // be counted.
+    // It can be had, because the entry has one and the page is locked, unless there are as many as
+    // can be counted.
     let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
     let head = mm.span(pfn).head;
     mm.account(head, Owner::Get, Change::Taken);
     let exclusive = Exclusive { mm, pfn, own: Some((own, guard)) };
-    // What the hardware noted at last; the reference goes from the one kind of entry to the other.
+    // What hardware noted at last. The reference goes from the one kind of entry to the other.
     let last = entry.take().unwrap_or(leaf);
     let Some(last) = last.to_device_exclusive() else {
         drop(entry);
@@ -149,8 +191,8 @@ pub fn make_exclusive_for<M: Mm>(
     mm.account(head, Owner::Entry, Change::Taken);
     mm.account(head, Owner::Mapping, Change::Put);
     drop(entry);
-    // The reverse map is walked without a page-table lock. This entry is taken down by now, so no
-    // copy of it is missed.
+    // The walk of the reverse map needs the PTL free. This entry is down by now, so no copy of it
+    // is missed.
     if is_present_anywhere(mm, pfn) {
         present_again(mm, at, pfn);
         return Err(ExclusiveError::Shared);
@@ -191,13 +233,28 @@ pub(super) fn revoked<'m, M: Memory>(
     }
 }
 
-/// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive),
-/// as an access does: what a fork and whoever else makes another entry for the page does first. Any
-/// other entry is let go of, and stays.
+/// Ends the exclusive access of a device whose `entry` says
+/// [`DeviceExclusive`](Leaf::DeviceExclusive), as an access does. A fork, and other code that makes
+/// another entry for the page, calls this first. Any other entry is released, and stays.
 ///
-/// Lets go of the entry, for the device may take its time; announces it; tells the device; and
-/// makes the entry present, unless it is another by then. `lock` is the page's: nobody makes it
-/// exclusive anew meanwhile.
+/// Releases the entry, because the device may take its time; announces the change; tells the
+/// device; and makes the entry present, unless it has changed by then. `lock` is the page's: nobody
+/// makes the entry exclusive anew meanwhile.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::Tables;
+/// use pagelock::mm::exclusive::{make_exclusive, revoke};
+/// # let (mm, at) = pagelock_soft::example();
+/// let pfn = make_exclusive(&mm, at).unwrap().pfn();
+/// let lock = mm.page(pfn).unwrap().lock();
+/// revoke(&mm, at, mm.lock(at).unwrap(), &lock);
+/// assert!(matches!(mm.leaf(at), Leaf::Present { .. }));
+/// ```
+///
+/// # Panics
+///
+/// In debug builds, if `lock` is another page's.
 pub fn revoke<M: Memory>(
     mm: &M,
     at: M::Address,
