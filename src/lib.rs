@@ -2,7 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
-#![doc = include_str!("../docs/states.md")]
+#![doc = include_str!("../docs/pictures.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -37,6 +37,7 @@ mod defer;
 pub mod docs;
 pub mod futex;
 #[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/pictures.md")]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;

@@ -6,10 +6,10 @@ use crate::common::machine::{DEVICE, FAR, Mm, RAM, machine, move_one};
 use crate::common::watched;
 use crate::gup::{NEW, OLD, Way, finish, held, pin, put, seen};
 use pagelock::leaf::{Leaf, Rights};
+use pagelock::mm::Access;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
 use pagelock::mm::pin::{Pinned, Term};
-use pagelock::mm::Access;
 use pagelock_soft::{At, SpaceId};
 
 /// What the page of a row is.

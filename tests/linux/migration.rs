@@ -271,12 +271,12 @@ fn pages_move(how: Mapped) {
 }
 
 #[test]
-pub(crate) fn private_anon() {
+fn private_anon() {
     pages_move(Mapped::Private);
 }
 
 #[test]
-pub(crate) fn shared_anon() {
+fn shared_anon() {
     pages_move(Mapped::Shared);
 }
 

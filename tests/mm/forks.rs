@@ -5,10 +5,10 @@ use crate::common::{
     watched,
 };
 use pagelock::leaf::Leaf;
+use pagelock::mm::Access;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
 use pagelock::mm::pin::Term;
-use pagelock::mm::Access;
 use pagelock_soft::{Config, Kind, MapError, Soft, TierConfig, TierId};
 
 /// A page that is pinned is copied by a fork, also while its entry is down: the forker's own pin is

@@ -9,7 +9,7 @@ mod common;
 mod batches;
 mod bystanders;
 mod carried;
-mod counts;
+mod costs;
 mod drain;
 mod embed;
 mod exclusive;

@@ -1,5 +1,5 @@
 //! Segments and seats: what one process does with them. Those that are killed are in
-//! `tests/survivors.rs`.
+//! `survivors.rs`.
 
 #![cfg(all(
     feature = "shared",
