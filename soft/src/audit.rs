@@ -1,6 +1,6 @@
 //! Everything counted once more, and compared.
 
-use super::map::owner_of;
+use super::entry::owner_of;
 use super::{At, Soft, SpaceId};
 use alloc::vec;
 use core::fmt;

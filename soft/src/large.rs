@@ -1,8 +1,8 @@
 //! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with
 //! one reference for all of them.
 
+use super::entry::{leaf_behind, owner_of};
 use super::space::{Area, AreaKind};
-use super::traits::leaf_behind;
 use super::{At, MapError, Soft, SoftEntry, TierId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -138,7 +138,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     fn split_entry(&self, mut entry: SoftEntry<'_, F, C>) -> Result<(), MapError> {
         entry.at = entry.head();
         let leaf = entry.leaf();
-        let (Some(owner), Some(pfn)) = (super::map::owner_of(leaf), leaf.pfn()) else {
+        let (Some(owner), Some(pfn)) = (owner_of(leaf), leaf.pfn()) else {
             entry.fill_small(leaf);
             return Ok(());
         };

@@ -188,7 +188,7 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
             drop(entry);
             // SAFETY: the new page's reference, which no entry has come to own.
             unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(super::access::not_copied(pfn, why));
+            return Err(super::fill::not_copied(pfn, why));
         }
         entry.set_leaf(to(new));
         drop(entry);

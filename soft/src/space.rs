@@ -1,6 +1,5 @@
 //! Address spaces: tables of entries, and what each address may be used for.
 
-use super::At;
 use super::guarded::{Guard, Guarded};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -104,12 +103,5 @@ impl Space {
             .into_iter()
             .filter_map(|index| Some((index, self.tables.get(index)?.lock())))
             .collect()
-    }
-}
-
-impl At {
-    /// The pages after this one, in order.
-    pub fn pages(self, count: usize) -> impl Iterator<Item = At> + Clone {
-        (self.page..self.page.saturating_add(count)).map(move |page| At { page, ..self })
     }
 }

@@ -2,7 +2,8 @@
 //! of its addresses gets one.
 
 use super::batch::Batch;
-use super::copy::{Later, job, place_one};
+use super::jobs::job;
+use super::place::{Later, place_one};
 use super::slot::{What, Work};
 use super::{Abort, Outcome};
 use crate::leaf::Leaf;
