@@ -27,7 +27,7 @@
 //! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
 //! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
-//! | [`docs`] | the check behind each promise; Linux beside this; the protocol on paper |
+//! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
