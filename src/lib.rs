@@ -12,7 +12,7 @@
 //!
 //! | module | explains |
 //! |---|---|
-//! | [`guide`] | the life of a page; how to embed the crate in a kernel, a VMM, a pager |
+//! | [`guide`] | the life of a page; four doors: a kernel, a VMM or pager, processes, C |
 //! | [`porting`] | a kernel's own platform and page tables; what an interrupt may call |
 //! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, seccomp, processes that die |
 //! | [`word`] | the eight bytes, bit by bit, with constants for debuggers |
