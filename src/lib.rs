@@ -1,5 +1,6 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![debugger_visualizer(gdb_script_file = "gdb/pagelock.py")]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
 #![doc = include_str!("../docs/pictures.md")]
@@ -27,6 +28,7 @@
 //! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
 //! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
+//! | [`stuck`] | what a stuck page shows: dumps, owners, reports, gdb |
 //! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
 #[cfg(feature = "alloc")]
@@ -37,6 +39,7 @@ extern crate std;
 mod defer;
 #[cfg(any(doc, doctest))]
 pub mod docs;
+mod dump;
 pub mod futex;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/pictures.md")]
@@ -52,6 +55,15 @@ pub mod lock;
 pub mod lock_api;
 pub mod migration;
 pub mod mm;
+// The model checkers look at the protocol alone.
+#[cfg(not(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle)))))]
+use off::owner;
+#[cfg(not(all(feature = "tracing", not(any(pagelock_loom, pagelock_shuttle)))))]
+use off::slow;
+mod off;
+#[cfg(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "owner")))]
+pub mod owner;
 mod page;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/porting.md")]
@@ -60,12 +72,19 @@ pub mod refs;
 #[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
 pub mod shared;
+#[cfg(all(feature = "tracing", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub mod slow;
 pub mod stats;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/stuck.md")]
+pub mod stuck {}
 #[doc(hidden)]
 pub mod sync;
 pub mod wait;
 pub mod word;
 
+pub use dump::Dump;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{

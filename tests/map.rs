@@ -415,7 +415,9 @@ fn promises_are_quotations() {
         rust_files(&root().join("soft/src"), &mut files);
     }
     let mut said =
-        ["README.md", "docs/guide.md", "docs/limits.md", "docs/porting.md"].map(read).join("\n");
+        ["README.md", "docs/guide.md", "docs/limits.md", "docs/porting.md", "docs/stuck.md"]
+            .map(read)
+            .join("\n");
     for file in files {
         for line in fs::read_to_string(file).unwrap().lines() {
             let line = line.trim_start();

@@ -30,6 +30,7 @@ impl<F: Futex> PageLock<F> {
     /// assert!(matches!(page.claim(), Claim::InFlight));
     /// assert!(guard.unlock().event_waiters); // wake that faulter now
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn claim(&self) -> Claim<'_, F> {
         self.claim_as(State::taken_by_newcomer)
     }
@@ -47,16 +48,22 @@ impl<F: Futex> PageLock<F> {
     /// // ... the fetch fails, and `?` drops the guard. The faulter is told all the same:
     /// assert!(guard.unlock().event_waiters);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn claim_told(&self) -> Claim<'_, F> {
         self.claim_as(|seen| seen.taken_by_newcomer().with_event_waiters())
     }
 
+    #[cfg_attr(feature = "owner", track_caller)]
     fn claim_as(&self, taken: impl Fn(State) -> State) -> Claim<'_, F> {
-        retry(self.state(), |seen| match seen.is_taken() {
+        let claimed = retry(self.state(), |seen| match seen.is_taken() {
             _ if seen.is_poisoned() => Ok(Claim::Poisoned),
             true => self.set_event_waiters(seen).map(|()| Claim::InFlight),
             false => self.take(seen, taken(seen)).map(Claim::Owner),
-        })
+        });
+        match claimed {
+            Claim::Owner(guard) => Claim::Owner(guard.noted()),
+            other => other,
+        }
     }
 }
 

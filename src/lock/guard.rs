@@ -2,6 +2,7 @@
 
 use super::Released;
 use crate::futex::Futex;
+use crate::owner;
 use crate::page::PageLock;
 use crate::sync::Ordering::{Relaxed, Release};
 use crate::word::{State, UserBits};
@@ -198,6 +199,14 @@ impl<'a, F: Futex> PageGuard<'a, F> {
         debug_assert_eq!(page.generation(), hold.0, "stale release of {page:?}");
         // SAFETY: the caller's promise is the same.
         unsafe { Self::from_raw(page) }
+    }
+
+    /// Has the page's owner recorded: this function's caller. Nothing without feature `owner`.
+    #[inline(always)]
+    #[cfg_attr(feature = "owner", track_caller)]
+    pub(crate) fn noted(self) -> Self {
+        owner::note(self.page);
+        self
     }
 
     /// Takes the guard apart without a release.

@@ -88,22 +88,27 @@ impl<F: Futex> PageLock<F> {
     /// # drop(guard);
     /// ```
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
         if seen.is_taken() {
             return None;
         }
-        let taken = self.take(seen, seen.taken_by_newcomer());
-        taken.map_or_else(|now| self.try_lock_again(now), Some)
+        match self.take(seen, seen.taken_by_newcomer()) {
+            Ok(guard) => Some(guard.noted()),
+            Err(now) => self.try_lock_again(now),
+        }
     }
 
     /// The word has changed under an attempt, which need not mean that the page is taken.
     #[cold]
+    #[cfg_attr(feature = "owner", track_caller)]
     fn try_lock_again(&self, seen: State) -> Option<PageGuard<'_, F>> {
-        retry(seen, |seen| match seen.is_taken() {
+        let guard = retry(seen, |seen| match seen.is_taken() {
             true => Ok(None),
             false => self.take(seen, seen.taken_by_newcomer()).map(Some),
-        })
+        })?;
+        Some(guard.noted())
     }
 
     /// Takes the page, sleeping until it can (Linux: `folio_lock`).
@@ -129,15 +134,16 @@ impl<F: Futex> PageLock<F> {
     /// other.join().unwrap();
     /// ```
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock(&self) -> PageGuard<'_, F> {
         let seen = self.state();
         if seen.is_plain() {
             if let Ok(guard) = self.take(seen, seen.with_locked()) {
-                return guard;
+                return guard.noted();
             }
         }
         self.lock_cold();
-        PageGuard { page: self }
+        PageGuard { page: self }.noted()
     }
 
     /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: if the
@@ -164,13 +170,16 @@ impl<F: Futex> PageLock<F> {
     /// # drop(guard);
     /// # }
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock_for(&self, d: Duration) -> Option<PageGuard<'_, F>>
     where
         F: FutexTimed,
     {
         // A free page costs no look at the clock.
-        self.try_lock()
-            .or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
+        if let Some(guard) = self.try_lock() {
+            return Some(guard);
+        }
+        self.lock_within(Limits::none().until(self.futex.now() + d)).ok()
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled
@@ -198,8 +207,12 @@ impl<F: Futex> PageLock<F> {
     /// assert_eq!(vcpu.join().unwrap(), Some(LockError::Cancelled));
     /// # drop(owner);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        self.try_lock().map_or_else(|| Locker::new(self, limits, false).lock(), Ok)
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
+        }
+        Ok(Locker::new(self, limits, false).lock()?.noted())
     }
 
     /// Drops `ptl`, then takes the page. Newcomers cannot overtake the caller while it waits.
@@ -230,8 +243,9 @@ impl<F: Futex> PageLock<F> {
     /// let _entry = PTL.lock().unwrap(); // ... read it again
     /// drop(guard);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock())
+        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock()).noted()
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
@@ -252,6 +266,7 @@ impl<F: Futex> PageLock<F> {
     /// assert_eq!(refused.unwrap_err(), LockError::Cancelled);
     /// # drop(owner);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing_within<G>(
         &self,
         ptl: G,
@@ -261,10 +276,11 @@ impl<F: Futex> PageLock<F> {
         // A caller that is late already does not register: that would close the gate for nothing.
         let looked = limits.over(self.futex).is_none().then(|| locker.look());
         drop(ptl);
-        match looked {
-            Some(Ok(guard)) => Ok(guard),
-            _ => locker.lock(),
-        }
+        let guard = match looked {
+            Some(Ok(guard)) => guard,
+            _ => locker.lock()?,
+        };
+        Ok(guard.noted())
     }
 
     /// Clears the count of sleepers and opens the gate, after a counted process has died.

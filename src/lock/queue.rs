@@ -4,6 +4,7 @@ use super::{LockError, PageGuard, release::wake_one, retry, spin};
 use crate::defer::defer;
 use crate::futex::{EVERY_CLASS, Futex, Sleep, tell_in_any_case};
 use crate::page::PageLock;
+use crate::slow;
 use crate::stats::{self, Counter};
 use crate::wait::{Limits, Registered, Wake};
 use crate::word::State;
@@ -35,6 +36,7 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
 
     pub(super) fn lock(&mut self) -> Result<PageGuard<'a, F>, LockError> {
         let (page, mut over) = (self.page, None);
+        let _waiting = slow::wait(page.key());
         loop {
             over = over.or_else(|| self.limits.over(page.futex));
             if let Some(over) = over {

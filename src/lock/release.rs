@@ -2,6 +2,7 @@
 
 use crate::defer::{defer, or_else_on_panic};
 use crate::futex::{Futex, tell_in_any_case};
+use crate::owner;
 use crate::page::PageLock;
 use crate::stats::{self, Counter};
 use crate::sync::AtomicU32;
@@ -28,6 +29,7 @@ impl<F: Futex> PageLock<F> {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         debug_assert_eq!(self.state().is_migrating(), migrating, "{self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let _ended = owner::end(key);
         let poison = poison && !self.state().is_poisoned();
         // Release: pairs with the Acquire of `take`. The next owner sees what this one wrote.
         let held = State(self.state.fetch_add(State::release_delta(migrating, poison), Release));
@@ -43,6 +45,7 @@ impl<F: Futex> PageLock<F> {
     pub(super) fn release_fair(&self) -> Released {
         debug_assert!(self.state().is_locked(), "released a page that is not locked: {self:?}");
         let (futex, word, key) = (self.futex, core::ptr::from_ref(&self.state), self.key());
+        let _ended = owner::end(key);
         let mut seen = self.state();
         while seen.sleepers() > 0 {
             let next = seen.released_fairly();

@@ -56,6 +56,7 @@ pub use limits::{Limits, Wait, WaitFor, Wake};
 use crate::futex::{Futex, FutexTimed, Sleep};
 use crate::lock::retry;
 use crate::page::PageLock;
+use crate::slow;
 use crate::stats::{self, Counter};
 use core::time::Duration;
 
@@ -171,6 +172,7 @@ impl<F: Futex> PageLock<F> {
     /// Steps (1) to (4).
     #[cold]
     fn register_and_sleep<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
+        let _waiting = slow::wait(self.key());
         let registered = self.register(&wait);
         drop(ptl);
         registered.map_or_else(|wake| wake, |registered| registered.sleep(&wait.limits))
