@@ -1,6 +1,6 @@
 //! `docs/verification.md` tells the truth: every check that it names exists, every invariant and
 //! failure class has a row, what a row was shown to catch is found by one of its checks, and no
-//! check is in no row.
+//! check is in no row. What `docs/protocol.md` names exists too.
 
 #![cfg(not(pagelock_loom))]
 
@@ -215,6 +215,8 @@ fn every_name_stands_for_something() {
     let names = names(tables(&map));
     assert!(names.len() > 100, "only {} names were found", names.len());
     let unit_tests = unit_tests();
+    let protocol = read("docs/protocol.md");
+    let names = names.union(&self::names(&protocol)).copied().collect::<BTreeSet<_>>();
     let faults: Vec<String> = names.iter().filter_map(|name| fault(name, &unit_tests)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
