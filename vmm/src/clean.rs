@@ -6,21 +6,24 @@ use crate::place::Place;
 use crate::region::Region;
 use crate::seats::What;
 use crate::stats::Counter;
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 impl Region {
-    /// Write protects `page` and reads it, for the caller to save. The guest goes on to read it; a
-    /// write sleeps until the answer is [done](Clean::done) or dropped. Never sleeps for the page.
+    /// Write protects `page`, for the caller to [read](Clean::read) and save, or only to hear of the
+    /// next write. The guest goes on to read it; a write sleeps until the answer is
+    /// [done](Clean::done) or dropped. Never sleeps for the page, and copies nothing.
     ///
-    /// A device that has the page pinned writes to it without a fault. So a pinned page is refused,
-    /// and is to be saved when the device has stopped.
+    /// A device that has the page pinned writes to it without a fault. So a pinned page is refused:
+    /// save it when the device has stopped.
     ///
     /// # Errors
     ///
-    /// [`NotEvicted`], with nothing changed. Private memory that others may remove
-    /// ([`Wish::removes`](crate::uffd::Wish::removes)) cannot be read in safety, and is refused
-    /// ([`Unsupported`](std::io::ErrorKind::Unsupported)).
+    /// [`NotEvicted`], with nothing changed; [`Unsupported`](std::io::ErrorKind::Unsupported)
+    /// where writes are noted by the kernel
+    /// ([`Wish::write_async`](crate::uffd::Wish::write_async)), which stops no writer.
     pub fn clean(self: &Arc<Self>, page: usize) -> Result<Clean, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
         // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
@@ -36,10 +39,7 @@ impl Region {
         let at = owned.at();
         self.patiently(|layer| layer.protect(at, true)).map_err(NotEvicted::Io)?;
         owned.set(Place::In, true);
-        let mut clean =
-            Clean { owned: Some(owned), bytes: vec![0; self.page_size()].into_boxed_slice() };
-        self.layer.read(at, &mut clean.bytes).map_err(NotEvicted::Io)?;
-        Ok(clean)
+        Ok(Clean { owned: Some(owned) })
     }
 }
 
@@ -48,20 +48,45 @@ impl Region {
 pub struct Clean {
     /// `None` once it is done.
     owned: Option<Owned>,
-    bytes: Box<[u8]>,
 }
 
 impl Clean {
     /// The page's number.
     #[must_use]
     pub fn page(&self) -> usize {
-        self.owned.as_ref().expect("it is there until the end").page()
+        self.get().page()
     }
 
-    /// What the page has.
+    /// The page's region.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn region(&self) -> &Arc<Region> {
+        self.get().region()
+    }
+
+    /// Copies the page's bytes into `into`, which has the page's length.
+    ///
+    /// # Errors
+    ///
+    /// What the layer says. Private memory that others may remove
+    /// ([`Wish::removes`](crate::uffd::Wish::removes)) cannot be read in safety, and is refused
+    /// ([`Unsupported`](std::io::ErrorKind::Unsupported)).
+    pub fn read(&self, into: &mut [u8]) -> io::Result<()> {
+        self.region().layer.read(self.get().at(), into)
+    }
+
+    /// Where the page's bytes are, for a caller that saves them from there, without a copy. As long
+    /// as this is there, no write comes by the region's mapping.
+    ///
+    /// If the page may be removed by others, [`read`](Self::read) it instead: an access to a page
+    /// that is gone sleeps for its owner, which is the caller.
+    #[must_use]
+    pub fn host_address(&self) -> usize {
+        self.region().host_address(self.page()).expect("a page that is owned is in the region")
+    }
+
+    /// What the owner is at, for the [report](Region::report).
+    pub fn note(&self, note: impl Into<Cow<'static, str>>) {
+        self.get().note(note.into());
     }
 
     /// The bytes are safe. The page stays protected, also across an eviction, and the next write to
@@ -70,6 +95,10 @@ impl Clean {
         if let Some(owned) = self.owned.take() {
             owned.region().counters.count(Counter::Cleaned);
         }
+    }
+
+    fn get(&self) -> &Owned {
+        self.owned.as_ref().expect("it is there until the end")
     }
 }
 

@@ -106,6 +106,16 @@ impl Evict {
         &self.bytes
     }
 
+    /// Whether the store that the page was last [cleaned](Region::clean) into has these bytes
+    /// still: nobody has written to the page since. Then `done` needs no write before it.
+    ///
+    /// Writes through another mapping of a memfd are not noticed; see
+    /// [`Ram::memfd`](crate::uffd::Ram::memfd).
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.get().is_protected()
+    }
+
     /// What the owner is at, for the [report](Region::report).
     pub fn note(&self, note: impl Into<Cow<'static, str>>) {
         self.get().note(note.into());

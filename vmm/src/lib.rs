@@ -17,6 +17,7 @@ mod seats;
 mod server;
 #[cfg(feature = "shared")]
 pub mod shared;
+mod shrink;
 pub mod soft;
 pub mod stats;
 mod take_over;
@@ -40,6 +41,7 @@ pub use place::{PageState, Place};
 pub use region::{Region, RegionError};
 pub use report::{Held, Report};
 pub use server::{Served, Server, Settings, Store};
+pub use shrink::Evicted;
 pub use take_over::TakenOver;
 pub use tasks::Stop;
 pub use unprotect::Unprotect;

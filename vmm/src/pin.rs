@@ -79,11 +79,7 @@ impl Region {
             }
             match self.fault(page) {
                 Claimed::Owner(owned) => fetch(owned)?,
-                Claimed::InFlight => {
-                    if let Some(header) = self.header(page) {
-                        let _ = header.wait_unlocked(());
-                    }
-                }
+                Claimed::InFlight => self.wait_released(page),
                 Claimed::Present => {}
                 Claimed::Poisoned => return Err(io::Error::other(NotPinned::Poisoned)),
                 Claimed::Gone => return Err(io::Error::other(NotPinned::Gone)),

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A stretch of guest memory whose pages come and go: guest pages ↔ host addresses ↔ headers.
@@ -42,10 +42,12 @@ pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) headers: Headers,
-    /// What was asked of pages that somebody owned at that moment.
+    /// What was asked of pages that somebody owned at that moment, and answered.
     pub(crate) asked: Box<[AtomicU8]>,
     pub(crate) seats: Seats,
     pub(crate) counters: Counters,
+    /// How many pages are in.
+    pub(crate) resident: AtomicUsize,
     guest: u64,
     page_size: usize,
     unplugged: AtomicBool,
@@ -109,6 +111,7 @@ impl Region {
             asked: (0..pages).map(|_| AtomicU8::new(0)).collect(),
             seats: Seats::new(),
             counters: Counters::default(),
+            resident: AtomicUsize::new(0),
             inbox: Arc::clone(inbox),
             layer,
             guest,
@@ -177,8 +180,9 @@ impl Region {
         (page < self.pages()).then(|| self.guest + self.at(page) as u64)
     }
 
-    /// A page's header, for what has no verb here: a wait, a lock with limits. Whoever owns the
-    /// page by it must leave the caller's bits and the reference alone; they are the region's.
+    /// A page's header, for what has no verb here: a wait or a lock with limits. An owner by this
+    /// must leave the caller's bits and the reference alone, which are the region's; and a discard
+    /// that comes meanwhile is not done at its end, but by the page's next owner.
     #[must_use]
     pub fn header(&self, page: usize) -> Option<&Header> {
         self.headers.get(page)
@@ -194,6 +198,13 @@ impl Region {
     #[must_use]
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    /// How many pages are in: what an evictor keeps below a limit. One load, and exact whenever
+    /// nobody owns a page; a fetch counts from the moment that its page is up.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.resident.load(Relaxed)
     }
 
     /// What a page's header says now. `None` beyond the end.

@@ -5,7 +5,10 @@ use crate::place::Place;
 use crate::region::Region;
 use crate::stats::Counter;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 /// What came of [taking a page over](Region::take_over).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,14 +41,20 @@ impl Region {
         match stage {
             pagelock::TakenOver::Locked(guard) => drop(guard),
             pagelock::TakenOver::Migrating(migration) => _ = migration.abort(),
-            pagelock::TakenOver::Frozen(frozen) => {
+            pagelock::TakenOver::Frozen(mut frozen) => {
                 // Frozen and "in": an eviction, whose page is gone, or a cleaning, whose page is
                 // there. It can be poisoned only where there is none.
                 let there =
                     |error: std::io::Error| error.kind() == std::io::ErrorKind::AlreadyExists;
                 lost = Place::of(header.user()) == Place::In
                     && !self.layer.poison(self.at(page)).is_err_and(there);
-                let _ = if lost { frozen.poison() } else { frozen.commit_in_place() };
+                let _ = if lost {
+                    frozen.set_user(Place::Out.bits(false));
+                    self.resident.fetch_sub(1, Relaxed);
+                    frozen.poison()
+                } else {
+                    frozen.commit_in_place()
+                };
             }
             pagelock::TakenOver::Poisoning(poisoning) => {
                 lost = true;

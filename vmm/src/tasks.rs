@@ -5,7 +5,9 @@
 
 use crate::fetch::Fetch;
 use crate::inbox::Inbox;
+use crate::owned::Owned;
 use crate::region::Region;
+use crate::seats::What;
 use crate::server::{Served, Settings, Tally};
 use event_listener::Event;
 use pagelock::Claim;
@@ -107,13 +109,37 @@ impl Inbox {
 }
 
 impl Region {
-    /// Waits, as a task, until whoever owns `page` has released it. Returns at once if nobody does.
+    /// Waits, as a task, until the owner of `page` has released it. Returns at once if it has none.
     /// Others may be faster: look again.
     pub async fn released(self: &Arc<Self>, page: usize) {
-        let Some(header) = self.headers.get(page) else { return };
         let listener = self.headers.context().tasks_of(page).listen();
-        if header.is_locked() && matches!(header.claim(), Claim::InFlight) {
+        if self.is_in_flight(page) {
             listener.await;
+        }
+    }
+
+    /// Sleeps until the owner of `page` has released it, as [`released`](Self::released). Not for a
+    /// thread that serves faults, nor for the owner itself.
+    pub fn wait_released(&self, page: usize) {
+        if let Some(header) = self.headers.get(page) {
+            let _ = header.wait_unlocked(());
+        }
+    }
+
+    /// Whether somebody owns the page, whose release then tells.
+    fn is_in_flight(self: &Arc<Self>, page: usize) -> bool {
+        let Some(header) = self.headers.get(page).filter(|header| header.is_locked()) else {
+            return false;
+        };
+        match header.claim() {
+            Claim::InFlight => true,
+            Claim::Owner(guard) => {
+                // Free by now. For this moment it is owned here, so the end has to be an owner's:
+                // a discard may be asked for meanwhile.
+                drop(Owned::new(self, page, guard, What::Look));
+                false
+            }
+            _ => false,
         }
     }
 }

@@ -183,7 +183,7 @@ impl Shared {
             }
         }));
         if dealt.is_err() {
-            self.tally.failed(arrived.page, &"what is called on a write panicked");
+            self.tally.failed(arrived.page, &"what is called on a write or a fetch panicked");
         }
     }
 

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 type OnWrite = dyn Fn(&Unprotect) -> io::Result<()> + Send + Sync;
+type OnFetch = dyn Fn(&Fetch) + Send + Sync;
 
 /// How a server goes about it.
 #[derive(Clone)]
@@ -22,12 +23,13 @@ pub struct Settings {
     pub(super) threads: usize,
     pub(super) attempts: u32,
     on_write: Option<Arc<OnWrite>>,
+    on_fetch: Option<Arc<OnFetch>>,
 }
 
 impl Settings {
     /// So many threads; 8 attempts for each page.
     pub fn threads(threads: usize) -> Self {
-        Self { threads: threads.max(1), attempts: 8, on_write: None }
+        Self { threads: threads.max(1), attempts: 8, on_write: None, on_fetch: None }
     }
 
     /// How many times in a row fetching a page may fail before its contents are given up as lost.
@@ -45,6 +47,14 @@ impl Settings {
         call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         self.on_write = Some(Arc::new(call));
+        self
+    }
+
+    /// Called before each page is put up that a guest has faulted on, with the bytes of the store or
+    /// with zeroes, for which the store is not asked: to make room for it by evicting others, or to
+    /// count.
+    pub fn on_fetch(mut self, call: impl Fn(&Fetch) + Send + Sync + 'static) -> Self {
+        self.on_fetch = Some(Arc::new(call));
         self
     }
 
@@ -68,6 +78,9 @@ impl Settings {
         }
         match region.fault(*page) {
             Claimed::Owner(mut fetch) => {
+                if let Some(call) = &self.on_fetch {
+                    call(&fetch);
+                }
                 let done = match arrived.kind {
                     Kind::Minor => fetch.resume(),
                     _ => Ok(false),

@@ -5,7 +5,9 @@
 
 mod layer;
 
+use crate::inbox::Inbox;
 use crate::layer::{Event, Kind};
+use crate::region::Region;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::fmt;
@@ -97,6 +99,18 @@ impl SoftRam {
     #[must_use]
     pub fn new(pages: usize, page: usize) -> Self {
         Self::made(pages, page, false)
+    }
+
+    /// So many pages of 4 KiB, and a region of them, with an inbox of its own, at guest address 0:
+    /// the shortest way to try something out.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptor left.
+    pub fn region(pages: usize) -> io::Result<(Self, Arc<Region>)> {
+        let ram = Self::new(pages, 4096);
+        let region = Region::new(ram.clone(), &Inbox::new(ram.clone())?, 0)?;
+        Ok((ram, region))
     }
 
     /// Memory that can be [removed](Self::remove), which then is an event.

@@ -15,8 +15,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// Pages of 4 KiB.
 pub const SMALL: usize = 4 << 10;
@@ -31,6 +31,8 @@ pub struct Ram {
     page: usize,
     file: Option<Shared>,
     staging: Option<Staging>,
+    /// Opened when it is first needed.
+    pagemap: OnceLock<OwnedFd>,
     /// The addresses are another process's.
     is_remote: bool,
     /// What keeps the memory mapped.
@@ -192,7 +194,17 @@ impl Ram {
         uffd.register(base, len, mode)?;
         let can_move = file.is_none() && page == SMALL && features.has(sys::UFFD_FEATURE_MOVE);
         let staging = if can_move { Staging::new(page).ok() } else { None };
-        Ok(Self { uffd, base, len, page, file, staging, is_remote: false, _owner: owner })
+        Ok(Self {
+            uffd,
+            base,
+            len,
+            page,
+            file,
+            staging,
+            pagemap: OnceLock::new(),
+            is_remote: false,
+            _owner: owner,
+        })
     }
 
     /// Memory of another process, at its address `base`: the process has registered it, and has
@@ -228,6 +240,7 @@ impl Ram {
             page,
             file,
             staging: None,
+            pagemap: OnceLock::new(),
             is_remote: true,
             _owner: Box::new(()),
         })
@@ -261,10 +274,21 @@ impl Ram {
         if self.is_remote {
             return Ok(false);
         }
-        let pagemap = open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        self.is_mapped(at)
+    }
+
+    /// Whether a page of this process is present, or swapped out.
+    fn is_mapped(&self, at: usize) -> io::Result<bool> {
+        let pagemap = match self.pagemap.get() {
+            Some(pagemap) => pagemap,
+            None => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let opened = open("/proc/self/pagemap", flags, Mode::empty())?;
+                self.pagemap.get_or_init(|| opened)
+            }
+        };
         let mut entry = [0; 8];
-        let read = rustix::io::pread(&pagemap, &mut entry, ((self.base + at) / SMALL * 8) as u64)?;
-        // Present, or swapped out.
+        let read = rustix::io::pread(pagemap, &mut entry, ((self.base + at) / SMALL * 8) as u64)?;
         Ok(read == 8 && u64::from_ne_bytes(entry) >> 62 != 0)
     }
 
