@@ -24,6 +24,22 @@ impl Region {
     /// [`NotEvicted`], with nothing changed; [`Unsupported`](std::io::ErrorKind::Unsupported)
     /// where writes are noted by the kernel
     /// ([`Wish::write_async`](crate::uffd::Wish::write_async)), which stops no writer.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let clean = region.clean(0)?;
+    /// let mut bytes = [0; 4096];
+    /// clean.read(&mut bytes)?; // ... and saved
+    /// clean.done();
+    /// assert!(region.state(0).unwrap().protected, "the next write is noticed");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clean(self: &Arc<Self>, page: usize) -> Result<Clean, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
         // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
@@ -52,12 +68,36 @@ pub struct Clean {
 
 impl Clean {
     /// The page's number.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.clean(0)?.page(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn page(&self) -> usize {
         self.get().page()
     }
 
     /// The page's region.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert!(std::sync::Arc::ptr_eq(region.clean(0)?.region(), &region));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn region(&self) -> &Arc<Region> {
         self.get().region()
@@ -70,6 +110,20 @@ impl Clean {
     /// What the layer says. Private memory that others may remove
     /// ([`Wish::removes`](crate::uffd::Wish::removes)) cannot be read in safety, and is refused
     /// ([`Unsupported`](std::io::ErrorKind::Unsupported)).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let mut bytes = [0; 4096];
+    /// region.clean(0)?.read(&mut bytes)?;
+    /// assert_eq!(bytes, [7; 4096]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(&self, into: &mut [u8]) -> io::Result<()> {
         self.region().layer.read(self.get().at(), into)
     }
@@ -79,18 +133,60 @@ impl Clean {
     ///
     /// If the page may be removed by others, [`read`](Self::read) it instead: an access to a page
     /// that is gone sleeps for its owner, which is the caller.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(Some(region.clean(0)?.host_address()), region.host_address(0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn host_address(&self) -> usize {
         self.region().host_address(self.page()).expect("a page that is owned is in the region")
     }
 
     /// What the owner is at, for the [report](Region::report).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let clean = region.clean(0)?;
+    /// clean.note("writing block 5");
+    /// assert!(region.report(Duration::ZERO).to_string().contains("block 5"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn note(&self, note: impl Into<Cow<'static, str>>) {
         self.get().note(note.into());
     }
 
     /// The bytes are safe. The page stays protected, also across an eviction, and the next write to
     /// it is a [write fault](Region::write_fault).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// drop(region.clean(0)?); // given up: free to be written
+    /// assert!(!region.state(0).unwrap().protected);
+    /// region.clean(0)?.done();
+    /// assert!(region.state(0).unwrap().protected);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn done(mut self) {
         if let Some(owned) = self.owned.take() {
             owned.region().counters.count(Counter::Cleaned);

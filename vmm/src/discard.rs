@@ -61,6 +61,20 @@ impl Region {
     /// A fetch that is under way is beaten: its bytes are dropped when they arrive. A page that is
     /// pinned stays, and is counted. To know when the last one is gone, use
     /// [`discard_blocking`](Self::discard_blocking) or [`discard_async`](Self::discard_async).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Filled;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let owner = region.prefetch(0..1).next().unwrap();
+    /// let gone = region.discard(0..2);
+    /// assert_eq!((gone.done, gone.left), (1, 1));
+    /// // The fetch was beaten: its bytes are dropped.
+    /// assert_eq!(owner.fill(&[7; 4096])?, Filled::Zeroes);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discard(self: &Arc<Self>, range: Range<usize>) -> Discarded {
         let mut sum = Discarded::default();
         for page in self.clamp(range) {
@@ -76,6 +90,21 @@ impl Region {
     /// It discards each page once: what the guest writes to a page that is gone already stays.
     /// Sleeps while somebody else owns a page, so it is not for a thread that serves faults, nor
     /// for one that owns a page of the range.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let owner = region.prefetch(0..1).next().unwrap();
+    /// let balloon = std::thread::spawn({
+    ///     let region = region.clone();
+    ///     move || region.discard_blocking(0..2)
+    /// });
+    /// drop(owner);
+    /// assert_eq!(balloon.join().unwrap().done, 2);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discard_blocking(self: &Arc<Self>, range: Range<usize>) -> Discarded {
         let mut sum = Discarded::default();
         for page in self.clamp(range) {
@@ -92,6 +121,16 @@ impl Region {
 
     /// [`discard_blocking`](Self::discard_blocking), as a task. If the future is dropped, pages
     /// that were asked for go all the same when their owners end.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Region;
+    /// # async fn balloon(region: std::sync::Arc<Region>) {
+    /// let gone = region.discard_async(0..512).await;
+    /// assert_eq!((gone.left, gone.failed), (0, 0));
+    /// # }
+    /// ```
     pub async fn discard_async(self: &Arc<Self>, range: Range<usize>) -> Discarded {
         let mut sum = Discarded::default();
         for page in self.clamp(range) {

@@ -29,6 +29,23 @@ impl Region {
     /// # Errors
     ///
     /// What `save` failed with, or the system; that page is back in. Pages before it are out.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// for fetch in region.prefetch(0..8) {
+    ///     fetch.fill(&[7; 4096])?;
+    /// }
+    /// let mut store = std::collections::HashMap::new();
+    /// let evicted = region.evict_to(3, 0..8, |evict| {
+    ///     store.insert(evict.page(), evict.bytes().to_vec());
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!((evicted.done, store.len(), region.resident()), (5, 5, 3));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evict_to(
         self: &Arc<Self>,
         limit: usize,

@@ -32,6 +32,19 @@ impl Region {
     /// As [`PageLock::take_over`](pagelock::PageLock::take_over): the owner's guard is gone and
     /// will not be used again, its end happened before this call, and nobody else takes the page
     /// over. Otherwise the page has two owners.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::TakenOver;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// std::mem::forget(region.prefetch(2..3).next()); // by a mistake somewhere
+    /// // SAFETY: the guard is leaked, so its end never comes, and nobody else takes the page over.
+    /// assert_eq!(unsafe { region.take_over(2) }, TakenOver::Released);
+    /// assert!(region.prefetch(2..3).next().is_some());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn take_over(self: &Arc<Self>, page: usize) -> TakenOver {
         let Some(header) = self.headers.get(page) else { return TakenOver::NotOwned };
         // SAFETY: the caller's promise.
