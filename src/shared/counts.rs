@@ -8,6 +8,7 @@
 
 use super::layout::{Note, PageCell};
 use super::note::{ASKED, GIVEN, GIVING, HELD, LOWERING, PIN, RAISING, REF};
+use super::recover::Dead;
 use super::seat::NoteAt;
 use super::{Seat, SeatError, Segment};
 use crate::futex::Futex;
@@ -119,7 +120,7 @@ impl<'g> Seat<'g> {
         let (cell, at) = (self.page(page)?, self.reserve()?);
         let note = self.note(at);
         note.begin(kind, page);
-        self.segment().alone_at(cell, self.number(), false);
+        self.segment().alone_at(cell, self.number(), None);
         note.count(cell, kind, RAISING);
         let done = step(cell);
         note.write(kind, if done.is_ok() { HELD } else { ASKED });
@@ -141,7 +142,7 @@ impl Counted<'_> {
             self.seat.note(self.at),
             self.kind,
             self.seat.number(),
-            false,
+            None,
         );
         self.seat.strike(self.at);
         left
@@ -153,8 +154,8 @@ impl Counted<'_> {
 }
 
 impl Segment {
-    /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
-    /// `recovers` says that the caller is at recovering.
+    /// Gives back what `note`, of seat `seat`, has counted; the caller strikes the note out then.
+    /// A survivor that recovers says whom: `dead`.
     #[inline]
     pub(super) fn give_back(
         &self,
@@ -162,10 +163,10 @@ impl Segment {
         note: &Note,
         kind: u32,
         seat: u32,
-        recovers: bool,
+        dead: Option<&Dead<'_>>,
     ) -> Put {
         note.write(kind, GIVING);
-        self.alone_at(cell, seat, recovers);
+        self.alone_at(cell, seat, dead);
         note.count(cell, kind, LOWERING);
         let left = lower(cell, kind);
         note.write(kind, GIVEN);
@@ -175,16 +176,18 @@ impl Segment {
 
     /// Nobody else changes the counts of the page from here on.
     #[inline]
-    fn alone_at(&self, cell: &PageCell, seat: u32, recovers: bool) {
+    fn alone_at(&self, cell: &PageCell, seat: u32, dead: Option<&Dead<'_>>) {
         // Acquire: pairs with `let_go`.
         while let Err(other) = cell.changer.compare_exchange(0, seat + 1, Acquire, Relaxed) {
-            self.wait_for(cell, other, recovers);
+            self.wait_for(cell, other, seat, dead);
         }
     }
 
-    /// Somebody else is at it, which takes some instructions, unless it was stopped or has died.
+    /// Another seat is at the count, which takes some instructions, unless its thread was stopped
+    /// or has died. A word that names no such seat is the work of a peer that breaks the protocol,
+    /// and nothing to wait for.
     #[cold]
-    fn wait_for(&self, cell: &PageCell, other: u32, recovers: bool) {
+    fn wait_for(&self, cell: &PageCell, other: u32, seat: u32, dead: Option<&Dead<'_>>) {
         for _ in 0..100 {
             // Relaxed: a look.
             if cell.changer.load(Relaxed) != other {
@@ -193,8 +196,13 @@ impl Segment {
             spin_loop();
         }
         cell.lock.futex.relax();
-        if let Some(seat) = other.checked_sub(1).filter(|seat| *seat < self.seats()) {
-            self.settle_of_dead(seat, recovers);
+        match other.checked_sub(1).filter(|&other| other < self.seats()) {
+            // This seat is not at it; the dead have been settled.
+            Some(other) if other == seat || dead.is_some_and(|dead| dead.has(other)) => {
+                cell.disown(other + 1);
+            }
+            Some(other) => self.settle_of_dead(other, cell, dead.is_some()),
+            None => cell.disown(other),
         }
     }
 }
@@ -211,6 +219,12 @@ impl PageCell {
     pub(super) fn let_go(&self) {
         // Release: pairs with `alone_at`.
         self.changer.store(0, Release);
+    }
+
+    /// Strikes out `changer`, which nobody is who could still let go.
+    pub(super) fn disown(&self, changer: u32) {
+        // Release: as `let_go`, for what the caller has settled. It fails if another was faster.
+        let _ = self.changer.compare_exchange(changer, 0, Release, Relaxed);
     }
 }
 

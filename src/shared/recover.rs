@@ -212,7 +212,7 @@ impl Segment {
             }
         } else {
             if matches!(step, HELD | GIVING) && cell.counted(kind) > 0 {
-                let left = self.give_back(cell, note, kind, seat, true);
+                let left = self.give_back(cell, note, kind, seat, Some(dead));
                 sum.freed += u32::from(left == crate::refs::Put::Last);
                 *(if kind == REF { &mut sum.refs } else { &mut sum.pins }) += 1;
             }
@@ -306,15 +306,17 @@ impl Segment {
         }
     }
 
-    /// [`settle`](Self::settle) for a seat in which nobody sits any more, if that is so: others are
-    /// kept from a count by it.
-    pub(super) fn settle_of_dead(&self, seat: u32, recovers: bool) {
+    /// [`settle`](Self::settle) for a seat that nobody sits in any more, if that is so: it keeps
+    /// others from the count of `cell`.
+    pub(super) fn settle_of_dead(&self, seat: u32, cell: &PageCell, recovers: bool) {
         if self.is_occupied(seat) {
             return;
         }
         let settle = || {
             if self.occupy(seat) == Ok(true) {
                 self.settle(seat);
+                // If it is still named there, no note of it says so.
+                cell.disown(seat + 1);
                 self.leave(seat);
             }
         };
@@ -359,7 +361,7 @@ fn tell(page: &PageLock<InSegment>, sum: &mut Recovered) {
 }
 
 /// The seats of the dead, which the survivor sits in. Dropping it gives them up.
-struct Dead<'g> {
+pub(super) struct Dead<'g> {
     segment: &'g Segment,
     seats: [u32; 8],
 }
@@ -369,7 +371,7 @@ impl Dead<'_> {
         self.seats[Self::word(seat)] |= 1 << (seat % 32);
     }
 
-    fn has(&self, seat: u32) -> bool {
+    pub(super) fn has(&self, seat: u32) -> bool {
         self.seats[Self::word(seat)] & 1 << (seat % 32) != 0
     }
 
