@@ -3,6 +3,10 @@
 use super::SegmentError;
 use core::ffi::{CStr, c_int};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// A descriptor of a file that is this process's alone: of an open file description that nobody
 /// else has, so that its locks end with this process.
@@ -242,4 +246,84 @@ pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
 pub(super) fn pid() -> u32 {
     // SAFETY: asks, no more.
     unsafe { libc::getpid() as u32 }
+}
+
+/// Which process this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Process {
+    pid: u32,
+    /// Another one than any of its forefathers has. Parent and child can both be number 1, each in
+    /// a namespace of its own. 0 if the system cannot tell.
+    birth: u32,
+}
+
+/// This process.
+pub(super) fn process() -> Process {
+    Process { pid: pid(), birth: birth() }
+}
+
+/// A word of which a fork finds a copy that is zero (`MADV_WIPEONFORK`); null before the first use.
+static BIRTH: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The last birth that this process or one of its forefathers has had.
+static BIRTHS: AtomicU32 = AtomicU32::new(0);
+
+fn birth() -> u32 {
+    // Acquire: pairs with the Release in `birth_word`.
+    let Some(word) = NonNull::new(BIRTH.load(Acquire)).or_else(birth_word) else { return 0 };
+    // SAFETY: mapped for good, and an atomic.
+    let word = unsafe { word.as_ref() };
+    // Relaxed, here and below: the numbers stand for nothing.
+    match word.load(Relaxed) {
+        0 => {
+            let new = BIRTHS.fetch_add(1, Relaxed) + 1;
+            word.compare_exchange(0, new, Relaxed, Relaxed).map_or_else(|had| had, |_| new)
+        }
+        birth => birth,
+    }
+}
+
+#[cold]
+fn birth_word() -> Option<NonNull<AtomicU32>> {
+    const BYTES: usize = 4096;
+    // SAFETY: a new mapping.
+    let at = unsafe { mmap(BYTES, None, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }.ok()?;
+    // SAFETY: of that mapping, which nobody else knows.
+    let is_wiped = unsafe { libc::madvise(at.as_ptr().cast(), BYTES, libc::MADV_WIPEONFORK) } == 0;
+    let word = at.as_ptr().cast::<AtomicU32>();
+    // Release: pairs with the Acquire in `birth`. Acquire: so that a word of another thread is seen.
+    let kept = is_wiped.then(|| BIRTH.compare_exchange(ptr::null_mut(), word, Release, Acquire));
+    if kept != Some(Ok(ptr::null_mut())) {
+        // SAFETY: ours, and not used.
+        unsafe { unmap(at, BYTES) };
+    }
+    match kept? {
+        Ok(_) => NonNull::new(word),
+        Err(of_another) => NonNull::new(of_another),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::process;
+
+    /// `kill` and locks go by the number, and this by the other: the number may be the same.
+    #[test]
+    fn a_fork_has_another_birth_than_its_parent() {
+        let parent = process();
+        assert!(parent.birth != 0 && parent == process());
+        // SAFETY: the child asks who it is, which neither locks nor allocates, and ends.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                let own = process();
+                let is_right = own.birth != parent.birth && own.birth != 0 && own == process();
+                libc::_exit(i32::from(!is_right));
+            }
+            child
+        };
+        let mut status = -1;
+        // SAFETY: fills in the status.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
 }

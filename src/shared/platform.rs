@@ -70,7 +70,8 @@ impl Entry {
         let before = NonNull::new(entry.table.load(Relaxed));
         // SAFETY: what is there is of this entry, which is ours.
         let table = unsafe { of.map(TABLE_BYTES, before) }?;
-        entry.bytes.store(bytes, Relaxed);
+        // Release: pairs with the load in `event_index`, which then sees that the last segment went.
+        entry.bytes.store(bytes, Release);
         entry.table.store(table.as_ptr(), Release);
         // Release: pairs with the look in `event_index`, which then finds the rest.
         entry.pages.store(pages.as_ptr().addr(), Release);
@@ -136,9 +137,12 @@ unsafe impl Futex for InSegment {
             // Acquire: pairs with the Release in `Entry::new`.
             let pages = entry.pages.load(Acquire);
             let at = page.wrapping_sub(pages);
-            // By the page's index, which is the same in every process.
-            (pages != 0 && at < entry.bytes.load(Relaxed))
-                .then(|| i * slots + slot::index(at, slots))
+            // By the page's index, which is the same in every process. Acquire: pairs with the
+            // Release in `Entry::new`. Both numbers are of one segment: the bytes of a later one
+            // are not seen without its pages.
+            let is_there =
+                pages != 0 && at < entry.bytes.load(Acquire) && entry.pages.load(Relaxed) == pages;
+            is_there.then(|| i * slots + slot::index(at, slots))
         });
         found.unwrap_or(MAX_SEGMENTS * slots)
     }

@@ -60,7 +60,9 @@ impl Segment {
                 continue;
             }
             if has_notes() {
+                // Its owner came and died between the two looks.
                 self.leave(number);
+                is_of_dead = true;
                 continue;
             }
             // Relaxed: for humans.

@@ -1,6 +1,6 @@
 //! A segment: made, found, grown.
 
-use super::file::{self, File, Lock};
+use super::file::{self, File, Lock, Process};
 use super::layout::{
     self, Head, MAX_SEATS, PageCell, RECOVERY_LOCK, SEAT_LOCKS, SEATS_AT, SeatCell,
 };
@@ -47,7 +47,7 @@ pub struct Segment {
     /// How many pages are known to be there: never more than the file has.
     pages: PrivateU32,
     /// The process that has mapped it.
-    pid: u32,
+    process: Process,
     /// The seats that this process has, a bit each: the kernel does not tell threads apart.
     taken: [PrivateU32; MAX_SEATS as usize / 32],
     /// A thread of this process recovers.
@@ -135,8 +135,9 @@ impl Segment {
             })?;
         let (taken, recovers) =
             ([const { PrivateU32::new(0) }; MAX_SEATS as usize / 32], AtomicBool::new(false));
-        let (pages, pid) = (PrivateU32::new(size.pages), file::pid());
-        Ok(Self { file, at, size, pages, pid, taken, recovers, entry: ManuallyDrop::new(entry) })
+        let (pages, process) = (PrivateU32::new(size.pages), file::process());
+        let entry = ManuallyDrop::new(entry);
+        Ok(Self { file, at, size, pages, process, taken, recovers, entry })
     }
 
     /// The descriptor, to be passed on. It is this segment's: whoever closes it ends the locks that
@@ -260,7 +261,7 @@ impl Segment {
 
     /// Whether this is another process, that has inherited this by `fork`, and shares its locks.
     pub(super) fn is_forked(&self) -> bool {
-        file::pid() != self.pid
+        file::process() != self.process
     }
 
     /// Takes seat `seat` for a thread of this process, if nobody alive has it. The kernel gives it
