@@ -8,8 +8,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// A descriptor of a file that is this process's alone: of an open file description that nobody
-/// else has, so that its locks end with this process.
+/// A descriptor of an open file description that no other process has, so that its locks end with
+/// this process.
 #[derive(Debug)]
 pub(super) struct File(c_int);
 
@@ -42,7 +42,7 @@ impl File {
     }
 
     /// The file that `fd` is open on, opened once more: a descriptor that was passed on, or
-    /// inherited, shares its locks with whoever passed it.
+    /// inherited, shares its locks with the process that passed it.
     ///
     /// # Safety
     ///
@@ -72,8 +72,8 @@ impl File {
         self.0
     }
 
-    /// Whether nobody can take away what is mapped of it: sealed against shrinking, and of ordinary
-    /// memory (huge pages can run out, and then an access is a signal).
+    /// Whether what is mapped of it stays: it is sealed against shrinking, and of ordinary memory
+    /// (huge pages can run out, and then an access is a signal).
     pub(super) fn stays(&self) -> bool {
         // SAFETY: asks, no more.
         let seals = unsafe { libc::fcntl(self.0, libc::F_GET_SEALS) };
@@ -141,12 +141,12 @@ impl File {
         unsafe { mmap(bytes, at, libc::MAP_SHARED | libc::MAP_NORESERVE | fixed, self.0) }
     }
 
-    /// Locks byte `at`. `false` if somebody else has it.
+    /// Locks byte `at`. `false` if another description has it.
     pub(super) fn try_lock(&self, at: i64) -> Result<bool, i32> {
         self.set(libc::F_OFD_SETLK, libc::F_WRLCK, at)
     }
 
-    /// Sleeps until nobody has locked byte `at`. `false` if a signal was faster. Locks it for
+    /// Sleeps until no owner has locked byte `at`. `false` if a signal was faster. Locks it for
     /// others to see as [`Lock::Passing`], until this is dropped.
     pub(super) fn await_end(&self, at: i64) -> Result<bool, i32> {
         self.set(libc::F_OFD_SETLKW, libc::F_RDLCK, at)
@@ -157,7 +157,8 @@ impl File {
         let _ = self.set(libc::F_OFD_SETLK, libc::F_UNLCK, at);
     }
 
-    /// What lock somebody else has on byte `at`. If the system does not say, somebody may.
+    /// What lock another description has on byte `at`. If the system does not say, it may be an
+    /// owner's.
     pub(super) fn lock_of_another(&self, at: i64) -> Lock {
         let mut lock = byte(libc::F_WRLCK, at);
         // SAFETY: fills in the structure that it is given.
@@ -186,7 +187,7 @@ impl File {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     None,
-    /// Of somebody who has waited for the end of the owner, and goes on.
+    /// Of a thread that has waited for the owner's end, and goes on.
     Passing,
     Owned,
 }
@@ -202,7 +203,7 @@ fn byte(what: c_int, at: i64) -> libc::flock64 {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: it is ours, and nobody uses it afterwards.
+        // SAFETY: it is ours, and not used afterwards.
         unsafe { libc::close(self.0) };
     }
 }
@@ -236,7 +237,7 @@ pub(super) unsafe fn blank(at: NonNull<u8>, bytes: usize) -> Result<(), SegmentE
 
 /// # Safety
 ///
-/// What is there is the caller's, and nobody uses it afterwards.
+/// What is there is the caller's, and not used afterwards.
 pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
@@ -287,10 +288,10 @@ fn birth_word() -> Option<NonNull<AtomicU32>> {
     const BYTES: usize = 4096;
     // SAFETY: a new mapping.
     let at = unsafe { mmap(BYTES, None, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }.ok()?;
-    // SAFETY: of that mapping, which nobody else knows.
+    // SAFETY: of that mapping, which no other thread knows.
     let is_wiped = unsafe { libc::madvise(at.as_ptr().cast(), BYTES, libc::MADV_WIPEONFORK) } == 0;
     let word = at.as_ptr().cast::<AtomicU32>();
-    // Release: pairs with the Acquire in `birth`. Acquire: so that a word of another thread is seen.
+    // Release: pairs with the Acquire in `birth`. Acquire: to see another thread's word.
     let kept = is_wiped.then(|| BIRTH.compare_exchange(ptr::null_mut(), word, Release, Acquire));
     if kept != Some(Ok(ptr::null_mut())) {
         // SAFETY: ours, and not used.
