@@ -60,12 +60,14 @@ ours() {
     local library=$1
     mkdir -p "$OUT/objects"
     rm -f "$OUT/objects"/*
+    # shellcheck disable=SC2046 # a list of words
     ar x --output "$OUT/objects" "$library" $(ar t "$library" | grep '^pagelock')
     ls "$OUT/objects"/*.o
 }
 for kind in hosted freestanding; do
     object=$(ours "$LIB/$kind/libpagelock.a")
     ! nm "$object" | grep -E 'panic|unwrap_failed|expect_failed' || { echo "something in the $kind library can panic"; exit 1; }
+    # shellcheck disable=SC2046,SC2183 # two words
     printf '%s: %s bytes of code and constants, %s of tables\n' "$kind" $(size "$object" | awk 'NR == 2 { print $1, $2 + $3 }')
 done
 # linked LIBRARY PATTERN: the bytes of code and constants that a program has by the functions that match, above one that has none.
