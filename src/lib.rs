@@ -11,23 +11,25 @@
 //! The front page of each module is the design note of its part: its protocol, its table of
 //! orderings, and where its semantics come from.
 //!
-//! | module | what it explains |
+//! | module | explains |
 //! |---|---|
-//! | [`guide`] | the life of a page in pictures; how to embed the crate in a kernel, a VMM, a pager |
-//! | [`porting`] | a kernel's own platform and page tables, step by step; what an interrupt may call |
-//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, system call filters, processes that die |
-//! | [`word`] | the eight bytes, bit by bit, with the state table and constants for debuggers |
-//! | [`lock`] | owning a page; the rules of the gate, which bounds how often a locker is overtaken |
+//! | [`guide`] | the life of a page; how to embed the crate in a kernel, a VMM, a pager |
+//! | [`porting`] | a kernel's own platform and page tables; what an interrupt may call |
+//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, seccomp, processes that die |
+//! | [`word`] | the eight bytes, bit by bit, with constants for debuggers |
+//! | [`lock`] | owning a page; the gate, which bounds how often a locker is overtaken |
 //! | [`wait`] | release, then sleep: the wait that takes no reference |
 //! | [`refs`] | references and pins, and the difference |
-//! | [`migration`] | begin, freeze, commit or abort, as types; [taking over](migration::take_over) after a death |
-//! | [`futex`] | what a platform provides, how to [adapt](futex::Adapt) one; [event slots](futex::slot) and fan-out |
+//! | [`migration`] | begin, freeze, commit or abort, as types |
+//! | [`migration::take_over`] | what a killed owner leaves behind, and the way back |
+//! | [`futex`] | what a platform provides, and how to [adapt](futex::Adapt) one |
+//! | [`futex::slot`] | event slots: where waiters sleep, and how a release wakes them |
 //! | [`leaf`] | leaf entries and their rights |
-//! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
-//! | `shared` | (feature) segments of pages that processes share, and what to do when one of them is killed |
+//! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
+//! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
 //! | [`stuck`] | what a page says that nobody gets: dumps, owners, reports, gdb |
-//! | [`docs`] | which check would fail if a promise were false; Linux beside this; the protocol on paper; what no test reaches |
+//! | [`docs`] | the check behind each promise; Linux beside this; the protocol on paper |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

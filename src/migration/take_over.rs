@@ -223,9 +223,3 @@ impl<F: Futex> Drop for Poisoning<'_, F> {
         self.page.poison(false);
     }
 }
-
-impl<F: Futex> fmt::Debug for Poisoning<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Poisoning").field(self.page).finish()
-    }
-}
