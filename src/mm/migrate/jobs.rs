@@ -7,7 +7,16 @@ use super::place::Later;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::{CopyError, Mm, Span};
 
-/// The bytes of a page, which are to be in another place, and are the copier's alone meanwhile.
+/// One copy to make. The bytes are the copier's alone until it is done.
+///
+/// ```
+/// use pagelock::mm::Span;
+/// use pagelock::mm::migrate::Job;
+/// # let (mm, at) = pagelock_soft::example();
+/// let from = Span { head: mm.frame_at(at).unwrap(), order: 0 };
+/// let job = Job { index: 0, from: Some(from), to: Span { head: 40, order: 0 } };
+/// job.copy(&mm).unwrap();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Job {
     /// The page's index, for [`Jobs::done`].
@@ -45,7 +54,23 @@ impl Job {
 }
 
 /// The copies that a migration needs, and where an engine reports them.
-/// [`Checked::copy_by`](super::Checked::copy_by) has an example.
+///
+/// ```
+/// # use pagelock::mm::migrate::{Jobs, Order, Slot, collect};
+/// use pagelock_soft::Soft;
+/// # let (mm, at) = pagelock_soft::example();
+/// # let mut slots = [Slot::at(at)];
+/// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+/// # let order = Order::to(pagelock_soft::TierId(1));
+/// /// Copies on the caller's thread, the last first.
+/// fn engine(mm: &Soft, jobs: &mut Jobs<'_, '_, '_, Soft>) {
+///     while let Some(job) = jobs.iter().last() {
+///         jobs.done(job.index, job.copy(mm));
+///     }
+/// }
+/// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+/// assert_eq!(checked.copy_by(|jobs| engine(&mm, jobs)).finalize().done, 1);
+/// ```
 pub struct Jobs<'b, 's, 'm, M: Mm> {
     pub(super) pass: &'b mut Pass<'s, 'm, M>,
 }

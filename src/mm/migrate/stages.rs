@@ -26,6 +26,19 @@ macro_rules! stages {
 
         impl<M: Mm> $name<'_, '_, M> {
             /// How many pages are still under way.
+            ///
+            /// ```
+            /// use pagelock::mm::migrate::{Order, Slot, collect};
+            /// use pagelock::mm::drain::Unlocked;
+            /// use pagelock_soft::TierId;
+            /// # let (mm, at) = pagelock_soft::example();
+            /// let mut slots = [Slot::at(at)];
+            /// let mut unlocked = Unlocked::promise(); // the top of a thread
+            /// let collected = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked);
+            /// assert_eq!(collected.in_work(), 1);
+            /// let copied = collected.unmap().check().copy();
+            /// assert_eq!(copied.in_work(), 1);
+            /// ```
             #[must_use]
             pub fn in_work(&self) -> usize {
                 self.0.in_work()
@@ -182,7 +195,20 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
         self
     }
 
-    /// Takes down every other entry. The example of [`Unmapped`] shows one.
+    /// Takes down every other entry.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Order, Slot, collect};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let child = mm.fork(at.space).unwrap(); // has entries for the same pages
+    /// let unmapped = collect(&mm, &mut slots, &order, &mut unlocked).unmap();
+    /// let leaf = mm.leaf(child.page(0));
+    /// assert!(matches!(leaf, pagelock::leaf::Leaf::Migration { .. }));
+    /// # drop(unmapped);
+    /// ```
     pub fn unmap(mut self) -> Unmapped<'s, 'm, M> {
         unmap::unmap(&mut self.0);
         Unmapped(self.0)
@@ -239,7 +265,18 @@ impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
 
 impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     /// Allocates a frame for each page in the tier that the order names, and copies. Pages for
-    /// which that fails are put back. The example of [`Copied`] shows one.
+    /// which that fails are put back.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// mm.fail_allocations(pagelock_soft::TierId(1), 1);
+    /// let _ = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check().copy();
+    /// assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::NoDestination));
+    /// ```
     pub fn copy(self) -> Copied<'s, 'm, M> {
         let (mm, to) = (self.0.mm, self.0.order.to);
         self.copy_to(|from, order| mm.allocate_for(to, order, from).ok_or(Abort::NoDestination))
@@ -309,8 +346,18 @@ impl<M: Mm> Copied<'_, '_, M> {
     /// Puts up the new entries, releases the locks, drops the references, frees what is left.
     /// Returns how many pages did what.
     ///
-    /// The thread's [`Unlocked`] is free again, and so is the right to drain. The example of
-    /// [`Copied`] shows one.
+    /// The thread's [`Unlocked`] is free again, and so is the right to drain.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Order, Slot, collect};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let copied = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check().copy();
+    /// assert_eq!(copied.finalize().done, 1);
+    /// pagelock::mm::drain::Drain::all(&mm, &mut unlocked);
+    /// ```
     pub fn finalize(mut self) -> Summary {
         finalize::finalize(&mut self.0);
         self.0.summary()
