@@ -23,7 +23,7 @@ pub(super) fn copy<M: Mm>(
     }
 }
 
-/// The bytes are in two places, or are not.
+/// A copy is done, or has failed.
 pub(super) fn settle<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     index: usize,

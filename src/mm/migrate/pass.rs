@@ -20,8 +20,8 @@ pub(super) struct Pass<'s, 'm, M: Mm> {
     pub(super) may_sleep: bool,
     /// Whether entries were taken that are not flushed yet.
     pub(super) is_unflushed: bool,
-    /// What the batch has of its thread's for as long as it has pages, if that is not a fault
-    /// handler, who has none.
+    /// The thread's right to wait, which the pass has for as long as it has pages. A fault handler
+    /// has none.
     unlocked: PhantomData<&'s mut Unlocked>,
 }
 
