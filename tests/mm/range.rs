@@ -16,7 +16,8 @@ use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{self, Outcome, Slot, collect};
 use pagelock::mm::range::{
-    Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range, snapshot,
+    Found, Notifier, Page, Progress, RangeErrorOf, RangeOrder, Read, Stop, Want, fault_range,
+    snapshot,
 };
 use pagelock::mm::{Entry, FaultError, Tiers};
 use pagelock_soft::{AccessError, At, SpaceId};
@@ -28,8 +29,8 @@ pub(crate) fn pages(at: At, count: usize, want: Want) -> Pages {
     at.pages(count).map(|at| Page::new(at, want)).collect()
 }
 
-pub(crate) fn no_limit<'c>() -> Order<'c, Mm> {
-    Order::new(Limits::none())
+pub(crate) fn no_limit<'c>() -> RangeOrder<'c, Mm> {
+    RangeOrder::new(Limits::none())
 }
 
 pub(crate) fn notifier(mm: &'static Mm, space: SpaceId) -> &'static Notifier<Own> {
@@ -39,12 +40,12 @@ pub(crate) fn notifier(mm: &'static Mm, space: SpaceId) -> &'static Notifier<Own
 pub(crate) fn fault(
     mm: &'static Mm,
     pages: &mut Pages,
-    order: &Order<'_, Mm>,
+    order: &RangeOrder<'_, Mm>,
 ) -> Result<Read, RangeErrorOf<Mm>> {
     fault_range(mm, notifier(mm, pages[0].at.space), pages, order)
 }
 
-fn look(mm: &'static Mm, at: At, order: &Order<'_, Mm>) -> Found {
+fn look(mm: &'static Mm, at: At, order: &RangeOrder<'_, Mm>) -> Found {
     let mut pages = pages(at, 1, Want::Write);
     let read = snapshot(mm, notifier(mm, at.space), &mut pages, order).unwrap();
     assert_eq!(read.progress, Progress { attempts: 1, ..Progress::default() });

@@ -12,7 +12,7 @@ use pagelock::Limits;
 use pagelock::leaf::{Leaf, Marker, Rights};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{self, Slot};
-use pagelock::mm::range::{self, Found, Order, Want, snapshot};
+use pagelock::mm::range::{Found, RangeOrder, Want, snapshot};
 use pagelock_soft::{At, TierId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -93,7 +93,8 @@ fn a_good_ticket_never_goes_with_half_a_change() {
         asked.store(0, SeqCst);
         thread::spawn(move || {
             let mut range = pages(ends[0], 101, Want::Nothing);
-            let read = snapshot(mm, notifier(mm, space), &mut range, &Order::new(limits)).unwrap();
+            let read =
+                snapshot(mm, notifier(mm, space), &mut range, &RangeOrder::new(limits)).unwrap();
             assert_eq!(range[0].found, range[100].found, "half a change");
             read.progress.attempts
         })
@@ -188,7 +189,7 @@ fn a_device_never_reads_what_was_taken_away() {
                     while !stop.load(SeqCst) || read.load(SeqCst) == 0 {
                         let first = lots.draw(PAGES as u64 - 3) as usize;
                         let mut range = pages(p(first), 4, Want::Read);
-                        let order = Order::new(within(own, 20)).own(DEVICE);
+                        let order = RangeOrder::new(within(own, 20)).own(DEVICE);
                         if let Ok(known) = fault(mm, &mut range, &order) {
                             let mut table = table.lock().unwrap();
                             if notifier.is_good(known.ticket) {
@@ -246,7 +247,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
             );
         }
     };
-    let order = range::Order::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
+    let order = RangeOrder::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
     let moved: &AtomicUsize = Box::leak(Box::default());
     own.at_clock(move || {
         moves(space.page(n));
@@ -260,7 +261,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
     assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
     // And one that is, does.
     mm.write(space.page(1), 0, &[1]).unwrap();
-    let order = range::Order::new(Limits::none()).part(log, 0..n);
+    let order = RangeOrder::new(Limits::none()).part(log, 0..n);
     let mut ticket = snapshot(mm, notifier, &mut pages, &order).unwrap().ticket;
     moves(space.page(1));
     assert!(!log.keeps(notifier, &mut ticket, &(0..n)));

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::migrate::{self, Abort, Outcome};
-use pagelock::mm::range::{self, Order, Page, Progress, Stop, Want, snapshot};
+use pagelock::mm::range::{Page, Progress, RangeOrder, Stop, Want, snapshot};
 use pagelock::mm::{FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
 use pagelock_soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig};
@@ -43,7 +43,7 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
             let _ends = OnDrop(|| stop.store(true, SeqCst));
             let began = Instant::now();
             let mut range = pages(at, 16, Want::Write);
-            let error = fault(mm, &mut range, &Order::new(within(own, 50))).unwrap_err();
+            let error = fault(mm, &mut range, &RangeOrder::new(within(own, 50))).unwrap_err();
             assert_eq!((error.why, error.done), (Stop::TimedOut, 0), "nobody has looked");
             assert!(began.elapsed() >= Duration::from_millis(50));
         });
@@ -62,7 +62,7 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
     watched(&[], || {
         let mut range: Pages = (0..16).flat_map(|_| pages(at, 16, Want::Write)).collect();
         // As many attempts as there is time for, on a machine of any speed.
-        let error = fault(mm, &mut range, &Order::new(limits).attempts(u32::MAX)).unwrap_err();
+        let error = fault(mm, &mut range, &RangeOrder::new(limits).attempts(u32::MAX)).unwrap_err();
         assert_eq!(error.why, Stop::TimedOut, "{error}");
         assert!(error.progress.invalidated > 0, "{error}");
     });
@@ -121,13 +121,13 @@ fn an_invalidation_that_is_never_over_is_not_waited_for_for_ever() {
     let notifier = notifier(mm, at.space);
     let _on = notifier.begin();
     watched(&[], || {
-        let error =
-            fault(mm, &mut pages(at, 1, Want::Read), &Order::new(within(own, 20))).unwrap_err();
+        let error = fault(mm, &mut pages(at, 1, Want::Read), &RangeOrder::new(within(own, 20)))
+            .unwrap_err();
         assert_eq!((error.why, error.done, error.progress.attempts), (Stop::TimedOut, 0, 1));
         let cancel = Cancel::with_futex(own);
         thread::scope(|s| {
             let reader = s.spawn(|| {
-                let order = Order::new(Limits::none().unless(&cancel));
+                let order = RangeOrder::new(Limits::none().unless(&cancel));
                 fault(mm, &mut pages(at, 1, Want::Read), &order).unwrap_err().why
             });
             own.until_asleep(1);
@@ -135,7 +135,7 @@ fn an_invalidation_that_is_never_over_is_not_waited_for_for_ever() {
             assert_eq!(reader.join().unwrap(), Stop::Cancelled);
         });
         // Cancelled before it begins.
-        let order = Order::new(Limits::none().unless(&cancel));
+        let order = RangeOrder::new(Limits::none().unless(&cancel));
         assert_eq!(
             fault(mm, &mut pages(at, 1, Want::Read), &order).unwrap_err().why,
             Stop::Cancelled
@@ -175,15 +175,15 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
         let refs = mm.page(pfn).unwrap().refs();
         mm.discard(at, 1).unwrap();
         let began = Instant::now();
-        let error =
-            fault(mm, &mut pages(at, 3, Want::Write), &Order::new(within(own, 30))).unwrap_err();
+        let error = fault(mm, &mut pages(at, 3, Want::Write), &RangeOrder::new(within(own, 30)))
+            .unwrap_err();
         assert_eq!((error.why, error.done), (Stop::TimedOut, 1));
         assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
         assert!(began.elapsed() >= Duration::from_millis(30));
 
         // Nor by those who would sleep for the lock, if they were let.
         for strategy in [Strategy::WaitThenLock { after: 0 }, Strategy::ReferenceAndSleep] {
-            let mut order = Order::new(within(own, 10));
+            let mut order = RangeOrder::new(within(own, 10));
             order.strategy = strategy;
             let error = fault(mm, &mut pages(at, 3, Want::Write), &order).unwrap_err();
             assert_eq!((error.why, error.done), (Stop::TimedOut, 1), "{strategy:?}");
@@ -194,7 +194,7 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
             let readers: Vec<_> = (0..4)
                 .map(|_| {
                     s.spawn(|| {
-                        let order = Order::new(Limits::none().unless(&cancel));
+                        let order = RangeOrder::new(Limits::none().unless(&cancel));
                         fault(mm, &mut pages(at, 3, Want::Write), &order).unwrap_err()
                     })
                 })
@@ -221,7 +221,7 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
 fn a_deadline_in_the_past() {
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 2);
-    let past = Order::new(within(own, 0));
+    let past = RangeOrder::new(within(own, 0));
     thread::sleep(Duration::from_millis(1));
     assert!(fault(mm, &mut pages(at, 2, Want::Write), &past).is_ok());
     let on = notifier(mm, at.space).begin();
@@ -229,7 +229,7 @@ fn a_deadline_in_the_past() {
     drop(on);
     with_stuck_page(|mm, own, at, _| {
         let error =
-            fault(mm, &mut pages(at, 3, Want::Read), &Order::new(within(own, 0))).unwrap_err();
+            fault(mm, &mut pages(at, 3, Want::Read), &RangeOrder::new(within(own, 0))).unwrap_err();
         assert_eq!((error.why, error.done), (Stop::TimedOut, 1));
     });
 }
@@ -256,9 +256,12 @@ fn a_migration_that_always_fails_is_an_error_for_everybody() {
                         );
                     }
                     1 => {
-                        let error =
-                            fault(mm, &mut pages(at, 1, Want::Write), &Order::new(within(own, 50)))
-                                .unwrap_err();
+                        let error = fault(
+                            mm,
+                            &mut pages(at, 1, Want::Write),
+                            &RangeOrder::new(within(own, 50)),
+                        )
+                        .unwrap_err();
                         assert_eq!(error.why, Stop::TimedOut);
                     }
                     _ => {
@@ -319,7 +322,7 @@ fn a_look_ends_at_its_deadline() {
     let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
-    let error = snapshot(mm, notifier, &mut pages, &range::Order::new(limits)).unwrap_err();
+    let error = snapshot(mm, notifier, &mut pages, &RangeOrder::new(limits)).unwrap_err();
     assert_eq!(error.why, Stop::Cancelled);
     assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
 }
