@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 # The test programs, in the order in which they are asked. The others say nothing of a mutant, or of
 # other mutants than these: of the engine's.
-TESTS = "lock refs wait stats shared property fork killed readme_handler refused signals steps".split()
+TESTS = "lock refs wait stats shared property dump fork killed readme_handler refused signals steps".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.
@@ -39,6 +39,12 @@ pub fn which() -> u32 {
 
 def offset(lines, at):
     return sum(len(l) for l in lines[: at["line"] - 1]) + at["column"] - 1
+
+
+def keyword(text, start):
+    """The place of `fn` in the function that begins at `start`, past a comment with examples."""
+    line = text.rfind("\n", 0, start) + 1
+    return re.compile(r"^(?![ \t]*//)[^\n]*?\b(fn)\b", re.M).search(text, line).start(1)
 
 
 def cargo(copy, *args):
@@ -103,7 +109,7 @@ def prepare(listed, copy):
         if tests and start > tests.start():
             m["outcome"] = "of a test"
             continue
-        body = text.index("{", re.compile(r"\bfn\b").search(text, start).start())
+        body = text.index("{", keyword(text, start))
         group = by_function.setdefault((file, start), {"start": start, "end": end, "body": body, "mutants": []})
         group["mutants"].append(m)
 
@@ -137,7 +143,8 @@ def prepare(listed, copy):
                     print("cannot place:", message["message"], s["file_name"], s["line_start"])
                 names = set(re.findall(r"`(?:[\w:<>, ']*::)?(\w+)", message["message"]))
                 for (file, _), group in by_function.items():
-                    name = re.search(r"\bfn (\w+)", originals[file][group["start"] :]).group(1)
+                    text = originals[file]
+                    name = re.match(r"fn (\w+)", text[keyword(text, group["start"]) :]).group(1)
                     if name in names and "const fn" in originals[file][group["start"] : group["body"]]:
                         for m in group["mutants"]:
                             if m["id"] not in dead:

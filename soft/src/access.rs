@@ -127,13 +127,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         faulter: &mut Faulter<'_, F>,
     ) -> Result<Fault, AccessError> {
         allows(self.entry(at).area(), access)?;
-        match pagelock::mm::fault(self, at, access, faulter)? {
-            Fault::Missing => self.fill(at, access),
-            Fault::Protected { .. } => self.unprotect(at),
-            Fault::Swapped { slot } => Err(AccessError::Swapped { slot }),
-            Fault::Marker(marker) => Err(AccessError::Marker(marker)),
-            other => Ok(other),
-        }
+        self.settled(at, access, pagelock::mm::fault(self, at, access, faulter)?)
     }
 
     /// What the entry at an address says.

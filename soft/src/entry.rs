@@ -9,7 +9,6 @@ use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, UnknownLeaf};
 use pagelock::mm::Entry;
 use pagelock::mm::drain::Cpus;
-use pagelock::mm::ledger::Owner;
 
 /// An entry whose page-table lock is held.
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {
@@ -49,6 +48,11 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     #[must_use]
     pub fn area(&self) -> Area {
         self.table.as_ref().map_or_else(Area::default, |(table, index)| table.areas[*index])
+    }
+
+    /// Whether something may be mapped here: it is a part of the space, and nothing is.
+    pub(super) fn is_unmapped(&self) -> bool {
+        self.table.is_some() && self.area().kind == AreaKind::Unmapped
     }
 
     pub(super) fn set_area(&mut self, area: Area) {
@@ -136,14 +140,5 @@ impl<F: Futex, C: Cpus> fmt::Debug for SoftEntry<'_, F, C> {
             .field("leaf", &self.leaf())
             .field("area", &self.area())
             .finish()
-    }
-}
-
-/// As what an entry owns its reference, if it does.
-pub(super) fn owner_of(leaf: Leaf) -> Option<Owner> {
-    match leaf {
-        Leaf::Present { .. } => Some(Owner::Mapping),
-        Leaf::DevicePrivate { .. } | Leaf::DeviceExclusive { .. } => Some(Owner::Entry),
-        _ => None,
     }
 }

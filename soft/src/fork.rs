@@ -1,7 +1,6 @@
 //! A copy of an address space.
 
-use super::entry::owner_of;
-use super::{AreaKind, At, MapError, Soft, SpaceId, TierId};
+use super::{AreaKind, At, MapError, Soft, SpaceId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::Cpus;
@@ -97,7 +96,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             }
             _ => {}
         }
-        if let Some(owner) = owner_of(leaf) {
+        if let Some(owner) = Owner::of_entry(leaf) {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
                 // Somebody waits for its pins to be dropped, one of which may be the forker's. So
@@ -120,13 +119,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// A copy of a page, by itself. `None` if there is nothing left to copy.
     fn copy_for(&self, pfn: u64) -> Result<Option<u64>, MapError> {
-        let copy = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
-        let Err(why) = self.copy(pfn, copy) else { return Ok(Some(copy)) };
-        // SAFETY: the new page's reference, which no entry has come to own.
-        unsafe { self.put_as(copy, Owner::Mapping) };
-        match why {
-            CopyError::SourceLost => Ok(None),
-            CopyError::Failed => Err(MapError::CopyFailed),
+        match self.copied(pfn) {
+            Ok(copy) => Ok(Some(copy)),
+            Err(None) => Err(MapError::NoMemory),
+            Err(Some(CopyError::SourceLost)) => Ok(None),
+            Err(Some(_)) => Err(MapError::CopyFailed),
         }
     }
 }

@@ -291,6 +291,21 @@ impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
     }
 }
 
+/// A small memory manager for examples: 32 frames in each of two tiers, and eight pages mapped at the
+/// address, of which the first four begin with `b"hello"`.
+#[doc(hidden)]
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "there is room for what is mapped here")]
+pub fn example() -> (Soft, At) {
+    let mm = Soft::new(Config::ram_and_device(32, 32));
+    let at = mm.spawn().expect("the first space").page(0);
+    mm.map(at, 8).expect("an empty space");
+    for at in at.pages(4) {
+        mm.write(at, 0, b"hello").expect("mapped just now");
+    }
+    (mm, at)
+}
+
 const _: () = {
     const fn is_mm<M: Mm>() {}
     is_mm::<Soft>();

@@ -1,6 +1,5 @@
 //! Address spaces, and what is mapped in them.
 
-use super::entry::owner_of;
 use super::space::Space;
 use super::{Area, AreaKind, At, MapError, Soft, SpaceId, TierId};
 use alloc::boxed::Box;
@@ -46,7 +45,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     ///
     /// [`MapError::BadRange`]: a part is outside the space or mapped already; what comes before that part is mapped.
     pub fn map(&self, at: At, count: usize) -> Result<(), MapError> {
-        self.map_as(at, count, Area { kind: AreaKind::Private, rights: Some(Rights::Write) })
+        self.map_as(at, count, Area::PRIVATE)
     }
 
     /// Maps `count` pages, shared and writable, of zeroes. Those are made now: there is nothing by
@@ -77,7 +76,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     pub fn map_as(&self, at: At, count: usize, area: Area) -> Result<(), MapError> {
         for at in at.pages(count) {
             let mut entry = self.entry(at);
-            if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
+            if !entry.is_unmapped() {
                 return Err(MapError::BadRange);
             }
             entry.set_area(area);
@@ -100,14 +99,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         page.activate(refs).map_err(|_| MapError::NoMemory)?;
         for (pfn, at) in self.span(head).frames().zip(to.pages(count)) {
             self.bytes.zero(pfn);
-            let (rights, tracking) = (Rights::Write, Tracking::default());
-            let (leaf, owner) = if self.is_accessible(tier) {
-                (Leaf::Present { pfn, rights, tracking }, Owner::Mapping)
-            } else {
-                (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
-            };
-            self.account(head, owner, Change::Taken);
-            self.entry(at).set_leaf(leaf);
+            self.entry(at).set_leaf(self.first_leaf(pfn, head));
         }
         Ok(head)
     }
@@ -139,15 +131,16 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let leaf = {
             let entry = self.entry(from);
             let leaf = entry.leaf();
-            let owner =
-                owner_of(leaf).filter(|_| leaf.pfn() != Some(0)).ok_or(MapError::BadRange)?;
+            let owner = Owner::of_entry(leaf)
+                .filter(|_| leaf.pfn() != Some(0))
+                .ok_or(MapError::BadRange)?;
             self.refer(leaf, owner)?;
             leaf
         };
         // The reference keeps the page a page; while it has no entry, it keeps it where it is as
         // well.
         let mut entry = self.entry(to);
-        if entry.table.is_none() || entry.area().kind != AreaKind::Unmapped {
+        if !entry.is_unmapped() {
             drop(entry);
             self.put_of(leaf);
             return Err(MapError::BadRange);

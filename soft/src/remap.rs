@@ -58,10 +58,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             old = self.entry(from);
         }
         let area = old.area();
-        if new.table.is_none()
-            || new.area().kind != AreaKind::Unmapped
-            || area.kind == AreaKind::Unmapped
-        {
+        if !new.is_unmapped() || area.kind == AreaKind::Unmapped {
             return Err(MapError::BadRange);
         }
         new.set_area(area);

@@ -18,6 +18,11 @@ pub struct Area {
     pub rights: Option<Rights>,
 }
 
+impl Area {
+    /// Private and writable memory.
+    pub const PRIVATE: Self = Self { kind: AreaKind::Private, rights: Some(Rights::Write) };
+}
+
 /// How an address is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum AreaKind {

@@ -1,11 +1,11 @@
 //! Taking away: unmap, discard, replace, protect.
 
-use super::entry::owner_of;
 use super::{Area, AreaKind, At, MapError, Soft, SoftEntry};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::Memory;
 use pagelock::mm::drain::Cpus;
+use pagelock::mm::ledger::Owner;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Unmaps `count` pages. Pages outside the space do not matter.
@@ -87,7 +87,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         let _invalidating = self.invalidating(at, 1);
         let Ok(mut entry) = self.small(at) else { return };
         let old = entry.leaf();
-        if owner_of(leaf).is_none() {
+        if Owner::of_entry(leaf).is_none() {
             entry.set_leaf(leaf);
             drop(entry);
             self.put_of(old);
@@ -96,7 +96,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Puts the reference that an entry owned.
     pub(super) fn put_of(&self, leaf: Leaf) {
-        if let (Some(owner), Some(pfn @ 1..)) = (owner_of(leaf), leaf.pfn()) {
+        if let (Some(owner), Some(pfn @ 1..)) = (Owner::of_entry(leaf), leaf.pfn()) {
             // SAFETY: the reference of an entry that was replaced.
             unsafe { self.put_as(pfn, owner) };
         }

@@ -18,5 +18,6 @@ mod gate_rounds;
 mod layout;
 mod lock_api;
 mod mutual_exclusion;
+mod reentrant;
 mod take_over;
 mod words;

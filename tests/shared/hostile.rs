@@ -151,6 +151,44 @@ fn as_many_segments_as_a_process_can_have_and_no_more() {
     assert_eq!(child.status(), 0);
 }
 
+/// A count waits for a seat that is at it, and for no number that nobody can have written.
+#[test]
+fn a_count_does_not_wait_for_a_changer_that_is_none() {
+    let segment = Segment::create(c"changer", Size::of(4).seats(4)).unwrap();
+    let (seat, other) = (segment.sit().unwrap(), segment.sit().unwrap());
+    seat.activate(1).unwrap().into_raw();
+    let own = seat.number() + 1;
+    let scribble = |changer: u32, page: i64| {
+        let at = 4096 + 4 * 1024 + page * 16 + 8;
+        // SAFETY: reads the number.
+        let put = unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const changer).cast(), 4, at) };
+        assert_eq!(put, 4);
+    };
+    watched(&[], || {
+        // No seat; a seat that nobody has; the one that counts.
+        for changer in [5, u32::MAX, 4, own] {
+            scribble(changer, 1);
+            let pin = seat.pin(1).unwrap();
+            scribble(changer, 1);
+            drop(pin);
+        }
+        // Of the dead: one that has noted something else, while a survivor gives that back.
+        drop(other);
+        let child = fork(|| {
+            let own = Segment::attach(&segment).unwrap();
+            core::mem::forget(own.sit().unwrap().pin(1).unwrap());
+            // SAFETY: ends this process.
+            unsafe { libc::raise(libc::SIGKILL) };
+            0
+        });
+        assert_eq!(child.wait(), End::Signal(libc::SIGKILL));
+        child.reaped();
+        scribble(2, 1);
+        assert_eq!(segment.recover(|left| panic!("{left:?}")).unwrap().pins, 1);
+        assert!(format!("{:?}", seat.look(1).unwrap()).ends_with("1 references, 0 pins }"));
+    });
+}
+
 fn soon() -> Limits<'static, InSegment> {
     Limits::none().until(MonotonicTime::now() + Duration::from_micros(200))
 }
@@ -242,7 +280,11 @@ fn try_out(bytes: &[u8], seed: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 300,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -235,6 +235,30 @@ fn a_thread_that_waits_for_the_end_of_a_seat_is_woken_by_the_kernel() {
     });
 }
 
+/// Its number lives on, and nobody sits in its seat.
+#[test]
+fn a_process_that_executes_another_program_is_recovered_as_a_dead_one() {
+    let segment = Segment::create(c"exec", Size::of(2).seats(2)).unwrap();
+    watched(&[], || {
+        let child = fork(|| {
+            let own = Segment::attach(&segment).unwrap();
+            let seat = own.sit().unwrap();
+            forget(seat.lock(1).unwrap());
+            let arguments = [c"sleep".as_ptr(), c"1000".as_ptr(), core::ptr::null()];
+            // SAFETY: the strings end with a zero, and their list with null.
+            unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+            1
+        });
+        while segment.recover(|left| drop(left.stage)).unwrap().pages == 0 {
+            assert_eq!(child.poll(), None);
+            std::thread::yield_now();
+        }
+        assert_eq!(child.poll(), None, "it goes on, as another program");
+        child.kill();
+        drop(segment.sit().unwrap().try_lock(1).unwrap());
+    });
+}
+
 /// A fork shares the locks that say who lives: it must not act on them.
 #[test]
 fn a_fork_neither_gives_up_what_its_parent_has_nor_recovers() {

@@ -1,11 +1,11 @@
 //! The page of a fault, back to where the processor can access it.
 
-use super::batch::Batch;
+use super::pass::Pass;
 use super::{Abort, Collected, FaultPage, Order, Outcome, Skip, Slot};
 use crate::leaf::Leaf;
 use crate::mm::drain::Drain;
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Brought, Entry, Memory, Mm, Span, Tiers, ToRam};
+use crate::mm::{Brought, Entry, Memory, Mm, Span, Tiers, ToRam, is_header_of};
 
 /// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
 ///
@@ -31,17 +31,17 @@ pub fn bring_back<'p, M: Mm>(
     let ToRam { at, pfn, reference, page, .. } = request;
     let (span, header) = (mm.span(pfn), page.page());
     debug_assert!(
-        mm.header(pfn).is_some_and(|of| core::ptr::eq(of, header)),
+        is_header_of(mm, pfn, header),
         "the lock is that of another page than frame {pfn:#x}'s"
     );
     let mut end = End { mm, span, fault: Some(FaultPage::new(page, reference)), is_put_up: false };
     let mut slots = [Slot::frame(pfn)];
     let order = Order::to(to);
     if let Some(fault) = &mut end.fault {
-        let mut batch = Batch::for_fault(mm, &mut slots, &order, fault);
-        batch.wanted = Some(pfn);
-        super::collect::collect(&mut batch);
-        let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
+        let mut pass = Pass::for_fault(mm, &mut slots, &order, fault);
+        pass.wanted = Some(pfn);
+        super::collect::collect(&mut pass);
+        let _ = Collected(pass).unmap().finish(drain);
     }
     let outcome = slots[0].outcome();
     end.is_put_up = matches!(

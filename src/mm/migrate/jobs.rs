@@ -1,8 +1,8 @@
 //! What is to be copied, for an engine that does it by itself.
 
 use super::Abort;
-use super::batch::Batch;
 use super::copy::settle;
+use super::pass::Pass;
 use super::place::Later;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::{CopyError, Mm, Span};
@@ -35,29 +35,29 @@ impl Job {
 
 /// What an engine that copies by itself is handed, and where it says what has become of it.
 pub struct Jobs<'b, 's, 'm, M: Mm> {
-    pub(super) batch: &'b mut Batch<'s, 'm, M>,
+    pub(super) pass: &'b mut Pass<'s, 'm, M>,
 }
 
 impl<M: Mm> Jobs<'_, '_, '_, M> {
     /// What is to be copied and has not been reported.
     pub fn iter(&self) -> impl Iterator<Item = Job> + '_ {
-        (0..self.batch.slots.len()).filter_map(|index| job(self.batch, index))
+        (0..self.pass.slots.len()).filter_map(|index| job(self.pass, index))
     }
 
     /// What has become of a job. A page that could not be copied is put back, or is lost, and the
     /// others go on.
     pub fn done(&mut self, index: usize, copied: Result<(), CopyError>) {
-        if index < self.batch.slots.len() && job(self.batch, index).is_some() {
-            let mut later = Later::new(self.batch.mm);
-            settle(self.batch, index, copied, &mut later, &mut |_, _| Err(Abort::NoDestination));
+        if index < self.pass.slots.len() && job(self.pass, index).is_some() {
+            let mut later = Later::new(self.pass.mm);
+            settle(self.pass, index, copied, &mut later, &mut |_, _| Err(Abort::NoDestination));
         }
     }
 
     /// Those that are not reported were not copied.
     pub(super) fn end(self) {
-        for index in 0..self.batch.slots.len() {
-            if job(self.batch, index).is_some() {
-                self.batch.put_back(index, Abort::CopyFailed);
+        for index in 0..self.pass.slots.len() {
+            if job(self.pass, index).is_some() {
+                self.pass.put_back(index, Abort::CopyFailed);
             }
         }
     }
@@ -69,8 +69,8 @@ impl<M: Mm> core::fmt::Debug for Jobs<'_, '_, '_, M> {
     }
 }
 
-pub(super) fn job<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> Option<Job> {
-    match &batch.slots[index].work {
+pub(super) fn job<M: Mm>(pass: &Pass<'_, '_, M>, index: usize) -> Option<Job> {
+    match &pass.slots[index].work {
         Work::Hole { order, dst: head, .. } if *head != NO_FRAME => {
             Some(Job { index, from: None, to: Span { head: *head, order: u32::from(*order) } })
         }

@@ -47,7 +47,6 @@
 //! | reference count of one at the start | [`Outcome::Freed`] |
 //! | arguments (`-EINVAL`), cgroup, address space going away | the caller's: there are no areas here; [`Entry::hole`](super::Entry::hole) says no |
 
-mod batch;
 mod bring_back;
 mod check;
 mod collect;
@@ -61,6 +60,7 @@ mod jobs;
 mod order;
 mod outcome;
 mod parts;
+mod pass;
 mod place;
 mod run;
 mod slot;
@@ -75,7 +75,10 @@ pub use jobs::{Job, Jobs};
 pub use order::{Mode, Order, Select};
 pub use outcome::{Abort, Outcome, Skip, Summary};
 pub use run::migrate;
-pub use slot::{Slot, What};
+pub use slot::{PageName, Slot};
+/// The former name of [`PageName`].
+#[deprecated(since = "0.1.0", note = "renamed to `PageName`")]
+pub type What<A> = PageName<A>;
 pub use stages::{Checked, Collected, Copied, Unmapped, collect, collect_for_fault};
 
 #[allow(unused_imports)] // The documentation links to it.

@@ -1,38 +1,38 @@
 //! Before the copy: a frame for each page.
 
 use super::Abort;
-use super::batch::Batch;
 use super::dst::{Dst, NoDst};
 use super::parts::split;
+use super::pass::Pass;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::Mm;
 
 /// Gives each page a place to go. Those for which there is none are put back, or split.
 pub(super) fn place<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
+    pass: &mut Pass<'_, '_, M>,
     mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) {
-    let mut later = Later::new(batch.mm);
-    for index in 0..batch.slots.len() {
-        let placed = match batch.slots[index].work {
+    let mut later = Later::new(pass.mm);
+    for index in 0..pass.slots.len() {
+        let placed = match pass.slots[index].work {
             Work::Hole { order: 1.., dst: NO_FRAME, .. } => {
-                super::hole::large(batch, index, &mut later, &mut choose)
+                super::hole::large(pass, index, &mut later, &mut choose)
             }
-            _ => place_one(batch, index, &mut later, &mut choose),
+            _ => place_one(pass, index, &mut later, &mut choose),
         };
         match placed {
             Ok(()) => {}
             // Not as one, then.
-            Err(Abort::NoDestination) if batch.order.split && is_large(batch, index) => {
-                split(batch, index, &mut later, &mut choose);
+            Err(Abort::NoDestination) if pass.order.split && is_large(pass, index) => {
+                split(pass, index, &mut later, &mut choose);
             }
-            Err(why) => batch.put_back(index, why),
+            Err(why) => pass.put_back(index, why),
         }
     }
 }
 
-fn is_large<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> bool {
-    matches!(&batch.slots[index].work, Work::Frozen { src, .. } if src.order > 0)
+fn is_large<M: Mm>(pass: &Pass<'_, '_, M>, index: usize) -> bool {
+    matches!(&pass.slots[index].work, Work::Frozen { src, .. } if src.order > 0)
 }
 
 /// So many frames in a row that cannot be had are enough.
@@ -74,21 +74,21 @@ impl<M: Mm> Drop for Later<'_, M> {
 }
 
 pub(super) fn place_one<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
+    pass: &mut Pass<'_, '_, M>,
     index: usize,
     later: &mut Later<'_, M>,
     choose: &mut impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) -> Result<(), Abort> {
-    let (from, order, counted) = match &batch.slots[index].work {
+    let (from, order, counted) = match &pass.slots[index].work {
         Work::Hole { order, dst: NO_FRAME, .. } => (None, u32::from(*order), 0),
         Work::Frozen { src, dst: NO_FRAME } => {
             (Some(src.head), u32::from(src.order), src.counted())
         }
         _ => return Ok(()),
     };
-    let new = find(batch, from, order, counted, later, choose)?;
+    let new = find(pass, from, order, counted, later, choose)?;
     // Into the slot before anything can go wrong: what is there is given back.
-    if let Work::Hole { dst, .. } | Work::Frozen { dst, .. } = &mut batch.slots[index].work {
+    if let Work::Hole { dst, .. } | Work::Frozen { dst, .. } = &mut pass.slots[index].work {
         *dst = new.into_raw();
     }
     Ok(())
@@ -96,7 +96,7 @@ pub(super) fn place_one<M: Mm>(
 
 /// A place for the page at `from`, or for a hole.
 pub(super) fn find<'m, M: Mm>(
-    batch: &Batch<'_, 'm, M>,
+    pass: &Pass<'_, 'm, M>,
     from: Option<u64>,
     order: u32,
     counted: u32,
@@ -111,7 +111,7 @@ pub(super) fn find<'m, M: Mm>(
             Err(Abort::NoDestination) => return Err(busy),
             Err(why) => return Err(why),
         };
-        match Dst::new(batch.mm, pfn, order, counted, &batch.order.select) {
+        match Dst::new(pass.mm, pfn, order, counted, &pass.order.select) {
             Ok(dst) => return Ok(dst),
             Err(NoDst::Abort(why)) => return Err(why),
             Err(NoDst::Later(pfn, why)) => {

@@ -1,8 +1,8 @@
 //! The whole protocol in one call, with its tries.
 
-use super::batch::Batch;
 #[allow(unused_imports)] // The documentation links to it.
 use super::bring_back;
+use super::pass::Pass;
 use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
 use crate::mm::Mm;
 #[allow(unused_imports)] // The documentation links to it.
@@ -65,7 +65,7 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 .for_each(|slot| slot.set(Outcome::Pending));
         }
         let unmapped = collect(mm, slots, order, unlocked).unmap();
-        total.transient = unmapped.drain_local(drain).check().copy().finalize().transient;
+        total.transient = unmapped.finish(drain).transient;
         total.tries += 1;
         if total.transient == 0 {
             break;
@@ -80,10 +80,10 @@ fn one_batch<'m, M: Mm, D: Drain>(
         for slot in &mut *slots {
             if is_for_one(slot.outcome()) {
                 slot.set(Outcome::Pending);
-                let mut batch = Batch::new(mm, core::slice::from_mut(slot), order, unlocked);
-                batch.may_sleep = true;
-                super::collect::collect(&mut batch);
-                let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
+                let mut pass = Pass::new(mm, core::slice::from_mut(slot), order, unlocked);
+                pass.may_sleep = true;
+                super::collect::collect(&mut pass);
+                let _ = Collected(pass).unmap().finish(drain);
                 mm.rest();
             }
         }

@@ -2,7 +2,7 @@
 
 #[allow(unused_imports)] // The documentation links to it.
 use super::Outcome;
-use super::batch::Batch;
+use super::pass::Pass;
 use super::{
     Abort, FaultPage, Jobs, Order, Slot, Summary, check, copy, evict, finalize, place, unmap,
 };
@@ -16,7 +16,7 @@ macro_rules! stages {
     ($($(#[$attr:meta])* $name:ident)*) => {$(
         $(#[$attr])*
         #[must_use = "everything is put back when this is dropped"]
-        pub struct $name<'s, 'm, M: Mm>(pub(super) Batch<'s, 'm, M>);
+        pub struct $name<'s, 'm, M: Mm>(pub(super) Pass<'s, 'm, M>);
 
         impl<M: Mm> fmt::Debug for $name<'_, '_, M> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,9 +56,9 @@ pub fn collect<'s, 'm, M: Mm>(
     order: &Order<M>,
     unlocked: &'s mut Unlocked,
 ) -> Collected<'s, 'm, M> {
-    let mut batch = Batch::new(mm, slots, order, unlocked);
-    super::collect::collect(&mut batch);
-    Collected(batch)
+    let mut pass = Pass::new(mm, slots, order, unlocked);
+    super::collect::collect(&mut pass);
+    Collected(pass)
 }
 
 /// [`collect`] for a fault handler, which owns the lock of the page `fault` and so has no
@@ -71,9 +71,9 @@ pub fn collect_for_fault<'s, 'm, M: Mm>(
     order: &Order<M>,
     fault: &'s mut FaultPage<'m, M::Futex>,
 ) -> Collected<'s, 'm, M> {
-    let mut batch = Batch::for_fault(mm, slots, order, fault);
-    super::collect::collect(&mut batch);
-    Collected(batch)
+    let mut pass = Pass::for_fault(mm, slots, order, fault);
+    super::collect::collect(&mut pass);
+    Collected(pass)
 }
 
 impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
@@ -108,6 +108,11 @@ impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
             drain.local();
         }
         self
+    }
+
+    /// All that is left to do, with frames of the memory's choice.
+    pub(super) fn finish(self, drain: &impl Drain) -> Summary {
+        self.drain_local(drain).check().copy().finalize()
     }
 
     /// Freezes the pages that nobody else refers to, and puts the others back.
@@ -147,7 +152,7 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
         place::place(&mut self.0, |from, order| {
             mm.allocate_for(to, order, from).ok_or(Abort::NoDestination)
         });
-        let mut jobs = Jobs { batch: &mut self.0 };
+        let mut jobs = Jobs { pass: &mut self.0 };
         engine(&mut jobs);
         jobs.end();
         Copied(self.0)

@@ -1,11 +1,12 @@
 //! One page: look, bring in, move, wait, and pin under the page-table lock.
 
 use super::{NotPinned, NotPinnedOf, PinOrder, PinPolicy, Pinned, Term};
-use crate::futex::{Futex, FutexTimed};
+use crate::futex::FutexTimed;
 use crate::leaf::{Leaf, Rights};
 use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::ledger::Change;
 use crate::mm::migrate::{self, Outcome, Slot};
+use crate::mm::pause::pause;
 use crate::mm::range::is_allowed;
 use crate::mm::{
     Access, Areas, Entry, Fault, FaultError, Faulter, Memory, Mm, Strategy, Why, fault_within,
@@ -79,15 +80,12 @@ where
             match limits.over(futex) {
                 Some(Wake::Cancelled) => return Err(NotPinned::Cancelled),
                 Some(_) => return Err(NotPinned::TimedOut),
-                None => (0..1_u32 << round.min(PAUSE)).for_each(|_| futex.relax()),
+                None => pause(futex, round),
             }
         }
     }
     Err(last.map_or(NotPinned::Busy { rounds: order.patience.max(1) }, NotPinned::NotMoved))
 }
-
-/// The longest pause between two rounds, as a power of two of [relaxations](Futex::relax).
-const PAUSE: u32 = 6;
 
 /// What to do about an address.
 pub(super) enum Look<'m, M: Mm> {

@@ -25,7 +25,7 @@
 //!
 //! ```
 //! use pagelock::Limits;
-//! use pagelock::mm::range::{Found, Order, Page, Want, fault_range};
+//! use pagelock::mm::range::{Found, Page, RangeOrder, Want, fault_range};
 //! use pagelock_soft::{Config, Soft};
 //!
 //! let mm = Soft::new(Config::ram_and_device(16, 16));
@@ -34,7 +34,7 @@
 //! let notifier = mm.notifier(space).unwrap();
 //!
 //! let mut pages = [Page::new(space.page(0), Want::Write), Page::new(space.page(1), Want::Nothing)];
-//! let read = fault_range(&mm, notifier, &mut pages, &Order::new(Limits::none())).unwrap();
+//! let read = fault_range(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
 //! assert!(matches!(pages[0].found, Found::Local { .. }));
 //! assert_eq!(pages[1].found, Found::Hole);
 //!

@@ -8,6 +8,7 @@ use super::{
     is_allowed,
 };
 use crate::futex::{Futex, FutexTimed};
+use crate::mm::pause::pause;
 use crate::mm::{
     Access, Areas, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why, fault_within,
 };
@@ -35,8 +36,7 @@ pub fn fault_range<M>(
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
-    let mut reader = Reader { mm, notifier, order, progress: Progress::default() };
-    reader.read(pages, true).map_err(|why| reader.failed(pages, why))
+    Reader { mm, notifier, order, progress: Progress::default() }.finish(pages, true)
 }
 
 /// [`fault_range`] that takes pages as they are, whatever is wanted: nothing is faulted in, and no
@@ -54,8 +54,7 @@ pub fn snapshot<M>(
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
-    let mut reader = Reader { mm, notifier, order, progress: Progress::default() };
-    reader.read(pages, false).map_err(|why| reader.failed(pages, why))
+    Reader { mm, notifier, order, progress: Progress::default() }.finish(pages, false)
 }
 
 struct Reader<'r, 'c, M: Tiers>
@@ -72,13 +71,18 @@ where
 /// ticket.
 const LOOKS: usize = 64;
 
-/// The longest pause between two attempts, as a power of two of [relaxations](Futex::relax).
-const PAUSE: u32 = 6;
-
 impl<M> Reader<'_, '_, M>
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
+    fn finish(
+        mut self,
+        pages: &mut [Page<M::Address>],
+        may_fault: bool,
+    ) -> Result<Read, RangeErrorOf<M>> {
+        self.read(pages, may_fault).map_err(|why| self.failed(pages, why))
+    }
+
     fn read(&mut self, pages: &mut [Page<M::Address>], may_fault: bool) -> Result<Read, StopOf<M>> {
         loop {
             self.progress.attempts += 1;
@@ -111,9 +115,7 @@ where
                 return Err(Stop::Attempts);
             }
             self.is_in_time()?;
-            for _ in 0..1 << self.progress.invalidated.min(PAUSE) {
-                self.notifier.futex.relax();
-            }
+            pause(self.notifier.futex, self.progress.invalidated);
         }
     }
 
