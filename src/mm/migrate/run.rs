@@ -1,7 +1,7 @@
 //! The whole protocol in one call, with its tries.
 
 use super::batch::Batch;
-use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
+use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary};
 use crate::futex::{Futex, OsFutex};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
@@ -66,8 +66,7 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 .filter(|slot| slot.outcome().is_transient())
                 .for_each(|slot| slot.set(Outcome::Pending));
         }
-        let unmapped = collect(mm, slots, order, unlocked).unmap();
-        total.transient = unmapped.drain_local(drain).check().copy().finalize().transient;
+        total.transient = stages(Batch::new(mm, slots, order, unlocked), drain).transient;
         total.tries += 1;
         if total.transient == 0 {
             break;
@@ -84,13 +83,19 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 slot.set(Outcome::Pending);
                 let mut batch = Batch::new(mm, core::slice::from_mut(slot), order, unlocked);
                 batch.may_sleep = true;
-                super::collect::collect(&mut batch);
-                let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
+                stages(batch, drain);
                 mm.rest();
             }
         }
     }
     total
+}
+
+/// One after the other. Not inlined, because `migrate` has two places for it.
+#[inline(never)]
+fn stages<M: Mm>(mut batch: Batch<'_, '_, M>, drain: &impl Drain) -> Summary {
+    super::collect::collect(&mut batch);
+    Collected(batch).unmap().drain_local(drain).check().copy().finalize()
 }
 
 /// What may be otherwise when the page is tried alone, and may be waited for.
