@@ -112,7 +112,8 @@ ordinary_programs() {
     (
         cd "$1"
         export CARGO_TARGET_DIR=$TARGET
-        cargo test --quiet --features stats,shared --no-run --message-format=json "${@:2}"
+        cargo test --quiet --features stats,shared,lock_api,tracing --no-run \
+            --message-format=json "${@:2}"
     ) |
         grep -E '"kind":\["(lib|test)"\]' |
         sed -n 's/.*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1\t\2/p' |

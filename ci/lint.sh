@@ -25,7 +25,7 @@ else
     echo 'shellcheck is not installed, so the scripts were not checked by it'
 fi
 for features in '' alloc std std,lock_api std,stats lock_api,stats shared \
-    std,lock_api,shared,stats; do
+    owner tracing std,lock_api,shared,stats,tracing; do
     printf -- '-- clippy, features: %s\n' "${features:-none}"
     cargo clippy --quiet --all-targets --no-default-features --features "$features" -- -D warnings
 done

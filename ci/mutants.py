@@ -109,7 +109,7 @@ def prepare(listed, copy):
         group["mutants"].append(m)
 
     lib = os.path.join(copy, "src/lib.rs")
-    text = open(lib).read().replace("pub mod cancel;", "#[doc(hidden)]\npub mod mutants;\npub mod cancel;")
+    text = open(lib).read().replace("mod defer;", "#[doc(hidden)]\npub mod mutants;\nmod defer;", 1)
     text = text.replace("#![no_std]", "#![no_std]\n#![allow(arithmetic_overflow, unconditional_panic)]")
     open(lib, "w").write(text)
     open(os.path.join(copy, "src/mutants.rs"), "w").write("extern crate std;\n" + SWITCH)

@@ -6,7 +6,9 @@ mod common;
 
 use common::{rounds, watched};
 use core::mem::size_of;
-use pagelock::lock_api::{Mutex, MutexGuard, RawMutex, RawMutexFair, RawPageLock};
+use pagelock::lock_api::{
+    MappedMutexGuard, Mutex, MutexGuard, RawMutex, RawMutexFair, RawPageLock,
+};
 use std::thread;
 
 static TOTAL: Mutex<u64> = Mutex::new(0);
@@ -59,6 +61,32 @@ fn attempts_can_be_timed() {
 }
 
 #[test]
+#[cfg(all(feature = "std", any(target_os = "linux", target_os = "android")))]
+fn a_timed_attempt_sleeps_no_longer_than_until_its_instant_and_is_woken_before() {
+    use std::time::{Duration, Instant};
+    let mutex = Mutex::new(0);
+    // SAFETY: the raw lock is only looked at.
+    let page = unsafe { mutex.raw() }.page();
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = mutex.lock();
+            let soon = Instant::now() + Duration::from_millis(5);
+            assert!(mutex.try_lock_until(soon).is_none());
+            assert!(Instant::now() >= soon);
+            s.spawn(|| {
+                let hour = Instant::now() + Duration::from_secs(3600);
+                *mutex.try_lock_until(hour).expect("it is released before") += 1;
+            });
+            while page.sleepers() == 0 {
+                thread::yield_now();
+            }
+            drop(guard);
+        });
+    });
+    assert_eq!(mutex.into_inner(), 1);
+}
+
+#[test]
 fn guards_may_be_sent() {
     let mutex = Mutex::new(0);
     let mut guard = mutex.lock();
@@ -91,6 +119,58 @@ fn the_raw_lock_is_a_header_and_nothing_else() {
     // SAFETY: it was locked above.
     unsafe { raw.unlock_fair() };
     assert!(!raw.page().is_locked());
+}
+
+#[test]
+fn a_mapped_guard_keeps_the_mutex_locked_and_shows_the_part() {
+    let pair = Mutex::new((1, [2, 3]));
+    let part: MappedMutexGuard<'_, _> = MutexGuard::map(pair.lock(), |pair| &mut pair.1);
+    let mut last = MappedMutexGuard::map(part, |part| &mut part[1]);
+    *last += 1;
+    assert!(pair.try_lock().is_none());
+    MappedMutexGuard::unlock_fair(last);
+    assert_eq!(*pair.lock(), (1, [2, 4]));
+}
+
+#[cfg(feature = "std")]
+mod reentrant {
+    use super::*;
+    use pagelock::lock_api::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard};
+    use std::cell::Cell;
+
+    #[test]
+    fn the_owner_of_a_reentrant_mutex_locks_it_again_and_others_do_not() {
+        static COUNT: ReentrantMutex<Cell<usize>> = ReentrantMutex::new(Cell::new(0));
+        let is_taken = || thread::spawn(|| COUNT.try_lock().is_none()).join().unwrap();
+        let outer = COUNT.lock();
+        let inner = COUNT.try_lock().unwrap();
+        drop(outer);
+        assert!(is_taken(), "one guard is left");
+        drop(inner);
+        assert!(!is_taken());
+    }
+
+    #[test]
+    fn a_reentrant_mutex_has_one_thread_inside() {
+        const THREADS: usize = 4;
+        let (count, each) = (ReentrantMutex::new(Cell::new(0)), rounds(5_000));
+        let add = || {
+            let outer = count.lock();
+            let seen = outer.get();
+            let inner: MappedReentrantMutexGuard<'_, Cell<usize>> =
+                ReentrantMutexGuard::map(count.lock(), |count| count);
+            inner.set(seen + 1);
+        };
+        // SAFETY: the raw lock is only printed.
+        watched(&[unsafe { count.raw() }], || {
+            thread::scope(|s| {
+                for _ in 0..THREADS {
+                    s.spawn(|| (0..each).for_each(|_| add()));
+                }
+            });
+        });
+        assert_eq!(count.lock().get(), THREADS * each);
+    }
 }
 
 /// The header below the mutex takes part in everything else: here somebody waits for the release

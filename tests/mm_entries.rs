@@ -322,7 +322,8 @@ fn a_reader_of_a_range_is_told_of_large_entries() {
     let mut pages: Vec<_> = at.pages(PAGES).map(|at| Page::new(at, Want::Nothing)).collect();
     #[cfg(target_os = "linux")]
     {
-        let _ = snapshot(mm, notifier, &mut pages, &range::Order::new(Limits::none())).unwrap();
+        let _ =
+            snapshot(mm, notifier, &mut pages, &range::RangeOrder::new(Limits::none())).unwrap();
         for (n, page) in pages.iter().enumerate() {
             assert_eq!(
                 (page.found, page.order),

@@ -885,7 +885,8 @@ fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
         for _ in 0..2 {
             let text = common::panic_of(|| match strategy {
                 Some(strategy) => {
-                    drop(mm.read_with(at, 0, &mut [0], &mut Faulter::new(strategy).patience(1)))
+                    let mut faulter = Faulter::new(strategy).patience(1);
+                    let _ = mm.read_with(at, 0, &mut [0], &mut faulter);
                 }
                 None => drop(move_one(mm, at, &order())),
             });

@@ -17,8 +17,8 @@ use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{self, Abort, Outcome, Slot, collect};
 use pagelock::mm::range::{
-    self, Found, Notifier, Order, Page, Progress, RangeErrorOf, Read, Stop, Want, fault_range,
-    snapshot,
+    self, Found, Notifier, Page, Progress, RangeErrorOf, RangeOrder as Order, Read, Stop, Want,
+    fault_range, snapshot,
 };
 use pagelock::mm::{Entry, FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
@@ -835,7 +835,7 @@ fn a_look_ends_at_its_deadline() {
     let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
-    let error = snapshot(mm, notifier, &mut pages, &range::Order::new(limits)).unwrap_err();
+    let error = snapshot(mm, notifier, &mut pages, &range::RangeOrder::new(limits)).unwrap_err();
     assert_eq!(error.why, Stop::Cancelled);
     assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
 }
@@ -858,7 +858,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
             );
         }
     };
-    let order = range::Order::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
+    let order = range::RangeOrder::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
     let moved: &AtomicUsize = Box::leak(Box::default());
     own.at_clock(move || {
         moves(space.page(n));
@@ -872,7 +872,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
     assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
     // And one that is, does.
     mm.write(space.page(1), 0, &[1]).unwrap();
-    let order = range::Order::new(Limits::none()).part(log, 0..n);
+    let order = range::RangeOrder::new(Limits::none()).part(log, 0..n);
     let mut ticket = snapshot(mm, notifier, &mut pages, &order).unwrap().ticket;
     moves(space.page(1));
     assert!(!log.keeps(notifier, &mut ticket, &(0..n)));

@@ -1,6 +1,5 @@
 //! Everything counted once more, and compared.
 
-use super::map::owner_of;
 use super::{At, Soft, SpaceId};
 use alloc::vec;
 use core::fmt;
@@ -120,7 +119,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 }
                 let head = usize::try_from(self.span(pfn).head).unwrap_or(index);
                 named[index] += 1;
-                match owner_of(leaf) {
+                match Owner::of_entry(leaf) {
                     Some(Owner::Mapping) => present[head] += 1,
                     Some(_) => device[head] += 1,
                     None => {}

@@ -1,8 +1,8 @@
 //! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with
 //! one reference for all of them.
 
-use super::space::{Area, AreaKind};
-use super::traits::leaf_behind;
+use super::entry::leaf_behind;
+use super::space::Area;
 use super::{At, MapError, Soft, SoftEntry, TierId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -24,30 +24,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if order == 0 || to.page % count != 0 {
             return self.map_large_by_pages(to, order, tier);
         }
-        let is_free = |at: At| {
-            let entry = self.entry(at);
-            entry.table.is_some() && entry.area().kind == AreaKind::Unmapped
-        };
-        if !to.pages(count).all(is_free) {
+        if !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
         let head = self.allocate(tier, order).ok_or(MapError::NoMemory)?;
         let page = self.header(head).ok_or(MapError::NoMemory)?;
         page.activate(1).map_err(|_| MapError::NoMemory)?;
         self.span(head).frames().for_each(|pfn| self.bytes.zero(pfn));
-        let (pfn, rights, tracking) = (head, Rights::Write, Tracking::default());
-        let (leaf, owner) = if self.is_accessible(tier) {
-            (Leaf::Present { pfn, rights, tracking }, Owner::Mapping)
-        } else {
-            (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
-        };
-        self.account(head, owner, Change::Taken);
-        self.place_large(
-            to,
-            order,
-            leaf,
-            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
-        );
+        self.place_large(to, order, self.first_leaf(head, head), Area::PRIVATE);
         Ok(head)
     }
 
@@ -58,20 +42,31 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     /// [`MapError::BadRange`]: it is not aligned, or something is mapped there.
     pub fn map_large_hole(&self, to: At, order: u32) -> Result<(), MapError> {
         let count = 1_usize << order;
-        let is_free = |at: At| {
-            let entry = self.entry(at);
-            entry.table.is_some() && entry.area().kind == AreaKind::Unmapped
-        };
-        if to.page % count != 0 || !to.pages(count).all(is_free) {
+        if to.page % count != 0 || !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
-        self.place_large(
-            to,
-            order,
-            Leaf::None,
-            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
-        );
+        self.place_large(to, order, Leaf::None, Area::PRIVATE);
         Ok(())
+    }
+
+    /// Whether all of these pages are parts of the space, and nothing is mapped there.
+    fn is_unmapped(&self, at: At, count: usize) -> bool {
+        at.pages(count).all(|at| self.entry(at).is_unmapped())
+    }
+
+    /// What the first entry for frame `pfn` of the new page `head` says. The page's reference is
+    /// noted as that entry's.
+    pub(super) fn first_leaf(&self, pfn: u64, head: u64) -> Leaf {
+        let (rights, tracking) = (Rights::Write, Tracking::default());
+        let leaf = if self.is_accessible(self.tier(pfn)) {
+            Leaf::Present { pfn, rights, tracking }
+        } else {
+            Leaf::DevicePrivate { pfn, rights, tracking }
+        };
+        if let Some(owner) = Owner::of_entry(leaf) {
+            self.account(head, owner, Change::Taken);
+        }
+        leaf
     }
 
     /// Puts a large entry where nothing is mapped. Its reference is the caller's business.
@@ -138,7 +133,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     fn split_entry(&self, mut entry: SoftEntry<'_, F, C>) -> Result<(), MapError> {
         entry.at = entry.head();
         let leaf = entry.leaf();
-        let (Some(owner), Some(pfn)) = (super::map::owner_of(leaf), leaf.pfn()) else {
+        let (Some(owner), Some(pfn)) = (Owner::of_entry(leaf), leaf.pfn()) else {
             entry.fill_small(leaf);
             return Ok(());
         };
@@ -178,9 +173,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if order == 0 || from.page % count != 0 || to.page % count != 0 {
             return Ok(false);
         }
-        if !to.pages(count).all(|at| {
-            self.entry(at).table.is_some() && self.entry(at).area().kind == AreaKind::Unmapped
-        }) {
+        if !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
         // All at once, so that nobody sees the page at neither place or both.

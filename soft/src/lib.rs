@@ -46,25 +46,36 @@ mod access;
 mod audit;
 mod bytes;
 mod cache;
+mod config;
 mod counts;
+mod entry;
+mod errors;
+mod fill;
+mod fork;
 mod frames;
 mod guarded;
 mod handler;
 mod inject;
 mod large;
 mod map;
+mod names;
 mod notify;
 mod pin;
+mod refs;
+mod remap;
 mod space;
 mod traits;
+mod unmap;
 
-pub use access::AccessError;
 pub use audit::AuditError;
+pub use config::{Config, Kind, TierConfig};
 pub use counts::Counted;
-pub use map::MapError;
+pub use entry::SoftEntry;
+pub use errors::{AccessError, MapError};
+pub use names::{At, SpaceId, TierId};
 pub use pin::{Backed, Balanced, PinFailure};
 pub use space::{Area, AreaKind, SPLIT};
-pub use traits::{Refusal, SoftEntry};
+pub use traits::Refusal;
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -79,97 +90,10 @@ use guarded::Guarded;
 use pagelock::PageLock;
 use pagelock::futex::{Futex, OsFutex};
 use pagelock::mm::drain::{Batch, Batches, Cpus, OneCpu};
-use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::Mode;
 use pagelock::mm::range::{Log, Notifier};
-use pagelock::mm::{Memory, Mm, Notice, Span, Tiers};
-use pagelock::refs::Put;
+use pagelock::mm::{Memory, Mm, Notice, Span};
 use space::Space;
-
-/// Names a page of an address space.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct At {
-    /// The address space.
-    pub space: SpaceId,
-    /// The page's number in it.
-    pub page: usize,
-}
-
-/// Names an address space.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SpaceId(pub u32);
-
-impl SpaceId {
-    /// One of its pages.
-    #[must_use]
-    pub fn page(self, page: usize) -> At {
-        At { space: self, page }
-    }
-}
-
-/// Names a tier: its place in [`Config::tiers`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TierId(pub usize);
-
-/// Whose memory a tier is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
-    /// The processor can access it.
-    System,
-    /// It is a device's, and the processor cannot access it.
-    Device {
-        /// Which device.
-        owner: u32,
-    },
-    /// It is a device's, and the processor can access it.
-    Coherent {
-        /// Which device.
-        owner: u32,
-    },
-}
-
-/// One tier.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TierConfig {
-    /// Whose memory it is.
-    pub kind: Kind,
-    /// How many frames it has.
-    pub frames: usize,
-}
-
-/// How large everything is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// Bytes in a page.
-    pub page_size: usize,
-    /// Pages in an address space.
-    pub pages: usize,
-    /// How many address spaces there can be at a time.
-    pub spaces: usize,
-    /// The tiers. The first is where pages are made and brought back to, and its first frame is the
-    /// frame of zeroes.
-    pub tiers: Vec<TierConfig>,
-    /// How many batches of references there are. With 0, new pages have no reference for a batch.
-    pub batches: usize,
-}
-
-impl Config {
-    /// System memory of so many frames, and one device's; 4096 bytes a page, spaces of as many
-    /// pages as there is system memory.
-    #[must_use]
-    pub fn ram_and_device(ram: usize, device: usize) -> Self {
-        Self {
-            page_size: 4096,
-            pages: ram,
-            spaces: 16,
-            tiers: vec![
-                TierConfig { kind: Kind::System, frames: ram },
-                TierConfig { kind: Kind::Device { owner: 1 }, frames: device },
-            ],
-            batches: 0,
-        }
-    }
-}
 
 type BatchSlice<F> = Box<[CachePadded<Batch<F>>]>;
 
@@ -322,63 +246,6 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.bytes.add(pfn, word, add)
     }
 
-    /// Takes a reference to the page at `pfn`, for work on it, in the ledger too.
-    ///
-    /// # Errors
-    ///
-    /// As [`PageLock::try_get`]; a frame that does not exist is free.
-    pub fn get(&self, pfn: u64) -> Result<(), pagelock::refs::GetError> {
-        let span = self.span(pfn);
-        let page = self.page(span.head).ok_or(pagelock::refs::GetError::Free)?;
-        page.try_get()?.into_raw();
-        self.account(span.head, Owner::Get, Change::Taken);
-        Ok(())
-    }
-
-    /// Puts a reference that [`get`](Self::get) took, and frees the page if it was the last.
-    ///
-    /// # Safety
-    ///
-    /// The reference is the caller's.
-    pub unsafe fn put(&self, pfn: u64) {
-        // SAFETY: the caller's promise.
-        unsafe { self.put_as(pfn, Owner::Get) };
-    }
-
-    /// # Safety
-    ///
-    /// The reference is the caller's, as `owner`.
-    unsafe fn put_as(&self, pfn: u64, owner: Owner) {
-        let span = self.span(pfn);
-        let Some(page) = self.page(span.head) else { return };
-        self.account(span.head, owner, Change::Put);
-        // SAFETY: the caller's promise.
-        if unsafe { page.put_raw() } == Put::Last && !page.is_poisoned() {
-            self.free(span.head);
-        }
-    }
-
-    /// A new page in `tier`, of zeroes or not, with one reference, which is `owner`'s. With
-    /// batches, it gets another for those.
-    fn new_page(&self, tier: TierId, owner: Owner) -> Option<u64> {
-        let pfn = self.allocate(tier, 0)?;
-        let page = self.page(pfn)?;
-        if page.activate(1).is_err() {
-            return None;
-        }
-        self.account(pfn, owner, Change::Taken);
-        if let Ok(reference) = page.try_get() {
-            self.account(pfn, Owner::Batch, Change::Taken);
-            reference.into_raw();
-            // SAFETY: the reference just taken, or one that the batch has given back.
-            let put = |pfn| unsafe { self.put_as(pfn, Owner::Batch) };
-            if !self.batches.add(pfn, put) {
-                put(pfn);
-            }
-        }
-        Some(pfn)
-    }
-
     /// The entry for an address, locked, also where there is none.
     pub fn entry(&self, at: At) -> SoftEntry<'_, F, C> {
         self.count(|counts| &counts.locks);
@@ -422,6 +289,21 @@ impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
+}
+
+/// A small memory manager for examples: 32 frames in each of two tiers, and eight pages mapped at the
+/// address, of which the first four begin with `b"hello"`.
+#[doc(hidden)]
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "there is room for what is mapped here")]
+pub fn example() -> (Soft, At) {
+    let mm = Soft::new(Config::ram_and_device(32, 32));
+    let at = mm.spawn().expect("the first space").page(0);
+    mm.map(at, 8).expect("an empty space");
+    for at in at.pages(4) {
+        mm.write(at, 0, b"hello").expect("mapped just now");
+    }
+    (mm, at)
 }
 
 const _: () = {

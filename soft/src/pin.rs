@@ -6,14 +6,14 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use pagelock::Limits;
 use pagelock::futex::{Futex, FutexTimed};
-use pagelock::leaf::{Leaf, Rights};
+use pagelock::leaf::Rights;
 use pagelock::mm::drain::{Cpus, Unlocked};
-use pagelock::mm::ledger::{Change, Owner};
+use pagelock::mm::ledger::Change;
 use pagelock::mm::migrate::Outcome;
 use pagelock::mm::pin::{
     Backing, NotPinnable, NotPinned, PinOrder, PinPolicy, Pinned, Term, long_term, pin_page,
 };
-use pagelock::mm::{Access, Areas, Fault, Tiers};
+use pagelock::mm::{Access, Areas, Fault};
 
 /// How many pins were taken and dropped.
 #[derive(Debug, Default)]
@@ -149,13 +149,7 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
     }
 
     fn settle(&self, at: At, access: Access, left: Fault) -> Result<(), AccessError> {
-        match left {
-            Fault::Missing => self.fill(at, access).map(|_| ()),
-            Fault::Protected { .. } => self.unprotect(at).map(|_| ()),
-            Fault::Swapped { slot } => Err(AccessError::Swapped { slot }),
-            Fault::Marker(marker) => Err(AccessError::Marker(marker)),
-            _ => Ok(()),
-        }
+        self.settled(at, access, left).map(drop)
     }
 
     fn is_copied_on_write(&self, entry: &SoftEntry<'_, F, C>) -> bool {
@@ -164,38 +158,6 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
 
     /// As a write would, only that writing is not allowed by it.
     fn unshare(&self, at: At) -> Result<(), AccessError> {
-        let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.entry(at);
-        let Leaf::Present { pfn, rights: Rights::Read, tracking } = entry.leaf() else {
-            return Ok(());
-        };
-        if entry.area().kind != AreaKind::Private {
-            return Ok(());
-        }
-        let to = |pfn| Leaf::Present { pfn, rights: Rights::ReadExclusive, tracking };
-        if self.is_sole(&entry) {
-            entry.set_leaf(to(pfn));
-            return Ok(());
-        }
-        if entry.order > 0 {
-            drop(entry);
-            return self.split_at(at).map_err(|_| AccessError::NoMemory);
-        }
-        let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
-        if pfn == 0 {
-            self.bytes.zero(new);
-        } else if let Err(why) = self.copy(pfn, new) {
-            drop(entry);
-            // SAFETY: the new page's reference, which no entry has come to own.
-            unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(super::access::not_copied(pfn, why));
-        }
-        entry.set_leaf(to(new));
-        drop(entry);
-        if pfn != 0 {
-            // SAFETY: the reference of the entry that was replaced.
-            unsafe { self.put_as(pfn, Owner::Mapping) };
-        }
-        Ok(())
+        self.make_own(at).map(drop)
     }
 }

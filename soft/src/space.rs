@@ -1,6 +1,5 @@
 //! Address spaces: tables of entries, and what each address may be used for.
 
-use super::At;
 use super::guarded::{Guard, Guarded};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,6 +16,11 @@ pub struct Area {
     pub kind: AreaKind,
     /// What is allowed; `None` for nothing at all.
     pub rights: Option<Rights>,
+}
+
+impl Area {
+    /// Private and writable memory.
+    pub const PRIVATE: Self = Self { kind: AreaKind::Private, rights: Some(Rights::Write) };
 }
 
 /// How an address is mapped.
@@ -104,12 +108,5 @@ impl Space {
             .into_iter()
             .filter_map(|index| Some((index, self.tables.get(index)?.lock())))
             .collect()
-    }
-}
-
-impl At {
-    /// The pages after this one, in order.
-    pub fn pages(self, count: usize) -> impl Iterator<Item = At> + Clone {
-        (self.page..self.page.saturating_add(count)).map(move |page| At { page, ..self })
     }
 }

@@ -9,7 +9,6 @@ use crate::stats::{self, Counter};
 use crate::sync::Ordering::{Relaxed, Release};
 use crate::word::count::FROZEN;
 use crate::word::{Count, UserBits};
-use core::fmt;
 
 /// A page whose counts stand still: locked, MIGRATING, no pins, no new references. Dropping it
 /// aborts.
@@ -211,12 +210,6 @@ impl<F: Futex> Drop for Frozen<'_, F> {
     fn drop(&mut self) {
         self.page.thaw();
         self.page.abort_migration();
-    }
-}
-
-impl<F: Futex> fmt::Debug for Frozen<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Frozen").field(self.page).finish()
     }
 }
 

@@ -83,7 +83,6 @@ use crate::stats::{self, Counter};
 use crate::sync::Ordering::{Acquire, Relaxed};
 use crate::word::state::MIGRATING;
 use crate::word::{Count, State, UserBits};
-use core::fmt;
 
 /// What may be counted on a page that is to be frozen. Pins never may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -263,12 +262,6 @@ impl<'a, F: Futex> Migration<'a, F> {
 impl<F: Futex> Drop for Migration<'_, F> {
     fn drop(&mut self) {
         self.page.abort_migration();
-    }
-}
-
-impl<F: Futex> fmt::Debug for Migration<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Migration").field(self.page).finish()
     }
 }
 

@@ -65,6 +65,7 @@
 use super::{Frozen, Migration};
 use crate::futex::{Futex, OsFutex};
 use crate::lock::{PageGuard, Released};
+use crate::owner;
 use crate::page::PageLock;
 use crate::sync::Ordering::Acquire;
 use crate::word::Count;
@@ -105,11 +106,13 @@ impl<F: Futex> PageLock<F> {
     /// }
     /// assert!(page.try_pin().is_ok());
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub unsafe fn take_over(&self) -> Option<TakenOver<'_, F>> {
         let state = self.state();
         if !state.is_locked() {
             return None;
         }
+        owner::note(self);
         // Acquire: pairs with the Release of put and unpin, as in `freeze`. The dead owner's own
         // steps are ordered before this call by the caller's promise.
         let counts = Count(self.count.load(Acquire));
@@ -218,11 +221,5 @@ impl<'a, F: Futex> Poisoning<'a, F> {
 impl<F: Futex> Drop for Poisoning<'_, F> {
     fn drop(&mut self) {
         self.page.poison(false);
-    }
-}
-
-impl<F: Futex> fmt::Debug for Poisoning<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Poisoning").field(self.page).finish()
     }
 }

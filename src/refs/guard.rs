@@ -3,7 +3,6 @@
 use super::{GetError, Put};
 use crate::futex::{Futex, OsFutex};
 use crate::page::PageLock;
-use core::fmt;
 
 /// A reference to a page: it stays the same page while this exists. Dropping it puts the reference;
 /// if that was the last, the platform's [`last_put`](Futex::last_put) is called.
@@ -113,17 +112,5 @@ impl<F: Futex> Drop for PagePin<'_, F> {
     #[inline]
     fn drop(&mut self) {
         self.page.dropped(PageLock::unpin);
-    }
-}
-
-impl<F: Futex> fmt::Debug for PageRef<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PageRef").field(self.page).finish()
-    }
-}
-
-impl<F: Futex> fmt::Debug for PagePin<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PagePin").field(self.page).finish()
     }
 }

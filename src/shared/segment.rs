@@ -22,7 +22,7 @@ const PASSERS: u32 = 1000;
 /// Pages, seats and an event table in a file without a name (a memfd), mapped into this process.
 ///
 /// The descriptor is passed on as any other: inherited, or over a socket (`SCM_RIGHTS`). The
-/// receiver [attaches](Self::attach) and finds the same pages, at another address.
+/// receiver attaches (`Segment::attach`) and finds the same pages, at another address.
 ///
 /// # Who is trusted with what
 ///

@@ -232,8 +232,8 @@ impl<'h, H: Host> Device<'h, H> {
         Ok(done)
     }
 
-    fn order<'c>(&self, limits: Limits<'c, Own>) -> range::Order<'c, H> {
-        range::Order::new(limits).own(self.tier)
+    fn order<'c>(&self, limits: Limits<'c, Own>) -> range::RangeOrder<'c, H> {
+        range::RangeOrder::new(limits).own(self.tier)
     }
 
     /// Has every page of a range in the table, by faults where it takes any.

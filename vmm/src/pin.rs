@@ -1,6 +1,7 @@
 //! Keeping pages in for devices.
 
-use crate::fault::{Claimed, Fetch};
+use crate::fault::Claimed;
+use crate::fetch::Fetch;
 use crate::region::Region;
 use crate::stats::Counter;
 use pagelock::{PagePin, PinError};

@@ -3,7 +3,7 @@
 //! Nothing here needs a runtime. The loop is told by its caller how to wait for a descriptor and
 //! how to start a task; with tokio that is `AsyncFd` and `tokio::spawn`.
 
-use crate::fault::Fetch;
+use crate::fetch::Fetch;
 use crate::inbox::Inbox;
 use crate::region::Region;
 use crate::server::{Served, Settings, Tally};

@@ -1,6 +1,6 @@
 //! A page that has to go, whoever has pinned it: one at a time, and with patience.
 
-use super::batch::Batch;
+use super::pass::Pass;
 use super::slot::Work;
 use super::{Abort, Mode, Order, Outcome, Select, Slot, collect};
 use crate::futex::{Futex, FutexTimed};
@@ -50,7 +50,7 @@ where
     for _ in 0..order.tries.max(1) {
         slots[0].set(Outcome::Pending);
         let collected = collect(mm, &mut slots, &order, unlocked).wait_unpinned(limits);
-        if collected.unmap().drain_local(drain).check().copy().finalize().transient == 0 {
+        if collected.unmap().finish(drain).transient == 0 {
             break;
         }
         drain.all(unlocked);
@@ -62,19 +62,19 @@ where
 }
 
 /// Waits for the pins of the one page under way, and puts it back if they stay.
-pub(super) fn wait_unpinned<M>(batch: &mut Batch<'_, '_, M>, limits: Limits<'_, M::Futex>)
+pub(super) fn wait_unpinned<M>(pass: &mut Pass<'_, '_, M>, limits: Limits<'_, M::Futex>)
 where
     M: Mm + Memory<Futex: FutexTimed>,
 {
-    for index in 0..batch.slots.len() {
-        let Work::Locked(src) = &mut batch.slots[index].work else { continue };
+    for index in 0..pass.slots.len() {
+        let Work::Locked(src) = &mut pass.slots[index].work else { continue };
         src.is_followed = true;
-        if batch.fault.is_some() && !src.is_fault {
+        if pass.fault.is_some() && !src.is_fault {
             // The faulter's page is locked as well.
             continue;
         }
         if let Err(still) = src.migration().wait_unpinned(limits) {
-            batch.put_back(index, Abort::Pinned { pins: still.pins });
+            pass.put_back(index, Abort::Pinned { pins: still.pins });
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The last stage: entries, then locks, then references.
 
-use super::batch::Batch;
 use super::dst::{Dst, put_raw};
-use super::slot::{NO_FRAME, Src, What, Work};
+use super::pass::Pass;
+use super::slot::{NO_FRAME, PageName, Src, Work};
 use super::{Abort, Outcome};
 use crate::leaf::{Leaf, Rights, Tracking};
 use crate::mm::ledger::{Change, Owner};
@@ -11,47 +11,46 @@ use crate::mm::{Cause, Entry, Mm, Span};
 use crate::page::PageLock;
 use crate::word::UserBits;
 
-pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
-    for index in 0..batch.slots.len() {
-        finalize_one(batch, index);
+pub(super) fn finalize<M: Mm>(pass: &mut Pass<'_, '_, M>) {
+    for index in 0..pass.slots.len() {
+        finalize_one(pass, index);
     }
 }
 
-pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
-    let mm = batch.mm;
-    match batch.take(index) {
+pub(super) fn finalize_one<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize) {
+    let mm = pass.mm;
+    match pass.take(index) {
         Work::Hole { was, order, dst } if dst != NO_FRAME => {
             // SAFETY: taken out of its slot just now.
-            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, batch.slots[index].what)
-            {
-                (Some(dst), What::At(at)) => fill(batch, index, at, was, dst),
-                _ => batch.set(index, Outcome::Aborted(Abort::BadDestination), 0),
+            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, pass.slots[index].what) {
+                (Some(dst), PageName::At(at)) => fill(pass, index, at, was, dst),
+                _ => pass.set(index, Outcome::Aborted(Abort::BadDestination), 0),
             }
         }
         Work::Frozen { src, dst } if dst != NO_FRAME && src.is_copied => {
             // In the slot without its destination: if the caller's code panics, that drops, and the
             // batch puts back the page.
-            batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
+            pass.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
             // SAFETY: as above.
             match unsafe { Dst::from_raw(mm, dst, u32::from(src.order), src.counted()) } {
-                Some(dst) => arrive(batch, index, &src, dst),
-                None => batch.put_back(index, Abort::BadDestination),
+                Some(dst) => arrive(pass, index, &src, dst),
+                None => pass.put_back(index, Abort::BadDestination),
             }
         }
-        other => batch.slots[index].work = other,
+        other => pass.slots[index].work = other,
     }
 }
 
 fn arrive<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
+    pass: &mut Pass<'_, 'm, M>,
     index: usize,
     src: &Src<'m, M>,
     mut dst: Dst<'m, M>,
 ) {
-    let (mm, to) = (batch.mm, dst.span);
+    let (mm, to) = (pass.mm, dst.span);
     if src.hand.cached > 0 && !move_cached(mm, src, &dst) {
         drop(dst);
-        return batch.put_back(index, Abort::CacheChanged);
+        return pass.put_back(index, Abort::CacheChanged);
     }
     // What belongs to the page goes with it, before anybody can find it there. Where it has come
     // from, it had none.
@@ -62,11 +61,11 @@ fn arrive<'m, M: Mm>(
         }
     }
     mm.moved(src.head, to.head);
-    let Work::Frozen { src, .. } = batch.take(index) else { return };
+    let Work::Frozen { src, .. } = pass.take(index) else { return };
     let lost = put_up(mm, src.span(), to, dst.page, &mut dst.counted);
     let mut page = src.into_frozen();
     let is_free = dst.release(|new| {
-        batch.let_go(src, |fault| match fault {
+        pass.let_go(src, |fault| match fault {
             // The faulter's lock stays the faulter's. Those who wait for the migration are told;
             // the entries are up.
             Some(fault) => {
@@ -88,7 +87,7 @@ fn arrive<'m, M: Mm>(
         0 => Outcome::Moved { pfn: to.head },
         entries => Outcome::Uncounted { pfn: to.head, entries },
     };
-    batch.set(index, outcome, lost);
+    pass.set(index, outcome, lost);
 }
 
 /// Makes a cache find the new page, and moves its references, unless the cache has changed
@@ -135,15 +134,15 @@ fn put_cached<M: Mm>(mm: &M, head: u64, page: &PageLock<M::Futex>, cached: u32) 
 
 /// A hole: the new page's entry goes where nothing was, if nothing is there still.
 fn fill<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
+    pass: &mut Pass<'_, 'm, M>,
     index: usize,
     at: M::Address,
     was: Leaf,
     dst: Dst<'m, M>,
 ) {
-    let (mm, pfn) = (batch.mm, dst.span.head);
+    let (mm, pfn) = (pass.mm, dst.span.head);
     // A page of zeroes may be known to somebody.
-    let invalidation = invalidating(mm, at, batch.notice(Cause::Fill));
+    let invalidation = invalidating(mm, at, pass.notice(Cause::Fill));
     let tracking = match was {
         Leaf::Present { tracking, .. } => tracking,
         _ => Tracking::default(),
@@ -174,7 +173,7 @@ fn fill<'m, M: Mm>(
     drop(entry);
     drop(invalidation);
     drop(dst);
-    batch.set(index, outcome, 0);
+    pass.set(index, outcome, 0);
 }
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not
@@ -230,11 +229,11 @@ pub(super) fn condemn<M: Mm>(mm: &M, span: Span) {
 }
 
 /// The end of a page whose contents are lost. Its frame is not freed.
-pub(super) fn let_go_of_lost<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, src: Src<'m, M>) {
+pub(super) fn let_go_of_lost<'m, M: Mm>(pass: &mut Pass<'_, 'm, M>, src: Src<'m, M>) {
     let page = src.into_frozen();
     // Nothing is freed, whether or not it was the last.
-    let _ = put_raw(batch.mm, src.page, src.span(), src.hand.taken + 1);
-    match &mut batch.fault {
+    let _ = put_raw(pass.mm, src.page, src.span(), src.hand.taken + 1);
+    match &mut pass.fault {
         Some(fault) if src.is_fault => {
             fault.guard = Some(page.thaw().cancel());
             fault.is_lost = true;

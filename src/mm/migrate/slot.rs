@@ -12,7 +12,7 @@ use core::mem::ManuallyDrop;
 
 /// What a slot is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum What<A> {
+pub enum PageName<A> {
     /// Whatever page the entry at this address is for.
     At(A),
     /// The page at this frame.
@@ -23,7 +23,7 @@ pub enum What<A> {
 ///
 /// At most 64 bytes, for addresses of at most 16.
 pub struct Slot<'m, M: Mm> {
-    pub(super) what: What<M::Address>,
+    pub(super) what: PageName<M::Address>,
     pub(super) work: Work<'m, M>,
 }
 
@@ -31,18 +31,18 @@ impl<M: Mm> Slot<'_, M> {
     /// The page at an address.
     #[must_use]
     pub fn at(at: M::Address) -> Self {
-        Self { what: What::At(at), work: Work::PENDING }
+        Self { what: PageName::At(at), work: Work::PENDING }
     }
 
     /// The page at a frame.
     #[must_use]
     pub fn frame(pfn: u64) -> Self {
-        Self { what: What::Frame(pfn), work: Work::PENDING }
+        Self { what: PageName::Frame(pfn), work: Work::PENDING }
     }
 
     /// What it is about.
     #[must_use]
-    pub fn what(&self) -> What<M::Address> {
+    pub fn what(&self) -> PageName<M::Address> {
         self.what
     }
 

@@ -40,11 +40,11 @@ const BUSY: u32 = u32::MAX;
 /// an invalidation that was begun without the log.
 #[derive(Debug)]
 pub struct Log {
-    recent: [Entry; RECENT],
+    recent: [Place; RECENT],
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Place {
     /// One more than the sequence number; 0 while there is none, [`BUSY`] while the range is
     /// written.
     number: AtomicU32,
@@ -80,7 +80,7 @@ impl Wide {
     }
 }
 
-impl Entry {
+impl Place {
     const_unless_loom! {
         fn new() -> Self {
             Self { number: AtomicU32::new(0), first: Wide::new(), end: Wide::new() }
@@ -94,9 +94,9 @@ impl Log {
         #[must_use]
         pub fn new() -> Self {
             #[cfg(not(pagelock_loom))]
-            let recent = [const { Entry::new() }; RECENT];
+            let recent = [const { Place::new() }; RECENT];
             #[cfg(pagelock_loom)]
-            let recent = core::array::from_fn(|_| Entry::new());
+            let recent = core::array::from_fn(|_| Place::new());
             Self { recent }
         }
     }
@@ -105,19 +105,19 @@ impl Log {
     pub fn begin_raw<F: Futex>(&self, notifier: &Notifier<F>, range: Range<usize>) {
         // Its fence comes before what follows.
         let number = notifier.begin_numbered();
-        let entry = self.entry(number);
+        let place = self.place(number);
         // Acquire: this range comes after the one that was there.
-        if entry.number.swap(BUSY, Acquire) == BUSY {
+        if place.number.swap(BUSY, Acquire) == BUSY {
             // Its writer gives it a number that is not ours, so nobody finds ours.
             return;
         }
         // Release: whoever reads a word of this range, and then fences, sees that the number before
         // is gone.
         fence(Release);
-        entry.first.write(range.start);
-        entry.end.write(range.end);
+        place.first.write(range.start);
+        place.end.write(range.end);
         // Release: whoever finds the number finds the range.
-        entry.number.store(number + 1, Release);
+        place.number.store(number + 1, Release);
     }
 
     /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so,
@@ -139,16 +139,16 @@ impl Log {
         }
         for n in 1..=begun {
             let number = Notifier::<F>::after(*ticket, n);
-            let entry = self.entry(number);
+            let place = self.place(number);
             // Acquire: its range is there.
-            if entry.number.load(Acquire) != number + 1 {
+            if place.number.load(Acquire) != number + 1 {
                 return false;
             }
-            let (first, end) = (entry.first.read(), entry.end.read());
+            let (first, end) = (place.first.read(), place.end.read());
             // Acquire: if a word of that was of a later range, the number is seen to be gone.
             fence(Acquire);
             // Relaxed: the fence is before it.
-            if entry.number.load(Relaxed) != number + 1 {
+            if place.number.load(Relaxed) != number + 1 {
                 return false;
             }
             if first < range.end && range.start < end {
@@ -159,7 +159,7 @@ impl Log {
         true
     }
 
-    fn entry(&self, number: u32) -> &Entry {
+    fn place(&self, number: u32) -> &Place {
         &self.recent[number as usize % RECENT]
     }
 }

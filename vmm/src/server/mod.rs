@@ -1,15 +1,20 @@
 //! A pool of threads that serves faults.
 
-use crate::fault::{Claimed, Fetch, Unprotect, Wants};
+mod served;
+mod settings;
+
+pub use served::Served;
+pub(crate) use served::Tally;
+pub use settings::Settings;
+
+use crate::fetch::Fetch;
 use crate::inbox::{Arrived, Inbox};
-use crate::layer::Kind;
-use crate::trace;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,146 +35,6 @@ pub trait Store: Send + Sync {
 impl<F: Fn(&Fetch, &mut [u8]) -> io::Result<()> + Send + Sync> Store for F {
     fn read(&self, fetch: &Fetch, into: &mut [u8]) -> io::Result<()> {
         self(fetch, into)
-    }
-}
-
-type OnWrite = dyn Fn(&Unprotect) -> io::Result<()> + Send + Sync;
-
-/// How a server goes about it.
-#[derive(Clone)]
-#[must_use]
-pub struct Settings {
-    threads: usize,
-    attempts: u32,
-    on_write: Option<Arc<OnWrite>>,
-}
-
-impl Settings {
-    /// So many threads; 8 attempts for each page.
-    pub fn threads(threads: usize) -> Self {
-        Self { threads: threads.max(1), attempts: 8, on_write: None }
-    }
-
-    /// How many times in a row fetching a page may fail before its contents are given up as lost.
-    /// Between two attempts the thread rests, for 1 ms and then twice as long each time.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
-        self
-    }
-
-    /// Called before a writer of a [protected](crate::Region::clean) page goes on, while the page
-    /// is owned: to note it as dirty, or to save it first. An error keeps the writer waiting, and
-    /// it is tried again.
-    pub fn on_write(
-        mut self,
-        call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        self.on_write = Some(Arc::new(call));
-        self
-    }
-
-    /// Deals with a fault, up to the point where bytes are needed.
-    pub(crate) fn deal(&self, arrived: &Arrived, tally: &Tally) -> Option<Fetch> {
-        tally.faults.fetch_add(1, Relaxed);
-        let Arrived { region, page, .. } = arrived;
-        if arrived.kind == Kind::Protected {
-            match region.write_fault(*page) {
-                Claimed::Owner(write) => {
-                    let noted = self.on_write.as_ref().map_or(Ok(()), |call| call(&write));
-                    if let Err(error) = noted.and_then(|()| write.allow()) {
-                        tally.failed(*page, &error);
-                        // Its faulter has been told, and comes again.
-                        thread::sleep(Duration::from_millis(1));
-                    }
-                }
-                _ => _ = tally.duplicates.fetch_add(1, Relaxed),
-            }
-            return None;
-        }
-        match region.fault(*page) {
-            Claimed::Owner(mut fetch) => {
-                let done = match arrived.kind {
-                    Kind::Minor => fetch.resume(),
-                    _ => Ok(false),
-                };
-                let done = match (done, fetch.wants()) {
-                    (Ok(false), Wants::Bytes) => return Some(fetch),
-                    (Ok(false), Wants::Zeroes) => fetch.zero().map(drop),
-                    (done, _) => done.map(drop),
-                };
-                if let Err(error) = done {
-                    tally.failed(*page, &error);
-                }
-            }
-            Claimed::InFlight => {
-                let generation = region.header(*page).map_or(0, |header| header.generation());
-                region.seats.waits(*page, generation, arrived.thread);
-                tally.duplicates.fetch_add(1, Relaxed);
-            }
-            Claimed::Present => _ = tally.late.fetch_add(1, Relaxed),
-            Claimed::Poisoned | Claimed::Gone => {}
-        }
-        None
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("threads", &self.threads)
-            .field("attempts", &self.attempts)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a server has done so far.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Served {
-    /// Faults that arrived.
-    pub faults: u64,
-    /// Pages that were fetched from the store.
-    pub fetched: u64,
-    /// Faults on a page that was being fetched already: nothing was to be done.
-    pub duplicates: u64,
-    /// Faults on a page that had come meanwhile.
-    pub late: u64,
-    /// Fetches that came to nothing: an error, or a panic of the store.
-    pub failed: u64,
-    /// Pages given up as lost.
-    pub lost: u64,
-}
-
-#[derive(Default)]
-pub(crate) struct Tally {
-    pub(crate) faults: AtomicU64,
-    pub(crate) fetched: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-    late: AtomicU64,
-    failed: AtomicU64,
-    lost: AtomicU64,
-    /// The last failure, in words.
-    last: Mutex<Option<String>>,
-}
-
-impl Tally {
-    fn failed(&self, page: usize, why: &dyn fmt::Display) {
-        self.failed.fetch_add(1, Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(format!("page {page}: {why}"));
-        trace::aborted(page, why);
-    }
-
-    pub(crate) fn served(&self) -> Served {
-        let get = |count: &AtomicU64| count.load(Relaxed);
-        Served {
-            faults: get(&self.faults),
-            fetched: get(&self.fetched),
-            duplicates: get(&self.duplicates),
-            late: get(&self.late),
-            failed: get(&self.failed),
-            lost: get(&self.lost),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::mm::{Cause, Mm, Notice};
 use crate::refs::Put;
 use core::marker::PhantomData;
 
-pub(super) struct Batch<'s, 'm, M: Mm> {
+pub(super) struct Pass<'s, 'm, M: Mm> {
     pub(super) mm: &'m M,
     pub(super) slots: &'s mut [Slot<'m, M>],
     pub(super) order: Order<M>,
@@ -25,7 +25,7 @@ pub(super) struct Batch<'s, 'm, M: Mm> {
     unlocked: PhantomData<&'s mut Unlocked>,
 }
 
-impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
+impl<'s, 'm, M: Mm> Pass<'s, 'm, M> {
     pub(super) fn new(
         mm: &'m M,
         slots: &'s mut [Slot<'m, M>],
@@ -65,7 +65,7 @@ impl<'s, 'm, M: Mm> Batch<'s, 'm, M> {
     }
 }
 
-impl<'m, M: Mm> Batch<'_, 'm, M> {
+impl<'m, M: Mm> Pass<'_, 'm, M> {
     pub(super) fn in_work(&self) -> usize {
         self.slots.iter().filter(|slot| !slot.work.is_idle()).count()
     }
@@ -183,7 +183,7 @@ impl Summary {
     }
 }
 
-impl<M: Mm> Drop for Batch<'_, '_, M> {
+impl<M: Mm> Drop for Pass<'_, '_, M> {
     fn drop(&mut self) {
         for index in 0..self.slots.len() {
             if !self.slots[index].work.is_idle() {

@@ -1,0 +1,103 @@
+//! How a server goes about it, and what it does with a fault before the store is asked.
+
+use super::served::Tally;
+use crate::fault::Claimed;
+use crate::fetch::{Fetch, Wants};
+use crate::inbox::Arrived;
+use crate::layer::Kind;
+use crate::unprotect::Unprotect;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+type OnWrite = dyn Fn(&Unprotect) -> io::Result<()> + Send + Sync;
+
+/// How a server goes about it.
+#[derive(Clone)]
+#[must_use]
+pub struct Settings {
+    pub(super) threads: usize,
+    pub(super) attempts: u32,
+    on_write: Option<Arc<OnWrite>>,
+}
+
+impl Settings {
+    /// So many threads; 8 attempts for each page.
+    pub fn threads(threads: usize) -> Self {
+        Self { threads: threads.max(1), attempts: 8, on_write: None }
+    }
+
+    /// How many times in a row fetching a page may fail before its contents are given up as lost.
+    /// Between two attempts the thread rests, for 1 ms and then twice as long each time.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Called before a writer of a [protected](crate::Region::clean) page goes on, while the page
+    /// is owned: to note it as dirty, or to save it first. An error keeps the writer waiting, and
+    /// it is tried again.
+    pub fn on_write(
+        mut self,
+        call: impl Fn(&Unprotect) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_write = Some(Arc::new(call));
+        self
+    }
+
+    /// Deals with a fault, up to the point where bytes are needed.
+    pub(crate) fn deal(&self, arrived: &Arrived, tally: &Tally) -> Option<Fetch> {
+        tally.faults.fetch_add(1, Relaxed);
+        let Arrived { region, page, .. } = arrived;
+        if arrived.kind == Kind::Protected {
+            match region.write_fault(*page) {
+                Claimed::Owner(write) => {
+                    let noted = self.on_write.as_ref().map_or(Ok(()), |call| call(&write));
+                    if let Err(error) = noted.and_then(|()| write.allow()) {
+                        tally.failed(*page, &error);
+                        // Its faulter has been told, and comes again.
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                _ => _ = tally.duplicates.fetch_add(1, Relaxed),
+            }
+            return None;
+        }
+        match region.fault(*page) {
+            Claimed::Owner(mut fetch) => {
+                let done = match arrived.kind {
+                    Kind::Minor => fetch.resume(),
+                    _ => Ok(false),
+                };
+                let done = match (done, fetch.wants()) {
+                    (Ok(false), Wants::Bytes) => return Some(fetch),
+                    (Ok(false), Wants::Zeroes) => fetch.zero().map(drop),
+                    (done, _) => done.map(drop),
+                };
+                if let Err(error) = done {
+                    tally.failed(*page, &error);
+                }
+            }
+            Claimed::InFlight => {
+                let generation = region.header(*page).map_or(0, |header| header.generation());
+                region.seats.waits(*page, generation, arrived.thread);
+                tally.duplicates.fetch_add(1, Relaxed);
+            }
+            Claimed::Present => _ = tally.late.fetch_add(1, Relaxed),
+            Claimed::Poisoned | Claimed::Gone => {}
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("threads", &self.threads)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
