@@ -8,7 +8,7 @@ use pagelock_vmm::{Fault, Fetch, Inbox, Layer, Region};
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,15 @@ pub fn until(what: impl Fn() -> bool) {
     while !what() {
         assert!(Instant::now() < end, "it never came true");
         thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Says that a test is over, also if it panics: its other threads end, and the panic is seen.
+pub struct Over<'d>(pub &'d AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }
 
@@ -119,6 +128,7 @@ pub struct Counts {
     pub fills: AtomicUsize,
     pub wakes: AtomicUsize,
     pub drops: AtomicUsize,
+    pub reads: AtomicUsize,
 }
 
 impl Counts {
@@ -168,6 +178,7 @@ impl Layer for Counted {
         self.ram.protect(at, on)
     }
     fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+        self.counts.reads.fetch_add(1, SeqCst);
         self.ram.read(at, into)
     }
     fn poison(&self, at: usize) -> io::Result<()> {
