@@ -54,19 +54,41 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// The header's address.
+    /// Returns the header's address.
+    ///
+    /// ```
+    /// let page = pagelock::PageLock::new();
+    /// assert_eq!(page.dump().address(), &raw const page as usize);
+    /// ```
     #[must_use]
     pub const fn address(&self) -> usize {
         self.address
     }
 
-    /// The two words, as [`word`](crate::word) describes them: the state, then the counts.
+    /// Returns the two words, as [`word`](crate::word) describes them: the state, then the counts.
+    ///
+    /// ```
+    /// use pagelock::word::state::LOCKED;
+    ///
+    /// let page = pagelock::PageLock::new();
+    /// page.activate(3).unwrap();
+    /// let guard = page.lock();
+    /// assert_eq!(page.dump().words(), [LOCKED, 3]);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn words(&self) -> [u32; 2] {
         [self.state.0, self.count.0]
     }
 
-    /// Where the page was taken, if that is [recorded](crate::owner).
+    /// Returns where the page was taken, if that is [recorded](crate::owner).
+    ///
+    /// ```
+    /// let page = pagelock::PageLock::new();
+    /// let guard = page.lock();
+    /// assert_eq!(page.dump().taken().unwrap().at().file(), file!());
+    /// # drop(guard);
+    /// ```
     #[cfg(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle))))]
     #[cfg_attr(docsrs, doc(cfg(feature = "owner")))]
     #[must_use]

@@ -11,9 +11,9 @@
 //!
 //! | type | is |
 //! |---|---|
-//! | [`Mutex`], [`MutexGuard`] | the mutex around a `T`; timed on Linux and Android, with std's `Instant` where there is std |
+//! | [`Mutex`], [`MutexGuard`] | the mutex around a `T`; timed on Linux and Android |
 //! | [`MappedMutexGuard`] | the guard of a part of the `T`, from [`MutexGuard::map`] |
-//! | `ReentrantMutex`, `ReentrantMutexGuard`, `MappedReentrantMutexGuard` | the mutex that its owner may lock again; with feature `std` |
+//! | `ReentrantMutex` and its guards | the mutex that its owner may lock again; feature `std` |
 //!
 //! The guards that own an `Arc` of their mutex (`ArcMutexGuard`, by `lock_arc`) are there for a
 //! program that turns on feature `arc_lock` of `lock_api`.
@@ -102,7 +102,18 @@ mod reentrant {
 pub use reentrant::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard, ThisThread};
 
 impl RawPageLock {
-    /// The header whose lock this is.
+    /// Returns the header whose lock this is.
+    ///
+    /// ```
+    /// use pagelock::lock_api::{Mutex, MutexGuard};
+    ///
+    /// let total = Mutex::new(0);
+    /// let guard = total.lock();
+    /// // SAFETY: only the header's state is read.
+    /// let page = unsafe { MutexGuard::mutex(&guard).raw() }.page();
+    /// assert!(page.is_locked());
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub fn page(&self) -> &PageLock {
         &self.0
@@ -122,7 +133,7 @@ impl RawPageLock {
 // SAFETY: `lock` and a successful `try_lock` own the page until `unlock`, and PageLock excludes
 // other owners meanwhile.
 unsafe impl RawMutex for RawPageLock {
-    #[allow(clippy::declare_interior_mutable_const)] // What lock_api asks for: a fresh lock at each use.
+    #[allow(clippy::declare_interior_mutable_const)] // lock_api wants a fresh lock each.
     const INIT: Self = Self(PageLock::new());
 
     type GuardMarker = ::lock_api::GuardSend;

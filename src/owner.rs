@@ -38,10 +38,13 @@
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | free entry claimed: compare-exchange of `page` | Acquire | removal: the new record's place is stored after the old one's was removed |
-//! | record removed: store to `page` | Release | the above |
-//! | place stored | Release | a look (Acquire): who sees the place sees the thread and the time |
+//! | free entry claimed: compare-exchange of `page` | Acquire | removal |
+//! | record removed: store to `page` | Release | claim |
+//! | place stored | Release | a look (Acquire) |
 //! | looks, the rest of a record | Relaxed | nothing |
+//!
+//! The new record's place is stored after the old one's was removed. A thread that sees the place
+//! sees the thread and the time.
 
 use crate::futex::{Futex, slot};
 use crate::page::PageLock;
@@ -68,25 +71,66 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// The address of the page's header.
+    /// Returns the address of the page's header.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.page(), &raw const page as usize);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn page(&self) -> usize {
         self.page
     }
 
-    /// The line that took the page.
+    /// Returns the line that took the page.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.at().line(), line!() - 2);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn at(&self) -> &'static Location<'static> {
         self.at
     }
 
-    /// The thread that took it, by the system's number. `None` where that is unknown.
+    /// Returns the thread that took it, by the system's number. `None` where that is unknown.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.thread().is_some(), cfg!(target_os = "linux"));
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn thread(&self) -> Option<u32> {
         if self.thread == 0 { None } else { Some(self.thread) }
     }
 
-    /// How long ago that was, to a millisecond, up to 49 days. `None` where there is no clock.
+    /// Returns how long ago that was, to a millisecond, up to 49 days. `None` where there is no
+    /// clock.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// println!("held for {:?}", taken.held().unwrap_or_default());
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub fn held(&self) -> Option<Duration> {
         since(self.since)

@@ -125,7 +125,7 @@ impl<F: Futex> PageLock<F> {
         self.state().is_taken()
     }
 
-    /// Returns whether the page's owner is migrating it. Relaxed, as [`is_locked`](Self::is_locked).
+    /// Returns whether the page's owner is migrating it. Relaxed.
     ///
     /// ```
     /// use pagelock::PageLock;

@@ -4,8 +4,10 @@
 //! `pagelock`, with the page's address and its owner's [record](crate::owner):
 //!
 //! ```text
-//! WARN pagelock: waited for a page page=0x5581f2c0a010 took=1.8s owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
-//! WARN pagelock: held a page page=0x5581f2c0a010 took=1.81s owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//! WARN pagelock: waited for a page page=0x5581f2c0a010 took=1.8s
+//!                owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//! WARN pagelock: held a page page=0x5581f2c0a010 took=1.81s
+//!                owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
 //! ```
 //!
 //! There is nothing to call: the feature and any subscriber do it. [`report_over`] sets another
@@ -35,6 +37,12 @@ static OVER: AtomicU32 = AtomicU32::new(1000);
 
 /// Reports waits and holds that take as long as `threshold`, to a millisecond, or longer. At first
 /// that is a second.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// pagelock::slow::report_over(Duration::from_millis(200));
+/// ```
 pub fn report_over(threshold: Duration) {
     OVER.store(threshold.as_millis().try_into().unwrap_or(u32::MAX), Relaxed);
 }
