@@ -18,8 +18,11 @@ mod picture;
 mod results;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../../examples/storm/ticks.rs"]
+mod ticks;
 
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use results::{Earlier, Results};
 use std::fmt::Display;
@@ -52,7 +55,7 @@ struct Options {
     smoke: bool,
 
     /// Only this part; may be given several times
-    #[arg(long, value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
+    #[arg(long, value_name = "PART", value_parser = PossibleValuesParser::new(PARTS))]
     only: Vec<String>,
 
     /// Measure nothing: make the page of an earlier run, from its report.json or the file of

@@ -204,7 +204,8 @@ pub fn summary(verdicts: &[Verdict]) -> String {
     };
     let ((met, all), (met_too, more)) = (count(false), count(true));
     format!(
-        "{met} of {all} bars met, and {met_too} of {more} in rows that were added and are held to the same"
+        "{met} of {all} bars met, \
+         and {met_too} of {more} in rows that were added and are held to the same"
     )
 }
 
@@ -213,25 +214,21 @@ pub fn markdown(verdicts: &[Verdict], cores: usize) -> String {
     let mut text = format!("**{}**; {cores} cores\n", summary(verdicts));
     for (added, title) in [(false, ""), (true, "\nAdded:\n")] {
         text += title;
-        text += "\n| what | pagelock | beside | theirs | ratio (min–max) | bar | met | rounds |\n|---|--:|---|--:|--:|--:|---|--:|\n";
+        text += "\n| what | pagelock | beside | ratio (min–max) | bar | rounds |\n";
+        text += "|---|--:|---|--:|--:|--:|\n";
         verdicts.iter().filter(|v| v.added == added).for_each(|v| text += &line(v));
     }
     text
 }
 
 fn line(v: &Verdict) -> String {
-    format!(
-        "| {} | {} {} | {} | {} | {} | {} | {} | {} |\n",
-        v.what,
-        digits(v.ours),
-        v.unit,
-        v.beside,
-        v.theirs.map_or(String::new(), |t| format!("{} {}", digits(t), v.unit)),
-        v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max)),
-        v.bar,
-        if v.met { "yes" } else { "**NO**" },
-        v.rounds,
-    )
+    let Verdict { what, unit, bar, rounds, .. } = v;
+    let ours = digits(v.ours);
+    let beside = v.theirs.map_or(String::new(), |t| format!("{}: {} {unit}", v.beside, digits(t)));
+    let ratio =
+        v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max));
+    let met = if v.met { "yes" } else { "**NO**" };
+    format!("| {what} | {ours} {unit} | {beside} | {ratio} | {bar}: {met} | {rounds} |\n")
 }
 
 /// A row in which somebody is ahead of us.

@@ -37,6 +37,7 @@ mod report;
 mod run;
 mod software;
 mod tables;
+mod ticks;
 mod trap;
 mod usage;
 mod verdict;
