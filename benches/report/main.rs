@@ -6,7 +6,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs` | the command line, the progress bar, what is written where |
+//! | `main.rs` | the command line, the progress bar, the files |
 //! | `results.rs` | everything that a run found, as the JSON file has it |
 //! | `markdown.rs` | the same as a document: `tables.md` |
 //! | `page.rs`, `picture.rs` | the same as one HTML page with pictures in it |
@@ -68,7 +68,7 @@ struct Options {
     out: PathBuf,
 }
 
-/// What is written, in this order.
+/// The files, in the order in which they are written.
 const FILES: [&str; 4] = ["index.html", "report.json", "tables.md", "contended.svg"];
 
 fn main() -> ExitCode {
@@ -104,7 +104,7 @@ fn report(options: &Options) -> Result<(), String> {
         FILES.into_iter().zip([Some(page), Some(json), Some(markdown::document(&results)), picture])
     {
         let path = out.join(file);
-        // What was not measured this time is not to stand there from another.
+        // A file of an earlier run must not pass for one of this run.
         match text {
             Some(text) => write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?,
             None => drop(std::fs::remove_file(&path)),

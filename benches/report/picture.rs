@@ -158,7 +158,7 @@ where
     Ok(())
 }
 
-/// Who is who, from the best at the right edge of the curves down.
+/// The legend, in the order of the curves at their right edge.
 fn names(area: &Area<'_>, table: &Table) -> Result<()> {
     let last = |name: &str| {
         table.rows.iter().rev().find_map(|row| Some(row.get(name)?.spread.median)).unwrap_or(0.0)

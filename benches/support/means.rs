@@ -36,7 +36,7 @@ impl Mean {
     }
 }
 
-/// What is asked of a mean, and of the weakest row.
+/// The bar of a mean, and that of the weakest row.
 type Asked = (Option<Bar>, Option<Bar>);
 
 /// Rows that are judged together.
@@ -190,7 +190,8 @@ pub fn markdown(means: &[Mean], cores: usize) -> String {
         }
         let Mean { figure, peer, ratio, weakest, weakest_row, unit, .. } = mean;
         text += &format!(
-            "| {figure} | {peer} | {ratio:.2}{} | {weakest:.2}: {weakest_row}{} | {} {unit} | {} |\n",
+            "| {figure} | {peer} | {ratio:.2}{} | {weakest:.2}: {weakest_row}{} \
+             | {} {unit} | {} |\n",
             judged(mean.bar, *ratio),
             judged(mean.weakest_bar, *weakest),
             digits(mean.ours),

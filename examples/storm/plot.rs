@@ -64,7 +64,7 @@ fn color(index: usize) -> RGBColor {
 }
 
 /// Latency over the share of faults that took longer, both logarithmic: the tail is what matters.
-/// Who did not finish is dashed.
+/// Strategies that did not finish are dashed.
 fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
     let longest =
         section.outcomes.iter().map(|o| o.latency.max()).max().unwrap_or(1).max(10_000) as f64;

@@ -4,8 +4,7 @@ use super::{Event, Queue};
 use crate::support::Padded;
 use crate::support::locks::{Lock, RawFutex};
 
-/// An event that has no hold of its own: for the wait alone, with somebody's lock beside it for
-/// those who queue.
+/// An event that has no hold of its own: the event for waiters, with a lock beside it for lockers.
 pub struct Beside<E, H> {
     event: E,
     hold: Padded<H>,
@@ -72,16 +71,15 @@ impl<E: WithLock<H>, H: Hold> Event for Beside<E, H> {
     }
 
     fn end(&self) {
-        // The event first, which suits the sleepers: whoever has the hold next could begin the
-        // event again. A page's release ends both at once, and wakes a locker first.
+        // The event first, in the sleepers' favour: the next holder could begin the event again. A
+        // page's release ends both at once, and wakes a locker first.
         self.event.end();
         self.hold.0.unlock();
     }
 }
 
 impl<E: WithLock<H>, H: Hold> Queue for Beside<E, H> {
-    /// As a page's locker does: there is nobody to tell if nobody has waited since, so the event is
-    /// not begun.
+    /// As a page's locker does. No waiter has come since, so the event does not begin.
     fn pass_through(&self) {
         self.hold.0.lock();
         self.hold.0.unlock();

@@ -48,8 +48,8 @@ impl Event for EventListener {
     }
 }
 
-/// event-listener for those who wait; for those who queue a lock by the algorithm of std's, which
-/// it is most often found beside.
+/// event-listener for waiters; for lockers a lock by the algorithm of std's, which programs most
+/// often use beside it.
 pub type ListenerQueue = Beside<EventListener, RawFutex>;
 
 impl WithLock<RawFutex> for EventListener {

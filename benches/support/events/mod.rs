@@ -1,7 +1,7 @@
-//! The events that are compared: many sleep until one says that it is over.
+//! The events that are compared: many threads sleep until one ends the event.
 //!
-//! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and lets go
-//! of it as it goes to sleep.
+//! Every sleeper holds a page-table lock (a mutex) when it finds that it has to wait, and drops it
+//! as it goes to sleep.
 
 mod beside;
 mod condvar;

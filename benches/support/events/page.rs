@@ -84,8 +84,8 @@ impl Event for Page {
     }
 }
 
-/// A page with lockers in its queue: those who wait for its release are not to see whether somebody
-/// has it again.
+/// A page with lockers in its queue: a waiter returns after the release, and does not look whether
+/// a locker has the page again.
 pub struct QueuedPage {
     page: Padded<PageLock>,
     ptl: Padded<Mutex<()>>,

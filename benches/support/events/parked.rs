@@ -7,8 +7,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// `parking_lot_core`: a global table of queues by address; the page-table lock is let go of in
-/// `before_sleep`. The one peer that releases a caller's guard and sleeps, as this crate does.
+/// `parking_lot_core`: a global table of queues by address; `before_sleep` drops the page-table
+/// lock. The one peer that releases a caller's guard and sleeps, as this crate does.
 pub struct Parked {
     on: Padded<AtomicU32>,
     ptl: Padded<parking_lot::Mutex<()>>,
@@ -63,7 +63,7 @@ impl Event for Parked {
     }
 }
 
-/// `parking_lot_core::park` for those who wait, parking_lot's mutex for those who queue.
+/// `parking_lot_core::park` for waiters, parking_lot's mutex for lockers.
 pub type ParkedQueue = Beside<Parked, parking_lot::RawMutex>;
 
 impl WithLock<parking_lot::RawMutex> for Parked {
