@@ -69,6 +69,20 @@ cargo_fuzz() {
     fi
 }
 
+# fuzzer COMMAND TARGET ARGUMENT...: cargo-fuzz's command for a target. Without a sanitizer it runs on
+# the stable toolchain. A peer may make assertions fail, so `segment` is built as it ships.
+fuzzer() {
+    local command=$1 target=$2 as=()
+    shift 2
+    local -x CARGO_TARGET_DIR=$TARGET/fuzz RUSTFLAGS="--cfg pagelock_delay ${RUSTFLAGS:-}"
+    if [ "$target" = segment ]; then
+        as=(-O)
+        local -x CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=false
+        local -x CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=false
+    fi
+    cargo fuzz "$command" -s "${PAGELOCK_SANITIZER:-none}" "${as[@]}" "$target" "$@"
+}
+
 # with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug or a weakened
 # ordering: loom, shuttle, lib, fuzz (all targets), or files of tests/. They are made from a copy of
 # the tree that ci/weave.py has put all of them into. Prints lines `KIND<tab>PATH`, for fuzz
@@ -137,11 +151,7 @@ fuzz_programs() {
     mkdir -p "$copy/built"
     for target in "$copy"/fuzz/fuzz_targets/*.rs; do
         target=$(basename "$target" .rs)
-        (
-            export RUSTFLAGS="--cfg pagelock_delay ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$TARGET/fuzz
-            cd "$copy"
-            cargo fuzz build -s none "$target" >&2
-        )
+        (cd "$copy" && fuzzer build "$target" >&2)
         # The next build of the tree itself goes to the same place.
         cp "$TARGET/fuzz"/*/release/"$target" "$copy/built/"
         printf 'fuzz:%s\t%s\n' "$target" "$copy/built/$target"

@@ -8,50 +8,69 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 #[cfg(pagelock_loom)]
 use loom::cell::UnsafeCell;
 
-/// How many pages a batch holds: the kernel's figure.
+/// How many pages a batch has room for: the kernel's figure.
 pub const BATCH: usize = 15;
 
-/// The batch is held by nobody, and nobody asks for it.
+/// Nobody holds the batch, and nobody asks for it.
 pub(super) const FREE: u32 = 0;
-/// Somebody uses the batch.
+/// A thread uses the batch.
 pub(super) const HELD: u32 = 1;
-/// It is to be emptied before it is let go of. Only together with [`HELD`].
+/// The holder must empty it before it lets go. Only together with [`HELD`].
 pub(super) const ASKED: u32 = 2;
 
-/// One processor's batch. Put as many as there are processors wherever per-processor data is kept.
+/// One processor's batch. Put as many as there are processors wherever per-processor data is kept,
+/// each in a [`CachePadded`](super::CachePadded).
+///
+/// ```
+/// use pagelock::OsFutex;
+/// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+/// let each: Vec<_> = (0..4).map(|_| CachePadded::new(Batch::with_futex(OsFutex))).collect();
+/// let batches = Batches::new(OneCpu, OsFutex, each);
+/// assert_eq!(batches.count(7, |_| {}), 0);
+/// ```
 pub struct Batch<F: Futex = OsFutex> {
     /// [`FREE`], [`HELD`], or that and [`ASKED`]. Nobody waits for it.
     pub(super) word: AtomicU32,
     /// The latest generation for which this was emptied. Drainers sleep on it.
     pub(super) done: AtomicU32,
-    held: UnsafeCell<Held>,
+    contents: UnsafeCell<Contents>,
     /// The platform on which they sleep.
     futex: PhantomData<F>,
 }
 
-pub(super) struct Held {
+pub(super) struct Contents {
     pub(super) pfns: [u64; BATCH],
     pub(super) len: usize,
 }
 
-impl Held {
+impl Contents {
     const EMPTY: Self = Self { pfns: [0; BATCH], len: 0 };
 
-    fn put_all(self, put: impl FnMut(u64)) {
+    pub(super) fn put_all(self, put: impl FnMut(u64)) {
         self.pfns.into_iter().take(self.len).for_each(put);
     }
 }
 
-// SAFETY: `held` is used by whoever holds `word` only, and is plain numbers.
+// SAFETY: only the thread that holds `word` uses `contents`, which is plain numbers.
 unsafe impl<F: Futex + Sync> Sync for Batch<F> {}
 
 impl<F: Futex> Batch<F> {
     const_unless_loom! {
-        /// An empty batch, whose drainers sleep on the platform `futex`.
+        /// An empty batch, whose drainers sleep on the platform `futex`. `const`, so that batches
+        /// can be statics.
+        ///
+        /// ```
+        /// use pagelock::OsFutex;
+        /// use pagelock::mm::drain::Batch;
+        /// static BATCH: Batch = Batch::with_futex(OsFutex);
+        /// assert!(format!("{BATCH:?}").starts_with("Batch"));
+        /// ```
         #[must_use]
         pub fn with_futex(futex: F) -> Self {
             let _ = futex;
-            Self { word: AtomicU32::new(FREE), done: AtomicU32::new(0), held: UnsafeCell::new(Held::EMPTY), futex: PhantomData }
+            let (word, done) = (AtomicU32::new(FREE), AtomicU32::new(0));
+            let contents = UnsafeCell::new(Contents::EMPTY);
+            Self { word, done, contents, futex: PhantomData }
         }
     }
 }
@@ -69,7 +88,7 @@ impl<F: Futex> fmt::Debug for Batch<F> {
     }
 }
 
-/// Whoever holds a batch. [`release`](Self::release) lets go of it.
+/// The thread that holds a batch. [`release`](Self::release) lets go of it.
 pub(super) struct Holder<'b, F: Futex> {
     pub(super) batch: &'b Batch<F>,
     pub(super) asked: &'b AtomicU32,
@@ -77,24 +96,25 @@ pub(super) struct Holder<'b, F: Futex> {
 }
 
 impl<F: Futex> Holder<'_, F> {
-    pub(super) fn held<R>(&mut self, look: impl FnOnce(&mut Held) -> R) -> R {
-        // SAFETY: this is the only holder, and borrowed for as long as it looks.
-        self.batch.held.with_mut(|held| look(unsafe { &mut *held }))
+    pub(super) fn contents<R>(&mut self, look: impl FnOnce(&mut Contents) -> R) -> R {
+        // SAFETY: this is the only holder, and it is borrowed for as long as `look` has the
+        // contents.
+        self.batch.contents.with_mut(|contents| look(unsafe { &mut *contents }))
     }
 
-    /// What the batch holds; it holds nothing then.
-    fn take(&mut self) -> Held {
-        self.held(|held| core::mem::replace(held, Held::EMPTY))
+    /// The batch's contents; the batch is empty then.
+    pub(super) fn take(&mut self) -> Contents {
+        self.contents(|all| core::mem::replace(all, Contents::EMPTY))
     }
 
     pub(super) fn empty(&mut self, put: impl FnMut(u64)) {
         self.take().put_all(put);
     }
 
-    /// Lets go of the batch. As long as somebody asks that it be emptied, does that first.
+    /// Lets go of the batch. As long as a drainer asks, empties it first.
     pub(super) fn release(mut self, mut put: impl FnMut(u64)) {
         while !self.let_go() {
-            // Relaxed: taking note of who asked was the Acquire. Read before the batch is emptied,
+            // Relaxed: taking note of the ask was the Acquire. Read before the batch is emptied,
             // while nobody can add.
             let generation = self.asked.load(Relaxed);
             self.empty(&mut put);
@@ -103,13 +123,14 @@ impl<F: Futex> Holder<'_, F> {
         core::mem::forget(self);
     }
 
-    /// Lets go of the batch, or takes note that somebody asks for it.
+    /// Lets go of the batch, or takes note that a drainer asks for it.
     fn let_go(&self) -> bool {
-        // Release: the next holder sees what this one did. Relaxed: the line below looks.
+        // Release: the next holder sees what this one did. Relaxed: the next line looks.
         if self.batch.word.compare_exchange(HELD, FREE, Release, Relaxed).is_ok() {
             return true;
         }
-        // Acquire: pairs with the Release of `run`, and so with all that was asked for before.
+        // Acquire: pairs with the Release of `run`, and so with everything that was asked for
+        // before.
         self.batch.word.fetch_and(!ASKED, Acquire);
         false
     }
@@ -123,8 +144,8 @@ impl<F: Futex> Holder<'_, F> {
 }
 
 impl<F: Futex> Drop for Holder<'_, F> {
-    /// A `put` has panicked. The batch is empty, what was not put is lost, and drainers do not wait
-    /// for it.
+    /// A `put` has panicked. The batch is empty, the references that were not put are lost, and
+    /// drainers do not wait for them.
     fn drop(&mut self) {
         loop {
             // Relaxed: as in `release`.
@@ -136,7 +157,8 @@ impl<F: Futex> Drop for Holder<'_, F> {
     }
 }
 
-/// As the model checker's, which sees whether two use it at a time.
+/// The standard cell, with the model checker's interface, which sees whether two threads use it at
+/// a time.
 #[cfg(not(pagelock_loom))]
 struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 

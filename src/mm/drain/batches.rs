@@ -7,6 +7,18 @@ use crate::sync::{AtomicU32, const_unless_loom};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// The batches of all processors, over the caller's memory.
+///
+/// ```
+/// use pagelock::OsFutex;
+/// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu, Unlocked};
+/// let batches =
+///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+/// assert!(batches.add(7, |pfn| panic!("room for {pfn}"))); // with a reference to page 7
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let mut put = Vec::new();
+/// batches.drain_all(&mut unlocked, |pfn| put.push(pfn)); // drops the reference
+/// assert_eq!(put, [7]);
+/// ```
 #[derive(Debug)]
 pub struct Batches<B, C = OneCpu, F: Futex = OsFutex> {
     cpus: C,
@@ -17,10 +29,18 @@ pub struct Batches<B, C = OneCpu, F: Futex = OsFutex> {
 
 impl<B, C, F: Futex> Batches<B, C, F> {
     const_unless_loom! {
-        /// The batches `each`, one for each processor that `cpus` tells apart. Both can be statics.
+        /// The batches `each`, one for each processor that `cpus` tells apart. `const`, so that
+        /// both can be statics.
         ///
-        /// `each` is a slice of them, an array, a vector. A processor's batch is
-        /// `each[cpu % each.len()]`; with none at all, nothing is ever batched.
+        /// `each` is a slice of batches, an array, a vector. A processor's batch is `each[cpu %
+        /// each.len()]`; with none at all, nothing is ever batched.
+        ///
+        /// ```
+        /// use pagelock::OsFutex;
+        /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+        /// let none = Batches::new(OneCpu, OsFutex, [const { CachePadded::new(Batch::with_futex(OsFutex)) }; 0]);
+        /// assert!(!none.add(7, |_| {})); // the reference is still the caller's
+        /// ```
         pub fn new(cpus: C, futex: F, each: B) -> Self {
             Self { cpus, futex, asked: AtomicU32::new(0), each }
         }
@@ -47,29 +67,51 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         held.is_ok().then(|| self.holder(batch))
     }
 
-    /// Puts the page at `pfn` into this processor's batch, together with a reference of the
-    /// caller's. If the batch is full, it is emptied first. `false` if the batch is in use just
-    /// now: then the reference is still the caller's.
+    /// Puts the page at `pfn` into this processor's batch, with a reference of the caller's. A full
+    /// batch is emptied first. `false`: the batch is in use just now, and the reference is still
+    /// the caller's.
     ///
     /// `put` drops a batch's reference to a page.
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{BATCH, Batch, Batches, CachePadded, OneCpu};
+    /// let batches =
+    ///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+    /// let mut put = 0;
+    /// for pfn in 0..=BATCH as u64 {
+    ///     assert!(batches.add(pfn, |_| put += 1));
+    /// }
+    /// assert_eq!(put, BATCH); // the last found the batch full
+    /// ```
     pub fn add(&self, pfn: u64, mut put: impl FnMut(u64)) -> bool {
         let Some(batch) = self.of(self.cpus.current()) else { return false };
         let Some(mut holder) = self.try_hold(batch) else { return false };
-        if holder.held(|held| held.len == BATCH) {
+        if holder.contents(|contents| contents.len == BATCH) {
             holder.empty(&mut put);
         }
-        // There is room by now. Asked, and not asserted, so that nothing here can panic.
-        let is_in = holder.held(|held| {
-            let place = held.pfns.get_mut(held.len).map(|place| *place = pfn);
-            held.len += usize::from(place.is_some());
+        // There is room by now. Checked, not asserted, so that nothing here can panic.
+        let is_in = holder.contents(|contents| {
+            let place = contents.pfns.get_mut(contents.len).map(|place| *place = pfn);
+            contents.len += usize::from(place.is_some());
             place.is_some()
         });
         holder.release(put);
         is_in
     }
 
-    /// Empties this processor's batch, or if somebody is using it leaves that to him. Waits for
+    /// Empties this processor's batch, or leaves that to the thread that is using it. Waits for
     /// nobody.
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+    /// let batches =
+    ///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+    /// batches.add(7, |_| {});
+    /// batches.drain_local(|pfn| assert_eq!(pfn, 7));
+    /// assert_eq!(batches.count(7, |_| {}), 0);
+    /// ```
     pub fn drain_local(&self, put: impl FnMut(u64)) {
         self.run(self.cpus.current(), put);
     }
@@ -77,25 +119,37 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
     /// Returns once no batch has a reference that it had when this was called, and all of those are
     /// put (I26).
     ///
-    /// A drain that began after this was called, by whomever, counts: processors that it has been
-    /// to are not asked twice.
+    /// A drain that another thread began after this call counts: processors that it has reached are
+    /// not asked twice.
     ///
-    /// There is no limit to it: it takes as long as the slowest of the processors that were kicked,
-    /// or of those who are using a batch. Not to be called in an interrupt, nor in a `put`.
+    /// No limits apply: this takes as long as the slowest of the processors that were kicked, or of
+    /// the threads that are using a batch. Do not call it in an interrupt, nor in a `put`.
+    /// [`Batches`] has an example.
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu, Unlocked};
+    /// let each = [const { CachePadded::new(Batch::with_futex(OsFutex)) }; 2];
+    /// let batches = Batches::new(OneCpu, OsFutex, each);
+    /// batches.add(7, |_| {});
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// batches.drain_all(&mut unlocked, |_| {});
+    /// assert_eq!(batches.count(7, |_| {}), 0);
+    /// ```
     pub fn drain_all(&self, unlocked: &mut Unlocked, mut put: impl FnMut(u64)) {
         let _ = unlocked;
-        // Relaxed: that a batch is emptied for this generation after it was asked for is in each
-        // batch's word. A holder whom this asks takes note of that before it reads `asked`, so it
-        // reads no older generation. And one who reads this generation without having been asked
-        // has every page that was added before: if it had held the batch before the page was added,
-        // then its reading would have come before this line, by way of the word, and could not have
-        // read it.
+        // Relaxed: each batch's word orders its emptying after the ask for this generation. A
+        // holder whom this asks takes note of that before it reads `asked`, so it reads no older
+        // generation. A holder who reads this generation without having been asked has every page
+        // that was added before: had it held the batch before the page was added, its read would
+        // have come before this line, by way of the word, and could not have returned this
+        // generation.
         let generation = self.asked.fetch_add(1, Relaxed).wrapping_add(1);
         let own = self.cpus.current();
         self.run(own, &mut put);
         for cpu in 0..self.each().len() {
             let Some(batch) = self.of(cpu) else { continue };
-            // Relaxed: it spares a kick. The look below is the one that counts.
+            // Relaxed: a hint that spares a kick. The Acquire load below decides.
             if is_at_least(batch.done.load(Relaxed), generation) {
                 continue;
             }
@@ -109,18 +163,28 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
                 if is_at_least(done, generation) {
                     break;
                 }
-                // Whatever ends the sleep, the look at `done` decides.
+                // However the sleep ends, the look at `done` decides.
                 let _ = self.futex.wait(&batch.done, done);
             }
         }
     }
 
-    /// Has every batch emptied as soon as may be, and waits for nobody: this processor's, and those
-    /// that can be reached and are not in use, are empty on return; of the others those who use
-    /// them, or whose they are, have been asked.
+    /// Has every batch emptied as soon as may be, and waits for nobody. On return this processor's
+    /// batch is empty, and so are those that can be reached and are not in use. The holders or
+    /// processors of the others have been asked.
     ///
-    /// For who cannot wait because locks are held, or may be, and tries again later: a
-    /// [fault](super::Memory::busy).
+    /// For a caller that cannot wait, because locks are held or may be, and that tries again later:
+    /// a [fault](crate::mm::Memory::busy).
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+    /// let batches =
+    ///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+    /// batches.add(7, |_| {});
+    /// batches.ask_all(|pfn| assert_eq!(pfn, 7));
+    /// assert_eq!(batches.count(7, |_| {}), 0);
+    /// ```
     pub fn ask_all(&self, mut put: impl FnMut(u64)) {
         let own = self.cpus.current();
         self.run(own, &mut put);
@@ -129,31 +193,50 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
         }
     }
 
-    /// Has processor `cpu` empty its batch, or does it for it. Called on processor `own`.
+    /// Has processor `cpu` empty its batch, or empties it from here. Called on processor `own`.
     fn ask(&self, cpu: usize, own: usize, put: impl FnMut(u64)) {
         if cpu == own || self.cpus.kick(cpu) == Reach::Direct {
             self.run(cpu, put);
         }
     }
 
-    /// What a processor that was [kicked](Cpus::kick) does: empties its batch and says so. If the
-    /// batch is in use, by another thread or by the very one that this interrupts, it is emptied
-    /// and said so before it is let go of.
+    /// Empties processor `cpu`'s batch and says so: what a processor that was [kicked](Cpus::kick)
+    /// does. If the batch is in use, by another thread or by the very one that this interrupts, its
+    /// holder empties it and says so before it lets go.
     ///
     /// Waits for nobody, so it may be called in an interrupt, if `put` and the platform's wake may.
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+    /// let batches =
+    ///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+    /// batches.add(7, |_| {});
+    /// batches.run(0, |pfn| assert_eq!(pfn, 7)); // in processor 0's interrupt
+    /// ```
     pub fn run(&self, cpu: usize, put: impl FnMut(u64)) {
         let Some(batch) = self.of(cpu) else { return };
-        // Release: the holder who takes note of it sees what was asked for before. If there is
-        // none, this is the next, takes note itself before it does anything else, and that is when
-        // it acquires what the last one left.
+        // Release: the holder that takes note of it sees what was asked for before. If nobody holds
+        // the batch, this thread is the next holder. It takes note itself before it does anything
+        // else, and by that acquires what the last holder left.
         if batch.word.fetch_or(HELD | ASKED, Release) & HELD == 0 {
             self.holder(batch).release(put);
         }
     }
 
-    /// In how many places of the batches `pfn` is, at this moment or that. For tests and ledgers:
-    /// it tries until it has had each batch, which may be asked for meanwhile, and then has to be
-    /// emptied by this. Not to be called in a `put`.
+    /// How many places of the batches have `pfn`, counted one batch at a time. For tests and
+    /// ledgers: it tries until it has held each batch, and empties a batch for which it is asked
+    /// meanwhile. Do not call it in a `put`.
+    ///
+    /// ```
+    /// use pagelock::OsFutex;
+    /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
+    /// let batches =
+    ///     Batches::new(OneCpu, OsFutex, [CachePadded::new(Batch::with_futex(OsFutex))]);
+    /// batches.add(7, |_| {});
+    /// batches.add(7, |_| {});
+    /// assert_eq!(batches.count(7, |_| {}), 2);
+    /// ```
     pub fn count(&self, pfn: u64, mut put: impl FnMut(u64)) -> usize {
         let mut found = 0;
         for batch in self.each() {
@@ -164,14 +247,14 @@ impl<B: AsRef<[CachePadded<Batch<F>>]>, C: Cpus, F: Futex> Batches<B, C, F> {
                 }
             };
             found +=
-                holder.held(|held| held.pfns[..held.len].iter().filter(|&&p| p == pfn).count());
+                holder.contents(|all| all.pfns[..all.len].iter().filter(|&&p| p == pfn).count());
             holder.release(&mut put);
         }
         found
     }
 }
 
-/// Generations wrap around: `a` is not before `b`.
+/// Whether generation `a` is `b` or later. Generations wrap around.
 fn is_at_least(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) < 1 << 31
 }

@@ -7,6 +7,15 @@ use crate::wait::Wake;
 use core::fmt;
 
 /// What the access was.
+///
+/// ```
+/// use pagelock::mm::{Access, Fault, Faulter, Strategy, fault};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut faulter = Faulter::new(Strategy::Wait);
+/// for access in [Access::Read, Access::Write, Access::Execute] {
+///     assert_eq!(fault(&mm, at, access, &mut faulter), Ok(Fault::Present));
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Access {
     /// A load.
@@ -24,36 +33,48 @@ impl Access {
 }
 
 /// What has become of the fault.
+///
+/// ```
+/// use pagelock::mm::Fault;
+/// let accesses_again = |fault| matches!(fault, Fault::Resolved | Fault::Present | Fault::Retry(_));
+/// assert!(accesses_again(Fault::Resolved) && !accesses_again(Fault::Missing));
+/// ```
 #[must_use = "the access has to be repeated, or is the caller's to handle"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Fault {
     /// This thread has brought the page back, or ended a device's exclusivity. Access it again.
     Resolved,
-    /// The entry allows the access: somebody else has resolved the fault. Access it again.
+    /// The entry allows the access: another thread has resolved the fault. Access it again.
     Present,
     /// Not yet. Access it again; it may fault again.
     Retry(Why),
-    /// The page is there and the access is not allowed: copy-on-write, dirty tracking or an error,
-    /// which the caller knows.
+    /// The page is there and the access is not allowed. The caller knows whether that means copy on
+    /// write, dirty tracking or an error.
     Protected {
         /// What is allowed.
         rights: Rights,
     },
     /// The page is there and may not be [executed](super::Entry::may_execute).
     NotExecutable,
-    /// Nothing was ever there: the caller's to fill.
+    /// Nothing was ever there; the caller fills it.
     Missing,
-    /// The page is in swap: the caller's to bring in.
+    /// The page is in swap; the caller brings it in.
     Swapped {
-        /// Where.
+        /// The swap slot.
         slot: u64,
     },
-    /// The entry is a marker: the caller's to act on.
+    /// The entry is a marker; the caller acts on it.
     Marker(Marker),
 }
 
 /// Why an access has to be repeated although the fault was not resolved.
+///
+/// ```
+/// use pagelock::mm::{Fault, Why};
+/// let should_pause = |fault| fault == Fault::Retry(Why::Locked);
+/// assert!(should_pause(Fault::Retry(Why::Locked)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Why {
@@ -61,20 +82,29 @@ pub enum Why {
     Locked,
     /// The wait for the page has ended like this.
     Waited(Wake),
-    /// The page was locked and released by this thread in turn, and the entry has changed
-    /// meanwhile.
+    /// This thread locked and released the page in turn, and the entry has changed meanwhile.
     Changed,
-    /// This thread owned the page and could not bring it back this time. It has let go of it,
-    /// [asked](Memory::busy) that batches be emptied, and paused. A caller that has an
-    /// [`Unlocked`](super::drain::Unlocked) may also wait for that: it can drain before it tries
-    /// again.
+    /// This thread owned the page and could not bring it back this time. It has released the page,
+    /// [asked](Memory::busy) to have batches emptied, and paused. A caller with an
+    /// [`Unlocked`](crate::mm::drain::Unlocked) can also drain before it tries again, and so wait
+    /// for that.
     Busy,
-    /// This thread owned the page, and there was no frame to bring it to. It has let go of it,
+    /// This thread owned the page, and there was no frame for it. It has released the page,
     /// [asked](Memory::make_room) for room, and paused.
     Full,
 }
 
 /// A fault that ends in an error.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::{Access, FaultError, Faulter, Strategy, fault};
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.replace(at, Leaf::Poison { pfn: 7 });
+/// let mut faulter = Faulter::new(Strategy::Wait);
+/// let error = fault(&mm, at, Access::Read, &mut faulter).unwrap_err();
+/// assert_eq!(error, FaultError::Poisoned { pfn: 7 });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FaultError<E> {

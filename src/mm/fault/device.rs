@@ -1,5 +1,5 @@
-//! The entries whose page a device has: private memory, which comes back, and exclusive access,
-//! which ends.
+//! The entries whose page a device has: private memory, whose page comes back, and exclusive
+//! access, which ends.
 
 use super::faulter::Waiting;
 use super::{Access, Fault, FaultError, Faulter, Strategy, Why, header};
@@ -7,12 +7,24 @@ use crate::futex::Futex;
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 use crate::mm::ledger::{Change, Owner};
-use crate::mm::{Brought, Entry, Memory};
+use crate::mm::{Brought, Entry, Memory, is_header_of};
 use crate::page::PageLock;
 use crate::refs::PageRef;
 use core::mem::discriminant;
 
-/// A page to bring back: what [`Memory::migrate_to_ram`] is given.
+/// A page to bring back: the argument of [`Memory::migrate_to_ram`].
+///
+/// ```
+/// use pagelock::OsFutex;
+/// use pagelock::mm::{Mm, ToRam, drain::Drain, migrate::bring_back};
+/// /// An implementation of `Memory::migrate_to_ram`:
+/// fn to_ram<M: Mm<Futex = OsFutex> + Drain>(
+///     mm: &M, request: ToRam<'_, M::Address, OsFutex>, to: M::Tier,
+/// ) -> bool {
+///     assert!(request.page.page().is_locked());
+///     bring_back(mm, request, to, mm).is_ok()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ToRam<'p, A, F: Futex> {
     /// Where the access was.
@@ -21,24 +33,24 @@ pub struct ToRam<'p, A, F: Futex> {
     pub access: Access,
     /// The entry as it was when the page was locked.
     ///
-    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, for as long as
-    /// nobody unmaps it, and *the reference that the entry owned has been put* in the same step.
-    /// What is counted is what would be if the implementation had taken the entry down itself: the
-    /// other entries' references and the faulter's. Whatever becomes of the page, also if it is not
-    /// even begun with, the implementation makes that migration entry an entry again, with a new
-    /// reference, before it lets go of the lock. Under the other strategies the entry is untouched.
+    /// Under [`Strategy::EntryInFault`] a migration entry has taken its place, until some thread
+    /// unmaps it, and *the reference that the entry owned has been put* in the same step. The page
+    /// counts the references that it would count if the implementation had taken the entry down
+    /// itself: the other entries' and the faulter's. Whatever becomes of the page, also if nothing
+    /// is done with it, the implementation makes that migration entry an entry again, with a new
+    /// reference, before it releases the lock. Under the other strategies the entry is untouched.
     pub leaf: Leaf,
     /// The frame's number.
     pub pfn: u64,
-    /// A reference of the faulter's own, which the freeze has to expect. `None` if the page has no
-    /// references at all, because the caller counts them elsewhere; then
-    /// [`migrate`](super::migrate), which goes by these counts, is not for the caller, and
-    /// [`bring_back`](super::migrate::bring_back) is an error. It is an [`Owner::Get`] of the
-    /// [ledger](super::ledger).
+    /// The faulter's own reference, which the freeze has to expect. `None` if the page has no
+    /// references at all, because the caller counts them elsewhere. Then
+    /// [`migrate`](crate::mm::migrate), which goes by these counts, is not for the caller, and
+    /// [`bring_back`](crate::mm::migrate::bring_back) is an error. It is an [`Owner::Get`] of the
+    /// [ledger](crate::mm::ledger).
     ///
     /// Put it before the page's lock is released, while the counts are frozen or the lock still
-    /// held. Put afterwards (as the kernel does), it is an unexpected reference for whoever locks
-    /// the page next, and makes that one's freeze fail.
+    /// held. Put afterwards (as the kernel does), it is an unexpected reference for the thread that
+    /// locks the page next, and makes its freeze fail.
     pub reference: Option<PageRef<'p, F>>,
     /// The frame's lock.
     pub page: PageGuard<'p, F>,
@@ -66,7 +78,7 @@ pub(super) fn device_private<'m, M: Memory>(
             }
             Strategy::WaitThenLock { after } if faulter.waits >= after => {
                 let guard = page.lock_releasing(entry);
-                // The lock is ours, and the entry may be another by now.
+                // The page is this thread's, and the entry may have changed.
                 let Some(again) = mm.lock(at) else { return Ok(Fault::Retry(Why::Changed)) };
                 entry = again;
                 match leads_still(mm, entry.get().ok(), leaf, page) {
@@ -83,8 +95,8 @@ pub(super) fn device_private<'m, M: Memory>(
     if guard.is_poisoned() {
         return Err(FaultError::Poisoned { pfn });
     }
-    // The entry owns a reference to the frame, and is about to be let go of. This one is the
-    // faulter's own.
+    // The entry owns a reference to the frame, and the faulter is about to release the entry. This
+    // one is the faulter's own.
     let reference = page.try_get().ok();
     if reference.is_some() {
         mm.account(pfn, Owner::Get, Change::Taken);
@@ -94,7 +106,8 @@ pub(super) fn device_private<'m, M: Memory>(
             entry.set(migration);
             mm.account(pfn, Owner::Entry, Change::Put);
             // SAFETY: the reference of the entry, which went with it: a migration entry owns none,
-            // so whoever unmaps it from here on puts none. It is not the last: the faulter has one.
+            // so a thread that unmaps it from here on puts none. It is not the last: the faulter
+            // has one.
             let _ = unsafe { page.put_raw() };
         }
     }
@@ -112,11 +125,11 @@ pub(super) fn device_private<'m, M: Memory>(
     }
 }
 
-/// What an entry says that was `leaf`, and is `now` after a sleep for the lock of `page`, if it
-/// still leads to that page.
+/// What an entry that was `leaf` says `now`, after a sleep for the lock of `page`, if it still
+/// leads to that page.
 ///
-/// The leaf alone does not tell: a large page that was split and put back meanwhile has the very
-/// same entries, and its frames have headers of their own. Nor does it have to be the same leaf:
+/// The leaf alone does not decide it: a large page that was split and put back meanwhile has the
+/// very same entries, and its frames have headers of their own. Nor must the leaf be the same:
 /// hardware may have noted an access, and fork may have taken a right away.
 pub(in crate::mm) fn leads_still<M: Memory>(
     mm: &M,
@@ -126,11 +139,12 @@ pub(in crate::mm) fn leads_still<M: Memory>(
 ) -> Option<Leaf> {
     let (pfn, now) = (leaf.pfn()?, now?);
     let is_same = now.pfn() == Some(pfn) && discriminant(&now) == discriminant(&leaf);
-    let is_there = || mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page));
+    let is_there = || is_header_of(mm, pfn, page);
     (is_same && is_there()).then_some(now)
 }
 
-/// The kernel's faulters take a reference here and sleep for the lock with it; these do not.
+/// Ends a device's exclusivity. The kernel's faulters take a reference here and sleep for the lock
+/// with it; these do not.
 pub(super) fn device_exclusive<M: Memory>(
     mm: &M,
     at: M::Address,

@@ -1,13 +1,13 @@
 //! The fault path.
 //!
 //! A thread accessed memory that its page table does not let it access. It locks the entry and does
-//! what the entry says. The interesting entries are those whose page is elsewhere or on its way,
-//! and the interesting case is that somebody else is at work on it: the page is locked.
+//! what the entry says. The interesting entries are those whose page is elsewhere or being
+//! migrated. The interesting case is a page that another thread is at work on: it is locked.
 //!
 //! Linux's `do_swap_page` got that case wrong for device-private entries in four different ways
-//! over the years, each of them one of the [strategies](Strategy) below, so that what they cost can
-//! be measured. The right one: *while the entry is locked*, register as a waiter of the page;
-//! unlock the entry; sleep until the owner is done; take no reference; fault again.
+//! over the years. Each is one of the [strategies](Strategy), so that its cost can be measured. The
+//! right one: *while the entry is locked*, register as a waiter of the page; unlock the entry;
+//! sleep until the owner is done; take no reference; fault again.
 
 mod answer;
 mod device;
@@ -31,18 +31,25 @@ use faulter::{ForEver, Waiting};
 /// Makes one attempt to resolve a fault.
 ///
 /// Locks the entry for `at` and does what it says. Holds no PTL across a sleep, none when it
-/// returns, and no page either. It waits for one page's owner at most, as its [`Strategy`] says,
-/// and never for other processors: whoever accesses memory may own a page (another one), and so a
-/// fault has no [`Unlocked`](super::drain::Unlocked).
+/// returns, and no page either. It waits for at most one page's owner, as its [`Strategy`] says,
+/// and never for other processors: a thread that accesses memory may own a page (another one), and
+/// so a fault has no [`Unlocked`](super::drain::Unlocked).
+///
+/// A fault handler calls this in a loop, or calls [`resolve`]; the [front page](crate) has an
+/// example.
+///
+/// ```
+/// use pagelock::mm::{Access, Fault, Faulter, Strategy, fault};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut faulter = Faulter::new(Strategy::Wait);
+/// assert_eq!(fault(&mm, at, Access::Read, &mut faulter), Ok(Fault::Present));
+/// assert_eq!(fault(&mm, at.space.page(7), Access::Read, &mut faulter), Ok(Fault::Missing));
+/// ```
 ///
 /// # Errors
 ///
-/// [`FaultError`]: the entry is unknown or names no frame, the contents are lost, the faulter was cancelled, or the memory failed.
-///
-/// # Example
-///
-/// A fault handler is a call of this in a loop, or [`resolve`]; see the example on the [front
-/// page](crate).
+/// [`FaultError`]: the entry is unknown or names no frame, the contents are lost, the faulter was
+/// cancelled, or the memory failed.
 pub fn fault<M: Memory>(
     mm: &M,
     at: M::Address,
@@ -52,11 +59,29 @@ pub fn fault<M: Memory>(
     attempt(mm, at, access, faulter, &ForEver)
 }
 
-/// [`fault`](fn@fault) of which no wait is longer than `limits` say. A cancellable faulter's own
-/// switch is for those that have none.
+/// [`fault`](fn@fault) whose waits end at `limits`. If `limits` have no cancel switch, a
+/// cancellable faulter's own is used.
 ///
-/// For [`Strategy::Wait`] and [`Strategy::TryAndRetry`]; where the others sleep for a lock, they do
-/// so for as long as it takes.
+/// For [`Strategy::Wait`] and [`Strategy::TryAndRetry`]. The other strategies sleep for a lock, and
+/// do so for as long as it takes.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::futex::MonotonicTime;
+/// use pagelock::mm::{Access, FaultError, Faulter, Strategy, fault_within, migrate, drain::Unlocked};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// # let mut unlocked = Unlocked::promise();
+/// # let order = migrate::Order::to(TierId(1));
+/// # let _ = migrate::migrate(&mm, &mut [migrate::Slot::at(at)], &order, &mm, &mut unlocked);
+/// // A page in the device's memory, which another thread has locked:
+/// let owner = mm.page(mm.frame_at(at).unwrap()).unwrap().lock();
+/// let mut faulter = Faulter::new(Strategy::Wait);
+/// let limits = Limits::none().until(MonotonicTime::now());
+/// let fault = fault_within(&mm, at, Access::Read, &mut faulter, limits);
+/// assert_eq!(fault, Err(FaultError::TimedOut));
+/// # drop(owner);
+/// ```
 ///
 /// # Errors
 ///
@@ -108,6 +133,18 @@ fn attempt<M: Memory>(
 }
 
 /// Attempts until the fault is more than a [`Fault::Retry`].
+///
+/// ```
+/// use pagelock::mm::{Access, Fault, Faulter, Strategy, resolve};
+/// use pagelock::mm::{drain::Unlocked, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let order = migrate::Order::to(TierId(1));
+/// let _ = migrate::migrate(&mm, &mut [migrate::Slot::at(at)], &order, &mm, &mut unlocked);
+/// let mut faulter = Faulter::new(Strategy::Wait);
+/// assert_eq!(resolve(&mm, at, Access::Read, &mut faulter), Ok(Fault::Resolved)); // brought back
+/// ```
 ///
 /// # Errors
 ///

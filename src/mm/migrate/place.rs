@@ -1,44 +1,44 @@
 //! Before the copy: a frame for each page.
 
 use super::Abort;
-use super::batch::Batch;
 use super::dst::{Dst, NoDst};
 use super::parts::split;
+use super::pass::Pass;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::Mm;
 
-/// Gives each page a place to go. Those for which there is none are put back, or split.
+/// Gives each page a frame to go to. Pages without one are put back, or split.
 pub(super) fn place<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
+    pass: &mut Pass<'_, '_, M>,
     mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) {
-    let mut later = Later::new(batch.mm);
-    for index in 0..batch.slots.len() {
-        let placed = match batch.slots[index].work {
+    let mut later = Later::new(pass.mm);
+    for index in 0..pass.slots.len() {
+        let placed = match pass.slots[index].work {
             Work::Hole { order: 1.., dst: NO_FRAME, .. } => {
-                super::hole::large(batch, index, &mut later, &mut choose)
+                super::hole::large(pass, index, &mut later, &mut choose)
             }
-            _ => place_one(batch, index, &mut later, &mut choose),
+            _ => place_one(pass, index, &mut later, &mut choose),
         };
         match placed {
             Ok(()) => {}
-            // Not as one, then.
-            Err(Abort::NoDestination) if batch.order.split && is_large(batch, index) => {
-                split(batch, index, &mut later, &mut choose);
+            // Not as one page, then.
+            Err(Abort::NoDestination) if pass.order.split && is_large(pass, index) => {
+                split(pass, index, &mut later, &mut choose);
             }
-            Err(why) => batch.put_back(index, why),
+            Err(why) => pass.put_back(index, why),
         }
     }
 }
 
-fn is_large<M: Mm>(batch: &Batch<'_, '_, M>, index: usize) -> bool {
-    matches!(&batch.slots[index].work, Work::Frozen { src, .. } if src.order > 0)
+fn is_large<M: Mm>(pass: &Pass<'_, '_, M>, index: usize) -> bool {
+    matches!(&pass.slots[index].work, Work::Frozen { src, .. } if src.order > 0)
 }
 
-/// So many frames in a row that cannot be had are enough.
+/// The search for a frame ends after so many in a row that are busy.
 const MOST: usize = 8;
 
-/// Frames that are free and could not be had: given back when the batch has its places, so that
+/// Frames that are free and busy: given back when every page of the batch has its place, so that
 /// none is handed out again at once.
 pub(super) struct Later<'m, M: Mm> {
     mm: &'m M,
@@ -52,16 +52,16 @@ impl<'m, M: Mm> Later<'m, M> {
     }
 
     fn has(&self, pfn: u64) -> bool {
-        self.frames[..self.len].contains(&pfn)
+        self.frames.iter().take(self.len).any(|&frame| frame == pfn)
     }
 
     /// `false`, with the frame given back, if there are too many.
     fn keep(&mut self, pfn: u64) -> bool {
-        if self.len == MOST {
+        let Some(place) = self.frames.get_mut(self.len) else {
             self.mm.free(pfn);
             return false;
-        }
-        self.frames[self.len] = pfn;
+        };
+        *place = pfn;
         self.len += 1;
         true
     }
@@ -69,34 +69,34 @@ impl<'m, M: Mm> Later<'m, M> {
 
 impl<M: Mm> Drop for Later<'_, M> {
     fn drop(&mut self) {
-        self.frames[..self.len].iter().for_each(|&pfn| self.mm.free(pfn));
+        self.frames.iter().take(self.len).for_each(|&pfn| self.mm.free(pfn));
     }
 }
 
 pub(super) fn place_one<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
+    pass: &mut Pass<'_, '_, M>,
     index: usize,
     later: &mut Later<'_, M>,
     choose: &mut impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
 ) -> Result<(), Abort> {
-    let (from, order, counted) = match &batch.slots[index].work {
+    let (from, order, counted) = match &pass.slots[index].work {
         Work::Hole { order, dst: NO_FRAME, .. } => (None, u32::from(*order), 0),
         Work::Frozen { src, dst: NO_FRAME } => {
             (Some(src.head), u32::from(src.order), src.counted())
         }
         _ => return Ok(()),
     };
-    let new = find(batch, from, order, counted, later, choose)?;
-    // Into the slot before anything can go wrong: what is there is given back.
-    if let Work::Hole { dst, .. } | Work::Frozen { dst, .. } = &mut batch.slots[index].work {
+    let new = find(pass, from, order, counted, later, choose)?;
+    // Into the slot before anything can go wrong: dropping the pass gives it back.
+    if let Work::Hole { dst, .. } | Work::Frozen { dst, .. } = &mut pass.slots[index].work {
         *dst = new.into_raw();
     }
     Ok(())
 }
 
-/// A place for the page at `from`, or for a hole.
+/// A frame for the page at `from`, or for a hole.
 pub(super) fn find<'m, M: Mm>(
-    batch: &Batch<'_, 'm, M>,
+    pass: &Pass<'_, 'm, M>,
     from: Option<u64>,
     order: u32,
     counted: u32,
@@ -111,7 +111,7 @@ pub(super) fn find<'m, M: Mm>(
             Err(Abort::NoDestination) => return Err(busy),
             Err(why) => return Err(why),
         };
-        match Dst::new(batch.mm, pfn, order, counted, &batch.order.select) {
+        match Dst::new(pass.mm, pfn, order, counted, &pass.order.select) {
             Ok(dst) => return Ok(dst),
             Err(NoDst::Abort(why)) => return Err(why),
             Err(NoDst::Later(pfn, why)) => {

@@ -1,9 +1,10 @@
 //! The whole protocol in one call, with its tries.
 
-use super::batch::Batch;
 #[allow(unused_imports)] // The documentation links to it.
 use super::bring_back;
-use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
+use super::collect::collect;
+use super::pass::Pass;
+use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary};
 use crate::mm::Mm;
 #[allow(unused_imports)] // The documentation links to it.
 use crate::mm::Tiers;
@@ -11,21 +12,34 @@ use crate::mm::drain::{Drain, Unlocked};
 
 /// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.
 ///
-/// In batches of [`Order::batch`], and between two of them [rests](Tiers::rest). Tries all pages of
-/// a batch together, for which it waits for nobody, and what was in a page's way for the moment
-/// again, up to [`Order::tries`] times. Before a further try everything is put back and let go of,
-/// so whoever was waiting for one of these pages and has a reference to another gets on; and unless
-/// the mode is [`Mode::Async`] every processor's batch is drained. With a mode that may sleep,
-/// those that are left are then tried one by one: there the page's lock is waited for, a device
-/// that has the page to itself, and whatever [`prepare`](Tiers::prepare) has to wait for.
+/// In batches of [`Order::batch`], and between two of them calls [`rest`](crate::mm::Tiers::rest).
+/// Tries all pages of a batch together, for which it waits for nobody. Pages whose obstacle may go
+/// away are tried again, up to [`Order::tries`] times. Before a further try everything is put back
+/// and released, so that a thread with a reference to one of these pages that waits for another
+/// gets on; and unless the mode is [`Mode::Async`] every processor's batch is drained. With a mode
+/// that may sleep, the pages that are left are then tried one by one. There it may wait for the
+/// page's lock, for a device with exclusive access, and for the things that
+/// [`prepare`](crate::mm::Tiers::prepare) waits for.
 ///
 /// The caller has neither a page's lock nor a page-table lock: between two tries this waits for
 /// other processors, which may be waiting for either, and at the end it sleeps for locks.
-/// `unlocked` is its word for that, and not to be had within
+/// `unlocked` is the caller's promise of that. It cannot be had within
 /// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram) or any other call that this crate
 /// makes with a page locked ([`prepare`](crate::mm::Tiers::prepare),
 /// [`allocate`](crate::mm::Tiers::allocate), [`Drain::local`]). A fault handler, which owns a page,
-/// goes by the stages from [`collect_for_fault`](super::collect_for_fault), as [`bring_back`] does.
+/// goes by the stages from [`collect_for_fault`](super::collect_for_fault), as
+/// [`bring_back`](super::bring_back) does.
+///
+/// ```
+/// use pagelock::mm::drain::Unlocked;
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(8).map(Slot::at).collect();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let summary = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+/// assert_eq!((summary.done, summary.left), (4, 4)); // the others are holes
+/// ```
 pub fn migrate<'m, M: Mm, D: Drain>(
     mm: &'m M,
     slots: &mut [Slot<'m, M>],
@@ -64,8 +78,7 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 .filter(|slot| slot.outcome().is_transient())
                 .for_each(|slot| slot.set(Outcome::Pending));
         }
-        let unmapped = collect(mm, slots, order, unlocked).unmap();
-        total.transient = unmapped.drain_local(drain).check().copy().finalize().transient;
+        total.transient = all_stages(Pass::new(mm, slots, order, unlocked), drain).transient;
         total.tries += 1;
         if total.transient == 0 {
             break;
@@ -80,10 +93,9 @@ fn one_batch<'m, M: Mm, D: Drain>(
         for slot in &mut *slots {
             if is_for_one(slot.outcome()) {
                 slot.set(Outcome::Pending);
-                let mut batch = Batch::new(mm, core::slice::from_mut(slot), order, unlocked);
-                batch.may_sleep = true;
-                super::collect::collect(&mut batch);
-                let _ = Collected(batch).unmap().drain_local(drain).check().copy().finalize();
+                let mut pass = Pass::new(mm, core::slice::from_mut(slot), order, unlocked);
+                pass.may_sleep = true;
+                all_stages(pass, drain);
                 mm.rest();
             }
         }
@@ -91,7 +103,14 @@ fn one_batch<'m, M: Mm, D: Drain>(
     total
 }
 
-/// What may be otherwise when the page is tried alone, and may be waited for.
+/// Not inlined, because `one_batch` has two places for it.
+#[inline(never)]
+fn all_stages<M: Mm>(mut pass: Pass<'_, '_, M>, drain: &impl Drain) -> Summary {
+    collect(&mut pass);
+    Collected(pass).unmap().finish(drain)
+}
+
+/// Whether the obstacle may be gone, or waited for, when the page is tried alone.
 fn is_for_one<R>(outcome: Outcome<R>) -> bool {
     let waits = matches!(
         outcome,

@@ -8,19 +8,32 @@ use super::{
     is_allowed,
 };
 use crate::futex::{Futex, FutexTimed};
+use crate::mm::pause::pause;
 use crate::mm::{
     Access, Areas, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why, fault_within,
 };
 use crate::wait::Wake;
 
-/// Reads the entries of `pages`, brings in those that are not as [wanted](Want), and answers with
-/// what was [found](Found), all of it at one time: nothing of the range was invalidated through
+/// Reads the entries of `pages`, brings in those that are not as [wanted](super::Want), and answers
+/// with what was [found](super::Found) as of one time: nothing of the range was invalidated through
 /// `notifier` while it was read.
 ///
-/// Whoever goes on to use what was found asks once more whether the ticket is good, with a lock
+/// A caller that goes on to use the findings asks once more whether the ticket is good, with a lock
 /// held that invalidators take.
 ///
-/// No page-table lock may be held by the caller, nor an invalidation be on by this thread.
+/// The caller holds no page-table lock and has no invalidation on. The [module](super) has a longer
+/// example.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Found, Page, RangeOrder, Want, fault_range};
+/// # let (mm, at) = pagelock_soft::example();
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let mut pages: Vec<_> = at.pages(8).map(|at| Page::new(at, Want::Write)).collect();
+/// let read = fault_range(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// assert!(pages.iter().all(|page| matches!(page.found, Found::Local { .. })));
+/// assert_eq!(read.progress.faults, 4); // the holes
+/// ```
 ///
 /// # Errors
 ///
@@ -35,16 +48,26 @@ pub fn fault_range<M>(
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
-    let mut reader = Reader { mm, notifier, order, progress: Progress::default() };
-    reader.read(pages, true).map_err(|why| reader.failed(pages, why))
+    Reader { mm, notifier, order, progress: Progress::default() }.finish(pages, true)
 }
 
-/// [`fault_range`] that takes pages as they are, whatever is wanted: nothing is faulted in, and no
-/// page is waited for.
+/// [`fault_range`] that takes pages as they are, whatever is wanted: it faults nothing in, and
+/// waits for no page.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Found, Page, RangeOrder, Want, snapshot};
+/// # let (mm, at) = pagelock_soft::example();
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let mut pages = [at, at.space.page(7)].map(|at| Page::new(at, Want::Write));
+/// let _ = snapshot(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// assert!(matches!(pages[0].found, Found::Local { .. }));
+/// assert_eq!(pages[1].found, Found::Hole);
+/// ```
 ///
 /// # Errors
 ///
-/// [`RangeError`]: only for want of time or attempts.
+/// [`RangeError`]: only if time or attempts run out.
 pub fn snapshot<M>(
     mm: &M,
     notifier: &Notifier<M::Futex>,
@@ -54,8 +77,7 @@ pub fn snapshot<M>(
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
-    let mut reader = Reader { mm, notifier, order, progress: Progress::default() };
-    reader.read(pages, false).map_err(|why| reader.failed(pages, why))
+    Reader { mm, notifier, order, progress: Progress::default() }.finish(pages, false)
 }
 
 struct Reader<'r, 'c, M: Tiers>
@@ -68,17 +90,21 @@ where
     progress: Progress,
 }
 
-/// How many pages are looked at before the reader asks whether it goes on: the time, and the
-/// ticket.
+/// How many pages the reader looks at before it checks the time and the ticket.
 const LOOKS: usize = 64;
-
-/// The longest pause between two attempts, as a power of two of [relaxations](Futex::relax).
-const PAUSE: u32 = 6;
 
 impl<M> Reader<'_, '_, M>
 where
     M: Areas + Tiers + Memory<Futex: FutexTimed>,
 {
+    fn finish(
+        mut self,
+        pages: &mut [Page<M::Address>],
+        may_fault: bool,
+    ) -> Result<Read, RangeErrorOf<M>> {
+        self.read(pages, may_fault).map_err(|why| self.failed(pages, why))
+    }
+
     fn read(&mut self, pages: &mut [Page<M::Address>], may_fault: bool) -> Result<Read, StopOf<M>> {
         loop {
             self.progress.attempts += 1;
@@ -92,7 +118,7 @@ where
                     found::look(self.mm, page, self.order.own);
                     is_complete &= page.is_as_wanted();
                 }
-                // No further than it is of use. What is missing has to be brought in all the same.
+                // No further than is of use. Missing pages have to be brought in all the same.
                 is_good = self.is_good(&mut ticket);
                 if !is_good && is_complete {
                     break;
@@ -111,9 +137,7 @@ where
                 return Err(Stop::Attempts);
             }
             self.is_in_time()?;
-            for _ in 0..1 << self.progress.invalidated.min(PAUSE) {
-                self.notifier.futex.relax();
-            }
+            pause(self.notifier.futex, self.progress.invalidated);
         }
     }
 
