@@ -431,7 +431,6 @@ impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
 /// the address, of which the first four begin with `b"hello"`.
 #[doc(hidden)]
 #[must_use]
-#[expect(clippy::missing_panics_doc, reason = "there is room for what is mapped here")]
 pub fn example() -> (Soft, At) {
     let mm = Soft::new(Config::ram_and_device(32, 32));
     let at = mm.spawn().expect("the first space").page(0);

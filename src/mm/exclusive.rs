@@ -79,8 +79,11 @@ impl core::error::Error for ExclusiveError {}
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
     pfn: u64,
-    own: Option<(PageRef<'m, M::Futex>, PageGuard<'m, M::Futex>)>,
+    own: Option<Own<'m, M::Futex>>,
 }
+
+/// The driver's reference, put first, and the lock, released after it.
+type Own<'m, F> = (PageRef<'m, F>, PageGuard<'m, F>);
 
 impl<M: Mm> Exclusive<'_, M> {
     /// The frame.

@@ -19,6 +19,7 @@ pub(super) fn is_header_of<M: Memory>(mm: &M, pfn: u64, page: &PageLock<M::Futex
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "a page that is not back is to be tried again"]
+#[non_exhaustive]
 pub enum Brought {
     /// It is back, or the entry says what has become of it: the access is made again.
     Back,

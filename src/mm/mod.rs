@@ -16,6 +16,20 @@
 //! * [`ledger`]: who owns the references of a page.
 //! * [`condemn`]: a page that was found lost while it was mapped.
 //!
+//! ```
+//! use pagelock::mm::migrate::{Order, Slot, migrate};
+//! use pagelock::mm::{Access, Fault, Faulter, Strategy, drain::Unlocked, resolve};
+//! use pagelock_soft::TierId;
+//! # let (mm, at) = pagelock_soft::example();
+//! // To a device's memory, ...
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let order = Order::to(TierId(1));
+//! assert_eq!(migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut unlocked).done, 1);
+//! // ... and back, by the next access.
+//! let mut faulter = Faulter::new(Strategy::Wait);
+//! assert_eq!(resolve(&mm, at, Access::Read, &mut faulter), Ok(Fault::Resolved));
+//! ```
+//!
 //! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a
 //! start for users without page tables of their own.
 //!

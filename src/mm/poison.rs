@@ -17,6 +17,7 @@ use crate::lock::PageGuard;
 /// assert_eq!((condemned.entries, condemned.pins), (1, 0));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Condemned {
     /// How many entries are poison now.
     pub entries: u32,

@@ -375,6 +375,7 @@ impl Span {
 /// assert_eq!(mm.copy(pfn, to), Err(CopyError::SourceLost));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum CopyError {
     /// The copy failed; the source is whole.
     Failed,

@@ -14,6 +14,19 @@
 //! the obstacle that a page meets at any step becomes its [`Outcome`], the page is put back as it
 //! was, and the others go on. Dropping a stage puts everything back, also while a panic unwinds.
 //!
+//! ```
+//! use pagelock::mm::drain::{Drain, Unlocked};
+//! use pagelock::mm::migrate::{Order, Slot, collect};
+//! use pagelock_soft::TierId;
+//! # let (mm, at) = pagelock_soft::example();
+//! let mut slots: Vec<_> = at.pages(4).map(Slot::at).collect();
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let collected = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked);
+//! let checked = collected.unmap().drain_local(&mm).check();
+//! assert_eq!(checked.copy().finalize().done, 4);
+//! mm.all(&mut unlocked); // nothing is held any more
+//! ```
+//!
 //! What holds, and where:
 //!
 //! * From the first entry that is taken down to the last that is put up the page is locked (I12),

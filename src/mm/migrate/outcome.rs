@@ -274,15 +274,16 @@ impl fmt::Display for Abort {
 ///
 /// ```
 /// use pagelock::mm::drain::Unlocked;
-/// use pagelock::mm::migrate::{Order, Slot, Summary, migrate};
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
 /// use pagelock_soft::TierId;
 /// # let (mm, at) = pagelock_soft::example();
 /// let mut slots: Vec<_> = at.pages(5).map(Slot::at).collect();
 /// let mut unlocked = Unlocked::promise(); // the top of a thread
 /// let summary = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
-/// assert_eq!(summary, Summary { done: 4, left: 1, tries: 1, ..Summary::default() });
+/// assert_eq!((summary.done, summary.left, summary.tries), (4, 1, 1));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,

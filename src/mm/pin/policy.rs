@@ -74,6 +74,7 @@ pub trait PinPolicy<M: Mm> {
 /// assert!(long_term(Backing::Device, true, Access::Read, Term::Short).is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Backing {
     /// Nothing but memory.
     Anonymous,

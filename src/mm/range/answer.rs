@@ -42,6 +42,7 @@ pub struct Progress {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "what was found is true as long as the ticket is good"]
+#[non_exhaustive]
 pub struct Read {
     /// The findings are true as long as [this is good](super::Notifier::is_good).
     pub ticket: Ticket,
@@ -92,6 +93,7 @@ pub enum Stop<E, S> {
 /// assert_eq!(error.done, 1); // the second is to blame
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RangeError<E, S> {
     /// Why.
     pub why: Stop<E, S>,
