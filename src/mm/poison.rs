@@ -7,7 +7,7 @@ use super::{Cause, Entry, Mm, is_header_of};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 
-/// What poisoning a page has come to; see [`condemn`].
+/// The result of poisoning a page; see [`condemn`].
 ///
 /// ```
 /// # use pagelock::mm::condemn;

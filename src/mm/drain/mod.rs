@@ -57,7 +57,7 @@
 //! | `word`: to hold | Acquire | the last holder's letting go: what it left in the batch |
 //! | `word`: to let go | Release | the above |
 //! | `word`: to hold or ask | Release | the holder's taking note of it |
-//! | `word`: to take note | Acquire | the ask: reads no older generation. Passes on the letting go |
+//! | `word`: to take note | Acquire | the ask: reads no older generation |
 //! | `asked`: add, load | Relaxed | ordered by `word`: see [`Batches::drain_all`]'s source |
 //! | `done`: store, load | Release, Acquire | a thread that sees g done sees the references put |
 //! | a batch's pages | – | `word` |

@@ -232,7 +232,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Unknown(e) => e.fmt(f),
             Self::Poisoned => f.write_str("its contents were lost before"),
             Self::NoFrame => f.write_str("the entry names a frame that does not exist"),
-            Self::Migrating => f.write_str("somebody else is moving it"),
+            Self::Migrating => f.write_str("another thread is moving it"),
             Self::Exclusive => f.write_str("a device has it to itself"),
             Self::NotSelected => f.write_str("it was not selected"),
             Self::Locked => f.write_str("it is locked"),

@@ -1,4 +1,4 @@
-//! What reading a range has come to.
+//! The result of reading a range, and how far it got.
 
 #[allow(unused_imports)] // The documentation links to it.
 use super::Notifier;
@@ -6,7 +6,7 @@ use super::Ticket;
 use crate::mm::{Areas, FaultError, Memory};
 use core::fmt;
 
-/// What reading a range has come to so far.
+/// How far reading a range got.
 ///
 /// ```
 /// use pagelock::Limits;
