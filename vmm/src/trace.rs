@@ -8,7 +8,7 @@
 //! | warn | an owner had a page for longer than [`SLOW`] |
 
 use crate::discard::Discarded;
-use crate::fault::Filled;
+use crate::fetch::Filled;
 use crate::region::Region;
 use crate::seats::Taken;
 #[cfg(feature = "tracing")]

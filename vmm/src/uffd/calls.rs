@@ -1,85 +1,24 @@
 //! The descriptor and its calls.
 
-use crate::layer::{Event, Events, Kind};
+use super::wish::{Features, WELCOME, Wish};
 use linux_raw_sys::general as sys;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
-use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
-
-/// What a descriptor is to be able to do beyond the usual.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Wish {
-    /// Hear of pages that are removed (`UFFD_FEATURE_EVENT_REMOVE`), before they are: needed where
-    /// anybody but the region's own verbs takes pages away, such as a balloon's `madvise`.
-    pub removes: bool,
-    /// Writes to protected pages are noted by the kernel, and nobody sleeps
-    /// (`UFFD_FEATURE_WP_ASYNC`). Then there are no write faults; the notes are read by
-    /// [`Ram::take_written`](super::Ram::take_written). Pages cannot be
-    /// [evicted](crate::Region::evict) by protecting them, only by moving.
-    pub write_async: bool,
-}
-
-impl Wish {
-    /// With [`removes`](Self::removes).
-    #[must_use]
-    pub const fn removes(mut self) -> Self {
-        self.removes = true;
-        self
-    }
-
-    /// With [`write_async`](Self::write_async).
-    #[must_use]
-    pub const fn write_async(mut self) -> Self {
-        self.write_async = true;
-        self
-    }
-}
-
-/// The features of a descriptor, as the bits of the kernel's header.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Features(pub u64);
-
-impl Features {
-    /// Whether the descriptor has `feature`, for instance `UFFD_FEATURE_MOVE`.
-    #[must_use]
-    pub const fn has(self, feature: u32) -> bool {
-        self.0 & feature as u64 != 0
-    }
-}
-
-impl fmt::Debug for Features {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Features({:#x})", self.0)
-    }
-}
-
-/// Used where the kernel has it.
-const WELCOME: u32 = sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
-    | sys::UFFD_FEATURE_MISSING_HUGETLBFS
-    | sys::UFFD_FEATURE_MISSING_SHMEM
-    | sys::UFFD_FEATURE_THREAD_ID
-    | sys::UFFD_FEATURE_MINOR_HUGETLBFS
-    | sys::UFFD_FEATURE_MINOR_SHMEM
-    | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM
-    | sys::UFFD_FEATURE_POISON
-    | sys::UFFD_FEATURE_MOVE;
 
 /// A userfaultfd. Clones are handles of the same descriptor.
 #[derive(Clone)]
 pub struct Uffd {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    fd: OwnedFd,
+pub(super) struct Inner {
+    pub(super) fd: OwnedFd,
     features: Features,
 }
 
@@ -96,6 +35,17 @@ impl Uffd {
     ///
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) and others of the system, and
     /// [`Unsupported`](io::ErrorKind::Unsupported) if the kernel cannot do what `wish` asks for.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Events;
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// match Uffd::open(Wish::default().removes()) {
+    ///     Ok(uffd) => assert!(uffd.has_removes()),
+    ///     Err(error) => println!("no userfaultfd: {error}"),
+    /// }
+    /// ```
     pub fn open(wish: Wish) -> io::Result<Self> {
         // A descriptor can be set up only once, and refuses what it does not know without saying
         // what: so one is asked, by asking for nothing, and another one set up.
@@ -117,15 +67,41 @@ impl Uffd {
 
     /// A descriptor that somebody else has opened and set up, for instance the process whose memory
     /// it is. It must be non-blocking, and `features` what it was set up with.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Events, Inbox};
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// # let Ok(own) = Uffd::open(Wish::default()) else { return Ok(()) }; // refused here
+    /// // As another process would receive it:
+    /// let (sent, features) = (own.fd().try_clone_to_owned()?, own.features());
+    /// let inbox = Inbox::new(Uffd::from_fd(sent, features))?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn from_fd(fd: OwnedFd, features: Features) -> Self {
         Self { inner: Arc::new(Inner { fd, features }) }
     }
 
     /// What it was set up with.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// # let Ok(uffd) = Uffd::open(Wish::default()) else { return Ok(()) }; // refused here
+    /// println!("{:?}", uffd.features());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn features(&self) -> Features {
         self.inner.features
+    }
+
+    /// Whether the two are handles of one descriptor.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Registers a range for `mode` (bits `UFFDIO_REGISTER_MODE_*`); the calls that it supports, as
@@ -313,74 +289,6 @@ fn descriptor() -> io::Result<OwnedFd> {
         rustix::mm::userfaultfd(flags).or_else(|_| rustix::mm::userfaultfd(flags | user_mode_only))
     };
     Ok(made?)
-}
-
-impl Events for Uffd {
-    fn next(&self) -> io::Result<Option<Event>> {
-        let mut message = [0_u64; size_of::<sys::uffd_msg>() / 8];
-        // SAFETY: plain integers, as bytes.
-        let bytes = unsafe {
-            std::slice::from_raw_parts_mut(message.as_mut_ptr().cast::<u8>(), size_of_val(&message))
-        };
-        match rustix::io::read(&self.inner.fd, bytes) {
-            Ok(read) if read == size_of::<sys::uffd_msg>() => {}
-            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        // SAFETY: the kernel has written one; it is of plain integers, and `message` is as large.
-        let message: sys::uffd_msg = unsafe { std::mem::transmute_copy(&message) };
-        // SAFETY: the event says which field of the union it is.
-        let event = unsafe {
-            match u32::from(message.event) {
-                sys::UFFD_EVENT_PAGEFAULT => {
-                    let fault = message.arg.pagefault;
-                    let has = |flag: u32| fault.flags & u64::from(flag) != 0;
-                    let kind = if has(sys::UFFD_PAGEFAULT_FLAG_WP) {
-                        Kind::Protected
-                    } else if has(sys::UFFD_PAGEFAULT_FLAG_MINOR) {
-                        Kind::Minor
-                    } else {
-                        Kind::Missing
-                    };
-                    let write = has(sys::UFFD_PAGEFAULT_FLAG_WRITE);
-                    Event::Fault {
-                        address: fault.address as usize,
-                        kind,
-                        write,
-                        thread: fault.feat.ptid,
-                    }
-                }
-                sys::UFFD_EVENT_REMOVE => {
-                    let remove = message.arg.remove;
-                    Event::Remove { start: remove.start as usize, end: remove.end as usize }
-                }
-                sys::UFFD_EVENT_UNMAP => Event::Other("unmap"),
-                sys::UFFD_EVENT_REMAP => Event::Other("remap"),
-                _ => Event::Other("another event"),
-            }
-        };
-        Ok(Some(event))
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.inner.fd.as_fd()
-    }
-
-    fn has_removes(&self) -> bool {
-        self.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
-    }
-
-    fn pending(&self) -> io::Result<(u64, u64)> {
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.inner.fd.as_raw_fd()))?;
-        let get =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        get("pending:").zip(get("total:")).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 impl fmt::Debug for Uffd {

@@ -21,12 +21,15 @@
 //! | a descriptor without `O_NONBLOCK` | `poll` says error at once |
 
 mod calls;
+mod events;
 mod ram;
 mod staging;
+mod wish;
 mod written;
 
-pub use calls::{Features, Uffd, Wish};
+pub use calls::Uffd;
 pub use ram::{HUGE, Ram, SMALL};
+pub use wish::{Features, Wish};
 
 #[allow(unused_imports)] // For the documentation.
 use crate::inbox::Inbox;

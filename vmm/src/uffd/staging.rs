@@ -4,7 +4,8 @@
 //! store lands before, and moves along, or faults after. And it refuses a page that the kernel has
 //! pinned. Neither can be said of a copy and a drop.
 
-use super::calls::{Uffd, Wish};
+use super::calls::Uffd;
+use super::wish::Wish;
 use linux_raw_sys::general as sys;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::io;
