@@ -5,7 +5,7 @@
 //!       try-lock,           every     (local   freeze:          allocate,      entries,     │
 //!       own reference,      other     drain)   exactly the      copy           then locks,  ▼
 //!       first entry down    entry              references in                   then         drain,
-//!                           down               the hand                        references   no lock
+//!                           down               the hand                       references   no lock
 //! ```
 //!
 //! Each stage has the thread's [`Unlocked`], so that a thread waits for
