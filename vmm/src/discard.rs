@@ -41,7 +41,7 @@ pub struct Discarded {
     pub left: usize,
     /// A device uses them. They stay as they are.
     pub pinned: usize,
-    /// The system refused. They stay as they are.
+    /// The system refused, or their contents are lost. They stay as they are.
     pub failed: usize,
 }
 
@@ -207,7 +207,7 @@ impl Region {
             Claim::Owner(guard) => guard,
             Claim::InFlight => return Settled::Left,
             // Lost, and lost it stays.
-            _ => return Settled::Done,
+            _ => return Settled::Failed,
         };
         let mut owned = Owned::new(self, page, guard, What::Discard);
         // Acquire: pairs with the Release of `ask`. What was answered stays.

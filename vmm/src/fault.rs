@@ -93,10 +93,19 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        // A page that is out may be to come back protected. Its fault was late: there is nothing to
-        // lift or to read, and whoever slept finds that no page is there.
-        let stays = owned.place() == Place::In && owned.is_protected();
-        if stays { Claimed::Owner(Unprotect::of(owned)) } else { Claimed::Present }
+        // A page that is out may come back protected. Its fault was late: there is nothing to lift
+        // or to read, and the writer finds that no page is there.
+        if owned.place() != Place::In {
+            return Claimed::Present;
+        }
+        if owned.is_protected() {
+            return Claimed::Owner(Unprotect::of(owned));
+        }
+        // Late as well; or somebody else has protected the page, and the writer would come again
+        // and again. The release wakes it in any case.
+        let at = owned.at();
+        let _ = self.patiently(|layer| layer.protect(at, false));
+        Claimed::Present
     }
 
     fn claim<G>(

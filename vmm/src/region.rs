@@ -70,6 +70,10 @@ pub enum RegionError {
     /// Another region of the inbox has some of its addresses.
     #[error("addresses from {0:#x} are in another region")]
     Overlaps(usize),
+    /// The memory was registered with another userfaultfd than the inbox's: its faults would arrive
+    /// where nobody knows the region.
+    #[error("the memory's faults arrive at another inbox")]
+    OtherInbox,
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -115,6 +119,9 @@ impl Region {
             || !base.is_multiple_of(page_size)
         {
             return Err(RegionError::NotPages { base, len, page_size });
+        }
+        if layer.as_any().downcast_ref::<Ram>().is_some_and(|ram| !ram.reports_to(inbox)) {
+            return Err(RegionError::OtherInbox);
         }
         let layer: Arc<dyn Layer> = Arc::new(layer);
         let pages = len / page_size;

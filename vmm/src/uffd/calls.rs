@@ -99,6 +99,11 @@ impl Uffd {
         self.inner.features
     }
 
+    /// Whether the two are handles of one descriptor.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Registers a range for `mode` (bits `UFFDIO_REGISTER_MODE_*`); the calls that it supports, as
     /// a set of the numbers `_UFFDIO_*`.
     pub(super) fn register(&self, start: usize, len: usize, mode: u32) -> io::Result<u64> {
