@@ -174,9 +174,8 @@ fn an_eviction_whose_store_fails_leaves_the_page_as_it_was() {
     let desk = region.desk().unwrap();
     fetched(&desk, 7).unwrap();
     let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
-    assert!(
-        matches!(desk.evict(1, full), Err(NotDropped::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
-    );
+    let Err(NotDropped::Io(error)) = desk.evict(1, full) else { panic!("the store is full") };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!((region.place(1), byte(&region)), (Some(Place::In), 7));
     assert!(desk.can_be_had(1));
     assert_eq!(fetched(&desk, 9).unwrap(), Came::There);

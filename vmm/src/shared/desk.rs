@@ -31,7 +31,7 @@ pub enum Came {
     Zeroes,
     /// It was there.
     There,
-    /// Somebody owns it, and wakes the faulter at its end.
+    /// Another desk owns it, and wakes the faulter at its end.
     InFlight,
 }
 
@@ -42,8 +42,8 @@ pub enum NotDropped {
     /// It is not in.
     #[error("the page is not in")]
     NotIn,
-    /// Somebody owns it.
-    #[error("somebody owns the page")]
+    /// It has an owner.
+    #[error("another desk owns the page")]
     Owned,
     /// So many pins keep it.
     #[error("the page is pinned")]
@@ -86,9 +86,9 @@ impl<'r> Desk<'r> {
         self.seat.number()
     }
 
-    /// Notes that somebody sits here, until the pin is dropped. Without anything noted, the seat of
-    /// one who has died is free at once for anybody, and whoever waits for the end of it may wait
-    /// for the end of the next. Whoever is to be waited for does this first.
+    /// Notes that this desk is taken, until the pin is dropped. Without a note, the seat of a
+    /// process that has died is free at once, and a thread that waits for its end may wait for the
+    /// end of the next one. A process that others wait for does this first.
     ///
     /// # Errors
     ///
@@ -220,14 +220,14 @@ impl<'r> Desk<'r> {
         if saved.is_ok() {
             region.set_place(page, Place::Out);
         } else {
-            // It fails if whoever maps the memory is gone, and then nobody writes.
+            // It fails if the process that maps the memory is gone, and then nobody writes.
             let _ = region.layer.protect(at, false);
         }
         frozen.commit_in_place();
         Ok(saved?)
     }
 
-    /// Throws a page away: it reads as zeroes when this returns. Sleeps while somebody owns it.
+    /// Throws a page away: it reads as zeroes when this returns. Sleeps while another desk owns it.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl<'r> Desk<'r> {
     }
 
     /// Pins a page where it is, in memory; `touch` has it fetched, by an access of the process that
-    /// maps it. Sleeps while somebody takes it away.
+    /// maps it. Sleeps while it is on its way out.
     ///
     /// # Errors
     ///
@@ -303,7 +303,7 @@ impl<'r> Desk<'r> {
     }
 
     /// Whether the page can be taken at this moment: nobody owns it, and no count is in the way.
-    /// For whoever looks for what the dead have left.
+    /// For a look at what the dead have left.
     ///
     /// # Example
     ///
