@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes pagelock.h from the sources, by cbindgen (the command in $CBINDGEN, or on the path), to where the argument says.
+# header.sh FILE: makes pagelock.h from the sources, by cbindgen ($CBINDGEN, or on the path).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 "${CBINDGEN:-cbindgen}" --quiet --config cbindgen.toml --output "$1" .

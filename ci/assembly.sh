@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Shows: what the compiler makes of the hot paths; docs/assembly.md explains it line by line.
+# Shows: what the compiler makes of the hot paths; ci/assembly.txt explains it line by line.
 # Costs: a minute cold, 5 s warm. Needs objdump (binutils).
 #
 #   ci/assembly.sh [NAME]     prints all of them, or those whose name contains NAME
 #   ci/assembly.sh --check    proves, on x86-64, of the code as compiled here: lock and unlock are two atomic read-modify-writes without a
 #                             call or a stack frame on the way; a failed try_lock and is_locked read memory once and write none; and,
-#                             with the compiler that ci/instructions.txt names, docs/assembly.md shows this very code
+#                             with the compiler that ci/instructions.txt names, ci/assembly.txt shows this very code
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 if ! install objdump binutils >&2; then
@@ -79,13 +79,13 @@ done
 
 named=$(sed -n 's/^compiler //p' ci/instructions.txt 2>/dev/null || true)
 if [ "$(rustc --version)" != "$named" ]; then
-    printf '\n*** docs/assembly.md was made with %s, and this is %s: not compared.\n' "$named" "$(rustc --version)"
+    printf '\n*** ci/assembly.txt was made with %s, and this is %s: not compared.\n' "$named" "$(rustc --version)"
     exit "$status"
 fi
-# In the document, what stands after a semicolon is the explanation.
+# In that file the explanation stands behind a semicolon.
 while read -r name; do
-    shown=$(awk -v name="$name:" '$0 == name { show = 1; next } /^$|^```/ { show = 0 } show' docs/assembly.md | sed 's/ *;.*//')
-    expect "docs/assembly.md: $name" same "$([ "$shown" = "$(body "$name")" ] && echo same || echo another)"
-done < <(sed -n 's/^\([a-z_]*\):$/\1/p' docs/assembly.md)
-[ "$(sed -n '/^[a-z_]*:$/p' docs/assembly.md | wc -l)" -gt 0 ] || { echo 'docs/assembly.md shows no code'; status=1; }
+    shown=$(awk -v name="$name:" '$0 == name { show = 1; next } /^$|^#/ { show = 0 } show' ci/assembly.txt | sed 's/ *;.*//')
+    expect "ci/assembly.txt: $name" same "$([ "$shown" = "$(body "$name")" ] && echo same || echo another)"
+done < <(sed -n 's/^\([a-z_]*\):$/\1/p' ci/assembly.txt)
+[ "$(sed -n '/^[a-z_]*:$/p' ci/assembly.txt | wc -l)" -gt 0 ] || { echo 'ci/assembly.txt shows no code'; status=1; }
 exit "$status"

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Proves: the hot paths execute no more instructions than ci/instructions.txt says. Counted by an emulator, so the figures are the same
-# on every x86-64 machine and in every run, and need no quiet one.
-# Costs: a minute cold, 20 seconds warm. Installs valgrind if it is missing and can be had; says so if not.
+# Proves: the hot paths execute no more instructions than ci/instructions.txt says. An emulator
+# counts them, so the figures are the same on every x86-64 machine and in every run, and need no
+# quiet one.
+# Costs: a minute cold, 20 seconds warm. Installs valgrind if it is missing and can be had; says so
+# if not.
 #
-# A count that grew is a failure. One that shrank is said, so that the file is brought up to date (`--update` writes it). The counts are
-# those of the compiler that the file names; with any other, they may differ by a tenth or two instructions, whichever is more.
+# A count that grew is a failure. One that shrank is said, so that the file is brought up to date.
+# The file names the compiler of its counts; with another one, a tenth or two instructions more
+# pass, whichever is more.
 #
 #   --plain    only the counts, a name and a number on each line; nothing is judged
 #   --update   writes ci/instructions.txt
@@ -27,9 +30,10 @@ bin=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$SCRATCH/build")
 
 # total WHAT ROUNDS: instructions of the whole program.
 total() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bin" "$1" "$2" 2>&1 | sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bin" "$1" "$2" 2>&1 |
+        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
-# per_round WHAT: what 1000 rounds more cost, so that starting and ending are not in it.
+# per_round WHAT: the cost of 1000 more rounds, which leaves out the start and the end.
 per_round() {
     local few many
     few=$(total "$1" 1000)
@@ -50,8 +54,8 @@ case $MODE in
     ;;
 --update)
     {
-        echo "# Instructions of the hot paths, written by ci/instructions.sh --update: function bodies without the return. The code"
-        echo "# itself is in docs/assembly.md. Peers are here to be compared with; theirs are not judged."
+        echo "# Instructions of the hot paths, written by ci/instructions.sh --update: function"
+        echo "# bodies without the return. The peers are here for comparison, and not judged."
         echo "compiler $compiler"
         cat "$SCRATCH/counts"
     } >"$LIMITS"
@@ -63,7 +67,8 @@ esac
 named=$(sed -n 's/^compiler //p' "$LIMITS")
 exact=1
 if [ "$compiler" != "$named" ]; then
-    printf '\n*** The limits are for %s, and this is %s: a tenth more, or two instructions, is let pass.\n\n' "$named" "$compiler"
+    printf '\n*** The limits are for %s, and this is %s:\n' "$named" "$compiler"
+    printf 'a tenth more, or two instructions, passes.\n\n'
     exact=
 fi
 status=0 shrank=0
@@ -96,11 +101,15 @@ while read -r name n; do
     fi
     printf '\n'
 done <"$SCRATCH/counts"
-# A path that is not counted any more is one whose growth nobody would see.
+# Nobody would see a path grow that is no longer counted.
 while read -r name _; do
-    grep -q "^$name " "$SCRATCH/counts" || { printf '%-28s is in %s and was not counted\n' "$name" "$LIMITS"; status=1; }
+    grep -q "^$name " "$SCRATCH/counts" || {
+        printf '%-28s is in %s and was not counted\n' "$name" "$LIMITS"
+        status=1
+    }
 done < <(grep -v '^#\|^compiler ' "$LIMITS")
 if [ "$shrank" = 1 ] && [ -n "$exact" ]; then
-    printf 'Some are fewer than %s says: ci/instructions.sh --update, and say in the commit why.\n' "$LIMITS"
+    printf 'Some are fewer than %s says: run ci/instructions.sh --update,\n' "$LIMITS"
+    printf 'and say in the commit why.\n'
 fi
 exit "$status"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Proves: the specification on paper (docs/model/fault.pml). The fixed protocol ends, under the fairness stated there, whatever the
-# schedule; the original one and its relatives do not, and each seeded bug is found, as what it is.
-# Costs: 30 seconds. Installs spin if it is missing and can be had; says so if not. Needs a C compiler.
+# Proves: the specification on paper (docs/model/fault.pml). The fixed protocol ends on every
+# schedule, under the fairness stated there; the original one and its relatives do not. Each seeded
+# bug is found, as what it is.
+# Costs: 30 seconds. Installs spin if it is missing and can be had; says so if not. Needs a C
+# compiler.
 #
 #   ci/model.sh             all cases
 #   ci/model.sh fixed       one of them
@@ -20,16 +22,17 @@ fi
 scratch
 printf '%-28s %-9s %-30s %10s %s\n' case search outcome states 'a step of it'
 
-# What of a trace goes on for ever; all of it if nothing does.
+# relevant TRACE: its cycle, or all of it if it has none.
 relevant() {
     if grep -q 'START OF CYCLE' "$1"; then sed '1,/START OF CYCLE/d' "$1"; else cat "$1"; fi
 }
 
 # check NAME SEARCH OUTCOME STEP DEFINES...
 #
-# SEARCH: `safety` looks for stuck threads and broken assertions, `fair` for runs that do not end although everybody is treated
-# fairly, `unfair` for runs that do not end. OUTCOME: `holds`, or what must be found. STEP: a line that the trace must have, in its
-# cycle if it has one, so that what is found is what was meant; `-` if there is none.
+# SEARCH: `safety` looks for stuck threads and broken assertions, `fair` for runs that do not end
+# although each thread is treated fairly, `unfair` for runs that do not end. OUTCOME: `holds`, or
+# what must be found. STEP: a line that the trace must have, in its cycle if it has one, so that
+# the right thing is found; `-` if there is none.
 failed=() checked=0
 check() {
     local name=$1 search=$2 outcome=$3 step=$4 depth=1000000 build=() run=()
@@ -56,7 +59,8 @@ check() {
         gcc -O2 -w "${build[@]}" -o pan pan.c
         ./pan "${run[@]}" -m$depth >pan.out || true
         if [ -f fault.pml.trail ]; then
-            spin "$@" -t fault.pml | sed -n 's/^ *MSC: //p; s/^ *\(<<<<<.*\)/\1/p' | awk '$0 != last { print } { last = $0 }' >trace
+            spin "$@" -t fault.pml | sed -n 's/^ *MSC: //p; s/^ *\(<<<<<.*\)/\1/p' |
+                awk '$0 != last { print } { last = $0 }' >trace
         fi
     )
     local found states verdict=ok
@@ -85,20 +89,23 @@ check() {
     fi
 }
 
-# What is claimed.
+# The protocol.
 check fixed fair holds -
 check fixed-safety safety holds -
 check fixed-without-fairness unfair holds -
 check fixed-three-faulters safety holds - -DFAULTERS=3 -DABORTS=0
 check drain-first-with-spinner fair holds - -DDRAIN_FIRST -DSPINNER -DABORTS=0
 
-# What is claimed of the others.
-check original fair 'acceptance cycle' 'finds the page locked, and faults again' -DRETRY
+# The original one and its relatives.
+RETRIED='finds the page locked, and faults again'
+check original fair 'acceptance cycle' "$RETRIED" -DRETRY
 check original-preemptive fair holds - -DRETRY -DPREEMPTIVE
-check entry-in-fault fair 'acceptance cycle' 'finds the page locked, and faults again' -DENTRY_IN_FAULT
+check entry-in-fault fair 'acceptance cycle' "$RETRIED" -DENTRY_IN_FAULT
 check entry-in-fault-one-mapping fair holds - -DENTRY_IN_FAULT -DENTRIES=1
-check reference fair 'acceptance cycle' 'finds a reference too many, and aborts' -DREFERENCE -DABORTS=0 -DSEQUENCES=2
-check drain-under-lock-spinner fair 'acceptance cycle' 'the spinner finds the page locked' -DSPINNER
+check reference fair 'acceptance cycle' 'finds a reference too many, and aborts' \
+    -DREFERENCE -DABORTS=0 -DSEQUENCES=2
+SPUN='the spinner finds the page locked'
+check drain-under-lock-spinner fair 'acceptance cycle' "$SPUN" -DSPINNER
 
 # The seeded bugs.
 check flag-first safety 'invalid end state' 'sleeps' -DFLAG_FIRST
@@ -106,8 +113,8 @@ check keep-ptl safety 'invalid end state' 'sleeps' -DKEEP_PTL
 check no-tell safety 'invalid end state' 'cannot move the page this time, and aborts' -DNO_TELL
 check early-unlock safety 'assertion violated locked' - -DEARLY_UNLOCK
 
-# The control: fairness is needed where somebody spins, so the searches above do look at runs that never end.
-check drain-first-unfair unfair 'acceptance cycle' 'the spinner finds the page locked' -DDRAIN_FIRST -DSPINNER
+# The control: a spinner needs fairness, so the searches above do look at runs that never end.
+check drain-first-unfair unfair 'acceptance cycle' "$SPUN" -DDRAIN_FIRST -DSPINNER
 
 [ "$checked" -gt 0 ] || { echo "no case is called '$only'" >&2; exit 1; }
 if [ ${#failed[@]} -gt 0 ]; then

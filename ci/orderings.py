@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Finds every atomic access in src/ and what it asks of memory. `ci/orderings.sh` and `ci/seeded.sh` call it.
+"""Finds every atomic access in src/ and its orderings. ci/orderings.sh and ci/weave.py call it.
 
     orderings.py list              the accesses, one a line
     orderings.py check             whether the table in docs/orderings.md has exactly these
     orderings.py mutants           every way to weaken one ordering or to drop one fence, one a line
 
-An access is named by file, function, word and operation: `lock.rs/take/state.compare_exchange`. The model checkers' own futex,
-the segments of processes (`shared`, whose kernel no model checker has; its front page has a table of its own) and unit tests are
-left out. `ci/weave.py` puts the mutants into a copy of the tree.
+An access is named by file, function, word and operation: `lock.rs/take/state.compare_exchange`.
+Left out are the futex of the model checkers, unit tests, the segments of processes (`shared`,
+whose kernel no model checker has; its front page has a table of its own), and the records of owners
+(`owner`, `slow`), on which nothing rests. ci/weave.py puts the mutants into a copy of the tree.
 """
 
 import os
@@ -16,9 +17,11 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, "docs", "orderings.md")
-LEFT_OUT = ("futex/model.rs", "sync.rs", "shared/")
+LEFT_OUT = ("futex/model.rs", "sync.rs", "shared/", "owner.rs", "slow.rs")
 OPERATIONS = r"load|store|swap|compare_exchange|compare_exchange_weak|fetch_\w+|compare_and_swap"
-ACCESS = re.compile(r"(\w+)(?:\[[^\]]*\]|\([^()]*\))?\s*\.\s*(" + OPERATIONS + r")\s*\(|\b(fence)\s*\(")
+ACCESS = re.compile(
+    r"(\w+)(?:\[[^\]]*\]|\([^()]*\))?\s*\.\s*(" + OPERATIONS + r")\s*\(|\b(fence)\s*\("
+)
 ORDERING = re.compile(r"\b(?:Ordering\s*::\s*)?(Relaxed|Acquire|Release|AcqRel|SeqCst)\b")
 WEAKER = {
     "Acquire": ["Relaxed"],
@@ -63,7 +66,9 @@ def accesses():
     for folder, _, files in sorted(os.walk(src)):
         for file in sorted(files):
             path = os.path.relpath(os.path.join(folder, file), src)
-            if not file.endswith(".rs") or path.startswith(LEFT_OUT) or file == "tests.rs" or "/tests/" in path:
+            if not file.endswith(".rs") or path.startswith(LEFT_OUT):
+                continue
+            if file == "tests.rs" or "/tests/" in path:
                 continue
             with open(os.path.join(src, path)) as f:
                 text = code(f.read())
@@ -71,10 +76,16 @@ def accesses():
             seen = {}
             for m in ACCESS.finditer(text):
                 end = balanced(text, m.end() - 1, "(", ")")
-                orderings = [(o.group(1), o.start(), o.end()) for o in ORDERING.finditer(text, m.end(), end)]
-                # Of a nested call the inner one is found by itself.
-                inner = [i for i in ACCESS.finditer(text, m.end(), end)]
-                orderings = [o for o in orderings if not any(i.start() < o[1] < balanced(text, i.end() - 1, "(", ")") for i in inner)]
+                # A call inside this one is found by itself.
+                inner = [
+                    range(i.start() + 1, balanced(text, i.end() - 1, "(", ")"))
+                    for i in ACCESS.finditer(text, m.end(), end)
+                ]
+                orderings = [
+                    (o.group(1), o.start(), o.end())
+                    for o in ORDERING.finditer(text, m.end(), end)
+                    if not any(o.start() in call for call in inner)
+                ]
                 if not orderings:
                     continue
                 operation = "fence" if m.group(3) else f"{m.group(1)}.{m.group(2)}"
@@ -119,14 +130,18 @@ def check():
                     raise SystemExit(f"docs/orderings.md: an empty cell for {name}")
     wrong = [f"not in docs/orderings.md: {n} ({o})" for n, o in there.items() if n not in listed]
     wrong += [f"not in src any more: {n}" for n in listed if n not in there]
-    wrong += [f"docs/orderings.md says {listed[n]} of {n}, which has {o}" for n, o in there.items() if listed.get(n, o) != o]
+    wrong += [
+        f"docs/orderings.md says {listed[n]} of {n}, which has {o}"
+        for n, o in there.items()
+        if listed.get(n, o) != o
+    ]
     if wrong:
         raise SystemExit("\n".join(wrong))
-    print(f"docs/orderings.md: all {len(there)} atomic accesses are in the table, with the orderings they have")
+    print(f"docs/orderings.md: the table has all {len(there)} atomic accesses and their orderings")
 
 
 def edits():
-    """{file: [(begin, end, new)]}: what makes every mutant one to be chosen at run time."""
+    """{file: [(begin, end, new)]}: edits by which a mutant can be chosen at run time."""
     found = {}
     for file, name, operation, orderings in accesses():
         for i, (ordering, start, end) in enumerate(orderings):
@@ -138,7 +153,8 @@ def edits():
                 new = f'if !crate::seeded::is_chosen("{name}=dropped") {{ {text[fence:after]} }}'
                 found.setdefault(file, []).append((fence, after, new))
             elif ordering in WEAKER:
-                new = f'crate::seeded::weakened("{key(name, i)}", core::sync::atomic::Ordering::{ordering})'
+                strong = f"core::sync::atomic::Ordering::{ordering}"
+                new = f'crate::seeded::weakened("{key(name, i)}", {strong})'
                 found.setdefault(file, []).append((start, end, new))
     return found
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Proves: the packed crate is complete (it builds from the archive alone) and holds what it should and nothing else;
-# who depends on it has at most 14 packages in the lock file, itself included.
-# Costs: half a minute. Packs what is committed; `--allow-dirty` as the argument packs the working tree.
+# Proves: the packed crate is complete (it builds from the archive alone) and holds what it should
+# and nothing else; the lock file of a package that depends on it has at most 14 packages.
+# Costs: half a minute. Packs what is committed; `--allow-dirty` as the argument packs the working
+# tree.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cargo package --quiet --package pagelock --list "$@"

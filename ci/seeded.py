@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
-"""Runs the finders of ci/seeded.bugs against each bug. Called by ci/seeded.sh and ci/orderings.sh, which have compiled them.
+"""Runs the finders of ci/seeded.bugs against each bug. ci/seeded.sh and ci/orderings.sh call it
+after they have compiled the finders.
 
-    seeded.py kinds [NAME...]                                  what has to be compiled for that
-    seeded.py bugs PROGRAMS [--all] [NAME...]                  every bug of the list, or those whose names contain NAME
-    seeded.py orderings PROGRAMS [--table FILE]                every weakened ordering against every loom model
+    seeded.py kinds [--first] [NAME...]         the programs that these bugs' finders need
+    seeded.py bugs [OPTION...] PROGRAMS [NAME...]
+                                                every bug, or those whose names contain NAME
+    seeded.py orderings PROGRAMS [--table FILE] every weakened ordering against the loom models
 
-PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, fuzz:TARGET, or the name of a file in tests/; and for a bug
-that is built by itself `BUG/KIND<tab>PATH`.
+    --first FILE    asks only the first finder of each bug, and writes the names of the bugs that
+                    it does not find to FILE
+    --all           asks all finders of a bug, also after one has found it
+
+PROGRAMS has a line `KIND<tab>PATH` for each test program: lib, loom, shuttle, fuzz:TARGET, or the
+name of a file in tests/. A bug that is built by itself has lines `BUG/KIND<tab>PATH`.
 """
 
+import argparse
 import concurrent.futures
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,54 +29,68 @@ import orderings as accesses
 import weave
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# A sleeper that is never woken shows as this in tests that run on the operating system. With a bug or without: a finder that needs more
-# than a third of it without would not tell a bug from a slow machine.
+# A test in which a sleeper is never woken does not end. It is stopped after PATIENCE times as long
+# as it takes without a bug, but not before SOON, and after LIMIT seconds in any case. A finder that
+# needs more than a third of LIMIT without a bug could not tell a bug from a slow machine.
+PATIENCE = 10
+SOON = 15
 LIMIT = 60
-# A model checker says so itself when somebody is never woken, and is not hurried: what it explores takes the same with a bug or without.
-EXPLORING = 600
-# A process is killed at every step of every call.
+# The same limit for tests that kill a process at every step of every call.
 STEPPING = 180
-# How long a fuzz target looks, after the committed seeds.
+# A model checker reports a lost wake itself, and explores as much with a bug as without.
+EXPLORING = 600
+# How long a fuzz target searches after the committed seeds.
 FUZZ = 10
+CPUS = os.cpu_count() or 1
 
 
-def read_list(names=()):
-    """(name, finders, what) of each bug whose name contains one of `names`, or of all."""
-    return [(b["name"], b["finders"], b["what"]) for b in weave.bugs() if not names or any(n in b["name"] for n in names)]
+def chosen(names=()):
+    """(name, finders, what) of each bug whose name contains one of `names`, or of all bugs."""
+    return [
+        (b["name"], b["finders"], b["what"])
+        for b in weave.bugs()
+        if not names or any(n in b["name"] for n in names)
+    ]
 
 
 def explanations():
-    explained = {}
+    """{ordering: why it stays although no model needs it}."""
     with open(os.path.join(ROOT, "ci", "ordering-survivors")) as f:
-        for line in f:
-            if line.strip() and not line.startswith("#"):
-                name, why = (cell.strip() for cell in line.split("|"))
-                explained[name] = why
-    return explained
+        lines = re.sub(r"\n +", " ", f.read()).splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    return dict(map(str.strip, line.split("|")) for line in lines)
 
 
 def output(command, environment, limit):
-    """The exit status of a program and what it printed; no status if it was not done within `limit` seconds."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT) as process:
+    """The exit status of a program and its output; the status is None if it ran into `limit`."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as process:
         try:
             out, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            process.kill()
+            # Its children have the pipe too.
+            os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             return None, ""
     return process.returncode, out.decode(errors="replace")
 
 
-def limit_of(finder):
+def longest(finder):
+    """The most seconds that a finder gets."""
     if finder.startswith("steps:"):
         return STEPPING
     return EXPLORING if finder.startswith(("loom:", "shuttle:")) else LIMIT
 
 
-def run(programs, finder, bug):
+def run(programs, finder, bug, limit):
     """(failed, how) of one finder against one bug; `bug` may be empty."""
     kind, test = finder.split(":", 1)
-    limit = limit_of(finder)
     if kind == "fuzz":
         with tempfile.TemporaryDirectory() as scratch:
             return fuzz(programs, finder, bug, limit, scratch)
@@ -77,11 +99,12 @@ def run(programs, finder, bug):
         raise SystemExit(f"{bug}: no such test program: {kind}")
     exact = ["--exact"] if kind != "lib" else []
     command = [program, *exact, test, "--nocapture", "--test-threads=1"]
-    environment = dict(os.environ, PAGELOCK_BUG=bug, RUST_BACKTRACE="0", PAGELOCK_SEED=os.environ.get("PAGELOCK_SEED", "1"))
+    seed = os.environ.get("PAGELOCK_SEED", "1")
+    environment = dict(os.environ, PAGELOCK_BUG=bug, RUST_BACKTRACE="0", PAGELOCK_SEED=seed)
     began = time.monotonic()
     status, out = output(command, environment, limit)
     if status is None:
-        return True, f"hangs for {limit} s"
+        return True, f"hangs for {limit:.0f} s"
     if status == 0:
         ran = re.search(r"test result: ok\. (\d+) passed", out)
         if not ran or ran.group(1) == "0":
@@ -95,17 +118,18 @@ def run(programs, finder, bug):
 
 
 def fuzz(programs, finder, bug, limit, scratch):
-    """`run` for a fuzz target: the committed seeds, then what a fuzzer makes of them in FUZZ seconds."""
+    """`run` for a fuzz target: the committed seeds, then FUZZ seconds of searching."""
     program = programs.get(f"{bug}/{finder}", programs.get(finder))
     if not program:
         raise SystemExit(f"{bug}: no such fuzz target: {finder}")
     found = os.path.join(scratch, "found")
     os.mkdir(found)
     seeds = os.path.join(ROOT, "fuzz", "seeds", finder.split(":", 1)[1])
-    command = [program, f"-max_total_time={FUZZ}", "-seed=1", "-max_len=512", f"-artifact_prefix={scratch}/", found, seeds]
+    options = [f"-max_total_time={FUZZ}", "-seed=1", "-max_len=512", f"-artifact_prefix={scratch}/"]
+    command = [program, *options, found, seeds]
     status, out = output(command, dict(os.environ, PAGELOCK_BUG=bug), limit)
     if status is None:
-        return True, f"hangs for {limit} s"
+        return True, f"hangs for {limit:.0f} s"
     runs = re.findall(r"^#(\d+)", out, re.M)
     runs = runs[-1] if runs else "0"
     if status == 0:
@@ -115,13 +139,14 @@ def fuzz(programs, finder, bug, limit, scratch):
     return True, f"after {runs} inputs" if "INITED" in out else "a committed seed fails"
 
 
-def each(jobs, work):
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+def each(jobs, work, workers=CPUS):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, jobs))
 
 
 def table(path, heading, rows):
-    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)] + ["| " + " | ".join(r) + " |" for r in rows]
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     print("\n".join(lines))
     if not path:
         return
@@ -134,104 +159,126 @@ def table(path, heading, rows):
         f.write(before + begin + "\n".join(lines) + "\n" + end + after)
 
 
-def bugs(programs, everything, names):
-    listed = read_list()
+def every_ordering_is_listed():
+    """Fails unless the list has each ordering's weakest form, or an explanation does."""
     mutants = list(accesses.mutants())
-    orderings = {name for name, _, _ in listed if "=" in name}
-    unknown = orderings - set(mutants)
-    weakest = {m for m in mutants if m.endswith(("=Relaxed", "=dropped"))} | {m for m in mutants if "SeqCst" in m}
-    unlisted = weakest - orderings - set(explanations())
-    if unknown or unlisted:
-        raise SystemExit(f"in ci/seeded.bugs but not in src: {sorted(unknown)}\nin src but not in ci/seeded.bugs: {sorted(unlisted)}")
-    chosen = read_list(names)
+    listed = {name for name, _, _ in chosen() if "=" in name}
+    weakest = {m for m in mutants if m.endswith(("=Relaxed", "=dropped")) or "SeqCst" in m}
+    unknown, unlisted = listed - set(mutants), weakest - listed - set(explanations())
+    wrong = [f"in ci/seeded.bugs but not in src: {name}" for name in sorted(unknown)]
+    wrong += [f"in src but not in ci/seeded.bugs: {name}" for name in sorted(unlisted)]
+    if wrong:
+        raise SystemExit("\n".join(wrong))
 
-    # The tree as it is: a finder that fails without a bug finds nothing.
-    finders = sorted({finder for _, finders, _ in chosen for finder in finders})
+
+def limits(programs, finders):
+    """{finder: seconds that it gets}. Fails if one fails without a bug, for then it proves nothing,
+    or is too slow."""
 
     def baseline(finder):
+        most = longest(finder)
         began = time.monotonic()
-        failed, how = run(programs, finder, "")
+        failed, how = run(programs, finder, "", most)
         took = time.monotonic() - began
-        return f"{finder}: {how}" if failed else f"{finder}: takes {took:.0f} s, too slow to tell" if took > limit_of(finder) / 3 else None
+        wrong = None
+        if failed:
+            wrong = f"{finder}: {how}"
+        elif took > most / 3:
+            wrong = f"{finder}: takes {took:.0f} s, too slow to tell"
+        return most if most == EXPLORING else min(most, max(SOON, PATIENCE * took)), wrong, took
 
-    broken = [what for what in each(finders, baseline) if what]
-    if broken:
+    measured = dict(zip(finders, each(finders, baseline)))
+    if broken := [wrong for _, wrong, _ in measured.values() if wrong]:
         raise SystemExit("without any bug these fail:\n  " + "\n  ".join(broken))
+    spent = sum(took for _, _, took in measured.values())
+    print(f"{len(finders)} finders pass without a bug, in {spent:.0f} s", file=sys.stderr)
+    return {finder: limit for finder, (limit, _, _) in measured.items()}
+
+
+def bugs(programs, options):
+    every_ordering_is_listed()
+    listed = chosen(options.names)
+    if options.first:
+        listed = [(name, finders[:1], what) for name, finders, what in listed]
+    limit = limits(programs, sorted({finder for _, finders, _ in listed for finder in finders}))
 
     def search(bug):
         name, finders, what = bug
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        found = []
+        found, began = [], time.monotonic()
         for finder in finders:
-            failed, how = run(programs, finder, name)
+            failed, how = run(programs, finder, name, limit[finder])
             found.append((finder, failed, how))
-            if failed and not everything:
+            if failed and not options.all:
                 break
+        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         return name, what, found
 
     rows, survivors, missed = [], [], []
-    for name, what, found in each(chosen, search):
-        rows.append([f"`{name}`", what, "; ".join(f"`{f}`: {how}" for f, failed, how in found if failed) or "**nobody**"])
-        missed += [f"{name}: {f} ({how})" for f, failed, how in found if not failed]
-        if not any(failed for _, failed, _ in found):
+    # Most of the time is spent on finders that hang, which use no processor.
+    for name, what, found in each(listed, search, 4 * CPUS):
+        finders = [f"`{finder}`: {how}" for finder, failed, how in found if failed]
+        missed += [f"{name}: {finder} ({how})" for finder, failed, how in found if not failed]
+        rows.append([f"`{name}`", what, "; ".join(finders) or "**none**"])
+        if not finders:
             survivors.append(name)
-    table(None, ["bug", "what it is", "who finds it, and after how many executions or schedules"], rows)
+    table(None, ["bug", "what it is", "found by, after how many executions or schedules"], rows)
     if missed:
-        print("asked first, and found nothing:\n  " + "\n  ".join(missed))
+        print("asked and found nothing:\n  " + "\n  ".join(missed))
     print(f"{len(rows) - len(survivors)} of {len(rows)} bugs found")
-    if survivors:
+    if options.first:
+        with open(options.first, "w") as f:
+            f.writelines(f"{name}\n" for name in survivors)
+    elif survivors:
         raise SystemExit(f"survived: {survivors}")
 
 
 def orderings(programs, path):
     mutants = list(accesses.mutants())
-    listing = subprocess.run([programs["loom"], "--list"], check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run(
+        [programs["loom"], "--list"], check=True, capture_output=True, text=True
+    ).stdout
     models = re.findall(r"^(.*): test$", listing, re.M)
     explained = explanations()
-    # The models that the list names come first; all the others, the quickest first, only for what those do not find and nobody
-    # has explained.
-    named = sorted({f.split(":", 1)[1] for name, finders, _ in read_list() if "=" in name for f in finders if f.startswith("loom:")})
+    # The models that the list names are asked first. The others, quickest first, are only for
+    # orderings that those do not find and that have no explanation.
+    finders = {f for name, finders, _ in chosen() if "=" in name for f in finders}
+    named = sorted(f.split(":", 1)[1] for f in finders if f.startswith("loom:"))
     size = {}
 
     def explore(model):
-        failed, how = run(programs, f"loom:{model}", "")
+        failed, how = run(programs, f"loom:{model}", "", EXPLORING)
         if failed:
             raise SystemExit(f"without any change {model} fails")
         size[model] = int(how.split()[0])
 
-    each(named, explore)
-    rest = []
-
-    def the_rest():
-        if not rest:
-            each([m for m in models if m not in named], explore)
-            rest.extend(sorted((m for m in models if m not in named), key=lambda m: size[m]))
-        return rest
-
-    def search(mutant):
+    def search(mutant, among):
         for model in among:
-            failed, how = run(programs, f"loom:{model}", mutant)
+            failed, how = run(programs, f"loom:{model}", mutant, EXPLORING)
             if failed:
-                return mutant, [(model, how)]
-        return mutant, []
+                return model, how
+        return None
 
-    rows, survivors = [], []
-    among = named
-    searched = each(mutants, search)
-    open_cases = [mutant for mutant, killers in searched if not killers and mutant not in explained]
+    each(named, explore)
+    killers = dict(zip(mutants, each(mutants, lambda mutant: search(mutant, named))))
+    open_cases = [m for m in mutants if not killers[m] and m not in explained]
     if open_cases:
-        among = the_rest()
-        again = dict(each(open_cases, search))
-        searched = [(mutant, killers or again.get(mutant)) for mutant, killers in searched]
-    for mutant, killers in searched:
+        rest = [m for m in models if m not in named]
+        each(rest, explore)
+        rest.sort(key=lambda model: size[model])
+        killers |= dict(zip(open_cases, each(open_cases, lambda mutant: search(mutant, rest))))
+
+    rows = []
+    for mutant in mutants:
         site, weaker = mutant.split("=")
-        if killers:
-            rows.append([f"`{site}`", weaker, f"`{killers[0][0]}`, {killers[0][1]}"])
+        if killers[mutant]:
+            by = "`{}`, {}".format(*killers[mutant])
         else:
-            survivors.append(mutant)
-            rows.append([f"`{site}`", weaker, f"survives: {explained.get(mutant, '**not explained**')}"])
+            by = f"survives: {explained.get(mutant, '**not explained**')}"
+        rows.append([f"`{site}`", weaker, by])
     table(path, ["access", "weakened to", "model that fails"], rows)
-    print(f"{len(mutants)} weakened orderings, {len(mutants) - len(survivors)} found by a model, {len(survivors)} survive")
+    survivors = [mutant for mutant in mutants if not killers[mutant]]
+    killed = len(mutants) - len(survivors)
+    print(f"{len(mutants)} weakened orderings: {killed} found, {len(survivors)} survive")
     wrong = [f"survives and is not explained: {s}" for s in survivors if s not in explained]
     wrong += [f"explained and does not survive: {s}" for s in explained if s not in survivors]
     if wrong:
@@ -239,25 +286,30 @@ def orderings(programs, path):
 
 
 def main():
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["kinds"]:
-        print(*sorted({finder.split(":", 1)[0] for _, finders, _ in read_list(arguments[1:]) for finder in finders}))
+    parser = argparse.ArgumentParser(usage=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    kinds = commands.add_parser("kinds")
+    kinds.add_argument("--first", action="store_true")
+    kinds.add_argument("names", nargs="*")
+    found = commands.add_parser("bugs")
+    found.add_argument("programs")
+    found.add_argument("--first")
+    found.add_argument("--all", action="store_true")
+    found.add_argument("names", nargs="*")
+    weakened = commands.add_parser("orderings")
+    weakened.add_argument("programs")
+    weakened.add_argument("--table")
+    options = parser.parse_args()
+    if options.command == "kinds":
+        listed = [fs[:1] if options.first else fs for _, fs, _ in chosen(options.names)]
+        print(*sorted({finder.split(":", 1)[0] for finders in listed for finder in finders}))
         return
-    if len(arguments) < 2:
-        raise SystemExit(__doc__)
-    what, file, *rest = arguments
-    with open(file) as f:
+    with open(options.programs) as f:
         programs = dict(line.rstrip("\n").split("\t") for line in f)
-    path = None
-    if "--table" in rest:
-        at = rest.index("--table")
-        path = rest[at + 1]
-        del rest[at : at + 2]
-    everything = "--all" in rest
-    if what == "bugs":
-        bugs(programs, everything, [n for n in rest if n != "--all"])
+    if options.command == "bugs":
+        bugs(programs, options)
     else:
-        orderings(programs, path)
+        orderings(programs, options.table)
 
 
 if __name__ == "__main__":

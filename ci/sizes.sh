@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Proves: no group of the library's functions is more than a tenth larger than docs/sizes.md says; what that page says cannot panic does
-# not; the rest has no panic but bounds checks, as many as it says. Programs of ci/sizes are linked, and not run.
+# Proves: no group of the library's functions is more than a tenth larger than docs/sizes.md says;
+# what that page says cannot panic does not; the rest has no panic but bounds checks, and no more
+# than it says. Programs of ci/sizes are linked, and not run.
 # Costs: 1 minute. x86-64 Linux only.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -22,7 +23,8 @@ build() {
 group() {
     local bytes
     build "$2" "$1"
-    bytes=$(size -A "$program" | awk '/^\.(text|rodata|data\.rel\.ro)/ { sum += $2 } END { print sum }')
+    bytes=$(size -A "$program" |
+        awk '/^\.(text|rodata|data\.rel\.ro)/ { sum += $2 } END { print sum }')
     printf '%-10s opt-level %s: %6d bytes, said to be %d\n' "$1" "$2" "$bytes" "$3"
     if [ $((bytes * 10)) -gt $(($3 * 11)) ]; then
         echo "too large"
@@ -41,15 +43,21 @@ done < <(sed -n 's/^| `\([a-z_]*\)` |.*| \([0-9]*\) | \([0-9]*\) |$/\1 \2 \3/p' 
 checks=$(sed -n 's/^In a migration .* no more than \([0-9]*\) bounds checks.*/\1/p' docs/sizes.md)
 for level in s 3; do
     for name in lock core whole drain resolve; do
-        build "$level" "$name,no_panic" || { echo "a panic can be reached in $name (opt-level $level)"; failed=1; }
+        build "$level" "$name,no_panic" || {
+            echo "a panic can be reached in $name (opt-level $level)"
+            failed=1
+        }
     done
-    if build "$level" lock,no_panic,panics 2>"$CARGO_TARGET_DIR/said" || ! grep -q a_panic_can_be_reached "$CARGO_TARGET_DIR/said"; then
+    said=$CARGO_TARGET_DIR/said
+    if build "$level" lock,no_panic,panics 2>"$said" ||
+        ! grep -q a_panic_can_be_reached "$said"; then
         echo "a panic that can be reached is not noticed"
         failed=1
     fi
     # Calls of what panics, by kind.
     build "$level" all
-    calls=$(objdump -d --no-show-raw-insn "$program" | sed -nE 's/.*call.*<([^+>]*(panic|fail|index)[^+>]*)>/\1/p')
+    calls=$(objdump -d --no-show-raw-insn "$program" |
+        sed -nE 's/.*call.*<([^+>]*(panic|fail|index)[^+>]*)>/\1/p')
     while read -r function; do
         case $function in
             *panic_bounds_check* | *slice_index_fail* | *slice_*_index_*) ;;

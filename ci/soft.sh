@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves: the memory manager in software, pagelock-soft, has no warnings by itself, its example runs, and its documentation builds. What
-# it does is what the core's tests of mm are about.
+# Proves: the memory manager in software, pagelock-soft, has no warnings by itself, its example
+# runs, and its documentation builds. The core's tests of mm check what it does.
 # Costs: half a minute cold.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

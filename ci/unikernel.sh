@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Proves: a kernel of its own embeds the crate and boots (examples/unikernel, under QEMU): processors that halt and are woken by interrupts,
-# the hardware's page tables, pages that move under running code; counts and contents add up. Faulters that retry are in a livelock there,
-# and those that wait are not. And its checks see what they should: without shootdowns, without pins, with a header touched after its
-# release, with a fork that flushes nothing, with a wait that sets its flag too late, with a platform that loses wakes, it fails in just that way.
-# Costs: a minute with 2 and 4 processors, half of it compiling when cold. 8 by hand: `ci/unikernel.sh 8`.
+# Proves: a kernel embeds the crate and boots (examples/unikernel, under QEMU). Its processors halt
+# and are woken by interrupts, its page tables are the hardware's, pages move under running code;
+# counts and contents add up. Faulters that retry livelock there, and those that wait do not. The
+# checks see what they should: without shootdowns, without pins, with a header touched after its
+# release, with a fork that flushes nothing, with a wait that sets its flag too late, with a
+# platform that loses wakes, it fails in just that way.
+# Costs: a minute with 2 and 4 processors, half of it compiling when cold. 8 by hand:
+# `ci/unikernel.sh 8`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
-    skipped "the unikernel is compiled for x86-64 with the toolchain of a Linux host, and this is $(uname -sm)"
+    skipped "the unikernel needs the toolchain of an x86-64 Linux host, and this is $(uname -sm)"
     exit 0
 fi
-# Cargo reads the configuration of the folder that it runs in. RUSTFLAGS would come in its place.
+# Cargo reads the configuration of the folder that it runs in. RUSTFLAGS would replace it.
 unset RUSTFLAGS
 export CARGO_TARGET_DIR=$TARGET/unikernel
 cd examples/unikernel

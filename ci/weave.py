@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Puts the bugs of ci/seeded.bugs, and every weaker ordering that ci/orderings.py can think of, into a copy of the tree.
+"""Puts the bugs of ci/seeded.bugs, and all weaker orderings of ci/orderings.py, into a copy of the
+tree.
 
-    weave.py check             whether each bug of the list still fits the sources and its finders exist; names all that do not
-    weave.py copy DIR          makes the copy DIR, in which the environment variable PAGELOCK_BUG chooses one of them at run time
-    weave.py copy DIR BUG      makes a copy that has this one bug, for good
-    weave.py alone [NAME...]   the bugs that need a copy of their own, or those with NAME in their names, each with its finders
+    weave.py check             whether each bug of the list fits the sources and its finders exist
+    weave.py copy DIR          makes the copy DIR: PAGELOCK_BUG in the environment chooses a bug
+    weave.py copy DIR BUG      makes a copy that always has this one bug
+    weave.py alone [NAME...]   the bugs that need a copy of their own, all or those with NAME in
+                               their names, each with its finders
 
-A function with bugs becomes `if is_chosen("a") { its body with a } else if ... { its body }`, so one build serves all bugs, and without a
-choice it does what the sources say. The sources themselves are not touched. The head of ci/seeded.bugs says how a bug is written.
+A function with bugs becomes `if is_chosen("a") { its body with a } else if ... { its body }`, so
+one build serves all bugs, and without a choice it does what the sources say. The sources themselves
+are not touched. The head of ci/seeded.bugs says how a bug is written.
 """
 
 import bisect
@@ -20,31 +23,39 @@ import orderings
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIST = os.path.join(ROOT, "ci", "seeded.bugs")
 # What a copy consists of.
-KEPT = ("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "src", "soft", "tests", "docs", "fuzz")
-# What has bugs beside the core: packages whose files the list names with their folder.
+KEPT = (
+    *("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md"),
+    *("src", "soft", "tests", "docs", "fuzz"),
+)
+# Packages beside the core that have bugs. The list names their files with the folder.
 BESIDE = ("soft",)
 NOT_KEPT = ("fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/seeds")
 # These compile sources of the crate once more, in a crate of their own.
-WITH_WORDS = ("tests/property_words.rs", "fuzz/fuzz_targets/words.rs")
+WITH_WORDS = ("tests/property/main.rs", "fuzz/fuzz_targets/words.rs")
 
 
 def bugs():
-    """The bugs of the list, in its order: name, what, finders, edits of {file, function, old, new, line}. A weakened ordering has no edits."""
+    """The bugs of the list, in its order: name, what, finders, line, and edits of {file, function,
+    old, new, line}. A weakened ordering has no edits."""
     found = []
     for number, line in enumerate(read(LIST).splitlines(), 1):
         kind, rest = line[:2].rstrip(), line[2:]
         if not line.strip() or kind.startswith("#"):
             continue
-        if kind not in ("?", "@", "-", "+"):
+        if not kind:
+            found[-1]["what"] += f" {rest.strip()}"
+        elif kind not in ("?", "@", "-", "+"):
             name, colon, what = line.partition(": ")
             if not colon:
-                raise SystemExit(f"ci/seeded.bugs:{number}: neither `NAME: WHAT` nor one of ? @ - +")
-            found.append({"name": name, "what": what.strip(), "finders": [], "edits": [], "line": number})
+                raise SystemExit(f"ci/seeded.bugs:{number}: not `NAME: WHAT`, nor one of ? @ - +")
+            bug = {"name": name, "what": what.strip(), "finders": [], "edits": [], "line": number}
+            found.append(bug)
         elif kind == "?":
             found[-1]["finders"] += rest.split()
         elif kind == "@":
             file, *function = rest.split()
-            found[-1]["edits"].append({"file": file, "function": "".join(function), "old": [], "new": [], "line": number})
+            edit = {"file": file, "function": "".join(function), "old": [], "new": []}
+            found[-1]["edits"].append(edit | {"line": number})
         else:
             found[-1]["edits"][-1]["old" if kind == "-" else "new"].append(rest)
     return found
@@ -60,22 +71,28 @@ def read(path):
 
 
 # Comments, strings and characters, in which braces mean nothing.
-NO_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|\'(?:\\.[^\']*|[^\'\\\n])\'', re.S)
+NO_CODE = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|'(?:\\.[^']*|[^'\\\n])'""", re.S
+)
+IMPL = re.compile(
+    r"^[ \t]*(?:pub(?:\([^)]*\))? +)?(?:unsafe +)?(?:impl|trait)\b[^{;]*\{", re.M
+)
 
 
 def code(text):
-    """`text` with only its code left, every character of it where it was; and without unit tests."""
+    """`text` without comments, strings and unit tests, every other character where it was."""
     text = NO_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
     return orderings.without_tests(text)
 
 
 def path_of(file):
-    """Where the file is that the list names: in the core's src/, unless the name says more."""
+    """The path of a file that the list names: in the core's src/, unless the name says more."""
     return file if file.startswith(tuple(f"{package}/" for package in BESIDE)) else f"src/{file}"
 
 
 class Source:
-    """A file with sources, and where its functions are."""
+    """A file with sources, and its functions: name, header of the impl around it, where it starts,
+    where its body starts and ends."""
 
     def __init__(self, file):
         self.text = read(os.path.join(ROOT, path_of(file)))
@@ -84,19 +101,20 @@ class Source:
         self.functions = []
         blocks = [
             (m.group(), m.end() - 1, self.closed(m.end() - 1))
-            for m in re.finditer(r"^[ \t]*(?:pub(?:\([^)]*\))? +)?(?:unsafe +)?(?:impl|trait)\b[^{;]*\{", self.code, re.M)
+            for m in IMPL.finditer(self.code)
         ]
         for m in re.finditer(r"\bfn\s+(\w+)", self.code):
             begin = self.body(m.end())
             if begin is not None:
-                around = [header for header, start, end in blocks if start < m.start() < end]
-                self.functions.append((m.group(1), around[-1] if around else "", m.start(), begin, self.closed(begin)))
+                around = [""] + [h for h, start, end in blocks if start < m.start() < end]
+                function = (m.group(1), around[-1], m.start(), begin, self.closed(begin))
+                self.functions.append(function)
 
     def closed(self, at):
         return orderings.balanced(self.code, at, "{", "}")
 
     def body(self, at):
-        """Where the body of the function begins whose name ends at `at`; none, if it has none."""
+        """The offset of the body of the function whose name ends at `at`, if it has one."""
         depth = 0
         for i in range(at, len(self.code)):
             c = self.code[i]
@@ -112,11 +130,12 @@ class Source:
 
 
 def pattern(lines):
-    """The lines, however they are broken into lines and whatever is said about them between."""
+    """Matches the code of the lines, with any line breaks and comments between."""
     gap = r"(?:\s|//[^\n]*\n)*"
     tokens = re.findall(r"\w+|[^\w\s]", " ".join(lines))
+    first, last = (r"\b" if re.match(r"\w", tokens[i]) else "" for i in (0, -1))
     tokens = ["(?:,%s)?%s" % (gap, re.escape(t)) if t in ")]}" else re.escape(t) for t in tokens]
-    return re.compile((r"\b" if re.match(r"\w", tokens[0]) else "") + gap.join(tokens) + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
+    return re.compile(first + gap.join(tokens) + last)
 
 
 class Misfit(Exception):
@@ -124,7 +143,7 @@ class Misfit(Exception):
 
 
 def place(sources, edit):
-    """(begin, end) of the one body in which the edit's lines stand once, or of the whole file."""
+    """(begin, end) of the one body that has the edit's lines once, or of the whole file."""
     where = f"{edit['file']} {edit['function']}".rstrip()
     if not os.path.exists(os.path.join(ROOT, path_of(edit["file"]))):
         raise Misfit(f"there is no {path_of(edit['file'])}")
@@ -140,7 +159,11 @@ def place(sources, edit):
             raise Misfit(f"{where}: {count} places have these lines")
         return 0, len(source.text)
     kind, _, name = edit["function"].rpartition("::")
-    named = [f for f in source.functions if f[0] == name and (not kind or re.search(rf"\b{kind}\b", f[1]))]
+    named = [
+        f
+        for f in source.functions
+        if f[0] == name and (not kind or re.search(rf"\b{kind}\b", f[1]))
+    ]
     if not named:
         raise Misfit(f"{where}: there is no such function")
     have = [(f, len(old.findall(source.text[f[3] : f[4]]))) for f in named]
@@ -148,7 +171,15 @@ def place(sources, edit):
     if len(fit) == 1:
         return fit[0][3], fit[0][4]
     many = [f"{count} times from line {source.line(f[2])} on" for f, count in have if count > 0]
-    raise Misfit(f"{where}: its lines are not there" if not many else f"{where}: its lines are there {', '.join(many)}")
+    raise Misfit(f"{where}: its lines are {'there ' + ', '.join(many) if many else 'not there'}")
+
+
+def files_of(top):
+    """The paths of the file `top`, or of all files in that folder."""
+    top = os.path.join(ROOT, top)
+    if os.path.isfile(top):
+        return [top]
+    return [os.path.join(folder, file) for folder, _, files in os.walk(top) for file in files]
 
 
 def unknown_finders(listed):
@@ -157,11 +188,13 @@ def unknown_finders(listed):
 
     def is_in(path, test):
         if path not in texts:
-            texts[path] = read(os.path.join(ROOT, path)) if os.path.exists(os.path.join(ROOT, path)) else ""
+            full = os.path.join(ROOT, path)
+            texts[path] = read(full) if os.path.exists(full) else ""
         return re.search(rf"\bfn {re.escape(test)}\(", texts[path])
 
-    sources = [os.path.join(folder, file) for folder, _, files in os.walk(os.path.join(ROOT, "src")) for file in files]
-    unit_tests = [name for path in sources for name in re.findall(r"#\[test\]\s+fn (\w+)", read(path))]
+    unit_tests = [
+        name for path in files_of("src") for name in re.findall(r"#\[test\]\s+fn (\w+)", read(path))
+    ]
     for bug in listed:
         for finder in bug["finders"]:
             kind, _, test = finder.partition(":")
@@ -169,32 +202,37 @@ def unknown_finders(listed):
                 exists = any(test.split("::")[-1] in name for name in unit_tests)
             elif kind == "fuzz":
                 exists = os.path.exists(os.path.join(ROOT, "fuzz", "fuzz_targets", f"{test}.rs"))
-            elif kind in ("loom", "shuttle"):
-                part, _, test = test.partition("::")
-                exists = is_in(f"tests/{kind}/{part}.rs", test)
             else:
-                exists = is_in(f"tests/{kind}.rs", test)
+                *module, test = test.split("::")
+                path = "/".join(["tests", kind, *module])
+                exists = is_in(f"{path}.rs", test) or is_in(f"{path}/mod.rs", test)
             if not exists:
                 yield f"ci/seeded.bugs:{bug['line']}: {bug['name']}: there is no {finder}"
 
 
 def placed(listed):
-    """{file: {(begin, end): {bug: [edit]}}}, and the sources. Fails with all bugs that do not fit."""
-    sources, by_file, wrong = {}, {}, []
+    """{file: {(begin, end): {bug: [edit]}}}, and the sources. Fails if a bug does not fit."""
+    sources, by_file, wrong, names = {}, {}, [], set()
     for bug in listed:
+        where = f"ci/seeded.bugs:{bug['line']}: {bug['name']}"
+        if bug["name"] in names:
+            wrong.append(f"{where}: is there twice")
+        names.add(bug["name"])
+        if not bug["finders"]:
+            wrong.append(f"{where}: has no finder")
+        if not bug["edits"] and "=" not in bug["name"]:
+            wrong.append(f"{where}: has no edit")
         for edit in bug["edits"]:
             try:
                 at = place(sources, edit)
             except Misfit as misfit:
                 wrong.append(f"ci/seeded.bugs:{edit['line']}: {bug['name']}: {misfit}")
             else:
-                by_file.setdefault(edit["file"], {}).setdefault(at, {}).setdefault(bug["name"], []).append(edit)
-    names = [bug["name"] for bug in listed]
-    wrong += [f"{name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    wrong += [f"ci/seeded.bugs:{bug['line']}: {bug['name']}: nobody is to find it" for bug in listed if not bug["finders"]]
-    wrong += [f"ci/seeded.bugs:{bug['line']}: {bug['name']}: has no edit" for bug in listed if not bug["edits"] and "=" not in bug["name"]]
+                bugs_there = by_file.setdefault(edit["file"], {}).setdefault(at, {})
+                bugs_there.setdefault(bug["name"], []).append(edit)
     if wrong:
-        raise SystemExit("\n".join(wrong) + f"\n{len(wrong)} of ci/seeded.bugs do not fit the sources")
+        wrong.append(f"{len(wrong)} of ci/seeded.bugs do not fit the sources")
+        raise SystemExit("\n".join(wrong))
     return by_file, sources
 
 
@@ -226,7 +264,10 @@ def woven():
             of_body = [e for e in inside if begin <= e[0] < end]
             inside = [e for e in inside if e not in of_body]
             body = source.text[begin:end]
-            arms = "".join(f'if crate::seeded::is_chosen("{name}") {changed(body, es)} else ' for name, es in some.items())
+            arms = "".join(
+                f'if crate::seeded::is_chosen("{name}") {changed(body, es)} else '
+                for name, es in some.items()
+            )
             right = replaced(body, [(b - begin, e - begin, new) for b, e, new in of_body])
             edits.append((begin, end, "{ " + arms + right + " }"))
             changed_functions |= {(file, f[0]) for f in source.functions if f[3] == begin}
@@ -235,39 +276,43 @@ def woven():
 
 
 def unconst(texts, changed_functions):
-    """What asks the environment is not const, nor is what calls it. Callers go by the name, so they may be a few more than must be."""
+    """Makes functions that ask the environment not const, and their callers. Callers are found by
+    name, so they may be a few more than needed."""
     constant, sources = {}, {}
-    for folder, _, files in os.walk(os.path.join(ROOT, "src")):
-        for file in files:
-            path = os.path.relpath(os.path.join(folder, file), os.path.join(ROOT, "src"))
-            source = sources[path] = Source(path)
-            for name, _, at, begin, end in source.functions:
-                if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[max(0, at - 20) : at]):
-                    constant[path, name] = constant.get((path, name), "") + source.code[begin:end]
+    for path in files_of("src"):
+        path = os.path.relpath(path, os.path.join(ROOT, "src"))
+        source = sources[path] = Source(path)
+        for name, _, at, begin, end in source.functions:
+            if re.search(r"\bconst\s+(?:unsafe\s+)?$", source.code[max(0, at - 20) : at]):
+                constant[path, name] = constant.get((path, name), "") + source.code[begin:end]
     todo, done = [f for f in changed_functions if f in constant], set()
     while todo:
         done.add(function := todo.pop())
         calls = re.compile(rf"\b{function[1]}\(")
-        todo += [f for f, body in constant.items() if f not in done and f not in todo and calls.search(body)]
+        new = [f for f in constant if f not in done and f not in todo]
+        todo += [f for f in new if calls.search(constant[f])]
     for path, name in done:
-        texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, texts.get(path, sources[path].text))
+        text = texts.get(path, sources[path].text)
+        texts[path] = re.sub(rf"\bconst (unsafe )?fn {name}\b", r"\1fn " + name, text)
     return texts
 
 
 def alone(name):
-    """{file: text} of the files in which this one bug is, for good."""
+    """{file: text} of the files that have this one bug, with it."""
     chosen = [bug for bug in bugs() if bug["name"] == name]
     if not chosen:
         raise SystemExit(f"there is no {name} in ci/seeded.bugs")
     by_file, sources = placed(chosen)
-    return {
-        file: replaced(sources[file].text, [(b, e, changed(sources[file].text[b:e], edits[name])) for (b, e), edits in places.items()])
-        for file, places in by_file.items()
-    }
+    texts = {}
+    for file, places in by_file.items():
+        text = sources[file].text
+        edits = [(b, e, changed(text[b:e], some[name])) for (b, e), some in places.items()]
+        texts[file] = replaced(text, edits)
+    return texts
 
 
 def put(path, text):
-    """Writes the file, if it is not what is there: what has not changed is not compiled again."""
+    """Writes the file unless that is its text: unchanged files are not compiled again."""
     if os.path.exists(path):
         with open(path, "rb") as f:
             if f.read() == text:
@@ -278,27 +323,28 @@ def put(path, text):
 
 
 def renamed(text, version):
-    """A manifest by whose version cargo tells the copy from the tree, and keeps what it compiles of both."""
+    """A manifest of another version, so that cargo keeps what it compiles of copy and tree."""
     return re.sub(r'^(version = "[^"]*)"', rf'\1-{version}"', text, count=1, flags=re.M)
 
 
 def manifest(text, tests, version):
-    """Cargo.toml without benchmarks and examples, and without what only those depend on: what is not there is not compiled."""
+    """Cargo.toml without benchmarks and examples, and without what only those depend on."""
     text = renamed(text, version)
-    text = re.sub(r"^\[workspace\]\n(?:[^\[\n].*\n|\[?\]\n)*", "[workspace]\n", text, count=1, flags=re.M)
+    members = r"^\[workspace\]\n(?:[^\[\n].*\n|\[?\]\n)*"
+    text = re.sub(members, "[workspace]\n", text, count=1, flags=re.M)
     text = re.sub(r"^\[\[(?:bench|example)\]\]\n(?:[^\[\n].*\n)*", "", text, flags=re.M)
     head, mark, rest = text.partition("[dev-dependencies]\n")
     needed, mark_2, rest = rest.partition("\n[")
     lines = [line for line in needed.splitlines() if re.match(r"\w", line)]
-    named = [line for line in lines if re.search(rf"\b{line.split()[0].replace('-', '_')}::", tests)]
+    crates = [(line, line.split()[0].replace("-", "_")) for line in lines]
+    named = [line for line, crate in crates if re.search(rf"\b{crate}::", tests)]
     return head + mark + "\n".join(named) + "\n" + mark_2 + rest
 
 
 def copy(to, texts, version):
     files = {}
     for top in KEPT:
-        start = os.path.join(ROOT, top)
-        for path in [start] if os.path.isfile(start) else [os.path.join(d, f) for d, _, fs in os.walk(start) for f in fs]:
+        for path in files_of(top):
             relative = os.path.relpath(path, ROOT)
             if not relative.startswith(NOT_KEPT):
                 with open(path, "rb") as f:
@@ -307,21 +353,24 @@ def copy(to, texts, version):
         files[path_of(file)] = text.encode()
     for src in ("src", *(f"{package}/src" for package in BESIDE)):
         files[f"{src}/seeded.rs"] = read(os.path.join(ROOT, "ci", "seeded.rs")).encode()
-        # Bugs make dead code and whatever else a compiler warns of.
-        lib = files[f"{src}/lib.rs"].replace(b"#![no_std]\n", b"#![no_std]\n#![allow(warnings)]\n", 1)
+        # Bugs make dead code and other things that a compiler warns of.
+        lib, no_std = files[f"{src}/lib.rs"], b"#![no_std]\n"
+        lib = lib.replace(no_std, no_std + b"#![allow(warnings)]\n", 1)
         files[f"{src}/lib.rs"] = lib + b"\nmod seeded;\n"
     for path in WITH_WORDS:
-        source = f'#[path = "{"../" * path.count("/")}src/seeded.rs"]\n#[allow(warnings)]\nmod seeded;\n'
+        source = f'#[path = "{"../" * path.count("/")}src/seeded.rs"]\n'
+        source += "#[allow(warnings)]\nmod seeded;\n"
         before, mod, after = files[path].partition(b"#[path")
         files[path] = before + source.encode() + mod + after
     tests = b"\n".join(text for path, text in files.items() if path.startswith("tests/")).decode()
     files["Cargo.toml"] = manifest(files["Cargo.toml"].decode(), tests, version).encode()
     for package in BESIDE:
         text = renamed(files[f"{package}/Cargo.toml"].decode(), version)
-        files[f"{package}/Cargo.toml"] = re.sub(r'^(pagelock = \{ path = "\.\."), version = "[^"]*"', r"\1", text, flags=re.M).encode()
+        core = r'^(pagelock = \{ path = "\.\."), version = "[^"]*"'
+        files[f"{package}/Cargo.toml"] = re.sub(core, r"\1", text, flags=re.M).encode()
     for relative, text in files.items():
         put(os.path.join(to, relative), text)
-    # What is gone here must not be compiled there.
+    # Files that are gone here go there too.
     for top in KEPT:
         for folder, _, names in os.walk(os.path.join(to, top)):
             for name in names:
@@ -338,7 +387,7 @@ def main():
             placed(listed)
             if unknown:
                 raise SystemExit(1)
-            print(f"ci/seeded.bugs: {len(listed)} bugs; each fits the sources, and its finders exist")
+            print(f"ci/seeded.bugs: {len(listed)} bugs fit the sources, and their finders exist")
         case ["copy", to]:
             copy(to, woven(), "woven")
         case ["copy", to, name]:

@@ -1,9 +1,9 @@
-//! What is done at the end of a scope, also when the platform panics in it.
+//! Actions at the end of a scope, also when a platform's method panics in it.
 
 /// Runs its closure when dropped.
 pub(crate) struct Defer<A: FnMut()>(A);
 
-/// Runs `last` when the answer is dropped.
+/// Runs `last` when the returned value is dropped.
 pub(crate) const fn defer<A: FnMut()>(last: A) -> Defer<A> {
     Defer(last)
 }

@@ -1,8 +1,9 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![debugger_visualizer(gdb_script_file = "gdb/pagelock.py")]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core))]
-#![doc = include_str!("../docs/states.md")]
+#![doc = include_str!("../docs/pictures.md")]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map of the documentation
@@ -10,22 +11,25 @@
 //! The front page of each module is the design note of its part: its protocol, its table of
 //! orderings, and where its semantics come from.
 //!
-//! | module | what it explains |
+//! | module | explains |
 //! |---|---|
-//! | [`guide`] | the life of a page in pictures; how to embed the crate in a kernel, a VMM, a pager |
-//! | [`porting`] | a kernel's own platform and page tables, step by step; what an interrupt may call |
-//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, system call filters, processes that die |
-//! | [`word`] | the eight bytes, bit by bit, with the state table and constants for debuggers |
-//! | [`lock`] | owning a page; the rules of the gate, which bounds how often a locker is overtaken |
+//! | [`guide`] | the life of a page; four doors: a kernel, a VMM or pager, processes, C |
+//! | [`porting`] | a kernel's own platform and page tables; what an interrupt may call |
+//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, seccomp, processes that die |
+//! | [`word`] | the eight bytes, bit by bit, with constants for debuggers |
+//! | [`lock`] | owning a page; the gate, which bounds how often a locker is overtaken |
 //! | [`wait`] | release, then sleep: the wait that takes no reference |
 //! | [`refs`] | references and pins, and the difference |
-//! | [`migration`] | begin, freeze, commit or abort, as types; [taking over](migration::take_over) after a death |
-//! | [`futex`] | what a platform provides, how to [adapt](futex::Adapt) one; [event slots](futex::slot) and fan-out |
+//! | [`migration`] | begin, freeze, commit or abort, as types |
+//! | [`migration::take_over`] | what a killed owner leaves behind, and the way back |
+//! | [`futex`] | what a platform provides, and how to [adapt](futex::Adapt) one |
+//! | [`futex::slot`] | event slots: where waiters sleep, and how a release wakes them |
 //! | [`leaf`] | leaf entries and their rights |
-//! | [`mm`] | the protocol over the caller's page tables and memory: faults, migration, drains |
-//! | `shared` | (feature) segments of pages that processes share, and what to do when one of them is killed |
+//! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
+//! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
-//! | [`docs`] | which check would fail if a promise were false; Linux beside this; the protocol on paper; what no test reaches |
+//! | [`stuck`] | what a stuck page shows: dumps, owners, reports, gdb |
+//! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -35,8 +39,10 @@ extern crate std;
 mod defer;
 #[cfg(any(doc, doctest))]
 pub mod docs;
+mod dump;
 pub mod futex;
 #[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/pictures.md")]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 pub mod leaf;
@@ -49,6 +55,15 @@ pub mod lock;
 pub mod lock_api;
 pub mod migration;
 pub mod mm;
+// The model checkers look at the protocol alone.
+#[cfg(not(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle)))))]
+use off::owner;
+#[cfg(not(all(feature = "tracing", not(any(pagelock_loom, pagelock_shuttle)))))]
+use off::slow;
+mod off;
+#[cfg(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "owner")))]
+pub mod owner;
 mod page;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/porting.md")]
@@ -57,12 +72,19 @@ pub mod refs;
 #[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
 pub mod shared;
+#[cfg(all(feature = "tracing", not(any(pagelock_loom, pagelock_shuttle))))]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub mod slow;
 pub mod stats;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/stuck.md")]
+pub mod stuck {}
 #[doc(hidden)]
 pub mod sync;
 pub mod wait;
 pub mod word;
 
+pub use dump::Dump;
 pub use futex::{Futex, FutexTimed, OsFutex};
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
 pub use migration::{

@@ -8,6 +8,15 @@
 //! assert!(TOTAL.try_lock_for(std::time::Duration::from_millis(1)).is_some());
 //! assert_eq!(*TOTAL.lock(), 1);
 //! ```
+//!
+//! | type | is |
+//! |---|---|
+//! | [`Mutex`], [`MutexGuard`] | the mutex around a `T`; timed on Linux and Android, with std's `Instant` where there is std |
+//! | [`MappedMutexGuard`] | the guard of a part of the `T`, from [`MutexGuard::map`] |
+//! | `ReentrantMutex`, `ReentrantMutexGuard`, `MappedReentrantMutexGuard` | the mutex that its owner may lock again; with feature `std` |
+//!
+//! The guards that own an `Arc` of their mutex (`ArcMutexGuard`, by `lock_arc`) are there for a
+//! program that turns on feature `arc_lock` of `lock_api`.
 
 use crate::{OsFutex, PageGuard, PageLock};
 
@@ -25,6 +34,72 @@ pub type Mutex<T> = ::lock_api::Mutex<RawPageLock, T>;
 
 /// The guard of a [`Mutex`].
 pub type MutexGuard<'a, T> = ::lock_api::MutexGuard<'a, RawPageLock, T>;
+
+/// The guard of a part of what a [`Mutex`] holds.
+///
+/// ```
+/// use pagelock::lock_api::{MappedMutexGuard, Mutex, MutexGuard};
+///
+/// let pair = Mutex::new((1, "page"));
+/// let mut first: MappedMutexGuard<'_, i32> = MutexGuard::map(pair.lock(), |pair| &mut pair.0);
+/// *first += 1;
+/// assert!(pair.try_lock().is_none());
+/// drop(first);
+/// assert_eq!(*pair.lock(), (2, "page"));
+/// ```
+pub type MappedMutexGuard<'a, T> = ::lock_api::MappedMutexGuard<'a, RawPageLock, T>;
+
+#[cfg(feature = "std")]
+mod reentrant {
+    use super::RawPageLock;
+    use ::lock_api::GetThreadId;
+    use core::num::NonZeroUsize;
+    use core::ptr::from_ref;
+
+    /// A mutex that the thread that has it may lock again. Its guards stay on their thread, and
+    /// give `&T`.
+    ///
+    /// ```
+    /// use pagelock::lock_api::ReentrantMutex;
+    /// use std::cell::Cell;
+    ///
+    /// static DEPTH: ReentrantMutex<Cell<u32>> = ReentrantMutex::new(Cell::new(0));
+    /// let outer = DEPTH.lock();
+    /// let inner = DEPTH.lock();
+    /// inner.set(outer.get() + 1);
+    /// assert_eq!(outer.get(), 1);
+    /// assert!(std::thread::spawn(|| DEPTH.try_lock().is_none()).join().unwrap());
+    /// ```
+    #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+    pub type ReentrantMutex<T> = ::lock_api::ReentrantMutex<RawPageLock, ThisThread, T>;
+
+    /// The guard of a [`ReentrantMutex`].
+    #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+    pub type ReentrantMutexGuard<'a, T> =
+        ::lock_api::ReentrantMutexGuard<'a, RawPageLock, ThisThread, T>;
+
+    /// The guard of a part of what a [`ReentrantMutex`] holds.
+    #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+    pub type MappedReentrantMutexGuard<'a, T> =
+        ::lock_api::MappedReentrantMutexGuard<'a, RawPageLock, ThisThread, T>;
+
+    /// Tells threads apart, for [`ReentrantMutex`]: by the address of a variable that each has.
+    #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+    #[derive(Debug)]
+    pub struct ThisThread(());
+
+    // SAFETY: variables of two threads that both live have two addresses, none of them zero.
+    unsafe impl GetThreadId for ThisThread {
+        const INIT: Self = Self(());
+
+        fn nonzero_thread_id(&self) -> NonZeroUsize {
+            std::thread_local!(static MINE: u8 = const { 0 });
+            MINE.with(|mine| from_ref(mine).addr().try_into()).expect("a reference is not null")
+        }
+    }
+}
+#[cfg(feature = "std")]
+pub use reentrant::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard, ThisThread};
 
 impl RawPageLock {
     /// The header whose lock this is.

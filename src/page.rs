@@ -13,8 +13,8 @@ use core::fmt;
 /// bytes.
 ///
 /// Put it wherever you keep a page's metadata: a static, a `Vec`, a memfd, a kernel's frame array.
-/// Memory of all zeroes is a valid header of a page that is unlocked and free, for every platform
-/// of size zero. It has no destructor.
+/// Zeroed memory is a valid header of an unlocked, free page, for every platform of size zero. The
+/// header has no destructor.
 ///
 /// `#[repr(C)]`: a `u32` with the state at offset 0, a `u32` with the counts at offset 4, then the
 /// platform, which takes no space if it has no size. The bits are documented in
@@ -22,17 +22,34 @@ use core::fmt;
 ///
 /// | to | call |
 /// |---|---|
-/// | own the page | [`lock`](Self::lock), [`try_lock`](Self::try_lock), [`lock_within`](Self::lock_within), [`lock_releasing`](Self::lock_releasing) |
-/// | own it, or leave word and not sleep | [`claim`](Self::claim), [`claim_told`](Self::claim_told) |
-/// | wait without owning it or referring to it | [`wait_unlocked`](Self::wait_unlocked), [`wait_migration`](Self::wait_migration), [`wait_with`](Self::wait_with) |
-/// | keep what it is | [`try_get`](Self::try_get) |
-/// | keep where it is | [`try_pin`](Self::try_pin) |
-/// | move it | [`PageGuard::begin_migration`](crate::PageGuard::begin_migration), [`PageGuard::migrate`](crate::PageGuard::migrate) |
-/// | have a dead owner's page back | [`take_over`](Self::take_over), [`retell`](Self::retell), [`reset_sleepers`](Self::reset_sleepers) |
+/// | own the page | [`lock`], [`try_lock`], [`lock_within`], [`lock_releasing`] |
+/// | own it, or ask to be told, without sleeping | [`claim`], [`claim_told`] |
+/// | wait without owning or referencing it | [`wait_unlocked`], [`wait_migration`], [`wait_with`] |
+/// | keep its identity | [`try_get`] |
+/// | keep its place | [`try_pin`] |
+/// | move it | [`PageGuard::begin_migration`], [`PageGuard::migrate`] |
+/// | recover it from a dead owner | [`take_over`], [`retell`], [`reset_sleepers`] |
 ///
-/// After `fork` the child calls [`reset_sleepers`](Self::reset_sleepers) for each page that it
-/// uses. The page [`limits`](crate::limits) has that, and what to know of signal handlers, stopped
-/// threads, system call filters, and processes that die.
+/// After `fork` the child calls [`reset_sleepers`] for each page that it uses. The page
+/// [`limits`](crate::limits) covers `fork`, signal handlers, stopped threads, system call filters,
+/// and processes that die.
+///
+/// [`lock`]: Self::lock
+/// [`try_lock`]: Self::try_lock
+/// [`lock_within`]: Self::lock_within
+/// [`lock_releasing`]: Self::lock_releasing
+/// [`claim`]: Self::claim
+/// [`claim_told`]: Self::claim_told
+/// [`wait_unlocked`]: Self::wait_unlocked
+/// [`wait_migration`]: Self::wait_migration
+/// [`wait_with`]: Self::wait_with
+/// [`try_get`]: Self::try_get
+/// [`try_pin`]: Self::try_pin
+/// [`take_over`]: Self::take_over
+/// [`retell`]: Self::retell
+/// [`reset_sleepers`]: Self::reset_sleepers
+/// [`PageGuard::begin_migration`]: crate::PageGuard::begin_migration
+/// [`PageGuard::migrate`]: crate::PageGuard::migrate
 ///
 /// # Example
 ///
@@ -56,7 +73,14 @@ pub struct PageLock<F: Futex = OsFutex> {
 
 impl PageLock<OsFutex> {
     const_unless_loom! {
-        /// An unlocked, free page: no references, no pins.
+        /// Makes the header of an unlocked, free page: no references, no pins.
+        ///
+        /// ```
+        /// use pagelock::PageLock;
+        ///
+        /// static PAGES: [PageLock; 64] = [const { PageLock::new() }; 64];
+        /// assert_eq!(PAGES[0].refs(), 0);
+        /// ```
         #[must_use]
         pub fn new() -> Self {
             Self::with_futex(OsFutex)
@@ -66,93 +90,197 @@ impl PageLock<OsFutex> {
 
 impl<F: Futex> PageLock<F> {
     const_unless_loom! {
-        /// An unlocked, free page on the platform `futex`.
+        /// Makes the header of an unlocked, free page on the platform `futex`.
         ///
-        /// The header is eight bytes for a platform of size zero and grows by the platform's size
-        /// otherwise.
+        /// The header has eight bytes, and the platform's size on top.
+        ///
+        /// ```
+        /// use pagelock::{PageLock, futex::SpinFutex};
+        ///
+        /// static PAGE: PageLock<SpinFutex> = PageLock::with_futex(SpinFutex);
+        /// assert!(PAGE.try_lock().is_some());
+        /// ```
         #[must_use]
         pub fn with_futex(futex: F) -> Self {
             Self { state: AtomicU32::new(0), count: AtomicU32::new(0), futex }
         }
     }
 
-    /// Whether somebody owns the page, or it is kept for sleeping lockers behind a closed gate:
-    /// whether [`try_lock`](Self::try_lock) would fail.
+    /// Returns whether [`try_lock`](Self::try_lock) would fail: the page has an owner, or is kept
+    /// for sleeping lockers behind a closed [gate](crate::lock).
     ///
-    /// Relaxed: the answer is old at once, and orders nothing.
+    /// Relaxed: the answer may be out of date at once, and orders nothing.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// assert!(page.is_locked());
+    /// drop(guard);
+    /// assert!(!page.is_locked());
+    /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.state().is_taken()
     }
 
-    /// Whether the page's owner is migrating it. Relaxed, as for [`is_locked`](Self::is_locked).
+    /// Returns whether the page's owner is migrating it. Relaxed, as [`is_locked`](Self::is_locked).
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let migration = page.lock().begin_migration();
+    /// assert!(page.is_migrating());
+    /// migration.abort();
+    /// assert!(!page.is_migrating());
+    /// ```
     #[must_use]
     pub fn is_migrating(&self) -> bool {
         self.state().is_migrating()
     }
 
-    /// Whether the page's contents are lost for good. Relaxed; once true, it stays true for this
-    /// life of the memory: only [`PageGuard::unpoison`](crate::PageGuard::unpoison) begins another.
+    /// Returns whether the page's contents are lost for good.
+    ///
+    /// Relaxed. Once true, the answer stays true until
+    /// [`PageGuard::unpoison`](crate::PageGuard::unpoison) begins a new life of the memory.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// page.lock().poison();
+    /// assert!(page.is_poisoned());
+    /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.state().is_poisoned()
     }
 
-    /// Whether new references and pins are refused because a migration has frozen the counts.
-    /// Relaxed.
+    /// Returns whether new references and pins are refused because a migration has frozen the
+    /// counts. Relaxed.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(1).unwrap();
+    /// let frozen = page.lock().begin_migration().freeze(FreezeRule::ExactRefs(1)).unwrap();
+    /// assert!(page.is_frozen() && page.try_get().is_err());
+    /// frozen.commit_in_place();
+    /// assert!(!page.is_frozen() && page.try_get().is_ok());
+    /// ```
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        // The counts of a poisoned page are frozen for good, without a migration.
+        // A poisoned page's counts stay frozen without a migration.
         self.counts().is_frozen() && !self.is_poisoned()
     }
 
-    /// The number of references. Relaxed; exact only for whoever keeps them from changing.
+    /// Returns the number of references. Relaxed; exact only for a caller that keeps it from
+    /// changing.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// let third = page.try_get().unwrap();
+    /// assert_eq!(page.refs(), 3);
+    /// drop(third);
+    /// assert_eq!(page.refs(), 2);
+    /// ```
     #[must_use]
     pub fn refs(&self) -> u32 {
         self.counts().refs()
     }
 
-    /// The number of pins. Relaxed; exact only for whoever keeps them from changing.
+    /// Returns the number of pins. Relaxed; exact only for a caller that keeps it from changing.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(1).unwrap();
+    /// let pin = page.try_pin().unwrap();
+    /// assert_eq!((page.refs(), page.pins()), (1, 1));
+    /// drop(pin);
+    /// assert_eq!(page.pins(), 0);
+    /// ```
     #[must_use]
     pub fn pins(&self) -> u32 {
         self.counts().pins()
     }
 
-    /// The number of lockers that sleep for the page, up to [`MAX_SLEEPERS`](crate::MAX_SLEEPERS).
-    /// Relaxed; for watchdogs and tests.
+    /// Returns the number of lockers that are registered to sleep for the page, at most
+    /// [`MAX_SLEEPERS`](crate::MAX_SLEEPERS). Relaxed; for watchdogs and tests.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// let guard = PAGE.lock();
+    /// let locker = std::thread::spawn(|| drop(PAGE.lock()));
+    /// while PAGE.sleepers() == 0 {
+    ///     std::thread::yield_now();
+    /// }
+    /// drop(guard);
+    /// locker.join().unwrap();
+    /// assert_eq!(PAGE.sleepers(), 0);
+    /// ```
     #[must_use]
     pub fn sleepers(&self) -> u32 {
         self.state().sleepers()
     }
 
-    /// The five bits that are the caller's; the owner writes them.
+    /// Returns the caller's five bits, which the owner writes.
     ///
-    /// Acquire: whoever sees what [`set_user`](crate::PageGuard::set_user) wrote sees what its
-    /// caller did before it, also without owning the page. So the bits can say, for instance, that
-    /// the page's bytes are there.
+    /// Acquire: a thread that sees what [`set_user`](crate::PageGuard::set_user) wrote also sees
+    /// what the owner did before, even without owning the page. So a bit can say, for instance,
+    /// that the page's bytes have arrived.
+    ///
+    /// ```
+    /// use pagelock::{PageLock, UserBits};
+    ///
+    /// const UPTODATE: UserBits = UserBits::new(1);
+    ///
+    /// let page = PageLock::new();
+    /// // ... read the page's bytes from the disk ...
+    /// page.lock().set_user(UPTODATE);
+    /// assert_eq!(page.user(), UPTODATE);
+    /// ```
     #[must_use]
     pub fn user(&self) -> UserBits {
         // Acquire: pairs with the Release of `set_user`.
         State(self.state.load(Acquire)).user()
     }
 
-    /// How often the page was released, or given up by a sleeper while nobody owned it, modulo 256.
-    /// Relaxed.
+    /// Returns how often the page was released, modulo 256. A sleeper that gives up on a page
+    /// without an owner counts as a release. Relaxed.
     ///
-    /// For a watchdog: two equal readings some time apart, with [`is_locked`](Self::is_locked) true
-    /// at both, show that one owner has had the page all the while, unless 256 owners had it.
+    /// For a watchdog: if two readings some time apart are equal and [`is_locked`](Self::is_locked)
+    /// is true at both, one owner held the page all the while (or a multiple of 256 did).
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let before = page.generation();
+    /// drop(page.lock());
+    /// assert_eq!(page.generation(), before.wrapping_add(1));
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u8 {
         self.state().generation()
     }
 
-    /// The address that stands for this page in the event table. A key, never read from.
+    /// The address by which the event table knows this page. A key, never read through.
     pub(crate) fn key(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
 
     pub(crate) fn state(&self) -> State {
-        // Relaxed: a look; every decision is confirmed by a read-modify-write.
+        // Relaxed: a look; a read-modify-write confirms every decision.
         State(self.state.load(Relaxed))
     }
 
@@ -168,19 +296,31 @@ impl<F: Futex + Default> Default for PageLock<F> {
     }
 }
 
+/// `Debug` of guards and stages: the name, and the page in words.
+macro_rules! debug_with_page {
+    ($($of_page:ident),*) => { $(
+        impl<F: Futex> fmt::Debug for crate::$of_page<'_, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($of_page)).field(self.page()).finish()
+            }
+        }
+    )* };
+}
+debug_with_page!(PageGuard, PageRef, PagePin, Migration, Frozen, Poisoning);
+
 /// The page in words:
 /// `PageLock { locked, migrating, 2 sleepers, generation 7; 3 references, 0 pins }`.
 impl<F: Futex> fmt::Debug for PageLock<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, mut counts) = (self.state(), self.counts());
         if state.is_poisoned() {
-            counts = counts.thawed(); // Frozen for good, and "poisoned" says so.
+            counts = counts.thawed(); // "poisoned" implies frozen.
         }
         write!(f, "PageLock {{ {state:?}; {counts:?} }}")
     }
 }
 
-// What the documentation promises and a compiler can hold.
+// The promises of the documentation that a compiler can check.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 mod promises {
     use super::*;
@@ -204,7 +344,7 @@ mod promises {
     assert_not_impl_any!(PageLock: Copy, Clone, Drop);
     const_assert!(!core::mem::needs_drop::<PageLock>());
 
-    /// Zero is idle: a header made by `new` is eight zero bytes, so eight zero bytes are a header.
+    /// Zero is idle: `new` makes eight zero bytes, so eight zero bytes are a header.
     const _: () = {
         // SAFETY: both sides are eight bytes of plain integers behind `repr(C)` and `UnsafeCell`,
         // without padding.

@@ -1,9 +1,9 @@
 //! Counters: how often lockers and waiters slept, were woken for nothing, or got the page behind a
 //! closed gate, and why pages did not move. With feature `stats`; without it, counting compiles to
-//! nothing and [`snapshot`] does not exist.
+//! nothing and `snapshot` does not exist.
 //!
 //! The counters are for the whole program and only ever go up, wrapping at the word size. Take a
-//! [`snapshot`] before and after and look at the [difference](Stats::since). They are relaxed: a
+//! `snapshot` before and after and look at the difference, `Stats::since`. They are relaxed: a
 //! snapshot taken while threads run is not of one instant.
 //!
 //! ```

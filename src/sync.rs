@@ -1,13 +1,14 @@
-//! The one place that knows which atomics the crate is built on.
+//! The one place that chooses the crate's atomics.
 //!
-//! Everywhere else says `crate::sync::AtomicU32`. A normal build gets `core`'s. The others explore
-//! the very code that ships:
+//! All other files use `crate::sync::AtomicU32`. An ordinary build gets `core`'s, so a platform
+//! ([`Futex`](crate::Futex)) that is written outside may name either. The checks build the same
+//! code with others:
 //!
-//! * `--cfg pagelock_loom` gets loom's, which explores every interleaving of a small model, and
-//!   every value that the memory model lets a load see.
-//! * `--cfg pagelock_shuttle` gets shuttle's, which draws random schedules of large models.
-//! * `--cfg pagelock_delay` gets `core`'s with a hook before and after each access, by its place in
-//!   the sources: a test delays, watches, or dies there.
+//! * `--cfg pagelock_loom`: loom's, which explore every interleaving of a small model, and every
+//!   value that the memory model lets a load see.
+//! * `--cfg pagelock_shuttle`: shuttle's, which draw random schedules of large models.
+//! * `--cfg pagelock_delay`: `core`'s, with a hook before and after each access that is given the
+//!   access's place in the sources. A test delays, watches, or dies there.
 
 pub use core::sync::atomic::Ordering;
 
@@ -35,10 +36,9 @@ pub(crate) use shuttle::hint::spin_loop;
 compile_error!("one model checker at a time");
 
 #[cfg(not(target_has_atomic = "32"))]
-compile_error!("pagelock is made of compare-and-swaps of 32 bits, and this processor has none");
+compile_error!("pagelock needs compare-and-swap of 32 bits, which this processor does not have");
 
-/// Writes a function that is `const`, except under loom, whose atomics can only be made at run
-/// time.
+/// Defines a function that is `const`, except under loom, whose atomics are made at run time.
 macro_rules! const_unless_loom {
     ($(#[$attr:meta])* $vis:vis fn $($rest:tt)*) => {
         #[cfg(not(pagelock_loom))]
@@ -60,24 +60,23 @@ pub mod steps {
     use core::ptr::null_mut;
     use core::sync::atomic::AtomicPtr;
 
-    /// Where in the sources an access is made. Each is a static, so that its address is enough to
-    /// remember it by.
+    /// An access's place in the sources. Each is a static, so its address identifies it.
     pub type Step = &'static Location<'static>;
 
-    /// What is called before an access (`false`) and after it (`true`).
+    /// A function that is called before an access (`false`) and after it (`true`).
     pub type Hook = fn(Step, bool);
 
     /// A `Hook`, or null.
     static HOOK: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-    /// From now on `hook` is called at every step by the thread that takes it: also in signal
-    /// handlers, and with locks held. It may do anything but use the page.
+    /// Makes each thread call `hook` at every step that it takes from now on: also in signal
+    /// handlers, and with locks held. The hook may do anything but use the page.
     pub fn call(hook: Hook) {
         // Release: pairs with the Acquire of `at`.
         HOOK.store(hook as *mut (), Release);
     }
 
-    /// Whether this crate's sources have it: the words are anybody's, a platform's of a test too.
+    /// Whether the step is in this crate's sources: a test's own platform accesses the words too.
     fn is_ours(step: Step) -> bool {
         file!().strip_suffix("sync.rs").is_some_and(|src| step.file().starts_with(src))
     }
@@ -85,13 +84,13 @@ pub mod steps {
     fn at(step: Step, done: bool) {
         let hook = HOOK.load(Acquire);
         if !hook.is_null() && is_ours(step) {
-            // SAFETY: only `call` stores there, and what it stores was a function of this type.
+            // SAFETY: only `call` stores there, and it stores functions of this type.
             let hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
             hook(step, done);
         }
     }
 
-    /// `core`'s, with a call before and after each access.
+    /// `core`'s `AtomicU32`, with a call before and after each access.
     #[derive(Debug, Default)]
     #[repr(transparent)]
     pub struct AtomicU32(core::sync::atomic::AtomicU32);
@@ -133,7 +132,7 @@ pub mod steps {
         fetch_sub(value: u32, order: Ordering) -> u32;
         fetch_or(value: u32, order: Ordering) -> u32;
         fetch_and(value: u32, order: Ordering) -> u32;
-        compare_exchange(old: u32, new: u32, success: Ordering, failure: Ordering) -> Result<u32, u32>;
-        compare_exchange_weak(old: u32, new: u32, success: Ordering, failure: Ordering) -> Result<u32, u32>;
+        compare_exchange(old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32>;
+        compare_exchange_weak(old: u32, new: u32, yes: Ordering, no: Ordering) -> Result<u32, u32>;
     }
 }

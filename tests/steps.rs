@@ -72,7 +72,7 @@ const fn call(name: &'static str, call: fn(&Seat<'_>)) -> Call {
 
 const RULE: FreezeRule = FreezeRule::Unpinned;
 
-const CALLS: [Call; 24] = [
+const CALLS: [Call; 25] = [
     call("lock", |s| drop(s.lock(A))),
     call("try_lock", |s| drop(s.try_lock(A))),
     call("unlock", |s| _ = s.lock(A).unwrap().unlock()),
@@ -140,6 +140,7 @@ const CALLS: [Call; 24] = [
     call("activate and put", |s| drop(s.activate(B))),
     call("a pin, a reference and the lock", |s| drop((s.pin(A), s.get(A), s.lock(A)))),
     call("the lock, twice", |s| drop((s.lock(A), s.try_lock(A)))),
+    call("grow", |s| _ = s.segment().grow(4)),
     call("three locks", |s| drop((s.lock(B), s.lock(A), s.lock(2)))),
 ];
 
@@ -149,7 +150,7 @@ struct Pages {
 
 impl Pages {
     fn new() -> Self {
-        let segment = Segment::create(c"steps", Size::of(3).seats(4)).unwrap();
+        let segment = Segment::create(c"steps", Size::of(3).up_to(5).seats(4)).unwrap();
         segment.sit().unwrap().activate(A).unwrap().into_raw();
         Self { segment }
     }
@@ -195,6 +196,8 @@ impl Pages {
             frozen.unwrap_or_else(|_| panic!("{}", say(page))).commit_in_place();
         }
         drop(seat.activate(B).unwrap());
+        assert_eq!(self.segment.grow(5), Ok(5), "{call}, {steps}");
+        drop(seat.try_lock(4).unwrap());
     }
 }
 

@@ -59,8 +59,7 @@ mod linux {
         word(segment, READY).fetch_add(1, SeqCst);
     }
 
-    /// Two steps, between which nobody else may come: an atomic addition would hide that somebody
-    /// does.
+    /// Two steps, which no other thread may split: an atomic addition would hide that one does.
     fn add(segment: &Segment, page: u32) {
         let number = word(segment, page);
         segment.user_words()[0].fetch_add(1, SeqCst);
@@ -148,7 +147,7 @@ mod linux {
             match left.stage {
                 TakenOver::Locked(guard) => {
                     assert_eq!(left.page, 0);
-                    assert!(guard.unlock().event_waiters, "whoever has locked in vain");
+                    assert!(guard.unlock().event_waiters, "a locker had waited");
                 }
                 TakenOver::Migrating(migration) => {
                     assert_eq!(left.page, 1);
@@ -161,7 +160,7 @@ mod linux {
                 other => panic!("{other:?}"),
             }
         };
-        let recovered = segment.recover(each).expect("nobody else recovers");
+        let recovered = segment.recover(each).expect("no other process recovers");
         assert_eq!(
             (recovered.seats, recovered.pages, recovered.refs, recovered.pins),
             (1, 3, 1, 1)
@@ -176,7 +175,7 @@ mod linux {
             TakenOver::Frozen(frozen) => _ = frozen.commit_in_place(),
             stage => drop(stage),
         };
-        let recovered = segment.recover(each).expect("nobody else recovers");
+        let recovered = segment.recover(each).expect("no other process recovers");
         assert_eq!((recovered.nonsense, recovered.undecided), (0, 0));
     }
 }

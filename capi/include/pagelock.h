@@ -2,8 +2,9 @@
  *
  * Made from the sources by cbindgen: change it there.
  *
- * A pointer is not null unless the function says so. What a function "takes" is not used again. An
- * error leaves everything as it was, unless the function says otherwise. */
+ * Unless a function says otherwise: any thread may call it, for the same page as others do; a
+ * pointer is not null; an error leaves everything as it was. What a function "takes" is not used
+ * again. Errors are named without their PAGELOCK_ERROR_. */
 
 #ifndef PAGELOCK_H
 #define PAGELOCK_H
@@ -19,7 +20,7 @@
 #define PAGELOCK_NOEXCEPT
 #endif
 
-/* An answer that has to be looked at. */
+/* An answer that the caller must look at. */
 #if defined(__cplusplus) && __cplusplus >= 201703L
 #define PAGELOCK_MUST_USE [[nodiscard]]
 #elif defined(__GNUC__)
@@ -49,7 +50,8 @@ typedef void (*pagelock_page_fn)(void *context, struct pagelock_page *page) PAGE
 
 /* Decides about a page that a dead process had, see pagelock_segment_recover. */
 struct pagelock_left;
-typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *left) PAGELOCK_NOEXCEPT;
+typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *left)
+    PAGELOCK_NOEXCEPT;
 
 #ifdef __cplusplus
 }  // extern "C"
@@ -62,7 +64,7 @@ typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *lef
 // Any number of references, as long as there are no pins: for `pagelock_freeze`.
 #define PAGELOCK_ANY_REFS 0xffffffffu
 
-// Somebody owns the page.
+// The page has an owner.
 #define PAGELOCK_STATE_LOCKED 0x00000001u
 
 // The next release wakes a locker.
@@ -114,8 +116,8 @@ typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *lef
 
 #define PAGELOCK_SEGMENT_VERSION 0x00000001u
 
-// Where in a segment: how many seats there are, how many pages there can be, where the pages begin,
-// how many there are, and your two words.
+// Where in a segment: how many seats there are, how many pages there can be, where the pages
+// begin, how many there are, and your two words.
 #define PAGELOCK_SEGMENT_SEATS_OFFSET 0x0000001cu
 
 #define PAGELOCK_SEGMENT_CAPACITY_OFFSET 0x0000002cu
@@ -143,7 +145,7 @@ typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *lef
 
 #define PAGELOCK_NOTE_BYTES 0x00000010u
 
-// A page: its header, the word of whoever changes a count, your word.
+// A page: its header, the word that names the seat that is changing a count, your word.
 #define PAGELOCK_SEGMENT_PAGE_BYTES 0x00000010u
 
 #define PAGELOCK_SEGMENT_PAGE_CHANGER_OFFSET 0x00000008u
@@ -157,8 +159,8 @@ typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *lef
 
 #define PAGELOCK_MAX_SEGMENTS 0x00000010u
 
-// The byte of the file that who sits in seat 0 has locked (F_OFD_SETLK); seat n is n further.
-// Whoever recovers has locked the byte before.
+// The byte of the file that the owner of seat 0 has locked (F_OFD_SETLK); that of seat n is n
+// further. A survivor that recovers has locked the byte before.
 #define PAGELOCK_SEGMENT_SEAT_LOCKS 0x10000000000u
 
 // The first word of a note: what it is of, and how far. 0 is a free note.
@@ -182,7 +184,7 @@ typedef int32_t (*pagelock_decide_fn)(void *arg, const struct pagelock_left *lef
 
 #define PAGELOCK_NOTE_GIVEN 0x00000700u
 
-// Whose the page is now.
+// Who owns the page now.
 enum pagelock_claimed
 #ifdef __cplusplus
   : int32_t
@@ -190,23 +192,23 @@ enum pagelock_claimed
  {
   // Yours: `guard` was set.
   PAGELOCK_CLAIMED_OWNER = 0,
-  // Somebody else's, whose release tells.
+  // Another owner's, whose release tells.
   PAGELOCK_CLAIMED_IN_FLIGHT = 1,
-  // Nobody's: the contents are lost, and there is nothing to wait for.
+  // No owner: the contents are lost, and there is nothing to wait for.
   PAGELOCK_CLAIMED_POISONED = 2,
 };
 #ifndef __cplusplus
 typedef int32_t pagelock_claimed;
 #endif // __cplusplus
 
-// What becomes of a page that a dead process owned. Each unlocks the page and tells all who wait.
+// What becomes of a page that a dead process owned. Each unlocks the page and wakes all waiters.
 enum pagelock_decision
 #ifdef __cplusplus
   : int32_t
 #endif // __cplusplus
  {
-  // What is right for the library: a migration is aborted, a poisoning finished. Any number that
-  // is not below says this too.
+  // Unlocks; a migration is aborted, a poisoning finished. Any number that is not below says
+  // this too.
   PAGELOCK_DECISION_RELEASE = 0,
   // A frozen page is committed where it is. Otherwise as RELEASE.
   PAGELOCK_DECISION_COMMIT = 1,
@@ -228,7 +230,7 @@ enum pagelock_error
  {
   // It was done.
   PAGELOCK_ERROR_OK = 0,
-  // The page is locked, or kept for somebody who sleeps for it.
+  // The page is locked, or kept for a locker that sleeps for it.
   PAGELOCK_ERROR_LOCKED = 1,
   // The deadline has passed.
   PAGELOCK_ERROR_TIMED_OUT = 2,
@@ -284,7 +286,7 @@ enum pagelock_error
   PAGELOCK_ERROR_SYSTEM = 27,
   // All seats are taken.
   PAGELOCK_ERROR_NO_SEAT = 28,
-  // The seats that nobody has are of the dead: recover first.
+  // Every seat without an owner is of a dead one: recover first.
   PAGELOCK_ERROR_ONLY_DEAD = 29,
   // The segment was inherited by a fork: this process has to attach for itself.
   PAGELOCK_ERROR_FORKED = 30,
@@ -292,7 +294,7 @@ enum pagelock_error
   PAGELOCK_ERROR_NO_SUCH_PAGE = 31,
   // The seat has no room for another note.
   PAGELOCK_ERROR_SEAT_FULL = 32,
-  // Somebody else recovers.
+  // Another thread recovers.
   PAGELOCK_ERROR_RECOVERING = 33,
 };
 #ifndef __cplusplus
@@ -320,14 +322,13 @@ enum pagelock_slept
 typedef int32_t pagelock_slept;
 #endif // __cplusplus
 
-// What a dead owner has left. Whoever takes it over makes the stage of it that the name says, with
-// the page's address.
+// What a dead owner has left. The survivor makes the named stage of it, with the page's address.
 enum pagelock_stage
 #ifdef __cplusplus
   : int32_t
 #endif // __cplusplus
  {
-  // Nothing: nobody owned the page.
+  // Nothing: the page had no owner.
   PAGELOCK_STAGE_NONE = 0,
   // A `pagelock_guard`.
   PAGELOCK_STAGE_LOCKED = 1,
@@ -362,7 +363,8 @@ enum pagelock_wake
   PAGELOCK_WAKE_POISONED = 4,
   // A deadline was given, and the platform has no clock. There was no sleep.
   PAGELOCK_WAKE_NO_CLOCK = 5,
-  // The segment has no such page: `pagelock_seat_wait_unlocked` and its sibling alone say so.
+  // The segment has no such page: said by `pagelock_seat_wait_unlocked` and
+  // `pagelock_seat_wait_migration` alone.
   PAGELOCK_WAKE_NO_SUCH_PAGE = 6,
 };
 #ifndef __cplusplus
@@ -411,7 +413,8 @@ typedef struct pagelock_guard {
   struct pagelock_page *page;
 } pagelock_guard;
 
-// How long something may take. All zeroes, like a null pointer in place of it: as long as it takes.
+// How long something may take. All zeroes, like a null pointer in place of it: as long as it
+// takes.
 typedef struct pagelock_limits {
   // Until when, in nanoseconds on the clock of `pagelock_now`; 0 is no deadline.
   uint64_t deadline;
@@ -433,9 +436,9 @@ typedef struct pagelock_frozen {
 
 // What a commit to another header has come to.
 typedef struct pagelock_committed {
-  // The last references of the source have moved away: it is free, and nobody else says so.
+  // The last references of the source have moved away: it is free. No other call reports it.
   bool source_is_free;
-  // Somebody had waited for the source.
+  // A thread had waited for the source.
   bool event_waiters;
 } pagelock_committed;
 
@@ -452,14 +455,14 @@ typedef struct pagelock_event {
 //
 // A table that is set is neither changed nor freed.
 typedef struct pagelock_platform {
-  // sizeof(pagelock_platform): whoever was compiled with another header is refused.
+  // sizeof(pagelock_platform): a program compiled with another header is refused.
   size_t size;
   // For the functions.
   void *context;
   // Sleeps while `*word` is `expected`, until woken; a PAGELOCK_SLEPT. May return at any time.
   // The comparison, an atomic load, and going to sleep are one step with respect to wakes: a
-  // wake that comes after the word was changed is not missed by who saw the old value. The word
-  // is never stored to.
+  // wake that comes after the word was changed is not missed by a thread that saw the old value.
+  // The word is never stored to.
   pagelock_wait_fn wait;
   // Wakes one sleeper on `word`, the longest asleep if it can. `word` is an address and is not
   // read: what it pointed to may be gone.
@@ -473,8 +476,8 @@ typedef struct pagelock_platform {
   pagelock_now_fn now;
   // `wait` that also ends when the clock reaches `at`.
   pagelock_wait_until_fn wait_until;
-  // Called by a release that somebody has waited for or claimed, after the library's own
-  // sleepers were told. `page` is an address: the page is unlocked and may be gone.
+  // Called by a release of a page that a thread has waited for or claimed, after the library's
+  // own sleepers were told. `page` is an address: the page is unlocked and may be gone.
   pagelock_page_fn tell;
   // For the headers that several processes share, by the operating system's futex: the event
   // slots, in shared memory and zeroed at first. Null otherwise. All processes have the same
@@ -490,12 +493,12 @@ typedef struct pagelock_platform {
 // freestanding library.
 //
 // Made by `pagelock_segment_create` or `pagelock_segment_attach`, in memory of yours; it is not
-// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that was
-// forked attaches for itself.
+// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that
+// was forked attaches for itself.
 //
-// Whoever has the descriptor can write every byte of the segment. That makes this process access
-// nothing outside of the segment; but it can make it wait, and what a page's lock guards is only as
-// safe as the peers are honest.
+// A process that has the descriptor can write every byte of the segment. Such a peer cannot make
+// this process access anything outside of the segment, but it can make it wait, and memory that a
+// page's lock guards is only as safe as the peers are honest.
 typedef struct pagelock_segment {
   // The library's.
   uint64_t words[16];
@@ -511,13 +514,14 @@ typedef struct pagelock_recovered {
   uint32_t refs;
   // Pins given back.
   uint32_t pins;
-  // Pages that have become free by that: nobody else says so.
+  // Pages that have become free by that. No other call reports them.
   uint32_t freed;
-  // Pages of which all were told again.
+  // Pages whose waiters were woken again.
   uint32_t retold;
-  // Notes that say what no note can: whoever wrote them did not keep to the protocol.
+  // Notes with values that no note can have: their writer broke the protocol.
   uint32_t nonsense;
-  // Notes left for the next time: a thread that lives has been stopped while it takes the page.
+  // Notes left for the next time: a living thread was stopped while it took the page or let go
+  // of it.
   uint32_t undecided;
 } pagelock_recovered;
 
@@ -590,8 +594,8 @@ const char *pagelock_error_text(int32_t error) PAGELOCK_NOEXCEPT;
 // 0 if there is no clock.
 uint64_t pagelock_now(void) PAGELOCK_NOEXCEPT;
 
-// Throws the switch: every wait under it ends, present and future. Whoever returns for that reason
-// sees what the caller did before.
+// Throws the switch: every wait under it ends, present and future. A waiter that returns for that
+// reason sees what the caller did before.
 void pagelock_cancel_throw(struct pagelock_cancel *cancel) PAGELOCK_NOEXCEPT;
 
 // Whether the switch is thrown.
@@ -600,7 +604,7 @@ bool pagelock_cancel_is_thrown(const struct pagelock_cancel *cancel) PAGELOCK_NO
 // Locks the page, sleeping until it can. A page whose contents are lost can be locked too.
 PAGELOCK_MUST_USE struct pagelock_guard pagelock_lock(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Locks the page if that takes no sleep; PAGELOCK_ERROR_LOCKED if somebody has it.
+// Locks the page if that takes no sleep; LOCKED if another thread has it, or sleeps for it.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_try_lock(struct pagelock_page *page,
                                  struct pagelock_guard *guard)
@@ -617,7 +621,8 @@ PAGELOCK_NOEXCEPT;
 // the caller meanwhile. For a faulter that has lost the race for the page too often. The header
 // must stay where it is for the whole call.
 //
-// `unlock` is called in any case, exactly once. `limits` may be null. TIMED_OUT, CANCELLED, NO_CLOCK.
+// `unlock` is called in any case, exactly once. `limits` may be null. TIMED_OUT, CANCELLED,
+// NO_CLOCK.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_lock_releasing(struct pagelock_page *page,
                                        pagelock_unlock_fn unlock,
@@ -626,16 +631,16 @@ pagelock_error pagelock_lock_releasing(struct pagelock_page *page,
                                        struct pagelock_guard *guard)
 PAGELOCK_NOEXCEPT;
 
-// Unlocks the page; whether somebody had waited for that. The next owner sees what the caller did.
-// The page is not touched once it is unlocked: whoever has it next may free the header.
+// Unlocks the page; true if a thread had waited for that. The next owner sees what the caller did.
+// The page is not touched once it is unlocked: the next owner may free the header.
 bool pagelock_unlock(struct pagelock_guard guard) PAGELOCK_NOEXCEPT;
 
-// `pagelock_unlock` that hands the page to those who sleep for it before any newcomer.
+// `pagelock_unlock` that hands the page to the lockers that sleep for it before any newcomer.
 bool pagelock_unlock_fair(struct pagelock_guard guard) PAGELOCK_NOEXCEPT;
 
-// Locks the page, or leaves word that somebody waits for it; never sleeps. For fault servers,
-// whose faulters sleep elsewhere: the owner's release calls the platform's `tell`. The word is for
-// one release, so claim again before every further wait.
+// Locks the page, or leaves word that a fault waits for it; never sleeps. For fault servers, whose
+// faulters sleep elsewhere: the owner's release calls the platform's `tell`. The word is for one
+// release, so claim again before every further wait.
 PAGELOCK_MUST_USE
 pagelock_claimed pagelock_claim(struct pagelock_page *page,
                                 struct pagelock_guard *guard)
@@ -648,20 +653,20 @@ pagelock_claimed pagelock_claim_told(struct pagelock_page *page,
                                      struct pagelock_guard *guard)
 PAGELOCK_NOEXCEPT;
 
-// Says that the contents are lost for good, and unlocks; whether somebody had waited.
+// Says that the contents are lost for good, and unlocks; true if a thread had waited.
 bool pagelock_poison(struct pagelock_guard guard) PAGELOCK_NOEXCEPT;
 
 // Undoes a poisoning, for memory that starts a new life: no references, no pins, still locked.
-// Nobody may have anything of the old life: no reference or pin that is still to be put, no entry
-// that leads here.
+// Nothing of the old life may be left: no reference or pin that will still be put, no entry that
+// leads here.
 void pagelock_unpoison(struct pagelock_guard guard) PAGELOCK_NOEXCEPT;
 
-// Writes your five bits, 0 to 31; the rest of `user` is dropped. Whoever reads them sees what the
-// caller did before.
+// Writes your five bits, 0 to 31; the rest of `user` is dropped. A reader of the bits sees what
+// the caller did before.
 void pagelock_set_user(struct pagelock_guard guard, uint8_t user) PAGELOCK_NOEXCEPT;
 
-// Whether somebody has the page, or it is kept for somebody. Old at once, as are the answers of
-// the functions below.
+// Whether the page has an owner, or is kept for a locker that sleeps. The answer, like those of
+// the functions below, may be out of date at once.
 bool pagelock_is_locked(const struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
 // Whether its owner migrates it.
@@ -676,13 +681,13 @@ bool pagelock_is_frozen(const struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 // How many lockers sleep for it.
 uint32_t pagelock_sleepers(const struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Your five bits. Whoever sees them sees what their writer did before.
+// Your five bits. A reader sees what their writer did before.
 uint8_t pagelock_user(const struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
 // Waits until the page is released, holding neither the page-table lock nor a reference. Call it
 // with the page-table lock, having found the page locked: `unlock(arg)` is called in any case,
-// exactly once, before any sleep, and the page is not touched after that. `unlock` may be null, and
-// so may `limits`.
+// exactly once, before any sleep, and the page is not touched after that. `unlock` may be null,
+// and so may `limits`.
 pagelock_wake pagelock_wait_unlocked(struct pagelock_page *page,
                                      pagelock_unlock_fn unlock,
                                      void *arg,
@@ -710,11 +715,11 @@ PAGELOCK_MUST_USE pagelock_error pagelock_get(struct pagelock_page *page) PAGELO
 // Pins the page where it is. FREE, FROZEN, MIGRATING, POISONED, OVERFLOW.
 PAGELOCK_MUST_USE pagelock_error pagelock_pin(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Gives back a reference that is the caller's. Whether the page is free by that: said to one
-// caller, who frees its memory.
+// Gives back a reference that is the caller's. True to the one caller that made the page free by
+// that, which frees its memory.
 PAGELOCK_MUST_USE bool pagelock_put(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Gives back a pin that is the caller's. Whether the page is free by that.
+// Gives back a pin that is the caller's. True to the one caller that made the page free by that.
 PAGELOCK_MUST_USE bool pagelock_unpin(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
 // How many references the page has.
@@ -732,8 +737,8 @@ PAGELOCK_NOEXCEPT;
 // Freezes the counts, if there are no pins and exactly `refs` references, or PAGELOCK_ANY_REFS.
 // Takes the migration if it succeeds. PINNED, REFERENCED, FROZEN, POISONED.
 //
-// While somebody who holds a reference may be waiting for this very page, do not try again for
-// ever: abort, and start over.
+// A thread that holds a reference may be waiting for this very page, so do not retry for ever:
+// abort, and start over.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_freeze(struct pagelock_migration migration,
                                uint32_t refs,
@@ -757,27 +762,38 @@ pagelock_error pagelock_wait_unpinned(struct pagelock_migration migration,
                                       const struct pagelock_limits *limits)
 PAGELOCK_NOEXCEPT;
 
-// Ends the migration with the page where it was, and unlocks it; whether somebody had waited.
+// Ends the migration with the page where it was, and unlocks it; true if a thread had waited.
 bool pagelock_abort(struct pagelock_migration migration) PAGELOCK_NOEXCEPT;
 
-// Ends the migration with the page where it was, and keeps the lock. Those who wait for the
+// Ends the migration with the page where it was, and keeps the lock. Threads that wait for the
 // migration are woken now.
 PAGELOCK_MUST_USE
 struct pagelock_guard pagelock_end_migration(struct pagelock_migration migration)
 PAGELOCK_NOEXCEPT;
 
+// Says that the contents are lost for good, and unlocks; true if a thread had waited.
+bool pagelock_poison_migration(struct pagelock_migration migration) PAGELOCK_NOEXCEPT;
+
+// Writes your five bits, as `pagelock_set_user`.
+void pagelock_set_user_migration(struct pagelock_migration migration,
+                                 uint8_t user)
+PAGELOCK_NOEXCEPT;
+
+// Writes your five bits, as `pagelock_set_user`.
+void pagelock_set_user_frozen(struct pagelock_frozen frozen, uint8_t user) PAGELOCK_NOEXCEPT;
+
 // Ends the migration of a page whose header stays, because only the memory behind it has changed:
-// thawed, unlocked, all told. Entries have to be up before this. Whether somebody had waited.
+// thawed, unlocked, waiters woken. Put the entries up before this. True if a thread had waited.
 bool pagelock_commit(struct pagelock_frozen frozen) PAGELOCK_NOEXCEPT;
 
-// `pagelock_commit` that keeps the lock. Those who wait for the migration are woken now.
+// `pagelock_commit` that keeps the lock. Threads that wait for the migration are woken now.
 PAGELOCK_MUST_USE
 struct pagelock_guard pagelock_commit_keeping(struct pagelock_frozen frozen)
 PAGELOCK_NOEXCEPT;
 
 // Ends the migration of a page whose identity moves to another header, `dst`: your five bits, and
-// `refs` references, which must be the caller's own. Both are unlocked, and all told. Entries have
-// to be up before this. `committed` may be null.
+// `refs` references, which must be the caller's own. Both are unlocked, and all waiters told. Put
+// the entries up before this. `committed` may be null.
 //
 // Takes both if it succeeds. SAME_PAGE, POISONED, FROZEN, TOO_FEW, OVERFLOW.
 PAGELOCK_MUST_USE
@@ -792,36 +808,37 @@ PAGELOCK_MUST_USE
 struct pagelock_migration pagelock_thaw(struct pagelock_frozen frozen)
 PAGELOCK_NOEXCEPT;
 
-// Says that the contents are lost for good (the copy has failed half-way), and unlocks.
+// Says that the contents are lost for good (the copy has failed half-way), and unlocks; true if a
+// thread had waited.
 bool pagelock_poison_frozen(struct pagelock_frozen frozen) PAGELOCK_NOEXCEPT;
 
-// Makes what a dead owner has left the caller's.
+// Makes the caller the owner of what a dead owner has left.
 //
-// Whoever locked the page last, and has not released it, has died before this call, and nobody
-// else takes over from it. If it is alive, there are two owners.
+// The thread that locked the page last, and has not released it, died before this call, and only
+// one survivor takes over from it. If that thread is alive, the page has two owners.
 PAGELOCK_MUST_USE pagelock_stage pagelock_take_over(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Does what the dead owner was about to do: the page is poisoned, unlocked, and all are told.
-// After `pagelock_take_over` has said POISONING.
+// Does what the dead owner was about to do: the page is poisoned, unlocked, and all waiters are
+// told. After `pagelock_take_over` has said POISONING.
 void pagelock_finish_poisoning(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
 // Leaves the page unpoisoned, for a survivor that knows that its contents are good. It is locked
 // then: a `pagelock_guard`. After `pagelock_take_over` has said POISONING.
 void pagelock_stop_poisoning(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Wakes everybody who may be asleep because of this page, after a death between a release and its
-// wakes. Never wrong; it costs needless wakes. The caller does not own the page.
+// Wakes every thread that may be asleep because of this page, after a death between a release and
+// its wakes. Never wrong; it costs needless wakes. The caller does not own the page.
 void pagelock_retell(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
-// Strikes all who sleep for the page's lock, after one of them has died, or in the child after a
-// fork. Nobody alive may be in a call that locks the page.
+// Strikes out the count of threads that sleep for the page's lock, after one of them has died, or
+// in the child after a fork. No living thread may be in a call that locks the page.
 void pagelock_reset_sleepers(struct pagelock_page *page) PAGELOCK_NOEXCEPT;
 
 // Sets the platform of all pages, before the first of them is used, and once: BAD_PLATFORM,
 // PLATFORM_SET. The table is not copied.
 //
-// Where no operating system is built in, a platform has to be set: until then, whoever has to wait
-// spins.
+// Where no operating system is built in, a platform has to be set: until then, a thread that has
+// to wait spins.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_set_platform(const struct pagelock_platform *platform)
 PAGELOCK_NOEXCEPT;
@@ -895,8 +912,8 @@ PAGELOCK_NOEXCEPT;
 
 // Ends what the dead have begun: `decide(arg, left)` is called for each page that one of them
 // owned, with the page's stage, and says what becomes of it; references and pins are given back;
-// who waits is woken. Nobody who lives is stopped or robbed; a thread that is stopped lives. With
-// nobody dead it looks at each seat, and that is all.
+// waiters are woken. No living thread is stopped or robbed; a thread that is stopped lives.
+// Without a death it looks at each seat, and that is all.
 //
 // `decide` takes no references or pins. It may be null, for RELEASE; so may `recovered`.
 // RECOVERING, FORKED, SYSTEM.
@@ -907,15 +924,17 @@ pagelock_error pagelock_segment_recover(const struct pagelock_segment *segment,
                                         struct pagelock_recovered *recovered)
 PAGELOCK_NOEXCEPT;
 
-// Sleeps until nobody sits in seat number `seat`; a signal ends the sleep too. `left` says whether
-// there is something to recover. SYSTEM, with EINVAL in `errno` if there is no such seat.
+// Sleeps until seat number `seat` has no owner; a signal ends the sleep too. `left` is set to
+// whether there is something to recover. A dead owner with nothing noted leaves its seat free at
+// once: if another thread takes it before this one wakes, the sleep lasts until that thread's end.
+// SYSTEM, with EINVAL in `errno` if there is no such seat.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_segment_wait_for_end_of(const struct pagelock_segment *segment,
                                                 uint32_t seat,
                                                 bool *left)
 PAGELOCK_NOEXCEPT;
 
-// Takes a seat that nobody has. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
+// Takes a seat without an owner, for the calling thread. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_seat_take(const struct pagelock_segment *segment,
                                   struct pagelock_seat *seat)
@@ -963,7 +982,8 @@ pagelock_wake pagelock_seat_wait_unlocked(const struct pagelock_seat *seat,
                                           const struct pagelock_limits *limits)
 PAGELOCK_NOEXCEPT;
 
-// `pagelock_wait_migration` for a page of the segment, likewise.
+// `pagelock_wait_migration` for a page of the segment. Also PAGELOCK_WAKE_NO_SUCH_PAGE; `unlock`
+// is called then too.
 pagelock_wake pagelock_seat_wait_migration(const struct pagelock_seat *seat,
                                            uint32_t page,
                                            pagelock_unlock_fn unlock,
@@ -993,34 +1013,66 @@ pagelock_error pagelock_seat_try_pin(const struct pagelock_seat *seat,
                                      struct pagelock_seat_pin *pin)
 PAGELOCK_NOEXCEPT;
 
-// Gives the reference back. Whether the page is free by that: said to one caller.
+// Gives the reference back. True to the one caller that made the page free by that.
 PAGELOCK_MUST_USE bool pagelock_seat_put(struct pagelock_seat_ref reference) PAGELOCK_NOEXCEPT;
 
-// Gives the pin back. Whether the page is free by that.
+// Gives the pin back. True to the one caller that made the page free by that.
 PAGELOCK_MUST_USE bool pagelock_seat_unpin(struct pagelock_seat_pin pin) PAGELOCK_NOEXCEPT;
 
 // Keeps the reference and strikes its note out: it is a page table's, say, and outlives this
 // process. `pagelock_seat_adopt_ref` makes it a seat's again.
 void pagelock_seat_leave_ref(struct pagelock_seat_ref reference) PAGELOCK_NOEXCEPT;
 
-// Makes a reference that was left this seat's; nobody else does. NO_SUCH_PAGE, SEAT_FULL.
+// Makes a reference that was left this seat's; one caller does so for each that was left.
+// NO_SUCH_PAGE, SEAT_FULL.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_seat_adopt_ref(const struct pagelock_seat *seat,
                                        uint32_t page,
                                        struct pagelock_seat_ref *reference)
 PAGELOCK_NOEXCEPT;
 
-// Unlocks the page; whether somebody had waited for that.
+// Keeps the pin and strikes its note out, as `pagelock_seat_leave_ref`: a device's, say.
+void pagelock_seat_leave_pin(struct pagelock_seat_pin pin) PAGELOCK_NOEXCEPT;
+
+// Makes a pin that was left this seat's; one caller does so for each that was left. NO_SUCH_PAGE,
+// SEAT_FULL.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_adopt_pin(const struct pagelock_seat *seat,
+                                       uint32_t page,
+                                       struct pagelock_seat_pin *pin)
+PAGELOCK_NOEXCEPT;
+
+// Unlocks the page; true if a thread had waited for that.
 bool pagelock_seat_unlock(struct pagelock_seat_guard guard) PAGELOCK_NOEXCEPT;
 
-// Leaves a word for whoever may have to recover this page, where its bytes are going for instance.
-// It is 0 to begin with, and stays through the stages of a migration.
+// Leaves a word for a survivor that may have to recover this page: where its bytes are going, for
+// instance. It is 0 to begin with, and stays through the stages of a migration.
 void pagelock_seat_set_tag(struct pagelock_seat_guard guard, uint32_t tag) PAGELOCK_NOEXCEPT;
 
 // Writes your five bits, as `pagelock_set_user`.
 void pagelock_seat_set_user(struct pagelock_seat_guard guard, uint8_t user) PAGELOCK_NOEXCEPT;
 
-// Says that the contents are lost for good, and unlocks; whether somebody had waited.
+// `pagelock_seat_set_tag` while the page migrates.
+void pagelock_seat_set_tag_migration(struct pagelock_seat_migration migration,
+                                     uint32_t tag)
+PAGELOCK_NOEXCEPT;
+
+// `pagelock_seat_set_tag` while the page is frozen.
+void pagelock_seat_set_tag_frozen(struct pagelock_seat_frozen frozen,
+                                  uint32_t tag)
+PAGELOCK_NOEXCEPT;
+
+// Writes your five bits, as `pagelock_set_user`.
+void pagelock_seat_set_user_migration(struct pagelock_seat_migration migration,
+                                      uint8_t user)
+PAGELOCK_NOEXCEPT;
+
+// Writes your five bits, as `pagelock_set_user`.
+void pagelock_seat_set_user_frozen(struct pagelock_seat_frozen frozen,
+                                   uint8_t user)
+PAGELOCK_NOEXCEPT;
+
+// Says that the contents are lost for good, and unlocks; true if a thread had waited.
 bool pagelock_seat_poison(struct pagelock_seat_guard guard) PAGELOCK_NOEXCEPT;
 
 // Announces that the page is about to move, as `pagelock_begin_migration`. Takes the guard.
@@ -1028,8 +1080,8 @@ PAGELOCK_MUST_USE
 struct pagelock_seat_migration pagelock_seat_begin_migration(struct pagelock_seat_guard guard)
 PAGELOCK_NOEXCEPT;
 
-// Freezes the counts, as `pagelock_freeze`. Takes the migration if it succeeds. PINNED, REFERENCED,
-// FROZEN, POISONED.
+// Freezes the counts, as `pagelock_freeze`. Takes the migration if it succeeds. PINNED,
+// REFERENCED, FROZEN, POISONED.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_seat_freeze(struct pagelock_seat_migration migration,
                                     uint32_t refs,
@@ -1045,7 +1097,17 @@ pagelock_error pagelock_seat_freeze_unpinned(struct pagelock_seat_migration migr
                                              struct pagelock_seat_frozen *frozen)
 PAGELOCK_NOEXCEPT;
 
-// Ends the migration with the page where it was, and unlocks it; whether somebody had waited.
+// Waits until the page has no pins, and does not freeze it, as `pagelock_wait_unpinned`. `limits`
+// may be null. TIMED_OUT, CANCELLED, POISONED.
+PAGELOCK_MUST_USE
+pagelock_error pagelock_seat_wait_unpinned(struct pagelock_seat_migration migration,
+                                           const struct pagelock_limits *limits)
+PAGELOCK_NOEXCEPT;
+
+// Says that the contents are lost for good, and unlocks; true if a thread had waited.
+bool pagelock_seat_poison_migration(struct pagelock_seat_migration migration) PAGELOCK_NOEXCEPT;
+
+// Ends the migration with the page where it was, and unlocks it; true if a thread had waited.
 bool pagelock_seat_abort(struct pagelock_seat_migration migration) PAGELOCK_NOEXCEPT;
 
 // Ends the migration with the page where it was, and keeps the lock.
@@ -1053,7 +1115,7 @@ PAGELOCK_MUST_USE
 struct pagelock_seat_guard pagelock_seat_end_migration(struct pagelock_seat_migration migration)
 PAGELOCK_NOEXCEPT;
 
-// Ends the migration of a page whose header stays, as `pagelock_commit`. Whether somebody had
+// Ends the migration of a page whose header stays, as `pagelock_commit`. True if a thread had
 // waited.
 bool pagelock_seat_commit(struct pagelock_seat_frozen frozen) PAGELOCK_NOEXCEPT;
 
@@ -1077,7 +1139,8 @@ PAGELOCK_MUST_USE
 struct pagelock_seat_migration pagelock_seat_thaw(struct pagelock_seat_frozen frozen)
 PAGELOCK_NOEXCEPT;
 
-// Says that the contents are lost for good (the copy has failed half-way), and unlocks.
+// Says that the contents are lost for good (the copy has failed half-way), and unlocks; true if a
+// thread had waited.
 bool pagelock_seat_poison_frozen(struct pagelock_seat_frozen frozen) PAGELOCK_NOEXCEPT;
 
 #ifdef __cplusplus

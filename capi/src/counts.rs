@@ -30,8 +30,8 @@ pub unsafe extern "C" fn pagelock_pin(page: *mut pagelock_page) -> pagelock_erro
     pagelock_error::of(unsafe { at(page) }.try_pin().map(forget))
 }
 
-/// Gives back a reference that is the caller's. Whether the page is free by that: said to one
-/// caller, who frees its memory.
+/// Gives back a reference that is the caller's. True to the one caller that made the page free by
+/// that, which frees its memory.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_put(page: *mut pagelock_page) -> bool {
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn pagelock_put(page: *mut pagelock_page) -> bool {
     unsafe { at(page).put_raw() == Put::Last }
 }
 
-/// Gives back a pin that is the caller's. Whether the page is free by that.
+/// Gives back a pin that is the caller's. True to the one caller that made the page free by that.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_unpin(page: *mut pagelock_page) -> bool {

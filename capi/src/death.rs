@@ -4,11 +4,10 @@ use crate::types::{at, pagelock_page};
 use core::mem::forget;
 use pagelock::TakenOver;
 
-/// What a dead owner has left. Whoever takes it over makes the stage of it that the name says, with
-/// the page's address.
+/// What a dead owner has left. The survivor makes the named stage of it, with the page's address.
 #[repr(i32)]
 pub enum pagelock_stage {
-    /// Nothing: nobody owned the page.
+    /// Nothing: the page had no owner.
     None = 0,
     /// A `pagelock_guard`.
     Locked = 1,
@@ -21,10 +20,10 @@ pub enum pagelock_stage {
     Poisoning = 4,
 }
 
-/// Makes what a dead owner has left the caller's.
+/// Makes the caller the owner of what a dead owner has left.
 ///
-/// Whoever locked the page last, and has not released it, has died before this call, and nobody
-/// else takes over from it. If it is alive, there are two owners.
+/// The thread that locked the page last, and has not released it, died before this call, and only
+/// one survivor takes over from it. If that thread is alive, the page has two owners.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_take_over(page: *mut pagelock_page) -> pagelock_stage {
@@ -50,8 +49,8 @@ pub unsafe extern "C" fn pagelock_take_over(page: *mut pagelock_page) -> pageloc
     }
 }
 
-/// Does what the dead owner was about to do: the page is poisoned, unlocked, and all are told.
-/// After `pagelock_take_over` has said POISONING.
+/// Does what the dead owner was about to do: the page is poisoned, unlocked, and all waiters are
+/// told. After `pagelock_take_over` has said POISONING.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_finish_poisoning(page: *mut pagelock_page) {
     // SAFETY: see the top of the crate; the stage is the caller's, and the words still say so.
@@ -70,16 +69,16 @@ pub unsafe extern "C" fn pagelock_stop_poisoning(page: *mut pagelock_page) {
     }
 }
 
-/// Wakes everybody who may be asleep because of this page, after a death between a release and its
-/// wakes. Never wrong; it costs needless wakes. The caller does not own the page.
+/// Wakes every thread that may be asleep because of this page, after a death between a release and
+/// its wakes. Never wrong; it costs needless wakes. The caller does not own the page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_retell(page: *mut pagelock_page) {
     // SAFETY: see the top of the crate, and the caller's promise.
     unsafe { at(page).retell() }
 }
 
-/// Strikes all who sleep for the page's lock, after one of them has died, or in the child after a
-/// fork. Nobody alive may be in a call that locks the page.
+/// Strikes out the count of threads that sleep for the page's lock, after one of them has died, or
+/// in the child after a fork. No living thread may be in a call that locks the page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_reset_sleepers(page: *mut pagelock_page) {
     // SAFETY: see the top of the crate, and the caller's promise.

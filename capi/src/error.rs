@@ -10,7 +10,7 @@ use pagelock::{CommitRefused, CountError, FreezeRefused, GetError, LockError, Pi
 pub enum pagelock_error {
     /// It was done.
     Ok = 0,
-    /// The page is locked, or kept for somebody who sleeps for it.
+    /// The page is locked, or kept for a locker that sleeps for it.
     Locked = 1,
     /// The deadline has passed.
     TimedOut = 2,
@@ -66,7 +66,7 @@ pub enum pagelock_error {
     System = 27,
     /// All seats are taken.
     NoSeat = 28,
-    /// The seats that nobody has are of the dead: recover first.
+    /// Every seat without an owner is of a dead one: recover first.
     OnlyDead = 29,
     /// The segment was inherited by a fork: this process has to attach for itself.
     Forked = 30,
@@ -74,7 +74,7 @@ pub enum pagelock_error {
     NoSuchPage = 31,
     /// The seat has no room for another note.
     SeatFull = 32,
-    /// Somebody else recovers.
+    /// Another thread recovers.
     Recovering = 33,
 }
 
@@ -164,7 +164,7 @@ impl E {
 
 const TEXTS: [&CStr; 34] = [
     c"done",
-    c"the page is locked, or kept for somebody who sleeps for it",
+    c"the page is locked, or kept for a locker that sleeps for it",
     c"the deadline has passed",
     c"the wait was cancelled",
     c"the contents of the page are lost",
@@ -192,11 +192,11 @@ const TEXTS: [&CStr; 34] = [
     c"this process has as many segments as it can",
     c"the system has refused a call: see errno",
     c"all seats of the segment are taken",
-    c"the seats that nobody has are of the dead, who are to be recovered first",
+    c"every seat without an owner is of a dead one: recover first",
     c"the segment belongs to the parent process, and this one has to attach for itself",
     c"the segment has no such page",
     c"the seat has no room for another note",
-    c"somebody else recovers the segment",
+    c"another thread recovers the segment",
 ];
 
 /// One line of English about `error`, which may be any number. It stays valid for ever.

@@ -6,8 +6,7 @@
 //!
 //! * A page is a [`pagelock_page`], eight bytes, valid when zeroed. A [stage](types) is a struct of
 //!   one pointer, and a type of its own for each, so that a compiler sees what may be called.
-//! * A guard that unlocks by itself there is not. Whoever forgets to release leaves the page
-//!   locked.
+//! * No guard unlocks by itself. A page that is not released stays locked.
 //! * The page-table lock is a function and its argument, called exactly once, before any sleep.
 //! * The [platform](platform) is the operating system, or a table of functions that is set once.
 //!

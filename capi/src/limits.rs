@@ -70,13 +70,13 @@ pub(crate) fn nanos(at: MonotonicTime) -> u64 {
     at.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(at.subsec_nanos()))
 }
 
-/// Throws the switch: every wait under it ends, present and future. Whoever returns for that reason
-/// sees what the caller did before.
+/// Throws the switch: every wait under it ends, present and future. A waiter that returns for that
+/// reason sees what the caller did before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_cancel_throw(cancel: *mut pagelock_cancel) {
     // SAFETY: see the top of the crate.
     unsafe { switch(cancel) }.cancel();
-    // Who sleeps for a page of a segment sleeps in the segment's event slots.
+    // A thread that waits for a page of a segment sleeps in the segment's event slots.
     #[cfg(segments)]
     // SAFETY: as above.
     unsafe { crate::segment::switch(cancel) }.cancel();

@@ -15,7 +15,7 @@ pub unsafe extern "C" fn pagelock_lock(page: *mut pagelock_page) -> pagelock_gua
     pagelock_guard::of(unsafe { at(page) }.lock())
 }
 
-/// Locks the page if that takes no sleep; PAGELOCK_ERROR_LOCKED if somebody has it.
+/// Locks the page if that takes no sleep; LOCKED if another thread has it, or sleeps for it.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_try_lock(
@@ -69,35 +69,35 @@ pub unsafe extern "C" fn pagelock_lock_releasing(
     }
 }
 
-/// Unlocks the page; whether somebody had waited for that. The next owner sees what the caller did.
-/// The page is not touched once it is unlocked: whoever has it next may free the header.
+/// Unlocks the page; true if a thread had waited for that. The next owner sees what the caller did.
+/// The page is not touched once it is unlocked: the next owner may free the header.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_unlock(guard: pagelock_guard) -> bool {
     // SAFETY: see the top of the crate.
     unsafe { guard.back() }.unlock().event_waiters
 }
 
-/// `pagelock_unlock` that hands the page to those who sleep for it before any newcomer.
+/// `pagelock_unlock` that hands the page to the lockers that sleep for it before any newcomer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_unlock_fair(guard: pagelock_guard) -> bool {
     // SAFETY: see the top of the crate.
     unsafe { guard.back() }.unlock_fair().event_waiters
 }
 
-/// Whose the page is now.
+/// Who owns the page now.
 #[repr(i32)]
 pub enum pagelock_claimed {
     /// Yours: `guard` was set.
     Owner = 0,
-    /// Somebody else's, whose release tells.
+    /// Another owner's, whose release tells.
     InFlight = 1,
-    /// Nobody's: the contents are lost, and there is nothing to wait for.
+    /// No owner: the contents are lost, and there is nothing to wait for.
     Poisoned = 2,
 }
 
-/// Locks the page, or leaves word that somebody waits for it; never sleeps. For fault servers,
-/// whose faulters sleep elsewhere: the owner's release calls the platform's `tell`. The word is for
-/// one release, so claim again before every further wait.
+/// Locks the page, or leaves word that a fault waits for it; never sleeps. For fault servers, whose
+/// faulters sleep elsewhere: the owner's release calls the platform's `tell`. The word is for one
+/// release, so claim again before every further wait.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_claim(
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn pagelock_claim_told(
     unsafe { claimed(at(page).claim_told(), guard) }
 }
 
-/// Says that the contents are lost for good, and unlocks; whether somebody had waited.
+/// Says that the contents are lost for good, and unlocks; true if a thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_poison(guard: pagelock_guard) -> bool {
     // SAFETY: see the top of the crate.
@@ -128,8 +128,8 @@ pub unsafe extern "C" fn pagelock_poison(guard: pagelock_guard) -> bool {
 }
 
 /// Undoes a poisoning, for memory that starts a new life: no references, no pins, still locked.
-/// Nobody may have anything of the old life: no reference or pin that is still to be put, no entry
-/// that leads here.
+/// Nothing of the old life may be left: no reference or pin that will still be put, no entry that
+/// leads here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_unpoison(guard: pagelock_guard) {
     // SAFETY: see the top of the crate.
@@ -139,8 +139,8 @@ pub unsafe extern "C" fn pagelock_unpoison(guard: pagelock_guard) {
     core::mem::forget(guard);
 }
 
-/// Writes your five bits, 0 to 31; the rest of `user` is dropped. Whoever reads them sees what the
-/// caller did before.
+/// Writes your five bits, 0 to 31; the rest of `user` is dropped. A reader of the bits sees what
+/// the caller did before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_set_user(guard: pagelock_guard, user: u8) {
     // SAFETY: see the top of the crate.
@@ -185,8 +185,8 @@ unsafe fn claimed(
     }
 }
 
-/// Whether somebody has the page, or it is kept for somebody. Old at once, as are the answers of
-/// the functions below.
+/// Whether the page has an owner, or is kept for a locker that sleeps. The answer, like those of
+/// the functions below, may be out of date at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_is_locked(page: *const pagelock_page) -> bool {
     // SAFETY: see the top of the crate.
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn pagelock_sleepers(page: *const pagelock_page) -> u32 {
     unsafe { at(page) }.sleepers()
 }
 
-/// Your five bits. Whoever sees them sees what their writer did before.
+/// Your five bits. A reader sees what their writer did before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_user(page: *const pagelock_page) -> u8 {
     // SAFETY: see the top of the crate.

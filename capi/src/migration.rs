@@ -5,7 +5,7 @@ use crate::limits::{limits, pagelock_limits};
 use crate::platform::Here;
 use crate::types::{pagelock_frozen, pagelock_guard, pagelock_migration};
 use core::mem::forget;
-use pagelock::{Busy, FreezeRule, Frozen, Put};
+use pagelock::{Busy, FreezeRule, Frozen, Put, UserBits};
 
 /// Any number of references, as long as there are no pins: for `pagelock_freeze`.
 pub const PAGELOCK_ANY_REFS: u32 = 0xffff_ffff;
@@ -26,8 +26,8 @@ pub unsafe extern "C" fn pagelock_begin_migration(guard: pagelock_guard) -> page
 /// Freezes the counts, if there are no pins and exactly `refs` references, or PAGELOCK_ANY_REFS.
 /// Takes the migration if it succeeds. PINNED, REFERENCED, FROZEN, POISONED.
 ///
-/// While somebody who holds a reference may be waiting for this very page, do not try again for
-/// ever: abort, and start over.
+/// A thread that holds a reference may be waiting for this very page, so do not retry for ever:
+/// abort, and start over.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_freeze(
@@ -85,14 +85,14 @@ pub unsafe extern "C" fn pagelock_wait_unpinned(
     }
 }
 
-/// Ends the migration with the page where it was, and unlocks it; whether somebody had waited.
+/// Ends the migration with the page where it was, and unlocks it; true if a thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_abort(migration: pagelock_migration) -> bool {
     // SAFETY: see the top of the crate.
     unsafe { migration.back() }.abort().event_waiters
 }
 
-/// Ends the migration with the page where it was, and keeps the lock. Those who wait for the
+/// Ends the migration with the page where it was, and keeps the lock. Threads that wait for the
 /// migration are woken now.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -101,15 +101,40 @@ pub unsafe extern "C" fn pagelock_end_migration(migration: pagelock_migration) -
     pagelock_guard::of(unsafe { migration.back() }.cancel())
 }
 
+/// Says that the contents are lost for good, and unlocks; true if a thread had waited.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_poison_migration(migration: pagelock_migration) -> bool {
+    // SAFETY: see the top of the crate.
+    unsafe { migration.back() }.poison().event_waiters
+}
+
+/// Writes your five bits, as `pagelock_set_user`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_set_user_migration(migration: pagelock_migration, user: u8) {
+    // SAFETY: see the top of the crate.
+    let mut migration = unsafe { migration.back() };
+    migration.set_user(UserBits::new(user));
+    forget(migration);
+}
+
+/// Writes your five bits, as `pagelock_set_user`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_set_user_frozen(frozen: pagelock_frozen, user: u8) {
+    // SAFETY: see the top of the crate.
+    let mut frozen = unsafe { frozen.back() };
+    frozen.set_user(UserBits::new(user));
+    forget(frozen);
+}
+
 /// Ends the migration of a page whose header stays, because only the memory behind it has changed:
-/// thawed, unlocked, all told. Entries have to be up before this. Whether somebody had waited.
+/// thawed, unlocked, waiters woken. Put the entries up before this. True if a thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_commit(frozen: pagelock_frozen) -> bool {
     // SAFETY: see the top of the crate.
     unsafe { frozen.back() }.commit_in_place().event_waiters
 }
 
-/// `pagelock_commit` that keeps the lock. Those who wait for the migration are woken now.
+/// `pagelock_commit` that keeps the lock. Threads that wait for the migration are woken now.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_commit_keeping(frozen: pagelock_frozen) -> pagelock_guard {
@@ -120,15 +145,15 @@ pub unsafe extern "C" fn pagelock_commit_keeping(frozen: pagelock_frozen) -> pag
 /// What a commit to another header has come to.
 #[repr(C)]
 pub struct pagelock_committed {
-    /// The last references of the source have moved away: it is free, and nobody else says so.
+    /// The last references of the source have moved away: it is free. No other call reports it.
     pub source_is_free: bool,
-    /// Somebody had waited for the source.
+    /// A thread had waited for the source.
     pub event_waiters: bool,
 }
 
 /// Ends the migration of a page whose identity moves to another header, `dst`: your five bits, and
-/// `refs` references, which must be the caller's own. Both are unlocked, and all told. Entries have
-/// to be up before this. `committed` may be null.
+/// `refs` references, which must be the caller's own. Both are unlocked, and all waiters told. Put
+/// the entries up before this. `committed` may be null.
 ///
 /// Takes both if it succeeds. SAME_PAGE, POISONED, FROZEN, TOO_FEW, OVERFLOW.
 #[must_use]
@@ -167,7 +192,8 @@ pub unsafe extern "C" fn pagelock_thaw(frozen: pagelock_frozen) -> pagelock_migr
     pagelock_migration::of(unsafe { frozen.back() }.thaw())
 }
 
-/// Says that the contents are lost for good (the copy has failed half-way), and unlocks.
+/// Says that the contents are lost for good (the copy has failed half-way), and unlocks; true if a
+/// thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_poison_frozen(frozen: pagelock_frozen) -> bool {
     // SAFETY: see the top of the crate.

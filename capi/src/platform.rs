@@ -29,14 +29,14 @@ pub(crate) use futex::Here;
 /// A table that is set is neither changed nor freed.
 #[repr(C)]
 pub struct pagelock_platform {
-    /// sizeof(pagelock_platform): whoever was compiled with another header is refused.
+    /// sizeof(pagelock_platform): a program compiled with another header is refused.
     pub size: usize,
     /// For the functions.
     pub context: *mut c_void,
     /// Sleeps while `*word` is `expected`, until woken; a PAGELOCK_SLEPT. May return at any time.
     /// The comparison, an atomic load, and going to sleep are one step with respect to wakes: a
-    /// wake that comes after the word was changed is not missed by who saw the old value. The word
-    /// is never stored to.
+    /// wake that comes after the word was changed is not missed by a thread that saw the old value.
+    /// The word is never stored to.
     pub wait: pagelock_wait_fn,
     /// Wakes one sleeper on `word`, the longest asleep if it can. `word` is an address and is not
     /// read: what it pointed to may be gone.
@@ -50,8 +50,8 @@ pub struct pagelock_platform {
     pub now: pagelock_now_fn,
     /// `wait` that also ends when the clock reaches `at`.
     pub wait_until: pagelock_wait_until_fn,
-    /// Called by a release that somebody has waited for or claimed, after the library's own
-    /// sleepers were told. `page` is an address: the page is unlocked and may be gone.
+    /// Called by a release of a page that a thread has waited for or claimed, after the library's
+    /// own sleepers were told. `page` is an address: the page is unlocked and may be gone.
     pub tell: pagelock_page_fn,
     /// For the headers that several processes share, by the operating system's futex: the event
     /// slots, in shared memory and zeroed at first. Null otherwise. All processes have the same
@@ -78,8 +78,8 @@ static CHOSEN: AtomicPtr<pagelock_platform> = AtomicPtr::new(null_mut());
 
 /// The table that was set.
 fn chosen() -> Option<&'static pagelock_platform> {
-    // Acquire: pairs with `pagelock_set_platform`. SAFETY: null, or a table that was checked there,
-    // and is neither changed nor freed.
+    // Acquire: pairs with `pagelock_set_platform`.
+    // SAFETY: null, or a table that was checked there, and is neither changed nor freed.
     unsafe { CHOSEN.load(Acquire).as_ref() }
 }
 
@@ -104,8 +104,8 @@ impl pagelock_platform {
 /// Sets the platform of all pages, before the first of them is used, and once: BAD_PLATFORM,
 /// PLATFORM_SET. The table is not copied.
 ///
-/// Where no operating system is built in, a platform has to be set: until then, whoever has to wait
-/// spins.
+/// Where no operating system is built in, a platform has to be set: until then, a thread that has
+/// to wait spins.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_set_platform(

@@ -27,9 +27,9 @@ use pagelock::{Cancel, Limits};
 /// moved nor copied until `pagelock_segment_close`. Any threads may use it at once. A child that
 /// was forked attaches for itself.
 ///
-/// Whoever has the descriptor can write every byte of the segment. That makes this process access
-/// nothing outside of the segment; but it can make it wait, and what a page's lock guards is only
-/// as safe as the peers are honest.
+/// A process that has the descriptor can write every byte of the segment. Such a peer cannot make
+/// this process access anything outside of the segment, but it can make it wait, and memory that a
+/// page's lock guards is only as safe as the peers are honest.
 #[repr(C)]
 pub struct pagelock_segment {
     /// The library's.

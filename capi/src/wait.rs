@@ -23,7 +23,8 @@ pub enum pagelock_wake {
     Poisoned = 4,
     /// A deadline was given, and the platform has no clock. There was no sleep.
     NoClock = 5,
-    /// The segment has no such page: `pagelock_seat_wait_unlocked` and its sibling alone say so.
+    /// The segment has no such page: said by `pagelock_seat_wait_unlocked` and
+    /// `pagelock_seat_wait_migration` alone.
     NoSuchPage = 6,
 }
 

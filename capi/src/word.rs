@@ -4,10 +4,12 @@
 use pagelock::word::{count, state};
 
 macro_rules! masks {
-    ($($(#[$doc:meta])* $name:ident = $core:path;)*) => { $(const _: () = assert!($name == $core);)* };
+    ($($(#[$doc:meta])* $name:ident = $core:path;)*) => {
+        $(const _: () = assert!($name == $core);)*
+    };
 }
 
-/// Somebody owns the page.
+/// The page has an owner.
 pub const PAGELOCK_STATE_LOCKED: u32 = 0x0000_0001;
 /// The next release wakes a locker.
 pub const PAGELOCK_STATE_LOCK_WAITERS: u32 = 0x0000_0002;

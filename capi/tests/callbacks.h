@@ -22,8 +22,8 @@ struct queues {
 
 static inline unsigned queue_of(const uint32_t *word) { return (uintptr_t)word / 4 % QUEUES; }
 
-static int32_t queue_sleep(struct queues *q, const uint32_t *word, uint32_t expected,
-                           const struct timespec *until) {
+static int32_t queue_sleep(
+    struct queues *q, const uint32_t *word, uint32_t expected, const struct timespec *until) {
     unsigned i = queue_of(word);
     int error = 0;
     pthread_mutex_lock(&q->queue[i].mutex);
@@ -33,7 +33,7 @@ static int32_t queue_sleep(struct queues *q, const uint32_t *word, uint32_t expe
                       : pthread_cond_wait(&q->queue[i].cond, &q->queue[i].mutex);
     }
     pthread_mutex_unlock(&q->queue[i].mutex);
-    // Several words share a queue, so it cannot tell whom a wake was meant for.
+    // Several words share a queue, so it cannot tell which sleeper a wake was meant for.
     return error == ETIMEDOUT ? PAGELOCK_SLEPT_TIMED_OUT : PAGELOCK_SLEPT_UNKNOWN;
 }
 
@@ -49,7 +49,7 @@ static int32_t queue_wait_until(void *q, const uint32_t *word, uint32_t expected
 static void queue_wake(void *context, const uint32_t *word) {
     struct queues *q = context;
     unsigned i = queue_of(word);
-    // With the mutex: whoever has compared the word and is on its way to sleep has it.
+    // With the mutex: a thread that has compared the word and is about to sleep has it.
     pthread_mutex_lock(&q->queue[i].mutex);
     atomic_fetch_add(&q->wakes, 1);
     pthread_cond_broadcast(&q->queue[i].cond);

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CHECK(what)                                                                        \
-    do {                                                                                   \
-        if (!(what)) {                                                                     \
+#define CHECK(what)                                                                          \
+    do {                                                                                     \
+        if (!(what)) {                                                                       \
             fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #what); \
-            abort();                                                                       \
-        }                                                                                  \
+            abort();                                                                         \
+        }                                                                                    \
     } while (0)
 
 #define OK(call) CHECK((call) == PAGELOCK_ERROR_OK)

@@ -1,4 +1,4 @@
-// Each function of the header once, by one thread: what it says, what it leaves, and who is called.
+// Each function of the header once, by one thread: what it says, what it leaves, what it calls.
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,7 +27,8 @@ static void locking(void) {
     CHECK(pagelock_try_lock(&page, &other) == PAGELOCK_ERROR_LOCKED && other.page == NULL);
     struct pagelock_limits late = {.deadline = 1};
     CHECK(pagelock_lock_within(&page, &late, &other) == PAGELOCK_ERROR_TIMED_OUT);
-    CHECK(ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, &late, &other) == PAGELOCK_ERROR_TIMED_OUT));
+    CHECK(ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, &late, &other) ==
+        PAGELOCK_ERROR_TIMED_OUT));
     struct pagelock_cancel cancel = {0};
     struct pagelock_limits thrown = {.cancel = &cancel};
     CHECK(!pagelock_cancel_is_thrown(&cancel));
@@ -41,7 +42,8 @@ static void locking(void) {
     CHECK((page.state & PAGELOCK_STATE_GENERATION) >> PAGELOCK_STATE_GENERATION_SHIFT == 1);
     OK(pagelock_lock_within(&page, NULL, &guard));
     CHECK(!pagelock_unlock_fair(guard));
-    CHECK(ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, NULL, &guard) == PAGELOCK_ERROR_OK));
+    CHECK(
+        ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, NULL, &guard) == PAGELOCK_ERROR_OK));
     CHECK(!pagelock_unlock(guard));
 }
 
@@ -54,7 +56,8 @@ static void claiming(void) {
     CHECK(pagelock_claim_told(&page, &guard) == PAGELOCK_CLAIMED_OWNER && pagelock_unlock(guard));
     CHECK(!pagelock_poison(pagelock_lock(&page)) && pagelock_is_poisoned(&page));
     CHECK(pagelock_claim(&page, &guard) == PAGELOCK_CLAIMED_POISONED);
-    CHECK(pagelock_get(&page) == PAGELOCK_ERROR_POISONED && pagelock_pin(&page) == PAGELOCK_ERROR_POISONED);
+    CHECK(pagelock_get(&page) == PAGELOCK_ERROR_POISONED &&
+        pagelock_pin(&page) == PAGELOCK_ERROR_POISONED);
     CHECK(pagelock_activate(&page, 1) == PAGELOCK_ERROR_POISONED);
     guard = pagelock_lock(&page);
     pagelock_unpoison(guard);
@@ -74,10 +77,13 @@ static void waiting(void) {
     CHECK(ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, &late) == PAGELOCK_WAKE_TIMED_OUT));
     CHECK(ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, &soon) == PAGELOCK_WAKE_TIMED_OUT));
     CHECK(pagelock_now() >= soon.deadline);
-    CHECK(ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, &thrown) == PAGELOCK_WAKE_CANCELLED));
-    CHECK(ONCE(pagelock_wait_migration(&page, unlock, &unlocked, NULL) == PAGELOCK_WAKE_NOT_LOCKED));
+    CHECK(
+        ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, &thrown) == PAGELOCK_WAKE_CANCELLED));
+    CHECK(
+        ONCE(pagelock_wait_migration(&page, unlock, &unlocked, NULL) == PAGELOCK_WAKE_NOT_LOCKED));
     struct pagelock_migration migration = pagelock_begin_migration(guard);
-    CHECK(ONCE(pagelock_wait_migration(&page, unlock, &unlocked, &late) == PAGELOCK_WAKE_TIMED_OUT));
+    CHECK(
+        ONCE(pagelock_wait_migration(&page, unlock, &unlocked, &late) == PAGELOCK_WAKE_TIMED_OUT));
     CHECK(pagelock_poison(pagelock_end_migration(migration)));
     CHECK(ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, NULL) == PAGELOCK_WAKE_POISONED));
 }
@@ -114,7 +120,11 @@ static void moving(void) {
     CHECK(!pagelock_unpin(&page));
     OK(pagelock_wait_unpinned(migration, NULL));
     CHECK(pagelock_freeze(migration, 1, &frozen) == PAGELOCK_ERROR_REFERENCED);
+    pagelock_set_user_migration(migration, 6);
+    CHECK(pagelock_user(&page) == 6);
     OK(pagelock_freeze(migration, 2, &frozen));
+    pagelock_set_user_frozen(frozen, 7);
+    CHECK(pagelock_user(&page) == 7);
     CHECK(pagelock_is_frozen(&page) && pagelock_get(&page) == PAGELOCK_ERROR_FROZEN);
     migration = pagelock_thaw(frozen);
     OK(pagelock_freeze_unpinned(migration, 2, NULL, &frozen));
@@ -123,23 +133,29 @@ static void moving(void) {
     struct pagelock_committed committed;
     CHECK(pagelock_commit_to(frozen, dst, 3, NULL) == PAGELOCK_ERROR_TOO_FEW);
     CHECK(pagelock_is_frozen(&page) && pagelock_is_locked(&new_page));
-    CHECK(pagelock_commit_to(frozen, (struct pagelock_guard){&page}, 1, NULL) == PAGELOCK_ERROR_SAME_PAGE);
+    CHECK(pagelock_commit_to(frozen, (struct pagelock_guard){&page}, 1, NULL) ==
+        PAGELOCK_ERROR_SAME_PAGE);
     OK(pagelock_commit_to(frozen, dst, 2, &committed));
     CHECK(committed.source_is_free && !committed.event_waiters);
-    CHECK(pagelock_refs(&new_page) == 2 && pagelock_refs(&page) == 0 && pagelock_user(&new_page) == 9);
+    CHECK(pagelock_refs(&new_page) == 2 && pagelock_refs(&page) == 0 &&
+        pagelock_user(&new_page) == 7);
     CHECK(!pagelock_is_locked(&page) && !pagelock_is_locked(&new_page));
     // The other ways out.
     OK(pagelock_freeze(pagelock_begin_migration(pagelock_lock(&new_page)), 2, &frozen));
-    CHECK(!pagelock_commit(frozen) && !pagelock_is_locked(&new_page) && !pagelock_is_migrating(&new_page));
+    CHECK(!pagelock_commit(frozen) && !pagelock_is_locked(&new_page) &&
+        !pagelock_is_migrating(&new_page));
     OK(pagelock_freeze(pagelock_begin_migration(pagelock_lock(&new_page)), 2, &frozen));
     guard = pagelock_commit_keeping(frozen);
-    CHECK(pagelock_is_locked(&new_page) && !pagelock_is_migrating(&new_page) && !pagelock_is_frozen(&new_page));
+    CHECK(pagelock_is_locked(&new_page) && !pagelock_is_migrating(&new_page) &&
+        !pagelock_is_frozen(&new_page));
     CHECK(!pagelock_abort(pagelock_begin_migration(guard)) && !pagelock_is_locked(&new_page));
     OK(pagelock_freeze(pagelock_begin_migration(pagelock_lock(&new_page)), 2, &frozen));
     CHECK(!pagelock_poison_frozen(frozen) && pagelock_is_poisoned(&new_page));
     migration = pagelock_begin_migration(pagelock_lock(&new_page));
     CHECK(pagelock_freeze(migration, 2, &frozen) == PAGELOCK_ERROR_POISONED);
     CHECK(!pagelock_abort(migration));
+    CHECK(!pagelock_poison_migration(pagelock_begin_migration(pagelock_lock(&page))));
+    CHECK(pagelock_is_poisoned(&page) && !pagelock_is_locked(&page));
 }
 
 // A thread ends with a page in each stage; another takes over.
@@ -213,7 +229,8 @@ static void a_header_that_goes(pagelock_unlock_fn let_go) {
 static void saying(void) {
     CHECK(pagelock_version() == PAGELOCK_VERSION);
     for (int32_t i = 0; i <= PAGELOCK_ERROR_RECOVERING; i++) {
-        CHECK(strlen(pagelock_error_text(i)) > 3 && strstr(pagelock_error_text(i), "not an error") == NULL);
+        CHECK(strlen(pagelock_error_text(i)) > 3 &&
+            strstr(pagelock_error_text(i), "not an error") == NULL);
     }
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_PINNED), "pinned"));
     CHECK(strstr(pagelock_error_text(PAGELOCK_ERROR_NO_CLOCK), "clock"));
@@ -227,7 +244,7 @@ static int32_t never(void *context, const uint32_t *word, uint32_t expected) {
     (void)context, (void)word, (void)expected;
     return PAGELOCK_SLEPT_UNKNOWN;
 }
-static void nobody(void *context, const uint32_t *word) { (void)context, (void)word; }
+static void no_wake(void *context, const uint32_t *word) { (void)context, (void)word; }
 static struct pagelock_page *told;
 static void tell(void *context, struct pagelock_page *page) {
     CHECK(context == &told);
@@ -242,7 +259,7 @@ static void platforms(void) {
     CHECK(pagelock_set_platform(&bad) == PAGELOCK_ERROR_BAD_PLATFORM);
     bad = (struct pagelock_platform){.size = sizeof bad, .n_events = 1};
     CHECK(pagelock_set_platform(&bad) == PAGELOCK_ERROR_BAD_PLATFORM);
-    table.wait = never, table.wake_one = table.wake_all = nobody;
+    table.wait = never, table.wake_one = table.wake_all = no_wake;
     OK(pagelock_set_platform(&table));
     CHECK(pagelock_set_platform(&table) == PAGELOCK_ERROR_PLATFORM_SET);
     struct pagelock_page page = {0};
@@ -250,7 +267,8 @@ static void platforms(void) {
     struct pagelock_limits soon = {.deadline = 1};
     CHECK(pagelock_now() == 0);
     CHECK(pagelock_lock_within(&page, &soon, &other) == PAGELOCK_ERROR_NO_CLOCK);
-    CHECK(ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, &soon, &other) == PAGELOCK_ERROR_NO_CLOCK));
+    CHECK(ONCE(pagelock_lock_releasing(&page, unlock, &unlocked, &soon, &other) ==
+        PAGELOCK_ERROR_NO_CLOCK));
     CHECK(ONCE(pagelock_wait_unlocked(&page, unlock, &unlocked, &soon) == PAGELOCK_WAKE_NO_CLOCK));
     CHECK(pagelock_claim(&page, &other) == PAGELOCK_CLAIMED_IN_FLIGHT && told == NULL);
     CHECK(pagelock_unlock(guard) && told == &page);

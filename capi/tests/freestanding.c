@@ -26,12 +26,17 @@ static void tell(void *context, struct pagelock_page *page) {
 static void unlock(void *count) { ++*(unsigned *)count; }
 
 static const struct pagelock_platform platform = {
-    .size = sizeof platform, .context = &told, .wait = halt, .wake_one = wake, .wake_all = wake, .tell = tell,
+    .size = sizeof platform,
+    .context = &told,
+    .wait = halt,
+    .wake_one = wake,
+    .wake_all = wake,
+    .tell = tell,
 };
 
-#define CHECK(what) \
-    do { \
-        number++; \
+#define CHECK(what)                 \
+    do {                            \
+        number++;                   \
         if (!(what)) return number; \
     } while (0)
 
@@ -51,7 +56,8 @@ static int work(void) {
     owner = pagelock_lock(&pages[0]);
     guard = pagelock_lock(&pages[0]); // halts, until the other side has unlocked
     CHECK(guard.page == &pages[0] && halted == 2);
-    CHECK(pagelock_wait_unlocked(&pages[0], unlock, &let_go, &soon) == PAGELOCK_WAKE_NO_CLOCK && let_go == 2);
+    CHECK(pagelock_wait_unlocked(&pages[0], unlock, &let_go, &soon) == PAGELOCK_WAKE_NO_CLOCK &&
+        let_go == 2);
     CHECK(pagelock_freeze(pagelock_begin_migration(guard), 1, &frozen) == PAGELOCK_ERROR_OK);
     CHECK(pagelock_commit_to(frozen, pagelock_lock(&pages[1]), 1, 0) == PAGELOCK_ERROR_OK);
     CHECK(pagelock_refs(&pages[1]) == 1 && pagelock_put(&pages[1]));

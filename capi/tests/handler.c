@@ -30,7 +30,7 @@ static void unlock(void *ptl) { pthread_mutex_unlock(ptl); }
 
 static void move_page(int i, enum leaf to) {
     tiers[to][i] = tiers[!to][i];
-    tiers[!to][i] = GONE; // whoever adds to what is not there loses it
+    tiers[!to][i] = GONE; // an addition to bytes that are gone is lost
 }
 
 // Returns once the page is hot, with its entry locked; or says why it will not be.
@@ -64,7 +64,7 @@ static enum failed fault(int i, const struct pagelock_limits *limits) {
                 atomic_fetch_add(&returns, 1);
             }
             pthread_mutex_unlock(&entry->ptl);
-            pagelock_commit(frozen); // unlocked; all who wait are told
+            pagelock_commit(frozen); // unlocked, and all waiters told
             break;
         case PAGELOCK_ERROR_POISONED: pagelock_abort(migration); return LOST;
         default: pagelock_abort(migration); return OUT_OF_TIME;
@@ -125,7 +125,8 @@ static void *evictor(void *nothing) {
 static void storm(void) {
     pthread_t threads[THREADS], out;
     CHECK(pthread_create(&out, NULL, evictor, NULL) == 0);
-    for (uintptr_t t = 0; t < THREADS; t++) CHECK(pthread_create(&threads[t], NULL, faulter, (void *)t) == 0);
+    for (uintptr_t t = 0; t < THREADS; t++)
+        CHECK(pthread_create(&threads[t], NULL, faulter, (void *)t) == 0);
     for (int t = 0; t < THREADS; t++) pthread_join(threads[t], NULL);
     atomic_store(&over, true);
     pthread_join(out, NULL);
@@ -137,8 +138,8 @@ static void storm(void) {
         CHECK(pagelock_sleepers(&pages[i]) == 0);
         sum += atomic_load(&added[i]);
     }
-    printf("%u additions, %u evictions, %u returns, %u pins, %u looks at entries\n", sum, evictions, returns, pinned,
-           looks);
+    printf("%u additions, %u evictions, %u returns, %u pins, %u looks at entries\n", sum, evictions,
+        returns, pinned, looks);
     CHECK(evictions >= EVICTIONS && returns > 0 && pinned > 0);
 }
 
@@ -151,11 +152,13 @@ static void refusals(void) {
     if (entries[0].leaf == HOT) move_page(0, COLD);
     entries[0].leaf = COLD;
     OK(pagelock_pin(&pages[0])); // a pinned page is not brought back
-    CHECK(fault(0, &late) == OUT_OF_TIME && fault(0, &soon) == OUT_OF_TIME && fault(0, &thrown) == OUT_OF_TIME);
+    CHECK(fault(0, &late) == OUT_OF_TIME && fault(0, &soon) == OUT_OF_TIME &&
+        fault(0, &thrown) == OUT_OF_TIME);
     CHECK(!pagelock_unpin(&pages[0]));
     struct pagelock_guard guard = pagelock_lock(&pages[0]);
     soon.deadline = pagelock_now() + 3000000;
-    CHECK(fault(0, &late) == OUT_OF_TIME && fault(0, &soon) == OUT_OF_TIME && fault(0, &thrown) == OUT_OF_TIME);
+    CHECK(fault(0, &late) == OUT_OF_TIME && fault(0, &soon) == OUT_OF_TIME &&
+        fault(0, &thrown) == OUT_OF_TIME);
     CHECK(pagelock_poison(guard)); // they had waited
     CHECK(fault(0, NULL) == LOST);
     CHECK(!pagelock_is_locked(&pages[0]) && !pagelock_is_migrating(&pages[0]));
@@ -175,7 +178,8 @@ int main(void) {
     storm();
     refusals();
 #ifdef CALLBACKS
-    printf("on functions: %u sleeps, %u wakes, %u tells\n", queues.sleeps, queues.wakes, queues.tells);
+    printf(
+        "on functions: %u sleeps, %u wakes, %u tells\n", queues.sleeps, queues.wakes, queues.tells);
     CHECK(queues.sleeps > 0 && queues.wakes > 0 && queues.tells > 0);
 #endif
     return 0;

@@ -19,20 +19,20 @@ static void throws(void *) { throw 1; }
 
 // What a C++ program makes of a guard.
 class Lock {
-public:
+  public:
     explicit Lock(pagelock_page &page) : guard(pagelock_lock(&page)) {}
     Lock(const Lock &) = delete;
     Lock &operator=(const Lock &) = delete;
     ~Lock() { pagelock_unlock(guard); }
 
-private:
+  private:
     pagelock_guard guard;
 };
 
 #ifdef __linux__
 // And of a segment, a seat and its guard.
 class Segment {
-public:
+  public:
     Segment() : error(pagelock_segment_create("c++", 4, 4, 2, &segment)) {}
     Segment(const Segment &) = delete;
     Segment &operator=(const Segment &) = delete;
@@ -49,7 +49,9 @@ static int segments() {
     Segment of;
     pagelock_seat seat;
     pagelock_seat_guard guard;
-    if (of.error != PAGELOCK_ERROR_OK || pagelock_seat_take(&of.segment, &seat) != PAGELOCK_ERROR_OK) return 4;
+    if (of.error != PAGELOCK_ERROR_OK ||
+        pagelock_seat_take(&of.segment, &seat) != PAGELOCK_ERROR_OK)
+        return 4;
     if (pagelock_seat_lock(&seat, 3, &guard) != PAGELOCK_ERROR_OK) return 5;
     if (!pagelock_is_locked(pagelock_segment_page(&of.segment, 3))) return 6;
     pagelock_seat_unlock(guard);
@@ -59,7 +61,8 @@ static int segments() {
 #elif MISTAKE == 6
     pagelock_seat_commit(guard);
 #elif MISTAKE == 7
-    pagelock_segment_recover(&of.segment, [](void *, const pagelock_left *) { return 0; }, nullptr, nullptr);
+    pagelock_segment_recover(
+        &of.segment, [](void *, const pagelock_left *) { return 0; }, nullptr, nullptr);
 #endif
     return 0;
 }

@@ -1,7 +1,7 @@
-// Segments from somebody who means harm. Each file is refused with the error that the header says,
-// or is a segment, whatever else its bytes say; and while this process writes nonsense all over a
-// segment that another works on, that one gets wrong answers, and no signal. With `control` that
-// other one touches what it must not, which has to be found out.
+// Segments from a hostile peer. Each file is refused with the error that the header says, or is a
+// segment, whatever else its bytes say; and while this process writes nonsense all over a segment
+// that another works on, that one gets wrong answers, and no signal. With `control` that other one
+// touches what it must not, which has to be found out.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,10 @@
 #include "check.h"
 
 enum { PAGES = 10, SEATS = 2, RANDOM = 3000, SCRIBBLES = 20 };
-enum { BYTES = PAGELOCK_SEGMENT_SEATS_AT + SEATS * PAGELOCK_SEGMENT_SEAT_BYTES + PAGES * PAGELOCK_SEGMENT_PAGE_BYTES };
+enum {
+    BYTES = PAGELOCK_SEGMENT_SEATS_AT + SEATS * PAGELOCK_SEGMENT_SEAT_BYTES +
+    PAGES * PAGELOCK_SEGMENT_PAGE_BYTES
+};
 
 static unsigned char good[BYTES];
 
@@ -44,10 +47,10 @@ static unsigned refusals(void) {
     struct pagelock_segment segment;
     unsigned char zeroes[BYTES] = {0};
     unsigned tried = 0;
-#define REFUSED(attempt, error)                      \
-    do {                                             \
-        tried++;                                     \
-        CHECK((attempt) == PAGELOCK_ERROR_##error);  \
+#define REFUSED(attempt, error)                     \
+    do {                                            \
+        tried++;                                    \
+        CHECK((attempt) == PAGELOCK_ERROR_##error); \
     } while (0)
     REFUSED(attach(file_of("", 0, F_SEAL_SHRINK), &segment), NO_SEGMENT);
     REFUSED(attach(file_of(good, 63, F_SEAL_SHRINK), &segment), NO_SEGMENT);
@@ -59,7 +62,8 @@ static unsigned refusals(void) {
     for (uint32_t offset = 16; offset < 60; offset += 4) {
         uint32_t was;
         memcpy(&was, good + offset, 4);
-        bool is_size = offset == PAGELOCK_SEGMENT_SEATS_OFFSET || offset == PAGELOCK_SEGMENT_CAPACITY_OFFSET;
+        bool is_size =
+            offset == PAGELOCK_SEGMENT_SEATS_OFFSET || offset == PAGELOCK_SEGMENT_CAPACITY_OFFSET;
         if (is_size) {
             REFUSED(with(offset, 0), SEGMENT_SIZE);
             REFUSED(with(offset, UINT32_MAX), SEGMENT_SIZE);
@@ -110,12 +114,14 @@ static void use(struct pagelock_segment *segment, uint32_t number) {
             pagelock_seat_abort(migration);
     }
     pagelock_seat_wait_unlocked(&seat, page, NULL, NULL, &soon);
-    if (pagelock_seat_try_pin(&seat, page, &pin) == PAGELOCK_ERROR_OK) (void)!pagelock_seat_unpin(pin);
-    if (pagelock_seat_activate(&seat, page, &reference) == PAGELOCK_ERROR_OK) (void)!pagelock_seat_put(reference);
+    if (pagelock_seat_try_pin(&seat, page, &pin) == PAGELOCK_ERROR_OK)
+        (void)!pagelock_seat_unpin(pin);
+    if (pagelock_seat_activate(&seat, page, &reference) == PAGELOCK_ERROR_OK)
+        (void)!pagelock_seat_put(reference);
     pagelock_seat_leave(&seat);
 }
 
-// Files that are nearly right: refused, or used. Whoever has `changer` is nobody who lives.
+// Files that are nearly right: refused, or used. `changer` names no living seat.
 static void nearly(void) {
     uint32_t seed = 88172645u;
     unsigned attached = 0;
@@ -130,13 +136,15 @@ static void nearly(void) {
             memcpy(bytes + where, &any, 4);
         }
         for (uint32_t page = 0; page < PAGES; page++)
-            memset(bytes + BYTES - 16 * PAGES + 16 * page + PAGELOCK_SEGMENT_PAGE_CHANGER_OFFSET, 0, 4);
+            memset(bytes + BYTES - 16 * PAGES + 16 * page + PAGELOCK_SEGMENT_PAGE_CHANGER_OFFSET, 0,
+                4);
         if (attach(file_of(bytes, BYTES, F_SEAL_SHRINK), &segment) != PAGELOCK_ERROR_OK) continue;
         attached++;
         for (uint32_t page = 0; page < PAGES; page++) use(&segment, page);
         pagelock_segment_close(&segment);
     }
-    printf("%d files that are nearly right: %u attached and used, the others refused\n", RANDOM, attached);
+    printf("%d files that are nearly right: %u attached and used, the others refused\n", RANDOM,
+        attached);
     CHECK(attached > 0 && attached < RANDOM);
 }
 
@@ -146,7 +154,8 @@ static unsigned scribble(const char *role) {
     unsigned signals = 0;
     for (int round = 0; round < SCRIBBLES; round++) {
         OK(pagelock_segment_create("scribbled", PAGES, 2 * PAGES, SEATS, &segment));
-        uint32_t *words = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, pagelock_segment_fd(&segment), 0);
+        uint32_t *words =
+            mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, pagelock_segment_fd(&segment), 0);
         CHECK(words != MAP_FAILED);
         int passed = dup(pagelock_segment_fd(&segment));
         pid_t child = fork();

@@ -1,8 +1,8 @@
 // Headers, event slots and data in one memfd, mapped here and by a program in Rust that uses the
-// crate itself (examples/partner.rs), at another address. Both add to numbers under the pages' locks,
-// wait for each other's releases, and migrate; at the end the numbers are right, and what one is
-// killed with the other takes over. With a second argument this side sleeps as if it were alone,
-// which must be found out: it sleeps on.
+// crate itself (examples/partner.rs), at another address. Both add to numbers under the pages'
+// locks, wait for each other's releases, and migrate; at the end the numbers are right, and the
+// other takes over what one is killed with. With a second argument this side sleeps as if it were
+// alone, which the test must notice: it sleeps on.
 
 #include <pthread.h>
 #include <signal.h>
@@ -21,7 +21,8 @@ struct segment {
     struct pagelock_page pages[PAGES];
     struct pagelock_event events[EVENTS];
     uint64_t numbers[PAGES];
-    atomic_uint waits[2], order; // of C, of Rust; 1: Rust has begun, 2: C has ended, 3: Rust has what it dies with
+    atomic_uint waits[2],
+        order; // of C, of Rust; 1: Rust has begun, 2: C has ended, 3: Rust has what it dies with
     uint32_t ptl; // a page-table lock that both know: 0, or 1 if it is taken
 };
 
@@ -38,7 +39,8 @@ static void turn(int i, uint32_t number) {
     if (number % 4 == 0) {
         ptl_lock();
         if (pagelock_is_locked(&shared->pages[i])) {
-            if (pagelock_wait_unlocked(&shared->pages[i], ptl_unlock, &shared->ptl, NULL) == PAGELOCK_WAKE_RELEASED)
+            if (pagelock_wait_unlocked(&shared->pages[i], ptl_unlock, &shared->ptl, NULL) ==
+                PAGELOCK_WAKE_RELEASED)
                 atomic_fetch_add(&shared->waits[0], 1);
         } else {
             ptl_unlock(&shared->ptl);
@@ -104,7 +106,8 @@ int main(int argc, char **argv) {
         CHECK(pagelock_refs(&shared->pages[i]) == 1 && pagelock_pins(&shared->pages[i]) == 0);
     }
     unsigned here = atomic_load(&shared->waits[0]), there = atomic_load(&shared->waits[1]);
-    printf("C and Rust: %u turns, %u waits here, %u there, two stages of the dead taken over\n", 2 * TURNS, here, there);
+    printf("C and Rust: %u turns, %u waits here, %u there, two stages of the dead taken over\n",
+        2 * TURNS, here, there);
     CHECK(here > 0 && there > 0);
     return 0;
 }

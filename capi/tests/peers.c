@@ -1,9 +1,9 @@
-// A segment that a program in C and a program in Rust share (examples/peer.rs, by the crate itself).
-// First both lock, pin, refer, wait, migrate and count, and the numbers add up. Then each is killed
-// with SIGKILL while it has pages at every stage, and the other ends what it had begun; while it is
-// only stopped, nothing is taken from it. At last each is killed again and again at random times.
-// With a second argument, `alone`, nobody recovers; with `careless` this side does not lock. Both must
-// be found out.
+// A segment that a program in C and a program in Rust share (examples/peer.rs, by the crate
+// itself). First both lock, pin, refer, wait, migrate and count, and the numbers add up. Then each
+// is killed with SIGKILL while it has pages at every stage, and the other ends what it had begun;
+// while it is only stopped, nothing is taken from it. At last each is killed again and again at
+// random times. With a second argument, `alone`, no process recovers; with `careless` this side
+// does not lock. Both must be found out.
 
 #include <signal.h>
 #include <string.h>
@@ -50,7 +50,7 @@ static void await_word(uint32_t page, uint32_t value) {
     while (atomic_load(word(&segment, page)) != value) usleep(100);
 }
 
-// A segment whose first pages are live, each with one reference that is nobody's seat's.
+// A segment whose first pages are live, each with one reference that no seat has.
 static void begin(void) {
     struct pagelock_seat seat;
     OK(pagelock_segment_create("peers", ALL_PAGES, ALL_PAGES, 8, &segment));
@@ -85,9 +85,10 @@ static void both_count(void) {
     await_word(READY, 1);
     count(&segment, TURNS, 2);
     finish(partner);
-    uint32_t here = atomic_load(word(&segment, WAITS_OF_C)), there = atomic_load(word(&segment, WAITS_OF_RUST));
-    printf("C and Rust in seats: %u turns each in %d threads, sum %u, %u waits here, %u there\n", TURNS * THREADS, THREADS,
-           sum(), here, there);
+    uint32_t here = atomic_load(word(&segment, WAITS_OF_C)),
+             there = atomic_load(word(&segment, WAITS_OF_RUST));
+    printf("C and Rust in seats: %u turns each in %d threads, sum %u, %u waits here, %u there\n",
+        TURNS * THREADS, THREADS, sum(), here, there);
     CHECK(sum() == 2 * THREADS * TURNS && atomic_load(ended(&segment)) == sum());
     CHECK(here > 0 && there > 0);
     pagelock_segment_close(&segment);
@@ -128,7 +129,8 @@ static void one_dies(const char *victim, bool by_rust, bool recovers) {
         CHECK(what.freed == 0 && what.nonsense == 0 && what.undecided == 0 && what.retold >= 3);
     }
     for (uint32_t page = 0; page < PAGES; page++) check_idle(page);
-    CHECK(pagelock_is_poisoned(pagelock_segment_page(&segment, 1)) && !pagelock_is_poisoned(pagelock_segment_page(&segment, 2)));
+    CHECK(pagelock_is_poisoned(pagelock_segment_page(&segment, 1)) &&
+        !pagelock_is_poisoned(pagelock_segment_page(&segment, 2)));
     pthread_join(waiter, NULL);
     CHECK(woken == PAGELOCK_WAKE_RELEASED || woken == PAGELOCK_WAKE_NOT_LOCKED);
     OK(pagelock_seat_lock(&seat, 0, &guard));
@@ -140,7 +142,8 @@ static void one_dies(const char *victim, bool by_rust, bool recovers) {
 // What was killed at whatever step: nothing is known of it beforehand, but nothing may stay.
 static int32_t any(void *arg, const struct pagelock_left *left) {
     *(unsigned *)arg += 1;
-    return left->stage == PAGELOCK_STAGE_FROZEN ? PAGELOCK_DECISION_COMMIT : PAGELOCK_DECISION_RELEASE;
+    return left->stage == PAGELOCK_STAGE_FROZEN ? PAGELOCK_DECISION_COMMIT
+                                                : PAGELOCK_DECISION_RELEASE;
 }
 
 static void many_die(const char *self) {
@@ -169,9 +172,10 @@ static void many_die(const char *self) {
     }
     CHECK(asked == pages);
     uint32_t at_least = atomic_load(ended(&segment)), at_most = atomic_load(begun(&segment));
-    printf("%d kills, half in C, half in Rust, each recovered by both in turn; by C: %u pages, %u references, %u pins; "
+    printf("%d kills, half in C, half in Rust, each recovered by both in turn; by C: %u pages, %u "
+           "references, %u pins; "
            "%u additions, between %u and %u\n",
-           KILLS, pages, sum_of.refs, sum_of.pins, sum(), at_least, at_most);
+        KILLS, pages, sum_of.refs, sum_of.pins, sum(), at_least, at_most);
     CHECK(at_least <= sum() && sum() <= at_most && at_most - at_least <= KILLS * THREADS);
     CHECK(pages > 0);
     pagelock_segment_close(&segment);
@@ -202,7 +206,8 @@ int main(int argc, char **argv) {
     one_dies(self, true, true);
     one_dies(rust, false, true);
     one_dies(self, false, true);
-    puts("killed with pages locked, migrating and frozen, a reference and a pin: C by Rust, Rust by C, C by C");
+    puts("killed with pages locked, migrating and frozen, a reference and a pin: C by Rust, Rust "
+         "by C, C by C");
     many_die(self);
     return 0;
 }

@@ -10,18 +10,22 @@
 
 enum { PAGES = 16, READY = 16, WAITS_OF_C, WAITS_OF_RUST, ALL_PAGES, THREADS = 2 };
 
-// Numbers of a page, in words that all see. Those of the first pages are guarded by the pages' locks.
+// Numbers of a page, in words that all see. The locks of the first pages guard theirs.
 static inline _Atomic uint32_t *word(struct pagelock_segment *segment, uint32_t page) {
     uint32_t *at = pagelock_segment_page_word(segment, page);
     CHECK(at != NULL);
     return (_Atomic uint32_t *)at;
 }
 
-// How often somebody was about to add one to a page's number, and has done so.
-static inline _Atomic uint32_t *begun(struct pagelock_segment *s) { return (_Atomic uint32_t *)pagelock_segment_word(s, 0); }
-static inline _Atomic uint32_t *ended(struct pagelock_segment *s) { return (_Atomic uint32_t *)pagelock_segment_word(s, 1); }
+// How often a thread was about to add one to a page's number, and how often it did.
+static inline _Atomic uint32_t *begun(struct pagelock_segment *s) {
+    return (_Atomic uint32_t *)pagelock_segment_word(s, 0);
+}
+static inline _Atomic uint32_t *ended(struct pagelock_segment *s) {
+    return (_Atomic uint32_t *)pagelock_segment_word(s, 1);
+}
 
-// Two steps, between which nobody else may come: an atomic addition would hide that somebody does.
+// Two steps, which no other thread may split: an atomic addition would hide that one does.
 static inline void add(struct pagelock_segment *segment, uint32_t page) {
     _Atomic uint32_t *number = word(segment, page);
     atomic_fetch_add(begun(segment), 1);
@@ -33,7 +37,8 @@ static inline void add(struct pagelock_segment *segment, uint32_t page) {
 // For a control: this side adds without the lock, and takes its time.
 static bool careless;
 
-static inline void turn(struct pagelock_segment *segment, struct pagelock_seat *seat, uint32_t page, uint32_t kind) {
+static inline void turn(
+    struct pagelock_segment *segment, struct pagelock_seat *seat, uint32_t page, uint32_t kind) {
     struct pagelock_seat_ref reference;
     struct pagelock_seat_pin pin;
     struct pagelock_seat_guard guard;
@@ -64,7 +69,7 @@ static inline void turn(struct pagelock_segment *segment, struct pagelock_seat *
         if (pagelock_seat_freeze(migration, PAGELOCK_ANY_REFS, &frozen) == PAGELOCK_ERROR_OK) {
             add(segment, page);
             pagelock_seat_commit(frozen);
-        } else { // somebody has it pinned
+        } else { // it is pinned
             guard = pagelock_seat_end_migration(migration);
             add(segment, page);
             pagelock_seat_unlock(guard);

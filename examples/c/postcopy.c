@@ -1,7 +1,7 @@
-// Post-copy: a machine runs here while its memory still comes from elsewhere, page by page. Several
-// threads serve faults and one fetches ahead. The lock of each page makes them fetch every page
-// once, and no processor of the guest sleeps on: whoever faults is told when the page's owner is
-// done, however that ends. The part to read is from `tell` to `fetch_ahead`, 60 lines.
+// Post-copy: a guest runs here while its memory still arrives from another host, page by page.
+// Several threads serve faults, and one fetches ahead. The page's lock makes them fetch every page
+// once, and no virtual processor sleeps on: its fault is woken when the page's owner is done,
+// whether the fetch worked or not. The part to read is from `tell` to `fetch_ahead`, 60 lines.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +24,7 @@
 enum { PAGE = 4096, PAGES = 2048, SERVERS = 3, VCPUS = 4, PRESENT = 1 };
 
 struct ram {
-    char *host;                         // where the guest's memory is
+    char *host;                          // where the guest's memory is
     struct pagelock_page headers[PAGES]; // eight bytes for each page of it, zeroed
     int uffd, quit;
 };
@@ -34,7 +34,7 @@ static atomic_uint requests[PAGES], failures, in_flight, late;
 
 static int fetch(size_t i, char *page);
 
-// A page's release that somebody has waited for: wakes the processors that sleep in a fault on it.
+// Called by a release that somebody waits for: wakes the virtual processors that fault on the page.
 static void tell(void *context, struct pagelock_page *header) {
     struct ram *ram = context;
     struct uffdio_range range = {(uintptr_t)ram->host + PAGE * (header - ram->headers), PAGE};
@@ -43,16 +43,17 @@ static void tell(void *context, struct pagelock_page *header) {
 
 // Puts the page where the guest sees it. The release wakes, so this does not.
 static int place(struct ram *ram, size_t i, char *page) {
-    struct uffdio_copy copy = {
-        .dst = (uintptr_t)ram->host + PAGE * i, .src = (uintptr_t)page, .len = PAGE, .mode = UFFDIO_COPY_MODE_DONTWAKE};
+    struct uffdio_copy copy = {.dst = (uintptr_t)ram->host + PAGE * i, .src = (uintptr_t)page};
+    copy.len = PAGE, copy.mode = UFFDIO_COPY_MODE_DONTWAKE;
     while (ioctl(ram->uffd, UFFDIO_COPY, &copy) != 0) {
         if (errno != EAGAIN) return -errno;
     }
     return 0;
 }
 
-// Has the page brought in, by this thread or by whoever is at it. Never sleeps for the page.
-static void serve(struct ram *ram, size_t i, pagelock_claimed claimed, struct pagelock_guard guard) {
+// Brings the page in, unless another thread does. Never sleeps for the page.
+static void serve(
+    struct ram *ram, size_t i, pagelock_claimed claimed, struct pagelock_guard guard) {
     _Alignas(PAGE) char page[PAGE];
     switch (claimed) {
     case PAGELOCK_CLAIMED_IN_FLIGHT: // its owner's release calls `tell`: go and serve the next
@@ -62,25 +63,25 @@ static void serve(struct ram *ram, size_t i, pagelock_claimed claimed, struct pa
     default: break;
     }
     if (pagelock_user(&ram->headers[i]) & PRESENT) {
-        atomic_fetch_add(&late, 1); // the fault came before the page, its message after
+        atomic_fetch_add(&late, 1); // the page arrived between the fault and its message
     } else if (fetch(i, page) != 0 || place(ram, i, page) != 0) {
-        atomic_fetch_add(&failures, 1); // not present: who is woken faults again, and it is tried again
+        atomic_fetch_add(&failures, 1); // not present: the guest faults again, and so we retry
     } else {
         pagelock_set_user(guard, PRESENT);
     }
-    pagelock_unlock(guard); // calls `tell`, if anybody waits
+    pagelock_unlock(guard); // calls `tell` if a fault waits
 }
 
 static void *serve_faults(void *arg) {
     struct ram *ram = arg;
-    struct pollfd fds[] = {{.fd = ram->uffd, .events = POLLIN}, {.fd = ram->quit, .events = POLLIN}};
+    struct pollfd fds[] = {{ram->uffd, POLLIN, 0}, {ram->quit, POLLIN, 0}};
     while (poll(fds, 2, -1) >= 0 && !fds[1].revents) {
         struct uffd_msg msg;
         struct pagelock_guard guard = {0};
         if (read(ram->uffd, &msg, sizeof msg) != sizeof msg) continue; // another thread has it
         if (msg.event != UFFD_EVENT_PAGEFAULT) continue;
         size_t i = (msg.arg.pagefault.address - (uintptr_t)ram->host) / PAGE;
-        // Told: the processor whose fault this is sleeps too, and has left word nowhere else.
+        // `told`: the processor that faulted sleeps too, and this message alone says so.
         pagelock_claimed claimed = pagelock_claim_told(&ram->headers[i], &guard);
         serve(ram, i, claimed, guard);
     }
@@ -91,7 +92,7 @@ static void *fetch_ahead(void *arg) {
     struct ram *ram = arg;
     for (size_t i = 0; i < PAGES; i++) {
         struct pagelock_guard guard;
-        // Nobody sleeps for this one: a page that is taken is somebody else's business.
+        // No fault waits for this thread: it skips a page that another thread has.
         if (pagelock_try_lock(&ram->headers[i], &guard) != PAGELOCK_ERROR_OK) continue;
         serve(ram, i, PAGELOCK_CLAIMED_OWNER, guard);
     }
@@ -129,13 +130,15 @@ int main(void) {
     ram.uffd = uffd;
     ram.quit = eventfd(0, EFD_CLOEXEC);
     ram.host = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct uffdio_register region = {.range = {(uintptr_t)ram.host, PAGES * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    struct uffdio_register region = {
+        .range = {(uintptr_t)ram.host, PAGES * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
     if (ram.host == MAP_FAILED || ioctl(uffd, UFFDIO_REGISTER, &region) != 0) {
         perror("memory");
         return 1;
     }
-    // The operating system sleeps and wakes; what this adds is whom else to tell.
-    static const struct pagelock_platform platform = {.size = sizeof platform, .context = &ram, .tell = tell};
+    // Sleeping and waking stay the operating system's; the table adds `tell`.
+    static const struct pagelock_platform platform = {
+        .size = sizeof platform, .context = &ram, .tell = tell};
     pagelock_error error = pagelock_set_platform(&platform);
     if (error != PAGELOCK_ERROR_OK) {
         fprintf(stderr, "%s\n", pagelock_error_text(error));
@@ -159,8 +162,8 @@ int main(void) {
         twice += requests[i] == 2;
         more += requests[i] > 2;
     }
-    printf("%d pages: %zu asked for once, %zu twice (%u failures), %zu more often; %u faults on a page in flight, "
-           "%u late; %zu words wrong\n",
-           PAGES, once, twice, failures, more, in_flight, late, wrong);
+    printf("%d pages: %zu asked for once, %zu twice (%u failures), %zu more often; "
+           "%u faults on a page in flight, %u late; %zu words wrong\n",
+        PAGES, once, twice, failures, more, in_flight, late, wrong);
     return wrong != 0 || more != 0 || twice != failures;
 }

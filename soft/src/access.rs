@@ -1,101 +1,20 @@
 //! Accesses by the processor: ask the table, fault if it says no, and repeat.
 
-use super::traits::Refusal;
-use super::{Area, AreaKind, At, Soft, SoftEntry, TierId};
-use core::fmt;
+use super::{AccessError, Area, AreaKind, At, Soft, SoftEntry};
 use pagelock::futex::Futex;
-use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
+use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::Cpus;
-use pagelock::mm::ledger::Owner;
-use pagelock::mm::migrate::{Abort, Outcome};
-use pagelock::mm::{Access, CopyError, Fault, FaultError, Faulter, Memory, Strategy, Tiers, Why};
-
-/// An access that cannot be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum AccessError {
-    /// The address is not mapped, or the page does not have that many bytes.
-    NotMapped,
-    /// It is, and not for this.
-    NotAllowed,
-    /// The page's contents are lost.
-    Poisoned {
-        /// In this frame.
-        pfn: u64,
-    },
-    /// There is a marker at the address.
-    Marker(Marker),
-    /// The page is in swap, which is the caller's business.
-    Swapped {
-        /// The slot.
-        slot: u64,
-    },
-    /// No frame is left.
-    NoMemory,
-    /// The faulter was cancelled.
-    Cancelled,
-    /// The time was up.
-    TimedOut,
-    /// The page was busy for as long as the faulter had patience.
-    Busy {
-        /// How often it was tried.
-        rounds: u32,
-    },
-    /// The page could not be brought back.
-    NotBrought(Outcome<Refusal>),
-    /// The table has an entry that is none.
-    Unknown(UnknownLeaf),
-    /// The table names a frame that does not exist.
-    NoFrame {
-        /// Its number.
-        pfn: u64,
-    },
-    /// Another error of the fault path.
-    Fault(FaultError<Outcome<Refusal>>),
-}
-
-impl From<FaultError<Outcome<Refusal>>> for AccessError {
-    fn from(e: FaultError<Outcome<Refusal>>) -> Self {
-        match e {
-            FaultError::Unknown(e) => Self::Unknown(e),
-            FaultError::NoFrame { pfn } => Self::NoFrame { pfn },
-            FaultError::Poisoned { pfn } => Self::Poisoned { pfn },
-            FaultError::Cancelled => Self::Cancelled,
-            FaultError::TimedOut => Self::TimedOut,
-            FaultError::Busy { rounds } => Self::Busy { rounds },
-            FaultError::NoMemory => Self::NoMemory,
-            FaultError::ToRam(outcome) => Self::NotBrought(outcome),
-            other => Self::Fault(other),
-        }
-    }
-}
-
-impl fmt::Display for AccessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotMapped => f.write_str("the address is not mapped"),
-            Self::NotAllowed => f.write_str("the access is not allowed"),
-            Self::Poisoned { pfn } => write!(f, "the contents of frame {pfn:#x} are lost"),
-            Self::Marker(marker) => write!(f, "there is a marker, {marker:?}"),
-            Self::Swapped { slot } => write!(f, "the page is in swap slot {slot}"),
-            Self::NoMemory => f.write_str("no frame is left"),
-            Self::Cancelled => f.write_str("the fault was cancelled"),
-            Self::TimedOut => f.write_str("the time was up"),
-            Self::Busy { rounds } => write!(f, "the page was busy {rounds} times"),
-            Self::NotBrought(outcome) => write!(f, "the page could not be brought back: {outcome}"),
-            Self::Unknown(e) => e.fmt(f),
-            Self::NoFrame { pfn } => {
-                write!(f, "the table names frame {pfn:#x}, which does not exist")
-            }
-            Self::Fault(e) => e.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for AccessError {}
+use pagelock::mm::{Access, Fault, Faulter, Memory, Strategy, Why};
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Reads bytes of one page, faulting as often as it takes.
+    /// Reads bytes of one page, faulting as often as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut bytes = [0; 4];
+    /// mm.read(at, 1, &mut bytes).unwrap();
+    /// assert_eq!(&bytes, b"ello");
+    /// ```
     ///
     /// # Errors
     ///
@@ -104,7 +23,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.read_with(at, offset, out, &mut Faulter::new(Strategy::Wait))
     }
 
-    /// Writes bytes of one page, faulting as often as it takes.
+    /// Writes bytes of one page, faulting as often as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.write(at.space.page(7), 0, b"new").unwrap(); // where nothing was
+    /// ```
     ///
     /// # Errors
     ///
@@ -113,7 +37,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.write_with(at, offset, bytes, &mut Faulter::new(Strategy::Wait))
     }
 
-    /// [`read`](Self::read) by a faulter of the caller's.
+    /// [`read`](Self::read) by the caller's faulter.
+    ///
+    /// ```
+    /// use pagelock::mm::{Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 4 });
+    /// mm.read_with(at, 0, &mut [0; 5], &mut faulter).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -129,7 +60,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.touch(at, Access::Read, faulter, |pfn| self.bytes.read(pfn, offset, out))
     }
 
-    /// [`write`](Self::write) by a faulter of the caller's.
+    /// [`write`](Self::write) by the caller's faulter.
+    ///
+    /// ```
+    /// use pagelock::mm::{Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.write_with(at, 0, b"J", &mut Faulter::new(Strategy::TryAndRetry)).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -145,8 +82,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.touch(at, Access::Write, faulter, |pfn| self.bytes.write(pfn, offset, bytes))
     }
 
-    /// Adds to the `word`th `usize` of a page in one step, and says what it was. Faults as often as
-    /// it takes.
+    /// Adds to the `word`th `usize` of a page in one step, and returns what it was. Faults as often
+    /// as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.add(at, 7, 5), Ok(0));
+    /// assert_eq!(mm.add(at, 7, 1), Ok(5));
+    /// ```
     ///
     /// # Errors
     ///
@@ -163,7 +106,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if fits { Ok(()) } else { Err(AccessError::NotMapped) }
     }
 
-    /// Has `act` at the frame of a page, with the page-table lock held, once the table allows the
+    /// Calls `act` with the frame of a page, under the page-table lock, once the table allows the
     /// access.
     fn touch<R>(
         &self,
@@ -180,7 +123,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                     // While the lock is held nobody takes the entry down, so the page stays where
                     // it is.
                     let result = act(pfn);
-                    // What hardware would note.
+                    // As hardware would note it.
                     tracking.accessed = true;
                     tracking.dirty |= access == Access::Write;
                     tracking.soft_dirty |= access == Access::Write;
@@ -201,9 +144,17 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// One attempt at a fault: what the fault path leaves to its caller is done here.
-    /// [`Fault::Retry`] and everything else that is not an error mean that the access is to be made
+    /// Makes one attempt at a fault, and does the part that the fault path leaves to its caller.
+    /// After [`Fault::Retry`], and every other answer that is not an error, the access is made
     /// again.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, Fault, Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut faulter = Faulter::new(Strategy::Wait);
+    /// let hole = at.space.page(7);
+    /// assert_eq!(mm.fault(hole, Access::Write, &mut faulter), Ok(Fault::Resolved)); // filled
+    /// ```
     ///
     /// # Errors
     ///
@@ -215,117 +166,31 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         faulter: &mut Faulter<'_, F>,
     ) -> Result<Fault, AccessError> {
         allows(self.entry(at).area(), access)?;
-        match pagelock::mm::fault(self, at, access, faulter)? {
-            Fault::Missing => self.fill(at, access),
-            Fault::Protected { .. } => self.unprotect(at),
-            Fault::Swapped { slot } => Err(AccessError::Swapped { slot }),
-            Fault::Marker(marker) => Err(AccessError::Marker(marker)),
-            other => Ok(other),
-        }
-    }
-
-    /// A page where there was none. Reads get the frame of zeroes, if the page is nobody else's.
-    pub(super) fn fill(&self, at: At, access: Access) -> Result<Fault, AccessError> {
-        let mut entry = self.entry(at);
-        let area = entry.area();
-        allows(area, access)?;
-        if entry.leaf() != Leaf::None {
-            return Ok(Fault::Retry(Why::Changed));
-        }
-        let tracking = Tracking::default();
-        if access != Access::Write && area.kind == AreaKind::Private {
-            // A large entry is one of zeroes as a whole.
-            entry.set_leaf(Leaf::Present { pfn: 0, rights: Rights::Read, tracking });
-            return Ok(Fault::Resolved);
-        }
-        if entry.order > 0 {
-            // One page of it is to be there.
-            drop(entry);
-            return self
-                .split_at(at)
-                .map(|()| Fault::Retry(Why::Changed))
-                .map_err(|_| AccessError::NoMemory);
-        }
-        let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
-        self.bytes.zero(pfn);
-        let rights = area.rights.unwrap_or(Rights::Read);
-        entry.set_leaf(Leaf::Present { pfn, rights, tracking });
-        Ok(Fault::Resolved)
-    }
-
-    /// A write to a page that is there and may only be read: copy on write, unless the page is
-    /// nobody else's.
-    pub(super) fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
-        // Whoever has a copy of the entry would go on reading the old page.
-        let _invalidating = self.invalidating(at, 1);
-        let mut entry = self.entry(at);
-        let area = entry.area();
-        allows(area, Access::Write)?;
-        let Leaf::Present { pfn, rights, tracking } = entry.leaf() else {
-            return Ok(Fault::Retry(Why::Changed));
-        };
-        if rights == Rights::Write {
-            return Ok(Fault::Present);
-        }
-        let write = |pfn| Leaf::Present { pfn, rights: Rights::Write, tracking };
-        if area.kind == AreaKind::Shared || rights == Rights::ReadExclusive || self.is_sole(&entry)
-        {
-            entry.set_leaf(write(pfn));
-            return Ok(Fault::Resolved);
-        }
-        if entry.order > 0 {
-            // One page of it is to be another.
-            drop(entry);
-            return self
-                .split_at(at)
-                .map(|()| Fault::Retry(Why::Changed))
-                .map_err(|_| AccessError::NoMemory);
-        }
-        let new = self.new_page(TierId(0), Owner::Mapping).ok_or(AccessError::NoMemory)?;
-        if pfn == 0 {
-            self.bytes.zero(new);
-        } else if let Err(why) = self.copy(pfn, new) {
-            drop(entry);
-            // SAFETY: the new page's reference, which no entry has come to own.
-            unsafe { self.put_as(new, Owner::Mapping) };
-            return Err(not_copied(pfn, why));
-        }
-        entry.set_leaf(write(new));
-        drop(entry);
-        if pfn != 0 {
-            // SAFETY: the reference of the entry that was replaced.
-            unsafe { self.put_as(pfn, Owner::Mapping) };
-        }
-        Ok(Fault::Resolved)
-    }
-
-    /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody
-    /// can have got another from it since, unless through the frame's number, and whoever did so
-    /// looks at the entry again.
-    pub(super) fn is_sole(&self, entry: &SoftEntry<'_, F, C>) -> bool {
-        let Some(pfn @ 1..) = entry.leaf().pfn() else { return false };
-        let is_whole = self.span(pfn).order == entry.order;
-        is_whole && self.header(pfn).is_some_and(|page| page.refs() == 1 && !page.is_locked())
+        self.settled(at, access, pagelock::mm::fault(self, at, access, faulter)?)
     }
 
     /// What the entry at an address says.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.leaf(at.space.page(7)), Leaf::None);
+    /// ```
     #[must_use]
     pub fn leaf(&self, at: At) -> Leaf {
         self.entry(at).leaf()
     }
 
     /// The frame that the entry at an address names.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(mm.frame_at(at).is_some());
+    /// assert_eq!(mm.frame_at(at.space.page(7)), None);
+    /// ```
     #[must_use]
     pub fn frame_at(&self, at: At) -> Option<u64> {
         self.leaf(at).pfn()
-    }
-}
-
-/// Why there is no copy of frame `pfn`.
-pub(super) fn not_copied(pfn: u64, why: CopyError) -> AccessError {
-    match why {
-        CopyError::SourceLost => AccessError::Poisoned { pfn },
-        CopyError::Failed => AccessError::NotBrought(Outcome::Aborted(Abort::CopyFailed)),
     }
 }
 
@@ -343,6 +208,14 @@ pub(super) fn allows(area: Area, access: Access) -> Result<(), AccessError> {
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     /// Whether the address may be accessed so, whatever is there.
+    ///
+    /// ```
+    /// use pagelock::mm::Access;
+    /// use pagelock_soft::AccessError;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.protect(at, 1, Some(pagelock::leaf::Rights::Read)).unwrap();
+    /// assert_eq!(mm.entry(at).allows(Access::Write), Err(AccessError::NotAllowed));
+    /// ```
     ///
     /// # Errors
     ///

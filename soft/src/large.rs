@@ -1,8 +1,8 @@
 //! Large entries: one for `1 << order` pages, aligned, that are the frames of one large page, with
 //! one reference for all of them.
 
-use super::space::{Area, AreaKind};
-use super::traits::leaf_behind;
+use super::entry::leaf_behind;
+use super::space::Area;
 use super::{At, MapError, Soft, SoftEntry, TierId};
 use pagelock::futex::Futex;
 use pagelock::leaf::{Leaf, Rights, Tracking};
@@ -12,9 +12,16 @@ use pagelock::mm::{Memory, Tiers};
 use pagelock::refs::GetError;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of
-    /// zeroes: by one large entry if `to` is aligned, and otherwise [page by
-    /// page](Self::map_large_by_pages).
+    /// Maps, at `to`, a new large page of `1 << order` frames in `tier`, of zeroes: by one large
+    /// entry if `to` is aligned, and otherwise [page by page](Self::map_large_by_pages).
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let head = mm.map_large(at.space.page(16), 3, TierId(0)).unwrap();
+    /// assert_eq!(mm.page(head).unwrap().refs(), 1);
+    /// assert_eq!(mm.frame_at(at.space.page(18)), Some(head + 2));
+    /// ```
     ///
     /// # Errors
     ///
@@ -24,54 +31,56 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if order == 0 || to.page % count != 0 {
             return self.map_large_by_pages(to, order, tier);
         }
-        let is_free = |at: At| {
-            let entry = self.entry(at);
-            entry.table.is_some() && entry.area().kind == AreaKind::Unmapped
-        };
-        if !to.pages(count).all(is_free) {
+        if !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
         let head = self.allocate(tier, order).ok_or(MapError::NoMemory)?;
         let page = self.header(head).ok_or(MapError::NoMemory)?;
         page.activate(1).map_err(|_| MapError::NoMemory)?;
         self.span(head).frames().for_each(|pfn| self.bytes.zero(pfn));
-        let (pfn, rights, tracking) = (head, Rights::Write, Tracking::default());
-        let (leaf, owner) = if self.is_accessible(tier) {
-            (Leaf::Present { pfn, rights, tracking }, Owner::Mapping)
-        } else {
-            (Leaf::DevicePrivate { pfn, rights, tracking }, Owner::Entry)
-        };
-        self.account(head, owner, Change::Taken);
-        self.place_large(
-            to,
-            order,
-            leaf,
-            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
-        );
+        self.place_large(to, order, self.first_leaf(head, head), Area::PRIVATE);
         Ok(head)
     }
 
-    /// Maps private memory, at an aligned address, that has one large entry and no page yet.
+    /// Maps private memory, at an aligned address, with one large entry and no page yet.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.map_large_hole(at.space.page(16), 3).unwrap();
+    /// assert_eq!(mm.leaf(at.space.page(18)), Leaf::None);
+    /// ```
     ///
     /// # Errors
     ///
     /// [`MapError::BadRange`]: it is not aligned, or something is mapped there.
     pub fn map_large_hole(&self, to: At, order: u32) -> Result<(), MapError> {
         let count = 1_usize << order;
-        let is_free = |at: At| {
-            let entry = self.entry(at);
-            entry.table.is_some() && entry.area().kind == AreaKind::Unmapped
-        };
-        if to.page % count != 0 || !to.pages(count).all(is_free) {
+        if to.page % count != 0 || !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
-        self.place_large(
-            to,
-            order,
-            Leaf::None,
-            Area { kind: AreaKind::Private, rights: Some(Rights::Write) },
-        );
+        self.place_large(to, order, Leaf::None, Area::PRIVATE);
         Ok(())
+    }
+
+    /// Whether all of these pages are parts of the space, and nothing is mapped there.
+    fn is_unmapped(&self, at: At, count: usize) -> bool {
+        at.pages(count).all(|at| self.entry(at).is_unmapped())
+    }
+
+    /// What the first entry for frame `pfn` of the new page `head` says. The page's reference is
+    /// noted as that entry's.
+    pub(super) fn first_leaf(&self, pfn: u64, head: u64) -> Leaf {
+        let (rights, tracking) = (Rights::Write, Tracking::default());
+        let leaf = if self.is_accessible(self.tier(pfn)) {
+            Leaf::Present { pfn, rights, tracking }
+        } else {
+            Leaf::DevicePrivate { pfn, rights, tracking }
+        };
+        if let Some(owner) = Owner::of_entry(leaf) {
+            self.account(head, owner, Change::Taken);
+        }
+        leaf
     }
 
     /// Puts a large entry where nothing is mapped. Its reference is the caller's business.
@@ -94,7 +103,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Takes an entry out, all of it. Says what it was, by its first frame.
+    /// Empties an entry, all of it. Returns what it was, by its first frame.
     pub(super) fn clear(&self, mut entry: SoftEntry<'_, F, C>) -> Leaf {
         let head = entry.head();
         entry.at = head;
@@ -110,11 +119,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         old
     }
 
-    /// The entry for an address, locked, which is for this page alone: one that was large is split.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError::Uncountable`]: there are not enough references for all of its pages.
+    /// The entry for an address, locked, for this page alone: a large one is split.
     pub(super) fn small(&self, at: At) -> Result<SoftEntry<'_, F, C>, MapError> {
         loop {
             let entry = self.entry(at);
@@ -125,7 +130,15 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Makes the large entry for an address, if there is one, one for each page.
+    /// Replaces the large entry for an address, if there is one, by one for each page.
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let head = mm.map_large(at.space.page(16), 3, TierId(0)).unwrap();
+    /// mm.split_at(at.space.page(16)).unwrap();
+    /// assert_eq!(mm.page(head).unwrap().refs(), 8);
+    /// ```
     ///
     /// # Errors
     ///
@@ -138,7 +151,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     fn split_entry(&self, mut entry: SoftEntry<'_, F, C>) -> Result<(), MapError> {
         entry.at = entry.head();
         let leaf = entry.leaf();
-        let (Some(owner), Some(pfn)) = (super::map::owner_of(leaf), leaf.pfn()) else {
+        let (Some(owner), Some(pfn)) = (Owner::of_entry(leaf), leaf.pfn()) else {
             entry.fill_small(leaf);
             return Ok(());
         };
@@ -147,9 +160,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
                 Err(MapError::Uncountable(GetError::Frozen)) if taken == 0 => {
-                    // Somebody waits for its pins to be dropped, and nobody may wait for him. The
-                    // entries become those of a page on its way, which own no references, and he
-                    // puts them up.
+                    // A migrator waits for its pins to be dropped, and nobody may wait for the
+                    // migrator. The entries become migration entries, which own no references, and
+                    // the migrator puts them up.
                     entry.fill_small(leaf.to_migration().unwrap_or(leaf));
                     drop(entry);
                     // SAFETY: the reference of the entry that was replaced.
@@ -169,8 +182,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Moves a large entry to another place, aligned and unmapped. `false` if it is none that can
-    /// be moved as such.
+    /// Moves a large entry to another place, aligned and unmapped. `false` if it cannot be moved as
+    /// a whole.
     pub(super) fn move_large(&self, from: At, to: At, keep: bool) -> Result<bool, MapError> {
         let Some(space) = self.space(from.space) else { return Ok(false) };
         let order = self.entry(from).order;
@@ -178,9 +191,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if order == 0 || from.page % count != 0 || to.page % count != 0 {
             return Ok(false);
         }
-        if !to.pages(count).all(|at| {
-            self.entry(at).table.is_some() && self.entry(at).area().kind == AreaKind::Unmapped
-        }) {
+        if !self.is_unmapped(to, count) {
             return Err(MapError::BadRange);
         }
         // All at once, so that nobody sees the page at neither place or both.
@@ -221,8 +232,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// For a page that is about to be split, or one page in a hole: an entry that owns no
-    /// reference. It is that of the first page then.
+    /// Splits an entry that owns no reference: for a page that is about to be split, or for one
+    /// page in a hole. Afterwards this is the first page's entry.
     pub(super) fn split_unowned(&mut self) -> bool {
         let (at, head) = (self.at, self.head());
         self.at = head;
@@ -235,8 +246,8 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         true
     }
 
-    /// Replaces a large entry, at whose first page this is, by one for each page; this is the first
-    /// one's then.
+    /// Replaces a large entry, at whose first page this is, by one for each page. Afterwards this
+    /// is the first one's.
     fn fill_small(&mut self, leaf: Leaf) {
         let (mm, head, count) = (self.mm, self.at, 1 << self.order);
         let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else {

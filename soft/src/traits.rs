@@ -1,138 +1,15 @@
-//! What the protocol asks for, from what there is.
+//! The protocol's traits over this memory.
 
 use super::frames::{frame, set_span, span, use_up};
-use super::guarded::Guard;
-use super::space::{Area, AreaKind, Table};
-use super::{At, Kind, Soft, TierId};
+use super::{At, Kind, Soft, SoftEntry, TierId};
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 use pagelock::PageLock;
 use pagelock::futex::Futex;
-use pagelock::leaf::{Leaf, Rights, UnknownLeaf};
 use pagelock::mm::drain::{Cpus, Drain, Unlocked};
 use pagelock::mm::ledger::{Change, Owner};
 use pagelock::mm::migrate::{self, Mode, Outcome};
-use pagelock::mm::{
-    Brought, CopyError, Entry, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam,
-};
-
-/// An entry whose page-table lock is held.
-pub struct SoftEntry<'t, F: Futex, C: Cpus> {
-    pub(super) mm: &'t Soft<F, C>,
-    pub(super) at: At,
-    pub(super) order: u32,
-    /// `None` outside every space: such an entry says that nothing is there, and forgets what it is
-    /// told.
-    pub(super) table: Option<(Guard<'t, Table>, usize)>,
-}
-
-impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// Where it is.
-    #[must_use]
-    pub fn at(&self) -> At {
-        self.at
-    }
-
-    /// What the entry says.
-    #[must_use]
-    pub fn leaf(&self) -> Leaf {
-        self.get().unwrap_or(Leaf::None)
-    }
-
-    /// The address of its first page: for a large entry, it may be another.
-    #[must_use]
-    pub fn head(&self) -> At {
-        At { page: self.at.page & !((1 << self.order) - 1), ..self.at }
-    }
-
-    /// How many pages the one that was asked for is behind the first.
-    fn behind(&self) -> u64 {
-        (self.at.page - self.head().page) as u64
-    }
-
-    /// What the address may be used for.
-    #[must_use]
-    pub fn area(&self) -> Area {
-        self.table.as_ref().map_or_else(Area::default, |(table, index)| table.areas[*index])
-    }
-
-    pub(super) fn set_area(&mut self, area: Area) {
-        if let Some((table, index)) = &mut self.table {
-            table.areas[*index] = area;
-        }
-    }
-
-    /// Replaces the entry, all of it if it is a large one, by a word of the
-    /// [encoding](Leaf::encode), or by one that is none.
-    pub fn set_word(&mut self, word: u64) {
-        let Some((table, index)) = &mut self.table else { return };
-        let at = At { page: self.at.page & !((1 << self.order) - 1), ..self.at };
-        let (old, new) = (names(table.words[*index]), names(word));
-        table.words[*index] = word;
-        if old != new {
-            let rmap = |pfn: u64| frame(&self.mm.frames, pfn).map(|frame| frame.rmap.lock());
-            if let Some(mut rmap) = old.and_then(rmap) {
-                rmap.remove(at);
-            }
-            if let Some(mut rmap) = new.and_then(rmap) {
-                rmap.add(at);
-            }
-        }
-    }
-
-    /// Replaces the entry. References are the caller's business, the reverse map is not.
-    pub fn set_leaf(&mut self, leaf: Leaf) {
-        self.set(leaf);
-    }
-}
-
-/// The frame that an entry names, for the reverse map: that of everything but poison and zeroes.
-fn names(word: u64) -> Option<u64> {
-    match Leaf::decode(word) {
-        Ok(Leaf::Poison { .. }) | Err(_) => None,
-        Ok(leaf) => leaf.pfn().filter(|&pfn| pfn != 0),
-    }
-}
-
-impl<F: Futex, C: Cpus> Entry for SoftEntry<'_, F, C> {
-    fn get(&self) -> Result<Leaf, UnknownLeaf> {
-        let leaf = self
-            .table
-            .as_ref()
-            .map_or(Ok(Leaf::None), |(table, index)| Leaf::decode(table.words[*index]))?;
-        Ok(leaf_behind(leaf, self.behind()))
-    }
-
-    fn set(&mut self, leaf: Leaf) {
-        // Frames are few enough for any leaf.
-        if let Ok(word) = leaf.map_pfn(|pfn| pfn.saturating_sub(self.behind())).encode() {
-            self.set_word(word);
-        }
-    }
-
-    fn order(&self) -> u32 {
-        self.order
-    }
-
-    fn offset(&self) -> u64 {
-        self.behind()
-    }
-
-    fn split(&mut self) -> bool {
-        self.split_unowned()
-    }
-
-    fn hole(&self) -> Option<Rights> {
-        let area = self.area();
-        area.rights.filter(|_| area.kind == AreaKind::Private)
-    }
-}
-
-/// What a large entry says, so many pages behind its first one. The frame of zeroes stands for all
-/// of them.
-pub(super) fn leaf_behind(leaf: Leaf, pages: u64) -> Leaf {
-    leaf.map_pfn(|pfn| if pfn == 0 { 0 } else { pfn + pages })
-}
+use pagelock::mm::{Brought, CopyError, Memory, Notice, ReverseMap, Span, Tables, Tiers, ToRam};
 
 impl<F: Futex, C: Cpus> Tables for Soft<F, C> {
     type Address = At;
@@ -223,6 +100,14 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
 }
 
 /// Why a page must not move.
+///
+/// ```
+/// use pagelock::mm::{Tiers, migrate::Mode};
+/// use pagelock_soft::Refusal;
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.set_immovable(true);
+/// assert_eq!(mm.prepare(mm.frame_at(at).unwrap(), Mode::Sync), Err(Refusal::Immovable));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -335,7 +220,17 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// What processor `cpu` does when it was [kicked](Cpus::kick): empties its batch.
+    /// Empties the batch of processor `cpu`: what a processor that was [kicked](Cpus::kick) does.
+    ///
+    /// ```
+    /// use pagelock_soft::{Config, Soft};
+    /// let mm = Soft::new(Config { batches: 1, ..Config::ram_and_device(8, 8) });
+    /// let at = mm.spawn().unwrap().page(0);
+    /// mm.map(at, 1).unwrap();
+    /// mm.write(at, 0, b"new").unwrap(); // a new page is in a batch
+    /// mm.run_batch(0);
+    /// assert!(!mm.is_batched(mm.frame_at(at).unwrap()));
+    /// ```
     pub fn run_batch(&self, cpu: usize) {
         // SAFETY: the batch's own references, given back by the batch.
         self.batches.run(cpu, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });
@@ -351,15 +246,5 @@ impl<F: Futex, C: Cpus> Drain for Soft<F, C> {
     fn all(&self, unlocked: &mut Unlocked) {
         // SAFETY: as above.
         self.batches.drain_all(unlocked, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });
-    }
-}
-
-impl<F: Futex, C: Cpus> fmt::Debug for SoftEntry<'_, F, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SoftEntry")
-            .field("at", &self.at)
-            .field("leaf", &self.leaf())
-            .field("area", &self.area())
-            .finish()
     }
 }

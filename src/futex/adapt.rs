@@ -1,14 +1,14 @@
-//! A platform that is another one, and does something besides.
+//! A platform that behaves as another one, with additions.
 
 use super::{EventSlot, Futex, FutexTimed, MonotonicTime, Sleep};
 use crate::sync::AtomicU32;
 
-/// A platform that sleeps and wakes as its [base](Self::Base) does, on the same event table, and
-/// adds to what happens when pages are released.
+/// A platform that sleeps and wakes as its [base](Self::Base) does, on the same event table, with
+/// additions when pages are released.
 ///
-/// This is how a fault server routes wakes. The trait is safe, and [`Futex`] comes with it: all
-/// that decides who sleeps where and how they are woken is the base's, so that those who wait for a
-/// page of either platform can share a slot.
+/// This is how a fault server routes wakes. The trait is safe, and [`Futex`] comes with it: the
+/// base alone decides where threads sleep and how they are woken, so waiters for pages of either
+/// platform can share a slot.
 ///
 /// # Example
 ///
@@ -31,11 +31,11 @@ use crate::sync::AtomicU32;
 /// static PAGE: PageLock<Vmm> = PageLock::with_futex(Vmm);
 /// let guard = PAGE.lock();
 /// assert!(matches!(PAGE.claim(), Claim::InFlight));
-/// drop(guard); // wakes those who wait, and the guest's processors
+/// drop(guard); // wakes the waiters, and the guest's processors
 /// # assert_eq!(TOLD.load(Relaxed), 1);
 /// ```
 pub trait Adapt: Copy {
-    /// The platform that this one is.
+    /// The platform that this one extends.
     type Base: Futex;
 
     /// See [`Futex::BYPASS_BOUND`].
@@ -44,27 +44,86 @@ pub trait Adapt: Copy {
     /// See [`Futex::SPINS`].
     const SPINS: u32 = Self::Base::SPINS;
 
-    /// The base: a field of this, or a static.
+    /// Returns the base: a field of this, or a static.
+    ///
+    /// ```
+    /// use pagelock::futex::{Adapt, Futex, OsFutex};
+    ///
+    /// #[derive(Clone, Copy)]
+    /// struct Vm;
+    /// impl Adapt for Vm {
+    ///     type Base = OsFutex;
+    ///     fn base(&self) -> &OsFutex { &OsFutex }
+    /// }
+    /// assert_eq!(Vm.events(), OsFutex.events());
+    /// ```
     fn base(&self) -> &Self::Base;
 
-    /// See [`Futex::tell`]. What comes in its place should call the base's, or nobody who sleeps in
-    /// a `wait_*` call is woken; if it panics before it has, they are woken all the same.
+    /// Tells of a release: see [`Futex::tell`]. An override should call the base's, or no thread
+    /// that sleeps in a `wait_*` call is woken. If it panics before it has, they are woken all the
+    /// same. The example of [`Adapt`] has one.
+    ///
+    /// ```
+    /// use pagelock::futex::{Adapt, Futex, OsFutex};
+    ///
+    /// #[derive(Clone, Copy)]
+    /// struct Vm;
+    /// impl Adapt for Vm {
+    ///     type Base = OsFutex;
+    ///     fn base(&self) -> &OsFutex { &OsFutex }
+    ///     fn tell(&self, page: usize) {
+    ///         OsFutex.tell(page);
+    ///         // ... and write to the eventfd of the virtual machine that has the page.
+    ///     }
+    /// }
+    /// pagelock::PageLock::with_futex(Vm).lock().unlock();
+    /// ```
     fn tell(&self, page: usize) {
         self.base().tell(page);
     }
 
-    /// See [`Futex::last_put`].
+    /// Tells that a page is free: see [`Futex::last_put`].
+    ///
+    /// ```
+    /// use pagelock::futex::{Adapt, OsFutex};
+    ///
+    /// #[derive(Clone, Copy)]
+    /// struct Pool;
+    /// impl Adapt for Pool {
+    ///     type Base = OsFutex;
+    ///     fn base(&self) -> &OsFutex { &OsFutex }
+    ///     fn last_put(&self, page: usize) {
+    ///         println!("{page:#x} is free");
+    ///     }
+    /// }
+    /// Adapt::last_put(&Pool, 0x1000);
+    /// ```
     fn last_put(&self, page: usize) {
         self.base().last_put(page);
     }
 
-    /// See [`Futex::relax`].
+    /// Lets another thread run: see [`Futex::relax`].
+    ///
+    /// ```
+    /// use pagelock::futex::{Adapt, OsFutex};
+    ///
+    /// #[derive(Clone, Copy)]
+    /// struct Polite;
+    /// impl Adapt for Polite {
+    ///     type Base = OsFutex;
+    ///     fn base(&self) -> &OsFutex { &OsFutex }
+    ///     fn relax(&self) {
+    ///         std::thread::yield_now();
+    ///     }
+    /// }
+    /// Adapt::relax(&Polite);
+    /// ```
     fn relax(&self) {
         self.base().relax();
     }
 }
 
-// SAFETY: the words that this is shown are shown to the base alone, which is a `Futex`.
+// SAFETY: this passes the words on to the base alone, which is a `Futex`.
 unsafe impl<A: Adapt> Futex for A {
     const CLASSES: bool = A::Base::CLASSES;
     const BYPASS_BOUND: u32 = <A as Adapt>::BYPASS_BOUND;
@@ -95,7 +154,7 @@ unsafe impl<A: Adapt> Futex for A {
     }
 
     fn event(&self, index: usize) -> &EventSlot<Self> {
-        // Shared with the base's own pages: both kinds of sleeper are woken by the base's methods.
+        // Shared with the base's own pages: the base's methods wake both kinds of sleeper.
         self.base().event(index).adapted()
     }
 

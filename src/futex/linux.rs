@@ -1,10 +1,10 @@
-//! The Linux futex system call, and what to do where a filter refuses it.
+//! The Linux futex system call, and the fallback where a filter refuses it.
 //!
-//! How a sleep ended has to be known (a wake must be passed on exactly when one was used up),
-//! sleepers have classes (`FUTEX_WAIT_BITSET`), and deadlines are absolute on `CLOCK_MONOTONIC`, so
+//! The crate must know how a sleep ended, because a wake is passed on exactly when one was used up.
+//! Sleepers have classes (`FUTEX_WAIT_BITSET`). Deadlines are absolute on `CLOCK_MONOTONIC`, so
 //! that a signal in the middle does not stretch them.
 //!
-//! Everything here may be called in a signal handler, and leaves `errno` as it was.
+//! All functions here may be called in a signal handler, and leave `errno` as it was.
 
 use super::{EVERY_CLASS, FutexTimed, MonotonicTime, OsFutex, Sleep};
 use crate::sync::AtomicU32;
@@ -13,7 +13,7 @@ use core::time::Duration;
 
 pub(super) const CLASSES: bool = true;
 
-/// `FUTEX_PRIVATE_FLAG` or nothing: whether sleepers and wakers are of one process.
+/// Whether sleepers and wakers are of one process: `FUTEX_PRIVATE_FLAG` or nothing.
 #[derive(Clone, Copy)]
 pub(crate) enum Scope {
     Private,
@@ -29,21 +29,26 @@ impl Scope {
     }
 }
 
-/// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library
-/// has a `time_t` of 64, that is not the old one, but one that Linux has since 5.1, and `libc` has
-/// no name for on most of these targets. Its number is the same on all of them but MIPS, which
-/// counts from 4000.
+/// Named once: musl's is deprecated, because `libc` is to widen it to 64 bits there. Nothing here
+/// depends on its width.
+#[allow(deprecated)]
+type Seconds = libc::time_t;
+
+/// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library's
+/// `time_t` has 64, that is not the old call but `futex_time64`, which Linux has since 5.1 and
+/// `libc` does not name on most of these targets. Its number is the same on all of them except
+/// MIPS, which counts from 4000.
 const SYS_FUTEX_TIMED: libc::c_long =
     if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64")))
-        && size_of::<libc::time_t>() == 8
+        && size_of::<Seconds>() == 8
     {
         if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) { 4422 } else { 422 }
     } else {
         libc::SYS_futex
     };
 
-/// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return for
-/// no reason ([`Sleep::Unknown`]), and does where every way to sleep is refused.
+/// Sleeps while `*word == expected`, as a member of `class`, until `until` if given. May return
+/// without a reason ([`Sleep::Unknown`]), and does where a filter refuses every way to sleep.
 pub(crate) fn sleep(
     scope: Scope,
     word: &AtomicU32,
@@ -55,8 +60,8 @@ pub(crate) fn sleep(
     let call = |operation: libc::c_int, timeout: Option<libc::timespec>| {
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
         // SAFETY: `word` is a live, aligned u32 for the whole call; the kernel only compares it.
-        // `timeout` is null or points to a timespec on this frame. The second address is not used
-        // by these operations. The call has no other effect on memory.
+        // `timeout` is null or points to a timespec on this frame. These operations do not use the
+        // second address. The call has no other effect on memory.
         let rc = keeping_errno(|| unsafe {
             let (word, operation) = (ptr::from_ref(word), operation | scope.flag());
             libc::syscall(
@@ -71,7 +76,7 @@ pub(crate) fn sleep(
         });
         match rc {
             Ok(_) => Some(Sleep::Woken),
-            // A filter may say any of these, and never let the time pass in a sleep.
+            // A filter may answer with any of these, and never let time pass in a sleep.
             Err(libc::ETIMEDOUT | libc::EAGAIN | libc::EINTR) if is_late() => Some(Sleep::TimedOut),
             Err(libc::EAGAIN) => Some(Sleep::Changed),
             Err(libc::EINTR) => Some(Sleep::Interrupted),
@@ -80,7 +85,7 @@ pub(crate) fn sleep(
         }
     };
     let absolute = until.map(|at| timespec(at.as_duration()));
-    // By the second a sleeper has every class, and its timeout is from now.
+    // In the fallback a sleeper has every class, and its timeout counts from now.
     let plain = || call(libc::FUTEX_WAIT, until.map(|at| timespec(at - MonotonicTime::now())));
     call(libc::FUTEX_WAIT_BITSET, absolute).or_else(plain).unwrap_or_else(|| {
         relax();
@@ -88,11 +93,11 @@ pub(crate) fn sleep(
     })
 }
 
-/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`, or all sleepers,
-/// where that is refused; how many they were.
+/// Wakes up to `n` sleepers on the address `word` that share a bit of `class`, or all sleepers
+/// where a filter refuses that. Returns how many it woke.
 ///
-/// In a [private](Scope::Private) scope the address is a key, and has no effect on memory. In a
-/// shared one the kernel looks up what is mapped there, and brings it in if need be.
+/// In a [private](Scope::Private) scope the address is a key, and memory does not matter. In a
+/// shared one the kernel looks up what is mapped there, and faults it in if need be.
 pub(crate) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> u32 {
     let call = |operation: libc::c_int, n: u32| {
         let most = i32::try_from(n).unwrap_or(i32::MAX);
@@ -120,7 +125,7 @@ pub(crate) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> 
     woken.unwrap_or(0)
 }
 
-/// What a system call answers, or its error, which is not left in `errno`.
+/// Returns the result of a system call or its error, and leaves `errno` as it was.
 fn keeping_errno(call: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, libc::c_int> {
     #[cfg(target_os = "android")]
     // SAFETY: returns the address of this thread's errno.
@@ -128,7 +133,7 @@ fn keeping_errno(call: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, li
     #[cfg(not(target_os = "android"))]
     // SAFETY: returns the address of this thread's errno.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: that address is valid as long as the thread is, and nobody else uses it.
+    // SAFETY: that address is valid as long as the thread lives, and no other thread uses it.
     let before = unsafe { errno.read() };
     let rc = call();
     if rc != -1 {
@@ -144,7 +149,7 @@ fn keeping_errno(call: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, li
 pub(crate) fn relax() {
     // SAFETY: takes nothing and touches no memory.
     if keeping_errno(|| libc::c_long::from(unsafe { libc::sched_yield() })).is_err() {
-        super::pause();
+        super::platform::pause();
     }
 }
 
@@ -168,33 +173,52 @@ pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
     wake(Scope::Private, word, n, class)
 }
 
-/// What the system can hold of it: a time that is too long becomes the longest.
+/// Converts for the system. A time that it cannot hold becomes the longest.
 fn timespec(d: Duration) -> libc::timespec {
-    // SAFETY: integers, of which all zeroes are a value. (Some targets' has padding, without a
-    // name.)
+    // SAFETY: integers, for which zero is a value. (On some targets with unnamed padding.)
     let mut t: libc::timespec = unsafe { core::mem::zeroed() };
-    t.tv_sec = d.as_secs().try_into().unwrap_or(libc::time_t::MAX);
-    // Below a thousand million, so it fits whatever the field's type is.
+    t.tv_sec = d.as_secs().try_into().unwrap_or(Seconds::MAX);
+    // Below 10^9, so it fits the field whatever its type.
     t.tv_nsec = d.subsec_nanos() as _;
     t
 }
 
 impl MonotonicTime {
-    /// Now, on `CLOCK_MONOTONIC`.
+    /// Returns the present time on `CLOCK_MONOTONIC` (on Linux and Android).
+    ///
+    /// Zero where a system call filter refuses the clock.
+    ///
+    /// ```
+    /// use pagelock::futex::MonotonicTime;
+    ///
+    /// let earlier = MonotonicTime::now();
+    /// assert!(MonotonicTime::now() >= earlier);
+    /// ```
     #[must_use]
     pub fn now() -> Self {
         let mut t = timespec(Duration::ZERO);
-        // SAFETY: `t` is a timespec that the call fills in. It fails where it is refused.
+        // It fails where a filter refuses it, and leaves zero.
         let _ = keeping_errno(|| {
-            libc::c_long::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) })
+            // SAFETY: `t` is a timespec that the call fills in.
+            let rc = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+            rc.into()
         });
-        // Below a second, as the system says; a compiler that knows it leaves out the carry, and
-        // with it the only panic of the core.
+        // The system promises less than a second; a compiler that knows this leaves out the carry,
+        // and with it the only panic of the core.
         let nanos = u32::try_from(t.tv_nsec).map_or(0, |nanos| nanos.min(999_999_999));
         Self::since_zero(Duration::new(t.tv_sec.try_into().unwrap_or(0), nanos))
     }
 
-    /// The same point for `std`, if that can hold it.
+    /// Converts to `std`'s `Instant`, if that can hold the point.
+    ///
+    /// ```
+    /// use pagelock::futex::MonotonicTime;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let soon = MonotonicTime::now() + Duration::from_secs(1);
+    /// assert!(soon.to_instant().unwrap() <= Instant::now() + Duration::from_secs(1));
+    /// assert!(MonotonicTime::MAX.to_instant().is_none());
+    /// ```
     #[cfg(feature = "std")]
     #[must_use]
     pub fn to_instant(self) -> Option<std::time::Instant> {
@@ -203,8 +227,7 @@ impl MonotonicTime {
     }
 }
 
-/// The same clock, seen through `std`. A point that is out of reach becomes the nearest that is
-/// not.
+/// The same clock, seen through `std`. A point that this type cannot hold becomes the nearest one.
 #[cfg(feature = "std")]
 impl From<std::time::Instant> for MonotonicTime {
     fn from(instant: std::time::Instant) -> Self {

@@ -1,14 +1,14 @@
 //! The futex under the model checkers: exact where it matters.
 //!
-//! Like the kernel, it takes the bucket's lock, *then* compares, *then* enqueues; a wake takes the
+//! Like the kernel, it takes the bucket's lock, *then* compares, *then* enqueues. A wake takes the
 //! same lock, so a sleeper either sees the new value or is found by the wake. Wakes are first in,
-//! first out, and go by address: a wake for a word that is gone finds nobody, or whoever sleeps on
-//! what is there now. Two things that loom does not do by itself can be asked for by a test:
-//! [`interrupt`] ends every sleep as a signal would, [`expire`] makes the time of every timed sleep
-//! up. Under shuttle they also happen by themselves, now and then, drawn from the schedule's own
-//! random numbers.
+//! first out, and go by address: a wake for a word that is gone finds no sleeper, or those of the
+//! object that is there now. A test can ask for two events that loom does not produce by itself:
+//! [`interrupt`] ends every sleep as a signal would, [`expire`] ends every timed sleep at its
+//! deadline. Under shuttle they also happen by themselves, now and then, drawn from the schedule's
+//! own random numbers.
 //!
-//! The state of an execution is kept until the next one begins, and not only until its main thread
+//! The state of an execution lives until the next one begins, and not only until its main thread
 //! ends: a model may leave threads behind that still run then.
 
 extern crate std;
@@ -62,9 +62,9 @@ std::thread_local! {
     static STATE: Cell<Option<&'static State>> = const { Cell::new(None) };
 }
 
-/// Makes the state of an execution. Its main thread says so first of all, so that everything else
-/// comes after. It is leaked: what the checker made for one execution is nothing to touch in the
-/// next, not even to drop it.
+/// Makes the state of an execution. Its main thread calls this before anything else. The state is
+/// leaked, because objects that the checker made for one execution must not be touched in the next,
+/// not even to drop them.
 #[cfg(pagelock_loom)]
 pub fn begin() {
     STATE.set(Some(Box::leak(Box::default())));
@@ -88,7 +88,7 @@ fn bucket() -> MutexGuard<'static, Bucket> {
     state().bucket.lock().unwrap()
 }
 
-/// An event slot for whatever platform: the models' own wake as this one does.
+/// An event slot for any platform: the models' platforms wake as this one does.
 pub fn event<F: Futex>(index: usize) -> &'static EventSlot<F> {
     state().slots[index].adapted()
 }
@@ -119,11 +119,11 @@ fn sleep(word: &AtomicU32, expected: u32, class: u32, timed: bool) -> Sleep {
     }
 }
 
-/// Loom: nothing happens by itself. A test says what is to happen, and loom explores when.
+/// Loom: nothing happens by itself. A test says what happens, and loom explores when.
 #[cfg(pagelock_loom)]
 fn disturb(_bucket: &mut Bucket) {}
 
-/// Shuttle: now and then somebody's sleep ends without a wake.
+/// Shuttle: now and then a sleep ends without a wake.
 #[cfg(pagelock_shuttle)]
 fn disturb(bucket: &mut Bucket) {
     use shuttle::rand::{Rng, thread_rng};
@@ -139,7 +139,7 @@ fn disturb(bucket: &mut Bucket) {
     }
 }
 
-/// Ends the sleep of the first `n` sleepers that `chosen` names; how many there were.
+/// Ends the sleep of the first `n` sleepers that `chosen` names. Returns how many there were.
 fn end(bucket: &mut Bucket, n: u32, how: Sleep, chosen: impl Fn(&Sleeper) -> bool) -> u32 {
     let (mut i, mut ended) = (0, 0);
     while ended < n && i < bucket.sleepers.len() {
@@ -177,19 +177,19 @@ pub(super) fn wake_all(word: *const AtomicU32) {
     wake_class(word, u32::MAX, EVERY_CLASS);
 }
 
-/// Ends every sleep that is going on, as a signal would.
+/// Ends every present sleep, as a signal would.
 pub fn interrupt() {
     end(&mut bucket(), u32::MAX, Sleep::Interrupted, |_| true);
 }
 
-/// The time of every timed sleep is up, now and from now on.
+/// Ends every timed sleep at its deadline, now and from now on.
 pub fn expire() {
     let mut bucket = bucket();
     bucket.expired = true;
     end(&mut bucket, u32::MAX, Sleep::TimedOut, |s| s.timed);
 }
 
-/// The clock stands at zero until [`expire`] says that it is at its end.
+/// The clock stands at zero until [`expire`] moves it to its end.
 impl FutexTimed for OsFutex {
     fn now(&self) -> MonotonicTime {
         if bucket().expired { MonotonicTime::MAX } else { MonotonicTime::ZERO }

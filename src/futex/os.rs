@@ -10,17 +10,27 @@ use crossbeam_utils::CachePadded;
 /// program.
 ///
 /// * Linux and Android: the futex system call, with classes and deadlines.
-/// * FreeBSD, macOS, iOS, watchOS, Windows: what the `atomic-wait` crate calls; no deadlines.
+/// * FreeBSD, macOS, iOS, watchOS, Windows: the calls that the `atomic-wait` crate makes; no
+///   deadlines.
 /// * No operating system (`target_os = "none"`): it spins, as [`SpinFutex`](super::SpinFutex) does.
 ///   A kernel brings a [`Futex`] of its own.
-/// * Any other: it does not compile, unless feature `spin` says that spinning is meant, there or
-///   for want of a platform of your own.
+/// * Any other: it does not compile without feature `spin`, with which it spins.
 ///
 /// It works within one process; [`SharedFutex`](super::SharedFutex) is for several.
+///
+/// # Example
+///
+/// ```
+/// use pagelock::{OsFutex, PageLock};
+///
+/// // `PageLock` is `PageLock<OsFutex>`.
+/// static PAGE: PageLock<OsFutex> = PageLock::new();
+/// assert!(PAGE.try_lock().is_some());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct OsFutex {
-    /// The compiler takes a struct without a member for one that C does not know.
+    /// C knows no struct without a member, and the compiler warns of one.
     c: PhantomData<()>,
 }
 
@@ -28,7 +38,7 @@ pub struct OsFutex {
 #[doc(hidden)]
 pub const OsFutex: OsFutex = OsFutex { c: PhantomData };
 
-/// What the table may take: "at most 16 KiB" is part of the contract.
+/// The table's limit: "at most 16 KiB" is part of the contract.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 const TABLE_BYTES: usize = 16 << 10;
 /// 128 slots where a padded word takes 128 bytes.
@@ -93,7 +103,7 @@ mod sys {
     }
 }
 
-// Without an operating system there is nobody to ask, and waiting is spinning.
+// Without an operating system nothing puts a thread to sleep, and waiting is spinning.
 #[cfg(not(any(
     target_os = "none",
     target_os = "linux",
@@ -108,8 +118,8 @@ mod sys {
     feature = "spin",
 )))]
 compile_error!(
-    "pagelock does not know how to sleep on this operating system. With feature `spin`, pages of the default platform \
-     `OsFutex` are waited for by spinning, and those of a platform of your own (`Futex`) as it does."
+    "pagelock does not know how to sleep on this operating system. With feature `spin`, waits for \
+     pages of the default platform `OsFutex` spin, and a platform of your own (`Futex`) sleeps."
 );
 
 #[cfg(all(
@@ -148,7 +158,7 @@ mod sys {
 #[cfg(any(pagelock_loom, pagelock_shuttle))]
 use super::model as sys;
 
-// SAFETY: the system compares the words that it is shown, and stores to none.
+// SAFETY: the system compares the words that it receives, and stores to none.
 unsafe impl Futex for OsFutex {
     const CLASSES: bool = sys::CLASSES;
 

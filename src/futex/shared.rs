@@ -4,30 +4,38 @@ use super::linux::{self, Scope};
 use super::{EVERY_CLASS, EventSlot, Futex, FutexTimed, MonotonicTime, Sleep, slot};
 use crate::sync::AtomicU32;
 
-/// Linux futexes that work between processes, with an event table that the caller has placed in the
+/// Linux futexes that work between processes, with an event table that the caller places in the
 /// shared memory.
 ///
-/// Each process may map the headers at another address. So a page's event slot is chosen by its
-/// *index*: the distance of its header from `base`, where this process sees the first header.
+/// Each process may map the headers at another address. So a page's *index* chooses its event slot:
+/// the distance of its header from `base`, where this process sees the first header.
 ///
 /// # Processes that die
 ///
 /// Wakes are not fanned out, because a process that was woken to wake others may die first.
 /// Otherwise nothing notices a death: the page's words stay as the dead process left them.
 ///
-/// | killed in, or with | leaves | harm to others | way back |
-/// |---|---|---|---|
-/// | [`try_lock`], [`claim`] that did not get the page; `wait_*` | at most a flag | a needless wake | none needed |
-/// | the page: a guard, a migration | locked, migrating or frozen | all wait, until their deadlines | [`take_over`] |
-/// | a release | free, with nobody told | sleepers sleep on | [`retell`] |
-/// | [`lock`], [`lock_within`], [`try_lock_for`], [`lock_releasing`], [`lock_releasing_within`] | one sleeper too many | behind a closed gate the page is kept for it for ever; a wake that it was given is lost | [`reset_sleepers`], [`retell`] |
-/// | a [reference](crate::PageRef), a [pin](crate::PagePin) | counted | the page is not freed, or not moved | [`put_raw`], [`unpin_raw`] |
+/// | killed in, or with | leaves | way back |
+/// |---|---|---|
+/// | [`try_lock`], [`claim`], `wait_*` without the page | at most a flag | none needed |
+/// | the page: a guard, a migration | locked, migrating or frozen | [`take_over`] |
+/// | a release | free, with no thread told | [`retell`] |
+/// | a call that sleeps to own the page | one sleeper too many | [`reset_sleepers`], [`retell`] |
+/// | a [`PageRef`], a [`PagePin`] | counted | [`put_raw`], [`unpin_raw`] |
+///
+/// Until then the harm to others is: a flag costs a needless wake; an owned page keeps all waiters
+/// until their deadlines; after a release that died, sleepers sleep on; a sleeper too many keeps
+/// the page for itself behind a closed gate, and loses a wake that it was given; a counted page is
+/// not freed, or not moved. The calls that sleep to own the page are [`lock`], [`lock_within`],
+/// [`try_lock_for`], [`lock_releasing`] and [`lock_releasing_within`].
 ///
 /// [`migration::take_over`](crate::migration::take_over) says how a survivor proceeds, and has a
-/// table of every step of every call. A process that cannot be cleaned up after should use
+/// table of every step of every call. A process whose death cannot be noticed should use
 /// `try_lock`, `claim` and `wait_*`, and sleep in the last of these. Waits with a deadline bound
 /// the harm in any case.
 ///
+/// [`PageRef`]: crate::PageRef
+/// [`PagePin`]: crate::PagePin
 /// [`try_lock`]: crate::PageLock::try_lock
 /// [`claim`]: crate::PageLock::claim
 /// [`lock`]: crate::PageLock::lock
@@ -63,7 +71,7 @@ use crate::sync::AtomicU32;
 ///     }
 /// }
 ///
-/// // In earnest both lie in a memfd that every process maps.
+/// // In a real program both lie in a memfd that every process maps.
 /// static EVENTS: [SharedSlot; 16] = [const { EventSlot::new() }; 16];
 /// static PAGES: [PageLock<Guest>; 4] = [const { PageLock::with_futex(Guest) }; 4];
 ///
@@ -77,10 +85,9 @@ use crate::sync::AtomicU32;
 /// # Wakes that come late
 ///
 /// A release wakes by address after it has let go of the page, which may have been freed by then.
-/// Where memory is shared, the system has to look the address up, and *brings the memory in*: a
-/// hole that was punched where the header has been, or in a file beyond what it held, is filled
-/// with a page of zeroes. Whoever gives such memory back waits for the end of the calls that may
-/// still wake there.
+/// Where memory is shared, the system looks the address up, and *faults the memory in*: if a hole
+/// was punched where the header was, the system fills it with a page of zeroes. A process that
+/// gives such memory back must first wait for the end of the calls that may still wake there.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedFutex<'e> {
     events: &'e [SharedSlot],
@@ -91,16 +98,23 @@ pub struct SharedFutex<'e> {
 pub type SharedSlot = EventSlot<SharedFutex<'static>>;
 
 impl<'e> SharedFutex<'e> {
-    /// Uses `events`, for headers of which the first is mapped here at address `base`.
+    /// Makes a handle that uses `events`, for headers of which this process maps the first at
+    /// address `base`. `None` if there is no slot.
     ///
-    /// `None` unless there is a slot.
+    /// ```
+    /// use pagelock::futex::{EventSlot, Futex, SharedFutex, SharedSlot};
+    ///
+    /// static EVENTS: [SharedSlot; 16] = [const { EventSlot::new() }; 16];
+    /// assert_eq!(SharedFutex::new(&EVENTS, 0x1000).unwrap().events(), 16);
+    /// assert!(SharedFutex::new(&[], 0x1000).is_none());
+    /// ```
     #[must_use]
     pub const fn new(events: &'e [SharedSlot], base: usize) -> Option<Self> {
         if events.is_empty() { None } else { Some(Self { events, base }) }
     }
 }
 
-// SAFETY: the system compares the words that it is shown, and stores to none.
+// SAFETY: the system compares the words that it receives, and stores to none.
 unsafe impl Futex for SharedFutex<'_> {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         linux::sleep(Scope::Shared, word, expected, EVERY_CLASS, None)

@@ -1,4 +1,4 @@
-//! Waiting without anything to wait with.
+//! Waiting by spinning.
 
 use super::{EventSlot, Futex, Sleep};
 use crate::sync::{AtomicU32, Ordering::Relaxed, spin_loop};
@@ -6,11 +6,22 @@ use core::marker::PhantomData;
 
 /// A platform that spins: for cores with nothing else to run, and for bringing up a kernel.
 ///
-/// It has an event table of its own, and knows no clock, so it has no deadlines.
+/// It has an event table of its own. It has no clock, so no deadlines.
+///
+/// # Example
+///
+/// ```
+/// use pagelock::{PageLock, futex::SpinFutex};
+///
+/// static PAGE: PageLock<SpinFutex> = PageLock::with_futex(SpinFutex);
+/// let guard = PAGE.lock();
+/// assert_eq!(size_of_val(&PAGE), 8);
+/// # drop(guard);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct SpinFutex {
-    /// The compiler takes a struct without a member for one that C does not know.
+    /// C knows no struct without a member, and the compiler warns of one.
     c: PhantomData<()>,
 }
 
@@ -18,22 +29,20 @@ pub struct SpinFutex {
 #[doc(hidden)]
 pub const SpinFutex: SpinFutex = SpinFutex { c: PhantomData };
 
-/// Not padded: those who look at one slot are not slowed by releases of others as much as by their
-/// own.
+/// Not padded: releases of other slots slow a spinning waiter less than looks at its own.
 #[cfg(not(any(pagelock_loom, pagelock_shuttle)))]
 static EVENTS: [EventSlot<SpinFutex>; 64] = [const { EventSlot::new() }; 64];
 
 /// Spins while `*word == expected`.
 pub(super) fn wait(word: &AtomicU32, expected: u32) -> Sleep {
-    // Relaxed: a wait orders nothing; whoever returns from it looks again with the ordering it
-    // needs.
+    // Relaxed: a wait orders nothing; the caller looks again with the ordering that it needs.
     while word.load(Relaxed) == expected {
         spin_loop();
     }
     Sleep::Unknown
 }
 
-// SAFETY: it loads the words that it is shown.
+// SAFETY: it loads the words that it receives, and stores to none.
 unsafe impl Futex for SpinFutex {
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         wait(word, expected)

@@ -1,12 +1,12 @@
-//! Why a lock was not had.
+//! Why a page could not be locked.
 
 use core::fmt;
 
-/// Why a page could not be locked within the limits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a page could not be locked within the [limits](crate::Limits).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum LockError {
-    /// The deadline had passed, before the call or in it, and the page was still taken.
+    /// The deadline passed, before the call or during it, and the page was still taken.
     TimedOut,
     /// The wait was [cancelled](crate::Cancel), and the page was still taken.
     Cancelled,

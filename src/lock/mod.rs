@@ -5,10 +5,10 @@
 //! Acquiring takes one compare-exchange, releasing one add. A locker that finds the page taken
 //! looks for a moment (`spin.rs`) and then sleeps on the page's own state word. The rules are:
 //!
-//! 1. A newcomer takes the page if nobody owns it and the *gate* is open.
-//! 2. A *registered* locker takes the page if nobody owns it.
+//! 1. A newcomer takes the page if it has no owner and the *gate* is open.
+//! 2. A *registered* locker takes the page if it has no owner.
 //! 3. A newcomer that cannot take the page registers, if the gate is open or if it has lost
-//!    [`BYPASS_BOUND`](Futex::BYPASS_BOUND) rounds: it is one more in `sleepers`, sets
+//!    [`BYPASS_BOUND`](Futex::BYPASS_BOUND) rounds: it counts itself in `sleepers`, sets
 //!    LOCK_WAITERS, and sleeps while the word has that value. Otherwise it sets CROWD and waits
 //!    outside, in the event table, like a thread that [waits](crate::wait) without wanting the
 //!    page.
@@ -23,28 +23,32 @@
 //!
 //! While the gate is open, newcomers take the page before a sleeper that was woken for it. That
 //! makes contended locks fast, and rule 4 bounds it. While the gate is closed, the page is *taken*
-//! for everybody outside, also between two owners. It passes from sleeper to sleeper, first come,
-//! first served, until none is left. That costs a switch of threads for each hold. As wakes are
-//! first in, first out, those inside lose about equally many rounds, so the gate is closed for
+//! for every locker outside, also between two owners. It passes from sleeper to sleeper, first
+//! come, first served, until none remains. That costs a switch of threads for each hold. Wakes are
+//! first in, first out, so the sleepers lose about equally many rounds, and the gate is closed for
 //! about one in `BYPASS_BOUND + 1` of the holds that wake a sleeper.
 //!
-//! Three others close the gate: [`PageGuard::unlock_fair`], if somebody is registered;
-//! [`PageLock::lock_releasing`], as it registers, if it still is open; and a newcomer for whom the
-//! word has no room ([`MAX_SLEEPERS`](crate::MAX_SLEEPERS)), which waits outside.
+//! Three others close the gate: [`PageGuard::unlock_fair`], if a locker is registered;
+//! [`PageLock::lock_releasing`], as it registers, if the gate is still open; and a newcomer for
+//! which the word has no room ([`MAX_SLEEPERS`](crate::MAX_SLEEPERS)), which waits outside.
 //!
 //! A registered thread that is stopped while the gate is closed, by a debugger or a frozen control
-//! group, keeps the others out until it runs. A platform that would rather starve lockers says
-//! `BYPASS_BOUND = u32::MAX`, and rule 4 is off.
+//! group, keeps the others out until it runs. A platform that would rather starve lockers sets
+//! `BYPASS_BOUND = u32::MAX`, which turns rule 4 off.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | acquire: compare-exchange that sets LOCKED | Acquire | the release's add, so that the new owner sees what the old one wrote |
-//! | release: add (compare-exchange, if fair) | Release | the above |
-//! | registering, leaving, CROWD: compare-exchange | Relaxed | nothing: they decide by the word's own modification order, which the release's read-modify-write is part of |
-//! | the caller's bits: compare-exchange | Release | `user` (Acquire), so that who sees them sees what was done before |
-//! | looks | Relaxed | nothing: each is confirmed by a read-modify-write |
+//! | acquire: compare-exchange that sets LOCKED | Acquire | release |
+//! | release: add (compare-exchange, if fair) | Release | acquire |
+//! | registering, leaving, CROWD: compare-exchange | Relaxed | nothing |
+//! | the caller's bits: compare-exchange | Release | `user` (Acquire) |
+//! | looks | Relaxed | nothing |
+//!
+//! A new owner sees what the old one wrote; a thread that sees the caller's bits sees what was done
+//! before they were written. Registering and leaving decide by the word's own modification order,
+//! which the release's read-modify-write is part of. A read-modify-write confirms every look.
 
 mod claim;
 mod error;
@@ -68,92 +72,122 @@ use core::time::Duration;
 use queue::Locker;
 
 impl<F: Futex> PageLock<F> {
-    /// Takes the page if it is free, in one step.
+    /// Takes the page if it is free, in one step (Linux: `folio_trylock`).
     ///
-    /// `None` if somebody owns it, or if it is kept for a sleeper. A failure is one load and no
-    /// store.
+    /// Returns `None` if the page has an owner or is kept for a sleeper. A failure costs one load
+    /// and no store.
     ///
     /// Acquire on success: the caller sees what earlier owners did.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.try_lock().expect("it is free");
+    /// assert!(page.try_lock().is_none());
+    /// # drop(guard);
+    /// ```
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock(&self) -> Option<PageGuard<'_, F>> {
         let seen = self.state();
         if seen.is_taken() {
             return None;
         }
-        match self.take(seen, seen.taken_by_newcomer()) {
-            Ok(guard) => Some(guard),
-            Err(now) => self.try_lock_again(now),
-        }
+        let taken = self.take(seen, seen.taken_by_newcomer());
+        Some(taken.map_or_else(|now| self.try_lock_again(now), Some)?.noted())
     }
 
     /// The word has changed under an attempt, which need not mean that the page is taken.
     #[cold]
-    fn try_lock_again(&self, mut seen: State) -> Option<PageGuard<'_, F>> {
-        while !seen.is_taken() {
-            match self.take(seen, seen.taken_by_newcomer()) {
-                Ok(guard) => return Some(guard),
-                Err(now) => seen = now,
-            }
-        }
-        None
+    fn try_lock_again(&self, seen: State) -> Option<PageGuard<'_, F>> {
+        retry(seen, |seen| match seen.is_taken() {
+            true => Ok(None),
+            false => self.take(seen, seen.taken_by_newcomer()).map(Some),
+        })
     }
 
-    /// Takes the page, sleeping until it can.
+    /// Takes the page, sleeping until it can (Linux: `folio_lock`).
     ///
     /// Newcomers may take the page before a sleeper that was woken for it, at most
-    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times. A poisoned page can be locked too (somebody has
-    /// to take down its entries): ask [`PageGuard::is_poisoned`].
+    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times. A poisoned page can be locked too, because its
+    /// entries must be taken down: ask [`PageGuard::is_poisoned`].
     ///
-    /// The header must stay where it is for the whole call; the borrow says so. Waiting for a page
-    /// without anything that keeps it is what [`wait_unlocked`](Self::wait_unlocked) is for.
+    /// The header must stay where it is for the whole call; the borrow says so. To wait for a page
+    /// that nothing keeps there, use [`wait_unlocked`](Self::wait_unlocked).
+    ///
+    /// A thread that locks a page which it owns already waits for ever.
     ///
     /// Acquire: the caller sees what earlier owners did.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// let guard = PAGE.lock();
+    /// let other = std::thread::spawn(|| drop(PAGE.lock())); // sleeps
+    /// drop(guard);
+    /// other.join().unwrap();
+    /// ```
     #[inline]
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock(&self) -> PageGuard<'_, F> {
         let seen = self.state();
         if seen.is_plain() {
             if let Ok(guard) = self.take(seen, seen.with_locked()) {
-                return guard;
+                return guard.noted();
             }
         }
         self.lock_cold();
-        PageGuard { page: self }
+        PageGuard { page: self }.noted()
     }
 
-    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: a
-    /// compiler that sees that the guard is the argument keeps it in the register of the result,
-    /// and then sets up a stack frame on the fast path too.
+    /// Takes the page, for the caller to make a guard of it. It returns nothing on purpose: if the
+    /// compiler sees that the returned guard is the argument, it keeps the argument in the register
+    /// of the result, and then sets up a stack frame on the fast path too.
     #[cold]
     fn lock_cold(&self) {
-        // A platform may say that a time is up that was not set.
-        while Locker::new(self, Limits::none(), false).lock_within().map(PageGuard::forget).is_err()
-        {
-        }
+        // A platform may report a time-out where no deadline was set.
+        while Locker::new(self, Limits::none(), false).lock().map(PageGuard::forget).is_err() {}
     }
 
     /// Takes the page, sleeping for at most `d`. A `d` that the clock cannot hold is no limit.
     ///
-    /// `None` when the time was up. [`lock_within`](Self::lock_within) takes a deadline.
+    /// Returns `None` when the time is up. [`lock_within`](Self::lock_within) takes a deadline.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::PageLock;
+    /// use std::time::Duration;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// assert!(page.try_lock_for(Duration::from_millis(1)).is_none());
+    /// # drop(guard);
+    /// # }
+    /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn try_lock_for(&self, d: Duration) -> Option<PageGuard<'_, F>>
     where
         F: FutexTimed,
     {
-        // No clock is asked for a page that is free.
-        self.try_lock()
-            .or_else(|| self.lock_within(Limits::none().until(self.futex.now() + d)).ok())
+        // A free page costs no look at the clock.
+        let within = || Limits::none().until(self.futex.now() + d);
+        Some(self.try_lock().or_else(|| self.lock_within(within()).ok())?.noted())
     }
 
-    /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled.
+    /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled
+    /// (Linux: `folio_lock_killable`).
     ///
     /// # Errors
     ///
     /// [`LockError`], when the page was still taken at a last look after the limit was reached. A
-    /// limit that was over before the call is reached at once. Nothing is left behind: a wake that
-    /// had been given to this locker is passed on.
+    /// limit that was reached before the call counts. Nothing is left behind: a wake that this
+    /// locker used up is passed on.
     ///
     /// # Example
     ///
-    /// A thread that has to be kicked out of the lock:
+    /// A thread that must be kicked out of the lock:
     ///
     /// ```
     /// use pagelock::{Cancel, Limits, LockError, PageLock};
@@ -167,27 +201,43 @@ impl<F: Futex> PageLock<F> {
     /// assert_eq!(vcpu.join().unwrap(), Some(LockError::Cancelled));
     /// # drop(owner);
     /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        self.try_lock().map_or_else(|| Locker::new(self, limits, false).lock_within(), Ok)
+        let wait = || Locker::new(self, limits, false).lock();
+        Ok(self.try_lock().map_or_else(wait, Ok)?.noted())
     }
 
-    /// Lets go of `ptl`, then takes the page, and cannot be overtaken by newcomers while it waits.
+    /// Drops `ptl`, then takes the page. Newcomers cannot overtake the caller while it waits.
     ///
     /// For a faulter that has lost the race for the page too often: it registers and closes the
-    /// gate *before* it drops `ptl`. Once it owns the page it must look at its page table again:
-    /// the entry may have changed.
+    /// [gate](crate::lock) *before* it drops `ptl`. Once it owns the page it must read its page
+    /// table again, because the entry may have changed.
     ///
-    /// If the gate is closed already, it waits outside with the others, and is told when it opens.
-    /// It may then find that somebody was faster, at most [`BYPASS_BOUND`](Futex::BYPASS_BOUND)
-    /// times, after which nothing keeps it from registering.
+    /// If the gate is closed already, the caller waits outside with the others, and is told when
+    /// the gate opens. It may then find that another thread was faster, at most
+    /// [`BYPASS_BOUND`](Futex::BYPASS_BOUND) times; after that it registers even behind a closed
+    /// gate.
     ///
-    /// `ptl` is any value whose drop releases whatever guards the entry. It is dropped before any
-    /// sleep. The header must stay where it is for the whole call, unlike for
-    /// [`wait_unlocked`](Self::wait_unlocked): this sleeps on the header itself. The page is not
-    /// referenced, and whether it still is the page that the entry meant is for the caller to find
-    /// out.
+    /// `ptl` is any value whose drop unlocks the page table. It is dropped before any sleep. The
+    /// header must stay where it is for the whole call, unlike for
+    /// [`wait_unlocked`](Self::wait_unlocked): this call sleeps on the header itself. It takes no
+    /// reference; the caller must find out whether the page is still the one that the entry meant.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    /// use std::sync::Mutex;
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// static PTL: Mutex<u64> = Mutex::new(0xdead_beef); // a page table of one entry
+    ///
+    /// let entry = PTL.lock().unwrap();
+    /// let guard = PAGE.lock_releasing(entry);
+    /// let _entry = PTL.lock().unwrap(); // ... read it again
+    /// drop(guard);
+    /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock())
+        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock()).noted()
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
@@ -195,22 +245,37 @@ impl<F: Futex> PageLock<F> {
     /// # Errors
     ///
     /// As [`lock_within`](Self::lock_within), and nothing is left behind.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{Cancel, Limits, LockError, PageLock};
+    ///
+    /// let (page, kill) = (PageLock::new(), Cancel::new());
+    /// let owner = page.lock();
+    /// kill.cancel();
+    /// let refused = page.lock_releasing_within((), Limits::none().unless(&kill));
+    /// assert_eq!(refused.unwrap_err(), LockError::Cancelled);
+    /// # drop(owner);
+    /// ```
+    #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing_within<G>(
         &self,
         ptl: G,
         limits: Limits<'_, F>,
     ) -> Result<PageGuard<'_, F>, LockError> {
         let mut locker = Locker::new(self, limits, true);
-        // Late already, it does not register, so that the gate is not closed for nothing.
+        // A caller that is late already does not register: that would close the gate for nothing.
         let looked = limits.over(self.futex).is_none().then(|| locker.look());
         drop(ptl);
-        match looked {
-            Some(Ok(guard)) => Ok(guard),
-            _ => locker.lock_within(),
-        }
+        let guard = match looked {
+            Some(Ok(guard)) => guard,
+            _ => locker.lock()?,
+        };
+        Ok(guard.noted())
     }
 
-    /// Strikes all sleepers and opens the gate, after a process that was one of them has died.
+    /// Clears the count of sleepers and opens the gate, after a counted process has died.
     ///
     /// For two situations in which a header counts lockers that do not exist:
     ///
@@ -218,40 +283,51 @@ impl<F: Futex> PageLock<F> {
     ///   header, and none of them. Call this for each page that the child uses, before it does.
     /// * **In shared memory**, after a process was killed while it slept for the page.
     ///
-    /// Whether anybody else is counted the word cannot say, so call this when nobody is, and wait
-    /// for the end of the calls that are under way before. A page that an owner has locked stays
+    /// The word cannot tell dead sleepers from live ones. So call this when none is alive: first
+    /// wait until the calls that are under way have ended. A page that an owner has locked stays
     /// locked; [`take_over`](Self::take_over) is for an owner that has died.
     ///
     /// # Safety
     ///
-    /// Nobody alive is in a call that sleeps for the page's ownership: [`lock`](Self::lock),
+    /// No live thread is in a call that sleeps for the page's ownership: [`lock`](Self::lock),
     /// [`lock_within`](Self::lock_within), [`try_lock_for`](Self::try_lock_for),
-    /// [`lock_releasing`](Self::lock_releasing) and its form with limits. Otherwise that one is
-    /// subtracted from a count that it is not in any more, and what stands next to the count
-    /// changes: who owns the page included. Other calls may be under way.
+    /// [`lock_releasing`](Self::lock_releasing) and its form with limits. Otherwise that thread
+    /// subtracts itself from a count that it is not in any more, which changes the bits beside the
+    /// count: even the page's owner. Other calls may be under way.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// // ... fork ...; in the child:
+    /// // SAFETY: the child has one thread, and it is here.
+    /// unsafe { page.reset_sleepers() };
+    /// assert_eq!(page.sleepers(), 0);
+    /// ```
     pub unsafe fn reset_sleepers(&self) {
         if self.leave(State::without_sleepers).1 {
             tell_in_any_case(self.futex, self.key());
         }
     }
 
-    /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If it was set already,
-    /// nothing is written: a look is enough, because the flag can only go away together with the
-    /// hold that was seen.
+    /// Sets EVENT_WAITERS on a word last seen as `seen`, which says *taken*. If the flag was set
+    /// already, this writes nothing: the look is enough, because the flag goes away only together
+    /// with the hold that was seen.
     pub(crate) fn set_event_waiters(&self, seen: State) -> Result<(), State> {
         debug_assert!(seen.is_taken());
         // Relaxed: the release reads the flag with a read-modify-write of the same word; see `wait`
         // for the sequence.
-        if seen.has_event_waiters() {
-            Ok(())
-        } else {
-            self.replace(seen, seen.with_event_waiters())
+        match seen.has_event_waiters() {
+            true => Ok(()),
+            false => self.replace(seen, seen.with_event_waiters()),
         }
     }
 
     /// One compare-exchange from `seen` to `next`, without ordering.
     pub(crate) fn replace(&self, seen: State, next: State) -> Result<(), State> {
-        // Relaxed: as the table at the top says of registering and leaving.
+        // Relaxed: see registering and leaving in the table at the top.
         self.state.compare_exchange_weak(seen.0, next.0, Relaxed, Relaxed).map(drop).map_err(State)
     }
 
@@ -262,6 +338,16 @@ impl<F: Futex> PageLock<F> {
         match self.state.compare_exchange(seen.0, next.0, Acquire, Relaxed) {
             Ok(_) => Ok(PageGuard { page: self }),
             Err(now) => Err(State(now)),
+        }
+    }
+}
+
+/// Repeats `step` with the word as it is by then, until the word does not change under it.
+pub(crate) fn retry<T>(mut seen: State, mut step: impl FnMut(State) -> Result<T, State>) -> T {
+    loop {
+        match step(seen) {
+            Ok(done) => return done,
+            Err(now) => seen = now,
         }
     }
 }

@@ -1,54 +1,53 @@
 //! A locker that waits: registered, outside, or giving up. See the rules in [`lock`](super).
 
-use super::release::wake_one;
-use super::{LockError, PageGuard, spin};
+use super::{LockError, PageGuard, release::wake_one, retry, spin};
 use crate::defer::defer;
 use crate::futex::{EVERY_CLASS, Futex, Sleep, tell_in_any_case};
 use crate::page::PageLock;
+use crate::slow;
 use crate::stats::{self, Counter};
 use crate::wait::{Limits, Registered, Wake};
 use crate::word::State;
 
-/// Dropping it is giving up: its registration and a wake that it may have been given are accounted
-/// for, whatever ended the attempt.
+/// A locker that waits. Dropping it gives up: it takes off its registration and passes on a wake
+/// that it may have used up, whatever ended the attempt.
 pub(super) struct Locker<'a, 'l, F: Futex> {
     page: &'a PageLock<F>,
     limits: Limits<'l, F>,
     /// Closes the gate as it registers.
     closes: bool,
-    /// Counted in the word's sleepers.
+    /// It is counted in the word's sleepers.
     registered: bool,
-    /// A round may be lost: it was woken, or the page was released, since it last looked.
+    /// Since it last looked it was woken, or the page was released: a round may be lost.
     round: bool,
-    /// How many rounds it has lost.
+    /// The number of rounds that it has lost.
     lost: u32,
 }
 
-/// To sleep on the word while it has this value; or, with the second, in the event table: outside,
-/// or registered under a switch, which wakes there.
+/// The word to sleep under. With the second field the locker sleeps in the event table instead:
+/// outside, or registered under a switch, which wakes there.
 type Asleep<F> = (State, Option<Registered<F>>);
 
 impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
-    /// One that `closes` the gate as it registers, or not.
+    /// A locker that closes the gate as it registers, if `closes`.
     pub(super) fn new(page: &'a PageLock<F>, limits: Limits<'l, F>, closes: bool) -> Self {
         Self { page, limits, closes, registered: false, round: false, lost: 0 }
     }
 
-    pub(super) fn lock_within(&mut self) -> Result<PageGuard<'a, F>, LockError> {
+    pub(super) fn lock(&mut self) -> Result<PageGuard<'a, F>, LockError> {
         let (page, mut over) = (self.page, None);
+        let _waiting = slow::wait(page.key());
         loop {
             over = over.or_else(|| self.limits.over(page.futex));
             if let Some(over) = over {
-                // The page may be free with the wake for it on its way to another, or lost with a
-                // process that died: a last look.
-                let error = if over == Wake::Cancelled {
-                    LockError::Cancelled
-                } else {
-                    LockError::TimedOut
-                };
-                return self.try_take().map_err(|_| error);
+                // A last look: the page may be free, and the wake for it on its way to another
+                // sleeper, or lost with a process that died.
+                return self.try_take().map_err(|_| match over {
+                    Wake::Cancelled => LockError::Cancelled,
+                    _ => LockError::TimedOut,
+                });
             }
-            // One that was told outside registers at once, so that a fair release sees it.
+            // A locker that was told outside registers at once, so that a fair release sees it.
             let was_outside = self.round && !self.registered;
             if let Some(guard) = if was_outside { None } else { self.spin() } {
                 return Ok(guard);
@@ -57,9 +56,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 Ok(guard) => return Ok(guard),
                 Err((word, None)) => {
                     let sleep = self.limits.sleep(page.futex, &page.state, word.0, EVERY_CLASS);
-                    // Of a platform that cannot tell, a wake is known by the release.
-                    self.round =
-                        sleep == Sleep::Woken || page.state().generation() != word.generation();
+                    // If the platform cannot tell, the release shows that there was a wake.
+                    self.round = sleep == Sleep::Woken || page.generation() != word.generation();
                     over = (sleep == Sleep::TimedOut).then_some(Wake::TimedOut);
                 }
                 Err((_, Some(ready))) => {
@@ -73,8 +71,8 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
 
     /// Looks for a moment whether the page can be taken.
     ///
-    /// Losing the compare-exchange to somebody faster is no reason to sleep: that hold will be
-    /// short as well. A closed gate is one.
+    /// A compare-exchange lost to a faster thread is no reason to sleep: that hold will be short as
+    /// well. A closed gate is one.
     fn spin(&mut self) -> Option<PageGuard<'a, F>> {
         let registered = self.registered;
         spin::looks(self.page, self.limits)
@@ -82,19 +80,15 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
             .find_map(|seen| if self.may_take(seen) { self.take(seen).ok() } else { None })
     }
 
-    /// Takes the page if it may; otherwise the word that says that it may not.
+    /// Takes the page if it may; otherwise returns the word that says that it may not.
     fn try_take(&mut self) -> Result<PageGuard<'a, F>, State> {
-        let mut seen = self.page.state();
-        while self.may_take(seen) {
-            match self.take(seen) {
-                Ok(guard) => return Ok(guard),
-                Err(now) => seen = now,
-            }
-        }
-        Err(seen)
+        retry(self.page.state(), |seen| match self.may_take(seen) {
+            true => self.take(seen).map(Ok),
+            false => Ok(Err(seen)),
+        })
     }
 
-    /// Takes the page if it may, or else makes sure that it is woken when it may look again.
+    /// Takes the page if it may; otherwise makes sure that it is woken when it may look again.
     pub(super) fn look(&mut self) -> Result<PageGuard<'a, F>, Asleep<F>> {
         let mut ready = None;
         loop {
@@ -110,7 +104,7 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
             let enters = self.registered || seen.admits(starved);
             let by_event = self.limits.cancel.is_some() || !enters;
             if by_event && ready.is_none() {
-                // The sequence before the flag, as for any waiter, and a look after the sequence.
+                // As for any waiter: the sequence before the flag, and a look after the sequence.
                 ready = Some(Registered::read(self.page.futex, self.page.key()));
                 continue;
             }
@@ -124,7 +118,7 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
                 continue;
             }
             self.registered = enters;
-            // Otherwise it is kept for those who are registered, and this one is now.
+            // Otherwise the page is kept for registered lockers, and this one is registered now.
             if next.is_locked() || !enters {
                 stats::count(Counter::LockWaits);
                 return Err((next, ready.filter(|_| by_event)));
@@ -143,7 +137,7 @@ impl<'a, 'l, F: Futex> Locker<'a, 'l, F> {
         if core::mem::take(&mut self.registered) && seen.is_closed() {
             stats::count(Counter::GatedLocks);
             if seen.has_crowd() && !next.has_crowd() {
-                // The guard exists: should telling panic, the page is released.
+                // The guard exists: if telling panics, the page is released.
                 self.page.futex.tell_event(self.page.key());
             }
         }
@@ -156,10 +150,10 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
         if self.registered {
             let page = self.page;
             let (left, tells) = page.leave(State::without_sleeper);
-            // Told also if `wake_one` panics.
+            // Tells also if `wake_one` panics.
             let _tell = tells.then(|| defer(|| tell_in_any_case(page.futex, page.key())));
-            // While the page is locked, LOCK_WAITERS is set if anybody is left, so the owner's
-            // release passes on the wake that we may have had.
+            // While the page is locked, LOCK_WAITERS is set if sleepers remain, so the owner's
+            // release passes on the wake that this locker may have used up.
             if !left.is_locked() && left.sleepers() > 0 {
                 wake_one(page.futex, &raw const page.state);
             }
@@ -168,10 +162,10 @@ impl<F: Futex> Drop for Locker<'_, '_, F> {
 }
 
 impl<F: Futex> PageLock<F> {
-    /// Takes one sleeper, or all, off the word. What is left, and whether somebody has to be told:
-    /// the crowd, if the gate has opened; and those who sleep for the page's release, if it was
-    /// kept and is free by that. Its last owner has told them, but they may have come since; and no
-    /// release will tell them, if this was the last sleeper.
+    /// Takes one sleeper, or all, off the word. Returns what is left, and whether the caller must
+    /// tell the event slot: of the open gate, if there is a crowd; and that the page is free, if it
+    /// was kept until now. The last owner told the waiters of its time, but others may have come
+    /// since, and if this was the last sleeper, no release will tell them.
     pub(super) fn leave(&self, without: impl Fn(State) -> State) -> (State, bool) {
         let mut seen = self.state();
         while let Err(now) = self.replace(seen, without(seen)) {

@@ -1,13 +1,13 @@
 //! How a locker waits while it is awake. Only speed depends on it.
 //!
 //! * *Short holds come in runs.* An owner that releases the page and takes it again has the page's
-//!   line and the data in its own cache, and every look of another processor takes the line away.
-//!   So a locker hangs back before its first look; and if the page was released and taken again
-//!   meanwhile, it gives its processor away and hangs back for as long as it is going to look, by
-//!   default at most.
+//!   cache line and the data in its own cache, and every look of another processor takes the line
+//!   away. So a locker hangs back before its first look. If the page was released and taken again
+//!   meanwhile, it yields its processor and hangs back for as long as it would look (at most as
+//!   long as it would by default).
 //! * *Processors are passed on.* Two threads that pass the page back and forth never sleep, and all
-//!   others would have to wait for the scheduler's tick. So between turns of a few looks a locker
-//!   gives its processor away.
+//!   others would have to wait for the scheduler's tick. So a locker yields its processor between
+//!   turns of a few looks.
 //!
 //! There are two numbers. How long a pause of the processor lasts, 10 to 50 ns, changes little:
 //! each span is a multiple of another.
@@ -18,24 +18,21 @@ use crate::sync::spin_loop;
 use crate::wait::Limits;
 use crate::word::State;
 
-/// Turns of looks before a locker sleeps, by default ([`Futex::SPINS`]).
+/// Default of [`Futex::SPINS`]: turns of looks before a locker sleeps.
 pub(crate) const SPINS: u32 = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 0 } else { 20 };
 /// Looks in a turn, two pauses apart: about a microsecond at most.
 const LOOKS: u32 = 10;
 
-/// The page as it is at each look, with the waiting in between. When they end, the locker is to
-/// sleep, or `limits` are over.
-pub(super) fn looks<F: Futex>(
-    page: &PageLock<F>,
-    limits: Limits<'_, F>,
-) -> impl Iterator<Item = State> {
+/// The word at each look, with the waits in between. When the looks end, the locker must sleep, or
+/// `until` is reached.
+pub(super) fn looks<F: Futex>(page: &PageLock<F>, until: Limits<F>) -> impl Iterator<Item = State> {
     if F::SPINS > 0 {
         hang_back(page);
     }
     (0..F::SPINS.saturating_mul(LOOKS)).map_while(move |look| {
         match look % LOOKS {
-            // A platform may have a locker look for long.
-            0 if look > 0 && limits.over(page.futex).is_some() => return None,
+            // A platform may make a locker look for a long time.
+            0 if look > 0 && until.over(page.futex).is_some() => return None,
             0 if look > 0 => page.futex.relax(),
             0 => {}
             _ => pause(2),
@@ -56,7 +53,7 @@ fn hang_back<F: Futex>(page: &PageLock<F>) {
 /// Whether the page was released and taken again between two looks.
 fn is_a_run(found: State, now: State) -> bool {
     let releases = now.generation().wrapping_sub(found.generation());
-    // Released once: if it is free, that may have been the end of a long hold.
+    // After one release, a free page may have come out of a long hold.
     releases > 1 || releases == 1 && now.is_locked()
 }
 

@@ -1,4 +1,4 @@
-//! Many pages at once, without waiting for any of them.
+//! Locking many pages without waiting for any of them.
 
 use super::{Memory, Span, Tiers};
 use crate::lock::PageGuard;
@@ -8,17 +8,34 @@ use core::ops::Range;
 
 /// Locks the pages of frames `pfns` one after the other, and passes over those that are busy.
 ///
-/// For whoever has to go through a range and does something to each page that it can have:
+/// For a caller that goes through a range and does something to each page that it can lock:
 /// prefault, trim, write protect. A large page comes once, when its first frame that is in the
-/// range does. Nothing here sleeps, so pages may be kept while others are claimed.
+/// range does. Nothing here sleeps, so a caller may keep pages while it claims others.
 ///
-/// A page that is busy is left as it is. Nobody waits for it here, so its owner has nobody to tell;
-/// whoever does, leaves word by [`PageLock::claim`](crate::PageLock::claim).
+/// A busy page is left as it is: its owner is not asked to tell anybody. To wait for one page, use
+/// [`PageLock::claim`](crate::PageLock::claim).
+///
+/// ```
+/// use pagelock::mm::claim_range;
+/// # let (mm, at) = pagelock_soft::example();
+/// let pfn = mm.frame_at(at).unwrap();
+/// let mut claimed = claim_range(&mm, pfn..pfn + 1);
+/// let (span, guard) = claimed.next().unwrap();
+/// assert_eq!(span.head, pfn);
+/// assert!(guard.page().is_locked());
+/// ```
 pub fn claim_range<M: Tiers>(mm: &M, pfns: Range<u64>) -> ClaimRange<'_, M> {
     ClaimRange { mm, pfns, busy: 0, poisoned: 0 }
 }
 
-/// See [`claim_range`].
+/// The iterator of [`claim_range`]: each item is a page and its lock.
+///
+/// ```
+/// use pagelock::mm::claim_range;
+/// # let (mm, at) = pagelock_soft::example();
+/// let kept: Vec<_> = claim_range(&mm, 1..5).collect();
+/// assert_eq!(kept.len(), 4);
+/// ```
 #[must_use = "nothing is claimed before it is asked for"]
 pub struct ClaimRange<'m, M> {
     mm: &'m M,
@@ -28,13 +45,32 @@ pub struct ClaimRange<'m, M> {
 }
 
 impl<M> ClaimRange<'_, M> {
-    /// How many pages were passed over because somebody has them.
+    /// How many pages were passed over so far because another thread owns them.
+    ///
+    /// ```
+    /// use pagelock::mm::claim_range;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let owned = mm.page(1).unwrap().lock();
+    /// let mut claimed = claim_range(&mm, 1..3);
+    /// assert_eq!(claimed.by_ref().count(), 1);
+    /// assert_eq!(claimed.busy(), 1);
+    /// # drop(owned);
+    /// ```
     #[must_use]
     pub fn busy(&self) -> u64 {
         self.busy
     }
 
-    /// How many were passed over because their contents are lost.
+    /// How many pages were passed over so far because their contents are lost.
+    ///
+    /// ```
+    /// use pagelock::mm::claim_range;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.page(1).unwrap().lock().poison();
+    /// let mut claimed = claim_range(&mm, 1..3);
+    /// assert_eq!(claimed.by_ref().count(), 1);
+    /// assert_eq!(claimed.poisoned(), 1);
+    /// ```
     #[must_use]
     pub fn poisoned(&self) -> u64 {
         self.poisoned
@@ -50,8 +86,7 @@ impl<'m, M: Tiers> Iterator for ClaimRange<'m, M> {
             let span = self.mm.span(pfn);
             let Some(page) = Memory::header(self.mm, span.head) else { continue };
             match page.try_lock() {
-                // Split, or made part of a larger page, before it was ours: what it is now is what
-                // counts.
+                // Split, or merged into a larger page, before this thread had the lock: ask again.
                 Some(guard) if self.mm.span(pfn) != span => {
                     drop(guard);
                     self.pfns.start = pfn;

@@ -1,21 +1,28 @@
-//! A device has a page to itself for a while: make, revoke.
+//! A device has exclusive access to a page for a while: make, revoke.
 //!
 //! The entry names the page in ordinary memory and owns its reference, as a present one does, but
 //! the processor may not use it. An access [faults](fn@super::fault), which ends the device's
-//! exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock; N of them
-//! block a migration for as long as they queue. Here they wait as everybody does: without one.
+//! exclusivity. In the kernel such a faulter takes a reference and sleeps for the lock, and N of
+//! them block a migration for as long as they queue. Here they wait as all faulters do: without a
+//! reference.
 
 use super::ledger::{Change, Owner};
 use super::range::{invalidating, notice};
-use super::{Cause, Entry, Memory, Mm, Span};
-use crate::futex::Futex;
+use super::{Cause, Entry, Memory, Mm, Span, is_header_of};
 use crate::leaf::{Leaf, Rights};
 use crate::lock::PageGuard;
 use crate::refs::{PageRef, Put};
 use crate::wait::Wake;
 use core::fmt;
 
-/// Why a device did not get a page to itself.
+/// Why a device did not get exclusive access to a page.
+///
+/// ```
+/// use pagelock::mm::exclusive::{ExclusiveError, make_exclusive};
+/// # let (mm, at) = pagelock_soft::example();
+/// let hole = at.space.page(7);
+/// assert_eq!(make_exclusive(&mm, hole).unwrap_err(), ExclusiveError::NotPresent);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ExclusiveError {
@@ -23,17 +30,17 @@ pub enum ExclusiveError {
     NotPresent,
     /// The entry may not be written through; fault for writing and try again.
     NotWritable,
-    /// The page is locked. [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) was done for
-    /// it, with the entry let go of; try again.
+    /// The page was locked. The call released the entry and waited, as
+    /// [`PageLock::wait_unlocked`](crate::PageLock::wait_unlocked) does; try again.
     Waited(Wake),
-    /// There are other mappings, and the device would not have the page to itself.
+    /// There are other mappings, through which the processor would go on writing.
     Shared,
     /// A pin may write to the page.
     Pinned {
         /// How many.
         pins: u32,
     },
-    /// It is mapped by a large entry, which is not a device's as a whole.
+    /// It is mapped by a large entry, which no device gets as a whole.
     Large,
 }
 
@@ -52,25 +59,38 @@ impl fmt::Display for ExclusiveError {
 
 impl core::error::Error for ExclusiveError {}
 
-/// A page that a device has to itself, and its lock and a reference to it: until this is dropped
-/// nobody takes the page away, neither an access nor a migration. The driver programs its device
-/// and drops it. From then on the page can be revoked at any time, by [`Memory::revoke_exclusive`],
-/// and an invalidation with [`Cause::Revoke`] or what else it is for begins before that.
+/// A device's exclusive access to a page, with the page's lock and a reference: until this is
+/// dropped nobody takes the page away, neither an access nor a migration. The driver programs its
+/// device and drops this. From then on the page can be revoked at any time, by
+/// [`Memory::revoke_exclusive`], and an invalidation with [`Cause::Revoke`] or what else it is for
+/// begins before that.
+///
+/// ```
+/// use pagelock::mm::exclusive::make_exclusive;
+/// # let (mm, at) = pagelock_soft::example();
+/// let exclusive = make_exclusive(&mm, at).unwrap();
+/// mm.write_frame(exclusive.pfn(), 0, b"device"); // past the table, as a device does
+/// drop(exclusive);
+/// let mut bytes = [0; 6];
+/// mm.read(at, 0, &mut bytes).unwrap(); // has the page back first
+/// assert_eq!(&bytes, b"device");
+/// ```
 #[must_use = "the device is not yet told, and whoever wants the page waits until this is dropped"]
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
     pfn: u64,
-    held: Option<Held<'m, M::Futex>>,
-}
-
-/// Put and released in this order.
-struct Held<'m, F: Futex> {
-    own: PageRef<'m, F>,
-    lock: PageGuard<'m, F>,
+    own: Option<(PageRef<'m, M::Futex>, PageGuard<'m, M::Futex>)>,
 }
 
 impl<M: Mm> Exclusive<'_, M> {
     /// The frame.
+    ///
+    /// ```
+    /// use pagelock::mm::exclusive::make_exclusive;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// assert_eq!(make_exclusive(&mm, at).unwrap().pfn(), pfn);
+    /// ```
     #[must_use]
     pub fn pfn(&self) -> u64 {
         self.pfn
@@ -79,12 +99,12 @@ impl<M: Mm> Exclusive<'_, M> {
 
 impl<M: Mm> Drop for Exclusive<'_, M> {
     fn drop(&mut self) {
-        let Some(Held { own, lock }) = self.held.take() else { return };
+        let Some((own, lock)) = self.own.take() else { return };
         let head = self.mm.span(self.pfn).head;
         self.mm.account(head, Owner::Get, Change::Put);
         let put = own.put();
         drop(lock);
-        // Unmapped meanwhile.
+        // The entry was unmapped meanwhile.
         if put == Put::Last {
             self.mm.free(head);
         }
@@ -97,12 +117,20 @@ impl<M: Mm> fmt::Debug for Exclusive<'_, M> {
     }
 }
 
-/// Makes the entry at `at` a device's, for as long as nobody accesses it, and hands over the page
-/// locked: see [`Exclusive`].
+/// Gives a device exclusive access to the page at `at`, for as long as nobody else accesses it, and
+/// hands over the page locked: see [`Exclusive`].
 ///
-/// It has to be the only one that names the page: through another the processor would go on
-/// writing, and nobody would notice. While the device has the page, whoever makes another entry for
-/// it (a fork, a fault on a file's page) has it back first, or owns the page's lock.
+/// The entry has to be the only one that names the page: through another one the processor would go
+/// on writing, and nobody would notice. While the device has the page, code that makes another
+/// entry for it (a fork, a fault on a file's page) first has it back, or owns the page's lock.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::exclusive::make_exclusive;
+/// # let (mm, at) = pagelock_soft::example();
+/// drop(make_exclusive(&mm, at).unwrap());
+/// assert!(matches!(mm.leaf(at), Leaf::DeviceExclusive { .. }));
+/// ```
 ///
 /// # Errors
 ///
@@ -112,6 +140,13 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<Exclusive<'_, M>,
 }
 
 /// [`make_exclusive`] on behalf of `owner`: see [`Notice`](super::Notice).
+///
+/// ```
+/// use pagelock::mm::{Cause, exclusive::make_exclusive_for};
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.on_notice(|_, _, notice| assert!(notice.is_some_and(|n| n.cause != Cause::Exclusive || n.owner == 7)));
+/// drop(make_exclusive_for(&mm, at, 7).unwrap());
+/// ```
 ///
 /// # Errors
 ///
@@ -140,13 +175,13 @@ pub fn make_exclusive_for<M: Mm>(
     if pins > 0 {
         return Err(ExclusiveError::Pinned { pins });
     }
-    // The entry has one and the page is locked, so it can be had, unless there are as many as can
-    // be counted.
+    // It can be had, because the entry has one and the page is locked, unless there are as many as
+    // can be counted.
     let Ok(own) = page.try_get() else { return Err(ExclusiveError::Shared) };
     let head = mm.span(pfn).head;
     mm.account(head, Owner::Get, Change::Taken);
-    let exclusive = Exclusive { mm, pfn, held: Some(Held { own, lock: guard }) };
-    // What the hardware noted at last; the reference goes from the one kind of entry to the other.
+    let exclusive = Exclusive { mm, pfn, own: Some((own, guard)) };
+    // What hardware noted at last. The reference goes from the one kind of entry to the other.
     let last = entry.take().unwrap_or(leaf);
     let Some(last) = last.to_device_exclusive() else {
         drop(entry);
@@ -156,8 +191,8 @@ pub fn make_exclusive_for<M: Mm>(
     mm.account(head, Owner::Entry, Change::Taken);
     mm.account(head, Owner::Mapping, Change::Put);
     drop(entry);
-    // The reverse map is walked without a page-table lock. This entry is taken down by now, so no
-    // copy of it is missed.
+    // The walk of the reverse map needs the PTL free. This entry is down by now, so no copy of it
+    // is missed.
     if is_present_anywhere(mm, pfn) {
         present_again(mm, at, pfn);
         return Err(ExclusiveError::Shared);
@@ -177,13 +212,49 @@ fn is_present_anywhere<M: Mm>(mm: &M, pfn: u64) -> bool {
     is_present
 }
 
-/// Has a page back from the device whose `entry` says [`DeviceExclusive`](Leaf::DeviceExclusive),
-/// as an access does: what a fork and whoever else makes another entry for the page does first. Any
-/// other entry is let go of, and stays.
+/// The entry at `at`, locked again once no device has a frame of `span` to itself through it.
 ///
-/// Lets go of the entry, for the device may take its time; announces it; tells the device; and
-/// makes the entry present, unless it is another by then. `lock` is the page's: nobody makes it
-/// exclusive anew meanwhile.
+/// The device may take its time, so it is told with the entry unlocked. Nobody makes the entry
+/// exclusive anew meanwhile: that takes the page's lock, which the caller has. `None` if the table
+/// is gone.
+pub(super) fn revoked<'m, M: Memory>(
+    mm: &'m M,
+    at: M::Address,
+    entry: M::Entry<'m>,
+    span: Span,
+) -> Option<M::Entry<'m>> {
+    match entry.get() {
+        Ok(Leaf::DeviceExclusive { pfn, .. }) if span.contains(pfn) => {
+            drop(entry);
+            mm.revoke_exclusive(pfn);
+            mm.lock(at)
+        }
+        _ => Some(entry),
+    }
+}
+
+/// Ends the exclusive access of a device whose `entry` says
+/// [`DeviceExclusive`](Leaf::DeviceExclusive), as an access does. A fork, and other code that makes
+/// another entry for the page, calls this first. Any other entry is released, and stays.
+///
+/// Releases the entry, because the device may take its time; announces the change; tells the
+/// device; and makes the entry present, unless it has changed by then. `lock` is the page's: nobody
+/// makes the entry exclusive anew meanwhile.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::Tables;
+/// use pagelock::mm::exclusive::{make_exclusive, revoke};
+/// # let (mm, at) = pagelock_soft::example();
+/// let pfn = make_exclusive(&mm, at).unwrap().pfn();
+/// let lock = mm.page(pfn).unwrap().lock();
+/// revoke(&mm, at, mm.lock(at).unwrap(), &lock);
+/// assert!(matches!(mm.leaf(at), Leaf::Present { .. }));
+/// ```
+///
+/// # Panics
+///
+/// In debug builds, if `lock` is another page's.
 pub fn revoke<M: Memory>(
     mm: &M,
     at: M::Address,
@@ -193,10 +264,7 @@ pub fn revoke<M: Memory>(
     let leaf = entry.get();
     drop(entry);
     let Ok(Leaf::DeviceExclusive { pfn, .. }) = leaf else { return };
-    debug_assert!(
-        mm.header(pfn).is_some_and(|page| core::ptr::eq(page, lock.page())),
-        "the lock of another page"
-    );
+    debug_assert!(is_header_of(mm, pfn, lock.page()), "the lock of another page");
     let _invalidating = invalidating(mm, at, notice(Cause::Revoke));
     mm.revoke_exclusive(pfn);
     present_again(mm, at, pfn);

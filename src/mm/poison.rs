@@ -1,66 +1,79 @@
 //! A page whose contents were found lost while it was mapped.
 
-use super::ledger::{Change, Owner};
+use super::exclusive::revoked;
+use super::ledger::{Change, owner_in};
 use super::range::{invalidating, notice};
-use super::{Cause, Entry, Mm};
+use super::{Cause, Entry, Mm, is_header_of};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 
-/// What poisoning a page has come to.
+/// What poisoning a page has come to; see [`condemn`].
+///
+/// ```
+/// # use pagelock::mm::condemn;
+/// # let (mm, at) = pagelock_soft::example();
+/// # let pfn = mm.frame_at(at).unwrap();
+/// let condemned = condemn(&mm, pfn, mm.page(pfn).unwrap().lock());
+/// assert_eq!((condemned.entries, condemned.pins), (1, 0));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Condemned {
     /// How many entries are poison now.
     pub entries: u32,
-    /// How many pins are left: their holders access the page past every entry, and are the caller's
-    /// to tell.
+    /// How many pins are left. Their holders access the page past every entry; the caller must tell
+    /// them.
     pub pins: u32,
 }
 
-/// Poisons the page that `guard` owns, and turns every entry that names it into poison: nobody
-/// accesses it from then on, and each access is an error, before the lock is let go of. A device
-/// that has the page to itself loses it.
+/// Poisons the page that `guard` owns, and turns every entry that names it into poison, before it
+/// releases the lock: nobody accesses it from then on, and each access is an error. A device that
+/// has exclusive access loses it.
 ///
-/// For a memory error that the hardware has reported. All frames of a large page are lost with it:
-/// whoever wants to lose one of them splits it before, for instance by
+/// For a memory error that the hardware has reported. All frames of a large page are lost with it.
+/// To lose only one of them, split the page first, for instance by
 /// [moving](super::migrate::migrate) it, which loses only what cannot be copied.
 ///
-/// Called without any page-table lock, and must not be called in an interrupt: the device is waited
-/// for. The frame is not freed, then or later.
+/// Called without any page-table lock, and must not be called in an interrupt, because it waits for
+/// the device. The frame is not freed, then or later.
+///
+/// # Panics
+///
+/// In debug builds, if `guard` is the lock of another page.
+///
+/// # Example
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// use pagelock::mm::condemn;
+/// use pagelock_soft::AccessError;
+/// # let (mm, at) = pagelock_soft::example();
+/// let pfn = mm.frame_at(at).unwrap();
+/// let page = mm.page(pfn).unwrap().lock();
+/// assert_eq!(condemn(&mm, pfn, page).entries, 1);
+/// assert_eq!(mm.leaf(at), Leaf::Poison { pfn });
+/// assert_eq!(mm.read(at, 0, &mut [0]), Err(AccessError::Poisoned { pfn }));
+/// ```
 pub fn condemn<M: Mm>(mm: &M, pfn: u64, guard: PageGuard<'_, M::Futex>) -> Condemned {
     let (span, page) = (mm.span(pfn), guard.page());
     debug_assert!(
-        mm.header(pfn).is_some_and(|of| core::ptr::eq(of, page)),
+        is_header_of(mm, pfn, page),
         "the lock is that of another page than frame {pfn:#x}'s"
     );
     let mut entries = 0;
     mm.each_mapping(span, |at| {
         let _invalidating = invalidating(mm, at, notice(Cause::Poison));
-        let Some(mut entry) = mm.lock(at) else { return };
-        if let Ok(Leaf::DeviceExclusive { pfn, .. }) = entry.get() {
-            if span.contains(pfn) {
-                drop(entry);
-                mm.revoke_exclusive(pfn);
-                let Some(again) = mm.lock(at) else { return };
-                entry = again;
-            }
-        }
-        let owner = match entry.get() {
-            Ok(Leaf::Present { pfn, .. }) if span.contains(pfn) => Owner::Mapping,
-            Ok(Leaf::DevicePrivate { pfn, .. } | Leaf::DeviceExclusive { pfn, .. })
-                if span.contains(pfn) =>
-            {
-                Owner::Entry
-            }
-            _ => return,
-        };
-        // Nobody accesses the page through it any more. What it has noted is of no use.
+        let Some(entry) = mm.lock(at) else { return };
+        let Some(mut entry) = revoked(mm, at, entry, span) else { return };
+        let Some(owner) = owner_in(&entry, span) else { return };
+        // From here on nobody accesses the page through this entry. What hardware has noted in it
+        // is of no use.
         let Some(pfn) = entry.take().ok().and_then(Leaf::pfn) else { return };
         entry.set(Leaf::Poison { pfn });
         drop(entry);
         entries += 1;
         mm.account(span.head, owner, Change::Put);
-        // SAFETY: the entry's own reference, which went with the entry. Whether it is the last does
-        // not matter: a lost frame is not freed.
+        // SAFETY: the entry's own reference, which went with the entry. It does not matter whether
+        // it is the last: a lost frame is not freed.
         let _ = unsafe { page.put_raw() };
     });
     let pins = page.pins();

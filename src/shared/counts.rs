@@ -1,13 +1,15 @@
 //! References and pins of a seat.
 //!
-//! The words of a page say how many there are and not whose. So whoever changes a count is alone at
-//! it (`changer`, which says who), and notes the count before the step. If it dies there, the count
-//! says whether the step was made, because nobody else has changed it since.
+//! The words of a page say how many references and pins there are, and not whose. So a seat that
+//! changes a count keeps the others out (`changer` names it), and notes the count before the step.
+//! If its thread dies there, the count says whether the step was made, because no other seat has
+//! changed it since.
 //!
 //! The core's own changes do not disturb that: a freeze changes neither references nor pins.
 
 use super::layout::{Note, PageCell};
 use super::note::{ASKED, GIVEN, GIVING, HELD, LOWERING, PIN, RAISING, REF};
+use super::recover::Dead;
 use super::seat::NoteAt;
 use super::{Seat, SeatError, Segment};
 use crate::futex::Futex;
@@ -42,6 +44,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Count`], or there is no such page, or no room for a note.
+    #[doc = example!("let live = seat.activate(3)?;" "assert_eq!(live.put(), Put::Last);")]
     #[inline]
     pub fn activate(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
         self.raise(page, REF, |cell| cell.lock.activate(1).map_err(SeatError::Count)).map(SeatRef)
@@ -52,6 +55,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Get`], or there is no such page, or no room for a note.
+    #[doc = example!("let live = seat.activate(3)?;" "let another = seat.get(3)?;")]
     #[inline]
     pub fn get(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
         self.raise(page, REF, |cell| {
@@ -65,6 +69,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Pin`], or there is no such page, or no room for a note.
+    #[doc = example!("let live = seat.activate(3)?;" "let pin = seat.pin(3)?;")]
     #[inline]
     pub fn pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
         self.raise(page, PIN, |cell| {
@@ -73,7 +78,7 @@ impl<'g> Seat<'g> {
         .map(SeatPin)
     }
 
-    /// The reference that another has left [raw](SeatRef::into_raw): from here on this seat's.
+    /// Makes a reference that was left [raw](SeatRef::into_raw) this seat's.
     ///
     /// # Errors
     ///
@@ -81,12 +86,18 @@ impl<'g> Seat<'g> {
     ///
     /// # Safety
     ///
-    /// As for [`PageRef::from_raw`](crate::PageRef::from_raw), and nobody recovers it for another.
+    /// As for [`PageRef::from_raw`](crate::PageRef::from_raw): the reference exists, and one caller
+    /// adopts it.
+    #[doc = example!(
+        "seat.activate(3)?.into_raw();"
+        "// SAFETY: left just now."
+        "let live = unsafe { seat.adopt_ref(3) }?;"
+    )]
     pub unsafe fn adopt_ref(&self, page: u32) -> Result<SeatRef<'_>, SeatError> {
         self.adopt(page, REF).map(SeatRef)
     }
 
-    /// The same, for a pin.
+    /// Makes a pin that was left [raw](SeatPin::into_raw) this seat's.
     ///
     /// # Errors
     ///
@@ -95,6 +106,12 @@ impl<'g> Seat<'g> {
     /// # Safety
     ///
     /// As there.
+    #[doc = example!(
+        "let live = seat.activate(3)?;"
+        "seat.pin(3)?.into_raw();"
+        "// SAFETY: left just now."
+        "let pin = unsafe { seat.adopt_pin(3) }?;"
+    )]
     pub unsafe fn adopt_pin(&self, page: u32) -> Result<SeatPin<'_>, SeatError> {
         self.adopt(page, PIN).map(SeatPin)
     }
@@ -119,7 +136,7 @@ impl<'g> Seat<'g> {
         let (cell, at) = (self.page(page)?, self.reserve()?);
         let note = self.note(at);
         note.begin(kind, page);
-        self.segment().alone_at(cell, self.number(), false);
+        self.segment().alone_at(cell, self.number(), None);
         note.count(cell, kind, RAISING);
         let done = step(cell);
         note.write(kind, if done.is_ok() { HELD } else { ASKED });
@@ -141,7 +158,7 @@ impl Counted<'_> {
             self.seat.note(self.at),
             self.kind,
             self.seat.number(),
-            false,
+            None,
         );
         self.seat.strike(self.at);
         left
@@ -153,8 +170,8 @@ impl Counted<'_> {
 }
 
 impl Segment {
-    /// Gives back what `note`, of seat `seat`, has counted. The note is to be struck out then.
-    /// `recovers` says that the caller is at recovering.
+    /// Gives back what `note`, of seat `seat`, has counted; the caller strikes the note out then. A
+    /// survivor that recovers passes the seats that it has settled: `dead`.
     #[inline]
     pub(super) fn give_back(
         &self,
@@ -162,10 +179,10 @@ impl Segment {
         note: &Note,
         kind: u32,
         seat: u32,
-        recovers: bool,
+        dead: Option<&Dead<'_>>,
     ) -> Put {
         note.write(kind, GIVING);
-        self.alone_at(cell, seat, recovers);
+        self.alone_at(cell, seat, dead);
         note.count(cell, kind, LOWERING);
         let left = lower(cell, kind);
         note.write(kind, GIVEN);
@@ -173,18 +190,20 @@ impl Segment {
         left
     }
 
-    /// Nobody else changes the counts of the page from here on.
+    /// From here on no other seat changes the counts of the page.
     #[inline]
-    fn alone_at(&self, cell: &PageCell, seat: u32, recovers: bool) {
+    fn alone_at(&self, cell: &PageCell, seat: u32, dead: Option<&Dead<'_>>) {
         // Acquire: pairs with `let_go`.
         while let Err(other) = cell.changer.compare_exchange(0, seat + 1, Acquire, Relaxed) {
-            self.wait_for(cell, other, recovers);
+            self.wait_for(cell, other, seat, dead);
         }
     }
 
-    /// Somebody else is at it, which takes some instructions, unless it was stopped or has died.
+    /// Another seat is at the count, which takes some instructions, unless its thread was stopped
+    /// or has died. A word that names no such seat is the work of a peer that breaks the protocol,
+    /// and nothing to wait for.
     #[cold]
-    fn wait_for(&self, cell: &PageCell, other: u32, recovers: bool) {
+    fn wait_for(&self, cell: &PageCell, other: u32, seat: u32, dead: Option<&Dead<'_>>) {
         for _ in 0..100 {
             // Relaxed: a look.
             if cell.changer.load(Relaxed) != other {
@@ -193,8 +212,13 @@ impl Segment {
             spin_loop();
         }
         cell.lock.futex.relax();
-        if let Some(seat) = other.checked_sub(1).filter(|seat| *seat < self.seats()) {
-            self.settle_of_dead(seat, recovers);
+        match other.checked_sub(1).filter(|&other| other < self.seats()) {
+            // This seat is not at it; the dead have been settled.
+            Some(other) if other == seat || dead.is_some_and(|dead| dead.has(other)) => {
+                cell.disown(other + 1);
+            }
+            Some(other) => self.settle_of_dead(other, cell, dead.is_some()),
+            None => cell.disown(other),
         }
     }
 }
@@ -212,6 +236,12 @@ impl PageCell {
         // Release: pairs with `alone_at`.
         self.changer.store(0, Release);
     }
+
+    /// Strikes out `changer`, which names no seat that could still let go.
+    pub(super) fn disown(&self, changer: u32) {
+        // Release: as `let_go`, for what the caller has settled. It fails if another was faster.
+        let _ = self.changer.compare_exchange(changer, 0, Release, Relaxed);
+    }
 }
 
 impl Note {
@@ -226,15 +256,16 @@ impl Note {
 
 /// One fewer.
 fn lower(cell: &PageCell, kind: u32) -> Put {
-    // SAFETY: a note says that there is one that is the caller's. Were the note forged, by somebody
-    // who can write every byte, that one could have written the count as well.
+    // SAFETY: a note says that there is one that is the caller's. A peer that forges a note could
+    // have written the count as well.
     unsafe { if kind == PIN { cell.lock.unpin_raw() } else { cell.lock.put_raw() } }
 }
 
 macro_rules! faces {
-    ($($type:ident, $give:ident, $what:literal;)*) => {
+    ($($type:ident, $give:ident, $what:literal, $take:literal, $put:literal;)*) => {
         $(impl $type<'_> {
             /// The index of the page.
+            #[doc = example!("seat.activate(3)?.into_raw();" $take "assert_eq!(got.page(), 3);")]
             #[must_use]
             pub fn page(&self) -> u32 {
                 // Relaxed: this seat's own note.
@@ -242,13 +273,16 @@ macro_rules! faces {
             }
 
             #[doc = concat!("Gives the ", $what, " back and says whether anything is left.")]
+            #[doc = example!("seat.activate(3)?.into_raw();" $take $put)]
             pub fn $give(self) -> Put {
                 let counted = self.0;
                 forget(self);
                 counted.give_back()
             }
 
-            #[doc = concat!("Strikes the note out and keeps the ", $what, ": it is whoever's the caller says, a page table's for instance. A survivor of this seat knows nothing of it.")]
+            /// Strikes the note out and keeps what was counted, for a page table, say, that
+            /// outlives this seat. A survivor of this seat knows nothing of it.
+            #[doc = example!("seat.activate(3)?.into_raw();" $take "got.into_raw();")]
             pub fn into_raw(self) {
                 self.0.into_raw();
                 forget(self);
@@ -269,6 +303,6 @@ macro_rules! faces {
     };
 }
 faces! {
-    SeatRef, put, "reference";
-    SeatPin, unpin, "pin";
+    SeatRef, put, "reference", "let got = seat.get(3)?;", "assert_eq!(got.put(), Put::Kept);";
+    SeatPin, unpin, "pin", "let got = seat.pin(3)?;", "assert_eq!(got.unpin(), Put::Kept);";
 }

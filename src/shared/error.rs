@@ -9,8 +9,8 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SegmentError {
-    /// The numbers are none of a segment: fewer than one seat or page, more than the most, or more
-    /// pages than capacity.
+    /// No segment has these numbers: no seat, room for no page, more than the most of either, or
+    /// more pages than room.
     Size(Size),
     /// The file does not begin as a segment does.
     NoSegment,
@@ -30,8 +30,8 @@ pub enum SegmentError {
         /// What its numbers need.
         needed: u64,
     },
-    /// It can be made shorter, under the hands of who has mapped it: it lacks `F_SEAL_SHRINK`, or
-    /// is no memfd of ordinary memory.
+    /// It could be made shorter while it is mapped: it lacks `F_SEAL_SHRINK`, or is no memfd of
+    /// ordinary memory.
     NotSealed,
     /// More pages than it has room for.
     Capacity {
@@ -53,9 +53,9 @@ pub enum SegmentError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SitError {
-    /// All are taken.
+    /// Every seat has an owner.
     NoSeat,
-    /// Those that are not taken are of the dead: [recover](super::Segment::recover) first.
+    /// Every seat without an owner is of a dead one: [recover](super::Segment::recover) first.
     OnlyDead,
     /// The segment was inherited by `fork`: this process has to attach for itself.
     Forked,
@@ -74,7 +74,7 @@ pub enum SeatError {
     NoSuchPage,
     /// The seat has no room for another note. Let go of something, or take another seat.
     Full,
-    /// Somebody else owns the page.
+    /// Another thread owns the page.
     Locked,
     /// The page was not had within the limits.
     Limit(LockError),
@@ -90,7 +90,7 @@ pub enum SeatError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RecoverError {
-    /// Somebody else is at it. If that one dies, the kernel lets go of it.
+    /// Another survivor is at it. If that one dies, the kernel lets go of its lock.
     Busy,
     /// The segment was inherited by `fork`: this process has to attach for itself.
     Forked,
@@ -136,7 +136,7 @@ impl fmt::Display for SitError {
         match self {
             Self::NoSeat => f.write_str("all seats are taken"),
             Self::Forked => f.write_str(FORKED),
-            Self::OnlyDead => f.write_str("the seats that nobody has are of the dead"),
+            Self::OnlyDead => f.write_str("every seat without an owner is of a dead one"),
             Self::System { errno } => {
                 write!(f, "a lock of the file was refused with error {errno}")
             }
@@ -149,7 +149,7 @@ impl fmt::Display for SeatError {
         match self {
             Self::NoSuchPage => f.write_str("the segment has no such page"),
             Self::Full => f.write_str("the seat has no room for another note"),
-            Self::Locked => f.write_str("somebody else owns the page"),
+            Self::Locked => f.write_str("another thread owns the page"),
             Self::Limit(why) => why.fmt(f),
             Self::Count(why) => why.fmt(f),
             Self::Get(why) => why.fmt(f),
@@ -162,7 +162,7 @@ impl fmt::Display for RecoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forked => f.write_str(FORKED),
-            Self::Busy => f.write_str("somebody else recovers"),
+            Self::Busy => f.write_str("another survivor recovers"),
             Self::System { errno } => {
                 write!(f, "a lock of the file was refused with error {errno}")
             }

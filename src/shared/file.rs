@@ -3,9 +3,13 @@
 use super::SegmentError;
 use core::ffi::{CStr, c_int};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
-/// A descriptor of a file that is this process's alone: of an open file description that nobody
-/// else has, so that its locks end with this process.
+/// A descriptor of an open file description that no other process has, so that its locks end with
+/// this process.
 #[derive(Debug)]
 pub(super) struct File(c_int);
 
@@ -38,7 +42,7 @@ impl File {
     }
 
     /// The file that `fd` is open on, opened once more: a descriptor that was passed on, or
-    /// inherited, shares its locks with whoever passed it.
+    /// inherited, shares its locks with the process that passed it.
     ///
     /// # Safety
     ///
@@ -68,8 +72,8 @@ impl File {
         self.0
     }
 
-    /// Whether nobody can take away what is mapped of it: sealed against shrinking, and of ordinary
-    /// memory (huge pages can run out, and then an access is a signal).
+    /// Whether what is mapped of it stays: it is sealed against shrinking, and of ordinary memory
+    /// (huge pages can run out, and then an access is a signal).
     pub(super) fn stays(&self) -> bool {
         // SAFETY: asks, no more.
         let seals = unsafe { libc::fcntl(self.0, libc::F_GET_SEALS) };
@@ -137,12 +141,12 @@ impl File {
         unsafe { mmap(bytes, at, libc::MAP_SHARED | libc::MAP_NORESERVE | fixed, self.0) }
     }
 
-    /// Locks byte `at`. `false` if somebody else has it.
+    /// Locks byte `at`. `false` if another description has it.
     pub(super) fn try_lock(&self, at: i64) -> Result<bool, i32> {
         self.set(libc::F_OFD_SETLK, libc::F_WRLCK, at)
     }
 
-    /// Sleeps until nobody has locked byte `at`. `false` if a signal was faster. Locks it for
+    /// Sleeps until no owner has locked byte `at`. `false` if a signal was faster. Locks it for
     /// others to see as [`Lock::Passing`], until this is dropped.
     pub(super) fn await_end(&self, at: i64) -> Result<bool, i32> {
         self.set(libc::F_OFD_SETLKW, libc::F_RDLCK, at)
@@ -153,7 +157,8 @@ impl File {
         let _ = self.set(libc::F_OFD_SETLK, libc::F_UNLCK, at);
     }
 
-    /// What lock somebody else has on byte `at`. If the system does not say, somebody may.
+    /// What lock another description has on byte `at`. If the system does not say, it may be an
+    /// owner's.
     pub(super) fn lock_of_another(&self, at: i64) -> Lock {
         let mut lock = byte(libc::F_WRLCK, at);
         // SAFETY: fills in the structure that it is given.
@@ -182,7 +187,7 @@ impl File {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     None,
-    /// Of somebody who has waited for the end of the owner, and goes on.
+    /// Of a thread that has waited for the owner's end, and goes on.
     Passing,
     Owned,
 }
@@ -198,7 +203,7 @@ fn byte(what: c_int, at: i64) -> libc::flock64 {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: it is ours, and nobody uses it afterwards.
+        // SAFETY: it is ours, and not used afterwards.
         unsafe { libc::close(self.0) };
     }
 }
@@ -232,7 +237,7 @@ pub(super) unsafe fn blank(at: NonNull<u8>, bytes: usize) -> Result<(), SegmentE
 
 /// # Safety
 ///
-/// What is there is the caller's, and nobody uses it afterwards.
+/// What is there is the caller's, and not used afterwards.
 pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
@@ -242,4 +247,84 @@ pub(super) unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
 pub(super) fn pid() -> u32 {
     // SAFETY: asks, no more.
     unsafe { libc::getpid() as u32 }
+}
+
+/// Which process this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Process {
+    pid: u32,
+    /// Another one than any of its forefathers has. Parent and child can both be number 1, each in
+    /// a namespace of its own. 0 if the system cannot tell.
+    birth: u32,
+}
+
+/// This process.
+pub(super) fn process() -> Process {
+    Process { pid: pid(), birth: birth() }
+}
+
+/// A word of which a fork finds a copy that is zero (`MADV_WIPEONFORK`); null before the first use.
+static BIRTH: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The last birth that this process or one of its forefathers has had.
+static BIRTHS: AtomicU32 = AtomicU32::new(0);
+
+fn birth() -> u32 {
+    // Acquire: pairs with the Release in `birth_word`.
+    let Some(word) = NonNull::new(BIRTH.load(Acquire)).or_else(birth_word) else { return 0 };
+    // SAFETY: mapped for good, and an atomic.
+    let word = unsafe { word.as_ref() };
+    // Relaxed, here and below: the numbers stand for nothing.
+    match word.load(Relaxed) {
+        0 => {
+            let new = BIRTHS.fetch_add(1, Relaxed) + 1;
+            word.compare_exchange(0, new, Relaxed, Relaxed).map_or_else(|had| had, |_| new)
+        }
+        birth => birth,
+    }
+}
+
+#[cold]
+fn birth_word() -> Option<NonNull<AtomicU32>> {
+    const BYTES: usize = 4096;
+    // SAFETY: a new mapping.
+    let at = unsafe { mmap(BYTES, None, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }.ok()?;
+    // SAFETY: of that mapping, which no other thread knows.
+    let is_wiped = unsafe { libc::madvise(at.as_ptr().cast(), BYTES, libc::MADV_WIPEONFORK) } == 0;
+    let word = at.as_ptr().cast::<AtomicU32>();
+    // Release: pairs with the Acquire in `birth`. Acquire: to see another thread's word.
+    let kept = is_wiped.then(|| BIRTH.compare_exchange(ptr::null_mut(), word, Release, Acquire));
+    if kept != Some(Ok(ptr::null_mut())) {
+        // SAFETY: ours, and not used.
+        unsafe { unmap(at, BYTES) };
+    }
+    match kept? {
+        Ok(_) => NonNull::new(word),
+        Err(of_another) => NonNull::new(of_another),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::process;
+
+    /// `kill` and locks go by the number, and this by the other: the number may be the same.
+    #[test]
+    fn a_fork_has_another_birth_than_its_parent() {
+        let parent = process();
+        assert!(parent.birth != 0 && parent == process());
+        // SAFETY: the child asks who it is, which neither locks nor allocates, and ends.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                let own = process();
+                let is_right = own.birth != parent.birth && own.birth != 0 && own == process();
+                libc::_exit(i32::from(!is_right));
+            }
+            child
+        };
+        let mut status = -1;
+        // SAFETY: fills in the status.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
 }

@@ -61,14 +61,19 @@ impl<'s, S> Held<'s, S> {
     }
 
     /// The index of the page.
+    #[doc = example!("assert_eq!(seat.lock(3)?.page(), 3);")]
     #[must_use]
     pub fn page(&self) -> u32 {
         // Relaxed: this seat's own note. (It is for the caller; nothing is done by it.)
         self.seat.note(self.at).page.load(Relaxed)
     }
 
-    /// Leaves a word for whoever may have to recover this page, such as where its bytes are going.
-    /// It is 0 to begin with.
+    /// Leaves a word for a survivor that may have to recover this page, such as where its bytes are
+    /// going. It is 0 to begin with.
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "frozen.set_tag(7); // where its bytes go: see `Left::tag`"
+    )]
     #[inline]
     pub fn set_tag(&self, tag: u32) {
         // Relaxed: read after a death, of which the kernel tells.
@@ -111,29 +116,37 @@ impl<S> Drop for Held<'_, S> {
 
 impl<'s> SeatGuard<'s> {
     /// See [`PageGuard::unlock`].
+    #[doc = example!("let released = seat.lock(3)?.unlock();" "assert!(!released.event_waiters);")]
     #[inline]
     pub fn unlock(self) -> Released {
         self.end(PageGuard::unlock)
     }
 
     /// See [`PageGuard::poison`].
+    #[doc = example!("seat.lock(3)?.poison();" "assert!(seat.lock(3)?.is_poisoned());")]
     pub fn poison(self) -> Released {
         self.end(PageGuard::poison)
     }
 
     /// See [`PageGuard::is_poisoned`].
+    #[doc = example!("assert!(!seat.lock(3)?.is_poisoned());")]
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.stage.is_poisoned()
     }
 
     /// See [`PageGuard::set_user`].
+    #[doc = example!("seat.lock(3)?.set_user(UserBits::new(5));")]
     #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`PageGuard::begin_migration`].
+    #[doc = example!(
+        "let migration = seat.lock(3)?.begin_migration();"
+        "assert!(seat.pin(3).is_err());"
+    )]
     #[inline]
     pub fn begin_migration(self) -> SeatMigration<'s> {
         self.go(PageGuard::begin_migration)
@@ -146,6 +159,11 @@ impl<'s> SeatMigration<'s> {
     /// # Errors
     ///
     /// [`SeatBusy`], with nothing changed.
+    #[doc = example!(
+        "let live = seat.activate(3)?;"
+        "let migration = seat.lock(3)?.begin_migration();"
+        "let frozen = migration.freeze(FreezeRule::ExactRefs(1)).unwrap();"
+    )]
     #[inline]
     pub fn freeze(self, rule: FreezeRule) -> Result<SeatFrozen<'s>, SeatBusy<'s>> {
         let (seat, at, stage) = self.apart();
@@ -163,6 +181,10 @@ impl<'s> SeatMigration<'s> {
     /// # Errors
     ///
     /// [`SeatBusy`], with nothing changed.
+    #[doc = example!(
+        "let migration = seat.lock(3)?.begin_migration();"
+        "let frozen = migration.freeze_unpinned(FreezeRule::Unpinned, Limits::none()).unwrap();"
+    )]
     pub fn freeze_unpinned(
         self,
         rule: FreezeRule,
@@ -183,29 +205,37 @@ impl<'s> SeatMigration<'s> {
     /// # Errors
     ///
     /// [`StillPinned`], within `limits`, with nothing changed.
+    #[doc = example!(
+        "let mut migration = seat.lock(3)?.begin_migration();"
+        "migration.wait_unpinned(Limits::none()).unwrap();"
+    )]
     pub fn wait_unpinned(&mut self, limits: Limits<'_, InSegment>) -> Result<(), StillPinned> {
         self.stage.wait_unpinned(limits)
     }
 
     /// See [`Migration::set_user`].
+    #[doc = example!("seat.lock(3)?.begin_migration().set_user(UserBits::new(5));")]
     #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`Migration::abort`].
+    #[doc = example!("seat.lock(3)?.begin_migration().abort();")]
     #[inline]
     pub fn abort(self) -> Released {
         self.end(Migration::abort)
     }
 
     /// See [`Migration::cancel`].
+    #[doc = example!("let guard = seat.lock(3)?.begin_migration().cancel();")]
     #[inline]
     pub fn cancel(self) -> SeatGuard<'s> {
         self.go(Migration::cancel)
     }
 
     /// See [`Migration::poison`].
+    #[doc = example!("seat.lock(3)?.begin_migration().poison();")]
     pub fn poison(self) -> Released {
         self.end(Migration::poison)
     }
@@ -213,18 +243,31 @@ impl<'s> SeatMigration<'s> {
 
 impl<'s> SeatFrozen<'s> {
     /// See [`Frozen::set_user`].
+    #[doc = example!(
+        "let mut frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "frozen.set_user(UserBits::new(5));"
+    )]
     #[inline]
     pub fn set_user(&mut self, user: UserBits) {
         self.stage.set_user(user);
     }
 
     /// See [`Frozen::commit_in_place`].
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "// ... move the bytes, and put the entries up."
+        "frozen.commit_in_place();"
+    )]
     #[inline]
     pub fn commit_in_place(self) -> Released {
         self.end(Frozen::commit_in_place)
     }
 
     /// See [`Frozen::commit_keeping`].
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "let guard = frozen.commit_keeping();"
+    )]
     #[inline]
     pub fn commit_keeping(self) -> SeatGuard<'s> {
         self.go(Frozen::commit_keeping)
@@ -235,6 +278,10 @@ impl<'s> SeatFrozen<'s> {
     /// # Errors
     ///
     /// [`SeatCommitError`], with nothing changed.
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "let committed = frozen.commit_to(seat.lock(4)?).unwrap();"
+    )]
     #[allow(clippy::result_large_err)] // Both pages go back.
     pub fn commit_to(self, dst: SeatGuard<'s>) -> Result<Committed, SeatCommitError<'s>> {
         let ((seat, at, frozen), (there, dst_at, dst)) = (self.apart(), dst.apart());
@@ -257,18 +304,30 @@ impl<'s> SeatFrozen<'s> {
     }
 
     /// See [`Frozen::thaw`].
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "frozen.thaw().abort();"
+    )]
     #[inline]
     pub fn thaw(self) -> SeatMigration<'s> {
         self.go(Frozen::thaw)
     }
 
     /// See [`Frozen::abort`].
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "frozen.abort();"
+    )]
     #[inline]
     pub fn abort(self) -> Released {
         self.end(Frozen::abort)
     }
 
     /// See [`Frozen::poison`].
+    #[doc = example!(
+        "let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned).unwrap();"
+        "frozen.poison(); // the copy has failed half-way"
+    )]
     pub fn poison(self) -> Released {
         self.end(Frozen::poison)
     }

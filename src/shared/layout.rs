@@ -4,14 +4,15 @@
 //!
 //! | at | bytes | what |
 //! |---|---|---|
-//! | 0 | 256 | [`Head`]; written once by who creates the segment, but for `pages` and `user` |
+//! | 0 | 256 | [`Head`]; written once, by `create`, but for `pages` and `user` |
 //! | 256 | 128 × 16 | the event table |
 //! | 4096 | seats × 1024 | [`SeatCell`]: 64 bytes, then 60 notes of 16 bytes |
 //! | `pages_at` | pages × 16 | [`PageCell`]: the header, a word for [counting](super#counts), a word for the caller |
 //!
-//! The locks that say who lives are not in the bytes. They are the kernel's locks of an open file
-//! description (`F_OFD_SETLK`), one byte each, beyond all that the file can hold: seat `n` is byte
-//! [`SEAT_LOCKS`]` + n`, and whoever recovers has byte [`RECOVERY_LOCK`].
+//! The locks that show which owners live are not in the bytes. They are the kernel's locks of an
+//! open file description (`F_OFD_SETLK`), one byte each, beyond all that the file can hold: the
+//! owner of seat `n` has byte [`SEAT_LOCKS`]` + n`, and a survivor that recovers has byte
+//! [`RECOVERY_LOCK`].
 
 use super::SegmentError;
 use super::platform::InSegment;
@@ -41,7 +42,7 @@ pub const NOTES: u32 = 60;
 pub const MAX_PAGES: u32 = 1 << 28;
 /// The byte of the file that the owner of seat 0 has locked; that of seat `n` is `n` further.
 pub const SEAT_LOCKS: i64 = 1 << 40;
-/// The byte of the file that whoever recovers has locked.
+/// The byte of the file that a survivor locks while it recovers.
 pub const RECOVERY_LOCK: i64 = SEAT_LOCKS - 1;
 
 /// The first bytes of a segment.
@@ -85,14 +86,16 @@ pub struct Head {
 /// A seat.
 #[repr(C, align(64))]
 pub struct SeatCell {
-    /// The process that sits here, as it sees itself, for humans. Nothing is decided by it.
+    /// The owner's process, by the number that it sees itself, for humans. Nothing is decided by
+    /// it.
     pub pid: AtomicU32,
     spare: [AtomicU32; 15],
-    /// What who sits here has to do with.
+    /// What the owner has to do with pages.
     pub notes: [Note; NOTES as usize],
 }
 
-/// What a seat has to do with a page. Only who sits there writes it, or recovers it.
+/// What a seat has to do with a page. Only the seat's owner writes it, or a survivor that recovers
+/// the seat.
 #[repr(C)]
 pub struct Note {
     /// A [kind](super::note) in the low byte, a step in the next; 0 if this is free.
@@ -101,7 +104,7 @@ pub struct Note {
     pub page: AtomicU32,
     /// The count before it is changed, if the step says so.
     pub before: AtomicU32,
-    /// The caller's, for whoever recovers.
+    /// The caller's, for a survivor that recovers it.
     pub tag: AtomicU32,
 }
 
@@ -136,7 +139,7 @@ const _: () = {
     );
 };
 
-/// How big a segment is to be.
+/// The size of a segment to create.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {
     /// Pages, to begin with.
@@ -150,18 +153,24 @@ pub struct Size {
 
 impl Size {
     /// `pages` pages for good, and 64 seats.
+    #[doc = example!(
+        "let size = Size::of(256);"
+        "assert_eq!((size.pages, size.capacity, size.seats), (256, 256, 64));"
+    )]
     #[must_use]
     pub const fn of(pages: u32) -> Self {
         Self { pages, capacity: pages, seats: 64 }
     }
 
     /// Room for `capacity` pages.
+    #[doc = example!("assert_eq!(Size::of(256).up_to(1024).capacity, 1024);")]
     #[must_use]
     pub const fn up_to(self, capacity: u32) -> Self {
         Self { capacity, ..self }
     }
 
     /// So many seats.
+    #[doc = example!("assert_eq!(Size::of(256).seats(8).seats, 8);")]
     #[must_use]
     pub const fn seats(self, seats: u32) -> Self {
         Self { seats, ..self }

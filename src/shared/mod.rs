@@ -30,20 +30,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Who is dead
+//! # Which owners are dead
 //!
-//! The kernel says so. Whoever sits in a seat has a lock on one byte of the file (`F_OFD_SETLK`, on
-//! a description of its own), and the kernel lets go of it when the process has ended, and not
-//! before. So a process that is stopped is alive; a number that a new process has got by chance
-//! says nothing; and of several survivors who want the seat of a dead one, one gets it, and if that
+//! The kernel knows. The owner of a seat has a lock on one byte of the file (`F_OFD_SETLK`, on a
+//! description of its own), and the kernel lets go of it when the process has ended, and not
+//! before. So a process that is stopped is alive; a process number that comes round misleads no
+//! one; and of several survivors that try to get the seat of a dead owner, one gets it, and if that
 //! one dies as well, the next. A robust mutex would do the same for trusted peers only: its list
 //! runs through the shared memory, and the C library follows and writes the pointers that it finds
 //! there.
 //!
 //! # Rules
 //!
-//! * Everybody uses the pages through seats. There is no other way in this module; a program in
-//!   another language that knows the [layout] keeps to the same order of steps.
+//! * All use the pages through seats. There is no other way in this module; a program in another
+//!   language that knows the [layout] keeps to the same order of steps.
 //! * A note comes before the step that it announces, and is struck out after the last: after the
 //!   release, and after all were told.
 //! * A locker that waits strikes its note out first. It sleeps in the event table, where the dead
@@ -51,19 +51,32 @@
 //!
 //! # Counts
 //!
-//! Whoever changes a count of a page is alone at it for those few instructions, and says who it is
-//! in the page's `changer` word. A thread that is stopped there keeps others from counting on this
-//! page; one that has died there is found out by whoever waits.
+//! A seat that changes a count of a page keeps the others out for those few instructions, by its
+//! number in the page's `changer` word. A thread that is stopped there keeps others from counting
+//! on this page; if it has died there, a waiter finds out and settles it.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | a note's step: store | Release | the survivor's load (Acquire): who sees a step sees what was before it |
+//! | a note's step: store | Release | the survivor's load (Acquire): a reader of a step sees what was before it |
 //! | between the note and the compare-exchange that takes the page: fence | Release | the survivor's fence between the page and the notes (Acquire): an owner's note is seen |
 //! | `changer`: compare-exchange, store | Acquire, Release | each other: the count is what the last one left |
 //! | page, `before`, `tag`: store, load | Relaxed | nothing: seen with the step, or after a death of which the kernel has told |
 //! | the number of pages, the caller's words | Relaxed | nothing |
+
+/// An example in a function's documentation: lines with a segment of 8 pages, and a seat in it.
+macro_rules! example {
+    ($($line:literal)*) => {
+        concat!(
+            "\n# Example\n\n```\n# use pagelock::{*, shared::*};\n",
+            "# let segment = Segment::create(c\"pages\", Size::of(8).up_to(16))?;\n",
+            "# let seat = segment.sit()?;\n",
+            $($line, "\n",)*
+            "# Ok::<(), Box<dyn std::error::Error>>(())\n```",
+        )
+    };
+}
 
 mod counts;
 mod error;

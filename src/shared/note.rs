@@ -1,14 +1,14 @@
 //! Notes: what a seat has to do with a page, and how far it is.
 //!
-//! A note is written before the step that it announces. So whoever finds it after a death knows
-//! what was done, or that it was one of two things, and which facts decide.
+//! A note is written before the step that it announces. So a survivor that finds it after a death
+//! knows what was done, or that it was one of two things, and which facts decide.
 //!
 //! | kind | step | the page |
 //! |---|---|---|
 //! | [`LOCK`] | [`ASKED`] | may be owned by this seat |
 //! | | [`HELD`] | is owned by it |
 //! | | [`GIVING`] | may be owned by it; it was letting go |
-//! | | [`RESCUED`] | as `GIVING`; a survivor has had it, for whoever sat here |
+//! | | [`RESCUED`] | as `GIVING`; a survivor has had it, on the owner's behalf |
 //! | [`REF`], [`PIN`] | `ASKED` | is not counted yet |
 //! | | [`RAISING`] | is counted if the count is not `before` any more |
 //! | | `HELD` | is counted |
@@ -48,8 +48,8 @@ pub(super) const STEP: u32 = 0xff00;
 impl Note {
     /// What it says: kind and step, and the page. `None` if it is free.
     pub(super) fn read(&self) -> Option<(u32, u32, u32)> {
-        // Acquire: pairs with `write` and `strike`, so that who sees a step sees what came before
-        // it.
+        // Acquire: pairs with `write` and `strike`, so that a reader of a step sees what came
+        // before it.
         match self.what.load(Acquire) {
             0 => None,
             // Relaxed: written before `what`.
@@ -74,7 +74,8 @@ impl Note {
 
     #[inline]
     pub(super) fn strike(&self) {
-        // Release: as above. Whoever finds it free finds the page let go of, and all told.
+        // Release: as above. A reader that finds it free finds the page let go of, and its waiters
+        // told.
         self.what.store(0, Release);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A header may not hold an address, because each process maps the segment somewhere else. So the
 //! platform has no size, and finds the page's segment by the address of the header, in a small
-//! table of what this process has mapped. Only who sleeps or tells looks there.
+//! table of what this process has mapped. Only a sleep or a wake looks there.
 
 use super::layout::{PageCell, SLOTS};
 use super::{SegmentError, file};
@@ -33,8 +33,8 @@ struct Mapped {
     pages: AtomicUsize,
     bytes: AtomicUsize,
     /// Where its first bytes are mapped once more, for the event table; null before the first use.
-    /// What was mapped here once stays, with zeroes in it after the end of the segment: whoever
-    /// throws a switch goes through all tables, whoever's they are.
+    /// What was mapped here once stays, with zeroes in it after the end of the segment: a thrown
+    /// switch goes through all tables, of whatever segment.
     table: AtomicPtr<u8>,
 }
 
@@ -70,7 +70,8 @@ impl Entry {
         let before = NonNull::new(entry.table.load(Relaxed));
         // SAFETY: what is there is of this entry, which is ours.
         let table = unsafe { of.map(TABLE_BYTES, before) }?;
-        entry.bytes.store(bytes, Relaxed);
+        // Release: pairs with the load in `event_index`, which then sees the last segment gone.
+        entry.bytes.store(bytes, Release);
         entry.table.store(table.as_ptr(), Release);
         // Release: pairs with the look in `event_index`, which then finds the rest.
         entry.pages.store(pages.as_ptr().addr(), Release);
@@ -83,8 +84,8 @@ impl Drop for Entry {
         let Some(entry) = MAPPED.get(self.0) else { return };
         entry.pages.store(0, Relaxed);
         if let Some(table) = NonNull::new(entry.table.load(Relaxed)) {
-            // SAFETY: as in `new`. Should it be refused, the segment's bytes stay there, which is
-            // as good for whoever looks.
+            // SAFETY: as in `new`. Should it be refused, the segment's bytes stay there, which does
+            // a reader no harm.
             let _ = unsafe { file::blank(table, TABLE_BYTES) };
         }
         // Release: pairs with the swap in `new`.
@@ -94,7 +95,7 @@ impl Drop for Entry {
 
 // SAFETY: the system compares the words that it is shown, and stores to none.
 unsafe impl Futex for InSegment {
-    // Lockers wait in the event table, see `Seat`; nobody is ever registered on the page.
+    // Lockers wait in the event table, see `Seat`; none is ever registered on the page.
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
         linux::sleep(Scope::Shared, word, expected, EVERY_CLASS, None)
     }
@@ -119,8 +120,7 @@ unsafe impl Futex for InSegment {
             return &NOWHERE;
         }
         // SAFETY: `TABLE_BYTES` are mapped there for good, the table among them, and the slot is
-        // one of it. It consists of atomics, for which any bytes are valid, whoever else writes
-        // them.
+        // one of it. It consists of atomics, for which any bytes are valid, whatever a peer writes.
         unsafe {
             &*table.add(super::layout::HEAD_BYTES as usize).cast::<EventSlot<Self>>().add(slot)
         }
@@ -136,9 +136,12 @@ unsafe impl Futex for InSegment {
             // Acquire: pairs with the Release in `Entry::new`.
             let pages = entry.pages.load(Acquire);
             let at = page.wrapping_sub(pages);
-            // By the page's index, which is the same in every process.
-            (pages != 0 && at < entry.bytes.load(Relaxed))
-                .then(|| i * slots + slot::index(at, slots))
+            // By the page's index, which is the same in every process. Acquire: pairs with the
+            // Release in `Entry::new`. Both numbers are of one segment: the bytes of a later one
+            // are not seen without its pages.
+            let is_there =
+                pages != 0 && at < entry.bytes.load(Acquire) && entry.pages.load(Relaxed) == pages;
+            is_there.then(|| i * slots + slot::index(at, slots))
         });
         found.unwrap_or(MAX_SEGMENTS * slots)
     }
@@ -156,6 +159,10 @@ impl FutexTimed for InSegment {
 
 impl InSegment {
     /// For the limits of a wait: the clock is the same for all.
+    #[doc = example!(
+        "let soon = InSegment::clock().now() + core::time::Duration::from_millis(1);"
+        "let guard = seat.lock_within(3, Limits::none().until(soon))?;"
+    )]
     #[must_use]
     pub const fn clock() -> Self {
         Self(())

@@ -1,30 +1,30 @@
-//! After a death: what the notes of the dead say, made good.
+//! After a death: a survivor makes good what the notes of the dead say.
 //!
-//! Whoever has locked the byte of a seat sits in it. A survivor takes that of a dead one and ends
-//! what its notes say was begun, step by step as the dead would have: each note is struck out after
-//! what it says is done. So a survivor that dies leaves the seat to the next, as it was or a step
-//! further.
+//! The process that has locked the byte of a seat has the seat. A survivor takes a dead one's and
+//! ends what its notes say was begun, step by step as the dead would have: each note is struck out
+//! after what it says is done. So a survivor that dies leaves the seat to the next, as it was or a
+//! step further.
 //!
 //! # Whose lock it is
 //!
-//! A page that is locked does not say by whom. If the dead had noted that it *has* the page, it is
-//! the dead's. If it was about to ask, or to let go, it may be another's. Then the survivor looks
-//! for that other one:
+//! A locked page does not name its owner. If the dead had noted that it *has* the page, it is the
+//! dead's. If the dead was about to ask, or to let go, another thread may own it. Then the survivor
+//! looks for that owner:
 //!
 //! 1. it reads the sequence of the page's event slot;
 //! 2. it sets the waiters' flag on the locked word, as a waiter does: of *this* hold;
-//! 3. it reads the notes of all seats. Whoever alive has the page has noted so, since before it
-//!    took the page, and until after its release has told the slot;
+//! 3. it reads the notes of all seats. A living owner has noted the page, since before it took the
+//!    page, and until after its release has told the slot;
 //! 4. it reads the sequence again. If it is the same, the hold did not end in between: its release
 //!    would have found the flag, and told the slot before it struck out its note.
 //!
-//! If nobody alive has the page noted, the owner is dead. If somebody has noted that it has the
-//! page, it is that one's. If somebody is about to ask, or letting go, it will be known in some
-//! instructions; the survivor looks again, and if that one has been stopped just there, leaves the
-//! page for later ([`Recovered::undecided`]).
+//! If no living seat has the page noted, the owner is dead. If a seat has noted that it has the
+//! page, that seat owns it. If a living thread is about to ask, or letting go, it will be known in
+//! some instructions; the survivor looks again, and if that thread has been stopped just there,
+//! leaves the page for later ([`Recovered::undecided`]).
 //!
-//! One survivor at a time recovers, because of two dead that were about to ask for the same page
-//! one may have it, and only once.
+//! One survivor at a time recovers: two of the dead may have been about to ask for the same page,
+//! and one of them may own it.
 
 use super::layout::{Note, PageCell, SEAT_LOCKS};
 use super::note::{ASKED, GIVEN, GIVING, HELD, LOCK, LOWERING, PIN, RAISING, REF, RESCUED};
@@ -84,14 +84,14 @@ pub struct Recovered {
     pub refs: u32,
     /// Pins given back.
     pub pins: u32,
-    /// Pages that have become free by that: nobody else says so.
+    /// Pages that have become free by that. No other call reports them.
     pub freed: u32,
-    /// Pages of which all were told again.
+    /// Pages whose waiters were told again.
     pub retold: u32,
-    /// Notes that say what no note can: whoever wrote them did not keep to the protocol.
+    /// Notes with values that no note can have: their writer broke the protocol.
     pub nonsense: u32,
-    /// Notes left for the next time: of pages that a living thread is taking or letting go of, and
-    /// it has been stopped there.
+    /// Notes left for the next time: a living thread was taking the page or letting go of it, and
+    /// was stopped there.
     pub undecided: u32,
 }
 
@@ -100,24 +100,25 @@ pub struct Recovered {
 enum Owner {
     Dead,
     Another,
-    Nobody,
+    None,
     Unknown,
 }
 
 impl Segment {
     /// Ends what the dead have begun: takes over their pages, and has `each` end each of them;
-    /// gives back their references and pins; tells all whom they have not told. Nobody who lives is
-    /// stopped, or robbed; a thread that is stopped lives.
+    /// gives back their references and pins; tells the waiters that they have not told. No living
+    /// thread is stopped, or robbed; a thread that is stopped lives.
     ///
-    /// It finds nothing to do if nobody has died, and that costs a look at each seat. Call it when
-    /// a child was reaped, when a socket is closed, or by [a thread that
+    /// Without a death it finds nothing to do, and that costs a look at each seat. Call it when a
+    /// child was reaped, when a socket is closed, or by [a thread that
     /// waits](Self::wait_for_end_of) for the end of a seat. While `each` runs, the page is the
-    /// survivor's, and others wait for it. It takes no references or pins itself. If it panics the
+    /// survivor's, and others wait for it. `each` takes no references or pins. If it panics the
     /// page is let go of, and the rest is left for the next time.
     ///
     /// # Errors
     ///
-    /// [`RecoverError::Busy`] if somebody else is at it.
+    /// [`RecoverError::Busy`] if another survivor is at it, [`Forked`](RecoverError::Forked) in a
+    /// child that has not attached for itself, or the system refuses.
     ///
     /// # Example
     ///
@@ -131,7 +132,7 @@ impl Segment {
     ///     TakenOver::Frozen(frozen) => drop(frozen.abort()),
     ///     other => drop(other),
     /// })?;
-    /// assert_eq!(recovered.seats, 0); // everybody lives
+    /// assert_eq!(recovered.seats, 0); // no owner has died
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self, mut each: impl FnMut(Left<'_>)) -> Result<Recovered, RecoverError> {
@@ -140,7 +141,7 @@ impl Segment {
 
     fn recover_all(&self, each: &mut impl FnMut(Left<'_>)) -> Result<Recovered, RecoverError> {
         let mut recovered = Recovered::default();
-        // All of the dead first: whoever is among them is no living owner of what another had.
+        // All of the dead first: none of them is a living owner of what another had.
         let mut dead = Dead { segment: self, seats: [0; 8] };
         for seat in 0..self.seats() {
             if self.notes(seat).next().is_some()
@@ -150,7 +151,7 @@ impl Segment {
             }
         }
         let all = || (0..self.seats()).filter(|&seat| dead.has(seat));
-        // Whoever lives may wait for a count.
+        // A living thread may wait for a count.
         all().for_each(|seat| self.settle(seat));
         for seat in all() {
             recovered.seats += 1;
@@ -204,7 +205,7 @@ impl Segment {
                     }
                     tell(&cell.lock, sum);
                 }
-                Owner::Another | Owner::Nobody => {
+                Owner::Another | Owner::None => {
                     if step != ASKED {
                         tell(&cell.lock, sum);
                     }
@@ -212,7 +213,7 @@ impl Segment {
             }
         } else {
             if matches!(step, HELD | GIVING) && cell.counted(kind) > 0 {
-                let left = self.give_back(cell, note, kind, seat, true);
+                let left = self.give_back(cell, note, kind, seat, Some(dead));
                 sum.freed += u32::from(left == crate::refs::Put::Last);
                 *(if kind == REF { &mut sum.refs } else { &mut sum.pins }) += 1;
             }
@@ -235,7 +236,7 @@ impl Segment {
             // (2)
             let seen = cell.lock.state();
             if !seen.is_locked() {
-                return Owner::Nobody;
+                return Owner::None;
             }
             if step == HELD {
                 return Owner::Dead;
@@ -258,7 +259,7 @@ impl Segment {
         Owner::Unknown
     }
 
-    /// Whether somebody has noted that it has the page. `Dead` if nobody alive may have it.
+    /// Whether a seat has noted that it has the page. `Dead` if no living thread may have it.
     fn living(&self, dead: &Dead<'_>, page: u32) -> Owner {
         let mut owner = Owner::Dead;
         for seat in 0..self.seats() {
@@ -306,22 +307,25 @@ impl Segment {
         }
     }
 
-    /// [`settle`](Self::settle) for a seat in which nobody sits any more, if that is so: others are
-    /// kept from a count by it.
-    pub(super) fn settle_of_dead(&self, seat: u32, recovers: bool) {
+    /// [`settle`](Self::settle) for a seat whose owner has died, if it has: it keeps others from
+    /// the count of `cell`.
+    pub(super) fn settle_of_dead(&self, seat: u32, cell: &PageCell, recovers: bool) {
         if self.is_occupied(seat) {
             return;
         }
         let settle = || {
             if self.occupy(seat) == Ok(true) {
                 self.settle(seat);
+                // If it is still named there, no note of it says so.
+                cell.disown(seat + 1);
                 self.leave(seat);
             }
         };
         if recovers {
             settle();
         } else {
-            // As one that recovers: else one that does would take the seat for one that is alive.
+            // As a survivor that recovers: else one that does would take the seat for a living
+            // one's.
             let _ = self.alone(|| {
                 settle();
                 Ok(())
@@ -329,24 +333,31 @@ impl Segment {
         }
     }
 
-    /// Sleeps until nobody sits in seat `seat`: the kernel wakes this thread when the process ends.
-    /// Says whether something is left to [recover](Self::recover). A signal ends the sleep too.
+    /// Sleeps until seat `seat` has no owner: the kernel wakes this thread when the owner's process
+    /// ends. Returns whether something is left to [recover](Self::recover). A signal ends the sleep
+    /// too.
+    ///
+    /// An owner that dies with nothing noted leaves its seat free at once. If another thread takes
+    /// the seat before this one wakes, the sleep lasts until that thread's end; nothing was left.
     ///
     /// # Errors
     ///
     /// The system refuses, or there is no such seat (`EINVAL`).
+    #[doc = example!(
+        "assert!(!segment.wait_for_end_of(5)?, \"it has no owner, and nothing is left\");"
+    )]
     pub fn wait_for_end_of(&self, seat: u32) -> Result<bool, SegmentError> {
         let failed = |errno| SegmentError::System { call: "fcntl(F_OFD_SETLKW)", errno };
         if seat >= self.seats() {
             return Err(failed(libc::EINVAL));
         }
-        // A description of its own, which has no seat: else this would be granted what this process
-        // has.
+        // A description of its own, which has no seat: else the lock would be granted where this
+        // process sits.
         // SAFETY: open as long as `self` lives.
         let apart = unsafe { super::file::File::reopen(self.as_raw_fd()) }?;
         let at = SEAT_LOCKS + i64::from(seat);
         let ended = apart.await_end(at).map_err(failed)?;
-        // Not by its end: a process that was forked meanwhile may have it as well.
+        // Not by closing it: a process that was forked meanwhile may have it as well.
         apart.unlock(at);
         Ok(ended && self.notes(seat).next().is_some())
     }
@@ -359,7 +370,7 @@ fn tell(page: &PageLock<InSegment>, sum: &mut Recovered) {
 }
 
 /// The seats of the dead, which the survivor sits in. Dropping it gives them up.
-struct Dead<'g> {
+pub(super) struct Dead<'g> {
     segment: &'g Segment,
     seats: [u32; 8],
 }
@@ -369,7 +380,7 @@ impl Dead<'_> {
         self.seats[Self::word(seat)] |= 1 << (seat % 32);
     }
 
-    fn has(&self, seat: u32) -> bool {
+    pub(super) fn has(&self, seat: u32) -> bool {
         self.seats[Self::word(seat)] & 1 << (seat % 32) != 0
     }
 

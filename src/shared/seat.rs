@@ -20,7 +20,7 @@ const ALL: u64 = u64::MAX >> (64 - NOTES);
 const LOOKS: u32 = 100;
 
 /// One thread's place in a segment. Everything that the thread does with pages goes through it, so
-/// that whoever survives it knows what it had.
+/// that a survivor knows what it had.
 ///
 /// A thread may have several: each has room for 60 things at a time. Dropping it gives the seat up,
 /// unless something is still noted (a guard that was forgotten): then it stays taken until the
@@ -37,12 +37,16 @@ pub struct Seat<'g> {
 }
 
 impl Segment {
-    /// Takes a seat that nobody has.
+    /// Takes a seat that has no owner, for the calling thread.
     ///
     /// # Errors
     ///
     /// [`SitError`]: there is none, or those that there are have to be
     /// [recovered](Self::recover) first.
+    #[doc = example!(
+        "let other = segment.sit()?; // of another thread"
+        "assert_ne!(seat.number(), other.number());"
+    )]
     pub fn sit(&self) -> Result<Seat<'_>, SitError> {
         if self.is_forked() {
             return Err(SitError::Forked);
@@ -60,7 +64,9 @@ impl Segment {
                 continue;
             }
             if has_notes() {
+                // Its owner came and died between the two looks.
                 self.leave(number);
+                is_of_dead = true;
                 continue;
             }
             // Relaxed: for humans.
@@ -73,18 +79,21 @@ impl Segment {
 
 impl<'g> Seat<'g> {
     /// The segment.
+    #[doc = example!("assert_eq!(seat.segment().pages(), 8);")]
     #[must_use]
     pub fn segment(&self) -> &'g Segment {
         self.segment
     }
 
     /// Which seat it is, from 0.
+    #[doc = example!("assert_eq!(seat.number(), 0);")]
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
     /// How many more things can be noted.
+    #[doc = example!("let guard = seat.lock(3)?;" "assert_eq!(seat.room(), 59);")]
     #[must_use]
     pub fn room(&self) -> u32 {
         self.free.get().count_ones()
@@ -95,6 +104,10 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Locked`], or there is no such page, or no room for a note.
+    #[doc = example!(
+        "let guard = seat.try_lock(3)?;"
+        "assert_eq!(seat.try_lock(3).unwrap_err(), SeatError::Locked);"
+    )]
     #[inline]
     pub fn try_lock(&self, page: u32) -> Result<SeatGuard<'_>, SeatError> {
         let cell = self.page(page)?;
@@ -110,6 +123,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// There is no such page, or no room for a note.
+    #[doc = example!("let guard = seat.lock(3)?;" "assert_eq!(guard.page(), 3);")]
     #[inline]
     pub fn lock(&self, page: u32) -> Result<SeatGuard<'_>, SeatError> {
         let cell = self.page(page)?;
@@ -124,6 +138,10 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// [`SeatError::Limit`] as well.
+    #[doc = example!(
+        "let switch = Cancel::with_futex(InSegment::clock());"
+        "let guard = seat.lock_within(3, Limits::none().unless(&switch))?;"
+    )]
     #[cold]
     pub fn lock_within(
         &self,
@@ -143,7 +161,7 @@ impl<'g> Seat<'g> {
                 continue;
             }
             let over = match cell.lock.wait_with((), Wait::unlocked().within(limits)) {
-                // Nobody has to be told of a release of a page that cannot be waited for.
+                // A page whose contents are lost has no waiters that a release would wake.
                 Wake::Poisoned => {
                     cell.lock.futex.relax();
                     limits.over(cell.lock.futex)
@@ -169,6 +187,10 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// There is no such page; `ptl` is dropped then as well.
+    #[doc = example!(
+        "let wake = seat.wait(3, (), Wait::migration())?;"
+        "assert_eq!(wake, Wake::NotLocked);"
+    )]
     pub fn wait<G>(&self, page: u32, ptl: G, wait: Wait<'_, InSegment>) -> Result<Wake, SeatError> {
         Ok(self.page(page)?.lock.wait_with(ptl, wait))
     }
@@ -178,6 +200,7 @@ impl<'g> Seat<'g> {
     /// # Errors
     ///
     /// There is no such page.
+    #[doc = example!("println!(\"{:?}\", seat.look(3)?);")]
     pub fn look(&self, page: u32) -> Result<impl core::fmt::Debug + use<'g>, SeatError> {
         Ok(&self.page(page)?.lock)
     }
@@ -187,8 +210,8 @@ impl<'g> Seat<'g> {
     fn take(&self, page: u32, cell: &'g PageCell, at: NoteAt) -> Option<SeatGuard<'_>> {
         let note = self.note(at);
         note.begin(LOCK, page);
-        // Release: pairs with the Acquire fence in `recover`. Whoever sees the page owned by this
-        // sees the note.
+        // Release: pairs with the Acquire fence in `recover`. A survivor that sees the page taken
+        // here sees the note.
         fence(Release);
         match cell.lock.try_lock() {
             Some(guard) => {

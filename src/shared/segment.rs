@@ -1,6 +1,6 @@
 //! A segment: made, found, grown.
 
-use super::file::{self, File, Lock};
+use super::file::{self, File, Lock, Process};
 use super::layout::{
     self, Head, MAX_SEATS, PageCell, RECOVERY_LOCK, SEAT_LOCKS, SEATS_AT, SeatCell,
 };
@@ -16,22 +16,22 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// How often a seat is tried of which somebody waits for the end of its owner.
+/// How often to try a seat that a thread has locked to wait for its owner's end.
 const PASSERS: u32 = 1000;
 
 /// Pages, seats and an event table in a file without a name (a memfd), mapped into this process.
 ///
 /// The descriptor is passed on as any other: inherited, or over a socket (`SCM_RIGHTS`). The
-/// receiver [attaches](Self::attach) and finds the same pages, at another address.
+/// receiver attaches (`Segment::attach`) and finds the same pages, at another address.
 ///
-/// # Who is trusted with what
+/// # Whom to trust with what
 ///
-/// Whoever has the descriptor can write every byte. What it writes cannot make this process access
-/// memory outside of the segment: the numbers at its top are copied once, checked, and not read
-/// again, the file cannot shrink, and the index in a note is checked where it is used. It *can*
-/// make this process wait, or own a page that another owns, or trip an assertion of a debug build.
-/// So what a page's lock protects is memory that is shared with everybody who has the descriptor,
-/// and to be accessed as such.
+/// A process that has the descriptor can write every byte. What it writes cannot make this process
+/// access memory outside of the segment: the numbers at its top are copied once, checked, and not
+/// read again, the file cannot shrink, and the index in a note is checked where it is used. It
+/// *can* make this process wait, or own a page that another owns, or trip an assertion of a debug
+/// build. So access what a page's lock protects as memory that every process with the descriptor
+/// can write.
 ///
 /// # Fork
 ///
@@ -47,7 +47,7 @@ pub struct Segment {
     /// How many pages are known to be there: never more than the file has.
     pages: PrivateU32,
     /// The process that has mapped it.
-    pid: u32,
+    process: Process,
     /// The seats that this process has, a bit each: the kernel does not tell threads apart.
     taken: [PrivateU32; MAX_SEATS as usize / 32],
     /// A thread of this process recovers.
@@ -98,6 +98,11 @@ impl Segment {
     /// # Safety
     ///
     /// `fd` is open, and the caller's to use.
+    #[doc = example!(
+        "// SAFETY: it is open."
+        "let again = unsafe { Segment::attach_raw(segment.as_raw_fd()) }?;"
+        "assert_eq!(again.pages(), 8);"
+    )]
     pub unsafe fn attach_raw(fd: c_int) -> Result<Self, SegmentError> {
         // SAFETY: the caller's promise.
         Self::of(unsafe { File::reopen(fd) }?)
@@ -108,6 +113,11 @@ impl Segment {
     /// # Errors
     ///
     /// As there.
+    #[doc = example!(
+        "let again = Segment::attach(&segment)?; // as another process does"
+        "let guard = seat.lock(3)?;"
+        "assert!(again.sit()?.try_lock(3).is_err());"
+    )]
     #[cfg(feature = "std")]
     pub fn attach(fd: impl std::os::fd::AsFd) -> Result<Self, SegmentError> {
         use std::os::fd::AsRawFd;
@@ -135,18 +145,24 @@ impl Segment {
             })?;
         let (taken, recovers) =
             ([const { PrivateU32::new(0) }; MAX_SEATS as usize / 32], AtomicBool::new(false));
-        let (pages, pid) = (PrivateU32::new(size.pages), file::pid());
-        Ok(Self { file, at, size, pages, pid, taken, recovers, entry: ManuallyDrop::new(entry) })
+        let (pages, process) = (PrivateU32::new(size.pages), file::process());
+        let entry = ManuallyDrop::new(entry);
+        Ok(Self { file, at, size, pages, process, taken, recovers, entry })
     }
 
-    /// The descriptor, to be passed on. It is this segment's: whoever closes it ends the locks that
-    /// say that this process lives.
+    /// The descriptor, to be passed on. It stays this segment's: do not close it, for the locks
+    /// that show that this process lives end with it.
+    #[doc = example!(
+        "let fd = segment.as_raw_fd(); // to be sent by SCM_RIGHTS"
+        "assert!(fd >= 0);"
+    )]
     #[must_use]
     pub fn as_raw_fd(&self) -> c_int {
         self.file.fd()
     }
 
     /// How many pages there are, as far as this process has looked.
+    #[doc = example!("assert_eq!(segment.pages(), 8);")]
     #[must_use]
     pub fn pages(&self) -> u32 {
         // Relaxed: only grows, and what it stands for was mapped before.
@@ -154,18 +170,24 @@ impl Segment {
     }
 
     /// How many pages there can be.
+    #[doc = example!("assert_eq!(segment.capacity(), 16);")]
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.size.capacity
     }
 
     /// How many seats there are.
+    #[doc = example!("assert_eq!(segment.seats(), 64);")]
     #[must_use]
     pub fn seats(&self) -> u32 {
         self.size.seats
     }
 
     /// The two words at the top of the segment that are the caller's.
+    #[doc = example!(
+        "use pagelock::sync::Ordering::Relaxed;"
+        "segment.user_words()[0].store(7, Relaxed);"
+    )]
     #[must_use]
     pub fn user_words(&self) -> &[AtomicU32; 2] {
         // SAFETY: as for `number_of_pages`.
@@ -173,15 +195,25 @@ impl Segment {
     }
 
     /// The caller's word of a page. `None` if there is no such page.
+    #[doc = example!(
+        "use pagelock::sync::Ordering::Relaxed;"
+        "segment.page_word(3).unwrap().store(7, Relaxed);"
+        "assert!(segment.page_word(8).is_none());"
+    )]
     #[must_use]
     pub fn page_word(&self, page: u32) -> Option<&AtomicU32> {
         Some(&self.page(page)?.user)
     }
 
     /// Where this process has mapped the page's cell, for debuggers and other languages: a reader
-    /// of its header. Whoever changes it does so through a seat. `None` if there is no such page.
+    /// of its header. It is changed through a seat alone. `None` if there is no such page.
     ///
     /// The address holds as long as the segment is not dropped.
+    #[doc = example!(
+        "let cell = segment.page_cell(3).unwrap();"
+        "// SAFETY: mapped as long as the segment is."
+        "assert!(!unsafe { &(*cell).lock }.is_locked());"
+    )]
     #[must_use]
     pub fn page_cell(&self, page: u32) -> Option<*const PageCell> {
         self.page(page).map(core::ptr::from_ref)
@@ -193,6 +225,10 @@ impl Segment {
     /// # Errors
     ///
     /// [`SegmentError::Capacity`], or the system refuses; nothing has changed then.
+    #[doc = example!(
+        "assert_eq!(segment.grow(12)?, 12);"
+        "assert!(segment.grow(17).is_err(), \"the capacity is 16\");"
+    )]
     pub fn grow(&self, pages: u32) -> Result<u32, SegmentError> {
         let capacity = self.size.capacity;
         if pages > capacity {
@@ -200,7 +236,7 @@ impl Segment {
         }
         self.file.lengthen(self.size.bytes(pages))?;
         let word = self.number_of_pages();
-        // Relaxed, here and below: what the number stands for is checked by who reads it.
+        // Relaxed, here and below: its reader checks what the number stands for.
         let mut seen = word.load(Relaxed);
         while seen < pages {
             match word.compare_exchange(seen, pages, Relaxed, Relaxed) {
@@ -211,11 +247,16 @@ impl Segment {
         self.refresh()
     }
 
-    /// Looks how many pages there are now; says it.
+    /// Looks up and returns how many pages there are now.
     ///
     /// # Errors
     ///
     /// The system refuses to say how long the file is.
+    #[doc = example!(
+        "let other = Segment::attach(&segment)?;"
+        "segment.grow(12)?;"
+        "assert_eq!((other.pages(), other.refresh()?), (8, 12));"
+    )]
     pub fn refresh(&self) -> Result<u32, SegmentError> {
         // Read once. It may say anything; the file's length does not, and does not get less.
         let said = self.number_of_pages().load(Relaxed).min(self.size.capacity);
@@ -227,8 +268,8 @@ impl Segment {
 
     fn number_of_pages(&self) -> &AtomicU32 {
         // SAFETY: the mapping begins with the head, as long as this lives, and the file has these
-        // bytes. Of the head only its atomics are referred to: whoever has the descriptor may write
-        // the rest at any time.
+        // bytes. Of the head only its atomics are referred to: a peer may write the rest at any
+        // time.
         unsafe { &(*self.at.as_ptr().cast::<Head>()).pages }
     }
 
@@ -260,11 +301,11 @@ impl Segment {
 
     /// Whether this is another process, that has inherited this by `fork`, and shares its locks.
     pub(super) fn is_forked(&self) -> bool {
-        file::pid() != self.pid
+        file::process() != self.process
     }
 
-    /// Takes seat `seat` for a thread of this process, if nobody alive has it. The kernel gives it
-    /// back when this process ends.
+    /// Takes seat `seat` for a thread of this process, if no living thread has it. The kernel gives
+    /// it back when this process ends.
     pub(super) fn occupy(&self, seat: u32) -> Result<bool, i32> {
         let (word, bit) = self.bit(seat);
         // Acquire: pairs with `leave`.
@@ -274,7 +315,7 @@ impl Segment {
         let (at, mut tries) = (SEAT_LOCKS + i64::from(seat), 0);
         let got = loop {
             let got = self.file.try_lock(at);
-            // Nobody sits there for good, who only waited for the end of who did.
+            // A thread that waited for the owner's end holds the lock for a moment only.
             if got != Ok(false) || tries == PASSERS || self.file.lock_of_another(at) == Lock::Owned
             {
                 break got;
@@ -300,7 +341,7 @@ impl Segment {
         word.fetch_and(!bit, Release);
     }
 
-    /// Whether somebody has seat `seat` now. The kernel says so.
+    /// Whether seat `seat` has a living owner now. The kernel says so.
     pub(super) fn is_occupied(&self, seat: u32) -> bool {
         let (word, bit) = self.bit(seat);
         word.load(Acquire) & bit != 0
@@ -339,8 +380,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // SAFETY: once, here.
         unsafe { ManuallyDrop::drop(&mut self.entry) };
-        // SAFETY: ours, and nobody has a borrow of it any more. (The size fitted when it was
-        // mapped.)
+        // SAFETY: ours, and no borrow of it is left. (The size fitted when it was mapped.)
         unsafe { file::unmap(self.at, self.size.bytes(self.size.capacity) as usize) };
     }
 }

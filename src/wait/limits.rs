@@ -8,8 +8,8 @@ use core::fmt;
 
 /// How a wait ended. In every case the caller's guard has been dropped, and the caller must
 /// re-check.
-#[must_use = "the page table has to be read again, and a wait that was cut short may have to be reported"]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the page table must be read again, and a wait cut short may have to be reported"]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Wake {
     /// The page was released after the wait began, or another page of its event slot was.
@@ -17,7 +17,7 @@ pub enum Wake {
     /// There was nothing to wait for: the page was not locked, or, for a wait for migration, not
     /// migrating.
     NotLocked,
-    /// The time was up first, or before the call.
+    /// The deadline came first, or had passed before the call.
     TimedOut,
     /// The wait was [cancelled](Cancel), or had been before the call.
     Cancelled,
@@ -26,11 +26,12 @@ pub enum Wake {
 }
 
 /// What to wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum WaitFor {
     /// The end of any hold.
     Unlocked,
-    /// The end of a migration. A page that is locked for anything else is not waited for.
+    /// The end of a migration. The wait returns at once if the page is locked for anything else.
     Migration,
 }
 
@@ -47,34 +48,64 @@ pub enum WaitFor {
 /// # drop(guard);
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Wait<'c, F: Futex = OsFutex> {
-    /// For what.
+    /// What to wait for.
     pub what: WaitFor,
-    /// For how long.
+    /// How long to wait.
     pub limits: Limits<'c, F>,
 }
 
 impl<'c, F: Futex> Wait<'c, F> {
-    /// A wait for the end of whatever hold there is, as long as it takes.
+    /// Makes a wait for the end of any hold, without limits.
+    ///
+    /// ```
+    /// use pagelock::{PageLock, Wait, Wake};
+    ///
+    /// let page = PageLock::new();
+    /// assert_eq!(page.wait_with((), Wait::unlocked()), Wake::NotLocked);
+    /// ```
     #[must_use]
     pub const fn unlocked() -> Self {
         Self { what: WaitFor::Unlocked, limits: Limits::none() }
     }
 
-    /// A wait for the end of a migration, as long as it takes.
+    /// Makes a wait for the end of a migration, without limits.
+    ///
+    /// ```
+    /// use pagelock::{PageLock, Wait, Wake};
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock(); // locked, but not migrating
+    /// assert_eq!(page.wait_with((), Wait::migration()), Wake::NotLocked);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn migration() -> Self {
         Self { what: WaitFor::Migration, limits: Limits::none() }
     }
 
-    /// The same, within `limits`.
+    /// Returns the same wait, within `limits`.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::futex::MonotonicTime;
+    /// use pagelock::{Limits, PageLock, Wait, Wake};
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let past = Limits::none().until(MonotonicTime::now());
+    /// assert_eq!(page.wait_with((), Wait::unlocked().within(past)), Wake::TimedOut);
+    /// # drop(guard);
+    /// # }
+    /// ```
     #[must_use]
     pub const fn within(self, limits: Limits<'c, F>) -> Self {
         Self { what: self.what, limits }
     }
 
-    /// Whether a page in state `seen` is to be waited for, or why not. `over` says which of the
-    /// limits had been reached before the call.
+    /// `Ok` if there is something to wait for in state `seen`, or why the wait ends at once. `over`
+    /// says which of the limits was reached before the call.
     #[inline]
     pub(crate) fn may_begin(&self, seen: State, over: Option<Wake>) -> Result<(), Wake> {
         let awaited = match self.what {
@@ -90,7 +121,7 @@ impl<'c, F: Futex> Wait<'c, F> {
     }
 }
 
-/// How long something may take: until a deadline, unless cancelled, or as long as it takes.
+/// How long a call may take: until a deadline, unless cancelled, or as long as it takes.
 ///
 /// For every platform; a deadline needs one that [has a clock](FutexTimed).
 #[derive(Clone, Copy)]
@@ -99,8 +130,8 @@ pub struct Limits<'c, F: Futex = OsFutex> {
     pub(crate) cancel: Option<&'c Cancel<F>>,
 }
 
-/// A point in time, and what the platform has to do with it: only some have a clock, but whoever
-/// waits does not have to know.
+/// A point in time, and the platform's methods for it: only some platforms have a clock, but a wait
+/// need not know which.
 #[derive(Clone, Copy)]
 struct Deadline<F> {
     at: MonotonicTime,
@@ -109,13 +140,35 @@ struct Deadline<F> {
 }
 
 impl<'c, F: Futex> Limits<'c, F> {
-    /// As long as it takes.
+    /// Makes limits that are never reached.
+    ///
+    /// ```
+    /// use pagelock::{Limits, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// assert!(page.lock_within(Limits::none()).is_ok());
+    /// ```
     #[must_use]
     pub const fn none() -> Self {
         Self { deadline: None, cancel: None }
     }
 
-    /// Not beyond `deadline`, on the clock of the platform.
+    /// Adds a deadline, on the platform's clock.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::futex::MonotonicTime;
+    /// use pagelock::{Limits, LockError, PageLock};
+    /// use std::time::Duration;
+    ///
+    /// let page = PageLock::new();
+    /// let owner = page.lock();
+    /// let soon = MonotonicTime::now() + Duration::from_millis(1);
+    /// let refused = page.lock_within(Limits::none().until(soon)).unwrap_err();
+    /// assert_eq!(refused, LockError::TimedOut);
+    /// # drop(owner);
+    /// # }
+    /// ```
     #[must_use]
     pub fn until(self, deadline: MonotonicTime) -> Self
     where
@@ -125,32 +178,60 @@ impl<'c, F: Futex> Limits<'c, F> {
         Self { deadline: Some(Deadline { at: deadline, has_come, sleep: F::wait_until }), ..self }
     }
 
-    /// Not once `cancel` is cancelled.
+    /// Adds a switch that ends the call.
+    ///
+    /// ```
+    /// use pagelock::{Cancel, Limits, OsFutex, Wake};
+    ///
+    /// let kill = Cancel::new();
+    /// let limits = Limits::none().unless(&kill);
+    /// kill.cancel();
+    /// assert_eq!(limits.over(OsFutex), Some(Wake::Cancelled));
+    /// ```
     #[must_use]
     pub const fn unless(self, cancel: &'c Cancel<F>) -> Self {
         Self { deadline: self.deadline, cancel: Some(cancel) }
     }
 
-    /// The deadline, if there is one.
+    /// Returns the deadline, if there is one.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::Limits;
+    /// use pagelock::futex::{MonotonicTime, OsFutex};
+    ///
+    /// let limits = Limits::<OsFutex>::none();
+    /// assert_eq!(limits.deadline(), None);
+    /// assert_eq!(limits.until(MonotonicTime::MAX).deadline(), Some(MonotonicTime::MAX));
+    /// # }
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<MonotonicTime> {
         self.deadline.map(|deadline| deadline.at)
     }
 
-    /// Whether it is over: [`Wake::TimedOut`] or [`Wake::Cancelled`]. `futex` is the platform whose
-    /// clock counts.
+    /// Returns which limit is reached, if any: [`Wake::Cancelled`] or [`Wake::TimedOut`], by the
+    /// clock of `futex`.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::futex::MonotonicTime;
+    /// use pagelock::{Limits, OsFutex, Wake};
+    ///
+    /// assert_eq!(Limits::none().over(OsFutex), None);
+    /// let past = Limits::none().until(MonotonicTime::now());
+    /// assert_eq!(past.over(OsFutex), Some(Wake::TimedOut));
+    /// # }
+    /// ```
     #[must_use]
     pub fn over(&self, futex: F) -> Option<Wake> {
-        if self.cancel.is_some_and(Cancel::is_cancelled) {
-            return Some(Wake::Cancelled);
-        }
-        self.deadline
-            .is_some_and(|deadline| (deadline.has_come)(&futex, deadline.at))
-            .then_some(Wake::TimedOut)
+        let cancelled = self.cancel.is_some_and(Cancel::is_cancelled);
+        let is_late = || self.deadline.is_some_and(|d| (d.has_come)(&futex, d.at));
+        cancelled.then_some(Wake::Cancelled).or_else(|| is_late().then_some(Wake::TimedOut))
     }
 
-    /// One sleep on `word`, until the deadline at most. [`Sleep::TimedOut`] beyond that also on a
-    /// platform that cannot tell.
+    /// One sleep on `word`, until the deadline at most. After the deadline it returns
+    /// [`Sleep::TimedOut`], also on a platform that cannot tell.
     pub(crate) fn sleep(&self, futex: F, word: &AtomicU32, expected: u32, class: u32) -> Sleep {
         match &self.deadline {
             None => futex.wait_class(word, expected, class),
@@ -164,10 +245,7 @@ impl<'c, F: Futex> Limits<'c, F> {
 
 impl<F: Futex> fmt::Debug for Limits<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cancelled = self.cancel.map(Cancel::is_cancelled);
-        f.debug_struct("Limits")
-            .field("deadline", &self.deadline())
-            .field("cancelled", &cancelled)
-            .finish()
+        let (deadline, cancelled) = (self.deadline(), self.cancel.map(Cancel::is_cancelled));
+        write!(f, "Limits {{ deadline: {deadline:?}, cancelled: {cancelled:?} }}")
     }
 }

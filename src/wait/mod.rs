@@ -32,17 +32,20 @@
 //! device-private entry, whose page may be unlocked by an owner that never looks at this page
 //! table.
 //!
-//! A return means *look again*. The wait reports no fact about the page, because the page may be
-//! gone. A release of another page of the same slot, a failed migration and a finished one look
-//! alike. The caller faults again and reads its page table.
+//! After a return *the caller must re-check*. The wait reports no fact about the page, because the
+//! page may be gone. A release of another page of the same slot, a failed migration and a finished
+//! one look alike. The caller faults again and reads its page table.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | (1) load of the sequence | Acquire | (B): whoever sees a bump sees the release before it, and cannot set the flag for a hold that is over |
-//! | (2) compare-exchange | Relaxed | nothing: the order of (2) and (A) is the word's modification order |
+//! | (1) load of the sequence | Acquire | (B) |
+//! | (2) compare-exchange | Relaxed | nothing |
 //! | (B) add to the sequence | Release | (1), and the load after the sleep |
+//!
+//! A waiter that sees a bump at (1) sees the release before it, and cannot set the flag for a hold
+//! that is over. The order of (2) and (A) is the word's modification order.
 
 mod cancel;
 mod limits;
@@ -51,23 +54,26 @@ pub use cancel::Cancel;
 pub use limits::{Limits, Wait, WaitFor, Wake};
 
 use crate::futex::{Futex, FutexTimed, Sleep};
+use crate::lock::retry;
 use crate::page::PageLock;
+use crate::slow;
 use crate::stats::{self, Counter};
 use core::time::Duration;
 
-/// Waits that end with a release. `ptl` is any value whose drop lets go of whatever guards the
-/// entry that led here: a mutex guard, a tuple of guards in the order in which they are to be
-/// dropped, or `()`. It is dropped on every path, exactly once, and before any sleep, so it cannot
-/// be released twice or kept. The page is not touched after that: the header may be freed.
+/// Waits that end with a release. `ptl` is any value whose drop unlocks the page table of the entry
+/// that led here: a mutex guard, a tuple of guards in the order to drop them, or `()`. It is
+/// dropped on every path, exactly once, and before any sleep, so it cannot be released twice or
+/// kept. The page is not touched after that: the header may be freed.
 ///
 /// If dropping `ptl` panics, the panic goes on; nothing is left behind but a flag that costs one
 /// needless wake.
 impl<F: Futex> PageLock<F> {
-    /// Waits until the page is released, holding neither `ptl` nor a reference.
+    /// Waits until the page is released, holding neither `ptl` nor a reference (Linux:
+    /// `migration_entry_wait_on_locked`).
     ///
-    /// Call it while holding `ptl`, having found the page locked. Returns [`Wake::NotLocked`] at
-    /// once if it is not any more. The release of another page may end the wait too
-    /// ([`Wake::Released`]); the caller reads its page table again in any case.
+    /// Call it with `ptl` held, after finding the page locked. Returns [`Wake::NotLocked`] at once
+    /// if the page is not locked any more. The release of another page may end the wait too
+    /// ([`Wake::Released`]); the caller must read its page table again in any case.
     ///
     /// A page that is kept for sleeping lockers counts as locked, as it does for
     /// [`try_lock`](Self::try_lock).
@@ -84,7 +90,7 @@ impl<F: Futex> PageLock<F> {
     /// let migrator = PAGE.lock();
     /// let faulter = std::thread::spawn(|| {
     ///     let entry = PTL.lock().unwrap();
-    ///     // ... the entry says that its page is elsewhere, and the page is locked:
+    ///     // ... the entry says that its page is being moved, and the page is locked:
     ///     PAGE.wait_unlocked(entry)
     ///     // ... now fault again.
     /// });
@@ -96,12 +102,25 @@ impl<F: Futex> PageLock<F> {
         self.wait_with(ptl, Wait::unlocked())
     }
 
-    /// Waits until the migration of the page ends, well or not. As
+    /// Waits until the migration of the page ends, committed or aborted. As
     /// [`wait_unlocked`](Self::wait_unlocked), but a page that is locked for anything other than
     /// migration is not waited for ([`Wake::NotLocked`]).
     ///
-    /// This is the channel of its own that the kernel's developers asked for: a faulter that needs
-    /// to know where the page is has no reason to wait for somebody who only writes it back.
+    /// The kernel has no such wait; its developers asked for one. A faulter that needs to know
+    /// where the page is has no reason to wait for an owner that only writes the page back.
+    ///
+    /// ```
+    /// use pagelock::{PageLock, Wake};
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// let writeback = PAGE.lock();
+    /// assert_eq!(PAGE.wait_migration(()), Wake::NotLocked);
+    ///
+    /// let migration = writeback.begin_migration();
+    /// let faulter = std::thread::spawn(|| PAGE.wait_migration(()));
+    /// migration.abort();
+    /// assert!(matches!(faulter.join().unwrap(), Wake::Released | Wake::NotLocked));
+    /// ```
     #[inline]
     pub fn wait_migration<G>(&self, ptl: G) -> Wake {
         self.wait_with(ptl, Wait::migration())
@@ -109,6 +128,18 @@ impl<F: Futex> PageLock<F> {
 
     /// [`wait_unlocked`](Self::wait_unlocked) for at most `d`. A `d` that the clock cannot hold is
     /// no limit.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use pagelock::{PageLock, Wake};
+    /// use std::time::Duration;
+    ///
+    /// let page = PageLock::new();
+    /// let owner = page.lock();
+    /// assert_eq!(page.wait_unlocked_for((), Duration::from_millis(1)), Wake::TimedOut);
+    /// # drop(owner);
+    /// # }
+    /// ```
     pub fn wait_unlocked_for<G>(&self, ptl: G, d: Duration) -> Wake
     where
         F: FutexTimed,
@@ -118,43 +149,48 @@ impl<F: Futex> PageLock<F> {
 
     /// Waits as `wait` says: for a release or a migration, until a deadline, unless cancelled.
     ///
-    /// If there is something to wait for and a limit was reached before the call, it returns at
-    /// once ([`Wake::TimedOut`], [`Wake::Cancelled`]). `ptl` was dropped then, and nothing else has
-    /// changed. A switch that is thrown is said first, also of a page that there is no need to wait
-    /// for.
+    /// If a limit was reached before the call, it returns at once ([`Wake::TimedOut`],
+    /// [`Wake::Cancelled`]): it has dropped `ptl` then, and changed nothing else. A passed deadline
+    /// is reported only if there is something to wait for; a thrown switch always.
+    ///
+    /// ```
+    /// use pagelock::{Cancel, Limits, PageLock, Wait, Wake};
+    ///
+    /// let (page, kill) = (PageLock::new(), Cancel::new());
+    /// let limits = Limits::none().unless(&kill);
+    /// assert_eq!(page.wait_with((), Wait::migration().within(limits)), Wake::NotLocked);
+    /// kill.cancel();
+    /// assert_eq!(page.wait_with((), Wait::migration().within(limits)), Wake::Cancelled);
+    /// ```
     #[inline]
     pub fn wait_with<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
         // A look first, because a free page needs none of the steps.
-        match wait.may_begin(self.state(), wait.limits.over(self.futex)) {
-            Ok(()) => self.register_and_sleep(ptl, wait),
-            Err(wake) => wake,
-        }
+        let at_once = wait.may_begin(self.state(), wait.limits.over(self.futex)).err();
+        at_once.unwrap_or_else(|| self.register_and_sleep(ptl, wait))
     }
 
     /// Steps (1) to (4).
     #[cold]
     fn register_and_sleep<G>(&self, ptl: G, wait: Wait<'_, F>) -> Wake {
+        let _waiting = slow::wait(self.key());
         let registered = self.register(&wait);
         drop(ptl);
         registered.map_or_else(|wake| wake, |registered| registered.sleep(&wait.limits))
     }
 
-    /// Steps (1) and (2), or the reason why there is nothing to sleep for.
+    /// Steps (1) and (2), or why there is nothing to sleep for.
     fn register(&self, wait: &Wait<'_, F>) -> Result<Registered<F>, Wake> {
-        let (ready, over) =
-            (Registered::read(self.futex, self.key()), wait.limits.over(self.futex));
-        let mut seen = self.state();
-        loop {
-            wait.may_begin(seen, over)?;
-            match self.set_event_waiters(seen) {
-                Ok(()) => return Ok(ready),
-                Err(now) => seen = now,
-            }
-        }
+        let ready = Registered::read(self.futex, self.key());
+        let over = wait.limits.over(self.futex);
+        retry(self.state(), |seen| match wait.may_begin(seen, over) {
+            Ok(()) => self.set_event_waiters(seen).map(Ok),
+            Err(wake) => Ok(Err(wake)),
+        })
+        .map(|()| ready)
     }
 }
 
-/// A waiter after steps (1) and (2). It knows the slot and the sequence and nothing of the page.
+/// A waiter after steps (1) and (2). It knows the slot and the sequence, and nothing of the page.
 pub(crate) struct Registered<F: Futex> {
     futex: F,
     index: usize,
@@ -162,24 +198,23 @@ pub(crate) struct Registered<F: Futex> {
 }
 
 impl<F: Futex> Registered<F> {
-    /// Step (1), for whatever is at address `key` and tells its event slot. What comes back is
-    /// registered once step (2) has set a flag.
+    /// Step (1), for a page or another object at address `key` that tells its event slot. The
+    /// caller is registered once step (2) has set a flag.
     pub(crate) fn read(futex: F, key: usize) -> Self {
         let index = futex.event_index(key);
         Self { futex, index, sequence: futex.event(index).sequence() }
     }
 
-    /// Step (4) within `limits`, which may have been reached. Once it has returned for whatever
-    /// reason, what was waited for decides.
+    /// Step (4) within `limits`, which may have been reached. Whatever it returns, the caller
+    /// decides by looking at what it waits for.
     pub(crate) fn sleep(self, limits: &Limits<'_, F>) -> Wake {
         let Self { futex, index, sequence } = self;
         if limits.cancel.is_some_and(|cancel| !cancel.join(index)) {
             return Wake::Cancelled;
         }
         stats::count(Counter::EventWaits);
-        let ended = futex
-            .event(index)
-            .sleep(futex, sequence, |word, class| limits.sleep(futex, word, sequence, class));
+        let slot = futex.event(index);
+        let ended = slot.sleep(futex, sequence, |w, class| limits.sleep(futex, w, sequence, class));
         match ended {
             _ if limits.cancel.is_some_and(Cancel::is_cancelled) => Wake::Cancelled,
             Sleep::TimedOut => Wake::TimedOut,

@@ -7,14 +7,14 @@
 //!  └──┴─────────────────────┴─────────────────────────────────────────────┘
 //! ```
 //!
-//! All three share one word so that "no pins, exactly these references, and from now on nobody gets
-//! another" is one compare-exchange. Every change of a count is a compare-exchange too: one that
-//! would leave the field is refused before it happens. So the maxima are exact, and no field ever
-//! carries into its neighbour or borrows from it, not even between two instructions.
+//! All three share one word so that one compare-exchange can say "no pins, exactly these
+//! references, and no others from now on". Every change of a count is a compare-exchange too, and a
+//! change that would leave the field is refused before it happens. So the maxima are exact, and no
+//! field ever carries into its neighbour or borrows from it, not even between two instructions.
 //!
-//! FROZEN means that the counts can only fall. With pins it is set by a migrator that waits for the
-//! last unpin ([`Migration::wait_unpinned`](crate::Migration::wait_unpinned)); the last unpin finds
-//! it in the word and tells the migrator. A poisoned page stays frozen.
+//! FROZEN means that the counts can only fall. A migrator that waits for the last unpin
+//! ([`Migration::wait_unpinned`](crate::Migration::wait_unpinned)) sets it while there are pins;
+//! the last unpin finds it in the word and tells the migrator. A poisoned page stays frozen.
 //!
 //! A page is *free* when it has neither references nor pins.
 //!
@@ -31,15 +31,15 @@
 
 use core::fmt;
 
-/// The lowest bit of the references.
+/// Position of the references' lowest bit.
 pub const REFS_SHIFT: u32 = 0;
-/// The bits of the references.
+/// Mask of the references.
 pub const REFS: u32 = ((1 << 19) - 1) << REFS_SHIFT;
-/// The lowest bit of the pins.
+/// Position of the pins' lowest bit.
 pub const PINS_SHIFT: u32 = 19;
-/// The bits of the pins.
+/// Mask of the pins.
 pub const PINS: u32 = ((1 << 12) - 1) << PINS_SHIFT;
-/// The counts can only fall: no reference and no pin is given.
+/// The counts can only fall: new references and pins are refused.
 pub const FROZEN: u32 = 1 << 31;
 
 /// The most references a page can have: 2^19 - 1.
@@ -76,7 +76,7 @@ impl Count {
         if n > MAX_REFS - self.refs() { None } else { Some(Self(self.0 + n)) }
     }
 
-    /// `n` references fewer, if there are so many.
+    /// `n` references fewer, if there are that many.
     pub(crate) const fn minus_refs(self, n: u32) -> Option<Self> {
         if n > self.refs() { None } else { Some(Self(self.0 - n)) }
     }
@@ -116,13 +116,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn fields(count: Count) -> (u32, u32, bool) {
+        (count.refs(), count.pins(), count.is_frozen())
+    }
+
     #[test]
     fn the_maxima_fill_the_word() {
         assert_eq!(MAX_REFS, (1 << 19) - 1);
         assert_eq!(MAX_PINS, (1 << 12) - 1);
         let full = Count(MAX_REFS | (MAX_PINS * PIN) | FROZEN);
         assert_eq!(full.0, u32::MAX);
-        assert_eq!((full.refs(), full.pins(), full.is_frozen()), (MAX_REFS, MAX_PINS, true));
+        assert_eq!(fields(full), (MAX_REFS, MAX_PINS, true));
     }
 
     #[test]
@@ -150,18 +154,18 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn fields_never_reach_into_each_other(word: u32, n in 0..=MAX_REFS) {
             let c = Count(word);
             if let Some(more) = c.plus_refs(n) {
-                prop_assert_eq!((more.refs(), more.pins(), more.is_frozen()), (c.refs() + n, c.pins(), c.is_frozen()));
+                prop_assert_eq!(fields(more), (c.refs() + n, c.pins(), c.is_frozen()));
                 prop_assert_eq!(more.minus_refs(n), Some(c));
             } else {
                 prop_assert!(c.refs() + n > MAX_REFS);
             }
             if let Some(more) = c.plus_pin() {
-                prop_assert_eq!((more.refs(), more.pins(), more.is_frozen()), (c.refs(), c.pins() + 1, c.is_frozen()));
+                prop_assert_eq!(fields(more), (c.refs(), c.pins() + 1, c.is_frozen()));
                 prop_assert_eq!(more.minus_pin(), Some(c));
             }
             prop_assert_eq!(c.frozen().thawed(), c.thawed());

@@ -3,10 +3,10 @@
 //! The layout is public, for debuggers, crash dumps and programs in other languages: [`state`] and
 //! [`count`] describe it and publish its masks.
 //!
-//! Nothing here is atomic, and nothing here sleeps. A word's value is a plain integer with named
+//! Nothing here is atomic, and nothing sleeps. A word's value is a plain integer with named
 //! questions and named transitions. The atomic operations that apply them are in `lock`, `wait`,
-//! `refs` and `migration`, one per step. The arithmetic is kept apart so that it can be checked
-//! exhaustively, and so that a bit is spelled out in exactly one file.
+//! `refs` and `migration`, one per step. The arithmetic stands apart so that it can be checked
+//! exhaustively, and so that one file alone spells out each bit.
 
 pub mod count;
 pub mod state;

@@ -7,34 +7,47 @@
 //!  └────────────┴─────────────────────┴─────────┴────┴────┴────┴────┴────┴────┴────┘
 //! ```
 //!
-//! | field | meaning | who changes it |
+//! | field | meaning |
+//! |---|---|
+//! | LOCKED | the page has an owner |
+//! | LOCK_WAITERS | the next release must wake one locker |
+//! | EVENT_WAITERS | the next release must tell the page's event slot |
+//! | MIGRATING | the owner is migrating the page |
+//! | POISONED | the contents are lost, for good |
+//! | CLOSED | the gate: only registered sleepers may take the page |
+//! | CROWD | lockers wait outside for the gate to open |
+//! | user | five bits for the caller |
+//! | sleepers | registered lockers: asleep on this word, on the way to it or from it; exact |
+//! | generation | counts releases, and sleepers that leave a page without an owner; wraps |
+//!
+//! | field | set by | cleared by |
 //! |---|---|---|
-//! | LOCKED | somebody owns the page | set by the acquirer, cleared by the owner's release |
-//! | LOCK_WAITERS | the next release must wake one locker | set by a locker before it sleeps; set or cleared by whoever acquires |
-//! | EVENT_WAITERS | the next release must tell the page's event slot | set by a waiter or a claim while the page is taken; cleared by whoever acquires |
-//! | MIGRATING | the owner is migrating the page | the owner |
-//! | POISONED | the contents are lost, for good | the owner |
-//! | CLOSED | the gate: only registered sleepers may take the page | set by a locker that has lost too often, and by a fair release; cleared by the last sleeper |
-//! | CROWD | lockers wait outside for the gate to open | set by such a locker; cleared with CLOSED |
-//! | user | five bits for the caller | the owner |
-//! | sleepers | lockers that are registered: asleep on this word, on their way to it or from it; exact | each locker for itself |
-//! | generation | bumped by every release, and by a sleeper that leaves a page nobody owns; wraps | the owner's release; a sleeper that leaves |
+//! | LOCKED | the acquirer | the owner's release |
+//! | LOCK_WAITERS | a locker that goes to sleep, or acquires | an acquirer |
+//! | EVENT_WAITERS | a waiter or a claim, while the page is taken | an acquirer |
+//! | MIGRATING, POISONED, user | the owner | the owner |
+//! | CLOSED | a locker that has lost too often; a fair release | the last sleeper |
+//! | CROWD | a locker outside | the last sleeper |
+//! | sleepers | each locker for itself | each locker for itself |
 //!
 //! The combinations that matter:
 //!
 //! | LOCKED | CLOSED | LOCK_WAITERS | meaning |
 //! |---|---|---|---|
 //! | 0 | 0 | 0 | free |
-//! | 0 | 0 | 1 | free; the release that left the bit wakes a locker, so a newcomer that takes the page drops the bit |
-//! | 0 | 1 | any | released, but only a registered sleeper may take it. To everybody else it is still *taken* |
-//! | 1 | any | 0 | held; if there are sleepers, at least one has been woken and sets LOCK_WAITERS before it sleeps again |
+//! | 0 | 0 | 1 | free; the release that left the bit is waking a locker |
+//! | 0 | 1 | any | kept: only a registered sleeper may take it, all others find it *taken* |
+//! | 1 | any | 0 | held; of the sleepers, if any, at least one is awake |
 //! | 1 | any | 1 | held; the release must wake a locker |
 //!
-//! CROWD implies CLOSED, and CLOSED implies a sleeper: the last one opens the gate.
+//! In the second row a newcomer that takes the page drops the bit. In the fourth the sleeper that
+//! is awake sets LOCK_WAITERS before it sleeps again.
 //!
-//! EVENT_WAITERS means something only while the page is taken. A release leaves it behind, already
-//! served, and the next acquirer clears it: the release is one add and may not touch the page
-//! again.
+//! CROWD implies CLOSED, and CLOSED implies a sleeper: the last sleeper opens the gate.
+//!
+//! EVENT_WAITERS has a meaning only while the page is taken. A release serves it and leaves it
+//! behind, because a release is one add and may not touch the page again. The next acquirer clears
+//! it.
 //!
 //! The masks and shifts are public for debuggers, crash dumps and other languages:
 //!
@@ -49,7 +62,7 @@
 
 use core::fmt;
 
-/// Somebody owns the page.
+/// The page has an owner.
 pub const LOCKED: u32 = 1 << 0;
 /// The next release must wake a locker.
 pub const LOCK_WAITERS: u32 = 1 << 1;
@@ -63,17 +76,17 @@ pub const POISONED: u32 = 1 << 4;
 pub const CLOSED: u32 = 1 << 5;
 /// Lockers wait outside for the gate to open.
 pub const CROWD: u32 = 1 << 6;
-/// Where the caller's five bits begin.
+/// Position of the caller's lowest bit.
 pub const USER_SHIFT: u32 = 7;
-/// The caller's five bits.
+/// Mask of the caller's five bits.
 pub const USER: u32 = 0x1f << USER_SHIFT;
-/// Where the number of sleepers begins.
+/// Position of the lowest bit of the number of sleepers.
 pub const SLEEPERS_SHIFT: u32 = 12;
-/// The number of sleepers.
+/// Mask of the number of sleepers.
 pub const SLEEPERS: u32 = 0xfff << SLEEPERS_SHIFT;
-/// Where the generation begins.
+/// Position of the generation's lowest bit.
 pub const GENERATION_SHIFT: u32 = 24;
-/// The generation.
+/// Mask of the generation.
 pub const GENERATION: u32 = 0xff << GENERATION_SHIFT;
 
 /// A newcomer may not take the page while any of these is set.
@@ -81,26 +94,40 @@ const TAKEN: u32 = LOCKED | CLOSED;
 /// With any of these set, acquiring is more than setting LOCKED.
 const NOT_PLAIN: u32 = TAKEN | LOCK_WAITERS | EVENT_WAITERS;
 
-/// The most lockers that can be registered on one page, 4095. Any more wait outside until all of
-/// these had the page. (Under the model checkers it is 2, so that a model can have a crowd.)
+/// The most lockers that can be registered on one page: 4095. Any more wait outside until each of
+/// these has owned the page. (Under the model checkers 2, so that a model can have a crowd.)
 pub const MAX_SLEEPERS: u32 =
     if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
 
 /// The five bits of the state word that belong to the caller, as a number from 0 to 31.
 ///
-/// They are read by anybody ([`PageLock::user`](crate::PageLock::user)) and written by the owner
-/// ([`PageGuard::set_user`](crate::PageGuard::set_user)); the crate never looks at them.
+/// Any thread may read them ([`PageLock::user`](crate::PageLock::user)), the owner writes them
+/// ([`PageGuard::set_user`](crate::PageGuard::set_user)), and the crate never looks at them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct UserBits(u8);
 
 impl UserBits {
-    /// Keeps the lowest five bits of `bits`.
+    /// Makes user bits of the lowest five bits of `bits`.
+    ///
+    /// ```
+    /// use pagelock::UserBits;
+    ///
+    /// assert_eq!(UserBits::new(31).get(), 31);
+    /// assert_eq!(UserBits::new(32), UserBits::default());
+    /// ```
     #[must_use]
     pub const fn new(bits: u8) -> Self {
         Self(bits & 0x1f)
     }
 
-    /// The bits, 0 to 31.
+    /// Returns the bits as a number from 0 to 31.
+    ///
+    /// ```
+    /// use pagelock::UserBits;
+    ///
+    /// const DIRTY: u8 = 1 << 2;
+    /// assert_ne!(UserBits::new(0b101).get() & DIRTY, 0);
+    /// ```
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -112,9 +139,9 @@ impl UserBits {
 pub(crate) struct State(pub(crate) u32);
 
 impl State {
-    /// What a release adds to the word of a page held as `self` is: LOCKED and MIGRATING go,
-    /// POISONED comes if asked for, the generation goes up by one and its carry falls off the end.
-    /// Because only the owner changes these bits, one add does it.
+    /// The number that a release adds to the word: it clears LOCKED, and MIGRATING if set, sets
+    /// POISONED if asked to, and counts the generation up, whose carry falls off the end. One add
+    /// does all that because only the owner changes these bits.
     pub(crate) const fn release_delta(migrating: bool, poison: bool) -> u32 {
         let mut delta = (1u32 << GENERATION_SHIFT).wrapping_sub(LOCKED);
         if migrating {
@@ -126,12 +153,12 @@ impl State {
         delta
     }
 
-    /// Locked, or kept for those who are registered: a newcomer has to wait.
+    /// Locked, or kept for registered lockers: a newcomer must wait.
     pub(crate) const fn is_taken(self) -> bool {
         self.0 & TAKEN != 0
     }
 
-    /// Nothing but LOCKED has to change for a newcomer to own the page.
+    /// A newcomer can take the page by setting LOCKED and nothing else.
     pub(crate) const fn is_plain(self) -> bool {
         self.0 & NOT_PLAIN == 0
     }
@@ -148,7 +175,7 @@ impl State {
         self.0 & EVENT_WAITERS != 0
     }
 
-    /// A release that returned this value has somebody to wake.
+    /// A release that replaced this value must wake.
     pub(crate) const fn has_waiters(self) -> bool {
         self.0 & (LOCK_WAITERS | EVENT_WAITERS) != 0
     }
@@ -193,55 +220,55 @@ impl State {
         Self(self.0 & !USER | (user.0 as u32) << USER_SHIFT)
     }
 
-    /// A newcomer takes a free page. LOCK_WAITERS goes: the release that left it wakes a locker,
-    /// and that one sets it again before it sleeps. EVENT_WAITERS goes: that release tells the
-    /// slot.
+    /// A newcomer takes a free page. It clears LOCK_WAITERS: the release that left the bit wakes a
+    /// locker, which sets it again before it sleeps. It clears EVENT_WAITERS: that release tells
+    /// the slot.
     pub(crate) const fn taken_by_newcomer(self) -> Self {
         Self(self.0 & !(LOCK_WAITERS | EVENT_WAITERS) | LOCKED)
     }
 
-    /// A registered sleeper takes the page: LOCK_WAITERS stays exactly if others are left, and the
-    /// last one opens the gate. EVENT_WAITERS stays if the gate was closed, because then waiters
+    /// A registered sleeper takes the page: LOCK_WAITERS is set exactly if other sleepers remain,
+    /// and the last one opens the gate. EVENT_WAITERS stays if the gate was closed, because waiters
     /// may have set it since the release.
     ///
-    /// If CROWD goes, it is the caller's to tell them.
+    /// If this clears CROWD, the caller must tell the crowd.
     pub(crate) const fn taken_by_sleeper(self) -> Self {
         let served = if self.is_closed() { 0 } else { EVENT_WAITERS };
         Self(self.0 & !served | LOCKED).without_one()
     }
 
-    /// Whether a locker that is not registered may register: the gate is open or it has `starved`
-    /// (rule 3), and there is room.
+    /// Whether a locker may register: the gate is open or the locker has `starved` (rule 3), and
+    /// the count has room.
     pub(crate) const fn admits(self, starved: bool) -> bool {
         (!self.is_closed() || starved) && self.sleepers() < MAX_SLEEPERS
     }
 
-    /// A locker is about to sleep for the page: registered from now on if it was not, and the next
-    /// release wakes. It closes the gate if `close` says so.
+    /// A locker is about to sleep for the page: it registers unless it is registered, makes the
+    /// next release wake, and closes the gate if `close`.
     pub(crate) const fn with_sleeper(self, registered: bool, close: bool) -> Self {
         let one = if registered { 0 } else { 1 << SLEEPERS_SHIFT };
         let closed = if close { CLOSED } else { 0 };
         Self((self.0 | LOCK_WAITERS | closed) + one)
     }
 
-    /// A locker is about to sleep outside. If it is kept out because the word can count no more
-    /// sleepers, this closes the gate: it opens when all of them had the page, not at each of them.
+    /// A locker is about to sleep outside. If the count had no room for it, this closes the gate,
+    /// which then opens once all sleepers have had the page, not at each of them.
     pub(crate) const fn with_crowd(self) -> Self {
         Self(self.0 | CROWD | CLOSED)
     }
 
     /// A registered sleeper gives up. It may have used up a wake, so while the page is locked
-    /// LOCK_WAITERS makes the owner wake another.
+    /// LOCK_WAITERS makes the owner wake another sleeper.
     ///
-    /// Without an owner the leaver passes its wake on itself. One that has registered and is not
-    /// asleep yet misses that wake, and must not sleep: the generation makes sure that the word
-    /// stays another, also if somebody registers in the leaver's place.
+    /// Without an owner the leaving sleeper passes its wake on itself. A locker that has registered
+    /// but is not asleep yet misses that wake and must not fall asleep: the generation keeps the
+    /// word different, even if another locker registers in the leaving one's place.
     pub(crate) const fn without_sleeper(self) -> Self {
         let next = self.without_one();
         if next.is_locked() { next } else { Self(next.0.wrapping_add(1 << GENERATION_SHIFT)) }
     }
 
-    /// One sleeper fewer: LOCK_WAITERS exactly if others are left, and the gate open if not.
+    /// One sleeper fewer: LOCK_WAITERS is set if others remain; otherwise the gate is open.
     const fn without_one(self) -> Self {
         let next = self.0 - (1 << SLEEPERS_SHIFT);
         if next & SLEEPERS == 0 {
@@ -251,19 +278,19 @@ impl State {
         }
     }
 
-    /// Nobody is registered, the gate is open. The generation as when a sleeper leaves.
+    /// No sleepers, and an open gate. The generation counts as when a sleeper leaves.
     pub(crate) const fn without_sleepers(self) -> Self {
         let next = Self(self.0 & !(SLEEPERS | LOCK_WAITERS | CLOSED | CROWD));
         if next.is_locked() { next } else { Self(next.0.wrapping_add(1 << GENERATION_SHIFT)) }
     }
 
-    /// What a release leaves behind.
+    /// The word after a release.
     #[cfg(test)]
     pub(crate) const fn released(self) -> Self {
         Self(self.0.wrapping_add(Self::release_delta(self.is_migrating(), false)))
     }
 
-    /// What a fair release leaves behind, of a page that has sleepers: free, for one of them.
+    /// The word after a fair release of a page with sleepers: kept for one of them.
     pub(crate) const fn released_fairly(self) -> Self {
         Self((self.0 | CLOSED).wrapping_add(Self::release_delta(self.is_migrating(), false)))
     }

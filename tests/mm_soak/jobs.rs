@@ -124,7 +124,7 @@ pub(crate) fn read_range(world: &'static World, lots: &mut Lots) {
     let want = pick(lots, &[Want::Nothing, Want::Read, Want::Write]);
     let mut pages: Vec<_> = world.root.page(first).pages(8).map(|at| Page::new(at, want)).collect();
     let notifier = mm.notifier(world.root).unwrap();
-    let order = range::Order::new(within(world.own, 1 + lots.draw(20))).patience(50);
+    let order = range::RangeOrder::new(within(world.own, 1 + lots.draw(20))).patience(50);
     let order = if lots.draw(2) == 0 {
         order.part(mm.log(world.root).unwrap(), first..first + 8)
     } else {

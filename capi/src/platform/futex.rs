@@ -28,7 +28,7 @@ static EVENTS: [Line; SLOTS] = [const { Line(EventSlot::new()) }; SLOTS];
 const _: () = assert!(size_of::<EventSlot<Here>>() == size_of::<pagelock_event>());
 const _: () = assert!(align_of::<EventSlot<Here>>() == align_of::<pagelock_event>());
 
-/// Who sleeps and wakes.
+/// The platform that sleeps and wakes.
 enum Sleeper {
     Table(&'static pagelock_platform),
     System,
@@ -69,8 +69,8 @@ impl Here {
 // SAFETY: the functions of the table are shown words to load and not to store to, which their
 // documentation says and the C program has promised; the system stores to none.
 unsafe impl Futex for Here {
-    // A table that does not tell classes apart wakes all, and says that nobody is left; a release
-    // is content with that.
+    // A table that does not tell classes apart wakes all, and says that no sleeper is left; a
+    // release needs no more.
     const CLASSES: bool = OsFutex::CLASSES;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -179,7 +179,7 @@ unsafe impl Futex for Here {
 }
 
 impl FutexTimed for Here {
-    /// Without a clock nobody gets as far as to ask; if so, every deadline has come.
+    /// Without a clock no deadline is taken, so none asks; if one did, every deadline has come.
     fn now(&self) -> MonotonicTime {
         match sleeper() {
             Sleeper::Table(table) => table.now.map_or(MonotonicTime::MAX, |now| {

@@ -29,7 +29,7 @@ pub const PAGELOCK_SEGMENT_SEAT_BYTES: u32 = 1024;
 pub const PAGELOCK_SEAT_NOTES_OFFSET: u32 = 64;
 pub const PAGELOCK_SEAT_NOTES: u32 = 60;
 pub const PAGELOCK_NOTE_BYTES: u32 = 16;
-/// A page: its header, the word of whoever changes a count, your word.
+/// A page: its header, the word that names the seat that is changing a count, your word.
 pub const PAGELOCK_SEGMENT_PAGE_BYTES: u32 = 16;
 pub const PAGELOCK_SEGMENT_PAGE_CHANGER_OFFSET: u32 = 8;
 pub const PAGELOCK_SEGMENT_PAGE_WORD_OFFSET: u32 = 12;
@@ -37,8 +37,8 @@ pub const PAGELOCK_SEGMENT_PAGE_WORD_OFFSET: u32 = 12;
 pub const PAGELOCK_SEGMENT_MAX_SEATS: u32 = 256;
 pub const PAGELOCK_SEGMENT_MAX_PAGES: u32 = 0x1000_0000;
 pub const PAGELOCK_MAX_SEGMENTS: u32 = 16;
-/// The byte of the file that who sits in seat 0 has locked (F_OFD_SETLK); seat n is n further.
-/// Whoever recovers has locked the byte before.
+/// The byte of the file that the owner of seat 0 has locked (F_OFD_SETLK); that of seat n is n
+/// further. A survivor that recovers has locked the byte before.
 pub const PAGELOCK_SEGMENT_SEAT_LOCKS: u64 = 0x0100_0000_0000;
 /// The first word of a note: what it is of, and how far. 0 is a free note.
 pub const PAGELOCK_NOTE_LOCK: u32 = 1;

@@ -35,12 +35,12 @@ pub struct pagelock_left {
     pub stage: pagelock_stage,
 }
 
-/// What becomes of a page that a dead process owned. Each unlocks the page and tells all who wait.
+/// What becomes of a page that a dead process owned. Each unlocks the page and wakes all waiters.
 #[allow(dead_code)] // C says it.
 #[repr(i32)]
 pub enum pagelock_decision {
-    /// What is right for the library: a migration is aborted, a poisoning finished. Any number that
-    /// is not below says this too.
+    /// Unlocks; a migration is aborted, a poisoning finished. Any number that is not below says
+    /// this too.
     Release = 0,
     /// A frozen page is committed where it is. Otherwise as RELEASE.
     Commit = 1,
@@ -69,20 +69,21 @@ pub struct pagelock_recovered {
     pub refs: u32,
     /// Pins given back.
     pub pins: u32,
-    /// Pages that have become free by that: nobody else says so.
+    /// Pages that have become free by that. No other call reports them.
     pub freed: u32,
-    /// Pages of which all were told again.
+    /// Pages whose waiters were woken again.
     pub retold: u32,
-    /// Notes that say what no note can: whoever wrote them did not keep to the protocol.
+    /// Notes with values that no note can have: their writer broke the protocol.
     pub nonsense: u32,
-    /// Notes left for the next time: a thread that lives has been stopped while it takes the page.
+    /// Notes left for the next time: a living thread was stopped while it took the page or let go
+    /// of it.
     pub undecided: u32,
 }
 
 /// Ends what the dead have begun: `decide(arg, left)` is called for each page that one of them
 /// owned, with the page's stage, and says what becomes of it; references and pins are given back;
-/// who waits is woken. Nobody who lives is stopped or robbed; a thread that is stopped lives. With
-/// nobody dead it looks at each seat, and that is all.
+/// waiters are woken. No living thread is stopped or robbed; a thread that is stopped lives.
+/// Without a death it looks at each seat, and that is all.
 ///
 /// `decide` takes no references or pins. It may be null, for RELEASE; so may `recovered`.
 /// RECOVERING, FORKED, SYSTEM.
@@ -122,8 +123,10 @@ pub unsafe extern "C" fn pagelock_segment_recover(
     }))
 }
 
-/// Sleeps until nobody sits in seat number `seat`; a signal ends the sleep too. `left` says whether
-/// there is something to recover. SYSTEM, with EINVAL in `errno` if there is no such seat.
+/// Sleeps until seat number `seat` has no owner; a signal ends the sleep too. `left` is set to
+/// whether there is something to recover. A dead owner with nothing noted leaves its seat free at
+/// once: if another thread takes it before this one wakes, the sleep lasts until that thread's end.
+/// SYSTEM, with EINVAL in `errno` if there is no such seat.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_segment_wait_for_end_of(

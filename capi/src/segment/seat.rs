@@ -35,7 +35,7 @@ unsafe fn at(seat: *const pagelock_seat) -> &'static Seat<'static> {
     unsafe { &*seat.cast::<Seat<'static>>() }
 }
 
-/// Takes a seat that nobody has. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
+/// Takes a seat without an owner, for the calling thread. NO_SEAT, ONLY_DEAD, FORKED, SYSTEM.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_take(
@@ -128,7 +128,8 @@ pub unsafe extern "C" fn pagelock_seat_wait_unlocked(
     }
 }
 
-/// `pagelock_wait_migration` for a page of the segment, likewise.
+/// `pagelock_wait_migration` for a page of the segment. Also PAGELOCK_WAKE_NO_SUCH_PAGE; `unlock`
+/// is called then too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_wait_migration(
     seat: *const pagelock_seat,
@@ -190,7 +191,7 @@ pub unsafe extern "C" fn pagelock_seat_try_pin(
     unsafe { given(at(seat).pin(page), pin, pagelock_seat_pin::of) }
 }
 
-/// Gives the reference back. Whether the page is free by that: said to one caller.
+/// Gives the reference back. True to the one caller that made the page free by that.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_put(reference: pagelock_seat_ref) -> bool {
@@ -198,7 +199,7 @@ pub unsafe extern "C" fn pagelock_seat_put(reference: pagelock_seat_ref) -> bool
     unsafe { reference.back() }.put() == Put::Last
 }
 
-/// Gives the pin back. Whether the page is free by that.
+/// Gives the pin back. True to the one caller that made the page free by that.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_unpin(pin: pagelock_seat_pin) -> bool {
@@ -214,7 +215,8 @@ pub unsafe extern "C" fn pagelock_seat_leave_ref(reference: pagelock_seat_ref) {
     unsafe { reference.back() }.into_raw();
 }
 
-/// Makes a reference that was left this seat's; nobody else does. NO_SUCH_PAGE, SEAT_FULL.
+/// Makes a reference that was left this seat's; one caller does so for each that was left.
+/// NO_SUCH_PAGE, SEAT_FULL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_adopt_ref(
@@ -224,6 +226,26 @@ pub unsafe extern "C" fn pagelock_seat_adopt_ref(
 ) -> pagelock_error {
     // SAFETY: see the top of the crate, and the caller's promise.
     unsafe { given(at(seat).adopt_ref(page), reference, pagelock_seat_ref::of) }
+}
+
+/// Keeps the pin and strikes its note out, as `pagelock_seat_leave_ref`: a device's, say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_leave_pin(pin: pagelock_seat_pin) {
+    // SAFETY: see the top of the crate.
+    unsafe { pin.back() }.into_raw();
+}
+
+/// Makes a pin that was left this seat's; one caller does so for each that was left. NO_SUCH_PAGE,
+/// SEAT_FULL.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_adopt_pin(
+    seat: *const pagelock_seat,
+    page: u32,
+    pin: *mut pagelock_seat_pin,
+) -> pagelock_error {
+    // SAFETY: see the top of the crate, and the caller's promise.
+    unsafe { given(at(seat).adopt_pin(page), pin, pagelock_seat_pin::of) }
 }
 
 unsafe fn given<R, C>(

@@ -15,7 +15,8 @@ use pagelock::{UserBits, migration::Committed};
 /// the copies comes back.
 macro_rules! stage {
     ($($(#[$doc:meta])* $c:ident, $core:ident;)*) => { $(
-        const _: () = assert!(size_of::<$core<'_>>() <= size_of::<$c>() && align_of::<$core<'_>>() <= align_of::<$c>());
+        const _: () = assert!(size_of::<$core<'_>>() <= size_of::<$c>());
+        const _: () = assert!(align_of::<$core<'_>>() <= align_of::<$c>());
 
         impl $c {
             /// Leaves the stage to C.
@@ -87,15 +88,15 @@ stage! {
     pagelock_seat_pin, SeatPin;
 }
 
-/// Unlocks the page; whether somebody had waited for that.
+/// Unlocks the page; true if a thread had waited for that.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_unlock(guard: pagelock_seat_guard) -> bool {
     // SAFETY: see the top of the crate.
     unsafe { guard.back() }.unlock().event_waiters
 }
 
-/// Leaves a word for whoever may have to recover this page, where its bytes are going for instance.
-/// It is 0 to begin with, and stays through the stages of a migration.
+/// Leaves a word for a survivor that may have to recover this page: where its bytes are going, for
+/// instance. It is 0 to begin with, and stays through the stages of a migration.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_set_tag(guard: pagelock_seat_guard, tag: u32) {
     // SAFETY: see the top of the crate.
@@ -113,7 +114,49 @@ pub unsafe extern "C" fn pagelock_seat_set_user(guard: pagelock_seat_guard, user
     forget(guard);
 }
 
-/// Says that the contents are lost for good, and unlocks; whether somebody had waited.
+/// `pagelock_seat_set_tag` while the page migrates.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_set_tag_migration(
+    migration: pagelock_seat_migration,
+    tag: u32,
+) {
+    // SAFETY: see the top of the crate.
+    let migration = unsafe { migration.back() };
+    migration.set_tag(tag);
+    forget(migration);
+}
+
+/// `pagelock_seat_set_tag` while the page is frozen.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_set_tag_frozen(frozen: pagelock_seat_frozen, tag: u32) {
+    // SAFETY: see the top of the crate.
+    let frozen = unsafe { frozen.back() };
+    frozen.set_tag(tag);
+    forget(frozen);
+}
+
+/// Writes your five bits, as `pagelock_set_user`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_set_user_migration(
+    migration: pagelock_seat_migration,
+    user: u8,
+) {
+    // SAFETY: see the top of the crate.
+    let mut migration = unsafe { migration.back() };
+    migration.set_user(UserBits::new(user));
+    forget(migration);
+}
+
+/// Writes your five bits, as `pagelock_set_user`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_set_user_frozen(frozen: pagelock_seat_frozen, user: u8) {
+    // SAFETY: see the top of the crate.
+    let mut frozen = unsafe { frozen.back() };
+    frozen.set_user(UserBits::new(user));
+    forget(frozen);
+}
+
+/// Says that the contents are lost for good, and unlocks; true if a thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_poison(guard: pagelock_seat_guard) -> bool {
     // SAFETY: see the top of the crate.
@@ -165,7 +208,31 @@ pub unsafe extern "C" fn pagelock_seat_freeze_unpinned(
     }
 }
 
-/// Ends the migration with the page where it was, and unlocks it; whether somebody had waited.
+/// Waits until the page has no pins, and does not freeze it, as `pagelock_wait_unpinned`. `limits`
+/// may be null. TIMED_OUT, CANCELLED, POISONED.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_wait_unpinned(
+    migration: pagelock_seat_migration,
+    limits: *const pagelock_limits,
+) -> pagelock_error {
+    // SAFETY: see the top of the crate.
+    let (mut migration, within) = unsafe { (migration.back(), self::limits(limits)) };
+    let waited = migration.wait_unpinned(within);
+    forget(migration);
+    pagelock_error::of(waited.map_err(|still| still.wake))
+}
+
+/// Says that the contents are lost for good, and unlocks; true if a thread had waited.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pagelock_seat_poison_migration(
+    migration: pagelock_seat_migration,
+) -> bool {
+    // SAFETY: see the top of the crate.
+    unsafe { migration.back() }.poison().event_waiters
+}
+
+/// Ends the migration with the page where it was, and unlocks it; true if a thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_abort(migration: pagelock_seat_migration) -> bool {
     // SAFETY: see the top of the crate.
@@ -182,7 +249,7 @@ pub unsafe extern "C" fn pagelock_seat_end_migration(
     pagelock_seat_guard::of(unsafe { migration.back() }.cancel())
 }
 
-/// Ends the migration of a page whose header stays, as `pagelock_commit`. Whether somebody had
+/// Ends the migration of a page whose header stays, as `pagelock_commit`. True if a thread had
 /// waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_commit(frozen: pagelock_seat_frozen) -> bool {
@@ -243,7 +310,8 @@ pub unsafe extern "C" fn pagelock_seat_thaw(
     pagelock_seat_migration::of(unsafe { frozen.back() }.thaw())
 }
 
-/// Says that the contents are lost for good (the copy has failed half-way), and unlocks.
+/// Says that the contents are lost for good (the copy has failed half-way), and unlocks; true if a
+/// thread had waited.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_seat_poison_frozen(frozen: pagelock_seat_frozen) -> bool {
     // SAFETY: see the top of the crate.

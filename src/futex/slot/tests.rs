@@ -213,7 +213,8 @@ fn headers_at_any_distance_have_as_many_slots_as_chance_gives() {
                     (spread(from, headers, distance, slots), by_chance(headers, slots));
                 assert!(
                     spread >= least,
-                    "{headers} headers {distance:#x} apart from {from:#x}: {spread} of {slots} slots, not {least}"
+                    "{headers} headers {distance:#x} apart from {from:#x}: \
+                     {spread} of {slots} slots, not {least}"
                 );
             }
         }

@@ -1,18 +1,18 @@
-//! The third stage: is anybody left who refers to the page? If not, nobody can begin to.
+//! The third stage: does anybody else still refer to the page? If not, nobody can begin to.
 
 use super::Abort;
-use super::batch::Batch;
+use super::pass::Pass;
 use super::slot::{NO_FRAME, Work};
 use crate::leaf::Leaf;
 use crate::migration::FreezeRule;
 use crate::mm::{Entry, Mm, Span};
 
-pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
-    for index in 0..batch.slots.len() {
-        let src = match batch.take(index) {
+pub(super) fn check<M: Mm>(pass: &mut Pass<'_, '_, M>) {
+    for index in 0..pass.slots.len() {
+        let src = match pass.take(index) {
             Work::Locked(src) => src,
             other => {
-                batch.slots[index].work = other;
+                pass.slots[index].work = other;
                 continue;
             }
         };
@@ -20,26 +20,26 @@ pub(super) fn check<M: Mm>(batch: &mut Batch<'_, '_, M>) {
         match src.into_migration().freeze(FreezeRule::ExactRefs(expected)) {
             Ok(page) => {
                 page.into_raw();
-                batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
+                pass.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
             }
             Err(busy) => {
                 let (pins, refs) = (busy.pins(), busy.refs());
-                // The slot has it again before anybody else's code is called.
+                // The slot has it again before the embedder's code is called.
                 busy.into_migration().into_raw();
-                batch.slots[index].work = Work::Locked(src);
+                pass.slots[index].work = Work::Locked(src);
                 let why = match (pins, refs) {
-                    (0, _) if is_mapped(batch.mm, src.span()) => Abort::StillMapped,
+                    (0, _) if is_mapped(pass.mm, src.span()) => Abort::StillMapped,
                     (0, refs) => Abort::Referenced { refs, expected },
                     (pins, _) => Abort::Pinned { pins },
                 };
-                batch.put_back(index, why);
+                pass.put_back(index, why);
             }
         }
     }
 }
 
-/// Whether one of the references that are too many is that of an entry which came up after the
-/// others were taken down.
+/// Whether one of the unexpected references belongs to an entry that came up after the others were
+/// taken down.
 fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
     let mut is_mapped = false;
     mm.each_mapping(span, |at| {

@@ -1,11 +1,11 @@
-//! The first stage: which page is meant, is it one that can be moved, lock it, take down the entry
-//! that led to it.
+//! The first stage: find the page, see whether it can be moved, lock it, take down the entry that
+//! led to it.
 //!
 //! By address that is one visit to the entry: its page-table lock is held from the look to the
-//! migration entry, so nobody can find the page's entry present and the page locked by this.
+//! migration entry, so nobody finds the entry present and the page locked by this.
 
-use super::batch::Batch;
-use super::slot::{NO_FRAME, Src, What, Work};
+use super::pass::Pass;
+use super::slot::{NO_FRAME, PageName, Src, Work};
 use super::{Mode, Outcome, Skip};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
@@ -16,55 +16,55 @@ use crate::mm::{Cause, Entry, Mm, Span, Tables};
 use crate::page::PageLock;
 use crate::refs::{GetError, PageRef, Put};
 
-/// Collects the pages that are to do, as many as a batch may have.
-pub(super) fn collect<M: Mm>(batch: &mut Batch<'_, '_, M>) {
+/// Collects the pending pages, as many as a batch may have.
+pub(super) fn collect<M: Mm>(pass: &mut Pass<'_, '_, M>) {
     debug_assert!(
-        !batch.may_sleep || batch.slots.len() <= 1,
+        !pass.may_sleep || pass.slots.len() <= 1,
         "with a lock held, locks are tried and not waited for"
     );
-    let mut left = batch.order.batch.max(1);
-    for index in 0..batch.slots.len() {
-        if left == 0 || !batch.is_to_do(index) {
+    let mut left = pass.order.batch.max(1);
+    for index in 0..pass.slots.len() {
+        if left == 0 || !pass.is_to_do(index) {
             continue;
         }
-        let collected = match batch.slots[index].what {
-            What::At(at) => at_address(batch, index, at),
-            What::Frame(pfn) => at_frame(batch, index, pfn),
+        let collected = match pass.slots[index].what {
+            PageName::At(at) => at_address(pass, index, at),
+            PageName::Frame(pfn) => at_frame(pass, index, pfn),
         };
         match collected {
             Ok(()) => left -= 1,
-            Err(outcome) => batch.slots[index].set(outcome),
+            Err(outcome) => pass.slots[index].set(outcome),
         }
     }
 }
 
-type Step<M> = Result<(), Outcome<<M as crate::mm::Tiers>::Refusal>>;
+type Verdict<M> = Result<(), Outcome<<M as crate::mm::Tiers>::Refusal>>;
 
-fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address) -> Step<M> {
-    let mm = batch.mm;
-    let mut invalidation = invalidating(mm, at, batch.notice(Cause::Migrate));
+fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -> Verdict<M> {
+    let mm = pass.mm;
+    let mut invalidation = invalidating(mm, at, pass.notice(Cause::Migrate));
     let mut entry = mm.lock(at).ok_or(Outcome::Skipped(Skip::Hole))?;
     let leaf = entry.get().map_err(|e| Outcome::Skipped(Skip::Unknown(e)))?;
     let pfn = match leaf {
-        Leaf::None => return hole(batch, index, &entry, leaf),
+        Leaf::None => return hole(pass, index, &entry, leaf),
         Leaf::Present { pfn, .. } if mm.is_zero_frame(pfn) => {
-            return hole(batch, index, &entry, leaf);
+            return hole(pass, index, &entry, leaf);
         }
         Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn,
-        // The device is to be waited for, and that with nothing else in hand.
-        Leaf::DeviceExclusive { pfn, .. } if batch.mode() != Mode::Async => pfn,
+        // The device must be waited for, with nothing else in hand.
+        Leaf::DeviceExclusive { pfn, .. } if pass.mode() != Mode::Async => pfn,
         other => return Err(not_movable(other)),
     };
     let span = mm.span(pfn);
     let page = mm.header(span.head).ok_or(Outcome::Skipped(Skip::NoFrame))?;
-    is_selected(batch, span)?;
-    let lock = match lock(batch, page) {
+    is_selected(pass, span)?;
+    let lock = match lock(pass, page) {
         Some(lock) => lock,
-        None if batch.may_sleep => {
-            // Nothing is held but the PTL, which goes before the sleep; and readers are not to wait
-            // for it.
+        None if pass.may_sleep => {
+            // Only the PTL is held, and the invalidation is on: the sleep releases the one, and
+            // readers must not wait for the other.
             let guard = page.lock_releasing((entry, invalidation));
-            invalidation = invalidating(mm, at, batch.notice(Cause::Migrate));
+            invalidation = invalidating(mm, at, pass.notice(Cause::Migrate));
             let again = mm.lock(at);
             let is_whole = || mm.span(pfn) == span;
             match again.filter(|entry| {
@@ -80,13 +80,13 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
         }
         None => return Err(Outcome::Skipped(Skip::Locked)),
     };
-    // The entry owns a reference, so the page is live, and it is locked, so nobody else freezes it.
+    // The entry owns a reference, so the page is live; it is locked, so nobody else freezes it.
     let own = match get(mm, span, page) {
         Ok(own) => own,
         Err(why) => {
             drop(entry);
             drop(lock);
-            // Not free, or there would be no entry.
+            // It is not free, or there would be no entry.
             return Err(if matches!(why, Outcome::Freed) {
                 Outcome::Skipped(Skip::Uncounted)
             } else {
@@ -94,55 +94,54 @@ fn at_address<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, at: M::Address)
             });
         }
     };
-    let held = Held { mm, span, page, own: Some((own, lock)) };
-    let mode = batch.mode();
+    let candidate = Candidate { mm, span, page, own: Some((own, lock)) };
+    let mode = pass.mode();
     if mode == Mode::Async && !matches!(leaf, Leaf::DeviceExclusive { .. }) {
-        match begin(batch, index, held, mode) {
+        match begin(pass, index, candidate, mode) {
             Ok(()) => {}
-            Err((outcome, held)) => {
-                // What is let go of may be freed, which is nothing to do with a page-table lock
-                // held.
+            Err((outcome, candidate)) => {
+                // This may free the page, which must not happen with a page-table lock held.
                 drop(entry);
-                drop(held);
+                drop(candidate);
                 return Err(outcome);
             }
         }
-        if let Work::Locked(src) = &mut batch.slots[index].work {
+        if let Work::Locked(src) = &mut pass.slots[index].work {
             src.is_first_down = super::unmap::replace(mm, src, &mut entry);
-            batch.is_unflushed |= src.is_first_down;
+            pass.is_unflushed |= src.is_first_down;
         }
         drop(entry);
         drop(invalidation);
         return Ok(());
     }
-    // The caller may sleep when asked, and a device may have to be waited for.
+    // `prepare` may sleep, and a device may have to be waited for.
     drop(entry);
     drop(invalidation);
-    begin(batch, index, held, mode).map_err(|(outcome, _)| outcome)?;
-    // The entry again: it may have changed, and is then another mapping's business.
-    super::unmap::take_down(batch, index, at);
-    if let Work::Locked(src) = &mut batch.slots[index].work {
+    begin(pass, index, candidate, mode).map_err(|(outcome, _)| outcome)?;
+    // The entry again: it may have changed, and another mapping is then in charge of it.
+    super::unmap::take_down(pass, index, at);
+    if let Work::Locked(src) = &mut pass.slots[index].work {
         src.is_first_down = src.hand.taken > 0;
     }
     Ok(())
 }
 
-/// The lock first and the reference second: without the lock a reference is one that nobody
-/// expects, and would abort the migration of whoever has it. Headers stay where they are, so
-/// nothing else keeps this one.
-fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64) -> Step<M> {
-    let mm = batch.mm;
+/// The lock first and the reference second: a reference without the lock is unexpected, and would
+/// abort the migration of the thread that has the lock. Headers are type-stable, so nothing else
+/// needs to keep this one.
+fn at_frame<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, pfn: u64) -> Verdict<M> {
+    let mm = pass.mm;
     let span = mm.span(pfn);
     let page = mm.header(span.head).ok_or(Outcome::Skipped(Skip::NoFrame))?;
-    is_selected(batch, span)?;
+    is_selected(pass, span)?;
     if page.refs() == 0 && page.pins() == 0 {
-        // Whoever has taken it from the free ones may want its lock.
+        // A thread that has just allocated it may want its lock.
         let is_poisoned = page.is_poisoned();
         return Err(if is_poisoned { Outcome::Skipped(Skip::Poisoned) } else { Outcome::Freed });
     }
-    let lock = match lock(batch, page) {
+    let lock = match lock(pass, page) {
         Some(lock) => lock,
-        None if batch.may_sleep => Lock::Own(page.lock()),
+        None if pass.may_sleep => Lock::Own(page.lock()),
         None => return Err(Outcome::Skipped(Skip::Locked)),
     };
     if mm.span(pfn) != span {
@@ -156,54 +155,54 @@ fn at_frame<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize, pfn: u64) -> Step
             return Err(why);
         }
     };
-    let mode = batch.mode();
-    begin(batch, index, Held { mm, span, page, own: Some((own, lock)) }, mode)
+    let mode = pass.mode();
+    begin(pass, index, Candidate { mm, span, page, own: Some((own, lock)) }, mode)
         .map_err(|(outcome, _)| outcome)
 }
 
-type Begun<'m, M> = Result<(), (Outcome<<M as crate::mm::Tiers>::Refusal>, Held<'m, M>)>;
+type Begun<'m, M> = Result<(), (Outcome<<M as crate::mm::Tiers>::Refusal>, Candidate<'m, M>)>;
 
-/// The page is locked and referred to: may it move? If not, `held` is the caller's to let go of.
+/// The page is locked and referred to: may it move? If not, the caller releases `candidate`.
 fn begin<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
+    pass: &mut Pass<'_, 'm, M>,
     index: usize,
-    mut held: Held<'m, M>,
+    mut candidate: Candidate<'m, M>,
     mode: Mode,
 ) -> Begun<'m, M> {
-    let (mm, span, page) = (batch.mm, held.span, held.page);
-    let is_fault = batch.fault.as_ref().is_some_and(|fault| fault.is_of(page));
+    let (mm, span, page) = (pass.mm, candidate.span, candidate.page);
+    let is_fault = pass.fault.as_ref().is_some_and(|fault| fault.is_of(page));
     let (pins, refs) = (page.pins(), page.refs());
     if refs == 1 && pins == 0 && !is_fault {
-        // The one reference is the migrator's, so it was on its way out: done.
-        return Err((Outcome::Freed, held));
+        // The only reference is the migrator's, so the page was on its way out: done.
+        return Err((Outcome::Freed, candidate));
     }
     let refused = if page.is_poisoned() {
         Some(Skip::Poisoned)
-    } else if pins > 0 && !batch.order.even_pinned {
-        // Where it stays, now rather than after everything was taken down. One that comes later is
-        // seen by the freeze.
+    } else if pins > 0 && !pass.order.even_pinned {
+        // Refused here rather than after everything was taken down. The freeze sees a pin that
+        // comes later.
         Some(Skip::Pinned { pins })
     } else {
         mm.prepare(span.head, mode).err().map(Skip::Refused)
     };
     if let Some(why) = refused {
-        return Err((Outcome::Skipped(why), held));
+        return Err((Outcome::Skipped(why), candidate));
     }
     let cached = mm.cached(span.head);
-    // From here to the end of this nobody else's code is run. After that it is the batch that puts
-    // the page back.
-    let Some((own, lock)) = held.own.take() else {
-        return Err((Outcome::Skipped(Skip::Changed), held));
+    // From here to the end of this no code of the embedder's is run. After that the pass puts the
+    // page back.
+    let Some((own, lock)) = candidate.own.take() else {
+        return Err((Outcome::Skipped(Skip::Changed), candidate));
     };
-    let (guard, has_faulter) = match (lock, &mut batch.fault) {
+    let (guard, has_faulter) = match (lock, &mut pass.fault) {
         (Lock::Own(guard), _) => (Some(guard), false),
         (Lock::Faulters, Some(fault)) => (fault.guard.take(), fault.reference.is_some()),
         (Lock::Faulters, None) => (None, false),
     };
     // It is there: `lock` has seen it, and nobody else gets at the faulter's meanwhile.
     let Some(guard) = guard else {
-        held.own = Some((own, Lock::Faulters));
-        return Err((Outcome::Skipped(Skip::Locked), held));
+        candidate.own = Some((own, Lock::Faulters));
+        return Err((Outcome::Skipped(Skip::Locked), candidate));
     };
     own.into_raw();
     guard.begin_migration().into_raw();
@@ -211,7 +210,7 @@ fn begin<'m, M: Mm>(
     src.is_fault = is_fault;
     src.is_followed = is_fault;
     src.has_faulters = has_faulter;
-    batch.slots[index].work = Work::Locked(src);
+    pass.slots[index].work = Work::Locked(src);
     Ok(())
 }
 
@@ -219,29 +218,29 @@ fn begin<'m, M: Mm>(
 enum Lock<'m, M: Mm> {
     /// The migrator's.
     Own(PageGuard<'m, M::Futex>),
-    /// The faulter's, and with the faulter as long as nothing is done to the page.
+    /// The faulter's. The faulter keeps it as long as nothing is done to the page.
     Faulters,
 }
 
-/// The page's lock: the faulter's, if it is the faulter's page, or tried.
-fn lock<'m, M: Mm>(batch: &Batch<'_, 'm, M>, page: &'m PageLock<M::Futex>) -> Option<Lock<'m, M>> {
-    match &batch.fault {
+/// The page's lock: the faulter's, if it is the faulter's page, and otherwise by a try.
+fn lock<'m, M: Mm>(pass: &Pass<'_, 'm, M>, page: &'m PageLock<M::Futex>) -> Option<Lock<'m, M>> {
+    match &pass.fault {
         Some(fault) if fault.is_of(page) => fault.is_owned().then_some(Lock::Faulters),
         _ => page.try_lock().map(Lock::Own),
     }
 }
 
 /// A page that is locked and referred to. Dropping it, also while a panic unwinds, puts the
-/// reference first and lets go of the lock second, as everywhere; and a page that is free then goes
-/// back.
-struct Held<'m, M: Mm> {
+/// reference first and releases the lock second, as everywhere, and then frees a page without
+/// references.
+struct Candidate<'m, M: Mm> {
     mm: &'m M,
     span: Span,
     page: &'m PageLock<M::Futex>,
     own: Option<(PageRef<'m, M::Futex>, Lock<'m, M>)>,
 }
 
-impl<M: Mm> Drop for Held<'_, M> {
+impl<M: Mm> Drop for Candidate<'_, M> {
     fn drop(&mut self) {
         let Some((own, lock)) = self.own.take() else { return };
         let is_poisoned = self.page.is_poisoned();
@@ -271,29 +270,29 @@ fn get<'m, M: Mm>(
 }
 
 fn hole<M: Mm>(
-    batch: &mut Batch<'_, '_, M>,
+    pass: &mut Pass<'_, '_, M>,
     index: usize,
     entry: &<M as Tables>::Entry<'_>,
     was: Leaf,
-) -> Step<M> {
-    if !batch.order.fill_holes || entry.hole().is_none() {
+) -> Verdict<M> {
+    if !pass.order.fill_holes || entry.hole().is_none() {
         return Err(Outcome::Skipped(Skip::Hole));
     }
     let order = u8::try_from(entry.order()).unwrap_or(u8::MAX);
-    batch.slots[index].work = Work::Hole { was, order, dst: NO_FRAME };
+    pass.slots[index].work = Work::Hole { was, order, dst: NO_FRAME };
     Ok(())
 }
 
-fn is_selected<M: Mm>(batch: &Batch<'_, '_, M>, span: Span) -> Step<M> {
+fn is_selected<M: Mm>(pass: &Pass<'_, '_, M>, span: Span) -> Verdict<M> {
     use super::Select;
-    let (mm, to) = (batch.mm, batch.order.to);
+    let (mm, to) = (pass.mm, pass.order.to);
     let tier = mm.tier(span.head);
-    let is_selected = match &batch.order.select {
+    let is_selected = match &pass.order.select {
         Select::Elsewhere if tier == to => return Err(Outcome::AlreadyThere),
         Select::Elsewhere => true,
         Select::Tier(from) if tier == to && *from != to => return Err(Outcome::AlreadyThere),
         Select::Tier(from) => tier == *from,
-        Select::Frames(..) => batch.order.select.is_left(span),
+        Select::Frames(..) => pass.order.select.is_left(span),
         Select::If(chosen) => chosen(mm, span),
     };
     if is_selected { Ok(()) } else { Err(Outcome::Skipped(Skip::NotSelected)) }

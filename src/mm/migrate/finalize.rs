@@ -1,8 +1,8 @@
 //! The last stage: entries, then locks, then references.
 
-use super::batch::Batch;
 use super::dst::{Dst, put_raw};
-use super::slot::{NO_FRAME, Src, What, Work};
+use super::pass::Pass;
+use super::slot::{NO_FRAME, PageName, Src, Work};
 use super::{Abort, Outcome};
 use crate::leaf::{Leaf, Rights, Tracking};
 use crate::mm::ledger::{Change, Owner};
@@ -11,50 +11,49 @@ use crate::mm::{Cause, Entry, Mm, Span};
 use crate::page::PageLock;
 use crate::word::UserBits;
 
-pub(super) fn finalize<M: Mm>(batch: &mut Batch<'_, '_, M>) {
-    for index in 0..batch.slots.len() {
-        finalize_one(batch, index);
+pub(super) fn finalize<M: Mm>(pass: &mut Pass<'_, '_, M>) {
+    for index in 0..pass.slots.len() {
+        finalize_one(pass, index);
     }
 }
 
-pub(super) fn finalize_one<M: Mm>(batch: &mut Batch<'_, '_, M>, index: usize) {
-    let mm = batch.mm;
-    match batch.take(index) {
+pub(super) fn finalize_one<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize) {
+    let mm = pass.mm;
+    match pass.take(index) {
         Work::Hole { was, order, dst } if dst != NO_FRAME => {
             // SAFETY: taken out of its slot just now.
-            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, batch.slots[index].what)
-            {
-                (Some(dst), What::At(at)) => fill(batch, index, at, was, dst),
-                _ => batch.set(index, Outcome::Aborted(Abort::BadDestination), 0),
+            match (unsafe { Dst::from_raw(mm, dst, u32::from(order), 0) }, pass.slots[index].what) {
+                (Some(dst), PageName::At(at)) => fill(pass, index, at, was, dst),
+                _ => pass.set(index, Outcome::Aborted(Abort::BadDestination), 0),
             }
         }
         Work::Frozen { src, dst } if dst != NO_FRAME && src.is_copied => {
-            // In the slot without its destination: if the caller's code panics, that drops, and the
-            // batch puts back the page.
-            batch.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
+            // In the slot without its destination: if the embedder's code panics, the destination
+            // drops, and the pass puts back the page.
+            pass.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
             // SAFETY: as above.
             match unsafe { Dst::from_raw(mm, dst, u32::from(src.order), src.counted()) } {
-                Some(dst) => arrive(batch, index, &src, dst),
-                None => batch.put_back(index, Abort::BadDestination),
+                Some(dst) => arrive(pass, index, &src, dst),
+                None => pass.put_back(index, Abort::BadDestination),
             }
         }
-        other => batch.slots[index].work = other,
+        other => pass.slots[index].work = other,
     }
 }
 
 fn arrive<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
+    pass: &mut Pass<'_, 'm, M>,
     index: usize,
     src: &Src<'m, M>,
     mut dst: Dst<'m, M>,
 ) {
-    let (mm, to) = (batch.mm, dst.span);
+    let (mm, to) = (pass.mm, dst.span);
     if src.hand.cached > 0 && !move_cached(mm, src, &dst) {
         drop(dst);
-        return batch.put_back(index, Abort::CacheChanged);
+        return pass.put_back(index, Abort::CacheChanged);
     }
-    // What belongs to the page goes with it, before anybody can find it there. Where it has come
-    // from, it had none.
+    // What belongs to the page goes with it, before anybody can find it there. The new frame had no
+    // bits.
     let user = src.page.user();
     if user != UserBits::default() {
         if let Some(lock) = dst.lock() {
@@ -62,21 +61,21 @@ fn arrive<'m, M: Mm>(
         }
     }
     mm.moved(src.head, to.head);
-    let Work::Frozen { src, .. } = batch.take(index) else { return };
+    let Work::Frozen { src, .. } = pass.take(index) else { return };
     let lost = put_up(mm, src.span(), to, dst.page, &mut dst.counted);
     let mut page = src.into_frozen();
     let is_free = dst.release(|new| {
-        batch.let_go(src, |fault| match fault {
-            // The faulter's lock stays the faulter's. Those who wait for the migration are told;
-            // the entries are up.
+        pass.let_go(src, |fault| match fault {
+            // The faulter keeps its lock. Threads that wait for the migration are told: the entries
+            // are up.
             Some(fault) => {
                 drop(new);
                 page.set_user(UserBits::default());
                 fault.guard = Some(page.commit_keeping());
             }
             None => {
-                // Moves no reference, so nothing could be refused; and if it were, both pages are
-                // let go of all the same.
+                // Moves no reference, so nothing can be refused. If it were, both pages are
+                // released all the same.
                 let committed = page.commit_to(new);
                 debug_assert!(committed.is_ok(), "{committed:?}");
             }
@@ -88,27 +87,27 @@ fn arrive<'m, M: Mm>(
         0 => Outcome::Moved { pfn: to.head },
         entries => Outcome::Uncounted { pfn: to.head, entries },
     };
-    batch.set(index, outcome, lost);
+    pass.set(index, outcome, lost);
 }
 
 /// Makes a cache find the new page, and moves its references, unless the cache has changed
 /// meanwhile.
 ///
-/// The new page's first: as soon as the cache finds it, somebody may empty the place and put what
-/// it has there.
+/// The new page's references first: as soon as the cache finds the page, another thread may empty
+/// the place and put the reference there.
 fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
     let cached = src.hand.cached;
     if !take_cached(mm, dst, cached) {
         return false;
     }
     let is_moved = mm.move_cached(src.head, dst.span.head, cached);
-    // Those of the page that the cache does not find.
+    // The references to the page that the cache does not find.
     let (head, lost) = if is_moved { (src.head, src.page) } else { (dst.span.head, dst.page) };
     put_cached(mm, head, lost, cached);
     is_moved
 }
 
-/// Takes as many references for a cache. None at all if they are too many, which they are not: the
+/// Takes as many references for a cache. Takes none if they are too many, which they are not: the
 /// source had as many.
 fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
     for taken in 0..cached {
@@ -135,21 +134,21 @@ fn put_cached<M: Mm>(mm: &M, head: u64, page: &PageLock<M::Futex>, cached: u32) 
 
 /// A hole: the new page's entry goes where nothing was, if nothing is there still.
 fn fill<'m, M: Mm>(
-    batch: &mut Batch<'_, 'm, M>,
+    pass: &mut Pass<'_, 'm, M>,
     index: usize,
     at: M::Address,
     was: Leaf,
     dst: Dst<'m, M>,
 ) {
-    let (mm, pfn) = (batch.mm, dst.span.head);
-    // A page of zeroes may be known to somebody.
-    let invalidation = invalidating(mm, at, batch.notice(Cause::Fill));
+    let (mm, pfn) = (pass.mm, dst.span.head);
+    // A reader may have a copy of an entry for a page of zeroes.
+    let invalidation = invalidating(mm, at, pass.notice(Cause::Fill));
     let tracking = match was {
         Leaf::Present { tracking, .. } => tracking,
         _ => Tracking::default(),
     };
     let mut entry = mm.lock(at);
-    // Both may have changed since, with the page-table lock let go of.
+    // Both may have changed since, while the page-table lock was released.
     let is_as_it_was = |entry: &&<M as crate::mm::Tables>::Entry<'_>| {
         entry.get() == Ok(was) && entry.order() == dst.span.order
     };
@@ -159,11 +158,11 @@ fn fill<'m, M: Mm>(
             reference.into_raw();
             mm.account(pfn, owner(mm, pfn), Change::Taken);
             if was != Leaf::None {
-                // The frame of zeroes is nobody's from here on.
+                // From here on nobody reads the frame of zeroes through this entry.
                 let _ = entry.take();
             }
-            // Writes that are to be reported fault, as they did on the page of zeroes. The new page
-            // is nobody else's.
+            // Writes that must be reported fault, as they did on the page of zeroes. Nobody else
+            // has the new page.
             let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
             let offset = if dst.span.order > 0 { entry.offset() } else { 0 };
             entry.set(leaf(mm, pfn + offset, rights.min(most), tracking));
@@ -174,16 +173,16 @@ fn fill<'m, M: Mm>(
     drop(entry);
     drop(invalidation);
     drop(dst);
-    batch.set(index, outcome, 0);
+    pass.set(index, outcome, 0);
 }
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not
-/// frozen. `from` and `to` may be one. Says how many entries were lost.
+/// frozen. `from` and `to` may be the same. Returns how many entries were lost.
 ///
-/// Each entry gets a reference: one of the `counted` that the migrator has, or, for a copy that
-/// somebody has made of a migration entry, a new one. If that can be had no more, the entry becomes
-/// poison: it can neither stay (nobody would ever put it up) nor lead to a page that does not know
-/// of it. So whoever copies migration entries refuses more than [can be
+/// Each entry gets a reference: one of the `counted` that the migrator has or, for a copy that
+/// another thread made of a migration entry, a new one. If no more can be counted, the entry
+/// becomes poison: it can neither stay (nobody would ever put it up) nor lead to a page that does
+/// not count it. So code that copies migration entries refuses more than [can be
 /// counted](crate::mm::ledger::MAX_MAPPINGS).
 pub(super) fn put_up<M: Mm>(
     mm: &M,
@@ -229,12 +228,12 @@ pub(super) fn condemn<M: Mm>(mm: &M, span: Span) {
     });
 }
 
-/// The end of a page whose contents are lost. Its frame is not freed.
-pub(super) fn let_go_of_lost<'m, M: Mm>(batch: &mut Batch<'_, 'm, M>, src: Src<'m, M>) {
+/// Ends the migration of a page whose contents are lost. Its frame is not freed.
+pub(super) fn let_go_of_lost<'m, M: Mm>(pass: &mut Pass<'_, 'm, M>, src: Src<'m, M>) {
     let page = src.into_frozen();
-    // Nothing is freed, whether or not it was the last.
-    let _ = put_raw(batch.mm, src.page, src.span(), src.hand.taken + 1);
-    match &mut batch.fault {
+    // Nothing is freed, whether or not this was the last.
+    let _ = put_raw(pass.mm, src.page, src.span(), src.hand.taken + 1);
+    match &mut pass.fault {
         Some(fault) if src.is_fault => {
             fault.guard = Some(page.thaw().cancel());
             fault.is_lost = true;
