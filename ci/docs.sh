@@ -7,11 +7,12 @@
 # `--markdown` checks the Markdown files alone.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# README and the guide name pictures by reference. No file stands beside a page of the
-# documentation, so there the reference is defined before, as the picture itself.
+# README and the guide name pictures, and README the API, by reference. No file stands beside a page
+# of the documentation, so there each reference is defined before, as the picture itself.
 pictures() {
     local name
-    for name in states page fault killed; do
+    echo '[api]: crate::PageLock'
+    for name in states page fault killed contended; do
         printf '[%s]: data:image/svg+xml;base64,%s\n' "$name" "$(base64 --wrap=0 "docs/$name.svg")"
     done
 }
@@ -31,4 +32,7 @@ for features in "" --no-default-features --all-features "--no-default-features -
     # shellcheck disable=SC2086 # a list of words
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p pagelock $features
 done
+# As docs.rs builds it, with a nightly compiler, for the notes which feature an item needs.
+RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="--cfg docsrs -D warnings" CARGO_TARGET_DIR=$TARGET/docsrs \
+    cargo doc --quiet --no-deps -p pagelock --all-features
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features -p pagelock-soft -p pagelock-vmm

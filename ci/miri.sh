@@ -14,14 +14,11 @@ if ! why=$(cargo +nightly miri --version 2>&1); then
 fi
 
 # Left out: tests that need system calls which an interpreter lacks (shared forks, signals signals;
-# soak, mm_soak and a part each of wait, hmm and migration map memory and trap; all of these leave
-# themselves out); property_schedule, which switches stacks by machine code; and map, which compares
-# texts.
-CORE='cancel_timeout claim counts fault_race gate gate_awake gate_crowd gate_leaving gate_releasing
-    layout lock_api migration_stages mutual_exclusion property property_leaf property_words slots
-    stats unpinned wait words'
+# soak, mm_soak and a part each of wait, hmm and linux map memory and trap; all of these leave
+# themselves out); and map, which compares texts.
+CORE='lock wait refs property stats'
 # One schedule: the memory manager in software is much more code for each operation.
-MM='mm_drain mm_large mm_stages mm_migrate mm_pins mm_range migration gup hmm mm_stress'
+MM='mm linux hmm'
 DEADLINE=$((SECONDS + ${MIRI_MINUTES:-25} * 60))
 FLAGS="-Zmiri-strict-provenance -Zmiri-disable-isolation ${MIRIFLAGS:-}"
 export CARGO_TARGET_DIR=$TARGET/miri

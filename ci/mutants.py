@@ -14,10 +14,9 @@ import json, os, re, subprocess, sys, threading, time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-# The files of tests are made one binary, so that a mutant is one process. These need a process of their own, or to be the root of a crate:
-APART = "stats shared fault_race property_words property_leaf property_schedule".split()
-# And these say nothing of a mutant, or of other mutants than these: of the engine's.
-WITHOUT = "map soak mm_soak hmm gup migration".split()
+# The test programs, in the order in which they are asked. The others say nothing of a mutant, or of
+# other mutants than these: of the engine's.
+TESTS = "lock refs wait stats shared property dump fork killed readme_handler refused signals steps".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.
@@ -40,6 +39,12 @@ pub fn which() -> u32 {
 
 def offset(lines, at):
     return sum(len(l) for l in lines[: at["line"] - 1]) + at["column"] - 1
+
+
+def keyword(text, start):
+    """The place of `fn` in the function that begins at `start`, past a comment with examples."""
+    line = text.rfind("\n", 0, start) + 1
+    return re.compile(r"^(?![ \t]*//)[^\n]*?\b(fn)\b", re.M).search(text, line).start(1)
 
 
 def cargo(copy, *args):
@@ -104,7 +109,7 @@ def prepare(listed, copy):
         if tests and start > tests.start():
             m["outcome"] = "of a test"
             continue
-        body = text.index("{", re.compile(r"\bfn\b").search(text, start).start())
+        body = text.index("{", keyword(text, start))
         group = by_function.setdefault((file, start), {"start": start, "end": end, "body": body, "mutants": []})
         group["mutants"].append(m)
 
@@ -114,19 +119,11 @@ def prepare(listed, copy):
     open(lib, "w").write(text)
     open(os.path.join(copy, "src/mutants.rs"), "w").write("extern crate std;\n" + SWITCH)
 
-    files = sorted(f[:-3] for f in os.listdir(os.path.join(copy, "tests")) if f.endswith(".rs"))
-    together = [f for f in files if f not in APART + WITHOUT and not f.startswith("mm_")]
-    with open(os.path.join(copy, "tests/together.rs"), "w") as f:
-        f.write("#![allow(dead_code)]\n" + "".join(f'#[path = "{n}.rs"]\nmod {n};\n' for n in together))
-    # This one compiles the words' own sources once more, which ask which mutant runs.
-    words = os.path.join(copy, "tests/property_words.rs")
-    text = open(words).read().replace("mod model_words;", 'mod model_words;\n#[path = "../src/mutants.rs"]\nmod mutants;', 1)
+    # This program compiles the words' own sources once more, which ask which mutant runs.
+    words = os.path.join(copy, "tests/property/main.rs")
+    switch = 'mod model_words;\n#[path = "../../src/mutants.rs"]\nmod mutants;'
+    text = open(words).read().replace("mod model_words;", switch, 1)
     open(words, "w").write(text)
-    manifest = os.path.join(copy, "Cargo.toml")
-    text = open(manifest).read()
-    text = text.replace("[package]\n", "[package]\nautotests = false\n")
-    text += "".join(f'\n[[test]]\nname = "{n}"\n' for n in ["together", *APART])
-    open(manifest, "w").write(text)
 
     # Mutants that do not compile are no mutants. Errors of the borrow checker come after those of types, hence the loop.
     dead = set()
@@ -146,7 +143,8 @@ def prepare(listed, copy):
                     print("cannot place:", message["message"], s["file_name"], s["line_start"])
                 names = set(re.findall(r"`(?:[\w:<>, ']*::)?(\w+)", message["message"]))
                 for (file, _), group in by_function.items():
-                    name = re.search(r"\bfn (\w+)", originals[file][group["start"] :]).group(1)
+                    text = originals[file]
+                    name = re.match(r"fn (\w+)", text[keyword(text, group["start"]) :]).group(1)
                     if name in names and "const fn" in originals[file][group["start"] : group["body"]]:
                         for m in group["mutants"]:
                             if m["id"] not in dead:
@@ -172,7 +170,8 @@ def prepare(listed, copy):
 
 
 def binaries(copy):
-    built = cargo(copy, "test", "--no-run", "--lib", "--tests", "--message-format=json")
+    tests = [word for test in TESTS for word in ("--test", test)]
+    built = cargo(copy, "test", "--no-run", "--lib", *tests, "--message-format=json")
     if built.returncode:
         sys.exit(built.stderr[-3000:])
     found = {}
@@ -213,7 +212,7 @@ def run(copy, known, some, out):
     mutants = json.load(open(os.path.join(copy, "mutants.json")))
     executables = binaries(copy)
     skip = [word for test in SLOW for word in ("--skip", test)]
-    order = [("lib",), ("together", *skip), ("together", *SLOW), *((name,) for name in APART)]
+    order = [("lib",), *((name, *skip) for name in TESTS), *((name, *SLOW) for name in TESTS)]
     at_once = 4 * os.cpu_count()
     with ThreadPoolExecutor(max_workers=at_once) as pool:
         found = [by for by in pool.map(lambda _: judge(copy, executables, order, 0), range(at_once)) if by]

@@ -12,15 +12,18 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 WHICH=("$@")
 [ ${#WHICH[@]} -gt 0 ] || WHICH=(thread address)
-# The files of tests in which threads meet. Left out: those of one thread (layout, words, map,
-# lock_api, stats, the properties); shared, whose other processes no sanitizer follows; hmm, gup,
-# migration and the other files of mm, which take the same paths as those here; and the soak, which
-# runs for as long as it is told to. ThreadSanitizer does not see fences. mm/range/notifier.rs has
-# two; in mm_range nothing unsynchronised is behind them, so it reports nothing false. The two of
+# The modules in which threads meet. Left out: those of one thread (layout, words, lock_api, stats,
+# the properties); shared, whose other processes no sanitizer follows; hmm, linux and the other
+# modules of mm, which take the same paths as those here; and the soak, which runs for as long as it
+# is told to. ThreadSanitizer does not see fences. mm/range/notifier.rs has two; in the tests of
+# ranges nothing unsynchronised is behind them, so it reports nothing false. The two of
 # futex/slot.rs order a count and no data. A missing fence is for loom to find.
-TESTS=(mutual_exclusion gate gate_crowd gate_leaving gate_releasing wait claim cancel_timeout
-    counts fault_race migration_stages slots signals unpinned mm_drain mm_migrate mm_pins mm_range
-    mm_stress mm_soak)
+TESTS=(lock wait refs mm signals mm_soak)
+MODULES=(mutual_exclusion gate gate_rounds gate_crowd gate_leaving gate_releasing claim fault_race
+    ptl holds wakes header cancel timeout sleeps limits slots
+    counts unpinned stages freeze ways_out commit poison freeze_races
+    batches drain moved skipped put_back lost fault_page pins pin_failures pin_races
+    range range_ends range_changes stress)
 HOST=x86_64-unknown-linux-gnu
 
 if [ "$(rustc -vV | sed -n 's/^host: //p')" != "$HOST" ]; then
@@ -32,7 +35,7 @@ scratch
 # package NAME TREE TEST...: a package for tests of TREE, without what benchmarks and examples need,
 # and with a target folder of its own. Its manifest is in $MANIFEST.
 package() {
-    local folder=$TARGET/sanitizers/$1 tree=$2 test
+    local folder=$TARGET/sanitizers/$1 tree=$2 test path
     shift 2
     mkdir -p "$folder"
     {
@@ -69,7 +72,9 @@ debug-assertions = true
 
 MANIFEST
         for test in "$@"; do
-            printf '[[test]]\nname = "%s"\npath = "%s"\n' "$test" "$tree/tests/$test.rs"
+            path=$tree/tests/$test.rs
+            [ -e "$path" ] || path=$tree/tests/$test/main.rs
+            printf '[[test]]\nname = "%s"\npath = "%s"\n' "$test" "$path"
         done
     } >"$folder/Cargo.toml"
     : >"$folder/lib.rs"
@@ -149,7 +154,7 @@ finds() {
 # ci/seeded.sh.
 seeded() {
     python3 ci/weave.py copy "$TARGET/sanitizers/tree"
-    package seeded "$TARGET/sanitizers/tree" mutual_exclusion wait
+    package seeded "$TARGET/sanitizers/tree" lock wait
 }
 
 for which in "${WHICH[@]}"; do
@@ -159,18 +164,19 @@ for which in "${WHICH[@]}"; do
     fi
     printf -- '-- %s sanitizer: %s\n' "$which" "${TESTS[*]}"
     package package "$PWD" "${TESTS[@]}"
-    "$which" --tests --no-fail-fast
+    "$which" --no-fail-fast --test lock --test wait --test refs --test mm -- "${MODULES[@]/%/::}"
+    "$which" --no-fail-fast --test signals --test mm_soak
     (
         seeded
         case $which in
             thread)
                 finds thread lock/release.rs/release/state.fetch_add=Relaxed \
                     'ThreadSanitizer: data race' \
-                    mutual_exclusion what_one_owner_wrote_the_next_sees
+                    lock mutual_exclusion::what_one_owner_wrote_the_next_sees
                 ;;
             address)
                 finds address touched-after-release 'AddressSanitizer: heap-use-after-free' \
-                    wait the_header_may_be_freed_before_anybody_is_woken
+                    wait header::the_header_may_be_freed_before_anybody_is_woken
                 ;;
         esac
     )

@@ -14,8 +14,8 @@ if [ "$(uname -s)" != Linux ]; then
 fi
 export PAGELOCK_KILLS=${1:-1000}
 # As they ship, without assertions, which would end a process before it can do harm; and with them.
-cargo test --quiet --release --features shared --test hostile --test survivors -- \
-    --nocapture --test-threads=2
+cargo test --quiet --release --features shared --test shared -- \
+    hostile:: survivors:: --nocapture --test-threads=2
 "$(stepped . steps)" --nocapture --test-threads=2
 
 cargo bench --quiet -p pagelock-benches --features shared --bench seat

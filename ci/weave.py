@@ -31,7 +31,7 @@ KEPT = (
 BESIDE = ("soft",)
 NOT_KEPT = ("fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/seeds")
 # These compile sources of the crate once more, in a crate of their own.
-WITH_WORDS = ("tests/property_words.rs", "fuzz/fuzz_targets/words.rs")
+WITH_WORDS = ("tests/property/main.rs", "fuzz/fuzz_targets/words.rs")
 
 
 def bugs():
@@ -202,11 +202,10 @@ def unknown_finders(listed):
                 exists = any(test.split("::")[-1] in name for name in unit_tests)
             elif kind == "fuzz":
                 exists = os.path.exists(os.path.join(ROOT, "fuzz", "fuzz_targets", f"{test}.rs"))
-            elif kind in ("loom", "shuttle"):
-                part, _, test = test.partition("::")
-                exists = is_in(f"tests/{kind}/{part}.rs", test)
             else:
-                exists = is_in(f"tests/{kind}.rs", test)
+                *module, test = test.split("::")
+                path = "/".join(["tests", kind, *module])
+                exists = is_in(f"{path}.rs", test) or is_in(f"{path}/mod.rs", test)
             if not exists:
                 yield f"ci/seeded.bugs:{bug['line']}: {bug['name']}: there is no {finder}"
 

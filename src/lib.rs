@@ -13,7 +13,7 @@
 //!
 //! | module | explains |
 //! |---|---|
-//! | [`guide`] | the life of a page; how to embed the crate in a kernel, a VMM, a pager |
+//! | [`guide`] | the life of a page; four doors: a kernel, a VMM or pager, processes, C |
 //! | [`porting`] | a kernel's own platform and page tables; what an interrupt may call |
 //! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, seccomp, processes that die |
 //! | [`word`] | the eight bytes, bit by bit, with constants for debuggers |
@@ -29,7 +29,7 @@
 //! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
 //! | [`stuck`] | what a stuck page shows: dumps, owners, reports, gdb |
-//! | [`docs`] | the check behind each promise; Linux beside this; the protocol on paper |
+//! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

@@ -1,6 +1,6 @@
 //! `docs/verification.md` tells the truth: every check that it names exists, every invariant and
 //! failure class has a row, what a row was shown to catch is found by one of its checks, and no
-//! check is in no row.
+//! check is in no row. What `docs/protocol.md` names exists too.
 
 #![cfg(not(pagelock_loom))]
 
@@ -54,22 +54,21 @@ fn tests_in(text: &str) -> Vec<(&str, bool)> {
     found
 }
 
-/// The tests in `tests/FILE.rs` and below `tests/FILE`, with those that `hmm.rs` has a macro make.
-fn tests_of_file(file: &str) -> Vec<(String, bool)> {
-    let text = read(format!("tests/{file}.rs"));
-    let mut parts = vec![text];
-    let folder = root().join("tests").join(file);
-    if folder.is_dir() {
-        let mut files = Vec::new();
-        rust_files(&folder, &mut files);
-        parts.extend(files.iter().map(|f| fs::read_to_string(f).unwrap()));
-    }
-    let mut found: Vec<_> = parts
-        .iter()
-        .flat_map(|text| tests_in(text))
+/// The file with the tests of a program, or of one of its modules: `tests/NAME.rs`,
+/// `tests/NAME/main.rs`, or `tests/NAME/mod.rs`.
+fn file_of(name: &str) -> Option<String> {
+    let of = |ending| format!("tests/{name}{ending}");
+    [of(".rs"), of("/main.rs"), of("/mod.rs")].into_iter().find(|path| root().join(path).is_file())
+}
+
+/// The tests in a file, with those that `hmm/main.rs` has a macro make.
+fn tests_of_file(path: &str) -> Vec<(String, bool)> {
+    let text = read(path);
+    let mut found: Vec<_> = tests_in(&text)
+        .into_iter()
         .map(|(name, is_ignored)| (name.to_owned(), is_ignored))
         .collect();
-    if let Some((_, made)) = parts[0].split_once("\nvariants! {\n") {
+    if let Some((_, made)) = text.split_once("\nvariants! {\n") {
         let made = made.split('}').next().unwrap_or_default();
         found.extend(
             made.split([' ', '\n', ';'])
@@ -101,30 +100,28 @@ fn fault(name: &str, unit_tests: &BTreeSet<String>) -> Option<String> {
         let text = fs::read_to_string(root().join(path)).unwrap_or_default();
         (!text.lines().any(wanted)).then(|| format!("`{name}`: not in {path}"))
     };
-    let test = |file: &str, test: &str| {
-        if let Some(fault) = exists(format!("tests/{file}.rs")) {
-            return Some(fault);
-        }
-        match tests_of_file(file).iter().find(|(name, _)| name == test) {
+    let test = |program: &str, test: &str| {
+        let (module, test) = test.rsplit_once("::").unwrap_or(("", test));
+        let part = format!("{program}/{}", module.replace("::", "/"));
+        let Some(file) = file_of(part.trim_end_matches('/')) else {
+            return Some(format!("`{name}`: there is no tests/{part}"));
+        };
+        match tests_of_file(&file).iter().find(|(name, _)| name == test) {
             // The soak is run by its script.
             Some((_, is_ignored)) => {
-                (*is_ignored && file != "soak").then(|| format!("`{name}`: is ignored"))
+                (*is_ignored && program != "soak").then(|| format!("`{name}`: is ignored"))
             }
-            None => Some(format!("`{name}`: no test {test} in tests/{file}")),
+            None => Some(format!("`{name}`: no test {test} in {file}")),
         }
     };
     match kind {
         "lib" => (!unit_tests.contains(rest)).then(|| format!("`{name}`: no such unit test")),
-        "loom" | "shuttle" => match rest.split_once("::") {
-            Some((part, model)) => test(&format!("{kind}/{part}"), model),
-            None => Some(format!("`{name}`: no part of {kind}'s tests is named")),
-        },
         "fuzz" | "ci" | "model" | "bug" if is_packed() => None,
         "fuzz" => exists(format!("fuzz/fuzz_targets/{rest}.rs")),
         "ci" => exists(format!("ci/{rest}.sh")),
         "model" => line("ci/model.sh", &|l| l.starts_with(&format!("check {rest} "))),
         "bug" => line("ci/seeded.bugs", &|l| l.starts_with(&format!("{rest}: "))),
-        file => test(file, rest),
+        program => test(program, rest),
     }
 }
 
@@ -218,6 +215,8 @@ fn every_name_stands_for_something() {
     let names = names(tables(&map));
     assert!(names.len() > 100, "only {} names were found", names.len());
     let unit_tests = unit_tests();
+    let protocol = read("docs/protocol.md");
+    let names = names.union(&self::names(&protocol)).copied().collect::<BTreeSet<_>>();
     let faults: Vec<String> = names.iter().filter_map(|name| fault(name, &unit_tests)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -228,8 +227,9 @@ fn names_that_stand_for_nothing_are_noticed() {
     for name in [
         "lib:no_such_test",
         "wait:no_such_test",
-        "wait:all_come",
-        "mm_pins:settled", // a helper
+        "wait:no_such_part::no_such_test",
+        "wait:wakes::no_such_test",
+        "mm:pins::settled", // a helper
         "no_such_file:no_such_test",
         "loom:wait::no_such_model",
         "loom:no_part",
@@ -323,15 +323,19 @@ fn every_check_is_in_a_row() {
             }
         }
     }
-    for entry in fs::read_dir(root().join("tests")).unwrap() {
-        let path = entry.unwrap().path();
-        let file = path.file_stem().unwrap().to_str().unwrap();
-        if path.extension().is_some_and(|e| e == "rs")
-            && file != "map"
-            && !tests_of_file(file).is_empty()
-            && !named.iter().any(|name| name.split_once(':').is_some_and(|(kind, _)| kind == file))
-        {
-            missing.push(format!("any test of tests/{file}.rs"));
+    let mut files = Vec::new();
+    rust_files(&root().join("tests"), &mut files);
+    for file in files {
+        let path = file.strip_prefix(root()).unwrap().to_str().unwrap();
+        let tests = tests_of_file(path);
+        let program = path.trim_start_matches("tests/").trim_end_matches(".rs");
+        let prefix = match program.trim_end_matches("/main").split_once('/') {
+            Some((program, module)) => format!("{program}:{}::", module.replace('/', "::")),
+            None => format!("{}:", program.trim_end_matches("/main")),
+        };
+        let is_named = |test: &str| named.contains(format!("{prefix}{test}").as_str());
+        if program != "map" && !tests.is_empty() && !tests.iter().any(|(test, _)| is_named(test)) {
+            missing.push(format!("any test of {path}"));
         }
     }
     assert!(missing.is_empty(), "in no row:\n{}", missing.join("\n"));

@@ -3,7 +3,7 @@
 //! beside the curves, not on them.
 
 use crate::results::Results;
-use crate::support::parts::contended::{Cell, HOLDS, LONGEST, Regime, SHORT, cells, title};
+use crate::support::parts::contended::{Cell, HOLDS, LONGEST, P99, Regime, SHORT, cells, title};
 use crate::support::table::{Better, Role, Table};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{
@@ -46,8 +46,8 @@ pub fn picture(table: &Table, cores: usize) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-/// Holds and longest waits of the contended lock with the shortest sections, side by side; if they
-/// were measured.
+/// Holds, 99th percentile and longest wait of the contended lock with the shortest sections: where
+/// we win and where we lose, in one picture; if they were measured.
 pub fn for_readme(results: &Results) -> Result<Option<String>> {
     let short = |cell: &Cell| (cell.inside, cell.outside) == SHORT;
     let wanted: Vec<String> =
@@ -58,31 +58,40 @@ pub fn for_readme(results: &Results) -> Result<Option<String>> {
         table.head.rows = "threads that want the lock".to_string();
         (!table.rows.is_empty()).then_some(table)
     };
-    let (Some(rate), Some(wait)) = (curve(HOLDS), curve(LONGEST)) else { return Ok(None) };
-    let machine = &results.machine;
-    let below = format!(
-        "Held for {} ns, away for {} ns. {}, {} cores, {}. Medians; a thin stroke goes from the smallest round to the largest.",
-        SHORT.0,
-        SHORT.1,
-        machine.processor,
-        machine.cores,
-        if machine.virtual_machine { "a virtual machine" } else { "no virtual machine" }
-    );
-    const PANEL: u32 = 500;
+    let (Some(rate), Some(p99), Some(wait)) = (curve(HOLDS), curve(P99), curve(LONGEST)) else {
+        return Ok(None);
+    };
+    const PANEL: (u32, u32) = (500, 420);
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (2 * PANEL + NAMES, 480)).into_drawing_area();
+        let size = (2 * PANEL.0, 2 * PANEL.1);
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
-        let (root, foot) = root.split_vertically(446);
-        foot.draw(&Text::new(below, (16, 4), ("sans-serif", 18)))?;
-        let (left, right) = root.split_horizontally(PANEL);
-        let (right, beside) = right.split_horizontally(PANEL);
-        draw(&left, &rate, "One lock: how often it is had")?;
-        draw(&right, &wait, "One lock: the longest wait for it")?;
-        names(&beside, &rate)?;
+        let panels = root.split_evenly((2, 2));
+        draw(&panels[0], &rate, "Holds")?;
+        draw(&panels[1], &p99, "Wait, 99th percentile")?;
+        draw(&panels[2], &wait, "Longest wait")?;
+        names(&panels[3].margin(0, 0, 60, 0), &rate)?;
+        for (line, text) in about(results).iter().enumerate() {
+            let at = (64, 220 + 26 * line as i32);
+            panels[3].draw(&Text::new(text.as_str(), at, ("sans-serif", 19)))?;
+        }
         root.present()?;
     }
     Ok(Some(svg))
+}
+
+/// What the picture was measured on, in lines.
+fn about(results: &Results) -> [String; 5] {
+    let machine = &results.machine;
+    let kind = if machine.virtual_machine { "a virtual machine" } else { "no virtual machine" };
+    [
+        "Saturated: one lock, every thread wants it.".to_string(),
+        format!("Held for {} ns, away for {} ns.", SHORT.0, SHORT.1),
+        machine.processor.clone(),
+        format!("{} cores, {kind}", machine.cores),
+        "Medians; a thin stroke spans all rounds.".to_string(),
+    ]
 }
 
 /// Picks the scale: logarithmic where the figures are of different orders. Zeroes are drawn at the

@@ -294,6 +294,7 @@ impl Model {
         let refs = match rule {
             FreezeRule::ExactRefs(n) => n == self.refs,
             FreezeRule::Unpinned => true,
+            rule => unreachable!("{rule:?}"),
         };
         refs && self.pins == 0 && !self.poisoned
     }

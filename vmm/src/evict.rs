@@ -41,6 +41,21 @@ impl Region {
     /// # Errors
     ///
     /// [`NotEvicted`], with nothing changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fault, Place};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let evict = region.evict(0)?;
+    /// assert_eq!(evict.bytes(), [7; 4096]); // ... and saved
+    /// evict.done();
+    /// assert_eq!(region.state(0).unwrap().place, Place::Out);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evict(self: &Arc<Self>, page: usize) -> Result<Evict, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
         // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
@@ -83,35 +98,137 @@ pub struct Evict {
 
 impl Evict {
     /// The page's number.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.evict(0)?.page(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn page(&self) -> usize {
         self.get().page()
     }
 
     /// The page's region.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert!(std::sync::Arc::ptr_eq(region.evict(0)?.region(), &region));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn region(&self) -> &Arc<Region> {
         self.get().region()
     }
 
     /// Where the page begins in the region, in bytes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.evict(0)?.offset(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.get().at() as u64
     }
 
     /// What the page had.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.evict(0)?.bytes(), [7; 4096]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Whether the store that the page was last [cleaned](Region::clean) into has these bytes
+    /// still: nobody has written to the page since. Then `done` needs no write before it.
+    ///
+    /// Writes through another mapping of a memfd are not noticed; see
+    /// [`Ram::memfd`](crate::uffd::Ram::memfd).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert!(!region.evict(0)?.is_clean());
+    /// region.clean(0)?.done(); // the store has it now
+    /// assert!(region.evict(0)?.is_clean());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.get().is_protected()
+    }
+
     /// What the owner is at, for the [report](Region::report).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let evict = region.evict(0)?;
+    /// evict.note("writing block 5");
+    /// assert!(region.report(Duration::ZERO).to_string().contains("block 5"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn note(&self, note: impl Into<Cow<'static, str>>) {
         self.get().note(note.into());
     }
 
     /// The bytes are safe: the page is out, and who waits for it is told.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// drop(region.evict(0)?); // the store is full: the page is back
+    /// assert_eq!(region.resident(), 1);
+    /// region.evict(0)?.done();
+    /// assert_eq!(region.resident(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn done(mut self) {
         if let Some(mut owned) = self.owned.take() {
             owned.take_out(Place::Out);

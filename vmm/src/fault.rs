@@ -38,6 +38,21 @@ impl Region {
     /// Each fault that arrives is to be passed to this, also one for a page that seems to be there:
     /// its message may have been read late, or the page was taken away by somebody that no event
     /// has told of. `Present` has made sure of both.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// match region.fault(3) {
+    ///     Fault::Owner(fetch) => _ = fetch.fill(&[7; 4096])?, // ... from the store
+    ///     Fault::InFlight => {}  // its owner tells the faulter
+    ///     _ => {}                // nothing to do
+    /// }
+    /// assert!(matches!(region.fault(3), Fault::Present));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fault(self: &Arc<Self>, page: usize) -> Fault {
         self.counters.count(Counter::Faults);
         let guard = match self.claim(page, Region::lose) {
@@ -54,6 +69,23 @@ impl Region {
     }
 
     /// A thread faults on `page` because it is write protected.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Claimed, Fault};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// region.clean(0)?.done();
+    /// if let Claimed::Owner(write) = region.write_fault(0) {
+    ///     // ... noted as dirty, and then
+    ///     write.allow()?;
+    /// }
+    /// assert!(!region.state(0).unwrap().protected);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write_fault(self: &Arc<Self>, page: usize) -> Claimed<Unprotect> {
         self.counters.count(Counter::WriteFaults);
         let guard = match self.claim(page, |_, _| {}) {
@@ -61,10 +93,19 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        // A page that is out may be to come back protected. Its fault was late: there is nothing to
-        // lift or to read, and whoever slept finds that no page is there.
-        let stays = owned.place() == Place::In && owned.is_protected();
-        if stays { Claimed::Owner(Unprotect::of(owned)) } else { Claimed::Present }
+        // A page that is out may come back protected. Its fault was late: there is nothing to lift
+        // or to read, and the writer finds that no page is there.
+        if owned.place() != Place::In {
+            return Claimed::Present;
+        }
+        if owned.is_protected() {
+            return Claimed::Owner(Unprotect::of(owned));
+        }
+        // Late as well; or somebody else has protected the page, and the writer would come again
+        // and again. The release wakes it in any case.
+        let at = owned.at();
+        let _ = self.patiently(|layer| layer.protect(at, false));
+        Claimed::Present
     }
 
     fn claim<G>(
@@ -116,6 +157,21 @@ impl Region {
     /// fetches before anybody asks.
     ///
     /// Busy pages are passed over without a trace: their owners do not tell because of it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// for fetch in region.prefetch(0..4) {
+    ///     fetch.fill(&[1; 4096])?;
+    /// }
+    /// assert_eq!(region.resident(), 4);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch(self: &Arc<Self>, range: Range<usize>) -> impl Iterator<Item = Fetch> + use<> {
         let region = Arc::clone(self);
         let range = range.start..range.end.min(self.pages());

@@ -82,24 +82,66 @@ impl Fetch {
     }
 
     /// The page's number.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(3..4).next().unwrap();
+    /// assert_eq!(fetch.page(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn page(&self) -> usize {
         self.owned.page()
     }
 
     /// The page's region.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(3..4).next().unwrap();
+    /// assert!(std::sync::Arc::ptr_eq(fetch.region(), &region));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn region(&self) -> &Arc<Region> {
         self.owned.region()
     }
 
     /// Where the page begins in the region, in bytes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(3..4).next().unwrap();
+    /// assert_eq!(fetch.offset(), 3 * 4096);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.owned.at() as u64
     }
 
     /// What has to be put up.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Wants;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let _ = region.discard(0..1);
+    /// let wants: Vec<_> = region.prefetch(0..2).map(|fetch| fetch.wants()).collect();
+    /// assert_eq!(wants, [Wants::Zeroes, Wants::Bytes]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn wants(&self) -> Wants {
         if self.owned.place() == Place::Discarded || self.is_discarded() {
@@ -111,12 +153,35 @@ impl Fetch {
 
     /// Whether the page was discarded meanwhile: then there is no need to go on fetching, and the
     /// bytes would be dropped.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(0..1).next().unwrap();
+    /// let _ = region.discard(0..1);
+    /// assert!(fetch.is_discarded());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_discarded(&self) -> bool {
         self.region().is_asked(self.page())
     }
 
     /// What the owner is at, for the [report](Region::report).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(0..1).next().unwrap();
+    /// fetch.note("reading block 5");
+    /// assert!(region.report(Duration::ZERO).to_string().contains("block 5"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn note(&self, note: impl Into<Cow<'static, str>>) {
         self.owned.note(note.into());
     }
@@ -127,6 +192,17 @@ impl Fetch {
     /// # Errors
     ///
     /// [`FillError`]. The page stays out, and its faulters are told.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Filled;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(0..1).next().unwrap();
+    /// assert_eq!(fetch.fill(&[7; 4096])?, Filled::Bytes);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fill(self, bytes: &[u8]) -> Result<Filled, FillError> {
         let page_size = self.region().page_size();
         if bytes.len() != page_size {
@@ -140,6 +216,17 @@ impl Fetch {
     /// # Errors
     ///
     /// As [`fill`](Self::fill).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Filled;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let fetch = region.prefetch(0..1).next().unwrap();
+    /// assert_eq!(fetch.zero()?, Filled::Zeroes);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn zero(self) -> Result<Filled, FillError> {
         self.put(None)
     }
@@ -187,6 +274,18 @@ impl Fetch {
     /// # Errors
     ///
     /// As [`fill`](Self::fill).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, FillError};
+    /// fn minor_fault(mut fetch: Fetch) -> Result<(), FillError> {
+    ///     if !fetch.resume()? {
+    ///         fetch.fill(&[7; 4096])?; // nothing is behind the mapping: from the store
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn resume(&mut self) -> Result<bool, FillError> {
         let at = self.owned.at();
         let protected = self.owned.is_protected();
@@ -206,6 +305,17 @@ impl Fetch {
     }
 
     /// The page's contents are lost for good: accesses fail (SIGBUS), where the kernel can do that.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// region.prefetch(0..1).next().unwrap().poison();
+    /// assert!(matches!(region.fault(0), Fault::Poisoned));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poison(self) {
         let Self { owned } = self;
         let region = Arc::clone(owned.region());

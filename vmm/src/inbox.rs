@@ -65,6 +65,16 @@ impl Inbox {
     /// # Errors
     ///
     /// As [`Uffd::open`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Inbox;
+    /// match Inbox::open() {
+    ///     Ok(inbox) => assert!(inbox.regions().is_empty()),
+    ///     Err(error) => println!("no userfaultfd: {error}"),
+    /// }
+    /// ```
     pub fn open() -> io::Result<Arc<Self>> {
         Self::new(Uffd::open(crate::uffd::Wish::default())?)
     }
@@ -74,6 +84,17 @@ impl Inbox {
     /// # Errors
     ///
     /// If the system has no descriptor left.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::new(8, 4096);
+    /// let inbox = Inbox::new(ram.clone())?;
+    /// let region = Region::new(ram, &inbox, 0)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(events: impl Events + 'static) -> io::Result<Arc<Self>> {
         let kicks =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE)?;
@@ -90,6 +111,15 @@ impl Inbox {
 
     /// Where the events come from: its descriptor is readable while there are any, for whoever
     /// waits in a loop of its own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// assert_eq!(region.inbox().events().pending()?, (0, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn events(&self) -> &dyn Events {
         &*self.events
@@ -100,6 +130,27 @@ impl Inbox {
     /// # Errors
     ///
     /// What reading the events failed with.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// let inbox = region.inbox().clone();
+    /// let guest = std::thread::spawn(move || ram.with(5, false, Duration::from_secs(10), |bytes| bytes[0]));
+    /// let arrived = loop {
+    ///     match inbox.next()? {
+    ///         Some(arrived) => break arrived,
+    ///         None => std::thread::yield_now(),
+    ///     }
+    /// };
+    /// let Fault::Owner(fetch) = arrived.region.fault(arrived.page) else { unreachable!() };
+    /// fetch.fill(&[7; 4096])?;
+    /// assert_eq!(guest.join().unwrap(), Ok(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next(&self) -> io::Result<Option<Arrived>> {
         loop {
             let aside = self.pop_aside();
@@ -137,6 +188,16 @@ impl Inbox {
     }
 
     /// The region that has the host address `address`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let address = region.host_address(3).unwrap();
+    /// assert!(region.inbox().region_of(address).is_some());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn region_of(&self, address: usize) -> Option<Arc<Region>> {
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
@@ -146,6 +207,15 @@ impl Inbox {
     }
 
     /// All regions that are plugged in, by address.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// assert_eq!(region.inbox().regions().len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn regions(&self) -> Vec<Arc<Region>> {
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);

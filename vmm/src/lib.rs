@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod addresses;
 mod clean;
 mod discard;
 mod evict;
@@ -17,6 +18,7 @@ mod seats;
 mod server;
 #[cfg(feature = "shared")]
 pub mod shared;
+mod shrink;
 pub mod soft;
 pub mod stats;
 mod take_over;
@@ -40,6 +42,7 @@ pub use place::{PageState, Place};
 pub use region::{Region, RegionError};
 pub use report::{Held, Report};
 pub use server::{Served, Server, Settings, Store};
+pub use shrink::Evicted;
 pub use take_over::TakenOver;
 pub use tasks::Stop;
 pub use unprotect::Unprotect;

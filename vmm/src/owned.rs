@@ -9,7 +9,10 @@ use pagelock::{FreezeRule, Frozen, PageGuard};
 use std::borrow::Cow;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 /// Dropping it releases the page and tells whoever waits for it, whatever has happened.
 pub(crate) struct Owned {
@@ -83,6 +86,12 @@ impl Owned {
     }
 
     pub(crate) fn set(&mut self, place: Place, protected: bool) {
+        // Relaxed: a count, which orders nothing.
+        match (self.place() == Place::In, place == Place::In) {
+            (false, true) => _ = self.region.resident.fetch_add(1, Relaxed),
+            (true, false) => _ = self.region.resident.fetch_sub(1, Relaxed),
+            _ => {}
+        }
         // SAFETY: the page is locked and the right to release it is ours. `ManuallyDrop`: it stays.
         let mut guard = ManuallyDrop::new(unsafe { PageGuard::from_raw(self.header()) });
         guard.set_user(place.bits(protected));
@@ -129,8 +138,11 @@ impl Owned {
         self.set(to, protected);
     }
 
-    /// The release marks the contents lost.
+    /// The release marks the contents lost. They are in no memory.
     pub(crate) fn poison(mut self) {
+        if self.place() == Place::In {
+            self.set(Place::Out, false);
+        }
         self.is_lost = true;
     }
 

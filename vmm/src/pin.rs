@@ -40,6 +40,22 @@ impl Region {
     /// # Errors
     ///
     /// [`NotPinned`], with nothing changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fault, NotEvicted, NotPinned};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let pin = region.pin(0)?;
+    /// assert!(matches!(region.evict(0), Err(NotEvicted::Pinned(1))));
+    /// drop(pin); // the device has stopped
+    /// region.evict(0)?.done();
+    /// assert_eq!(region.pin(0).unwrap_err(), NotPinned::Out);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin(self: &Arc<Self>, page: usize) -> Result<Pin, NotPinned> {
         let Some(header) = self.headers.get(page).filter(|_| !self.is_unplugged()) else {
             return Err(NotPinned::Gone);
@@ -64,6 +80,16 @@ impl Region {
     /// # Errors
     ///
     /// What `fetch` failed with, or [`NotPinned`] as an [`io::Error`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let pin = region.pin_or_fetch(0, |fetch| Ok(fetch.fill(&[7; 4096]).map(drop)?))?;
+    /// assert_eq!(pin.page(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin_or_fetch(
         self: &Arc<Self>,
         page: usize,
@@ -79,11 +105,7 @@ impl Region {
             }
             match self.fault(page) {
                 Claimed::Owner(owned) => fetch(owned)?,
-                Claimed::InFlight => {
-                    if let Some(header) = self.header(page) {
-                        let _ = header.wait_unlocked(());
-                    }
-                }
+                Claimed::InFlight => self.wait_released(page),
                 Claimed::Present => {}
                 Claimed::Poisoned => return Err(io::Error::other(NotPinned::Poisoned)),
                 Claimed::Gone => return Err(io::Error::other(NotPinned::Gone)),
@@ -103,18 +125,54 @@ pub struct Pin {
 
 impl Pin {
     /// The page's number.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.pin(0)?.page(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn page(&self) -> usize {
         self.page
     }
 
     /// The page's region.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert!(std::sync::Arc::ptr_eq(region.pin(0)?.region(), &region));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn region(&self) -> &Arc<Region> {
         &self.region
     }
 
     /// Where the page is, for the device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(Some(region.pin(0)?.host_address()), region.host_address(0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn host_address(&self) -> usize {
         self.region.host_address(self.page).expect("a pinned page is in the region")

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A stretch of guest memory whose pages come and go: guest pages ↔ host addresses ↔ headers.
@@ -42,12 +42,14 @@ pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) headers: Headers,
-    /// What was asked of pages that somebody owned at that moment.
+    /// What was asked of pages that somebody owned at that moment, and answered.
     pub(crate) asked: Box<[AtomicU8]>,
     pub(crate) seats: Seats,
     pub(crate) counters: Counters,
-    guest: u64,
-    page_size: usize,
+    /// How many pages are in.
+    pub(crate) resident: AtomicUsize,
+    pub(crate) guest: u64,
+    pub(crate) page_size: usize,
     unplugged: AtomicBool,
 }
 
@@ -68,6 +70,10 @@ pub enum RegionError {
     /// Another region of the inbox has some of its addresses.
     #[error("addresses from {0:#x} are in another region")]
     Overlaps(usize),
+    /// The memory was registered with another userfaultfd than the inbox's: its faults would arrive
+    /// where nobody knows the region.
+    #[error("the memory's faults arrive at another inbox")]
+    OtherInbox,
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -89,6 +95,18 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError`], with nothing changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::new(8, 4096);
+    /// let inbox = Inbox::new(ram.clone())?;
+    /// let region = Region::new(ram, &inbox, 0x1_0000_0000)?;
+    /// assert_eq!(region.guest_address(1), Some(0x1_0000_1000));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         layer: impl Layer + 'static,
         inbox: &Arc<Inbox>,
@@ -102,6 +120,9 @@ impl Region {
         {
             return Err(RegionError::NotPages { base, len, page_size });
         }
+        if layer.as_any().downcast_ref::<Ram>().is_some_and(|ram| !ram.reports_to(inbox)) {
+            return Err(RegionError::OtherInbox);
+        }
         let layer: Arc<dyn Layer> = Arc::new(layer);
         let pages = len / page_size;
         let region = Arc::new(Self {
@@ -109,6 +130,7 @@ impl Region {
             asked: (0..pages).map(|_| AtomicU8::new(0)).collect(),
             seats: Seats::new(),
             counters: Counters::default(),
+            resident: AtomicUsize::new(0),
             inbox: Arc::clone(inbox),
             layer,
             guest,
@@ -123,80 +145,101 @@ impl Region {
     /// # Errors
     ///
     /// [`RegionError`]. The inbox must be one of the kernel's ([`Inbox::open`]).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// let region = Region::anonymous(&inbox, 64 << 20)?;
+    /// assert_eq!(region.pages(), 16384);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn anonymous(inbox: &Arc<Inbox>, len: usize) -> Result<Arc<Self>, RegionError> {
         Self::new(Ram::anonymous(inbox, len, crate::uffd::SMALL)?, inbox, 0)
     }
 
-    /// How many pages it has.
-    #[must_use]
-    pub fn pages(&self) -> usize {
-        self.headers.pages()
-    }
-
-    /// Bytes of a page.
-    #[must_use]
-    pub fn page_size(&self) -> usize {
-        self.page_size
-    }
-
-    /// The host addresses.
-    #[must_use]
-    pub fn host_range(&self) -> Range<usize> {
-        self.layer.base()..self.layer.base() + self.layer.len()
-    }
-
-    /// The guest's physical addresses.
-    #[must_use]
-    pub fn guest_range(&self) -> Range<u64> {
-        self.guest..self.guest + self.layer.len() as u64
-    }
-
-    /// The page that has the host address `address`.
-    #[must_use]
-    pub fn page_at_host(&self, address: usize) -> Option<usize> {
-        let at = address.checked_sub(self.layer.base())?;
-        (at < self.layer.len()).then_some(at / self.page_size)
-    }
-
-    /// The page that has the guest's physical address `address`.
-    #[must_use]
-    pub fn page_at_guest(&self, address: u64) -> Option<usize> {
-        let at = usize::try_from(address.checked_sub(self.guest)?).ok()?;
-        (at < self.layer.len()).then_some(at / self.page_size)
-    }
-
-    /// The host address of a page's first byte.
-    #[must_use]
-    pub fn host_address(&self, page: usize) -> Option<usize> {
-        (page < self.pages()).then(|| self.layer.base() + self.at(page))
-    }
-
-    /// The guest's physical address of a page's first byte.
-    #[must_use]
-    pub fn guest_address(&self, page: usize) -> Option<u64> {
-        (page < self.pages()).then(|| self.guest + self.at(page) as u64)
-    }
-
-    /// A page's header, for what has no verb here: a wait, a lock with limits. Whoever owns the
-    /// page by it must leave the caller's bits and the reference alone; they are the region's.
+    /// A page's header, for what has no verb here: a wait or a lock with limits. An owner by this
+    /// must leave the caller's bits and the reference alone, which are the region's; and a discard
+    /// that comes meanwhile is not done at its end, but by the page's next owner.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let header = region.header(0).unwrap();
+    /// assert!(!header.is_locked() && size_of_val(header) == 8);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn header(&self, page: usize) -> Option<&Header> {
         self.headers.get(page)
     }
 
     /// The memory below.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// assert_eq!(region.layer().len(), 8 * 4096);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn layer(&self) -> &dyn Layer {
         &*self.layer
     }
 
     /// Where its faults arrive.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// assert_eq!(region.inbox().regions().len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
 
+    /// How many pages are in: what an evictor keeps below a limit. One load, and exact whenever
+    /// nobody owns a page; a fetch counts from the moment that its page is up.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(region.resident(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        self.resident.load(Relaxed)
+    }
+
     /// What a page's header says now. `None` beyond the end.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fault, Place};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let state = region.state(0).unwrap();
+    /// assert_eq!((state.place, state.owned, state.pins), (Place::In, false, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn state(&self, page: usize) -> Option<PageState> {
         let header = self.headers.get(page)?;
@@ -213,6 +256,19 @@ impl Region {
 
     /// The pages of `range` and what their headers say, each as it is when it is looked at. It
     /// touches nothing, so nobody is held up by it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fault, Place};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// let out = region.states(0..8).filter(|(_, state)| state.place == Place::Out);
+    /// assert_eq!(out.count(), 7);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn states(&self, range: Range<usize>) -> impl Iterator<Item = (usize, PageState)> + '_ {
         let range = range.start..range.end.min(self.pages());
         range.filter_map(|page| Some((page, self.state(page)?)))
@@ -225,6 +281,17 @@ impl Region {
     /// # Errors
     ///
     /// What the layer says. The region is out of the inbox in any case.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// region.unplug()?;
+    /// assert!(matches!(region.fault(0), Fault::Gone));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unplug(&self) -> io::Result<()> {
         if self.unplugged.swap(true, Relaxed) {
             return Ok(());
@@ -235,11 +302,6 @@ impl Region {
 
     pub(crate) fn is_unplugged(&self) -> bool {
         self.unplugged.load(Relaxed)
-    }
-
-    /// The offset of a page.
-    pub(crate) fn at(&self, page: usize) -> usize {
-        page * self.page_size
     }
 
     /// A call of the layer that cannot succeed while a removal waits to be read: reads it.

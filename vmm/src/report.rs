@@ -42,6 +42,19 @@ impl Region {
     /// The pages that have been owned for `at_least` so long, and what the kernel says of faulters.
     ///
     /// It looks at every header and takes nothing, so it can be called at any time.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let owner = region.prefetch(2..3).next().unwrap();
+    /// let report = region.report(Duration::ZERO);
+    /// assert_eq!((report.held[0].page, report.held[0].what), (2, "prefetch"));
+    /// println!("{report}");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn report(&self, at_least: Duration) -> Report {
         let seats = self.seats.all();

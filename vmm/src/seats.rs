@@ -31,16 +31,19 @@ pub(crate) enum What {
     Discard,
     Eviction,
     Cleaning,
+    /// By a task that is about to wait.
+    Look,
 }
 
 impl What {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Fetch,
         Self::Prefetch,
         Self::WriteFault,
         Self::Discard,
         Self::Eviction,
         Self::Cleaning,
+        Self::Look,
     ];
 
     pub(crate) const fn in_words(self) -> &'static str {
@@ -51,6 +54,7 @@ impl What {
             Self::Discard => "discard",
             Self::Eviction => "eviction",
             Self::Cleaning => "cleaning",
+            Self::Look => "a look",
         }
     }
 }

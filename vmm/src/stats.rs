@@ -17,6 +17,14 @@ macro_rules! counters {
 
         impl Region {
             /// What has been counted so far.
+            ///
+            /// # Example
+            ///
+            /// ```
+            /// # let (_, region) = pagelock_vmm::soft::SoftRam::region(8)?;
+            /// let fetches = region.stats().fetches; // 0 without the feature
+            /// # Ok::<_, Box<dyn std::error::Error>>(())
+            /// ```
             #[must_use]
             pub fn stats(&self) -> Stats {
                 Stats { $($field: self.counters.get(Counter::$name),)* }

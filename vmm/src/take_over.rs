@@ -5,7 +5,10 @@ use crate::place::Place;
 use crate::region::Region;
 use crate::stats::Counter;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 /// What came of [taking a page over](Region::take_over).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,19 @@ impl Region {
     /// As [`PageLock::take_over`](pagelock::PageLock::take_over): the owner's guard is gone and
     /// will not be used again, its end happened before this call, and nobody else takes the page
     /// over. Otherwise the page has two owners.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::TakenOver;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// std::mem::forget(region.prefetch(2..3).next()); // by a mistake somewhere
+    /// // SAFETY: the guard is leaked, so its end never comes, and nobody else takes the page over.
+    /// assert_eq!(unsafe { region.take_over(2) }, TakenOver::Released);
+    /// assert!(region.prefetch(2..3).next().is_some());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn take_over(self: &Arc<Self>, page: usize) -> TakenOver {
         let Some(header) = self.headers.get(page) else { return TakenOver::NotOwned };
         // SAFETY: the caller's promise.
@@ -38,14 +54,20 @@ impl Region {
         match stage {
             pagelock::TakenOver::Locked(guard) => drop(guard),
             pagelock::TakenOver::Migrating(migration) => _ = migration.abort(),
-            pagelock::TakenOver::Frozen(frozen) => {
+            pagelock::TakenOver::Frozen(mut frozen) => {
                 // Frozen and "in": an eviction, whose page is gone, or a cleaning, whose page is
                 // there. It can be poisoned only where there is none.
                 let there =
                     |error: std::io::Error| error.kind() == std::io::ErrorKind::AlreadyExists;
                 lost = Place::of(header.user()) == Place::In
                     && !self.layer.poison(self.at(page)).is_err_and(there);
-                let _ = if lost { frozen.poison() } else { frozen.commit_in_place() };
+                let _ = if lost {
+                    frozen.set_user(Place::Out.bits(false));
+                    self.resident.fetch_sub(1, Relaxed);
+                    frozen.poison()
+                } else {
+                    frozen.commit_in_place()
+                };
             }
             pagelock::TakenOver::Poisoning(poisoning) => {
                 lost = true;

@@ -5,7 +5,9 @@
 
 use crate::fetch::Fetch;
 use crate::inbox::Inbox;
+use crate::owned::Owned;
 use crate::region::Region;
+use crate::seats::What;
 use crate::server::{Served, Settings, Tally};
 use event_listener::Event;
 use pagelock::Claim;
@@ -24,18 +26,42 @@ pub struct Stop {
 
 impl Stop {
     /// One that is not thrown.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Stop;
+    /// static STOP: Stop = Stop::new();
+    /// assert!(!STOP.is_thrown());
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self { thrown: AtomicBool::new(false), event: Event::new() }
     }
 
     /// Throws it, for good.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Stop;
+    /// let stop = Stop::new();
+    /// stop.stop();
+    /// assert!(stop.is_thrown());
+    /// ```
     pub fn stop(&self) {
         self.thrown.store(true, SeqCst);
         self.event.notify(usize::MAX);
     }
 
     /// Whether it is thrown.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Stop;
+    /// assert!(!Stop::new().is_thrown());
+    /// ```
     #[must_use]
     pub fn is_thrown(&self) -> bool {
         self.thrown.load(SeqCst)
@@ -107,13 +133,66 @@ impl Inbox {
 }
 
 impl Region {
-    /// Waits, as a task, until whoever owns `page` has released it. Returns at once if nobody does.
+    /// Waits, as a task, until the owner of `page` has released it. Returns at once if it has none.
     /// Others may be faster: look again.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{NotPinned, Pin, Region};
+    /// # async fn pin(region: std::sync::Arc<Region>) -> Result<Pin, NotPinned> {
+    /// loop {
+    ///     match region.pin(7) {
+    ///         Err(NotPinned::Leaving) => region.released(7).await,
+    ///         done => return done,
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub async fn released(self: &Arc<Self>, page: usize) {
-        let Some(header) = self.headers.get(page) else { return };
         let listener = self.headers.context().tasks_of(page).listen();
-        if header.is_locked() && matches!(header.claim(), Claim::InFlight) {
+        if self.is_in_flight(page) {
             listener.await;
+        }
+    }
+
+    /// Sleeps until the owner of `page` has released it, as [`released`](Self::released). Not for a
+    /// thread that serves faults, nor for the owner itself.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let owner = region.prefetch(0..1).next().unwrap();
+    /// let device = std::thread::spawn({
+    ///     let region = region.clone();
+    ///     move || region.wait_released(0)
+    /// });
+    /// owner.fill(&[7; 4096])?;
+    /// device.join().unwrap();
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_released(&self, page: usize) {
+        if let Some(header) = self.headers.get(page) {
+            let _ = header.wait_unlocked(());
+        }
+    }
+
+    /// Whether somebody owns the page, whose release then tells.
+    fn is_in_flight(self: &Arc<Self>, page: usize) -> bool {
+        let Some(header) = self.headers.get(page).filter(|header| header.is_locked()) else {
+            return false;
+        };
+        match header.claim() {
+            Claim::InFlight => true,
+            Claim::Owner(guard) => {
+                // Free by now. For this moment it is owned here, so the end has to be an owner's:
+                // a discard may be asked for meanwhile.
+                drop(Owned::new(self, page, guard, What::Look));
+                false
+            }
+            _ => false,
         }
     }
 }

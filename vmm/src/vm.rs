@@ -19,6 +19,18 @@ impl Region {
     /// # Errors
     ///
     /// As [`Ram::anonymous`] and [`Region::new`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use vm_memory::{GuestAddress, GuestRegionMmap};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// let guest: GuestRegionMmap = GuestRegionMmap::from_range(GuestAddress(0), 1 << 20, None)?;
+    /// let region = Region::of_guest(&inbox, &std::sync::Arc::new(guest))?;
+    /// assert_eq!(region.pages(), 256);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn of_guest<B>(
         inbox: &Arc<Inbox>,
         guest: &Arc<GuestRegionMmap<B>>,

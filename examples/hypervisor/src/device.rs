@@ -151,16 +151,9 @@ impl Device {
     /// The balloon does not get what a device uses.
     fn refuse(&mut self, pins: &[Pin]) -> Result<()> {
         if let Some(pin) = pins.first() {
-            let discarded = loop {
-                let discarded = self.machine.region.discard(pin.page()..pin.page() + 1);
-                // Whoever owns the page at this moment answers when that ends: that has to be
-                // before the pin goes, or it is discarded after all.
-                if discarded.left == 0 {
-                    break discarded;
-                }
-                let _ =
-                    self.machine.region.header(pin.page()).map(|header| header.wait_unlocked(()));
-            };
+            // An owner that has the page at this moment answers when that ends: that has to be
+            // before the pin goes, or it is discarded after all.
+            let discarded = self.machine.region.discard_blocking(pin.page()..pin.page() + 1);
             if discarded.done > 0 {
                 return Err(anyhow!("a pinned page was discarded: {discarded:?}"));
             }

@@ -24,10 +24,8 @@ impl Door {
 pub(crate) fn evict(machine: &Machine, door: &Door, end: &AtomicBool) {
     while !end.load(Relaxed) {
         let pass = door.pass();
-        let resident = machine.resident();
-        machine.counts.peak.fetch_max(resident, Relaxed);
-        machine.about.store(resident, Relaxed);
-        let done = (machine.limit..resident).take_while(|_| machine.evict_one()).count();
+        machine.counts.peak.fetch_max(machine.region.resident(), Relaxed);
+        let done = machine.evict_to(machine.limit);
         drop(pass);
         if done == 0 || machine.brake.is_pulled() {
             thread::sleep(Duration::from_micros(300));

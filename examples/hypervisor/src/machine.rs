@@ -7,7 +7,7 @@ use crate::program::{Layout, PAGE};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use anyhow::{Context, Result, anyhow};
-use pagelock_vmm::{Fetch, Inbox, NotEvicted, Place, Region, Server, Settings};
+use pagelock_vmm::{Evict, Fetch, Inbox, Region, Server, Settings};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -26,8 +26,6 @@ pub(crate) struct Machine {
     pub(crate) counts: Counts,
     /// Pages that may be in.
     pub(crate) limit: usize,
-    /// About so many are. If it is far too many, who fetches a page pushes another one out first.
-    pub(crate) about: AtomicUsize,
     hand: AtomicUsize,
 }
 
@@ -60,7 +58,7 @@ pub(crate) struct Counts {
     pub(crate) reclaimed_by_handlers: AtomicU64,
     pub(crate) balloon_guest: AtomicU64,
     pub(crate) balloon_host: AtomicU64,
-    pub(crate) discards_beat_owners: AtomicU64,
+    pub(crate) discards_met_owners: AtomicU64,
     pub(crate) peak: AtomicUsize,
 }
 
@@ -95,31 +93,31 @@ impl Machine {
             snapshot: OnceLock::new(),
             brake: Arc::clone(brake),
             counts: Counts::default(),
-            about: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
         }))
     }
 
     /// The threads that serve its faults.
     pub(crate) fn serve(self: &Arc<Self>, handlers: u8) -> Result<Server> {
-        let (on_write, on_fault) = (Arc::clone(self), Arc::clone(self));
-        let settings = Settings::threads(handlers.into()).attempts(3).on_write(move |write| {
-            if let Some(snapshot) = on_write.snapshot.get() {
-                let mut bytes = [0; PAGE];
-                write.read(&mut bytes)?;
-                snapshot.save(write.page(), &bytes);
-            }
-            Ok(())
-        });
+        let machine = || Arc::clone(self);
+        let (on_write, on_fetch, on_fault) = (machine(), machine(), machine());
+        let settings = Settings::threads(handlers.into())
+            .attempts(3)
+            .on_fetch(move |_| on_fetch.make_room())
+            .on_write(move |write| {
+                if let Some(snapshot) = on_write.snapshot.get() {
+                    let mut bytes = [0; PAGE];
+                    write.read(&mut bytes)?;
+                    snapshot.save(write.page(), &bytes);
+                }
+                Ok(())
+            });
         let fetch = move |fetch: &Fetch, into: &mut [u8]| on_fault.fetch(fetch, into);
         Server::with(self.region.inbox(), settings, fetch).context("no handlers")
     }
 
-    /// What `fetch` has to put up.
+    /// The bytes of the page of `fetch`.
     pub(crate) fn fetch(&self, fetch: &Fetch, into: &mut [u8]) -> io::Result<()> {
-        if self.about.fetch_add(1, Relaxed) > self.limit + self.limit / 16 && self.evict_one() {
-            self.counts.reclaimed_by_handlers.fetch_add(1, Relaxed);
-        }
         let page = fetch.page();
         if let Err(error) = self.store.read(page as u32, into) {
             if !self.unreadable.swap(true, Relaxed) {
@@ -129,8 +127,8 @@ impl Machine {
                 // The toolkit tries again, and after some failures gives the page up as lost.
                 return Err(error);
             }
-            // The run has failed, and its memory is not looked at. So nobody is to sleep for it,
-            // and none of this process's own threads to die of SIGBUS.
+            // The run has failed, and its memory is not looked at. So no thread has to sleep for
+            // it, and none of this process's own has to die of SIGBUS.
             into.fill(0);
         }
         if let Some(snapshot) = self.snapshot.get() {
@@ -139,49 +137,41 @@ impl Machine {
         Ok(())
     }
 
-    /// Pushes out one page, whichever comes next; `false` if none could be had.
-    pub(crate) fn evict_one(&self) -> bool {
-        for _ in 0..self.region.pages() {
-            let page = self.hand.fetch_add(1, Relaxed) % self.region.pages();
-            let evict = match self.region.evict(page) {
-                Ok(evict) => evict,
-                Err(NotEvicted::NotIn) => continue,
-                Err(why) => {
-                    let count = match why {
-                        NotEvicted::Pinned(_) => &self.counts.refused_pinned,
-                        NotEvicted::Owned => &self.counts.refused_owned,
-                        NotEvicted::Kept => &self.counts.refused_by_kernel,
-                        other => {
-                            self.brake.pull(Accident::Outside(format!(
-                                "page {page} cannot be evicted: {other}"
-                            )));
-                            return false;
-                        }
-                    };
-                    count.fetch_add(1, Relaxed);
-                    continue;
-                }
-            };
+    /// Pushes pages out, whichever come next, until `limit` are in; how many went.
+    pub(crate) fn evict_to(&self, limit: usize) -> usize {
+        let pages = self.region.pages();
+        let next = (0..pages).map(|_| self.hand.fetch_add(1, Relaxed) % pages);
+        let save = |evict: &Evict| {
+            let page = evict.page();
             if let Some(snapshot) = self.snapshot.get() {
                 snapshot.save(page, evict.bytes());
             }
-            return match self.store.write(page as u32, evict.bytes()) {
-                Ok(()) => {
-                    evict.done();
-                    // The evictor sets it right again; a race may not take it below zero.
-                    let _ = self.about.fetch_update(Relaxed, Relaxed, |about| about.checked_sub(1));
-                    true
-                }
-                Err(error) => {
-                    // The page goes back to where it was when `evict` is dropped.
-                    self.brake.pull(Accident::Outside(format!(
-                        "page {page} cannot be written to the store: {error}"
-                    )));
-                    false
-                }
-            };
+            // If it fails, the page goes back to where it was.
+            self.store.write(page as u32, evict.bytes()).map_err(|error| {
+                let what = format!("page {page} cannot be written to the store: {error}");
+                io::Error::new(error.kind(), what)
+            })
+        };
+        match self.region.evict_to(limit, next, save) {
+            Ok(evicted) => {
+                self.counts.refused_pinned.fetch_add(evicted.pinned as u64, Relaxed);
+                self.counts.refused_owned.fetch_add(evicted.owned as u64, Relaxed);
+                self.counts.refused_by_kernel.fetch_add(evicted.kept as u64, Relaxed);
+                evicted.done
+            }
+            Err(error) => {
+                self.brake.pull(error.into());
+                0
+            }
         }
-        false
+    }
+
+    /// Far too many pages are in: the handler that brings another one pushes one out first.
+    fn make_room(&self) {
+        if self.region.resident() > self.limit + self.limit / 16 {
+            let done = self.evict_to(self.limit + self.limit / 16);
+            self.counts.reclaimed_by_handlers.fetch_add(done as u64, Relaxed);
+        }
     }
 
     fn take_for_balloon(&self, pages: Range<u32>) {
@@ -189,22 +179,12 @@ impl Machine {
             if let Some(snapshot) = self.snapshot.get() {
                 snapshot.save_now(self, page);
             }
-            // Somebody may own the page, and then it goes when that ends.
-            let mut tries = 0;
-            while self.region.discard(page..page + 1).left > 0 {
-                tries += 1;
-                let _ = self.region.header(page).map(|header| header.wait_unlocked(()));
+            if self.region.state(page).is_some_and(|state| state.owned) {
+                self.counts.discards_met_owners.fetch_add(1, Relaxed);
             }
-            self.counts.discards_beat_owners.fetch_add(u64::from(tries > 0), Relaxed);
+            let _ = self.region.discard_blocking(page..page + 1);
             self.store.drop_page(page as u32);
         }
-    }
-
-    pub(crate) fn resident(&self) -> usize {
-        self.region
-            .states(0..self.region.pages())
-            .filter(|(_, state)| state.place == Place::In)
-            .count()
     }
 
     /// Waits until nobody owns a page, and nobody is going to.

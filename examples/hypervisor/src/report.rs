@@ -85,7 +85,7 @@ impl Figures {
             refused_by_kernel: counts.refused_by_kernel.load(Relaxed),
             balloon_guest: counts.balloon_guest.load(Relaxed),
             balloon_host: counts.balloon_host.load(Relaxed),
-            waited_discards: counts.discards_beat_owners.load(Relaxed),
+            waited_discards: counts.discards_met_owners.load(Relaxed),
             limit: machine.limit as u64,
             peak: counts.peak.load(Relaxed) as u64,
             store_bytes: machine.store.used(),

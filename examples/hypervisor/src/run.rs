@@ -81,7 +81,7 @@ pub(crate) fn run(
     {
         thread::sleep(Duration::from_millis(20));
         let served = server.served();
-        let resident = machine.resident();
+        let resident = machine.region.resident();
         let at = began.elapsed().as_secs_f64();
         samples.push(Sample {
             at,

@@ -83,7 +83,16 @@ impl Snapshot {
         let mut did = false;
         while !self.saved[page].load(Acquire) {
             match machine.region.clean(page) {
-                Ok(clean) => did |= self.save_once(page, clean.bytes()),
+                Ok(clean) => {
+                    let mut bytes = [0; PAGE];
+                    match clean.read(&mut bytes) {
+                        Ok(()) => did |= self.save_once(page, &bytes),
+                        Err(error) => {
+                            self.brake.pull(error.into());
+                            break;
+                        }
+                    }
+                }
                 Err(NotEvicted::NotIn) => {
                     let Some(fetch) = machine.region.prefetch(page..page + 1).next() else {
                         continue;
@@ -98,9 +107,7 @@ impl Snapshot {
                     }
                     did |= self.save_once(page, &bytes);
                 }
-                Err(NotEvicted::Owned) => {
-                    _ = machine.region.header(page).map(|header| header.wait_unlocked(()))
-                }
+                Err(NotEvicted::Owned) => machine.region.wait_released(page),
                 // A device has it. It is done soon, and its first access has saved the page.
                 Err(_) => std::thread::sleep(Duration::from_micros(200)),
             }

@@ -1,7 +1,6 @@
 //! The database's storage: memory.
 
 use crate::paging::{PAGE, Paging};
-use pagelock_vmm::Place;
 use redb::StorageBackend;
 use std::fmt;
 use std::io;
@@ -32,8 +31,8 @@ impl Backend {
         let Some(end) = end else { return Err(io::ErrorKind::UnexpectedEof.into()) };
         let paging = &self.paging;
         for page in offset as usize / PAGE..(end as usize).div_ceil(PAGE) {
-            let is_in = paging.region.state(page).is_some_and(|state| state.place == Place::In);
-            let count = if is_in { &paging.counts.hits } else { &paging.counts.misses };
+            let count =
+                if paging.is_in(page) { &paging.counts.hits } else { &paging.counts.misses };
             count.fetch_add(1, Relaxed);
             paging.used[page].store(true, Relaxed);
         }

@@ -5,14 +5,11 @@
 
 use crate::options::Options;
 use anyhow::{Context, Result, bail};
-use pagelock_vmm::{Fetch, Inbox, NotEvicted, Place, Region, Server, Settings, Unprotect};
+use pagelock_vmm::{Evict, Fetch, Inbox, NotEvicted, Place, Region, Server, Settings};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -24,13 +21,9 @@ pub(crate) struct Paging {
     pub(crate) file: File,
     pub(crate) limit: usize,
     pub(crate) counts: Counts,
-    /// A page that is in and not dirty is write protected, and the file has it.
-    dirty: Box<[AtomicBool]>,
     /// Used since the hand last came by.
     pub(crate) used: Box<[AtomicBool]>,
     hand: AtomicUsize,
-    /// About so many pages are in.
-    about: AtomicUsize,
     flip: bool,
     failed: Mutex<Option<String>>,
 }
@@ -59,36 +52,28 @@ impl Paging {
         let inbox =
             Inbox::open().context("no userfaultfd (run as root, or allow /dev/userfaultfd)")?;
         let region = Region::anonymous(&inbox, (options.mib as usize) << 20).context("memory")?;
-        let flags = || (0..region.pages()).map(|_| AtomicBool::new(false)).collect();
         Ok(Arc::new(Self {
-            dirty: flags(),
-            used: flags(),
+            used: (0..region.pages()).map(|_| AtomicBool::new(false)).collect(),
             limit: ((options.resident as usize) << 20) / PAGE,
             region,
             file,
             counts: Counts::default(),
             hand: AtomicUsize::new(0),
-            about: AtomicUsize::new(0),
             flip: options.flip,
             failed: Mutex::new(None),
         }))
     }
 
     pub(crate) fn serve(self: &Arc<Self>, handlers: u8) -> Result<Server> {
-        let (on_write, on_fault) = (Arc::clone(self), Arc::clone(self));
-        let settings =
-            Settings::threads(handlers.into()).attempts(3).on_write(move |write: &Unprotect| {
-                on_write.dirty[write.page()].store(true, Release);
-                Ok(())
-            });
+        let (on_fetch, on_fault) = (Arc::clone(self), Arc::clone(self));
+        let settings = Settings::threads(handlers.into())
+            .attempts(3)
+            .on_fetch(move |_: &Fetch| on_fetch.make_room());
         let fetch = move |fetch: &Fetch, into: &mut [u8]| on_fault.fetch(fetch, into);
         Server::with(self.region.inbox(), settings, fetch).context("no handlers")
     }
 
     fn fetch(&self, fetch: &Fetch, into: &mut [u8]) -> io::Result<()> {
-        if self.about.fetch_add(1, Relaxed) > self.limit && self.evict_one() {
-            self.counts.by_handlers.fetch_add(1, Relaxed);
-        }
         let mut have = 0;
         while have < into.len() {
             match self.file.read_at(&mut into[have..], fetch.offset() + have as u64) {
@@ -101,54 +86,56 @@ impl Paging {
                         // lost.
                         return Err(self.fail(error));
                     }
-                    // It has failed, and the database is told. Nobody is to die of SIGBUS for it.
+                    // It has failed, and the database is told. No thread has to die of SIGBUS for
+                    // it.
                     break;
                 }
             }
         }
         into[have..].fill(0);
-        // It comes as it went. If that is without protection, writes to it go unnoticed.
-        let is_protected = self.region.state(fetch.page()).is_some_and(|state| state.protected);
-        self.dirty[fetch.page()].store(!is_protected, Release);
         Ok(())
     }
 
     /// Keeps the pages in memory below the limit, until `end`.
     pub(crate) fn evict(&self, end: &AtomicBool) {
         while !end.load(Relaxed) {
-            let resident = self.resident();
-            self.counts.peak.fetch_max(resident, Relaxed);
-            self.about.store(resident, Relaxed);
-            let done = (self.limit..resident).take_while(|_| self.evict_one()).count();
-            if done == 0 {
+            self.counts.peak.fetch_max(self.region.resident(), Relaxed);
+            if self.evict_to(self.limit) == 0 {
                 thread::sleep(Duration::from_micros(500));
             }
         }
     }
 
-    /// Pushes out one page that was not used for a while; `false` if none could be had.
-    fn evict_one(&self) -> bool {
-        for _ in 0..2 * self.region.pages() {
-            let page = self.hand.fetch_add(1, Relaxed) % self.region.pages();
-            if self.region.state(page).is_none_or(|state| state.place != Place::In)
-                || self.used[page].swap(false, Relaxed)
-            {
-                continue;
-            }
-            let Ok(evict) = self.region.evict(page) else { continue };
-            if !self.dirty[page].swap(false, AcqRel) {
+    fn make_room(&self) {
+        let done = self.evict_to(self.limit + 1);
+        self.counts.by_handlers.fetch_add(done as u64, Relaxed);
+    }
+
+    /// Pushes out pages that were not used for a while, until `limit` are in; how many went.
+    fn evict_to(&self, limit: usize) -> usize {
+        let pages = self.region.pages();
+        let next = (0..2 * pages)
+            .map(|_| self.hand.fetch_add(1, Relaxed) % pages)
+            .filter(|&page| self.is_in(page) && !self.used[page].swap(false, Relaxed));
+        let save = |evict: &Evict| {
+            if evict.is_clean() {
                 self.counts.evicted_clean.fetch_add(1, Relaxed);
-            } else if let Err(error) = self.save(page, evict.bytes()) {
-                self.fail(error);
-                // It goes back to where it was.
-                self.dirty[page].store(true, Release);
-                return false;
+                return Ok(());
             }
-            evict.done();
-            let _ = self.about.fetch_update(Relaxed, Relaxed, |about| about.checked_sub(1));
-            return true;
-        }
-        false
+            // If it fails, the page goes back to where it was.
+            self.save(evict.page(), evict.bytes())
+        };
+        self.region.evict_to(limit, next, save).map_or_else(
+            |error| {
+                self.fail(error);
+                0
+            },
+            |evicted| evicted.done,
+        )
+    }
+
+    pub(crate) fn is_in(&self, page: usize) -> bool {
+        self.region.state(page).is_some_and(|state| state.place == Place::In)
     }
 
     fn save(&self, page: usize, bytes: &[u8]) -> io::Result<()> {
@@ -164,22 +151,33 @@ impl Paging {
     /// Writes what is dirty to the file, and the file to the disk. What is written to meanwhile may
     /// or may not be in.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        // A page that is write protected is as the file has it, unless an owner is just about to
+        // let a writer go on. One that is out was saved.
+        let is_dirty = |page: usize| {
+            self.region
+                .state(page)
+                .is_some_and(|state| state.place == Place::In && (state.owned || !state.protected))
+        };
         for page in 0..self.region.pages() {
-            while self.dirty[page].load(Acquire) {
+            while is_dirty(page) {
                 let clean = match self.region.clean(page) {
                     Ok(clean) => clean,
-                    // Whoever evicts it saves it.
+                    // It was evicted, and saved by that.
                     Err(NotEvicted::NotIn) => break,
                     Err(NotEvicted::Owned) => {
-                        let _ = self.region.header(page).map(|header| header.wait_unlocked(()));
+                        self.region.wait_released(page);
                         continue;
                     }
                     Err(error) => return Err(io::Error::other(error)),
                 };
+                // SAFETY: a page that is there and write protected; only this region maps it.
+                let bytes = unsafe {
+                    let at = std::ptr::with_exposed_provenance(clean.host_address());
+                    std::slice::from_raw_parts(at, PAGE)
+                };
                 self.file
-                    .write_all_at(clean.bytes(), (page * PAGE) as u64)
+                    .write_all_at(bytes, (page * PAGE) as u64)
                     .map_err(|error| self.fail(error))?;
-                self.dirty[page].store(false, Release);
                 clean.done();
                 self.counts.synced.fetch_add(1, Relaxed);
             }
@@ -189,19 +187,7 @@ impl Paging {
 
     /// Pages from `from` on read as zeroes from now on. Nobody uses them.
     pub(crate) fn cut(&self, from: usize, to: usize) {
-        for page in from..to.min(self.region.pages()) {
-            while self.region.discard(page..page + 1).left > 0 {
-                let _ = self.region.header(page).map(|header| header.wait_unlocked(()));
-            }
-            self.dirty[page].store(true, Release);
-        }
-    }
-
-    pub(crate) fn resident(&self) -> usize {
-        self.region
-            .states(0..self.region.pages())
-            .filter(|(_, state)| state.place == Place::In)
-            .count()
+        let _ = self.region.discard_blocking(from..to);
     }
 
     /// Notes that something outside has failed, and gives it back.

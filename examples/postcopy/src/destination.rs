@@ -8,7 +8,7 @@ use crate::source::since_epoch;
 use crate::wire::{ALL, GO, Wire, connect, number};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use pagelock_vmm::{Fetch, Inbox, Place, Region, Server};
+use pagelock_vmm::{Fetch, Inbox, Region, Server};
 use std::io::{self, Write};
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -151,7 +151,7 @@ pub(crate) fn run(options: &Options, address: &str) -> Result<Report> {
 /// Fetches what nobody has asked for, several at a time, until all is there.
 fn prefetch(region: &Arc<Region>, connections: &Connections, prefetched: &AtomicU64) {
     let mut wire = None;
-    while region.states(0..region.pages()).any(|(_, state)| state.place == Place::Out) {
+    while region.resident() < region.pages() {
         let mut all = region.prefetch(0..region.pages());
         loop {
             let batch: Vec<Fetch> = all.by_ref().take(AHEAD).collect();
@@ -196,8 +196,7 @@ fn watch(region: &Region, began: Instant, most: f64) -> Duration {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(region.pages() as u64).with_style(style);
     loop {
-        let there =
-            region.states(0..region.pages()).filter(|(_, state)| state.place == Place::In).count();
+        let there = region.resident();
         bar.set_position(there as u64);
         if there == region.pages() || began.elapsed().as_secs_f64() > most {
             bar.finish_and_clear();

@@ -33,6 +33,12 @@ impl Access {
 }
 
 /// What has become of the fault.
+///
+/// ```
+/// use pagelock::mm::Fault;
+/// let accesses_again = |fault| matches!(fault, Fault::Resolved | Fault::Present | Fault::Retry(_));
+/// assert!(accesses_again(Fault::Resolved) && !accesses_again(Fault::Missing));
+/// ```
 #[must_use = "the access has to be repeated, or is the caller's to handle"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -8,7 +8,7 @@ pub(crate) use served::Tally;
 pub use settings::Settings;
 
 use crate::fetch::Fetch;
-use crate::inbox::{Arrived, Inbox};
+use crate::inbox::Inbox;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -66,6 +66,19 @@ impl Server {
     /// # Errors
     ///
     /// If the system has no thread or descriptor left.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, Server};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// let store = |fetch: &Fetch, into: &mut [u8]| Ok(into.fill(fetch.page() as u8));
+    /// let server = Server::start(region.inbox(), 2, store)?;
+    /// assert_eq!(ram.with(5, false, Duration::from_secs(10), |bytes| bytes[0]), Ok(5));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start(
         inbox: &Arc<Inbox>,
         threads: usize,
@@ -79,6 +92,21 @@ impl Server {
     /// # Errors
     ///
     /// As [`start`](Self::start).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, Server, Settings};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// let store = |_: &Fetch, _: &mut [u8]| Err(std::io::ErrorKind::NotFound.into());
+    /// let server = Server::with(region.inbox(), Settings::threads(1).attempts(2), store)?;
+    /// // A page that cannot be fetched is given up.
+    /// assert!(ram.with(5, false, Duration::from_secs(10), |bytes| bytes[0]).is_err());
+    /// assert_eq!(server.stop()?.lost, 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with(
         inbox: &Arc<Inbox>,
         settings: Settings,
@@ -107,12 +135,34 @@ impl Server {
     }
 
     /// What it has done so far.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, Server};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let server = Server::start(region.inbox(), 1, |_: &Fetch, _: &mut [u8]| Ok(()))?;
+    /// assert_eq!(server.served().faults, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn served(&self) -> Served {
         self.shared.tally.served()
     }
 
     /// What the last fetch failed with that failed, and of which page.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, Server};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let server = Server::start(region.inbox(), 1, |_: &Fetch, _: &mut [u8]| Ok(()))?;
+    /// assert_eq!(server.last_failure(), None);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
         self.shared.tally.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -124,6 +174,17 @@ impl Server {
     /// # Errors
     ///
     /// The first error that a thread ended with: the inbox could not be read.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fetch, Server};
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # let (_, region) = SoftRam::region(8)?;
+    /// let server = Server::start(region.inbox(), 1, |_: &Fetch, _: &mut [u8]| Ok(()))?;
+    /// assert_eq!(server.stop()?.fetched, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(mut self) -> io::Result<Served> {
         self.end().map(|()| self.served())
     }
@@ -168,23 +229,15 @@ impl Shared {
         let mut buffer = Vec::new();
         while !self.stop.load(SeqCst) {
             match self.inbox.next()? {
-                Some(arrived) => self.deal(&arrived, &mut buffer),
+                Some(arrived) => {
+                    if let Some(fetch) = self.settings.deal(&arrived, &self.tally) {
+                        self.fetch(fetch, &mut buffer);
+                    }
+                }
                 None => doorbell.wait(Duration::from_secs(1))?,
             }
         }
         Ok(())
-    }
-
-    fn deal(&self, arrived: &Arrived, buffer: &mut Vec<u8>) {
-        // A panic of what is called on a write: the guard has told already.
-        let dealt = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(fetch) = self.settings.deal(arrived, &self.tally) {
-                self.fetch(fetch, buffer);
-            }
-        }));
-        if dealt.is_err() {
-            self.tally.failed(arrived.page, &"what is called on a write panicked");
-        }
     }
 
     fn fetch(&self, fetch: Fetch, buffer: &mut Vec<u8>) {
@@ -220,8 +273,11 @@ impl Shared {
                 }
             }
             Err(error) => {
-                // The store has the page, and there was no room for it: that is no reason to give
-                // it up. Its faulter has been told, and comes again.
+                // The store has the page. That there was no room for it is no reason to give it up.
+                if !matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock) {
+                    self.count_failure(key);
+                }
+                // Its faulter has been told, and comes again.
                 self.tally.failed(page, &error);
                 thread::sleep(Duration::from_millis(10));
             }

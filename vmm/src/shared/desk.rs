@@ -67,6 +67,20 @@ impl<'r> Desk<'r> {
 
     /// Its number in the segment, for
     /// [`wait_for_end_of`](pagelock::shared::Segment::wait_for_end_of).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// assert_eq!(desk.number(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn number(&self) -> u32 {
         self.seat.number()
@@ -79,6 +93,20 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`SeatError`]: there is no room for a note.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// let presence = desk.be_present()?; // before anybody waits for the end of it
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn be_present(&self) -> Result<DeskPin<'_>, SeatError> {
         Ok(DeskPin { _pin: self.seat.pin(self.region.presence())? })
     }
@@ -89,6 +117,20 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// What `read` or the system says. The page stays out, and its faulters fault again.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::{SharedRegion, Came};
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// assert_eq!(desk.fault(0, |into| Ok(into.fill(7)))?, Came::Fetched);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fault(
         &self,
         page: u32,
@@ -132,6 +174,24 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`NotDropped`], with the page as it was.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Place;
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// desk.fault(0, |into| Ok(into.fill(7)))?;
+    /// let mut store = Vec::new();
+    /// desk.evict(0, |bytes| Ok(store.extend_from_slice(bytes)))?;
+    /// assert_eq!((store.len(), region.place(0)), (4096, Some(Place::Out)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evict(
         &self,
         page: u32,
@@ -172,6 +232,22 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`NotDropped`], with the page as it was.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Place;
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// desk.discard(0)?;
+    /// assert_eq!(region.place(0), Some(Place::Discarded));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discard(&self, page: u32) -> Result<(), NotDropped> {
         let (region, at) = (self.region, SharedRegion::at(page));
         let frozen = self.freeze(page, false)?;
@@ -191,6 +267,21 @@ impl<'r> Desk<'r> {
     /// # Errors
     ///
     /// [`SeatError`]: there is no such page, or no room for a note.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::{SharedRegion, NotDropped};
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// let pin = desk.pin(0, || _ = desk.fault(0, |into| Ok(into.fill(7))))?;
+    /// assert!(matches!(desk.evict(0, |_| Ok(())), Err(NotDropped::Pinned)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pin(&self, page: u32, mut touch: impl FnMut()) -> Result<DeskPin<'_>, SeatError> {
         loop {
             match self.seat.pin(page) {
@@ -212,6 +303,20 @@ impl<'r> Desk<'r> {
 
     /// Whether the page can be taken at this moment: nobody owns it, and no count is in the way.
     /// For whoever looks for what the dead have left.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?;
+    /// assert!(desk.can_be_had(0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn can_be_had(&self, page: u32) -> bool {
         self.freeze(page, true).map(|frozen| frozen.commit_in_place()).is_ok()

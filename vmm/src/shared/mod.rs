@@ -29,6 +29,7 @@
 //! all faulters, who fault again.
 
 mod desk;
+mod look;
 mod recover;
 
 pub use desk::{Came, Desk, DeskPin, NotDropped};
@@ -39,11 +40,10 @@ use crate::layer::{Events, Layer};
 use crate::place::Place;
 use crate::uffd::{Ram, SMALL, Uffd};
 use pagelock::shared::{Segment, SitError, Size};
-use rustix::fs::{SeekFrom, seek};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::Ordering::Release;
 
 /// Guest memory in a memfd, of pages of 4 KiB, with headers in a segment. See the
 /// [module](self).
@@ -62,6 +62,19 @@ impl SharedRegion {
     /// # Errors
     ///
     /// What the system refuses. `file` must be empty memory: a memfd, of that length.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// assert_eq!((region.pages(), region.resident()), (4, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(
         uffd: Uffd,
         file: OwnedFd,
@@ -90,6 +103,26 @@ impl SharedRegion {
     /// # Errors
     ///
     /// The segment is none, or has fewer pages than `pages`, or what the system refuses.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Place;
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// let region = SharedRegion::create(uffd.clone(), file, 4, 8, 1)?;
+    /// // In another process, with descriptors that it was sent:
+    /// let (memory, base) = (region.file().try_clone()?, region.base());
+    /// # use std::os::fd::{AsFd, AsRawFd};
+    /// # let segment = format!("/proc/self/fd/{}", region.segment().as_fd().as_raw_fd());
+    /// # let segment = std::fs::File::options().read(true).write(true).open(segment)?;
+    /// let other = SharedRegion::attach(segment, uffd, memory, base, 4)?;
+    /// assert_eq!(other.place(0), Some(Place::Out));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn attach(
         segment: impl AsFd,
         uffd: Uffd,
@@ -112,74 +145,116 @@ impl SharedRegion {
     /// # Errors
     ///
     /// [`SitError`]: none is free.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let desk = region.desk()?; // one for each thread
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn desk(&self) -> Result<Desk<'_>, SitError> {
         Ok(Desk::new(self, self.segment.sit()?))
     }
 
     /// How many pages it has.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// assert_eq!(region.pages(), 4);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn pages(&self) -> u32 {
         self.pages
     }
 
     /// The address of the first byte, in the process that maps it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// assert_eq!(region.page_at(region.base() + 4096), Some(1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn base(&self) -> usize {
         self.layer.base()
     }
 
     /// The segment, for its descriptor, and to wait for the end of a seat.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// assert!(region.segment().pages() > region.pages());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn segment(&self) -> &Segment {
         &self.segment
     }
 
     /// The memfd.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// let memory = region.file().try_clone()?; // for the other process
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn file(&self) -> &OwnedFd {
         &self.file
     }
 
     /// Where faults arrive.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// assert!(region.events().next()?.is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn events(&self) -> &dyn Events {
         &self.uffd
-    }
-
-    /// The page that has `address`, which is one of the process that maps the region.
-    #[must_use]
-    pub fn page_at(&self, address: usize) -> Option<u32> {
-        let page = u32::try_from(address.checked_sub(self.layer.base())? / SMALL).ok()?;
-        (page < self.pages).then_some(page)
-    }
-
-    /// Where a page is, as its last owner has said. `None` beyond the end.
-    #[must_use]
-    pub fn place(&self, page: u32) -> Option<Place> {
-        if page >= self.pages {
-            return None;
-        }
-        // Acquire: pairs with `set_place`.
-        Some(match self.segment.page_word(page)?.load(Acquire) {
-            0 => Place::Out,
-            1 => Place::In,
-            _ => Place::Discarded,
-        })
-    }
-
-    /// One of the words that [`create`](Self::create) has made room for.
-    #[must_use]
-    pub fn word(&self, n: u32) -> Option<&AtomicU32> {
-        self.segment.page_word(self.pages.checked_add(n)?)
-    }
-
-    /// Reads a page's bytes in memory, wherever the process is that maps it.
-    ///
-    /// # Errors
-    ///
-    /// What the system says; a page that is not there reads as zeroes.
-    pub fn read(&self, page: u32, into: &mut [u8]) -> io::Result<()> {
-        self.layer.read(Self::at(page), into)
     }
 
     /// A page that is none: it is pinned by who says that it is present.
@@ -196,17 +271,6 @@ impl SharedRegion {
         if let Some(word) = self.segment.page_word(page) {
             // Release: who reads that the page is in, having pinned it, sees what made it so.
             word.store(u32::from(place.bits(false).get()), Release);
-        }
-    }
-
-    /// Whether the memfd has the page.
-    fn is_there(&self, page: u32) -> io::Result<bool> {
-        // It moves the offset, which nobody uses.
-        let at = Self::at(page) as u64;
-        match seek(&self.file, SeekFrom::Data(at)) {
-            Ok(found) => Ok(found == at),
-            Err(rustix::io::Errno::NXIO) => Ok(false),
-            Err(error) => Err(error.into()),
         }
     }
 }

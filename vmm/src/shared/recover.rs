@@ -42,6 +42,13 @@ pub struct Recovery {
 
 impl Recovery {
     /// How many pages the dead owned.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::shared::Recovery;
+    /// assert_eq!(Recovery::default().pages(), 0);
+    /// ```
     #[must_use]
     pub fn pages(&self) -> u32 {
         self.locked + self.migrating + self.frozen
@@ -76,6 +83,21 @@ impl SharedRegion {
     /// # Errors
     ///
     /// The system refuses a lock of the segment's file. (If another process is at it, this waits.)
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Uffd;
+    /// # use pagelock_vmm::shared::SharedRegion;
+    /// # let Ok(uffd) = Uffd::open(Default::default()) else { return Ok(()) }; // refused here
+    /// # let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// # rustix::fs::ftruncate(&file, 4 * 4096)?;
+    /// # let region = SharedRegion::create(uffd, file, 4, 8, 1)?;
+    /// // When another process of the region has died:
+    /// let recovered = region.recover()?;
+    /// assert_eq!(recovered.pages(), 0, "it had nothing in hand");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recover(&self) -> io::Result<Recovery> {
         let mut sum = Recovery::default();
         loop {

@@ -5,7 +5,9 @@
 
 mod layer;
 
+use crate::inbox::Inbox;
 use crate::layer::{Event, Kind};
+use crate::region::Region;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::fmt;
@@ -94,9 +96,38 @@ impl SoftRam {
     /// # Panics
     ///
     /// If the system has no descriptor left.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::new(8, 4096);
+    /// assert!(!ram.is_there(0));
+    /// ```
     #[must_use]
     pub fn new(pages: usize, page: usize) -> Self {
         Self::made(pages, page, false)
+    }
+
+    /// So many pages of 4 KiB, and a region of them, with an inbox of its own, at guest address 0:
+    /// the shortest way to try something out.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptor left.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// assert_eq!((region.pages(), region.resident()), (8, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region(pages: usize) -> io::Result<(Self, Arc<Region>)> {
+        let ram = Self::new(pages, 4096);
+        let region = Region::new(ram.clone(), &Inbox::new(ram.clone())?, 0)?;
+        Ok((ram, region))
     }
 
     /// Memory that can be [removed](Self::remove), which then is an event.
@@ -104,6 +135,15 @@ impl SoftRam {
     /// # Panics
     ///
     /// As [`new`](Self::new).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Events;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::with_removes(8, 4096);
+    /// assert!(ram.has_removes());
+    /// ```
     #[must_use]
     pub fn with_removes(pages: usize, page: usize) -> Self {
         Self::made(pages, page, true)
@@ -141,6 +181,19 @@ impl SoftRam {
     /// # Errors
     ///
     /// [`Failed`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use std::time::Duration;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// assert_eq!(ram.with(0, false, Duration::ZERO, |bytes| bytes[0]), Ok(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with<R>(
         &self,
         page: usize,
@@ -187,6 +240,19 @@ impl SoftRam {
     }
 
     /// Takes pages away as `madvise` does: sleeps until the event is read, and then they go.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Fault;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let (ram, region) = SoftRam::region(8)?;
+    /// # let Fault::Owner(fetch) = region.fault(0) else { unreachable!() };
+    /// # fetch.fill(&[7; 4096])?;
+    /// ram.remove(0, 1); // without an event: this memory has none
+    /// assert!(!ram.is_there(0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&self, first: usize, last: usize) {
         let mut state = self.lock();
         if self.inner.removes {
@@ -208,11 +274,28 @@ impl SoftRam {
     }
 
     /// Puts a page up and wakes nobody, as a copy with `UFFDIO_COPY_MODE_DONTWAKE`. For tests.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::new(8, 4096);
+    /// ram.fill_unheard(0, &[7; 4096]);
+    /// assert!(ram.is_there(0));
+    /// ```
     pub fn fill_unheard(&self, page: usize, bytes: &[u8]) {
         self.lock().pages[page].bytes = Some(bytes.into());
     }
 
     /// Whether a page is there. For tests.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// let ram = SoftRam::new(8, 4096);
+    /// assert!(!ram.is_there(0));
+    /// ```
     #[must_use]
     pub fn is_there(&self, page: usize) -> bool {
         self.lock().pages[page].bytes.is_some()

@@ -35,6 +35,17 @@ impl Uffd {
     ///
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) and others of the system, and
     /// [`Unsupported`](io::ErrorKind::Unsupported) if the kernel cannot do what `wish` asks for.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Events;
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// match Uffd::open(Wish::default().removes()) {
+    ///     Ok(uffd) => assert!(uffd.has_removes()),
+    ///     Err(error) => println!("no userfaultfd: {error}"),
+    /// }
+    /// ```
     pub fn open(wish: Wish) -> io::Result<Self> {
         // A descriptor can be set up only once, and refuses what it does not know without saying
         // what: so one is asked, by asking for nothing, and another one set up.
@@ -56,15 +67,41 @@ impl Uffd {
 
     /// A descriptor that somebody else has opened and set up, for instance the process whose memory
     /// it is. It must be non-blocking, and `features` what it was set up with.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Events, Inbox};
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// # let Ok(own) = Uffd::open(Wish::default()) else { return Ok(()) }; // refused here
+    /// // As another process would receive it:
+    /// let (sent, features) = (own.fd().try_clone_to_owned()?, own.features());
+    /// let inbox = Inbox::new(Uffd::from_fd(sent, features))?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn from_fd(fd: OwnedFd, features: Features) -> Self {
         Self { inner: Arc::new(Inner { fd, features }) }
     }
 
     /// What it was set up with.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::{Uffd, Wish};
+    /// # let Ok(uffd) = Uffd::open(Wish::default()) else { return Ok(()) }; // refused here
+    /// println!("{:?}", uffd.features());
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn features(&self) -> Features {
         self.inner.features
+    }
+
+    /// Whether the two are handles of one descriptor.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Registers a range for `mode` (bits `UFFDIO_REGISTER_MODE_*`); the calls that it supports, as

@@ -19,6 +19,13 @@ pub struct Wish {
 
 impl Wish {
     /// With [`removes`](Self::removes).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Wish;
+    /// assert!(Wish::default().removes().removes);
+    /// ```
     #[must_use]
     pub const fn removes(mut self) -> Self {
         self.removes = true;
@@ -26,6 +33,13 @@ impl Wish {
     }
 
     /// With [`write_async`](Self::write_async).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Wish;
+    /// assert!(Wish::default().write_async().write_async);
+    /// ```
     #[must_use]
     pub const fn write_async(mut self) -> Self {
         self.write_async = true;
@@ -39,6 +53,13 @@ pub struct Features(pub u64);
 
 impl Features {
     /// Whether the descriptor has `feature`, for instance `UFFD_FEATURE_MOVE`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::uffd::Features;
+    /// assert!(Features(0b101).has(0b100) && !Features(0b101).has(0b010));
+    /// ```
     #[must_use]
     pub const fn has(self, feature: u32) -> bool {
         self.0 & feature as u64 != 0

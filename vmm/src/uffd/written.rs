@@ -21,6 +21,22 @@ impl Ram {
     /// # Errors
     ///
     /// What the kernel says, for instance that it has no `PAGEMAP_SCAN`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::uffd::{Uffd, Ram, SMALL, Wish};
+    /// # let Ok(uffd) = Uffd::open(Wish::default().write_async()) else { return Ok(()) };
+    /// let inbox = Inbox::new(uffd)?;
+    /// let region = Region::anonymous(&inbox, 16 * SMALL)?;
+    /// let ram = region.layer().as_any().downcast_ref::<Ram>().unwrap();
+    /// match ram.take_written(0..16) {
+    ///     Ok(written) => assert!(written.is_empty()),
+    ///     Err(error) => println!("no PAGEMAP_SCAN: {error}"),
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_written(&self, pages: Range<usize>) -> io::Result<Vec<usize>> {
         let page = self.page_size();
         let [start, end] = [pages.start, pages.end]

@@ -7,8 +7,8 @@ use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{Fault, Fetch, Inbox, Layer, Region};
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,15 @@ pub fn until(what: impl Fn() -> bool) {
     while !what() {
         assert!(Instant::now() < end, "it never came true");
         thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Says that a test is over, also if it panics: its other threads end, and the panic is seen.
+pub struct Over<'d>(pub &'d AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }
 
@@ -119,6 +128,9 @@ pub struct Counts {
     pub fills: AtomicUsize,
     pub wakes: AtomicUsize,
     pub drops: AtomicUsize,
+    pub reads: AtomicUsize,
+    /// What every fill fails with.
+    pub refuses: Mutex<Option<io::ErrorKind>>,
 }
 
 impl Counts {
@@ -149,6 +161,9 @@ impl Layer for Counted {
     }
     fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
         self.counts.fills.fetch_add(1, SeqCst);
+        if let Some(kind) = *self.counts.refuses.lock().unwrap() {
+            return Err(kind.into());
+        }
         self.ram.fill(at, bytes, protected)
     }
     fn zero(&self, at: usize) -> io::Result<bool> {
@@ -168,6 +183,7 @@ impl Layer for Counted {
         self.ram.protect(at, on)
     }
     fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+        self.counts.reads.fetch_add(1, SeqCst);
         self.ram.read(at, into)
     }
     fn poison(&self, at: usize) -> io::Result<()> {

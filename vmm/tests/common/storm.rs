@@ -3,8 +3,10 @@
 //! Each page has one guest that writes it, and so knows what has to be there: a pattern of the page
 //! and of a version. Everybody else moves pages in and out, by the region's verbs only.
 
-use super::{PATIENCE, watchdog};
-use pagelock_vmm::{Evict, Fetch, Inbox, NotEvicted, Region, Server, Settings, Unprotect};
+use super::{Over, watchdog};
+use pagelock_vmm::{
+    Evict, Fetch, Inbox, NotEvicted, PageState, Place, Region, Server, Settings, Unprotect,
+};
 use std::fmt;
 use std::io;
 use std::ptr;
@@ -188,6 +190,9 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
     score.fetched.store(served.fetched, Relaxed);
     assert_eq!((failure, served.lost), (None, 0));
     assert!(region.states(0..region.pages()).all(|(_, state)| !state.owned && state.pins == 0));
+    let is_in = |state: &PageState| state.place == Place::In;
+    let counted = region.states(0..region.pages()).filter(|(_, state)| is_in(state)).count();
+    assert_eq!(region.resident(), counted, "the count of pages that are in");
     Arc::into_inner(score).unwrap_or_default()
 }
 
@@ -203,14 +208,6 @@ fn say_what_is_stuck(region: &Arc<Region>, server: &Server, done: &AtomicBool) {
     let report = region.report(Duration::from_secs(1));
     let words = format!("stuck: {report}\n{:?}\n{:?}\n", server.served(), server.last_failure());
     let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
-}
-
-struct Over<'d>(&'d AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
 }
 
 fn be_guest(region: &Arc<Region>, guest: usize, own: usize, plan: Plan, score: &Score) {
@@ -233,12 +230,8 @@ fn be_guest(region: &Arc<Region>, guest: usize, own: usize, plan: Plan, score: &
                 known[i] = Known::Version(version);
             }
             4 => {
-                let end = Instant::now() + PATIENCE;
-                // What somebody owns goes later; asked again, it is gone.
-                while region.discard(page..page + 1).done == 0 {
-                    assert!(Instant::now() < end, "{:?}", region.state(page));
-                    thread::yield_now();
-                }
+                let gone = region.discard_blocking(page..page + 1);
+                assert_eq!(gone.done, 1, "{gone:?}, {:?}", region.state(page));
                 score.discards.fetch_add(1, Relaxed);
                 known[i] = Known::Zeroes;
             }
@@ -271,11 +264,12 @@ fn evict_at_random(
     done: &AtomicBool,
 ) {
     let mut random = Random(plan.salt + 4242);
+    let mut buffer = vec![0; region.page_size()];
     while !done.load(SeqCst) {
         let page = random.below(region.pages());
         if plan.cleans && random.below(8) == 0 {
             if let Ok(clean) = region.clean(page) {
-                std::hint::black_box(clean.bytes());
+                clean.read(&mut buffer).unwrap();
                 if random.below(2) == 0 {
                     clean.done();
                 }

@@ -196,3 +196,25 @@ fn a_page_that_the_kernel_keeps_stays_or_goes_with_its_bytes() {
         Err(other) => panic!("{other}"),
     }
 }
+
+#[test]
+fn an_owner_does_not_fall_asleep_over_a_page_that_is_gone_without_a_word() {
+    let Some(inbox) = inbox(Wish::default()) else { return };
+    let region = Region::anonymous(&inbox, 2 * SMALL).unwrap();
+    let server = Server::start(&inbox, 1, filled(|_| 1)).unwrap();
+    (0..2).for_each(|page| assert_eq!(read(&region, page), 1));
+    until(|| region.states(0..2).all(|(_, state)| !state.owned));
+    // No event was asked for, and the header says "in".
+    // SAFETY: the region's memory.
+    unsafe {
+        madvise(region.host_range().start as *mut _, 2 * SMALL, Advice::LinuxDontNeed).unwrap();
+    }
+    let clean = region.clean(0).unwrap();
+    let mut bytes = [7; SMALL];
+    // An access would be a fault on a page of its own: nobody would serve it.
+    assert_eq!(clean.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::NotFound);
+    drop(clean);
+    assert!(matches!(region.evict(1), Err(NotEvicted::NotIn)));
+    assert_eq!((read(&region, 0), read(&region, 1)), (0, 0));
+    server.stop().unwrap();
+}

@@ -5,21 +5,24 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod evictor;
 mod order;
 mod owners;
 mod pins;
 mod progress;
+mod refused;
+mod waiting;
 mod wakes;
 
-use common::{CONTROL, PAGE, PATIENCE, Rig, filled, until};
+use common::{CONTROL, Over, PAGE, PATIENCE, Rig, filled, until};
 use pagelock::{Claim, PageLock};
 use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{
-    Event, Events, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place, Region,
-    Server, Settings, TakenOver, Wants,
+    Event, Events, Evicted, Fault, Fetch, Filled, Inbox, Layer, NotEvicted, NotPinned, Place,
+    Region, Server, Settings, TakenOver, Wants,
 };
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;

@@ -79,13 +79,12 @@ impl Manager {
         let (segment, memory) = (take(handover.segment), take(handover.memory));
         let region = SharedRegion::attach(segment, uffd, memory, handover.base, handover.pages)
             .context("the segment")?;
-        let about =
-            (0..region.pages()).filter(|&page| region.place(page) == Some(Place::In)).count();
+        let about = region.resident();
         Ok(Self {
             region,
             store: Store(take(handover.store).into()),
             limit: handover.limit,
-            about: AtomicU32::new(about as u32),
+            about: AtomicU32::new(about),
             hand: AtomicU32::new(
                 rustix::process::getpid().as_raw_nonzero().get() as u32 % handover.pages,
             ),
@@ -150,8 +149,7 @@ impl Manager {
     fn evict(&self) -> Result<()> {
         let desk = self.region.desk().context("no seat")?;
         while !self.ends() && self.failed.get().is_none() {
-            let is_in = |&page: &u32| self.region.place(page) == Some(Place::In);
-            let about = (0..self.region.pages()).filter(is_in).count() as u32;
+            let about = self.region.resident();
             self.about.store(about, Relaxed);
             for _ in self.limit..about {
                 self.evict_one(&desk)?;

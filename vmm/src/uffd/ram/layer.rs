@@ -58,7 +58,7 @@ impl Layer for Ram {
         if let Some(staging) = &self.staging {
             return self.move_out(staging, at, protected, |bytes| into.copy_from_slice(bytes));
         }
-        if self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) || self.cannot_be_read() {
+        if self.cannot_be_read() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         // Writers are stopped first; readers go on, and see the same bytes.
@@ -87,6 +87,10 @@ impl Layer for Ram {
     }
 
     fn protect(&self, at: usize, on: bool) -> io::Result<()> {
+        if on && self.uffd.features().has(sys::UFFD_FEATURE_WP_ASYNC) {
+            // It would stop nobody.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.uffd.protect(self.base + at, self.page, on)
     }
 
@@ -111,6 +115,11 @@ impl Layer for Ram {
         }
         if self.cannot_be_read() {
             return Err(io::ErrorKind::Unsupported.into());
+        }
+        // An access to a page that others have removed without a word would sleep for its owner,
+        // which is the caller. Where it cannot be known, it is taken for there.
+        if !self.is_mapped(at).unwrap_or(true) {
+            return Err(io::ErrorKind::NotFound.into());
         }
         // SAFETY: a page of the region that is there and that nobody writes; `into` is elsewhere.
         unsafe {

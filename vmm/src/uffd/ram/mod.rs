@@ -1,6 +1,7 @@
 //! Memory of a region, under userfaultfd.
 
 mod layer;
+mod pages;
 
 use super::calls::Uffd;
 use super::staging::Staging;
@@ -8,15 +9,13 @@ use crate::inbox::Inbox;
 #[allow(unused_imports)] // For the documentation.
 use crate::layer::Layer;
 use linux_raw_sys::general as sys;
-use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// Pages of 4 KiB.
 pub const SMALL: usize = 4 << 10;
@@ -31,6 +30,8 @@ pub struct Ram {
     page: usize,
     file: Option<Shared>,
     staging: Option<Staging>,
+    /// Opened when it is first needed.
+    pagemap: OnceLock<OwnedFd>,
     /// The addresses are another process's.
     is_remote: bool,
     /// What keeps the memory mapped.
@@ -66,6 +67,16 @@ impl Ram {
     ///
     /// What the system refuses; [`InvalidInput`](io::ErrorKind::InvalidInput) if the inbox is not
     /// of a [`Uffd`] or the size not one of the two.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::uffd::{Ram, SMALL};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// let region = Region::new(Ram::anonymous(&inbox, 16 * SMALL, SMALL)?, &inbox, 0)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn anonymous(inbox: &Inbox, len: usize, page: usize) -> io::Result<Self> {
         // Huge pages are reserved: they cannot be had later because they were needed.
         let reserved = if page == SMALL { MapFlags::NORESERVE } else { MapFlags::empty() };
@@ -87,6 +98,18 @@ impl Ram {
     /// # Errors
     ///
     /// As [`anonymous`](Self::anonymous).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::uffd::{Ram, SMALL};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// rustix::fs::ftruncate(&file, 16 * SMALL as u64)?;
+    /// let region = Region::new(Ram::memfd(&inbox, file, 0, 16 * SMALL, SMALL)?, &inbox, 0)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn memfd(
         inbox: &Inbox,
         file: OwnedFd,
@@ -115,6 +138,25 @@ impl Ram {
     /// The range is mapped, readable and writable, for as long as `owner` is there. Whoever uses it
     /// bears with pages that come and go: guests, and raw pointers; no Rust reference to it is live
     /// when a page is evicted or discarded.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Inbox;
+    /// # use pagelock_vmm::soft::SoftRam;
+    /// # use pagelock_vmm::uffd::{Ram, SMALL};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// # let mapped = Ram::anonymous(&*Inbox::new(SoftRam::new(1, 4096))?, SMALL, SMALL);
+    /// # assert!(mapped.is_err(), "an inbox in software has no userfaultfd");
+    /// use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    /// let (access, len) = (ProtFlags::READ | ProtFlags::WRITE, 16 * SMALL);
+    /// // SAFETY: no address is asked for. The mapping stays until the process ends, so `()` owns it.
+    /// let ram = unsafe {
+    ///     let base = mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE)?;
+    ///     Ram::from_raw(&inbox, base.cast(), len, SMALL, ())?
+    /// };
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn from_raw(
         inbox: &Inbox,
         base: *mut u8,
@@ -136,6 +178,24 @@ impl Ram {
     /// # Safety
     ///
     /// As [`from_raw`](Self::from_raw), and the mapping is of that file.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::Inbox;
+    /// # use pagelock_vmm::uffd::{Ram, SMALL};
+    /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
+    /// use rustix::mm::{MapFlags, ProtFlags, mmap};
+    /// let (access, len) = (ProtFlags::READ | ProtFlags::WRITE, 16 * SMALL);
+    /// let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
+    /// rustix::fs::ftruncate(&file, len as u64)?;
+    /// // SAFETY: no address is asked for. The mapping stays until the process ends, so `()` owns it.
+    /// let ram = unsafe {
+    ///     let base = mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0)?;
+    ///     Ram::from_raw_shared(&inbox, base.cast(), len, SMALL, (std::sync::Arc::new(file), 0), ())?
+    /// };
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn from_raw_shared(
         inbox: &Inbox,
         base: *mut u8,
@@ -192,7 +252,17 @@ impl Ram {
         uffd.register(base, len, mode)?;
         let can_move = file.is_none() && page == SMALL && features.has(sys::UFFD_FEATURE_MOVE);
         let staging = if can_move { Staging::new(page).ok() } else { None };
-        Ok(Self { uffd, base, len, page, file, staging, is_remote: false, _owner: owner })
+        Ok(Self {
+            uffd,
+            base,
+            len,
+            page,
+            file,
+            staging,
+            pagemap: OnceLock::new(),
+            is_remote: false,
+            _owner: owner,
+        })
     }
 
     /// Memory of another process, at its address `base`: the process has registered it, and has
@@ -206,6 +276,18 @@ impl Ram {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput), as for [`anonymous`](Self::anonymous).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Inbox, Region};
+    /// # use pagelock_vmm::uffd::{Uffd, Ram, SMALL, Features};
+    /// fn serve(sent: std::os::fd::OwnedFd, features: Features, base: usize, len: usize)
+    ///     -> std::io::Result<std::sync::Arc<Region>> {
+    ///     let inbox = Inbox::new(Uffd::from_fd(sent, features))?;
+    ///     Ok(Region::new(Ram::remote(&inbox, base, len, SMALL, None)?, &inbox, 0)?)
+    /// }
+    /// ```
     pub fn remote(
         inbox: &Inbox,
         base: usize,
@@ -228,90 +310,10 @@ impl Ram {
             page,
             file,
             staging: None,
+            pagemap: OnceLock::new(),
             is_remote: true,
             _owner: Box::new(()),
         })
-    }
-
-    fn pointer(&self, at: usize) -> *mut u8 {
-        ptr::with_exposed_provenance_mut(self.base + at)
-    }
-
-    fn has_removes(&self) -> bool {
-        self.uffd.features().has(sys::UFFD_FEATURE_EVENT_REMOVE)
-    }
-
-    /// Private memory of another process; or of this one, and others remove it: the page may go
-    /// while its owner reads it, who would then sleep for himself. (It can be moved out all the
-    /// same.)
-    fn cannot_be_read(&self) -> bool {
-        self.file.is_none() && (self.is_remote || self.has_removes())
-    }
-
-    /// Whether there is a page, as far as can be known.
-    fn is_there(&self, at: usize) -> io::Result<bool> {
-        if self.file.is_some() {
-            // There, if it can be mapped.
-            return match self.uffd.resume(self.base + at, self.page, false) {
-                Ok(_) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error),
-            };
-        }
-        if self.is_remote {
-            return Ok(false);
-        }
-        let pagemap = open("/proc/self/pagemap", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut entry = [0; 8];
-        let read = rustix::io::pread(&pagemap, &mut entry, ((self.base + at) / SMALL * 8) as u64)?;
-        // Present, or swapped out.
-        Ok(read == 8 && u64::from_ne_bytes(entry) >> 62 != 0)
-    }
-
-    /// A write of what is there, which parts a page that KSM has merged with others.
-    fn part(&self, at: usize) {
-        // SAFETY: the page is there, and its owner is the caller; the guest uses it by its own
-        // accesses, which this one, being atomic, does not disturb.
-        let byte = unsafe { AtomicU8::from_ptr(self.pointer(at)) };
-        let mut seen = byte.load(Relaxed);
-        while let Err(now) = byte.compare_exchange(seen, seen, Relaxed, Relaxed) {
-            seen = now;
-        }
-    }
-
-    fn move_out(
-        &self,
-        staging: &Staging,
-        at: usize,
-        protected: bool,
-        mut seen: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        match staging.take(self.base + at, &mut seen) {
-            // Not where the write would fault: that would be a fault on a page of one's own.
-            Err(error)
-                if error.kind() == io::ErrorKind::ResourceBusy
-                    && !self.has_removes()
-                    && !protected =>
-            {
-                self.part(at);
-                staging.take(self.base + at, seen)
-            }
-            done => done,
-        }
-    }
-
-    fn let_go(&self, at: usize) -> io::Result<()> {
-        if let Some(Shared { file, offset }) = &self.file {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            return Ok(fallocate(file.as_fd(), flags, offset + at as u64, self.page as u64)?);
-        }
-        if self.is_remote || self.has_removes() {
-            // It is elsewhere; or the call would sleep until the event is read, by this thread
-            // perhaps.
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // SAFETY: a page of the region, whose users bear with pages that go.
-        Ok(unsafe { madvise(self.pointer(at).cast(), self.page, Advice::LinuxDontNeed) }?)
     }
 }
 

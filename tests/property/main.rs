@@ -1,0 +1,30 @@
+//! Random sequences of operations against models, which the fuzz targets use too.
+
+#![cfg(not(pagelock_loom))]
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/model.rs"]
+mod model;
+#[cfg(not(pagelock_shuttle))]
+#[path = "../common/model_leaf.rs"]
+mod model_leaf;
+#[cfg(all(target_pointer_width = "64", not(any(pagelock_shuttle, miri))))]
+#[path = "../common/model_schedule.rs"]
+mod model_schedule;
+#[cfg(not(pagelock_shuttle))]
+#[path = "../common/model_words.rs"]
+mod model_words;
+#[cfg(all(target_pointer_width = "64", not(any(pagelock_shuttle, miri))))]
+#[path = "../common/schedule.rs"]
+mod schedule;
+#[cfg(not(pagelock_shuttle))]
+#[path = "../../src/word/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod word;
+
+mod leaf;
+mod page;
+mod schedules;
+mod words;

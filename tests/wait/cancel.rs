@@ -1,0 +1,281 @@
+//! A wait that is cancelled or runs out of time, at every step, and every way in which a sleep can
+//! end (I3, I4, I28, I39).
+//!
+//! Whatever happens, the outcome says which, and nothing is stranded: the page works as if that
+//! waiter had never come.
+
+use crate::common::{
+    OnDrop,
+    sim::{Sim, at},
+    watched,
+};
+use core::time::Duration;
+use pagelock::futex::MonotonicTime;
+use pagelock::{Cancel, FreezeRule, Limits, PageLock, Wait, Wake};
+use std::thread;
+
+type Page = PageLock<Sim>;
+
+/// So many nanoseconds after the beginning.
+pub(crate) const NANOS: u64 = 1000;
+pub(crate) const NOON: MonotonicTime = at(NANOS);
+
+pub(crate) fn page_on(sim: Sim) -> &'static Page {
+    let page = Box::leak(Box::new(PageLock::with_futex(sim)));
+    page.activate(1).unwrap();
+    page
+}
+
+pub(crate) fn until_noon(sim: Sim) {
+    sim.advance(Duration::from_nanos(NANOS));
+}
+
+/// Locks, waits and migrates, with somebody asleep for each.
+pub(crate) fn works(sim: Sim, page: &Page) {
+    assert_eq!(sim.asleep(), 0, "somebody is stranded: {page:?}");
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.try_lock().expect("free");
+            let locker = s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(2);
+            drop(guard);
+            locker.join().unwrap();
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+
+            let migration = page.try_lock().expect("free").begin_migration();
+            let waiter = s.spawn(|| page.wait_migration(()));
+            sim.until_asleep(1);
+            migration.freeze(FreezeRule::ExactRefs(1)).unwrap().commit_in_place();
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        });
+    });
+    let text = format!("{page:?}");
+    assert!(text.starts_with("PageLock { free, generation "), "{text}");
+    assert!(text.ends_with("; 1 references, 0 pins }"), "{text}");
+}
+
+// ---- waits, cancelled ----
+
+#[test]
+fn a_wait_cancelled_before_the_call_does_not_begin() {
+    watched(&[], || {
+        let sim = Sim::new(1);
+        let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
+        cancel.cancel();
+        let guard = page.lock();
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::Cancelled
+        );
+        assert!(!guard.unlock().event_waiters, "there is nobody to tell");
+        works(sim, page);
+    });
+}
+
+#[test]
+fn a_wait_cancelled_between_registering_and_sleeping_does_not_sleep() {
+    let sim = Sim::new(1);
+    let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
+    let guard = page.lock();
+    let wake = watched(&[page], || {
+        page.wait_with(
+            OnDrop(|| cancel.cancel()),
+            Wait::unlocked().within(Limits::none().unless(&cancel)),
+        )
+    });
+    assert_eq!(wake, Wake::Cancelled);
+    assert_eq!(sim.slept(), 0);
+    drop(guard);
+    works(sim, page);
+}
+
+#[test]
+fn a_wait_cancelled_just_before_the_word_is_compared_does_not_sleep() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    let cancel: &'static Cancel<Sim> = Box::leak(Box::new(Cancel::with_futex(sim)));
+    let guard = page.lock();
+    sim.at_sleep(|| cancel.cancel());
+    assert_eq!(
+        watched(&[page], || page
+            .wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
+        Wake::Cancelled
+    );
+    drop(guard);
+    works(sim, page);
+}
+
+/// The switch is thrown while the waiter reads the sequence, before it has joined the switch.
+#[test]
+fn a_wait_cancelled_while_it_registers_does_not_sleep() {
+    let sim = Sim::new(1);
+    let page = page_on(sim);
+    let cancel: &'static Cancel<Sim> = Box::leak(Box::new(Cancel::with_futex(sim)));
+    let guard = page.lock();
+    sim.at_event(|| cancel.cancel());
+    assert_eq!(
+        watched(&[page], || page
+            .wait_with((), Wait::unlocked().within(Limits::none().unless(cancel)))),
+        Wake::Cancelled
+    );
+    drop(guard);
+    works(sim, page);
+}
+
+#[test]
+fn a_wait_cancelled_asleep_wakes() {
+    let sim = Sim::new(4);
+    let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
+    watched(&[page], || {
+        thread::scope(|s| {
+            let migration = page.lock().begin_migration();
+            let timed = Wait::migration().within(Limits::none().until(NOON).unless(&cancel));
+            let waiters = [
+                s.spawn(|| {
+                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+                }),
+                s.spawn(|| {
+                    page.wait_with((), Wait::migration().within(Limits::none().unless(&cancel)))
+                }),
+                s.spawn(move || page.wait_with((), timed)),
+            ];
+            sim.until_asleep(3);
+            cancel.cancel();
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+            }
+            migration.abort();
+        });
+    });
+    works(sim, page);
+}
+
+#[test]
+fn a_wait_cancelled_after_the_release_says_so() {
+    let sim = Sim::new(1);
+    let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
+    watched(&[page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let waiter = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+            });
+            sim.until_asleep(1);
+            sim.hold();
+            drop(guard);
+            cancel.cancel();
+            sim.resume();
+            assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+        });
+    });
+    works(sim, page);
+}
+
+#[test]
+fn cancelling_reaches_every_page_and_nobody_elses_waiters_for_good() {
+    let sim = Sim::new(64);
+    let pages: Vec<_> = (0..16).map(|_| page_on(sim)).collect();
+    let (ours, theirs) = (Cancel::with_futex(sim), Cancel::with_futex(sim));
+    watched(&[&pages], || {
+        thread::scope(|s| {
+            let guards: Vec<_> = pages.iter().map(|p| p.lock()).collect();
+            let cancelled: Vec<_> = pages
+                .iter()
+                .map(|p| {
+                    s.spawn(|| {
+                        p.wait_with((), Wait::unlocked().within(Limits::none().unless(&ours)))
+                    })
+                })
+                .collect();
+            let others: Vec<_> = pages
+                .iter()
+                .map(|p| {
+                    s.spawn(|| {
+                        // A spurious return is allowed; being cancelled by somebody else's switch
+                        // is not.
+                        while p.is_locked() {
+                            assert_ne!(
+                                p.wait_with(
+                                    (),
+                                    Wait::unlocked().within(Limits::none().unless(&theirs))
+                                ),
+                                Wake::Cancelled
+                            );
+                        }
+                    })
+                })
+                .collect();
+            sim.until_asleep(32);
+            ours.cancel();
+            for waiter in cancelled {
+                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+            }
+            drop(guards);
+            others.into_iter().for_each(|w| w.join().unwrap());
+        });
+    });
+    pages.into_iter().for_each(|p| works(sim, p));
+}
+
+#[test]
+fn a_switch_stays_thrown_until_it_is_reset() {
+    watched(&[], || {
+        let sim = Sim::new(1);
+        let (page, mut cancel) = (page_on(sim), Cancel::with_futex(sim));
+        assert!(!cancel.is_cancelled());
+        cancel.cancel();
+        cancel.cancel();
+        assert!(cancel.is_cancelled());
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::Cancelled
+        );
+        cancel.reset();
+        assert!(!cancel.is_cancelled());
+        assert_eq!(
+            page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel))),
+            Wake::NotLocked
+        );
+        watched(&[page], || {
+            thread::scope(|s| {
+                let guard = page.lock();
+                let waiter = s.spawn(|| {
+                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+                });
+                sim.until_asleep(1);
+                cancel.cancel();
+                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+                drop(guard);
+            });
+        });
+        works(sim, page);
+    });
+}
+
+#[test]
+fn cancelling_a_waiter_leaves_the_others_their_wake() {
+    let sim = Sim::with_classes(1);
+    let page = PageLock::with_futex(sim);
+    let cancel = Cancel::with_futex(sim);
+    const OTHERS: usize = 20;
+    watched(&[&page], || {
+        thread::scope(|s| {
+            let guard = page.lock();
+            let cancelled = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&cancel)))
+            });
+            sim.until_asleep(1);
+            let others: Vec<_> = (0..OTHERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
+            sim.until_asleep(1 + OTHERS);
+            // The one that is cancelled is the oldest: the release's first wake is for it.
+            sim.hold();
+            drop(guard);
+            cancel.cancel();
+            sim.resume();
+            assert_eq!(cancelled.join().unwrap(), Wake::Cancelled);
+            others.into_iter().for_each(|w| assert_eq!(w.join().unwrap(), Wake::Released));
+        });
+    });
+}
