@@ -7,8 +7,8 @@ use crate::word::{Count, State};
 use core::fmt;
 
 impl<F: Futex> PageLock<F> {
-    /// A look at everything that the page and its event slot say, to be printed: for a watchdog, a
-    /// debugger, or the log of a page that nobody gets. What Linux has `dump_page` for.
+    /// Returns all that the page and its event slot say, to print: for a watchdog, a debugger, or
+    /// the log of a page that no thread gets (Linux: `dump_page`).
     ///
     /// It reads each word once, takes nothing, waits for nothing and allocates nothing, so a signal
     /// handler may call it, also for a page that the interrupted code owns. The two words are two
@@ -41,7 +41,7 @@ impl<F: Futex> PageLock<F> {
 }
 
 /// A page as [`PageLock::dump`] found it. Displayed, it is a line with what the words say, and a
-/// line for each thing that follows from them: who owns the page, who waits, and for what.
+/// line for each thing that follows from them: the owner, the waiters, and what they wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "it is there to be printed"]
 pub struct Dump {
@@ -137,7 +137,7 @@ impl Dump {
         })
     }
 
-    /// Those who sleep in the event slot: which page they wait for is nowhere.
+    /// The sleepers of the event slot. No word says for which page each of them waits.
     fn waiters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (slot, asleep) = (self.slot, self.asleep);
         let tells = match (self.state.has_event_waiters(), self.state.has_crowd()) {

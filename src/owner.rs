@@ -12,7 +12,7 @@
 //!
 //! The table has room for 256 pages that are held at once, and four of them for each place in it: a
 //! record that finds no room is dropped, and none is pushed out, so a page that is stuck keeps its
-//! own. A record outlives its page if nobody releases it, for instance if the memory of a locked
+//! own. A record outlives its page if no thread releases it, for instance if the memory of a locked
 //! page is used for something else. A dump ignores a record of another hold than the one it shows.
 //!
 //! Without the feature there is no table, and not an instruction of this. With it, taking and
@@ -136,7 +136,7 @@ impl Taken {
         since(self.since)
     }
 
-    /// Whether it is the hold that `state` shows, and not an earlier one that nobody removed.
+    /// Whether it is the hold that `state` shows, and not an earlier one that was never removed.
     pub(crate) fn is_of(&self, state: State) -> bool {
         state.is_locked() && state.generation() == self.generation
     }

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! WARN pagelock: waited for a page page=0x5581f2c0a010 took=1.8s
-//!                owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//!      owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
 //! WARN pagelock: held a page page=0x5581f2c0a010 took=1.81s
-//!                owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//!      owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
 //! ```
 //!
 //! There is nothing to call: the feature and any subscriber do it. [`report_over`] sets another
