@@ -275,10 +275,13 @@ impl Drop for Ended {
 /// The calling thread's number, or 0.
 fn thread() -> u32 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: takes nothing, cannot fail.
-    return unsafe { libc::gettid() }.unsigned_abs();
+    {
+        // SAFETY: takes nothing. It fails where it is refused.
+        let call = || unsafe { libc::syscall(libc::SYS_gettid) };
+        crate::futex::linux::keeping_errno(call).map_or(0, |thread| thread as u32)
+    }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    return 0;
+    0
 }
 
 /// Milliseconds on a clock that only goes forward, and comes round after 49 days.
