@@ -131,7 +131,7 @@ pub enum FaultError<E> {
         /// How often it was tried.
         rounds: u32,
     },
-    /// There is no frame to bring the page back to, and [none to be had](Memory::make_room).
+    /// There is no frame for the page, and [no room could be made](Memory::make_room).
     NoMemory,
     /// The memory could not bring the page back.
     ToRam(E),
