@@ -62,6 +62,3 @@ pub use order::RangeOrder;
 #[deprecated(since = "0.1.0", note = "renamed to `RangeOrder`")]
 pub type Order<'c, M> = RangeOrder<'c, M>;
 pub use read::{fault_range, snapshot};
-
-#[allow(unused_imports)] // The documentation links to it.
-use crate::wait::Limits;
