@@ -133,6 +133,9 @@ use pagelock::mm::range::{Log, Notifier};
 use pagelock::mm::{Memory, Mm, Notice, Span};
 use space::Space;
 
+/// A function of the user's, called at a step of the protocol: see `inject`.
+type Hook<F> = Guarded<Option<Box<F>>>;
+
 type BatchSlice<F> = Box<[CachePadded<Batch<F>>]>;
 
 /// The memory manager. `F` is the platform of the pages' headers; `C` tells processors apart for
@@ -159,23 +162,17 @@ pub struct Soft<F: Futex = OsFutex, C: Cpus = OneCpu> {
     fail_cache: AtomicUsize,
     /// Refuses every migration: see `inject`.
     immovable: AtomicBool,
-    #[allow(clippy::type_complexity)]
-    on_move_cached: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
-    #[allow(clippy::type_complexity)]
-    on_prepare: Guarded<Option<Box<dyn FnMut(u64, Mode) -> bool + Send>>>,
-    #[allow(clippy::type_complexity)]
-    on_moved: Guarded<Option<Box<dyn FnMut(u64, u64) + Send>>>,
-    on_flush: Guarded<Option<Box<dyn FnMut() + Send>>>,
-    on_rest: Guarded<Option<Box<dyn FnMut() + Send>>>,
-    #[allow(clippy::type_complexity)]
-    on_full: Guarded<Option<Box<dyn FnMut(At) -> bool + Send>>>,
-    #[allow(clippy::type_complexity)]
-    on_revoke: Guarded<Option<Box<dyn FnMut(u64) + Send>>>,
+    on_move_cached: Hook<dyn FnMut(u64, u64) + Send>,
+    on_prepare: Hook<dyn FnMut(u64, Mode) -> bool + Send>,
+    on_moved: Hook<dyn FnMut(u64, u64) + Send>,
+    on_flush: Hook<dyn FnMut() + Send>,
+    on_rest: Hook<dyn FnMut() + Send>,
+    on_full: Hook<dyn FnMut(At) -> bool + Send>,
+    on_revoke: Hook<dyn FnMut(u64) + Send>,
     /// One for each space.
     notifiers: Box<[Notifier<F>]>,
     logs: Box<[Log]>,
-    #[allow(clippy::type_complexity)]
-    on_invalidate: Guarded<Option<Box<dyn FnMut(At, usize, Option<Notice>) + Send>>>,
+    on_invalidate: Hook<dyn FnMut(At, usize, Option<Notice>) + Send>,
     /// Whether there is one.
     is_watched: AtomicBool,
     pinned: pin::Balance,
