@@ -53,9 +53,10 @@ mod read;
 pub use answer::{Progress, RangeError, RangeErrorOf, Read, Stop};
 pub(super) use found::is_allowed;
 pub use found::{Found, Page, Want};
+pub use invalidate::Invalidation;
 pub(super) use invalidate::{invalidating, notice};
 pub use log::Log;
-pub use notifier::{Invalidation, Notifier, Ticket};
+pub use notifier::{Notifier, Ticket};
 pub use order::RangeOrder;
 
 /// The former name of [`RangeOrder`], which a migration's [`Order`](super::migrate::Order) shared.
