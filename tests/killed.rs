@@ -16,7 +16,7 @@
 mod common;
 
 use common::own::Own;
-use common::watched;
+use common::{page_on, watched, with_threads};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use pagelock::futex::Adapt;
@@ -59,7 +59,7 @@ struct Pages {
 
 fn pages() -> Pages {
     let own = Own::new(4);
-    let page = || &*Box::leak(Box::new(PageLock::with_futex(Quick(own))));
+    let page = || page_on(Quick(own));
     let (a, b) = (page(), page());
     a.activate(1).unwrap();
     Pages { a, b, own }
@@ -252,25 +252,23 @@ fn whatever_step_a_call_dies_at_there_is_a_way_back() {
         for steps in 0.. {
             let pages = pages();
             let is_over = &AtomicBool::new(false);
-            let through = watched(&[pages.a, pages.b], || {
-                thread::scope(|s| {
-                    // Waits for the page whenever it is locked, and is stuck if nobody tells it.
-                    let passer_by = s.spawn(move || {
-                        while !is_over.load(SeqCst) {
-                            let _ = pages.a.wait_unlocked(());
-                            thread::yield_now();
-                        }
-                    });
-                    let died = died(call, pages, steps);
-                    thread::sleep(Duration::from_millis(1));
-                    for page in [pages.b, pages.a] {
-                        recover(page);
+            let through = with_threads(&[pages.a, pages.b], |s| {
+                // Waits for the page whenever it is locked, and is stuck if nobody tells it.
+                let passer_by = s.spawn(move || {
+                    while !is_over.load(SeqCst) {
+                        let _ = pages.a.wait_unlocked(());
+                        thread::yield_now();
                     }
-                    is_over.store(true, SeqCst);
-                    passer_by.join().unwrap();
-                    [pages.a, pages.b].map(is_usable);
-                    !died
-                })
+                });
+                let died = died(call, pages, steps);
+                thread::sleep(Duration::from_millis(1));
+                for page in [pages.b, pages.a] {
+                    recover(page);
+                }
+                is_over.store(true, SeqCst);
+                passer_by.join().unwrap();
+                [pages.a, pages.b].map(is_usable);
+                !died
             });
             if through {
                 println!("{}: dies at each of {steps} steps", call.name);

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::watched;
+use common::{page_on, with_threads};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, SharedFutex, SharedSlot};
@@ -126,41 +126,38 @@ impl Adapt for Shared {
 /// The waiters sleep behind a filter, and the release is behind one.
 fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused, waiters: usize) {
     let _alone = ALONE.lock();
-    let page: &PageLock<F> = Box::leak(Box::new(PageLock::with_futex(futex)));
+    let page: &PageLock<F> = page_on(futex);
     let slot = futex.event(futex.event_index(core::ptr::from_ref(page).addr()));
     let begun = AtomicUsize::new(0);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let waiters: Vec<_> = (0..waiters)
-                .map(|_| {
-                    s.spawn(|| {
-                        refused.install(page, slot);
-                        begun.fetch_add(1, SeqCst);
-                        page.wait_unlocked(())
-                    })
+    with_threads(&[page], |s| {
+        let owner = page.lock();
+        let waiters: Vec<_> = (0..waiters)
+            .map(|_| {
+                s.spawn(|| {
+                    refused.install(page, slot);
+                    begun.fetch_add(1, SeqCst);
+                    page.wait_unlocked(())
                 })
-                .collect();
-            let locker = s.spawn(|| {
-                refused.install(page, slot);
-                begun.fetch_add(1, SeqCst);
-                drop(page.lock());
-            });
-            while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len()
-            {
-                thread::sleep(Duration::from_millis(1));
-            }
-            thread::sleep(Duration::from_millis(5));
-            let releaser = s.spawn(move || {
-                refused.install(page, slot);
-                drop(owner);
-            });
-            releaser.join().unwrap();
-            locker.join().unwrap();
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Released, "{refused:?}");
-            }
+            })
+            .collect();
+        let locker = s.spawn(|| {
+            refused.install(page, slot);
+            begun.fetch_add(1, SeqCst);
+            drop(page.lock());
         });
+        while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(5));
+        let releaser = s.spawn(move || {
+            refused.install(page, slot);
+            drop(owner);
+        });
+        releaser.join().unwrap();
+        locker.join().unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Released, "{refused:?}");
+        }
     });
 }
 
@@ -186,25 +183,23 @@ fn times_out<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused) 
     let _alone = ALONE.lock();
     let page = PageLock::with_futex(futex);
     let slot = futex.event(futex.event_index(core::ptr::from_ref(&page).addr()));
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let timed = s.spawn(|| {
-                refused.install(&page, slot);
-                let limits = || Limits::none().until(futex.after(MOMENT).unwrap());
-                let (began, mut spans) = (MonotonicTime::now(), [Duration::ZERO; 2]);
-                let wake = page.wait_with((), Wait::unlocked().within(limits()));
-                let between = MonotonicTime::now();
-                let locked = page.lock_within(limits()).err();
-                spans[0] = between - began;
-                spans[1] = MonotonicTime::now() - between;
-                (wake, locked, spans)
-            });
-            let (wake, locked, spans) = timed.join().unwrap();
-            assert_eq!((wake, locked), (Wake::TimedOut, Some(LockError::TimedOut)), "{refused:?}");
-            assert!(spans.iter().all(|&span| span >= MOMENT), "{refused:?}: {spans:?}");
-            drop(owner);
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let timed = s.spawn(|| {
+            refused.install(&page, slot);
+            let limits = || Limits::none().until(futex.after(MOMENT).unwrap());
+            let (began, mut spans) = (MonotonicTime::now(), [Duration::ZERO; 2]);
+            let wake = page.wait_with((), Wait::unlocked().within(limits()));
+            let between = MonotonicTime::now();
+            let locked = page.lock_within(limits()).err();
+            spans[0] = between - began;
+            spans[1] = MonotonicTime::now() - between;
+            (wake, locked, spans)
         });
+        let (wake, locked, spans) = timed.join().unwrap();
+        assert_eq!((wake, locked), (Wake::TimedOut, Some(LockError::TimedOut)), "{refused:?}");
+        assert!(spans.iter().all(|&span| span >= MOMENT), "{refused:?}: {spans:?}");
+        drop(owner);
     });
 }
 

@@ -10,10 +10,6 @@ pub(crate) type Guard<'a> = PageGuard<'a, Sim>;
 
 pub(crate) const BYPASS_BOUND: u32 = Sim::<false>::BYPASS_BOUND;
 
-pub(crate) fn page_on(sim: Sim) -> &'static Page {
-    Box::leak(Box::new(PageLock::with_futex(sim)))
-}
-
 pub(crate) fn says(page: &Page, words: &str) -> bool {
     format!("{page:?}").contains(words)
 }
@@ -49,7 +45,7 @@ pub(crate) fn starve<'a>(sim: Sim, mut guard: Guard<'a>) -> Guard<'a> {
 macro_rules! on_a_page {
     (|$s:ident, $sim:ident, $page:ident| $body:block) => {{
         let $sim = $crate::common::sim::Sim::new(1);
-        let $page = $crate::common::gate::page_on($sim);
+        let $page = $crate::common::page_on($sim);
         $crate::common::watched(&[$page], || {
             std::thread::scope(|$s| $body);
             $crate::common::gate::is_idle($page);

@@ -37,6 +37,14 @@ pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R
     })
 }
 
+/// Runs `body` with a scope to spawn threads in, [watched], until they have ended.
+pub(crate) fn with_threads<'env, R>(
+    pages: &[&(dyn Debug + Sync)],
+    body: impl for<'scope> FnOnce(&'scope std::thread::Scope<'scope, 'env>) -> R,
+) -> R {
+    watched(pages, || std::thread::scope(body))
+}
+
 #[derive(Default, Debug)]
 struct Seen {
     ticks: u32,

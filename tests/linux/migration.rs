@@ -24,7 +24,7 @@
 //! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in
 //! the environment makes it longer (the kernel's take 20 seconds).
 
-use crate::common::{own::Own, watched};
+use crate::common::{own::Own, with_threads};
 use core::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -205,25 +205,22 @@ pub(crate) fn ping_pong(
     is_enough: impl Fn(&Tally, usize) -> bool,
 ) -> Tally {
     let (stop, waits, mut tally) = (AtomicBool::new(false), AtomicUsize::new(0), Tally::default());
-    watched(&[], || {
-        thread::scope(|s| {
-            for &view in views {
-                let (stop, waits) = (&stop, &waits);
-                s.spawn(move || reader(mm, view, strategy, stop, waits));
+    with_threads(&[], |s| {
+        for &view in views {
+            let (stop, waits) = (&stop, &waits);
+            s.spawn(move || reader(mm, view, strategy, stop, waits));
+        }
+        let began = Instant::now();
+        for round in 1.. {
+            step(tiers[round % 2], &mut tally);
+            // A reader that has panicked does not wait any more.
+            let has_failed =
+                tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
+            if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst)) {
+                break;
             }
-            let began = Instant::now();
-            for round in 1.. {
-                step(tiers[round % 2], &mut tally);
-                // A reader that has panicked does not wait any more.
-                let has_failed =
-                    tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
-                if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst))
-                {
-                    break;
-                }
-            }
-            stop.store(true, SeqCst);
-        });
+        }
+        stop.store(true, SeqCst);
     });
     mm.audit().unwrap();
     tally

@@ -2,9 +2,9 @@
 //! L1, L2, L14).
 
 use crate::common::{
-    rounds,
+    page_on, rounds,
     sim::{Call, Sim},
-    watched,
+    watched, with_threads,
 };
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Adapt;
@@ -128,7 +128,7 @@ fn an_owner_by_claim_told_tells_its_own_faulter_however_it_ends() {
         ];
         for (how, end) in ENDS {
             let sim = Sim::new(1);
-            let page: &PageLock<Sim> = Box::leak(Box::new(PageLock::with_futex(sim)));
+            let page: &PageLock<Sim> = page_on(sim);
             let Claim::Owner(guard) = page.claim_told() else { panic!("{page:?}") };
             assert_eq!(sim.calls(), [], "{how}: not before");
             end(guard);
@@ -190,15 +190,13 @@ fn a_claim_during_a_migration_is_in_flight() {
 fn claims_and_waiters_are_told_by_the_same_release() {
     let sim = Sim::new(1);
     let page = PageLock::with_futex(sim);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            assert!(matches!(page.claim(), Claim::InFlight));
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(1);
-            assert!(guard.unlock().event_waiters);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        assert!(matches!(page.claim(), Claim::InFlight));
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(1);
+        assert!(guard.unlock().event_waiters);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 
@@ -307,27 +305,25 @@ fn a_pool_of_servers_loads_every_page_once_and_loses_no_fault() {
             queued: Condvar::new(),
             told: AtomicUsize::new(0),
         };
-        watched(&[&pool.pages, &pool.loads], || {
-            thread::scope(|s| {
-                (0..SERVERS).for_each(|_| drop(s.spawn(|| pool.serve())));
-                let faulters: Vec<_> = (0..FAULTERS)
-                    .map(|faulter| {
-                        let pool = &pool;
-                        s.spawn(move || {
-                            for page in 0..PAGES {
-                                pool.fault(faulter, page);
-                                assert_eq!(
-                                    pool.loads[page].load(SeqCst),
-                                    1,
-                                    "woken and not loaded once"
-                                );
-                            }
-                        })
+        with_threads(&[&pool.pages, &pool.loads], |s| {
+            (0..SERVERS).for_each(|_| drop(s.spawn(|| pool.serve())));
+            let faulters: Vec<_> = (0..FAULTERS)
+                .map(|faulter| {
+                    let pool = &pool;
+                    s.spawn(move || {
+                        for page in 0..PAGES {
+                            pool.fault(faulter, page);
+                            assert_eq!(
+                                pool.loads[page].load(SeqCst),
+                                1,
+                                "woken and not loaded once"
+                            );
+                        }
                     })
-                    .collect();
-                faulters.into_iter().for_each(|f| f.join().unwrap());
-                (0..SERVERS).for_each(|_| pool.push(None));
-            });
+                })
+                .collect();
+            faulters.into_iter().for_each(|f| f.join().unwrap());
+            (0..SERVERS).for_each(|_| pool.push(None));
         });
         let told = server.0.lock().unwrap();
         assert_eq!(told.len(), pool.told.into_inner(), "the platform hears what the release says");

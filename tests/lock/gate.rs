@@ -6,7 +6,8 @@
 //! else tries to be faster.
 
 use crate::common::{
-    gate::{BYPASS_BOUND, Order, is_closed, is_idle, page_on, says, starve},
+    gate::{BYPASS_BOUND, Order, is_closed, is_idle, says, starve},
+    page_on,
     sim::{Sim, script},
     watched,
 };

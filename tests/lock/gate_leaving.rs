@@ -3,8 +3,8 @@
 
 use crate::common::{
     OnDrop,
-    gate::{Page, is_closed, is_idle, page_on, says, starve},
-    panic_of,
+    gate::{Page, is_closed, is_idle, says, starve},
+    page_on, panic_of,
     sim::{Call, Sim, at},
     watched,
 };

@@ -2,8 +2,8 @@
 //! and whom a release wakes.
 
 use crate::common::{
-    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, page_on, says, starve},
-    rounds,
+    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, says, starve},
+    page_on, rounds,
     sim::{Call, Sim},
     watched,
 };

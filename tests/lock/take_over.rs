@@ -3,7 +3,7 @@
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_shuttle)))]
 
-use crate::common::{own::Own, watched};
+use crate::common::{own::Own, with_threads};
 use core::mem::forget;
 use pagelock::word::count::{FROZEN, PINS_SHIFT};
 use pagelock::word::state::{LOCKED, MIGRATING, POISONED};
@@ -200,25 +200,23 @@ fn a_commit_that_died_can_be_finished() {
 fn whoever_sleeps_for_a_release_that_died_is_woken() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            let locker = s.spawn(|| drop(page.lock()));
-            own.until_asleep(2);
-            own.set_deaf(true);
-            drop(owner);
-            own.set_deaf(false);
-            for _ in 0..1000 {
-                drop(page.try_lock());
-            }
-            thread::sleep(Duration::from_millis(20));
-            assert!(!waiter.is_finished() && !locker.is_finished(), "they have lost their wakes");
-            // SAFETY: this thread does not own the page.
-            unsafe { page.retell() };
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-            locker.join().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        let locker = s.spawn(|| drop(page.lock()));
+        own.until_asleep(2);
+        own.set_deaf(true);
+        drop(owner);
+        own.set_deaf(false);
+        for _ in 0..1000 {
+            drop(page.try_lock());
+        }
+        thread::sleep(Duration::from_millis(20));
+        assert!(!waiter.is_finished() && !locker.is_finished(), "they have lost their wakes");
+        // SAFETY: this thread does not own the page.
+        unsafe { page.retell() };
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
+        locker.join().unwrap();
     });
 }
 
@@ -228,22 +226,20 @@ fn whoever_sleeps_for_a_release_that_died_is_woken() {
 fn a_release_that_died_is_told_again_under_the_next_owner() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let locker = s.spawn(|| drop(page.lock()));
-            own.until_asleep(1);
-            own.set_deaf(true);
-            drop(owner);
-            own.set_deaf(false);
-            let next = page.try_lock().expect("free");
-            // SAFETY: nobody's `tell` waits for this page.
-            unsafe { page.retell() };
-            thread::sleep(Duration::from_millis(20));
-            assert!(!locker.is_finished());
-            drop(next);
-            locker.join().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let locker = s.spawn(|| drop(page.lock()));
+        own.until_asleep(1);
+        own.set_deaf(true);
+        drop(owner);
+        own.set_deaf(false);
+        let next = page.try_lock().expect("free");
+        // SAFETY: nobody's `tell` waits for this page.
+        unsafe { page.retell() };
+        thread::sleep(Duration::from_millis(20));
+        assert!(!locker.is_finished());
+        drop(next);
+        locker.join().unwrap();
     });
 }
 
@@ -253,22 +249,20 @@ fn a_migrator_that_waits_for_an_unpin_that_died_is_woken() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
     page.activate(1).unwrap();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let pin = page.try_pin().unwrap();
-            let migrator = s.spawn(|| page.lock().begin_migration().wait_unpinned(Limits::none()));
-            own.until_asleep(1);
-            own.set_deaf(true);
-            // What the bump of the sequence does without its wake, a death before the bump does as
-            // well.
-            assert_eq!(pin.unpin(), Put::Kept);
-            own.set_deaf(false);
-            thread::sleep(Duration::from_millis(20));
-            assert!(!migrator.is_finished());
-            // SAFETY: this thread does not own the page.
-            unsafe { page.retell() };
-            migrator.join().unwrap().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let pin = page.try_pin().unwrap();
+        let migrator = s.spawn(|| page.lock().begin_migration().wait_unpinned(Limits::none()));
+        own.until_asleep(1);
+        own.set_deaf(true);
+        // What the bump of the sequence does without its wake, a death before the bump does as
+        // well.
+        assert_eq!(pin.unpin(), Put::Kept);
+        own.set_deaf(false);
+        thread::sleep(Duration::from_millis(20));
+        assert!(!migrator.is_finished());
+        // SAFETY: this thread does not own the page.
+        unsafe { page.retell() };
+        migrator.join().unwrap().unwrap();
     });
 }
 

@@ -1,10 +1,10 @@
 //! Owning a page.
 
 use crate::leaving::timed_out;
-use crate::{Page, explore, explore_with, keep, on};
+use crate::{Page, explore, explore_with, keep, locked, locker, on};
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
-use pagelock::{Claim, Futex, PageGuard, UserBits};
+use pagelock::{Claim, PageGuard, UserBits};
 use std::sync::Arc;
 
 /// One owner at a time, who sees what those before it did. Three threads lock, one of them twice.
@@ -60,11 +60,9 @@ fn one_owner_at_a_time_whichever_way() {
 /// for no reason.
 #[test]
 fn lockers_are_not_stranded_by_barging() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(2, |page, guard| {
         let sleeper = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, sleeper), on(&page, sleeper));
+        let (a, b) = (on(page, sleeper), on(page, sleeper));
         drop(guard);
         // A newcomer: it may drop the waiters' bit, but the sleepers that the release woke set it
         // again.
@@ -73,23 +71,19 @@ fn lockers_are_not_stranded_by_barging() {
         }
         a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
 #[test]
 fn lockers_are_not_stranded_by_signals() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(2, |page, guard| {
         let sleeper = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, sleeper), on(&page, sleeper));
+        let (a, b) = (on(page, sleeper), on(page, sleeper));
         let c = thread::spawn(interrupt);
         drop(guard);
         a.join().unwrap();
         b.join().unwrap();
         c.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -126,7 +120,7 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
             page.add();
             drop(guard);
         });
-        let other = on(&page, |page| drop(page.lock.lock()));
+        let other = on(&page, locker);
         page.add();
         drop(ptl.lock().unwrap());
         drop(guard);

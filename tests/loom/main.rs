@@ -242,6 +242,24 @@ impl<const SLOT: usize> Page<SLOT> {
     }
 }
 
+/// Explores a model that begins with the page owned by its main thread, and ends with the page idle.
+#[track_caller]
+fn locked(
+    preemptions: usize,
+    model: impl Fn(&Arc<Page>, PageGuard<'_, In<0>>) + Sync + Send + 'static,
+) {
+    explore_with(preemptions, move || {
+        let page = Page::<0>::new();
+        model(&page, page.lock.lock());
+        page.assert_idle();
+    });
+}
+
+/// Takes the page and releases it.
+fn locker(page: &Page) {
+    drop(page.lock.lock());
+}
+
 /// Runs `f` on another thread of the model, on `page`.
 fn on<T: Send + Sync + 'static, R: 'static>(
     page: &Arc<T>,

@@ -4,7 +4,7 @@
 use crate::common::machine::{
     DEVICE, RAM, check_all, is_migrating, machine, move_one, picture, written,
 };
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::moved::order;
 use pagelock::PageRef;
 use pagelock::leaf::Leaf;
@@ -14,7 +14,6 @@ use pagelock::mm::migrate::{
 };
 use pagelock::mm::{Access, Brought, Faulter, Memory, Strategy, Tiers, ToRam};
 use pagelock_soft::{AccessError, Refusal};
-use std::thread;
 
 /// I22: locked before, locked after, by the same guard, whatever becomes of it.
 #[test]
@@ -192,16 +191,14 @@ fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {
     let pfn = mm.frame_at(at).unwrap();
     let before = picture(mm, at);
     let all = |expected: fn(AccessError) -> bool| {
-        watched(&[mm.page(pfn).unwrap()], || {
-            thread::scope(|s| {
-                for _ in 0..8 {
-                    s.spawn(move || {
-                        let mut faulter = Faulter::new(Strategy::Wait).patience(20);
-                        let e = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
-                        assert!(expected(e), "{e}");
-                    });
-                }
-            });
+        with_threads(&[mm.page(pfn).unwrap()], |s| {
+            for _ in 0..8 {
+                s.spawn(move || {
+                    let mut faulter = Faulter::new(Strategy::Wait).patience(20);
+                    let e = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
+                    assert!(expected(e), "{e}");
+                });
+            }
         });
     };
     mm.fail_allocations(RAM, usize::MAX);

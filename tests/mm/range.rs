@@ -9,7 +9,7 @@
 use crate::common::{
     machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, written},
     own::Own,
-    watched,
+    watched, with_threads,
 };
 use pagelock::Limits;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
@@ -21,7 +21,6 @@ use pagelock::mm::range::{
 };
 use pagelock::mm::{Entry, FaultError, Tiers};
 use pagelock_soft::{AccessError, At, SpaceId};
-use std::thread;
 
 pub(crate) type Pages = Vec<Page<At>>;
 
@@ -273,22 +272,20 @@ fn a_lost_page_is_an_error_for_every_reader() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let Outcome::Moved { pfn } = move_one(mm, at, &migrate::Order::to(DEVICE)) else { panic!() };
     mm.set_lost(pfn, true);
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            for _ in 0..4 {
-                s.spawn(|| {
-                    let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
-                    let is_typed = matches!(
-                        error.why,
-                        Stop::Fault(
-                            FaultError::Poisoned { .. }
-                                | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_))
-                        )
-                    );
-                    assert!(is_typed, "{error:?}");
-                });
-            }
-        });
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
+                let is_typed = matches!(
+                    error.why,
+                    Stop::Fault(
+                        FaultError::Poisoned { .. }
+                            | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_))
+                    )
+                );
+                assert!(is_typed, "{error:?}");
+            });
+        }
     });
     let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
     assert_eq!(error.why, Stop::Fault(FaultError::Poisoned { pfn }));

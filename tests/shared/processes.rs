@@ -6,7 +6,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use crate::common::{OnDrop, watched};
+use crate::common::{OnDrop, watched, with_threads};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -372,20 +372,18 @@ fn a_sleep_needs_the_expected_value() {
     let mapped = Mapped::new();
     let (word, began) = (Word::new(1), AtomicU32::new(0));
     assert_eq!(here().wait(&word, 0), Sleep::Changed);
-    watched(&[], || {
-        std::thread::scope(|s| {
-            s.spawn(|| {
-                while began.load(SeqCst) == 0 {
-                    std::thread::yield_now();
-                }
-                word.store(2, SeqCst);
-                here().wake_all(&raw const word);
-            });
-            began.store(1, SeqCst);
-            while word.load(SeqCst) == 1 {
-                here().wait(&word, 1);
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            while began.load(SeqCst) == 0 {
+                std::thread::yield_now();
             }
+            word.store(2, SeqCst);
+            here().wake_all(&raw const word);
         });
+        began.store(1, SeqCst);
+        while word.load(SeqCst) == 1 {
+            here().wait(&word, 1);
+        }
     });
     drop(mapped);
 }
