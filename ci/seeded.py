@@ -3,7 +3,7 @@
 after they have compiled the finders.
 
     seeded.py kinds [--first] [NAME...]         the programs that these bugs' finders need
-    seeded.py bugs PROGRAMS [OPTION...] [NAME...]
+    seeded.py bugs [OPTION...] PROGRAMS [NAME...]
                                                 every bug, or those whose names contain NAME
     seeded.py orderings PROGRAMS [--table FILE] every weakened ordering against the loom models
 
@@ -214,8 +214,8 @@ def bugs(programs, options):
         return name, what, found
 
     rows, survivors, missed = [], [], []
-    # A finder that hangs uses no processor, so there are more of them than processors.
-    for name, what, found in each(listed, search, 2 * CPUS):
+    # Most of the time is spent on finders that hang, which use no processor.
+    for name, what, found in each(listed, search, 4 * CPUS):
         finders = [f"`{finder}`: {how}" for finder, failed, how in found if failed]
         missed += [f"{name}: {finder} ({how})" for finder, failed, how in found if not failed]
         rows.append([f"`{name}`", what, "; ".join(finders) or "**none**"])

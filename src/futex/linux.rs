@@ -29,13 +29,18 @@ impl Scope {
     }
 }
 
+/// Named once: musl's is deprecated, because `libc` is to widen it to 64 bits there. Nothing here
+/// depends on its width.
+#[allow(deprecated)]
+type Seconds = libc::time_t;
+
 /// The call whose timeout is a [`libc::timespec`]. Where pointers have 32 bits and the C library's
 /// `time_t` has 64, that is not the old call but `futex_time64`, which Linux has since 5.1 and
 /// `libc` does not name on most of these targets. Its number is the same on all of them except
 /// MIPS, which counts from 4000.
 const SYS_FUTEX_TIMED: libc::c_long =
     if cfg!(all(target_pointer_width = "32", not(target_arch = "x86_64")))
-        && size_of::<libc::time_t>() == 8
+        && size_of::<Seconds>() == 8
     {
         if cfg!(any(target_arch = "mips", target_arch = "mips32r6")) { 4422 } else { 422 }
     } else {
@@ -172,7 +177,7 @@ pub(super) fn wake_class(word: *const AtomicU32, n: u32, class: u32) -> u32 {
 fn timespec(d: Duration) -> libc::timespec {
     // SAFETY: integers, for which zero is a value. (On some targets with unnamed padding.)
     let mut t: libc::timespec = unsafe { core::mem::zeroed() };
-    t.tv_sec = d.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+    t.tv_sec = d.as_secs().try_into().unwrap_or(Seconds::MAX);
     // Below 10^9, so it fits the field whatever its type.
     t.tv_nsec = d.subsec_nanos() as _;
     t

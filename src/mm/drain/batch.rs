@@ -46,7 +46,7 @@ pub(super) struct Contents {
 impl Contents {
     const EMPTY: Self = Self { pfns: [0; BATCH], len: 0 };
 
-    fn put_all(self, put: impl FnMut(u64)) {
+    pub(super) fn put_all(self, put: impl FnMut(u64)) {
         self.pfns.into_iter().take(self.len).for_each(put);
     }
 }
@@ -103,7 +103,7 @@ impl<F: Futex> Holder<'_, F> {
     }
 
     /// The batch's contents; the batch is empty then.
-    fn take(&mut self) -> Contents {
+    pub(super) fn take(&mut self) -> Contents {
         self.contents(|all| core::mem::replace(all, Contents::EMPTY))
     }
 

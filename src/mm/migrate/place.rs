@@ -52,16 +52,16 @@ impl<'m, M: Mm> Later<'m, M> {
     }
 
     fn has(&self, pfn: u64) -> bool {
-        self.frames[..self.len].contains(&pfn)
+        self.frames.iter().take(self.len).any(|&frame| frame == pfn)
     }
 
     /// `false`, with the frame given back, if there are too many.
     fn keep(&mut self, pfn: u64) -> bool {
-        if self.len == MOST {
+        let Some(place) = self.frames.get_mut(self.len) else {
             self.mm.free(pfn);
             return false;
-        }
-        self.frames[self.len] = pfn;
+        };
+        *place = pfn;
         self.len += 1;
         true
     }
@@ -69,7 +69,7 @@ impl<'m, M: Mm> Later<'m, M> {
 
 impl<M: Mm> Drop for Later<'_, M> {
     fn drop(&mut self) {
-        self.frames[..self.len].iter().for_each(|&pfn| self.mm.free(pfn));
+        self.frames.iter().take(self.len).for_each(|&pfn| self.mm.free(pfn));
     }
 }
 

@@ -2,8 +2,9 @@
 
 #[allow(unused_imports)] // The documentation links to it.
 use super::bring_back;
+use super::collect::collect;
 use super::pass::Pass;
-use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary, collect};
+use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary};
 use crate::mm::Mm;
 #[allow(unused_imports)] // The documentation links to it.
 use crate::mm::Tiers;
@@ -77,8 +78,7 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 .filter(|slot| slot.outcome().is_transient())
                 .for_each(|slot| slot.set(Outcome::Pending));
         }
-        let unmapped = collect(mm, slots, order, unlocked).unmap();
-        total.transient = unmapped.finish(drain).transient;
+        total.transient = all_stages(Pass::new(mm, slots, order, unlocked), drain).transient;
         total.tries += 1;
         if total.transient == 0 {
             break;
@@ -95,13 +95,19 @@ fn one_batch<'m, M: Mm, D: Drain>(
                 slot.set(Outcome::Pending);
                 let mut pass = Pass::new(mm, core::slice::from_mut(slot), order, unlocked);
                 pass.may_sleep = true;
-                super::collect::collect(&mut pass);
-                let _ = Collected(pass).unmap().finish(drain);
+                all_stages(pass, drain);
                 mm.rest();
             }
         }
     }
     total
+}
+
+/// Not inlined, because `one_batch` has two places for it.
+#[inline(never)]
+fn all_stages<M: Mm>(mut pass: Pass<'_, '_, M>, drain: &impl Drain) -> Summary {
+    collect(&mut pass);
+    Collected(pass).unmap().finish(drain)
 }
 
 /// Whether the obstacle may be gone, or waited for, when the page is tried alone.
