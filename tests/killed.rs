@@ -174,7 +174,7 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<Sender<bool>>> = const { RefCell::new(None) };
 }
 
-/// The end of this thread, if it has made so many accesses as it has left.
+/// Ends this thread, if it has no accesses left.
 fn step(_: &'static core::panic::Location<'static>, done: bool) {
     let Some(left) = LEFT.get().filter(|_| done) else { return };
     LEFT.set(left.checked_sub(1));
@@ -214,7 +214,7 @@ fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
 /// What a survivor does with a page that the dead had to do with, and that should have one
 /// reference.
 fn recover(page: &PageLock) {
-    // SAFETY: whoever has used the page is dead, or waits for it without wanting it; and nobody's
+    // SAFETY: each user of the page is dead, or waits for it without wanting it; and nobody's
     // `tell` locks it.
     unsafe {
         drop(page.take_over());

@@ -341,7 +341,7 @@ fn every_check_is_in_a_row() {
     assert!(missing.is_empty(), "in no row:\n{}", missing.join("\n"));
 }
 
-/// Who embeds the crate finds in one table what is held when it is called. The names of the calls
+/// An embedder finds in one table which locks are held when it is called. The names of the calls
 /// there, without their traits.
 fn table_of_locks(text: &str) -> BTreeSet<&str> {
     let table = text.split_once("//! | call |").expect("there is one").1;

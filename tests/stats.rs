@@ -103,7 +103,7 @@ fn a_waiter_that_is_woken_for_nothing() {
     assert_eq!(words(stats), "event_waits: 1, event_wakes: 1, spurious_returns: 1");
 }
 
-/// Each kind so many times that no two could be mistaken for each other.
+/// Each kind a different number of times, so that no two can be mistaken for each other.
 #[test]
 fn freezes_that_are_refused() {
     let stats = counted(|| {

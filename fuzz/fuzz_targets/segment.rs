@@ -1,6 +1,6 @@
 //! Any bytes as a segment, then any calls on it, with a peer's writes between them.
 //!
-//! The peer has the file, as whoever was given the descriptor has. What it writes makes for wrong
+//! The peer has the file, as every process with the descriptor has. What it writes makes for wrong
 //! answers, and for nothing else: no access outside of the mapping, no panic, no call that does not
 //! return. One wait is the peer's by right, and is kept out of the input: for a count at which, as
 //! the page says, a seat is that somebody has (`docs/shared.md`).

@@ -60,7 +60,7 @@ pub(crate) fn is_idle(page: &Page) {
     drop(page.try_lock().expect("a free page can be taken"));
 }
 
-/// Who owned the page, one after the other.
+/// The owners of the page, one after the other.
 #[derive(Default)]
 pub(crate) struct Order(Mutex<Vec<&'static str>>);
 

@@ -4,8 +4,8 @@
 //! platform, wherever the test says so, and, in a build with `--cfg pagelock_delay`, at every step
 //! of the protocol. Then the next byte of the input picks who is next, or ends somebody's sleep as
 //! a signal or a deadline would. When the input is used up, threads are picked at random, and
-//! nothing ends a sleep but a wake: whoever has lost one sleeps for ever, and *everybody asleep* is
-//! a failure.
+//! nothing ends a sleep but a wake: a thread that has lost one sleeps for ever, and *everybody
+//! asleep* is a failure.
 //!
 //! The futex is exact: comparing and going to sleep is one step, wakes are first in, first out.
 
@@ -40,7 +40,7 @@ impl Input<'_> {
     }
 }
 
-/// So many turns after the input is used up are a livelock.
+/// Turns after the end of the input that mean a livelock.
 const PATIENCE: usize = 300_000;
 const STACK: usize = 256 << 10;
 /// From this byte on, it is not a thread that is picked, but a sleep that ends: by a signal, or for
@@ -70,7 +70,7 @@ struct Thread {
 
 struct Scheduler {
     threads: Vec<Thread>,
-    /// Who runs; `None` between the turns and when there are no threads.
+    /// The thread that runs; `None` between the turns and when there are no threads.
     current: Cell<Option<usize>>,
     next: Cell<u64>,
     now: Cell<u64>,

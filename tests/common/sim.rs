@@ -1,10 +1,10 @@
 //! A platform on which the test decides: who sleeps, who is woken, how a sleep ends, and what time
 //! it is.
 //!
-//! Sleepers stand in one queue, first in, first out. The test can wait until so many are asleep,
-//! end their sleep in any way, keep woken sleepers from running ([`Sim::hold`]), let the clock run,
-//! and act at three places inside the crate: when it asks for an event slot, when it is about to
-//! sleep, and when it wakes.
+//! Sleepers stand in one queue, first in, first out. The test can wait until a number of them are
+//! asleep, end their sleep in any way, keep woken sleepers from running ([`Sim::hold`]), let the
+//! clock run, and act at three places inside the crate: when it asks for an event slot, when it is
+//! about to sleep, and when it wakes.
 
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
@@ -332,7 +332,7 @@ impl<const CLASSES: bool> FutexTimed for Sim<CLASSES> {
     }
 }
 
-/// The point so many nanoseconds after the beginning.
+/// The point `nanos` nanoseconds after the beginning.
 pub(crate) const fn at(nanos: u64) -> MonotonicTime {
     MonotonicTime::since_zero(Duration::from_nanos(nanos))
 }

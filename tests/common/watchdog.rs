@@ -1,7 +1,7 @@
 //! A watchdog that tells a test that is stuck from one on a busy machine.
 //!
 //! The clock alone cannot: a program that gets a fiftieth of a processor takes fifty times as long.
-//! A test is stuck when *nobody of the program has run*, or could have, for so many ticks: all are
+//! A test is stuck when *no thread of the program has run*, or could have, for some ticks: all are
 //! asleep, and so nobody is left to wake them. For those that go round for ever there is a limit by
 //! the clock as well, far beyond what any test takes.
 
@@ -11,9 +11,9 @@ use std::io::Write as _;
 use std::sync::mpsc::{self, RecvTimeoutError};
 
 const TICK: Duration = Duration::from_secs(1);
-/// So many ticks in a row in which nobody ran.
+/// Consecutive ticks without a running thread that mean a stall.
 const STILL: u32 = 30;
-/// So many ticks in all.
+/// Ticks after which a test is stuck in any case.
 const MOST: u32 = 600;
 
 /// Runs `body`. If that is stuck, somebody was stranded: prints `pages` and aborts the process.

@@ -87,9 +87,9 @@ fn called_off(strategy: Strategy) -> CalledOff {
     called_off
 }
 
-/// A thread that sleeps for a page and is to end does so at once, whoever has the page and for how
-/// long; and to the page, to the migration and to the other sleepers it is as if it had never been
-/// there (I39).
+/// A thread that sleeps for a page and must end does so at once, whatever the owner does and for
+/// how long; and to the page, to the migration and to the other sleepers it is as if it had never
+/// been there (I39).
 ///
 /// Seen to fail: [`Strategy::ReferenceAndSleep`] sleeps for the lock and cannot be called off, and
 /// its reference makes the migration fail (in the test). When the fault path waited without looking

@@ -23,7 +23,7 @@ use std::thread;
 
 const CPUS: usize = 3;
 
-/// Who has each processor, and who has been asked for what.
+/// The user of each processor, and what was asked of each.
 #[derive(Default)]
 struct Processors {
     busy: [Mutex<bool>; CPUS],
@@ -110,7 +110,7 @@ impl Cpus for &Processors {
     }
 }
 
-/// A platform on which whoever sleeps lets others have the processor.
+/// A platform on which a sleeper lets others have the processor.
 #[derive(Clone, Copy)]
 struct Yielding {
     own: Own,

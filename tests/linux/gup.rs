@@ -78,7 +78,7 @@ pub(crate) fn seen(mm: &Mm, at: At) -> Text {
     text
 }
 
-/// What is in a frame, past all tables: what whoever holds on to the page sees.
+/// What is in a frame, past all tables: what a holder of the page sees.
 pub(crate) fn held(mm: &Mm, pfn: u64) -> Text {
     let mut text = [0; 16];
     mm.read_frame(pfn, 0, &mut text);

@@ -154,8 +154,8 @@ fn claim_told_of_a_page_in_flight_or_poisoned_is_as_claim() {
     assert!(matches!(page.claim_told(), Claim::Poisoned));
 }
 
-/// Whoever only passes over busy pages, a prefetcher for instance, must not cost each of their
-/// owners a call that wakes nobody.
+/// A thread that only passes over busy pages, a prefetcher for instance, must not cost each of
+/// their owners a call that wakes nobody.
 #[test]
 fn try_lock_passes_over_a_busy_page_without_making_its_owner_tell() {
     let sim = Sim::new(1);
@@ -268,7 +268,7 @@ impl Pool {
         self.woken.notify_all();
     }
 
-    /// Resolves faults. One for a page in flight is dropped: whoever is loading that page will be
+    /// Resolves faults. One for a page in flight is dropped: the loader of that page will be
     /// told that somebody asked.
     fn serve(&self) {
         while let Some((page, faulter)) = self.pop() {

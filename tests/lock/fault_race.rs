@@ -45,7 +45,7 @@ struct Machine {
     mappings: Vec<Mutex<Entry>>,
     /// What the page holds; it counts how often it was copied.
     copies: Unprotected,
-    /// How many faulters are to be asleep before the migrator goes on, and where: the migration
+    /// How many faulters must be asleep before the migrator goes on, and where: the migration
     /// lasts as long as that takes.
     audience: AtomicUsize,
     migrations: AtomicU32,

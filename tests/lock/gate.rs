@@ -129,7 +129,7 @@ fn a_newcomer_registers_if_the_gate_is_open_and_waits_outside_if_not() {
     });
 }
 
-/// Whoever is outside is not kept there for ever by those who are let in before it.
+/// A locker outside is not kept there for ever by those that are let in before it.
 #[test]
 fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
     on_a_page!(|s, sim, page| {
@@ -172,8 +172,8 @@ fn who_registers_on_a_page_that_nobody_owns_takes_it() {
     });
 }
 
-/// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes
-/// now is later, also if its own sleep ends early because somebody changes the word or it is
+/// The page is released and kept for a starved sleeper, whose wake takes a moment. A locker that
+/// comes now is later, also if its own sleep ends early because somebody changes the word or it is
 /// interrupted.
 #[test]
 fn a_newcomer_does_not_take_what_is_kept_for_those_inside_however_its_sleep_ends() {

@@ -57,8 +57,8 @@ fn given_away_by_a_fair_release<const SPINS: u32>() -> usize {
     relaxed.load(SeqCst)
 }
 
-/// Who looks for the page awake is counted nowhere. An owner that lets go fairly and takes the page
-/// again at once would keep them out.
+/// A locker that looks for the page awake is counted nowhere. An owner that lets go fairly and
+/// takes the page again at once would keep them out.
 #[test]
 fn a_fair_release_that_finds_nobody_asleep_lets_those_run_who_look() {
     assert_eq!((given_away_by_a_fair_release::<1>(), given_away_by_a_fair_release::<0>()), (1, 0));

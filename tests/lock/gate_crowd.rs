@@ -146,7 +146,7 @@ fn more_lockers_than_can_be_counted_all_get_the_page() {
     let mut counter = Unprotected::new();
     with_threads(&[&page], |s| {
         let guard = page.lock();
-        // As many as are to be had, where the system has no room for so many threads.
+        // As many as the system has room for.
         lockers = (0..lockers)
             .take_while(|n| {
                 let locker = || {

@@ -175,7 +175,7 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
     });
 }
 
-/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and
+/// The platform's first wake panics before it has woken anybody: the next locker still wakes, and
 /// the waiters are told.
 #[test]
 fn a_platform_that_panics_in_a_wake_strands_no_locker() {
@@ -212,7 +212,7 @@ fn a_release_with_nobody_asleep_asks_nothing_of_the_platform() {
     });
 }
 
-// ---- Who else closes the gate: a fair release ----
+// ---- A fair release closes the gate as well ----
 
 #[test]
 fn a_fair_release_hands_the_page_to_the_sleeper() {

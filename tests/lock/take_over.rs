@@ -28,7 +28,7 @@ fn words(page: &PageLock) -> [u32; 2] {
     unsafe { core::ptr::from_ref(page).cast::<[u32; 2]>().read_volatile() }
 }
 
-/// A live page with so many references, which belong to the test.
+/// A live page with `refs` references, which belong to the test.
 fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     page.activate(refs).unwrap();
@@ -56,7 +56,7 @@ const LEFT: [(u32, u32, &str, bool); 14] = [
     (LOCKED | POISONED, FROZEN, "locked", true),
     (LOCKED | MIGRATING, 0, "migrating", false),
     (LOCKED | MIGRATING, 1 << PINS_SHIFT, "migrating", false),
-    // A wait for pins is over with whoever waited.
+    // A wait for pins ends with its waiter.
     (LOCKED | MIGRATING, FROZEN | 1 << PINS_SHIFT, "migrating", false),
     (LOCKED | MIGRATING, FROZEN | 2 << PINS_SHIFT, "migrating", false),
     (LOCKED | MIGRATING, FROZEN, "frozen", false),
@@ -266,7 +266,7 @@ fn a_migrator_that_waits_for_an_unpin_that_died_is_woken() {
     });
 }
 
-/// What the dead had is given back by whoever knows of it.
+/// A process that knows of it gives back what the dead one had.
 #[test]
 fn counts_of_the_dead_are_given_back() {
     let page = live(1);

@@ -43,7 +43,7 @@ fn a_cancelled_wait_for_migration_with_a_deadline() {
     });
 }
 
-/// Whoever sees the switch thrown sees what the canceller did before, without having waited.
+/// A thread that sees the switch thrown sees what the canceller did before, without having waited.
 #[test]
 fn a_switch_that_is_seen_thrown() {
     explore_with(3, || {

@@ -57,7 +57,7 @@ fn a_page_that_is_freed_right_after_the_unlock() {
         });
         *table.lock().unwrap() = false;
         drop(guard);
-        // SAFETY: the entry is down, and whoever saw it has dropped the lock since.
+        // SAFETY: the entry is down, and each thread that saw it has dropped the lock since.
         unsafe { page.free() };
         waiter.join().unwrap();
     });

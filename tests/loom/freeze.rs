@@ -117,7 +117,7 @@ fn a_get_against_a_freeze_sees_before_or_after() {
     });
 }
 
-/// References that move to another header: whoever gets the new page sees what the migrator copied
+/// References that move to another header: a get of the new page sees what the migrator copied
 /// there.
 #[test]
 fn references_move_with_the_data() {

@@ -41,7 +41,7 @@ fn a_closed_gate_keeps_newcomers_out() {
     });
 }
 
-/// The gate stays closed until the turn of whoever closed it, behind those who slept before.
+/// The gate stays closed until the locker that closed it has its turn, after earlier sleepers.
 #[test]
 fn a_gate_stays_closed_until_the_last_one_inside_had_the_page() {
     locked(2, |page, guard| {
@@ -79,8 +79,8 @@ fn unlock_fair_hands_over() {
     });
 }
 
-/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep
-/// and does not.
+/// The locker that a fair release goes to sees what was done before it, even if it was about to
+/// sleep and does not.
 #[test]
 fn a_fair_release_is_seen_by_the_sleeper() {
     explore_with(3, || {
@@ -119,7 +119,7 @@ fn unlock_fair_hands_over_past_two_newcomers() {
     });
 }
 
-/// A fair release strands nobody, whoever is asleep, on the way to it, or on the way from it.
+/// A fair release strands nobody: no sleeper, none about to sleep, and none on its way out.
 #[test]
 fn unlock_fair_strands_nobody() {
     locked(2, |page, guard| {

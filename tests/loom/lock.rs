@@ -87,7 +87,7 @@ fn lockers_are_not_stranded_by_signals() {
     });
 }
 
-/// Whoever sees the caller's bits sees what their writer did before, without owning the page.
+/// A reader of the caller's bits sees what their writer did before, without owning the page.
 #[test]
 fn the_callers_bits_publish() {
     explore_with(3, || {

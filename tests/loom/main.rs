@@ -107,12 +107,12 @@ thread_local! {
     static WAKES: Cell<u32> = const { Cell::new(0) };
     /// How many sleeps of lockers ended with a wake, or with the page released meanwhile.
     static ROUNDS: Cell<u32> = const { Cell::new(0) };
-    /// How often one locker was to be woken.
+    /// How often the crate asked to wake one locker.
     static WAKE_ONES: Cell<usize> = const { Cell::new(0) };
     /// The platform looks at its clock last: a sleep that was woken reports that its time is up if
     /// it is.
     static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
-    /// Nobody is woken: whoever would wake them has died.
+    /// Nobody is woken: the waker has died.
     static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -214,7 +214,7 @@ impl<const SLOT: usize> Page<SLOT> {
         self.data.with_mut(|p| unsafe { *p += 1 });
     }
 
-    /// The data, for whoever may read them.
+    /// The data, for a thread that may read them.
     fn read(&self) -> u32 {
         // SAFETY: the model checker sees this access, see above.
         self.data.with(|p| unsafe { *p })
@@ -242,7 +242,8 @@ impl<const SLOT: usize> Page<SLOT> {
     }
 }
 
-/// Explores a model that begins with the page owned by its main thread, and ends with the page idle.
+/// Explores a model that begins with the page owned by its main thread, and ends with the page
+/// idle.
 #[track_caller]
 fn locked(
     preemptions: usize,

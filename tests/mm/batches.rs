@@ -155,7 +155,7 @@ fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
     }
 }
 
-/// A full batch that is being emptied by whoever adds to it is not empty for a drain before all of
+/// A full batch that an adder is emptying is not empty for a drain before all of
 /// it is put.
 #[test]
 fn what_an_add_takes_out_is_waited_for() {
@@ -181,7 +181,7 @@ fn what_an_add_takes_out_is_waited_for() {
         });
         assert!(added);
     });
-    // The drain began before the page was added, and whoever adds has emptied the batch for it.
+    // The drain began before the page was added, and the adder has emptied the batch for it.
     assert_eq!(put.load(SeqCst), BATCH + 1);
 }
 

@@ -243,7 +243,7 @@ fn a_fault_has_batches_emptied_and_waits_for_nobody() {
     }
 }
 
-/// Who asks may be in the middle of using his own batch, or hold the lock of whoever uses another.
+/// The asker may be using its own batch, or hold the lock that another batch's user wants.
 #[test]
 fn asking_waits_for_no_batch_that_is_in_use() {
     let own = Own::new(1);

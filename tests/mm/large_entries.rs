@@ -268,7 +268,7 @@ fn a_page_that_is_split_on_its_way_has_an_entry_for_each() {
     }
 }
 
-/// More references than can be counted: refused before anything is changed, to whoever asks.
+/// More references than can be counted: refused to every caller, before anything is changed.
 #[test]
 fn what_cannot_be_counted_is_not_split() {
     let (mm, at, head) = large();

@@ -102,7 +102,7 @@ fn pins_against_everybody() {
     mm.batches().drain_local(|_| {});
 }
 
-/// A pin against an unmap: one is first. Whoever has the pin has the page, whole, until it is
+/// A pin against an unmap: one is first. The pin's holder has the page, whole, until it is
 /// dropped; nothing is left behind.
 #[test]
 fn a_pin_against_an_unmap() {

@@ -2,7 +2,7 @@
 //! in, and that it ends. Nothing that was found is believed if an invalidation came between (I19's
 //! other half: a reader that validates saw no half of a change); poison is an error and never a
 //! wait (I25); a range that never keeps still, and a page that can never be brought in, end with an
-//! error for everybody (I29, I37); whoever waits holds no lock (I38).
+//! error for everybody (I29, I37); a waiter holds no lock (I38).
 
 #![cfg(target_os = "linux")]
 
@@ -264,7 +264,7 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     }
 }
 
-/// A page that was lost while it was on the device: the same error for whoever asks, and whoever
+/// A page that was lost while it was on the device: the same error for every reader, and each that
 /// asks again.
 #[test]
 fn a_lost_page_is_an_error_for_every_reader() {

@@ -163,7 +163,7 @@ fn a_device_never_reads_what_was_taken_away() {
                         match lots.draw(5) {
                             0 => {
                                 mm.discard(p(n), 1).unwrap();
-                                // Whoever gets the frame next writes something else.
+                                // The frame's next user writes something else.
                                 mm.write(p(n), 0, &tag(n)).unwrap();
                             }
                             1 => drop(move_one(mm, p(n), &migrate::Order::to(DEVICE))),

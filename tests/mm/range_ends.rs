@@ -1,5 +1,5 @@
 //! A range that never keeps still, or a page that never comes in, ends with an error for everybody
-//! (I29, I37); whoever waits holds no lock (I38).
+//! (I29, I37); a waiter holds no lock (I38).
 
 #![cfg(target_os = "linux")]
 

@@ -144,7 +144,7 @@ fn a_fault_without_a_frame_has_room_made_for_it() {
     assert_eq!(&bytes, b"hello");
 }
 
-/// Whoever has pinned a page would go on writing to what is at no address.
+/// The pin's holder would go on writing to a page that is at no address.
 #[test]
 fn a_pinned_page_is_not_discarded() {
     let unlocked = &mut Unlocked::promise();

@@ -205,7 +205,7 @@ fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
                 _ if pfn < from => [0; 5],
                 _ => [0, 0, 0, 0, 1],
             };
-            assert_eq!(owned(pfn), expected, "frame {pfn} when {from} is to be copied");
+            assert_eq!(owned(pfn), expected, "frame {pfn} before {from} is copied");
         }
         for &pfn in &new {
             assert_eq!(owned(pfn), [0, 2, 0, 0, 0], "a frame that has arrived");

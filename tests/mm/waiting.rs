@@ -18,7 +18,7 @@ pub(crate) fn order() -> Order<Mm> {
     Order::to(DEVICE).tries(1)
 }
 
-/// A machine that one test has to itself: pages of 64 bytes, so many of them in a space.
+/// A machine that one test has to itself: `pages` pages of 64 bytes in a space.
 pub(crate) fn small(pages: usize, tiers: &[(Kind, usize)]) -> &'static Soft {
     let tiers = tiers.iter().map(|&(kind, frames)| TierConfig { kind, frames }).collect();
     Box::leak(Box::new(Soft::new(Config { page_size: 64, pages, spaces: 4, tiers, batches: 0 })))
@@ -58,7 +58,7 @@ fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     mm.audit().unwrap();
 }
 
-/// And whoever has a faulter's page in hand waits for nothing, however few pages there are.
+/// And a migrator with a faulter's page in hand waits for nothing, however few pages there are.
 #[test]
 fn a_fault_is_never_asked_to_wait() {
     let (mm, _) = machine();

@@ -8,7 +8,7 @@ use pagelock::{
 };
 use std::sync::Barrier;
 
-/// A page with so many references, which belong to the test.
+/// A page with `refs` references, which belong to the test.
 fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     page.activate(refs).unwrap();
@@ -260,7 +260,8 @@ fn a_put_or_unpin_too_many_changes_nothing() {
 }
 
 /// A reference or a pin that its guard drops, and that was the last, is told to the platform, with
-/// the page's address and once. Whoever asks for the answer has it, and the platform is not told.
+/// the page's address and once. A caller that asks for the answer has it, and the platform is not
+/// told.
 #[test]
 fn a_last_reference_that_its_guard_drops_reaches_the_platform() {
     use core::sync::atomic::AtomicUsize;

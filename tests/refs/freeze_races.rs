@@ -136,7 +136,7 @@ fn a_reference_and_an_exact_freeze_have_one_winner() {
     });
 }
 
-/// Whoever has a pin says so, for as long as it has it, and takes its time; whoever moves the page
+/// Each holder of a pin says so for as long as it holds it; the migrator
 /// looks whether anybody says so.
 #[test]
 fn pins_that_come_and_go_are_never_there_while_the_page_moves() {

@@ -9,7 +9,7 @@ use pagelock::{CommitRefused, FreezeRule, GetError, NotMigrated, PageLock, UserB
 use std::thread;
 use std::time::Duration;
 
-/// A page with so many references, which belong to the test.
+/// A page with `refs` references, which belong to the test.
 pub(crate) fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     if refs > 0 {

@@ -105,7 +105,7 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
     });
 }
 
-/// The platform panics when somebody is to be told. The stage is over then, and the pages are
+/// The platform panics when it should tell a waiter. The stage is over then, and the pages are
 /// released all the same.
 #[test]
 fn a_panic_in_telling_leaves_no_page_locked() {

@@ -1,5 +1,5 @@
 //! A group of threads with memory of its own. It works in turns: each thread does a few things to
-//! the group's pages, then all meet. Whoever is stranded in a turn keeps the others from ever
+//! the group's pages, then all meet. A thread that is stranded in a turn keeps the others from ever
 //! meeting again, and nobody else's release can save it.
 
 use crate::machine::Machine;

@@ -13,7 +13,7 @@ use pagelock::{Cancel, FreezeRule, Limits, PageLock, Wait, Wake};
 
 type Page = PageLock<Sim>;
 
-/// So many nanoseconds after the beginning.
+/// Nanoseconds after the beginning.
 pub(crate) const NANOS: u64 = 1000;
 pub(crate) const NOON: MonotonicTime = at(NANOS);
 

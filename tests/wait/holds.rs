@@ -50,7 +50,7 @@ fn a_wait_for_migration_ignores_other_holds() {
     });
 }
 
-/// `cancel` ends a migration and keeps the lock, perhaps for long. Whoever waits for the migration
+/// `cancel` ends a migration and keeps the lock, perhaps for long. A waiter for the migration
 /// does not wait for that.
 #[test]
 fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {

@@ -11,7 +11,7 @@ use pagelock::{Cancel, Futex, Limits, PageLock, Wait, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A release with `waiters` sleepers and, if asked for, a locker; the first wake for which the
-/// platform is armed panics. All return, and the panic reaches whoever made the call.
+/// platform is armed panics. All return, and the panic reaches the caller.
 fn strands_nobody(
     at_wake: fn(&'static Inner, Kind, Before),
     waiters: usize,

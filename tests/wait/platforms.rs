@@ -22,7 +22,7 @@ pub(crate) struct Inner {
     pub(crate) wakes: AtomicUsize,
     pub(crate) at_wake: fn(&'static Inner, Kind, Before),
     pub(crate) armed: AtomicBool,
-    /// Whether whoever is stalled may go on.
+    /// Whether the stalled thread may go on.
     pub(crate) open: Mutex<bool>,
     pub(crate) opened: Condvar,
 }
@@ -218,7 +218,7 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
     assert_eq!(odd.event(0).sleepers(), 0);
 }
 
-/// Whoever throws a switch second does not return before all are told, however long the first
+/// The second to throw a switch does not return before all are told, however long the first
 /// takes; and so a switch whose thrower has died can be thrown again.
 #[test]
 fn a_switch_that_is_thrown_twice_tells_twice() {

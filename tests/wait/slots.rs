@@ -83,7 +83,7 @@ fn a_shared_table_is_the_callers() {
     assert_eq!(used, BTreeSet::from([0, 1, 2, 3]));
 }
 
-/// There is nobody to wake: whoever waits there looks by itself.
+/// There is nobody to wake: waiters there look by themselves.
 #[test]
 fn a_platform_that_spins_wakes_nobody() {
     let word = pagelock::sync::AtomicU32::new(0);

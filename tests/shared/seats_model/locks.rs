@@ -44,11 +44,11 @@ struct State {
     flag: bool,
     /// How often the slot was told.
     sequence: u8,
-    /// Who has the page, in truth: 0 and 1 are the workers, 2 and 3 the survivors.
+    /// The page's real owner: 0 and 1 are the workers, 2 and 3 the survivors.
     owner: Option<u8>,
     notes: [Step; 2],
     workers: [Worker; 2],
-    /// Who recovers, says the kernel.
+    /// The process that recovers, as the kernel says.
     recovering: Option<u8>,
     survivors: [Survivor; 2],
     /// The second survivor does not die.
@@ -122,7 +122,7 @@ impl State {
         Ok(true)
     }
 
-    /// Whether somebody is to be told.
+    /// Whether the owner must tell waiters.
     fn release(&mut self, who: u8) -> Result<bool, String> {
         if self.owner != Some(who) {
             return Err("robbed".into());
