@@ -2,7 +2,7 @@
 //!
 //! Each call is made by a thread of its own, again and again, and the thread stops for good after
 //! its first access to one of the crate's words, then after its second, and so on until the call is
-//! through. A survivor, who knows which pages it had to do with and how often they were referred to
+//! through. A survivor, which knows its pages and how often they were referred to
 //! before, does what the table says; then the pages are in use as any other, and who waited for
 //! them has been told.
 
@@ -67,7 +67,7 @@ fn pages() -> Pages {
 
 struct Call {
     name: &'static str,
-    /// What was before, that somebody who lives has done.
+    /// What a living thread had done before.
     before: fn(Pages),
     call: fn(Pages),
     /// What that one does once the call sleeps, or is over.
@@ -201,7 +201,7 @@ fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
             says.send(false).unwrap();
         })
         .unwrap();
-    // It may sleep until somebody does something: once, then.
+    // It may sleep until another thread does something: once, then.
     let said = hears.recv_timeout(Duration::from_millis(10));
     (call.after)(pages);
     match said {

@@ -3,7 +3,7 @@
 //!
 //! A filter is for the thread that installs it, and for the words of the page and the slot in
 //! question. The C library has locks of its own, which a thread that ends uses too, and does not
-//! take a refusal so well: a wake that it loses is somebody else's.
+//! take a refusal so well: a wake that it loses is another page's.
 
 #![cfg(all(target_os = "linux", target_endian = "little", not(miri), not(pagelock_loom)))]
 
@@ -34,7 +34,7 @@ const SETS: [(&[libc::c_int], bool); 6] = [
     (&[libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET, libc::FUTEX_WAKE, libc::FUTEX_WAKE_BITSET], true),
 ];
 
-/// Those that mean something else to who sleeps among them.
+/// Refusals that mean something else to a sleeper.
 const ERRORS: [libc::c_int; 6] =
     [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT];
 

@@ -201,8 +201,8 @@ impl Pages {
     }
 }
 
-/// Recovers, with the page owned by somebody who has taken it since the death, if `beside` says so
-/// and it can be had: that one is not robbed.
+/// Recovers, with the page owned by a process that has taken it since the death, if `beside` says
+/// so and it can be had: that one is not robbed.
 fn recover_beside(beside: bool, segment: &Segment, case: &str) -> Recovered {
     let other = Segment::attach(segment).unwrap();
     let seat = other.sit().unwrap();

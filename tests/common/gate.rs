@@ -70,7 +70,7 @@ impl Order {
         drop(guard);
     }
 
-    /// Somebody sleeps, or has owned the page without.
+    /// A thread sleeps, or has owned the page without sleeping.
     pub(crate) fn until_asleep_or_done(&self, sim: Sim) {
         while sim.asleep() == 0 && self.0.lock().unwrap().is_empty() {
             thread::yield_now();

@@ -19,14 +19,14 @@ use core::fmt::Write as _;
 pub(crate) enum StateOp {
     Take,
     TakeAsSleeper,
-    /// Somebody comes: registers, or waits outside.
+    /// A locker comes: registers, or waits outside.
     Come {
         starved: bool,
         closes: bool,
     },
     /// Several at once.
     ComeMany(u16),
-    /// Somebody who is registered goes back to sleep.
+    /// A registered locker goes back to sleep.
     Rearm {
         starved: bool,
     },

@@ -22,7 +22,7 @@ struct Table<const CLASSES: bool> {
     wakes: AtomicUsize,
     /// Whether wake calls do nothing.
     deaf: AtomicBool,
-    /// What is done whenever somebody asks for the time.
+    /// Done whenever a thread asks for the time.
     at_clock: Mutex<Option<AtClock>>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The clock alone cannot: a program that gets a fiftieth of a processor takes fifty times as long.
 //! A test is stuck when *no thread of the program has run*, or could have, for some ticks: all are
-//! asleep, and so nobody is left to wake them. For those that go round for ever there is a limit by
-//! the clock as well, far beyond what any test takes.
+//! asleep, and so nobody is left to wake them. For threads that go round for ever there is a limit
+//! by the clock as well, far beyond what any test takes.
 
 use core::fmt::Debug;
 use core::time::Duration;
@@ -16,7 +16,7 @@ const STILL: u32 = 30;
 /// Ticks after which a test is stuck in any case.
 const MOST: u32 = 600;
 
-/// Runs `body`. If that is stuck, somebody was stranded: prints `pages` and aborts the process.
+/// Runs `body`. If that is stuck, a thread is stranded: prints `pages` and aborts the process.
 pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R) -> R {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let (done, alarm) = mpsc::channel::<()>();

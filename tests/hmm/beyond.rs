@@ -52,7 +52,7 @@ fn touch(mm: &Mm, at: At, strategy: Strategy, spins: &AtomicU32) -> Toll {
 // ---- one page, many faulters
 
 struct Crowd {
-    /// How often somebody set about to move the page.
+    /// How often a thread began to move the page.
     moves: usize,
     tolls: Vec<Toll>,
 }

@@ -236,7 +236,8 @@ impl Real {
         self.free[tier.0].lock().unwrap().len()
     }
 
-    /// Everything counted once more, and looked for where it should be. When nobody is at work.
+    /// Counts everything once more, and looks for it where it should be. While no thread is at
+    /// work.
     pub(crate) fn audit(&self) {
         let mut mapped = 0;
         let mut used = [0; 2];

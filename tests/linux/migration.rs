@@ -4,10 +4,10 @@
 //! The kernel's own tests ask whether a migration fails a hundred times in a row, and call that a
 //! failure. These ask for more:
 //!
-//! * no migration, not one, is aborted because somebody waits for it;
+//! * no migration, not one, is aborted because a thread waits for it;
 //! * a destination that is there is reached: nothing but a page that a faulter has in hand is
 //!   passed over;
-//! * and somebody did wait, often, or the test goes on until somebody has.
+//! * and threads did wait, often, or the test goes on until they have.
 //!
 //! | row of the kernel's | here | over |
 //! |---|---|---|
@@ -50,7 +50,7 @@ const PAGE_SIZE: usize = 64;
 /// A large page.
 const ORDER: u32 = 3;
 
-/// How long a turn takes, and how often somebody has to have waited in it.
+/// How long a turn takes, and how many waits it must have.
 pub(crate) fn turn() -> Duration {
     let millis = std::env::var("PAGELOCK_MIGRATION_MS").ok().and_then(|ms| ms.parse().ok());
     Duration::from_millis(millis.unwrap_or(if cfg!(miri) { 1 } else { 100 }))

@@ -230,7 +230,7 @@ struct Pool {
     /// Faults, as page and faulter; `None` closes it.
     queue: Mutex<VecDeque<Option<(usize, usize)>>>,
     queued: Condvar,
-    /// How many releases said that somebody had asked.
+    /// How many releases said that a thread had asked.
     told: AtomicUsize,
 }
 

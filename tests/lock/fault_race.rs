@@ -143,7 +143,7 @@ impl Machine {
         let frozen = match migration.freeze(FreezeRule::ExactRefs(1)) {
             Ok(frozen) => frozen,
             Err(busy) => {
-                // Put everything back, bit by bit, and tell those who wait as if it had worked.
+                // Put everything back, bit by bit, and tell the waiters as if it had worked.
                 self.aborts.fetch_add(1, SeqCst);
                 for mapping in &self.mappings {
                     let mut entry = mapping.lock().unwrap();

@@ -9,7 +9,7 @@ use pagelock::PageLock;
 use pagelock::futex::Adapt;
 use std::sync::Barrier;
 
-/// Counts how often it was asked to let somebody else run.
+/// Counts how often it was asked to let another thread run.
 #[derive(Clone, Copy)]
 struct Looks<const SPINS: u32>(Sim, &'static AtomicUsize);
 

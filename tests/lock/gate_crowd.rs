@@ -1,4 +1,4 @@
-//! Outside a closed gate: who waits there is told when it opens, and a word that is full closes it.
+//! Outside a closed gate: waiters there are told when it opens, and a full word closes it.
 
 use crate::common::{
     Unprotected,
@@ -40,7 +40,7 @@ fn who_is_outside_comes_after_those_inside_whatever_it_calls() {
     order.was(&["inside", "outside", "outside", "outside"]);
 }
 
-/// Somebody stands outside until the gate opens, is told, and finds the page taken. That is a lost
+/// A locker stands outside until the gate opens, is told, and finds the page taken. That is a lost
 /// round as any other.
 fn a_loss_outside_counts(lock: impl FnOnce(&'static Page) + Send) {
     let sim = Sim::new(1);

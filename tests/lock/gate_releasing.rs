@@ -1,6 +1,6 @@
 //! `lock_releasing`: the queue for the lock that a faulter joins under its page-table lock, with
 //! limits and without. Whatever comes of it, the page-table lock is dropped, once, before any
-//! sleep; and who does not get the page leaves the gate as it was (I3, I4, I10, I33).
+//! sleep; and a locker that does not get the page leaves the gate as it was (I3, I4, I10, I33).
 
 use crate::common::{
     OnDrop, Ptl,

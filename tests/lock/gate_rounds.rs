@@ -1,4 +1,4 @@
-//! The lock's rules 4 to 6, as `src/lock/mod.rs` numbers them: who closes the gate, who opens it,
+//! The lock's rules 4 to 6, as `src/lock/mod.rs` numbers them: what closes the gate, what opens it,
 //! and whom a release wakes.
 
 use crate::common::{
@@ -257,7 +257,7 @@ fn a_fair_release_hands_the_page_to_a_sleeper_that_is_awake_already() {
     order.was(&["sleeper", "newcomer"]);
 }
 
-/// Where every release is fair, nobody who waits is passed over: between two holds of a thread all
+/// Where every release is fair, no waiter is passed over: between two holds of a thread all
 /// others who waited have had theirs, or have one after the gate has opened once. Each holder waits
 /// until all others sleep, so that this is not a matter of time.
 #[test]

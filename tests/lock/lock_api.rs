@@ -126,7 +126,7 @@ fn a_mapped_guard_keeps_the_mutex_locked_and_shows_the_part() {
     assert_eq!(*pair.lock(), (1, [2, 4]));
 }
 
-/// The header below the mutex takes part in everything else: here somebody waits for the release
+/// The header below the mutex takes part in everything else: here a thread waits for the release
 /// without taking the lock.
 #[test]
 fn a_mutex_can_be_waited_for() {

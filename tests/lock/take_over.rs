@@ -14,7 +14,7 @@ use pagelock::{
 use std::thread;
 use std::time::Duration;
 
-/// A header of these two words, as somebody who is dead may have left it.
+/// A header of these two words, as a dead owner may have left it.
 fn left_as(state: u32, count: u32) -> PageLock {
     let page = PageLock::new();
     // SAFETY: a header is two words, and nobody else knows this one.
@@ -220,7 +220,7 @@ fn whoever_sleeps_for_a_release_that_died_is_woken() {
     });
 }
 
-/// The same while somebody else owns the page already: that one's release has nobody to wake but
+/// The same while another thread owns the page already: its release has nobody to wake but
 /// for this.
 #[test]
 fn a_release_that_died_is_told_again_under_the_next_owner() {

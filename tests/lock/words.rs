@@ -1,4 +1,4 @@
-//! What the crate prints is what somebody who debugs it has: every value says in words what was
+//! A person who debugs has what the crate prints: every value says in words what was
 //! seen, and every error what was asked for and what there was.
 
 use crate::common::{page_on, sim::Sim, with_threads};

@@ -62,7 +62,7 @@ fn a_switch_that_is_seen_thrown() {
     });
 }
 
-/// Two waiters under one switch, and one who is not and returns with the release.
+/// Two waiters under one switch, and one under none, which returns with the release.
 #[test]
 fn a_switch_ends_all_of_its_waits() {
     explore(|| {

@@ -1,4 +1,4 @@
-//! References and pins: who gets one, and who puts the last.
+//! References and pins: which get succeeds, and which put is the last.
 
 use crate::{Page, explore_with, misused, on};
 use pagelock::{FreezeRule, GetError, MAX_REFS, PageRef, Put};

@@ -154,7 +154,7 @@ fn what_is_taken_out_of_a_full_batch_is_waited_for() {
     });
 }
 
-/// Two who add at the same time: what is in the batch is what was said to be.
+/// Two threads add at the same time: the batch has what the adds said it had.
 #[test]
 fn one_at_a_time_uses_a_batch() {
     explore_with(3, || {

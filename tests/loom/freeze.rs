@@ -1,4 +1,4 @@
-//! A freeze against those who get, pin, put and unpin.
+//! A freeze against gets, pins, puts and unpins.
 
 use crate::counts::live;
 use crate::{DEAF, Page, explore, explore_with, misused, on};

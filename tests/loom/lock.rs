@@ -7,7 +7,7 @@ use pagelock::futex::model::{expire, interrupt};
 use pagelock::{Claim, PageGuard, UserBits};
 use std::sync::Arc;
 
-/// One owner at a time, who sees what those before it did. Three threads lock, one of them twice.
+/// One owner at a time, which sees what earlier owners did. Three threads lock, one of them twice.
 #[test]
 fn one_owner_at_a_time() {
     explore(|| {
@@ -131,7 +131,7 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
     });
 }
 
-/// A page that is on its way to somebody inside is not for one that comes later, starved from the
+/// A page that is on its way to a locker inside is not for one that comes later, starved from the
 /// start or not.
 #[test]
 fn lock_releasing_does_not_overtake_a_wake() {

@@ -12,9 +12,9 @@
 //!
 //! | claim | models |
 //! |---|---|
-//! | one owner, who sees what those before did | `one_owner_at_a_time*` |
+//! | one owner, which sees what earlier ones did | `one_owner_at_a_time*` |
 //! | bounded bypass | `a_sleeper_loses_no_more_wakes_than_the_bound`, `each_lost_round*`, `a_closed_gate*`, `a_gate*`, `unlock_fair*` |
-//! | who waits outside a closed gate is told | `*crowd*`, `*outside*`, `lock_releasing_beside*` |
+//! | a locker outside a closed gate is told | `*crowd*`, `*outside*`, `lock_releasing_beside*` |
 //! | a locker that leaves at any step passes its wake on | `a_locker_that_times_out*`, `*_times_out*`, `a_wake_that_was_used_up_is_passed_on` |
 //! | a wait against a holder that never takes the page-table lock, aborts, unlocks and frees | `a_holder*`, `a_migration_that*`, `a_page_that*` |
 //! | two pages on one slot; fan-out strands nobody | `two_pages*`, `a_chain*`, `two_chains*` |
@@ -225,7 +225,7 @@ impl<const SLOT: usize> Page<SLOT> {
         format!("{:?}", self.lock).contains(words)
     }
 
-    /// Waits until the state in words contains `words`. Where a model needs somebody to be counted
+    /// Waits until the state in words contains `words`. Where a model needs a locker to be counted
     /// as a sleeper it says so with this: that a single look comes after another thread's load and
     /// compare-exchange is an order that the model checker leaves out.
     fn until_says(&self, words: &str) {

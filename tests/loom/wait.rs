@@ -168,7 +168,7 @@ fn waiters_for_a_kept_page_are_told_when_its_sleeper_releases_it() {
     });
 }
 
-/// Poison: those who wait are told, those who come later do not wait, and a locker gets the page
+/// Poison: waiters are told, later ones do not wait, and a locker gets the page
 /// and can see it.
 #[test]
 fn poison_ends_all_waits() {

@@ -87,7 +87,7 @@ fn without_batches_nothing_is_batched() {
     assert_eq!(none.count(1, nothing), 0);
 }
 
-/// A batch that somebody is emptying is not waited for: the page goes without.
+/// An adder does not wait for a batch that another thread empties: the page goes without.
 #[test]
 fn whoever_adds_never_waits() {
     let own = Own::new(1);

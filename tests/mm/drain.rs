@@ -1,5 +1,5 @@
 //! Batches of references, one for each processor: what a drain promises (I26), and that it waits
-//! for nobody who waits for the drainer (I30, failure class L13).
+//! for no thread that waits for the drainer (I30, failure class L13).
 
 use crate::batches::{Threads, batches, nothing, on};
 use crate::common::own::Own;
@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::mm::drain::{Batches, Unlocked};
 use pagelock::{PageLock, Put};
 
-/// The own batch first, for which there is nobody to wait, and nobody is asked twice for one drain.
+/// The drainer empties its own batch first, without waiting, and asks nobody twice for one drain.
 #[test]
 fn the_own_batch_is_emptied_first_and_by_itself() {
     let unlocked = &mut Unlocked::promise();
@@ -129,7 +129,7 @@ fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
 /// The livelock that this crate began with, with the parts it was made of: a page with two
 /// mappings; a drain that waits for processor 1; and on processor 1 a thread that faults on the
 /// other mapping and serves drains only in between. It does get there, because nothing is locked
-/// while the drainer waits, and because who faults waits for the page and not for luck.
+/// while the drainer waits, and because a faulter waits for the page and not for luck.
 #[test]
 fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     use pagelock::mm::migrate::{Mode, Order, Slot, migrate};

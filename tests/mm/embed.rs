@@ -239,7 +239,7 @@ fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
     assert!(tiny.free.lock().unwrap().contains(&9), "nobody has it, and nobody gave it back");
 }
 
-/// A migrator that looks at frames one by one takes no reference to a page that somebody has
+/// A migrator that looks at frames one by one takes no reference to a page that a thread has
 /// locked: it would be one too many for a migrator that is about to freeze it.
 #[test]
 fn a_scanner_by_frame_refers_to_no_page_that_somebody_has() {

@@ -1,4 +1,4 @@
-//! Exclusive entries: a device has a page to itself until somebody wants it, and is told before it
+//! Exclusive entries: a device has a page to itself until a thread wants it, and is told before it
 //! loses it.
 
 use crate::common::machine::{FAR, Mm, check_all, exclusive, machine, written};

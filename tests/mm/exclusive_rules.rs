@@ -89,7 +89,7 @@ fn a_page_with_other_mappings_is_not_a_devices_alone() {
     mm.audit().unwrap();
 }
 
-/// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's
+/// Its waiters hold no reference, so the page can be moved as soon as it is nobody's
 /// for itself.
 #[test]
 fn those_who_want_an_exclusive_page_are_not_in_the_way() {

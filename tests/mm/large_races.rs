@@ -9,7 +9,7 @@ use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, collect};
 use pagelock::mm::{Faulter, Span, Strategy, Tiers, claim_range};
 
-/// Waiters from before the split wait for the first frame's header, those who come after it for
+/// Waiters from before the split wait for the first frame's header, later ones for
 /// their own frame's: all are told, and none finds its entry for a page that is not locked (I12).
 #[test]
 fn a_split_races_waiters() {

@@ -141,7 +141,7 @@ fn a_page_that_turns_out_to_be_free_is_done() {
     mm.get(pfn).unwrap();
     mm.unmap(at, 1).unwrap();
     let mut slots = [Slot::frame(pfn)];
-    // With somebody's reference it is not free.
+    // With a reference it is not free.
     assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 0);
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Referenced { refs: 2, expected: 1 }));
     // SAFETY: taken above.

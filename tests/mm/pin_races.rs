@@ -23,7 +23,7 @@ use std::thread;
 fn pins_against_everybody() {
     let (mm, own) = machine_with(2);
     let space = mm.spawn().unwrap();
-    // Filled before the migrator, who may be the first to run, looks for its frame.
+    // Filled before the migrator, which may run first, looks for its frame.
     let at = written(mm, space, 2);
     let stop = AtomicBool::new(false);
     let (pinned, moved) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -51,7 +51,7 @@ fn look(mm: &'static Mm, at: At, order: &RangeOrder<'_, Mm>) -> Found {
     pages[0].found
 }
 
-/// A page whose lock is somebody else's for as long as `body` runs, in the device's memory.
+/// A page in the device's memory that another thread owns for as long as `body` runs.
 pub(crate) fn with_stuck_page(body: impl FnOnce(&'static Mm, Own, At, u64)) {
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 3);

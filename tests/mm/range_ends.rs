@@ -162,7 +162,7 @@ fn a_reader_is_woken_by_the_end_of_the_last_invalidation() {
     });
 }
 
-/// Within an attempt: a page of the range is somebody else's for good. The wait for it takes no
+/// Within an attempt: another thread owns a page of the range for good. The wait for it takes no
 /// reference, holds no page-table lock (I38), and ends with the time; the page before it was
 /// brought in, and is still.
 #[test]
@@ -177,7 +177,7 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
         assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
         assert!(began.elapsed() >= Duration::from_millis(30));
 
-        // Nor by those who would sleep for the lock, if they were let.
+        // Nor by strategies that would sleep for the lock, if they could.
         for strategy in [Strategy::WaitThenLock { after: 0 }, Strategy::ReferenceAndSleep] {
             let mut order = RangeOrder::new(within(own, 10));
             order.strategy = strategy;

@@ -49,7 +49,7 @@ fn a_page_that_somebody_else_moves_is_skipped() {
     let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let mut first = [Slot::at(at)];
-    // Somebody else's, whose thread this is not.
+    // Another thread's.
     let somebody = &mut Unlocked::promise();
     let other = collect(mm, &mut first, &order(), somebody).unmap();
     assert_eq!(move_one(mm, at, &order()), Outcome::Skipped(Skip::Migrating));

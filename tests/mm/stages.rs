@@ -93,7 +93,7 @@ fn every_reference_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
-/// I14: the same with a batch's reference and somebody else's, which put the page back; with a
+/// I14: the same with a batch's reference and a stranger's, which put the page back; with a
 /// faulter's; with a hole that is filled; and with a page that is lost on the way.
 #[test]
 fn every_kind_of_reference_has_an_owner_at_every_step() {

@@ -36,7 +36,7 @@ fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     let note = asked.clone();
     mm.on_ask(move |pfn, mode| {
         if mode != Mode::Async {
-            // This is where it would sleep, for somebody who wants another of these pages' locks.
+            // Here it would sleep, for a thread that wants the lock of another of these pages.
             assert!(
                 frames.iter().all(|&other| other == pfn || !mm.page(other).unwrap().is_locked())
             );

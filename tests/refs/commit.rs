@@ -216,7 +216,7 @@ fn a_commit_of_a_page_to_itself_is_refused() {
     is_at_rest(&page, 1, 0);
 }
 
-/// A refused commit changes nothing, at no moment: somebody who puts a reference meanwhile is not
+/// A refused commit changes nothing, at no moment: a thread that puts a reference meanwhile is not
 /// told that it was the last.
 #[test]
 fn a_refused_commit_is_not_seen_by_those_who_put() {

@@ -326,7 +326,7 @@ mod unbalanced {
         is_noticed(&page, "without references", || drop(unsafe { PageRef::from_raw(&page) }));
     }
 
-    /// A commit moves the reference of somebody who has a guard for it, against its contract. As
+    /// A commit moves a reference that has a guard, against its contract. As
     /// long as the header is not live again, that is noticed.
     #[test]
     fn a_put_of_what_has_moved_is_noticed() {

@@ -169,7 +169,7 @@ fn pins_that_come_and_go_are_never_there_while_the_page_moves() {
             if began.elapsed() > Duration::from_secs(1) {
                 break;
             }
-            // There is somebody to be in the way.
+            // Some thread is in the way.
             let before = pinned.load(SeqCst);
             while pinned.load(SeqCst) == before && held.load(SeqCst) == 0 {
                 thread::yield_now();

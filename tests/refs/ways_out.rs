@@ -116,7 +116,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
         let over =
             |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
 
-        // Somebody sleeps for the page, or the platform would not be asked.
+        // A thread sleeps for the page, or the platform would not be asked.
         let burns = |awaited: &PageLock<Sim>, act: &mut dyn FnMut()| {
             thread::scope(|s| {
                 let sleeper = s.spawn(|| awaited.wait_unlocked(()));

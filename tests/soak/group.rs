@@ -20,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) slots: Vec<&'static Slot>,
     pub(crate) turns: AtomicU64,
     barrier: Barrier,
-    /// Switches that somebody waits under, for others to throw.
+    /// Switches with a waiter under them, for others to throw.
     switches: Mutex<Vec<Arc<Cancel>>>,
     /// This turn is the last; decided by the one that the barrier chooses.
     last: AtomicBool,

@@ -39,7 +39,7 @@ pub(crate) fn until_noon(sim: Sim) {
     sim.advance(Duration::from_nanos(NANOS));
 }
 
-/// Locks, waits and migrates, with somebody asleep for each.
+/// Locks, waits and migrates, with a thread asleep for each.
 pub(crate) fn works(sim: Sim, page: &Page) {
     assert_eq!(sim.asleep(), 0, "somebody is stranded: {page:?}");
     with_threads(&[page], |s| {
@@ -160,7 +160,7 @@ fn cancelling_reaches_every_page_and_nobody_elses_waiters_for_good() {
             .iter()
             .map(|p| {
                 s.spawn(|| {
-                    // A spurious return is allowed; being cancelled by somebody else's switch
+                    // A spurious return is allowed; being cancelled by another's switch
                     // is not.
                     while p.is_locked() {
                         assert_ne!(wait_unless(p, &theirs), Wake::Cancelled);

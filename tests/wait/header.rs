@@ -81,7 +81,7 @@ fn a_migration_is_frozen_with_sixty_four_sleepers_on_it() {
     assert_eq!((page.refs(), page.pins()), (2, 0));
 }
 
-/// A pointer to a header that is somebody else's to free.
+/// A pointer to a header that another thread frees.
 #[derive(Clone, Copy)]
 struct Borrowed<F: Futex>(*const PageLock<F>);
 
@@ -132,7 +132,7 @@ fn the_header_may_be_freed_while_sleepers_return() {
                     thread::yield_now();
                 }
                 drop(guard);
-                // SAFETY: it is a Box's, the guard is gone, and those who sleep do not touch it.
+                // SAFETY: it is a Box's, the guard is gone, and sleepers do not touch it.
                 drop(unsafe { Box::from_raw(page) });
             });
         }
@@ -224,7 +224,7 @@ fn not_even_when_the_header_goes_with_the_ptl() {
     });
 }
 
-/// Once the page is released it may be somebody else's, or gone: a release wakes by address.
+/// Once the page is released it may have another owner, or be gone: a release wakes by address.
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
 fn a_release_does_not_touch_the_header_after_it_let_go() {

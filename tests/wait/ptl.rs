@@ -233,7 +233,7 @@ fn a_release_while_the_waiter_registers_is_not_lost() {
     }
 }
 
-/// As above, and somebody else owns the page by the time the waiter looks: then it is that one's
+/// As above, and another thread owns the page by the time the waiter looks: then it is that one's
 /// release that counts.
 #[test]
 fn a_release_and_another_hold_while_the_waiter_registers_are_waited_for() {

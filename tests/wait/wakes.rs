@@ -158,7 +158,7 @@ fn pages_that_share_a_slot_all_get_their_waiters_back() {
                 });
             }
         }
-        // Somebody unrelated keeps the slot busy.
+        // An unrelated page keeps the slot busy.
         s.spawn(|| {
             let page = PageLock::with_futex(own);
             while !over.load(SeqCst) {

@@ -229,7 +229,7 @@ fn present(frame: usize) -> Leaf {
     Leaf::Present { pfn: frame as u64, rights: Rights::Write, tracking: Tracking::default() }
 }
 
-/// One run: what each thread does, and then who goes on, both from `input`.
+/// One run: what each thread does, and then which goes on, both from `input`.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let how = input.below(16);
