@@ -11,7 +11,7 @@
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, max_shrink_time: 5_000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..crate::config(2000) })]
 
     #[test]
     fn whoever_goes_on_nothing_is_lost(input in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -1,6 +1,6 @@
 //! One page's lock.
 
-use super::{explore, is_found};
+use super::{ROUNDS, Worker, explore, is_found};
 use Step::{Asked, Free, Giving, Held, Rescued};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -56,13 +56,6 @@ struct State {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Worker {
-    at: u8,
-    rounds: u8,
-    alive: bool,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Survivor {
     at: u8,
     alive: bool,
@@ -75,10 +68,7 @@ struct Survivor {
     another: bool,
 }
 
-const ROUNDS: u8 = 2;
-
 fn first() -> State {
-    let worker = Worker { at: 0, rounds: 0, alive: true };
     let survivor = Survivor {
         at: 0,
         alive: true,
@@ -95,7 +85,7 @@ fn first() -> State {
         sequence: 0,
         owner: None,
         notes: [Free; 2],
-        workers: [worker.clone(), worker],
+        workers: [Worker::NEW, Worker::NEW],
         recovering: None,
         survivors: [survivor.clone(), survivor],
         first_died: false,
