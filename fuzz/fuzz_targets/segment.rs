@@ -1,9 +1,9 @@
 //! Any bytes as a segment, then any calls on it, with a peer's writes between them.
 //!
-//! The peer has the file, as whoever was given the descriptor has. What it writes makes for wrong
+//! The peer has the file, as every process with the descriptor has. What it writes makes for wrong
 //! answers, and for nothing else: no access outside of the mapping, no panic, no call that does not
 //! return. One wait is the peer's by right, and is kept out of the input: for a count at which, as
-//! the page says, a seat is that somebody has (`docs/shared.md`).
+//! the page says, a seat that a process has (`docs/shared.md`).
 //!
 //! Built without debug assertions, as users have it: a peer can make those fail.
 
@@ -242,7 +242,7 @@ impl<'s> World<'s> {
                     (stage, _) => drop(stage),
                 });
             }
-            // Of one that somebody has it would not return, and that is right.
+            // On a page with an owner it would rightly not return.
             Op::WaitForEnd(n) => {
                 if self.seats.iter().all(|seat| seat.number() != n.into()) {
                     let _ = segment.wait_for_end_of(n.into());

@@ -1,4 +1,4 @@
-//! Whoever has a segment's descriptor can write all of it, at any time. Nothing that it writes
+//! A process with a segment's descriptor can write all of it, at any time. Nothing that it writes
 //! makes this process touch memory that is not the segment's: it is refused by name, or makes for a
 //! wrong answer, a wait, or an assertion.
 
