@@ -35,6 +35,16 @@ pub(crate) fn wait_until(page: &Page, at: MonotonicTime) -> Wake {
     page.wait_with((), Wait::unlocked().within(Limits::none().until(at)))
 }
 
+/// A page of its own, with a reference, and what threads do to it; it [works] when they have ended.
+macro_rules! on_a_live_page {
+    (|$s:ident, $sim:ident, $page:ident| $body:block) => {{
+        let $sim = $crate::common::sim::Sim::new(1);
+        let $page = $crate::cancel::page_on($sim);
+        $crate::common::with_threads(&[$page], |$s| $body);
+        $crate::cancel::works($sim, $page);
+    }};
+}
+
 pub(crate) fn until_noon(sim: Sim) {
     sim.advance(Duration::from_nanos(NANOS));
 }

@@ -9,9 +9,7 @@ use pagelock::{FreezeRule, Migration, PageLock, Wake};
 
 #[test]
 fn the_next_hold_has_to_be_waited_for_anew() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_page!(|s, sim, page| {
         let guard = page.lock();
         let waiter =
             s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(()), page.wait_unlocked(())]);
@@ -54,9 +52,7 @@ fn a_wait_for_migration_ignores_other_holds() {
 /// does not wait for that.
 #[test]
 fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_page!(|s, sim, page| {
         let migration = page.lock().begin_migration();
         s.spawn(|| page.wait_migration(()));
         sim.until_asleep(1);
@@ -69,9 +65,7 @@ fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {
 
 #[test]
 fn a_page_that_is_kept_for_a_sleeper_is_waited_for_until_its_next_release() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_page!(|s, sim, page| {
         let guard = page.lock();
         let sleeper = s.spawn(|| page.lock().unlock().event_waiters);
         sim.until_asleep(1);

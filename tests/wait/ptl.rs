@@ -205,9 +205,7 @@ fn the_waiter_has_registered_when_the_ptl_is_dropped() {
 #[test]
 fn a_release_while_the_waiter_registers_is_not_lost() {
     for moment in 0..4 {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        with_threads(&[page], |s| {
+        on_a_page!(|s, sim, page| {
             page.lock().into_raw();
             let released: &'static AtomicBool = Box::leak(Box::default());
             let release = move || {
@@ -237,9 +235,7 @@ fn a_release_while_the_waiter_registers_is_not_lost() {
 /// release that counts.
 #[test]
 fn a_release_and_another_hold_while_the_waiter_registers_are_waited_for() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_page!(|s, sim, page| {
         page.lock().into_raw();
         sim.at_event(move || {
             // SAFETY: the hold was made raw above, and this runs once.

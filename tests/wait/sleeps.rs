@@ -15,9 +15,7 @@ const OUTCOMES: [Sleep; 5] =
 #[test]
 fn a_waiter_that_is_disturbed_sleeps_on() {
     for disturbance in [Sleep::Changed, Sleep::Interrupted, Sleep::Unknown] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        with_threads(&[page], |s| {
+        on_a_live_page!(|s, sim, page| {
             let guard = page.lock();
             let waiter = s.spawn(move || {
                 script([disturbance; 3]);
@@ -30,7 +28,6 @@ fn a_waiter_that_is_disturbed_sleeps_on() {
             drop(guard);
             assert_eq!(waiter.join().unwrap(), Wake::Released, "{disturbance:?}");
         });
-        works(sim, page);
     }
 }
 
@@ -77,9 +74,7 @@ fn a_waiter_that_was_released_returns_however_its_sleep_ended() {
 #[test]
 fn a_locker_gets_the_page_however_its_sleeps_end() {
     for outcome in OUTCOMES {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        with_threads(&[page], |s| {
+        on_a_live_page!(|s, sim, page| {
             let guard = page.lock();
             let locker = s.spawn(move || {
                 script([outcome; 20]);
@@ -91,7 +86,6 @@ fn a_locker_gets_the_page_however_its_sleeps_end() {
             drop(guard);
             locker.join().unwrap();
         });
-        works(sim, page);
     }
 }
 
@@ -104,9 +98,7 @@ fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
         (Sleep::Woken, true),
         (Sleep::Unknown, false),
     ] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        with_threads(&[page], |s| {
+        on_a_live_page!(|s, sim, page| {
             let guard = page.lock();
             let locker = s.spawn(move || {
                 script([outcome; 20]);
@@ -121,7 +113,6 @@ fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
             drop(guard);
             locker.join().unwrap();
         });
-        works(sim, page);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cancel::{NANOS, NOON, page_on, until_noon, wait_until, works};
 use crate::common::sim::{Sim, at};
-use crate::common::{OnDrop, watched, with_threads};
+use crate::common::{OnDrop, watched};
 use core::time::Duration;
 use pagelock::futex::MonotonicTime;
 use pagelock::{Limits, LockError, Wait, Wake};
@@ -40,9 +40,7 @@ fn a_wait_whose_time_is_up_between_registering_and_sleeping_does_not_sleep() {
 
 #[test]
 fn a_wait_whose_time_is_up_asleep_times_out() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let migration = page.lock().begin_migration();
         let waiters = [
             s.spawn(|| wait_until(page, NOON)),
@@ -56,14 +54,11 @@ fn a_wait_whose_time_is_up_asleep_times_out() {
         }
         migration.abort();
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_wait_whose_time_is_up_after_the_release_was_released() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let guard = page.lock();
         let waiter = s.spawn(|| wait_until(page, NOON));
         sim.until_asleep(1);
@@ -73,14 +68,11 @@ fn a_wait_whose_time_is_up_after_the_release_was_released() {
         sim.resume();
         assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_wait_that_timed_out_leaves_the_others_their_wake() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let guard = page.lock();
         let impatient = s.spawn(|| wait_until(page, NOON));
         let patient = s.spawn(|| page.wait_unlocked(()));
@@ -90,14 +82,11 @@ fn a_wait_that_timed_out_leaves_the_others_their_wake() {
         assert!(guard.unlock().event_waiters, "the other one still waits");
         assert_eq!(patient.join().unwrap(), Wake::Released);
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_time_that_the_clock_cannot_hold_is_no_limit() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let migration = page.lock().begin_migration();
         let waiters = [
             s.spawn(|| page.wait_unlocked_for((), Duration::MAX)),
@@ -118,7 +107,6 @@ fn a_time_that_the_clock_cannot_hold_is_no_limit() {
         }
         assert_eq!(locker.join().unwrap(), Some(()));
     });
-    works(sim, page);
 }
 
 // ---- lockers, out of time ----
@@ -172,9 +160,7 @@ fn a_locker_whose_time_is_up_between_registering_and_sleeping_leaves() {
 
 #[test]
 fn a_locker_whose_time_is_up_asleep_leaves() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let guard = page.lock();
         let lockers = [
             s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop).err()),
@@ -194,14 +180,11 @@ fn a_locker_whose_time_is_up_asleep_leaves() {
         drop(guard);
         assert_eq!(sim.calls(), [], "there was nobody left to wake");
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_locker_whose_time_is_up_after_the_release_owns_the_page() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    with_threads(&[page], |s| {
+    on_a_live_page!(|s, sim, page| {
         let guard = page.lock();
         let locker = s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop));
         sim.until_asleep(1);
@@ -211,5 +194,4 @@ fn a_locker_whose_time_is_up_after_the_release_owns_the_page() {
         sim.resume();
         assert_eq!(locker.join().unwrap(), Ok(()), "the wake was its own");
     });
-    works(sim, page);
 }
