@@ -48,7 +48,7 @@ pub struct Discarded {
 pub(crate) enum Settled {
     Done,
     Left,
-    /// A removal has to be read first. What was asked stays to be done.
+    /// A removal must be read first. The request stays.
     Again,
     Pinned,
     Failed,

@@ -25,7 +25,7 @@ pub struct Fetch {
     owned: Owned,
 }
 
-/// What a [`Fetch`] has to put up.
+/// What a [`Fetch`] puts up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wants {
     /// The bytes that the store has.
@@ -55,7 +55,7 @@ pub enum FillError {
     Length {
         /// How many there are.
         have: usize,
-        /// How many there have to be.
+        /// How many a page has.
         page_size: usize,
     },
     /// The region was unplugged meanwhile.
@@ -129,7 +129,7 @@ impl Fetch {
         self.owned.at() as u64
     }
 
-    /// What has to be put up.
+    /// What it puts up.
     ///
     /// # Example
     ///
