@@ -5,6 +5,7 @@ use crate::common::child::fork;
 use crate::common::watched;
 use core::sync::atomic::Ordering::SeqCst;
 use pagelock::shared::{Segment, SegmentError, Size};
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The system refuses what the file does not allow, and nothing has changed then.
@@ -24,11 +25,31 @@ fn a_file_that_lacks_a_right_is_refused_by_the_system() {
     assert_eq!((short.pages(), short.refresh()), (8, Ok(8)));
     drop(short.sit().unwrap().lock(7).unwrap());
     // Not open. (The number is the highest that a descriptor can have.)
-    // SAFETY: it is not used but for the name of a file that is not there.
+    // SAFETY: the kernel says that it is none.
     let closed = unsafe { Segment::attach_raw(i32::MAX) };
-    assert_eq!(refused(closed), ("open", libc::ENOENT));
-    let folder = std::fs::File::open("/").unwrap();
-    assert_eq!(refused(Segment::attach(&folder)), ("open", libc::EISDIR));
+    assert_eq!(refused(closed), ("fcntl(F_GET_SEALS)", libc::EBADF));
+}
+
+/// What is no segment is not even opened: with a device that does something, by the rights of this
+/// process, and the peer may have no more than the name.
+#[test]
+fn a_file_that_is_refused_was_not_opened() {
+    let path = std::env::temp_dir().join(format!("pagelock-{}", std::process::id()));
+    let refused = std::fs::File::create(&path).unwrap();
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a new descriptor, which nobody else has; the name ends with a zero.
+    let mut opened = unsafe {
+        let fd = libc::inotify_init1(libc::IN_NONBLOCK);
+        assert!(fd >= 0 && libc::inotify_add_watch(fd, name.as_ptr(), libc::IN_OPEN) >= 0);
+        std::fs::File::from_raw_fd(fd)
+    };
+    let mut events = [0; 256];
+    assert_eq!(Segment::attach(&refused).unwrap_err(), SegmentError::NotSealed);
+    let none = opened.read(&mut events).unwrap_err();
+    assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+    drop(std::fs::File::open(&path).unwrap());
+    assert!(opened.read(&mut events).unwrap() > 0, "the watch sees an open");
+    std::fs::remove_file(&path).unwrap();
 }
 
 /// It is opened anew, so what counts is what the file allows, and not how it was open.
