@@ -287,9 +287,8 @@ impl Fetch {
     /// }
     /// ```
     pub fn resume(&mut self) -> Result<bool, FillError> {
-        let at = self.owned.at();
         let protected = self.owned.is_protected();
-        match self.region().patiently(|layer| layer.resume(at, protected)) {
+        match self.region().resume(self.page(), protected) {
             // If it was mapped already, nobody was woken, and the release does it.
             Ok(mapped) => {
                 if mapped {
