@@ -243,7 +243,6 @@ impl Ends {
     /// all, is a failure.
     fn run(&self, body: impl FnOnce()) {
         let child = fork(|| {
-            std::panic::set_hook(Box::new(|_| {}));
             let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
             let soon = libc::itimerval {
                 it_interval: zero,
@@ -251,8 +250,11 @@ impl Ends {
             };
             // SAFETY: ends this process in a while; and sends what is said of an abort to nowhere.
             unsafe {
-                (libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut()), libc::close(2))
-            };
+                libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut());
+                libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 2);
+            }
+            // After that, for it takes a lock, which another thread may have had at the fork.
+            std::panic::set_hook(Box::new(|_| {}));
             body();
             0
         });
