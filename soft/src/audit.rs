@@ -214,7 +214,8 @@ impl fmt::Display for AuditError {
             Self::Entries { pfn, owner, noted, found } => {
                 write!(
                     f,
-                    "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, the tables {found}"
+                    "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, \
+                     the tables {found}"
                 )
             }
             Self::Orphan { at, pfn } => {

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 /// assert_eq!(mm.kind(TierId(2)), Some(Kind::Coherent { owner: 2 }));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Kind {
     /// The processor can access it.
     System,

@@ -42,9 +42,9 @@
 //! A memory manager in software: page tables with split locks, frames with headers, tiers with real
 //! bytes, a reverse map.
 //!
-//! It is what the protocol's tests run on, and a start for whoever has none of these. Everything is
-//! what a kernel would have, only that nothing traps: an access [asks](Soft::read) the table, and
-//! faults if it may not.
+//! The protocol's tests run on it, and it is a start for users without a memory manager of their
+//! own. Everything is what a kernel would have, except that nothing traps: an access
+//! [asks](Soft::read) the table, and faults if it may not.
 //!
 //! ```
 //! use pagelock::mm::drain::Unlocked;
@@ -66,7 +66,7 @@
 //! assert_eq!(summary.done, 1);
 //! assert_eq!(mm.frame_at(here).map(|pfn| mm.tier(pfn)), Some(DEVICE));
 //!
-//! // ... and back, by the fault that reading it is.
+//! // ... and back, by the fault that the read takes.
 //! let mut bytes = [0; 5];
 //! mm.read(here, 100, &mut bytes).unwrap();
 //! assert_eq!(&bytes, b"hello");
@@ -431,7 +431,6 @@ impl<F: Futex, C: Cpus> fmt::Debug for Soft<F, C> {
 /// the address, of which the first four begin with `b"hello"`.
 #[doc(hidden)]
 #[must_use]
-#[expect(clippy::missing_panics_doc, reason = "there is room for what is mapped here")]
 pub fn example() -> (Soft, At) {
     let mm = Soft::new(Config::ram_and_device(32, 32));
     let at = mm.spawn().expect("the first space").page(0);

@@ -1,43 +1,14 @@
 //! If this links, the core needs neither std nor an allocator; if it also exits with 0, it works
 //! without them. See `ci/no_std.sh`.
-//!
-//! The platform is one that a kernel would write: its own event table, and a sleep that needs no
-//! system.
 
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::Ordering::Relaxed;
-use pagelock::futex::{EventSlot, Futex, Sleep};
-use pagelock::sync::AtomicU32;
 use pagelock::{FreezeRule, PageLock, Wake};
+use spin::Halt;
 
-#[derive(Clone, Copy)]
-struct Halt;
-
-static EVENTS: [EventSlot<Halt>; 16] = [const { EventSlot::new() }; 16];
-
-// SAFETY: it loads the words that it is shown.
-unsafe impl Futex for Halt {
-    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
-        while word.load(Relaxed) == expected {
-            core::hint::spin_loop();
-        }
-        Sleep::Unknown
-    }
-
-    fn wake_one(&self, _: *const AtomicU32) {}
-
-    fn wake_all(&self, _: *const AtomicU32) {}
-
-    fn event(&self, index: usize) -> &EventSlot<Self> {
-        &EVENTS[index % EVENTS.len()]
-    }
-
-    fn events(&self) -> usize {
-        EVENTS.len()
-    }
-}
+#[path = "../../spin.rs"]
+mod spin;
 
 static PAGES: [PageLock<Halt>; 2] = [const { PageLock::with_futex(Halt) }; 2];
 

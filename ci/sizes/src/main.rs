@@ -11,8 +11,11 @@ mod batches;
 mod manager;
 #[cfg(feature = "lock")]
 mod pages;
+#[cfg(feature = "lock")]
+#[path = "../../spin.rs"]
+mod spin;
 
-/// The beginning and the end of the program, and what every group is measured without.
+/// The beginning and the end of the program.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
     loop {
@@ -27,7 +30,7 @@ pub extern "C" fn _start() -> ! {
     }
 }
 
-/// Of the C library, which is not there. The rest of it nobody asks for.
+/// The only function of the C library that is needed.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 extern "C" fn memcpy() {

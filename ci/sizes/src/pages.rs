@@ -1,41 +1,11 @@
-//! The lock, and the rest of the core, on a platform that a kernel would write.
+//! The lock, and the rest of the core.
 
-use core::sync::atomic::Ordering::Relaxed;
+pub(crate) use crate::spin::Halt;
 use pagelock::PageLock;
-use pagelock::futex::{EventSlot, Futex, Sleep};
-use pagelock::sync::AtomicU32;
-
-#[derive(Clone, Copy)]
-pub(crate) struct Halt;
-
-static EVENTS: [EventSlot<Halt>; 16] = [const { EventSlot::new() }; 16];
-
-// SAFETY: it loads the words that it is shown.
-unsafe impl Futex for Halt {
-    fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
-        while word.load(Relaxed) == expected {
-            core::hint::spin_loop();
-        }
-        Sleep::Unknown
-    }
-
-    fn wake_one(&self, _: *const AtomicU32) {}
-
-    fn wake_all(&self, _: *const AtomicU32) {}
-
-    fn event(&self, index: usize) -> &EventSlot<Self> {
-        // Without a bounds check, which could panic.
-        &EVENTS[index % EVENTS.len()]
-    }
-
-    fn events(&self) -> usize {
-        EVENTS.len()
-    }
-}
 
 pub(crate) static PAGES: [PageLock<Halt>; 64] = [const { PageLock::with_futex(Halt) }; 64];
 
-/// A page that the compiler knows nothing of.
+/// A page of which the compiler knows nothing.
 pub(crate) fn page() -> &'static PageLock<Halt> {
     core::hint::black_box(&PAGES[0])
 }
@@ -67,8 +37,8 @@ fn core_of_it() {
     }
 }
 
-/// Limits and switches, claims, the lock that lets go of the PTL, other headers, poison, and what
-/// comes after a death.
+/// Limits and switches, claims, the lock that lets go of the PTL, other headers, poison, and
+/// recovery after a death.
 #[cfg(feature = "whole")]
 fn the_rest() {
     use core::hint::black_box;

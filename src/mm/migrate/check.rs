@@ -44,7 +44,9 @@ fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
     let mut is_mapped = false;
     mm.each_mapping(span, |at| {
         let leaf = mm.lock(at).and_then(|entry| entry.get().ok());
-        is_mapped |= matches!(leaf, Some(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) if span.contains(pfn));
+        if let Some(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = leaf {
+            is_mapped |= span.contains(pfn);
+        }
     });
     is_mapped
 }

@@ -10,14 +10,20 @@ use crate::mm::{CopyError, Mm, Span};
 /// One copy to make. The bytes are the copier's alone until it is done.
 ///
 /// ```
-/// use pagelock::mm::Span;
-/// use pagelock::mm::migrate::Job;
+/// # use pagelock::mm::migrate::{Job, Order, Slot, collect};
 /// # let (mm, at) = pagelock_soft::example();
-/// let from = Span { head: mm.frame_at(at).unwrap(), order: 0 };
-/// let job = Job { index: 0, from: Some(from), to: Span { head: 40, order: 0 } };
-/// job.copy(&mm).unwrap();
+/// # let mut slots = [Slot::at(at)];
+/// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+/// # let order = Order::to(pagelock_soft::TierId(1));
+/// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+/// let _ = checked.copy_by(|jobs| {
+///     let job: Job = jobs.iter().next().unwrap();
+///     assert_eq!(job.from.map(|span| span.head), mm.frame_at(at));
+///     assert!(mm.frames_of(pagelock_soft::TierId(1)).contains(&job.to.head));
+/// });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Job {
     /// The page's index, for [`Jobs::done`].
     pub index: usize,
@@ -31,14 +37,17 @@ impl Job {
     /// Does it, frame by frame, as the memory does.
     ///
     /// ```
-    /// use pagelock::mm::{Span, migrate::Job};
+    /// # use pagelock::mm::migrate::{Order, Slot, collect};
     /// # let (mm, at) = pagelock_soft::example();
-    /// let (from, to) = (mm.frame_at(at).unwrap(), 40);
-    /// let spans = [from, to].map(|head| Span { head, order: 0 });
-    /// Job { index: 0, from: Some(spans[0]), to: spans[1] }.copy(&mm).unwrap();
-    /// let mut bytes = [0; 5];
-    /// mm.read_frame(to, 0, &mut bytes);
-    /// assert_eq!(&bytes, b"hello");
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+    /// let copied = checked.copy_by(|jobs| {
+    ///     let job = jobs.iter().next().unwrap();
+    ///     jobs.done(job.index, job.copy(&mm));
+    /// });
+    /// assert_eq!(copied.finalize().done, 1);
     /// ```
     ///
     /// # Errors

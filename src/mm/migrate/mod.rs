@@ -1,18 +1,31 @@
-//! Moving pages: collect, unmap, check, copy, finalize, and drain when everything is let go of.
+//! Moving pages: collect, unmap, check, copy, finalize, and drain when everything is released.
 //!
 //! ```text
-//!  slots ─collect─▶ Collected ─unmap─▶ Unmapped ─check─▶ Checked ─copy─▶ Copied ─finalize─▶ Summary
-//!         try-lock,            every    (local   freeze:          allocate,       entries,     │
-//!         own reference,       other    drain)   exactly the      copy            then locks,  ▼
-//!         first entry down     entry             references in                    then         drain,
-//!                              down              the hand                         references   no locks
+//! slots ─collect─▶ Collected ─unmap─▶ Unmapped ─check─▶ Checked ─copy─▶ Copied ─finalize─▶ Summary
+//!       try-lock,           every     (local   freeze:          allocate,      entries,     │
+//!       own reference,      other     drain)   exactly the      copy           then locks,  ▼
+//!       first entry down    entry              references in                   then         drain,
+//!                           down               the hand                       references   no lock
 //! ```
 //!
-//! Each stage has the thread's [`Unlocked`](super::drain::Unlocked), so that a thread waits for
+//! Each stage has the thread's [`Unlocked`], so that a thread waits for
 //! nothing, by a drain or by another migration, before the last stage is gone. Each arrow consumes
 //! the stage before, so none can be left out or done twice. Migration is best effort, page by page:
 //! the obstacle that a page meets at any step becomes its [`Outcome`], the page is put back as it
 //! was, and the others go on. Dropping a stage puts everything back, also while a panic unwinds.
+//!
+//! ```
+//! use pagelock::mm::drain::{Drain, Unlocked};
+//! use pagelock::mm::migrate::{Order, Slot, collect};
+//! use pagelock_soft::TierId;
+//! # let (mm, at) = pagelock_soft::example();
+//! let mut slots: Vec<_> = at.pages(4).map(Slot::at).collect();
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let collected = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked);
+//! let checked = collected.unmap().drain_local(&mm).check();
+//! assert_eq!(checked.copy().finalize().done, 4);
+//! mm.all(&mut unlocked); // nothing is held any more
+//! ```
 //!
 //! What holds, and where:
 //!

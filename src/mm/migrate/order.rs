@@ -13,6 +13,7 @@ use core::ops::Range;
 /// assert_eq!(Mode::default(), Mode::Async);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Mode {
     /// For nothing and nobody. Other processors' batches are not drained.
     #[default]
@@ -33,6 +34,7 @@ pub enum Mode {
 /// assert!(matches!(order.select, Select::Elsewhere));
 /// assert!(matches!(order.out_of(8..16).select, Select::Frames(8, 16)));
 /// ```
+#[non_exhaustive]
 pub enum Select<M: Tiers> {
     /// Pages that are not in the tier that the order moves to.
     Elsewhere,
@@ -70,6 +72,7 @@ impl<M: Tiers> Copy for Select<M> {}
 /// let order: Order<Soft> = Order::to(TierId(1)).mode(Mode::SyncLight).tries(3).batch(64);
 /// assert_eq!((order.tries, order.batch), (3, 64));
 /// ```
+#[non_exhaustive]
 pub struct Order<M: Tiers> {
     /// The tier to move to.
     pub to: M::Tier,

@@ -232,7 +232,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Unknown(e) => e.fmt(f),
             Self::Poisoned => f.write_str("its contents were lost before"),
             Self::NoFrame => f.write_str("the entry names a frame that does not exist"),
-            Self::Migrating => f.write_str("somebody else is moving it"),
+            Self::Migrating => f.write_str("another thread is moving it"),
             Self::Exclusive => f.write_str("a device has it to itself"),
             Self::NotSelected => f.write_str("it was not selected"),
             Self::Locked => f.write_str("it is locked"),
@@ -274,15 +274,16 @@ impl fmt::Display for Abort {
 ///
 /// ```
 /// use pagelock::mm::drain::Unlocked;
-/// use pagelock::mm::migrate::{Order, Slot, Summary, migrate};
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
 /// use pagelock_soft::TierId;
 /// # let (mm, at) = pagelock_soft::example();
 /// let mut slots: Vec<_> = at.pages(5).map(Slot::at).collect();
 /// let mut unlocked = Unlocked::promise(); // the top of a thread
 /// let summary = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
-/// assert_eq!(summary, Summary { done: 4, left: 1, tries: 1, ..Summary::default() });
+/// assert_eq!((summary.done, summary.left, summary.tries), (4, 1, 1));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,

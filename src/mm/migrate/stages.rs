@@ -20,7 +20,9 @@ macro_rules! stages {
 
         impl<M: Mm> fmt::Debug for $name<'_, '_, M> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("pages", &self.0.in_work()).finish_non_exhaustive()
+                f.debug_struct(stringify!($name))
+                    .field("pages", &self.0.in_work())
+                    .finish_non_exhaustive()
             }
         }
 
@@ -87,7 +89,8 @@ stages! {
     /// # let (mm, at) = pagelock_soft::example();
     /// let mut slots = [Slot::at(at)];
     /// let mut unlocked = Unlocked::promise(); // the top of a thread
-    /// let checked = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked).unmap().check();
+    /// let order = Order::to(TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
     /// assert!(mm.page(mm.frame_at(at).unwrap()).unwrap().is_frozen());
     /// drop(checked); // puts the page back
     /// ```
@@ -181,7 +184,8 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
     /// let mut unlocked = Unlocked::promise(); // the top of a thread
     /// let pinned = mm.pin(at, Access::Read, Term::Short, &mut unlocked).unwrap();
     /// let mut slots = [Slot::frame(pinned.pfn())];
-    /// let collected = collect(&mm, &mut slots, &Order::to(TierId(1)).even_pinned(), &mut unlocked);
+    /// let order = Order::to(TierId(1)).even_pinned();
+    /// let collected = collect(&mm, &mut slots, &order, &mut unlocked);
     /// let soon = Limits::none().until(MonotonicTime::now());
     /// assert_eq!(collected.wait_unpinned(soon).in_work(), 0); // the pin stays
     /// ```
@@ -217,7 +221,7 @@ impl<'s, 'm, M: Mm> Collected<'s, 'm, M> {
 
 impl<'s, 'm, M: Mm> Unmapped<'s, 'm, M> {
     /// Empties this processor's batch, if nobody is using it, and waits for nobody. For the others
-    /// call [`Drain::all`] when this migration has come to its end.
+    /// call [`Drain::all`] when this migration is over.
     ///
     /// ```
     /// use pagelock::mm::migrate::{Order, Slot, collect};
@@ -294,7 +298,8 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     /// # let (mm, at) = pagelock_soft::example();
     /// let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
     /// let mut unlocked = Unlocked::promise(); // the top of a thread
-    /// let checked = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked).unmap().check();
+    /// let order = Order::to(TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
     /// let mut frame = mm.allocate(TierId(1), 0);
     /// let copied = checked.copy_to(|_from, _order| frame.take().ok_or(Abort::Declined));
     /// assert_eq!(copied.finalize().done, 1);
@@ -321,7 +326,8 @@ impl<'s, 'm, M: Mm> Checked<'s, 'm, M> {
     /// # let (mm, at) = pagelock_soft::example();
     /// let mut slots: Vec<_> = at.pages(2).map(Slot::at).collect();
     /// let mut unlocked = Unlocked::promise(); // the top of a thread
-    /// let checked = collect(&mm, &mut slots, &Order::to(TierId(1)), &mut unlocked).unmap().check();
+    /// let order = Order::to(TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
     /// let copied = checked.copy_by(|jobs| {
     ///     let all: Vec<_> = jobs.iter().collect();
     ///     for job in all {

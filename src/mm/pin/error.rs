@@ -86,11 +86,20 @@ pub type NotPinnedOf<M, P> = NotPinned<
 /// A range of which not all is pinned; the error of [`pin_range`](super::pin_range).
 ///
 /// ```
-/// use pagelock::mm::pin::PinRangeError;
-/// let error = PinRangeError { pinned: 3, why: "the time was up" };
-/// assert_eq!(error.to_string(), "the time was up; 3 pages are pinned");
+/// use pagelock::mm::pin::{Backing, NotPinned, PinOrder, PinSlot, Term, pin_range};
+/// use pagelock::mm::{Access, drain::Unlocked};
+/// use pagelock::{Limits, OsFutex};
+/// use pagelock_soft::Backed;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(9).map(PinSlot::new).collect(); // the ninth is not mapped
+/// let order = PinOrder::new(Access::Read, Term::Short, Limits::<OsFutex>::none());
+/// let policy = Backed(|_| Backing::Anonymous);
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let error = pin_range(&mm, &mut slots, &order, &policy, &mm, &mut unlocked).unwrap_err();
+/// assert_eq!((error.pinned, error.why), (8, NotPinned::NotAllowed));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct PinRangeError<E> {
     /// How many pages are pinned, from the first: they stay so until their slots are emptied.
     pub pinned: usize,

@@ -18,6 +18,18 @@
 //!   fails, so the waiter does not disturb the migration; and the freeze sees a pin that came just
 //!   before.
 //!
+//! ```
+//! use pagelock::mm::pin::{Backing, PinOrder, Term, pin_page};
+//! use pagelock::mm::{Access, drain::Unlocked};
+//! use pagelock::{Limits, OsFutex};
+//! # let (mm, at) = pagelock_soft::example();
+//! let order = PinOrder::new(Access::Write, Term::Long, Limits::<OsFutex>::none());
+//! let policy = pagelock_soft::Backed(|_| Backing::Anonymous);
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let pinned = pin_page(&mm, at, &order, &policy, &mm, &mut unlocked).unwrap();
+//! assert_eq!(mm.page(pinned.pfn()).unwrap().pins(), 1);
+//! ```
+//!
 //! A [policy](PinPolicy) decides whether an address may be pinned at all. The kernel refuses
 //! long-term pins for writing of shared mappings of files whose file system tracks dirty pages,
 //! because nobody would notice such writes: [`long_term`] is that table.

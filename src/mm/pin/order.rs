@@ -19,6 +19,7 @@ use core::fmt;
 /// let mut unlocked = Unlocked::promise(); // the top of a thread
 /// let pinned = pin_page(&mm, at, &order, &policy, &mm, &mut unlocked).unwrap();
 /// ```
+#[non_exhaustive]
 pub struct PinOrder<'c, F: FutexTimed> {
     /// What the pin is for.
     pub access: Access,

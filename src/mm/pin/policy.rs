@@ -74,6 +74,7 @@ pub trait PinPolicy<M: Mm> {
 /// assert!(long_term(Backing::Device, true, Access::Read, Term::Short).is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Backing {
     /// Nothing but memory.
     Anonymous,
@@ -123,7 +124,8 @@ impl core::error::Error for NotPinnable {}
 /// ```
 /// use pagelock::mm::Access;
 /// use pagelock::mm::pin::{Backing, Term, long_term};
-/// let may = |is_shared, access| long_term(Backing::TrackedFile, is_shared, access, Term::Long).is_ok();
+/// let file = Backing::TrackedFile;
+/// let may = |is_shared, access| long_term(file, is_shared, access, Term::Long).is_ok();
 /// assert!(may(true, Access::Read) && may(false, Access::Write) && !may(true, Access::Write));
 /// ```
 ///

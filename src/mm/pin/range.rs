@@ -15,6 +15,7 @@ use core::fmt;
 /// let slot: PinSlot<'_, pagelock_soft::Soft> = PinSlot::new(at);
 /// assert!(slot.pinned.is_none() && slot.pfn.is_none());
 /// ```
+#[non_exhaustive]
 pub struct PinSlot<'m, M: Mm> {
     /// Where it is.
     pub at: M::Address,

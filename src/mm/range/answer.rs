@@ -1,4 +1,4 @@
-//! What reading a range has come to.
+//! The result of reading a range, and how far it got.
 
 #[allow(unused_imports)] // The documentation links to it.
 use super::Notifier;
@@ -6,7 +6,7 @@ use super::Ticket;
 use crate::mm::{Areas, FaultError, Memory};
 use core::fmt;
 
-/// What reading a range has come to so far.
+/// How far reading a range got.
 ///
 /// ```
 /// use pagelock::Limits;
@@ -42,6 +42,7 @@ pub struct Progress {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "what was found is true as long as the ticket is good"]
+#[non_exhaustive]
 pub struct Read {
     /// The findings are true as long as [this is good](super::Notifier::is_good).
     pub ticket: Ticket,
@@ -92,6 +93,7 @@ pub enum Stop<E, S> {
 /// assert_eq!(error.done, 1); // the second is to blame
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RangeError<E, S> {
     /// Why.
     pub why: Stop<E, S>,

@@ -10,6 +10,7 @@ use crate::mm::{Access, Areas, Entry, Tiers};
 /// assert_eq!(Want::default(), Want::Nothing);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Want {
     /// To know what is there.
     #[default]
@@ -95,6 +96,7 @@ pub enum Found {
 /// assert_eq!(pages[7].at, at.space.page(7));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Page<A> {
     /// Where it is.
     pub at: A,

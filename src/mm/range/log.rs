@@ -15,10 +15,12 @@
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | number: a write's last store, a reader's first load | Release, Acquire | a reader that finds it finds its range, or a later one |
+//! | number: a write's last store | Release | the next row |
+//! | number: a reader's first load | Acquire | who finds it finds its range, or a later one |
 //! | number: swap | Acquire | the last writer's store: this range comes after that one |
-//! | fence after the swap, fence before a reader's second load | Release, Acquire | a reader of a later range's word sees the number gone |
-//! | fence at the beginning of `keeps` | Acquire | [`Notifier::begin`]'s fence, as for [`Notifier::is_good`] |
+//! | fence after the swap | Release | the next row |
+//! | fence before a reader's second load | Acquire | a later range's word: the number is gone |
+//! | fence at the beginning of `keeps` | Acquire | [`Notifier::begin`]'s, as for `is_good` |
 
 use super::notifier::{Notifier, Ticket};
 use crate::futex::Futex;

@@ -37,7 +37,7 @@
 //! | end (C): compare-exchange | Release | (1), and begin: all changes are made |
 //! | ticket (1): load | Acquire | (C) |
 //! | check (3): fence, load | Acquire, Relaxed | fence at (A) |
-//! | WAITERS: compare-exchange | Relaxed | the word's modification order, as for a [wait](crate::wait) |
+//! | WAITERS: compare-exchange | Relaxed | the word's order, as for a [wait](crate::wait) |
 
 use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};

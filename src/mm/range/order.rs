@@ -16,6 +16,7 @@ use core::ops::Range;
 /// let order = RangeOrder::<Soft>::new(Limits::none()).attempts(16).own(TierId(1));
 /// assert_eq!((order.attempts, order.own), (16, Some(TierId(1))));
 /// ```
+#[non_exhaustive]
 pub struct RangeOrder<'c, M: Tiers>
 where
     M::Futex: FutexTimed,

@@ -87,9 +87,9 @@ impl Settings {
         self
     }
 
-    /// Called before each page is put up that a guest has faulted on, with the bytes of the store or
-    /// with zeroes, for which the store is not asked: to make room for it by evicting others, or to
-    /// count.
+    /// Called before each page is put up that a guest has faulted on, with the bytes of the store
+    /// or with zeroes, for which the store is not asked: to make room for it by evicting others, or
+    /// to count.
     ///
     /// # Example
     ///

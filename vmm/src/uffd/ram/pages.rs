@@ -28,7 +28,7 @@ impl Ram {
     }
 
     /// Private memory of another process; or of this one, and others remove it: the page may go
-    /// while its owner reads it, who would then sleep for himself. (It can be moved out all the
+    /// while its owner reads it, which would then sleep for itself. (It can be moved out all the
     /// same.)
     pub(super) fn cannot_be_read(&self) -> bool {
         self.file.is_none() && (self.is_remote || self.has_removes())
