@@ -98,10 +98,8 @@ fn more_pages_than_the_file_has_are_not_believed() {
     let segment = Segment::create(c"more", Size::of(8).up_to(100_000)).unwrap();
     for said in [100_000u32, u32::MAX, 0] {
         // SAFETY: reads the number.
-        assert_eq!(
-            unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) },
-            4
-        );
+        let put = unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) };
+        assert_eq!(put, 4);
         assert_eq!((segment.refresh(), segment.pages()), (Ok(8), 8));
     }
 }
