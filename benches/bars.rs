@@ -5,7 +5,7 @@
 //! lock takes five; `-- quick` less than half of that, with wider spreads. `-- contended`,
 //! `release` or `uncontended` runs that part alone.
 //!
-//! * `--rounds N`: so many rounds of the contended lock;
+//! * `--rounds N`: N rounds of the contended lock;
 //! * `--rows TEXT`: only the rows whose names contain it, such as `light load` or `32 threads`;
 //! * `--json FILE`: leaves everything there;
 //! * `--before FILE`: compares with what an earlier run left.

@@ -150,7 +150,7 @@ peer!(fast_parking_lot, fast_parking_lot_fails, parking_lot, parking_lot_held, |
 peer!(fast_std, fast_std_fails, std, std_held, |m: &Std| m.try_lock().is_ok());
 peer!(fast_usync, fast_usync_fails, usync, usync_held, |m: &Usync| m.try_lock().is_some());
 
-/// Calling, returning and the loop, which are to be taken off the others' counts.
+/// The call, the return and the loop, to be subtracted from the other counts.
 #[inline(never)]
 fn fast_nothing(_: &Subject) {}
 
@@ -195,7 +195,7 @@ fn main() {
     match what.as_str() {
         "names" => ALL.iter().for_each(|(name, _)| println!("{name}")),
         "" => {
-            // That each does what it is counted for.
+            // Check that each does what it is counted for.
             assert!(
                 fast_try_lock_unlock(&on) && fast_claim_unlock(&on) && fast_raw_lock_unlock(&on)
             );

@@ -1,4 +1,4 @@
-//! One thread, nobody else: a lock and unlock, a try that succeeds, a try that fails; each beside
+//! One thread alone: a lock and unlock, a try that succeeds, a try that fails; each beside
 //! the raw pair of atomic operations that no lock of this kind can beat.
 
 mod support;

@@ -1,43 +1,56 @@
 #!/usr/bin/env bash
-# Proves: the toolkit at home. A hypervisor (KVM where there is one, and threads), a program that moves to another process, and an
-# unmodified database in too much memory end with every byte as it has to be, at any number of handlers. The controls fail as they
-# have to: a device that does not pin loses data, and so does a byte that is changed on its way. A cut connection is survived, and so is
-# the hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control without recovery gets stuck. What goes
-# wrong outside (a store, a disk, an output, Ctrl-C, a kernel without userfaultfd, the other process) ends in one line and its exit status.
+# Proves: the toolkit at home. A hypervisor (KVM where there is one, and threads), a program that
+# moves to another process, and an unmodified database in too much memory end with every byte right,
+# at any number of handlers. The controls fail as they must: a device that does not pin loses data,
+# and so does a byte that is changed on its way. A cut connection is survived, and so is the
+# hypervisor's manager, a process that is killed in the middle of fetches and evictions; the control
+# without recovery gets stuck. Each failure outside (a store, a disk, an output, Ctrl-C, a kernel
+# without userfaultfd, the other process) ends in one line and its exit status.
 # Costs: four minutes to compile cold, then about two minutes.
-# Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED without.
+# Needs: userfaultfd; /dev/kvm, and root for small disks and for the unprivileged user. Says SKIPPED
+# without.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 scratch
 cargo clippy --quiet --release -p hypervisor -p postcopy -p pager --all-targets -- -D warnings
 cargo build --quiet --release -p hypervisor -p postcopy -p pager
-# Apart from the tree, for a user who may not look into it.
+# Apart from the tree, for a user without access to it.
 chmod 755 "$SCRATCH"
 cp "$TARGET"/release/{hypervisor,postcopy,pager} "$SCRATCH"
 cd "$SCRATCH"
-if ! ./hypervisor --no-kvm --mib 2 --rounds 1 --no-snapshot >out 2>err && grep -q userfaultfd err; then
+if ! ./hypervisor --no-kvm --mib 2 --rounds 1 --no-snapshot >out 2>err &&
+    grep -q userfaultfd err; then
     skipped "no userfaultfd: $(cat err)"
     exit 0
 fi
 
-# ends STATUS WORDS COMMAND...: that it ends with STATUS and one line on stderr, which has WORDS (none: no line at all).
+# failed WHAT [FILE...]: says so, shows the files, and ends the script.
+failed() {
+    printf 'FAILED: %s\n' "$1"
+    shift
+    [ $# = 0 ] || cat "$@"
+    exit 1
+}
+
+# ends STATUS WORDS COMMAND...: that it ends with STATUS and one line on stderr, which has WORDS
+# (none: no line at all).
 ends() {
     local status=$1 words=$2 got=0
     shift 2
     timeout 100 "$@" >out 2>err || got=$?
     # A line about KVM is not what it ends with.
     sed -i '/^no KVM /d' err
-    local lines
-    lines=$(wc -l <err)
-    if [ "$got" != "$status" ] || { [ -n "$words" ] && ! grep -q -- "$words" err; } || [ "$lines" != "$([ -z "$words" ] && echo 0 || echo 1)" ]; then
-        printf 'FAILED: %s\n  exit status %s, and not %s; "%s" in:\n' "$*" "$got" "$status" "$words"
-        cat err out
-        exit 1
+    local lines=1
+    [ -n "$words" ] || lines=0
+    if [ "$got" != "$status" ] || ! grep -q -- "$words" <(cat err && echo) ||
+        [ "$(wc -l <err)" != "$lines" ]; then
+        failed "$*
+  exit status $got, and not $status; \"$words\" in $lines lines of:" err out
     fi
-    printf 'exit status %s as it has to be: %s: %s\n' "$got" "$*" "$(tail -n 1 err)"
+    printf 'exit status %s as expected: %s: %s\n' "$got" "$*" "$(tail -n 1 err)"
 }
 
-# field FILE NAME: the sum of a figure over all that has it.
+# field FILE NAME: the sum of a figure over all parts that have it.
 field() {
     python3 -c '
 import json, sys
@@ -57,20 +70,25 @@ some() {
     local file=$1 name
     shift
     for name in "$@"; do
-        [ "$(field "$file" "$name")" -gt 0 ] || { printf 'FAILED: no "%s" in\n' "$name" && cat "$file" && exit 1; }
+        [ "$(field "$file" "$name")" -gt 0 ] || failed "no \"$name\" in" "$file"
         printf '  %s: %s\n' "$name" "$(field "$file" "$name")"
     done
 }
 
 guests=(--no-kvm)
-if [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ "$(uname -m)" = x86_64 ]; then guests+=("--vcpus=2"); else skipped "no /dev/kvm: threads only"; fi
+if [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ "$(uname -m)" = x86_64 ]; then
+    guests+=("--vcpus=2")
+else
+    skipped "no /dev/kvm: threads only"
+fi
 small=(--mib 16 --resident 12 --seconds 1.2)
 for guest in "${guests[@]}"; do
     for handlers in 1 8; do
         for memory in anonymous memfd; do
-            ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --memory "$memory" --json h.json --plot h.svg
+            ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" \
+                --memory "$memory" --json h.json --plot h.svg
             some h.json evictions pins balloon_guest balloon_host bytes_compared
-            [ "$(field h.json snapshot_complete)" = 1 ] || { echo 'FAILED: no snapshot' && exit 1; }
+            [ "$(field h.json snapshot_complete)" = 1 ] || failed 'no snapshot'
         done
     done
     ends 1 'data lost' ./hypervisor "$guest" "${small[@]}" --no-snapshot --unpinned
@@ -80,7 +98,8 @@ done
 sum=0
 for guest in "${guests[@]}"; do
     for handlers in 1 4; do
-        ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" --external-manager --kill-manager 12 --json e.json
+        ends 0 '' ./hypervisor "$guest" "${small[@]}" --handlers "$handlers" \
+            --external-manager --kill-manager 12 --json e.json
         some e.json kills evictions pins balloon_guest bytes_compared
         [ "$(field e.json kills)" = 12 ]
         [ "$(field e.json stuck)" = 0 ]
@@ -91,33 +110,42 @@ done
 # On a busy machine few are caught in the middle: some more then.
 for _ in 1 2 3 4; do
     if [ "$sum" -lt 5 ]; then
-        ends 0 '' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 20 --json e.json
+        ends 0 '' ./hypervisor --no-kvm "${small[@]}" \
+            --external-manager --kill-manager 20 --json e.json
         sum=$((sum + $(field e.json in_the_middle)))
     fi
 done
-[ "$sum" -ge 5 ] || { echo "FAILED: $sum managers had something in hand" && exit 1; }
+[ "$sum" -ge 5 ] || failed "$sum managers had something in hand"
 printf 'managers killed with something in hand: %s\n' "$sum"
-ends 1 '\(stuck\|data lost\)' ./hypervisor --no-kvm "${small[@]}" --external-manager --kill-manager 40 --no-recovery
-for _ in 1 2 3; do
-    ./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager >out 2>err & vmm=$!
+ends 1 '\(stuck\|data lost\)' ./hypervisor --no-kvm "${small[@]}" \
+    --external-manager --kill-manager 40 --no-recovery
+# hypervisor [OPTION...]: one with a manager, as $vmm and $manager.
+hypervisor() {
+    ./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager "$@" >out 2>err &
+    vmm=$!
     sleep 1.5
     manager=$(ps -o pid= --ppid $vmm)
     disown $vmm
-    kill -9 $vmm
-    timeout 60 tail --pid="$manager" -f /dev/null || { echo 'FAILED: the manager goes on' && exit 1; }
-    grep -q 'the hypervisor is gone: .* 0 pages stuck; .* 0 lost$' err && [ "$(wc -l <err)" = 1 ] || { echo 'FAILED: hypervisor killed' && cat err && exit 1; }
+}
+# alone: kills the hypervisor, and waits for the manager's end.
+alone() {
+    kill -9 "$vmm"
+    timeout 60 tail --pid="$manager" -f /dev/null || failed 'the manager goes on'
+}
+for _ in 1 2 3; do
+    hypervisor
+    alone
+    grep -q 'the hypervisor is gone: .* 0 pages stuck; .* 0 lost$' err ||
+        failed 'hypervisor killed' err
+    [ "$(wc -l <err)" = 1 ] || failed 'hypervisor killed: more than a line' err
     printf 'the hypervisor killed: %s\n' "$(cat err)"
 done
 # The control: what the store has is changed, and the manager must see it.
-./hypervisor --no-kvm --mib 16 --resident 12 --seconds 60 --external-manager --store pages >out 2>err & vmm=$!
-sleep 1.5
-manager=$(ps -o pid= --ppid $vmm)
-disown $vmm
-kill -STOP $vmm
+hypervisor --store pages
+kill -STOP "$vmm"
 dd if=/dev/zero of=pages bs=4096 seek=2000 count=100 conv=notrunc status=none
-kill -9 $vmm
-timeout 60 tail --pid="$manager" -f /dev/null || { echo 'FAILED: the manager goes on' && exit 1; }
-grep -q 'data lost: the hypervisor is gone' err || { echo 'FAILED: a changed store' && cat err && exit 1; }
+alone
+grep -q 'data lost: the hypervisor is gone' err || failed 'a changed store' err
 printf 'the hypervisor killed, and the store changed: %s\n' "$(cat err)"
 
 for more in '' --unix --no-prefetch; do
@@ -129,18 +157,21 @@ done
 ends 1 'data lost' ./postcopy --mib 8 --seconds 0.2 --flip
 
 ends 0 '' ./pager --keys 8000 --resident 1 --seconds 0.5 --json d.json
-some d.json evictions 'write faults' 'keys that the file has, by itself' 'bytes compared with the file'
+some d.json evictions 'write faults' 'keys that the file has, by itself' \
+    'bytes compared with the file'
 ends 1 'data lost' ./pager --keys 8000 --resident 1 --seconds 0.5 --flip
 
-# What goes wrong outside.
+# Failures outside.
 quick=(--no-kvm --mib 16 --resident 12)
 ends 3 'No space left' ./hypervisor "${quick[@]}" --store /dev/full
 ends 3 'Is a directory' ./hypervisor "${quick[@]}" --store /
-ends 3 'Broken pipe' bash -c './hypervisor "$@" | true; exit "${PIPESTATUS[0]}"' - "${quick[@]}" --seconds 0.2 --no-snapshot
+# shellcheck disable=SC2016 # for the inner shell
+closed='./"$@" | true; exit "${PIPESTATUS[0]}"'
+ends 3 'Broken pipe' bash -c "$closed" - hypervisor "${quick[@]}" --seconds 0.2 --no-snapshot
 ends 130 interrupted timeout --preserve-status -s INT 0.7 ./hypervisor "${quick[@]}" --seconds 60
 (until [ -s store ]; do sleep 0.1; done && sleep 0.5 && truncate -s 0 store) &
 ends 3 'cannot be read from the store' ./hypervisor "${quick[@]}" --seconds 60 --store store
-ends 3 'Broken pipe' bash -c './pager "$@" | true; exit "${PIPESTATUS[0]}"' - --keys 1000 --seconds 0.1
+ends 3 'Broken pipe' bash -c "$closed" - pager --keys 1000 --seconds 0.1
 ends 3 'address space' ./pager --keys 50000 --mib 8 --resident 1
 
 # One of the two processes dies while pages are on their way.
@@ -155,14 +186,15 @@ start() {
 start
 kill -9 "$destination"
 status=0 && wait $source || status=$?
-[ "$status" = 3 ] && grep -q 'ended without a report' err || { echo "FAILED: destination killed: $status" && cat err && exit 1; }
-printf 'exit status 3 as it has to be, the destination killed: %s\n' "$(cat err)"
+[ "$status" = 3 ] || failed "destination killed: $status" err
+grep -q 'ended without a report' err || failed 'destination killed' err
+printf 'exit status 3 as expected, the destination killed: %s\n' "$(cat err)"
 start
 disown $source
 kill -9 $source
 tail --pid="$destination" -f /dev/null &
 wait $! || true
-grep -q 'the other process is gone' err || { echo 'FAILED: source killed' && cat err && exit 1; }
+grep -q 'the other process is gone' err || failed 'source killed' err
 printf 'the source killed: %s\n' "$(cat err)"
 
 if [ "$(id -u)" != 0 ]; then
@@ -175,14 +207,15 @@ fi
 mkdir disk
 if mount -t tmpfs -o "size=$((($(stat -c %s image) / 4096 + 8) * 4))k" none disk 2>err; then
     trap 'umount disk; rm -rf "$SCRATCH"' EXIT
-    ends 3 'cannot be written to the store: No space left' ./hypervisor "${quick[@]}" --seconds 60 --store disk/store
-    grep -q '^16777216 bytes compared, 0 pages wrong' out || { echo 'FAILED: bytes' && cat out && exit 1; }
+    ends 3 'cannot be written to the store: No space left' \
+        ./hypervisor "${quick[@]}" --seconds 60 --store disk/store
+    grep -q '^16777216 bytes compared, 0 pages wrong' out || failed 'bytes' out
     ends 3 'No space left' ./pager --keys 50000 --resident 1 --store disk/store
 else
     skipped "no tmpfs: $(cat err)"
 fi
 
-# Somebody who is not root, with faults of user mode only; and one whose system calls are filtered.
+# A user that is not root, with faults of user mode only; and one whose system calls are filtered.
 cat >as_nobody.py <<'PYTHON'
 import ctypes, os, struct, sys
 

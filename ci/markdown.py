@@ -3,17 +3,21 @@
 
 * A relative link leads to a file that is there, and its fragment to a heading of that file.
   Links that rustdoc resolves (`crate::..`, `fn@..`, `macro@..`) are rustdoc's to check.
+* A path in backticks (`ci/docs.sh`, `src/wait/`) is there; `*` and capitals stand for any name.
 * A table has at most 6 columns. A line of prose has at most 100 characters.
 
 Exit status 1 if something is wrong, after all of it was said.
 """
 
+import glob
 import os
 import re
 import subprocess
 import sys
 
 COLUMNS, WIDTH = 6, 100
+FOLDERS = "benches|capi|ci|docs|examples|fuzz|soft|src|tests|vmm"
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./*-]*)(?:[ #`])")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+(?:\([^()]*\))?)\)")
 DEFINED = re.compile(r"^\[[^\]]+\]:\s+(\S+)", re.M)
 
@@ -55,6 +59,13 @@ def dead(path, target):
     return None
 
 
+def missing(path, target):
+    """Whether no file of the tree, or beside `path`, is meant by `target`."""
+    pattern = re.sub(r"\b(?!README)[A-Z]{2,}\b", "*", target)
+    roots = ("", os.path.dirname(path))
+    return not any(glob.glob(os.path.join(root, pattern)) for root in roots)
+
+
 def columns(line):
     line = re.sub(r"`[^`]*`", "", line.replace(r"\|", ""))
     return line.strip().strip("|").count("|") + 1
@@ -69,6 +80,11 @@ def faults(path):
                 yield number, f"a table of {columns(line)} columns"
         elif len(line) > WIDTH and " " in line.strip():
             yield number, f"{len(line)} characters"
+    # What has gone is named in the changelog.
+    for number, line in enumerate(text.split("\n") if path != "CHANGELOG.md" else [], 1):
+        for target in PATH.findall(line):
+            if missing(path, target):
+                yield number, f"no such path: {target}"
     inline = re.sub(r"`[^`\n]*`", "", text)
     for number, line in enumerate(inline.split("\n"), 1):
         for target in LINK.findall(line) + DEFINED.findall(line):
@@ -78,6 +94,7 @@ def faults(path):
 
 
 def main():
+    assert missing("README.md", "ci/no.sh") and not missing("README.md", "ci/*.sh")
     assert dead("README.md", "no/such.md") and dead("README.md", "#no-such-heading")
     assert columns("| a | b | c | d | e | f | g |") == 7
     found = [f"{path}:{n}: {what}" for path in files() for n, what in faults(path)]

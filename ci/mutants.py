@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 # The test programs, in the order in which they are asked. The others say nothing of a mutant, or of
 # other mutants than these: of the engine's.
-TESTS = "lock refs wait stats shared property fork killed readme_handler refused signals steps".split()
+TESTS = "lock refs wait stats shared property dump fork killed readme_handler refused signals steps".split()
 # These take seconds, so they come last.
 SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
 # A mutant whose tests take longer than this hangs.

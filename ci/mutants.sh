@@ -25,7 +25,7 @@ if [ "$(cargo mutants --version 2>/dev/null)" != "cargo-mutants $VERSION" ]; the
 fi
 scratch
 cargo mutants --list --json --all-features --file 'src/**/*.rs' --exclude 'src/mm/**' --exclude src/futex/model.rs \
-    --exclude src/docs.rs --exclude src/sync.rs >"$SCRATCH/list"
+    --exclude src/docs.rs --exclude src/sync.rs --exclude 'src/**/tests.rs' >"$SCRATCH/list"
 mkdir "$SCRATCH/copy"
 cp -r Cargo.toml Cargo.lock README.md docs src soft tests examples benches "$SCRATCH/copy"
 core_alone "$SCRATCH/copy"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Proves: processes that share pages (feature `shared`) can be killed, at random times and at every step of every call, and a survivor at
-# every step of its recovery, and nothing is stuck, no byte wrong and no count off; one that is stopped is not robbed; whoever writes
-# anything into the segment harms nothing outside of it. Prints what a seat costs, in instructions and nanoseconds.
-# Costs: 2 minutes, and 4 minutes cold for compiling. Arguments: how many processes are killed at random times (1000); the long form is 10000.
+# Proves: processes that share pages (feature `shared`) can be killed, at random times and at every
+# step of every call, and a survivor at every step of its recovery, and nothing is stuck, no byte
+# wrong and no count off; a stopped process is not robbed; a peer that scribbles over the segment
+# harms nothing outside of it. Prints the price of a seat, in instructions and nanoseconds.
+# Costs: 2 minutes, and 4 minutes cold for compiling.
+# Arguments: how many processes are killed at random times (1000); the long form is 10000.
 # Environment: PAGELOCK_SEED, where random numbers start.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -25,8 +27,10 @@ scratch
 cargo bench --no-run -p pagelock-benches --features shared --bench seat 2>&1 | tee "$SCRATCH/build"
 bin=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$SCRATCH/build")
 total() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bin" "$1" "$2" 2>&1 | sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bin" "$1" "$2" 2>&1 |
+        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 "$bin" names | while read -r name; do
-    printf '%-32s %4d instructions, calling and loop included\n' "$name" $((($(total "$name" 2000) - $(total "$name" 1000)) / 1000))
+    printf '%-32s %4d instructions, calling and loop included\n' "$name" \
+        $((($(total "$name" 2000) - $(total "$name" 1000)) / 1000))
 done

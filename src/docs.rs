@@ -13,6 +13,7 @@
 //! | [`model`] | what does the specification say under fairness? |
 //! | [`soak`] | what did the long runs come to? |
 //! | [`sizes`] | how large is the code, and what can panic? |
+//! | [`guidelines`] | where does the API miss the Rust API Guidelines, and why? |
 //! | `segments` | (feature `shared`) what do the bytes of a segment mean? |
 
 #[doc = include_str!("../docs/protocol.md")]
@@ -36,6 +37,9 @@ pub mod model {}
 
 #[doc = include_str!("../docs/orderings.md")]
 pub mod orderings {}
+
+#[doc = include_str!("../docs/guidelines.md")]
+pub mod guidelines {}
 
 #[doc = include_str!("../docs/soak.md")]
 pub mod soak {}

@@ -11,9 +11,11 @@
 //!
 //! | type | is |
 //! |---|---|
-//! | [`Mutex`], [`MutexGuard`] | the mutex around a `T`; timed on Linux and Android, with std's `Instant` where there is std |
+//! | [`Mutex`], [`MutexGuard`] | the mutex around a `T` |
 //! | [`MappedMutexGuard`] | the guard of a part of the `T`, from [`MutexGuard::map`] |
-//! | `ReentrantMutex`, `ReentrantMutexGuard`, `MappedReentrantMutexGuard` | the mutex that its owner may lock again; with feature `std` |
+//! | `ReentrantMutex` and guards (`std`) | the mutex that its owner may lock again |
+//!
+//! Locks are timed on Linux and Android, with std's `Instant` where there is std.
 //!
 //! The guards that own an `Arc` of their mutex (`ArcMutexGuard`, by `lock_arc`) are there for a
 //! program that turns on feature `arc_lock` of `lock_api`.
@@ -122,7 +124,8 @@ impl RawPageLock {
 // SAFETY: `lock` and a successful `try_lock` own the page until `unlock`, and PageLock excludes
 // other owners meanwhile.
 unsafe impl RawMutex for RawPageLock {
-    #[allow(clippy::declare_interior_mutable_const)] // What lock_api asks for: a fresh lock at each use.
+    // `lock_api` asks for it: a fresh lock at each use.
+    #[allow(clippy::declare_interior_mutable_const)]
     const INIT: Self = Self(PageLock::new());
 
     type GuardMarker = ::lock_api::GuardSend;

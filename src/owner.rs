@@ -38,7 +38,7 @@
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | free entry claimed: compare-exchange of `page` | Acquire | removal: the new record's place is stored after the old one's was removed |
+//! | entry claimed: compare-exchange of `page` | Acquire | the removal: the new place comes later |
 //! | record removed: store to `page` | Release | the above |
 //! | place stored | Release | a look (Acquire): who sees the place sees the thread and the time |
 //! | looks, the rest of a record | Relaxed | nothing |

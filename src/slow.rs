@@ -4,8 +4,10 @@
 //! `pagelock`, with the page's address and its owner's [record](crate::owner):
 //!
 //! ```text
-//! WARN pagelock: waited for a page page=0x5581f2c0a010 took=1.8s owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
-//! WARN pagelock: held a page page=0x5581f2c0a010 took=1.81s owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//! WARN pagelock: waited for a page page=0x5581f2c0a010 took=1.8s
+//!      owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
+//! WARN pagelock: held a page page=0x5581f2c0a010 took=1.81s
+//!      owner=taken at src/io.rs:88:30 by thread 4711, 1.81s ago
 //! ```
 //!
 //! There is nothing to call: the feature and any subscriber do it. [`report_over`] sets another

@@ -1,9 +1,9 @@
-//! What the engine is measured beside: one mutex for everything, which is how memory is moved by
-//! those who have no locks of pages.
+//! The engine's peer: one mutex for everything, as programs without page locks move memory.
 //!
 //! A call that moves pages holds the mutex until all of them have moved; a fault on any page waits
-//! for it. It has no headers, no reverse map and no counts: nothing may be mapped twice, nobody may
-//! hold on to a page. The frames, and the copying, are those of the engine it is compared with.
+//! for it. It has no headers, no reverse map and no counts: nothing may be mapped twice, and no
+//! thread may hold on to a page. The frames, and the copying, are those of the engine it is
+//! compared with.
 
 use core::sync::atomic::{
     AtomicU64,
@@ -41,7 +41,7 @@ impl BigLock {
     }
 
     fn shift(&self, free: &mut [Vec<u64>; 2], page: usize, to: TierId) -> bool {
-        // Relaxed: written by whoever has the mutex.
+        // Relaxed: only the holder of the mutex writes.
         let old = self.table[page].load(Relaxed);
         let from = self.memory.tier(old);
         if from == to {

@@ -28,7 +28,8 @@ struct Round {
 
 pub fn by_call(effort: &Effort, cores: usize, faulters: usize) {
     println!(
-        "**{PAGES} pages of 4096 bytes, {faulters} faulters**; {cores} cores; median (quartiles) of {} rounds\n",
+        "**{PAGES} pages of 4096 bytes, {faulters} faulters**; {cores} cores; \
+         median (quartiles) of {} rounds\n",
         effort.rounds
     );
     let (ours, theirs) =
@@ -93,7 +94,7 @@ fn measure<E: Engine>(engine: &E, count: usize, faulters: usize, time: Duration)
         stop.store(true, Release);
         let mut latencies: Vec<u32> =
             faulters.into_iter().flat_map(|f| f.join().expect("no faulter panics")).collect();
-        // All back, for whoever is next.
+        // All back, for the next subject.
         migrate(0, PAGES, HOT);
         latencies.sort_unstable();
         let at = |n: usize, of: usize| {

@@ -1,6 +1,5 @@
-//! How many pages a second, by how many a call has, through one mapping and through four, where a
-//! flush costs nothing and where it costs what it does to interrupt other processors; beside the
-//! same with a flush for each page.
+//! Pages a second by pages a call, through one mapping and through four, where a flush is free and
+//! where it costs as much as an interrupt of other processors; beside a flush for each page.
 
 use crate::Effort;
 use crate::subjects::{COLD, HOT, Ours};
@@ -14,7 +13,8 @@ const PAGES: usize = 4096;
 
 pub fn by_flush(effort: &Effort) {
     println!(
-        "**Thousand pages a second, of 4096 bytes, without faulters**: a flush for each batch, and for each page; median (quartiles) of \
+        "**Thousand pages a second, of 4096 bytes, without faulters**: \
+         a flush for each batch, and for each page; median (quartiles) of \
          short turns\n"
     );
     let mut table = headed(&[

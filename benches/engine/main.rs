@@ -6,14 +6,13 @@
 //! `cargo bench -p pagelock-benches --bench engine` takes three minutes, `-- --quick` a quarter of
 //! that, `-- --test` only sees that it runs; the name of a part (`calls`, `flush`, `price`, `size`,
 //! `mappers`) runs that alone. All that is compared is measured in turns; what one thread does
-//! alone, by that thread's processor time. Medians, and quartiles in brackets; what is lost is
-//! printed like what is won.
+//! alone, by that thread's processor time. Medians, and quartiles in brackets; losses are printed
+//! like gains.
 //!
-//! A migrator moves all pages to the other tier, so many with each call, and then back, and so on.
-//! Faulters, where there are any, read pages at random; those that are away they bring back. Timed
-//! is a read of a page that was away when it was looked at, until it is done. Faulters rest after
-//! each, or those that get on would fault so often that those that are kept waiting drop out of the
-//! figures.
+//! A migrator moves all pages to the other tier, some with each call, and then back, and so on.
+//! Faulters, where there are any, read pages at random and bring back those that are away. The time
+//! of a fault is that of a read that finds its page away. Faulters rest after each: otherwise the
+//! quick ones would fault so often that the figures would hide those that wait.
 
 mod biglock;
 mod calls;

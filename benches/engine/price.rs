@@ -22,7 +22,8 @@ const BAR: f64 = 1.15;
 
 pub fn by_system_calls(effort: &Effort) {
     println!(
-        "**Microseconds to move a page of real memory out and back, {PAGES} a call, one thread**; median (quartiles) of \
+        "**Microseconds to move a page of real memory out and back, {PAGES} a call, \
+         one thread**; median (quartiles) of \
          short turns; bar: {BAR}\n"
     );
     let mut table = headed(&["system calls", "bare", "storm's engine", "ratio", ""]);
@@ -53,7 +54,7 @@ fn micros(turn: impl FnOnce()) -> f64 {
     (seconds() - began) * 1e6 / PAGES as f64
 }
 
-/// Nobody else is there, so no page is locked.
+/// No other thread runs, so no page is locked.
 fn by_hand(real: &Real) -> impl FnMut() -> f64 {
     let region = &*real.region;
     move || {

@@ -6,12 +6,13 @@ use crate::subjects::{COLD, Engine, HOT, Ours};
 use crate::table::{Spread, headed, in_turns, seconds};
 use std::time::Instant;
 
-/// What a page costs, there and back, as memory grows. Small pages: what is measured is the
-/// bookkeeping, not the copy.
+/// The cost of a page, there and back, as memory grows. Pages are small, to measure the bookkeeping
+/// and not the copy.
 pub fn by_size(effort: &Effort, cores: usize) {
     const COUNT: usize = 64;
     println!(
-        "**Nanoseconds to move a page of 64 bytes, {COUNT} a call, no faulters**; {cores} cores; median (quartiles) of short turns\n"
+        "**Nanoseconds to move a page of 64 bytes, {COUNT} a call, no faulters**; {cores} cores; \
+         median (quartiles) of short turns\n"
     );
     let mut table = headed(&[
         "pages",
@@ -60,10 +61,11 @@ fn nanos_per_page<E: Engine>(engine: &E, pages: usize, count: usize) -> impl FnM
     }
 }
 
-/// One page, that so many address spaces have mapped.
+/// One page that many address spaces map.
 pub fn by_mappers(effort: &Effort) {
     println!(
-        "**Nanoseconds for each entry of one page of 64 bytes that is moved, each in an address space of its own**; median \
+        "**Nanoseconds for each entry of one page of 64 bytes that is moved, \
+         each in an address space of its own**; median \
          (quartiles) of short turns\n"
     );
     let mut table = headed(&["mappers", Ours::NAME, "to the first"]);

@@ -45,7 +45,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// As [`Engine::new`], with all pages mapped by so many address spaces.
+    /// As [`Engine::new`], with all pages mapped by this many address spaces.
     pub fn mapped(pages: usize, page_size: usize, cold: usize, spaces: usize) -> Self {
         let mm = Soft::new(config(pages, page_size, cold, spaces));
         let first = mm.spawn().expect("there is one").page(0);
@@ -77,7 +77,7 @@ impl Ours {
         });
     }
 
-    /// As [`Engine::migrator`], with so many pages locked, and flushed, at a time.
+    /// As [`Engine::migrator`], with `batch` pages locked, and flushed, at a time.
     pub fn migrator_by(&self, batch: usize) -> impl FnMut(usize, usize, TierId) -> usize {
         let mut slots: Vec<Slot<'_, Soft>> = Vec::new();
         // The migrator is the thread that has it.

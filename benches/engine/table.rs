@@ -42,14 +42,14 @@ pub fn in_turns(
     while figures[0].is_empty() || began.elapsed() < time {
         figures[0].push(one());
         figures[1].push(other());
-        // Whoever is second has what the first has left in the caches.
+        // The second subject finds in the caches what the first left there.
         figures[1].push(other());
         figures[0].push(one());
     }
     figures.map(Spread::of)
 }
 
-/// The median, and between what the middle half was.
+/// The median, and the bounds of the middle half.
 #[derive(Clone, Copy)]
 pub struct Spread {
     low: f64,

@@ -6,7 +6,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs` | the command line, the progress bar, what is written where |
+//! | `main.rs` | the command line, the progress bar, the files |
 //! | `results.rs` | everything that a run found, as the JSON file has it |
 //! | `markdown.rs` | the same as a document: `tables.md` |
 //! | `page.rs`, `picture.rs` | the same as one HTML page with pictures in it |
@@ -18,8 +18,11 @@ mod picture;
 mod results;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../../examples/storm/ticks.rs"]
+mod ticks;
 
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use results::{Earlier, Results};
 use std::fmt::Display;
@@ -52,7 +55,7 @@ struct Options {
     smoke: bool,
 
     /// Only this part; may be given several times
-    #[arg(long, value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
+    #[arg(long, value_name = "PART", value_parser = PossibleValuesParser::new(PARTS))]
     only: Vec<String>,
 
     /// Measure nothing: make the page of an earlier run, from its report.json or the file of
@@ -65,7 +68,7 @@ struct Options {
     out: PathBuf,
 }
 
-/// What is written, in this order.
+/// The files, in the order in which they are written.
 const FILES: [&str; 4] = ["index.html", "report.json", "tables.md", "contended.svg"];
 
 fn main() -> ExitCode {
@@ -101,7 +104,7 @@ fn report(options: &Options) -> Result<(), String> {
         FILES.into_iter().zip([Some(page), Some(json), Some(markdown::document(&results)), picture])
     {
         let path = out.join(file);
-        // What was not measured this time is not to stand there from another.
+        // A file of an earlier run must not pass for one of this run.
         match text {
             Some(text) => write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?,
             None => drop(std::fs::remove_file(&path)),

@@ -35,7 +35,8 @@ pub fn losses(results: &Results) -> String {
 
 pub fn noise(results: &Results) -> String {
     let mut text = format!(
-        "Largest minus smallest round, as a part of the median; {} cores\n\n| part | series | usual | worst |\n|---|--:|--:|--:|\n",
+        "Largest minus smallest round, as a part of the median; {} cores\n\n\
+         | part | series | usual | worst |\n|---|--:|--:|--:|\n",
         results.machine.cores
     );
     for n in &results.noise {

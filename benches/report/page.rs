@@ -11,15 +11,21 @@ use std::error::Error;
 /// where that is possible at all.
 const STYLE: &str = "\
     :root{color-scheme:light dark}\
-    body{font:16px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
-    table{border-collapse:collapse;margin:.7em 0 1.4em;font-size:14px;display:block;overflow-x:auto}\
+    body{font:16px/1.5 sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;\
+    color:#222;background:#fff}\
+    table{border-collapse:collapse;margin:.7em 0 1.4em;font-size:14px;\
+    display:block;overflow-x:auto}\
     th,td{border:1px solid #bbb;padding:.25em .6em;text-align:left;vertical-align:top}\
-    th{background:#eee}.n{text-align:right}.n span,.n small{white-space:nowrap}small{font-size:12px;color:#555}\
+    th{background:#eee}.n{text-align:right}.n span,.n small{white-space:nowrap}\
+    small{font-size:12px;color:#555}\
     h2{border-bottom:1px solid #999;margin-top:2em}\
-    svg{max-width:100%;height:auto;background:#fff}nav a{margin-right:1em}.busy{background:#fdd;padding:.5em;color:#222}\
-    @media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}th{background:#2a2d33}th,td{border-color:#555}\
+    svg{max-width:100%;height:auto;background:#fff}nav a{margin-right:1em}\
+    .busy{background:#fdd;padding:.5em;color:#222}\
+    @media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}\
+    th{background:#2a2d33}th,td{border-color:#555}\
     small{color:#aaa}a{color:#8bf}}\
-    @media print{body{max-width:none;margin:0;font-size:11pt}table{font-size:9pt;display:table}small{font-size:8pt}nav{display:none}\
+    @media print{body{max-width:none;margin:0;font-size:11pt}\
+    table{font-size:9pt;display:table}small{font-size:8pt}nav{display:none}\
     svg,tr{break-inside:avoid}h2{break-after:avoid}}";
 
 pub fn html(results: &Results) -> Result<String, Box<dyn Error>> {
@@ -29,11 +35,13 @@ pub fn html(results: &Results) -> Result<String, Box<dyn Error>> {
         .collect();
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>pagelock, measured</title><style>{STYLE}</style></head>\n\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <title>pagelock, measured</title><style>{STYLE}</style></head>\n\
          <body><h1>pagelock, measured</h1>\n"
     );
     if results.machine.was_busy() {
-        page += "<p class=\"busy\"><b>Something else was running when this began. The figures are not to be relied on.</b></p>\n";
+        page += "<p class=\"busy\"><b>Something else was running when this began. \
+                 Do not rely on the figures.</b></p>\n";
     }
     page += &from_markdown(&machine(results));
     page += "<nav><a href=\"#bars\">Bars</a><a href=\"#losses\">Where we lose</a>";

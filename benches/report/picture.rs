@@ -5,15 +5,13 @@
 use crate::results::Results;
 use crate::support::parts::contended::{Cell, HOLDS, LONGEST, P99, Regime, SHORT, cells, title};
 use crate::support::table::{Better, Role, Table};
+use crate::ticks::Ticks;
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{
-    AsRangedCoord, DefaultFormatting, KeyPointHint, Ranged, ValueFormatter,
-};
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters_backend::{BackendCoord, DrawingErrorKind};
 use std::error::Error;
-use std::ops::Range;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Result<T> = core::result::Result<T, Box<dyn Error>>;
@@ -115,8 +113,7 @@ where
 {
     let head = &table.head;
     let last = table.rows.len() - 1;
-    let xs =
-        Ticks { from: -0.3, to: last as f64 + 0.3, at: (0..=last).map(|i| i as f64).collect() };
+    let xs = Ticks::new(-0.3..last as f64 + 0.3, (0..=last).map(|i| i as f64));
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 22))
         .margin(10)
@@ -169,7 +166,7 @@ where
     Ok(())
 }
 
-/// Who is who, from the best at the right edge of the curves down.
+/// The legend, in the order of the curves at their right edge.
 fn names(area: &Area<'_>, table: &Table) -> Result<()> {
     let last = |name: &str| {
         table.rows.iter().rev().find_map(|row| Some(row.get(name)?.spread.median)).unwrap_or(0.0)
@@ -183,30 +180,6 @@ fn names(area: &Area<'_>, table: &Table) -> Result<()> {
         area.draw(&Text::new(name.to_string(), (42, y - 9), ("sans-serif", 19)))?;
     }
     Ok(())
-}
-
-/// A straight axis whose ticks stand where they are wanted.
-struct Ticks {
-    from: f64,
-    to: f64,
-    at: Vec<f64>,
-}
-
-impl Ranged for Ticks {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
-        low + ((value - self.from) / (self.to - self.from) * f64::from(high - low)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
-        self.at.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.from..self.to
-    }
 }
 
 /// A number as an axis has it.

@@ -60,14 +60,14 @@ impl Results {
         }
     }
 
-    /// One line for the terminal.
+    /// For the terminal, in lines that fit 80 columns.
     pub fn summary(&self) -> String {
         let behind = self.losses.iter().filter(|loss| !loss.bound).count();
         let compared = self.tables.0.iter().filter(|table| table.head.part != "contended");
         let rows: usize = compared.map(|table| table.rows.len()).sum();
         format!(
-            "{}; {}; a peer is ahead in {behind} comparisons of {rows} rows",
-            summary(&self.bars),
+            "{}\n{}\na peer is ahead in {behind} comparisons, in {rows} rows",
+            summary(&self.bars).replace(", and", "\nand"),
             means::summary(&self.means)
         )
     }

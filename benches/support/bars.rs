@@ -10,7 +10,7 @@ use pagelock::futex::EventSlot;
 use pagelock::{Futex, OsFutex, PageLock};
 use serde::{Deserialize, Serialize};
 
-/// What is asked of a figure.
+/// The bar of a figure.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Bar {
     RatioAtMost(f64),
@@ -48,7 +48,7 @@ pub struct Verdict {
     pub what: String,
     pub ours: f64,
     pub unit: String,
-    /// Beside whom; empty for a bar of the figure itself.
+    /// The peer; empty for a bar of the figure itself.
     pub beside: String,
     pub theirs: Option<f64>,
     pub ratio: Option<Spread>,
@@ -86,7 +86,7 @@ impl Verdict {
         Self { added, ..self }
     }
 
-    /// Of something that is what it is, and not measured in rounds.
+    /// Of a constant, which needs no rounds.
     fn constant(what: &str, bytes: usize, most: usize) -> Self {
         Self {
             what: what.to_string(),
@@ -103,7 +103,7 @@ impl Verdict {
     }
 }
 
-/// What the event table of the default platform takes, from where its slots are.
+/// The size of the default platform's event table, from the addresses of its slots.
 fn event_table_bytes() -> usize {
     const OS: &OsFutex = &OsFutex;
     let slots = OS.events();
@@ -204,7 +204,8 @@ pub fn summary(verdicts: &[Verdict]) -> String {
     };
     let ((met, all), (met_too, more)) = (count(false), count(true));
     format!(
-        "{met} of {all} bars met, and {met_too} of {more} in rows that were added and are held to the same"
+        "{met} of {all} bars met, \
+         and {met_too} of {more} in rows that were added and are held to the same"
     )
 }
 
@@ -213,28 +214,24 @@ pub fn markdown(verdicts: &[Verdict], cores: usize) -> String {
     let mut text = format!("**{}**; {cores} cores\n", summary(verdicts));
     for (added, title) in [(false, ""), (true, "\nAdded:\n")] {
         text += title;
-        text += "\n| what | pagelock | beside | theirs | ratio (min–max) | bar | met | rounds |\n|---|--:|---|--:|--:|--:|---|--:|\n";
+        text += "\n| what | pagelock | beside | ratio (min–max) | bar | rounds |\n";
+        text += "|---|--:|---|--:|--:|--:|\n";
         verdicts.iter().filter(|v| v.added == added).for_each(|v| text += &line(v));
     }
     text
 }
 
 fn line(v: &Verdict) -> String {
-    format!(
-        "| {} | {} {} | {} | {} | {} | {} | {} | {} |\n",
-        v.what,
-        digits(v.ours),
-        v.unit,
-        v.beside,
-        v.theirs.map_or(String::new(), |t| format!("{} {}", digits(t), v.unit)),
-        v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max)),
-        v.bar,
-        if v.met { "yes" } else { "**NO**" },
-        v.rounds,
-    )
+    let Verdict { what, unit, bar, rounds, .. } = v;
+    let ours = digits(v.ours);
+    let beside = v.theirs.map_or(String::new(), |t| format!("{}: {} {unit}", v.beside, digits(t)));
+    let ratio =
+        v.ratio.map_or(String::new(), |r| format!("{:.2} ({:.2}–{:.2})", r.median, r.min, r.max));
+    let met = if v.met { "yes" } else { "**NO**" };
+    format!("| {what} | {ours} {unit} | {beside} | {ratio} | {bar}: {met} | {rounds} |\n")
 }
 
-/// A row in which somebody is ahead of us.
+/// A row in which a peer or a bound is ahead of us.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Loss {
     pub table: String,
@@ -245,7 +242,7 @@ pub struct Loss {
     pub ahead: String,
     pub theirs: f64,
     pub ratio: Spread,
-    /// Whether the one ahead is a bound, which nobody could take instead.
+    /// Whether that is a bound, which is no substitute.
     pub bound: bool,
     /// The rounds' ratios lie on both sides of 1.
     pub in_the_noise: bool,
@@ -297,7 +294,7 @@ pub fn losses_markdown(losses: &[Loss], bounds: bool, cores: usize) -> String {
             "| {}: {}{} | {} {} | {} | {} {} | {median:.2} ({min:.2}–{max:.2}{}) |\n",
             l.table,
             l.row,
-            // What is done is named by the row already; how many of what is not.
+            // A row names an operation by itself, and a number not.
             if l.rows == "operation" { String::new() } else { format!(" {}", l.rows) },
             digits(l.ours),
             l.unit,

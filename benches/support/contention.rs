@@ -1,5 +1,5 @@
-//! Threads that fight over one lock: holds, how long they wait, who got how much, what it cost, and
-//! what is left for others.
+//! Threads that fight over one lock: holds, waits, each thread's share, the cost, and the processor
+//! time left for others.
 
 use super::Padded;
 use super::crew::Crew;
@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
-/// What is looked at. A run is for one of them, because each costs the others something.
+/// The subject of a run. Each has a run of its own, because measuring it disturbs the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
     Holds,
@@ -66,8 +66,8 @@ impl Outcome {
         (self.usage.voluntary + self.usage.involuntary) as f64 / self.holds.max(1) as f64
     }
 
-    /// A wait that this part of all was no longer than, in nanoseconds. Not a number if nobody got
-    /// to hold the lock at all.
+    /// A wait that this part of all was no longer than, in nanoseconds. Not a number if no
+    /// thread got the lock.
     pub fn wait(&self, quantile: f64) -> f64 {
         if self.waits.is_empty() { f64::NAN } else { self.waits.value_at_quantile(quantile) as f64 }
     }
@@ -89,7 +89,7 @@ pub struct Data([u64; 4 * LINE]);
 
 /// Words of a cache line.
 const LINE: usize = 8;
-/// From how many nanoseconds on a section is a longer one.
+/// A section of this many nanoseconds or more is a longer one.
 const LONGER: u64 = 1_000;
 const FRESH: Data = Data([1; 4 * LINE]);
 
@@ -224,7 +224,7 @@ impl<P> Arena<P> {
         self.found.lock().expect("nobody panics with it").push(found);
     }
 
-    /// Opens the window and closes it: how long it was, what was used meanwhile, and the part of
+    /// Opens the window and closes it: its length, the use of processors meanwhile, and the part of
     /// looks that found newcomers kept out.
     fn keep_time<L: Lock>(&self, fight: Fight) -> (Duration, Usage, f64)
     where

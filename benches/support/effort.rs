@@ -10,7 +10,7 @@ pub struct Effort {
     pub rounds: usize,
     /// Of the contended lock, which has many rows.
     pub fights: usize,
-    /// Of what takes a millisecond, of which many cost nothing.
+    /// Of rounds that take a millisecond; many of them cost little.
     pub short_rounds: usize,
     /// Operations of a round of one thread alone.
     pub ops: u32,

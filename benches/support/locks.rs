@@ -33,7 +33,7 @@ pub trait Lock: Send + Sync + 'static {
     }
 }
 
-/// What has `lock` and `try_lock`, and lets go when the guard is dropped.
+/// Locks with `lock` and `try_lock`, released when the guard is dropped.
 macro_rules! guarded {
     ($lock:ty, $name:literal, $new:expr $(, unwrap $unwrap:ident)? $(, keeps_out $gate:path)?) => {
         impl Lock for $lock {

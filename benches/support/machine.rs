@@ -1,4 +1,4 @@
-//! What the figures were measured on, as far as it bears on them.
+//! The machine of the figures, as far as it bears on them.
 
 use serde::{Deserialize, Serialize};
 use std::fs::read_to_string;
@@ -96,7 +96,7 @@ fn busy() -> Option<f64> {
 fn spent() -> Option<(u64, u64)> {
     let stat = read_to_string("/proc/stat").ok()?;
     // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests,
-    // whom the first two have in them.
+    // which the first two include.
     let ticks: Vec<u64> = stat
         .lines()
         .next()?

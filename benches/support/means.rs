@@ -36,7 +36,7 @@ impl Mean {
     }
 }
 
-/// What is asked of a mean, and of the weakest row.
+/// The bar of a mean, and that of the weakest row.
 type Asked = (Option<Bar>, Option<Bar>);
 
 /// Rows that are judged together.
@@ -177,28 +177,25 @@ pub fn markdown(means: &[Mean], cores: usize) -> String {
     );
     let judged = |bar: Option<Bar>, ratio| match bar {
         None => String::new(),
-        Some(bar) if bar.is_met_by(ratio) => format!("{bar}: yes"),
-        Some(bar) => format!("{bar}: **NO**"),
+        Some(bar) if bar.is_met_by(ratio) => format!("; {bar}: yes"),
+        Some(bar) => format!("; {bar}: **NO**"),
     };
     let mut of = "";
     for mean in means {
         if of != mean.of {
             of = &mean.of;
             text += &format!("\n**{of}**, {} rows\n\n", mean.rows);
-            text += "| figure | peer | mean | bar | weakest row | | bar | pagelock | peer's | |\n|---|---|--:|---|--:|---|---|--:|--:|---|\n";
+            text += "| figure | peer | mean | weakest row | pagelock | theirs |\n";
+            text += "|---|---|---|---|--:|--:|\n";
         }
+        let Mean { figure, peer, ratio, weakest, weakest_row, unit, .. } = mean;
         text += &format!(
-            "| {} | {} | {:.2} | {} | {:.2} | {} | {} | {} | {} | {} |\n",
-            mean.figure,
-            mean.peer,
-            mean.ratio,
-            judged(mean.bar, mean.ratio),
-            mean.weakest,
-            mean.weakest_row,
-            judged(mean.weakest_bar, mean.weakest),
+            "| {figure} | {peer} | {ratio:.2}{} | {weakest:.2}: {weakest_row}{} \
+             | {} {unit} | {} |\n",
+            judged(mean.bar, *ratio),
+            judged(mean.weakest_bar, *weakest),
             digits(mean.ours),
             digits(mean.theirs),
-            mean.unit,
         );
     }
     text

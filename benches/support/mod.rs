@@ -3,18 +3,20 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `locks.rs`, `events.rs` | the peers, behind two small traits |
-//! | `single.rs` | one thread, nobody else: nanoseconds of an operation |
+//! | `locks.rs`, `events/` | the peers, behind two small traits |
+//! | `single.rs` | one thread alone: nanoseconds of an operation |
 //! | `contention.rs` | threads that fight over one lock |
-//! | `pace.rs` | work that takes so many nanoseconds |
+//! | `pace.rs` | work that takes a given time |
 //! | `release.rs` | one releaser or several, many sleepers; a round trip between two |
 //! | `scale.rs` | many headers, many threads, no two of them often on the same |
 //! | `layout.rs` | where headers lie, and what that costs |
 //! | `storm.rs` | the storm example, run as a program |
 //! | `counts.rs` | instructions, as `ci/instructions.sh` counts them |
-//! | `crew.rs`, `turns.rs`, `usage.rs` | threads that are started once; rounds that take turns; what the system says was used |
-//! | `spread.rs`, `table.rs`, `machine.rs` | many rounds as three numbers; the figures; what they were measured on |
-//! | `effort.rs`, `parts/` | how long to measure; which figures there are, as jobs that fill tables |
+//! | `crew.rs`, `turns.rs` | threads that are started once; rounds that take turns |
+//! | `usage.rs` | processor time and switches, by the system's count |
+//! | `spread.rs`, `table.rs` | many rounds as three numbers; the figures |
+//! | `machine.rs` | the machine of the figures |
+//! | `effort.rs`, `parts/` | how long to measure; the figures, as jobs that fill tables |
 //! | `bars.rs`, `means.rs` | how good it must be; the contended lock, by means over rows |
 //!
 //! Rules, each of which was broken once and cost a factor of two:

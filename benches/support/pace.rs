@@ -1,11 +1,11 @@
-//! Work that takes so many nanoseconds of a processor: steps of a random generator, counted and not
+//! Work that takes a given time of a processor: steps of a random generator, counted and not
 //! timed, so that a thread which is stopped in the middle of them still has the rest to do.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Does so many steps from `x`; the answer is to be used, or they are left out.
+/// Does `n` steps from `x`. Use the answer, or the compiler leaves them out.
 #[inline]
 pub fn steps(mut x: u64, n: u32) -> u64 {
     for _ in 0..n {

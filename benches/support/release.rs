@@ -1,5 +1,5 @@
-//! One releaser, or several that race, and many sleepers: how long until the first and the last one
-//! run, how long the releaser is kept, and what it costs.
+//! One releaser, or several that race, and many sleepers: the time until the first and the last one
+//! run, the releaser's own time, and the cost.
 
 use super::crew::Crew;
 use super::events::{Event, Queue};
@@ -29,9 +29,9 @@ pub struct Times {
     /// Processor time for each sleeper: going to sleep, waking up, and its part of the releasers'
     /// calls.
     pub each: Duration,
-    /// To the last of those who queued for the hold having had it. Zero if nobody did.
+    /// Until the last locker in the queue has had the hold. Zero without lockers.
     pub queue: Duration,
-    /// How often a sleeper slept: above 1, it was woken for somebody else's release.
+    /// How often a sleeper slept: above 1, it was woken for another page's release.
     pub sleeps: f64,
 }
 
@@ -114,7 +114,7 @@ impl Round {
     }
 }
 
-/// When the releases began, and what they took, by the clock and by the processor.
+/// When the releases began, and their time by the clock and of the processor.
 struct Releases {
     released: Duration,
     call: Duration,
@@ -156,7 +156,7 @@ impl Race {
         self.done.fetch_max(round.now(), Relaxed);
     }
 
-    /// The lead, once everybody sleeps: lets the others go, and goes with them. What they took is
+    /// The lead, once all sleep: lets the other releasers go, and goes with them. Their times are
     /// known when they have ended.
     fn lead(&self, round: &Round, others: usize, end: impl FnOnce()) -> Releases {
         self.gate.wait();

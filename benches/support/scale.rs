@@ -11,7 +11,7 @@ use pagelock::{FreezeRule, PageLock};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Instant;
 
-/// What is done to the element that was drawn. The next draw does not depend on it, for nobody: a
+/// The operation on the element that was drawn. The next draw depends on it for no subject: a
 /// processor may fetch the next line while it is busy with this one, and some do so even past a
 /// locked instruction.
 pub trait Field: Send + Sync + 'static {
@@ -33,8 +33,8 @@ impl Field for Touch {
     }
 }
 
-/// The bound: a compare-exchange and a swap of a word of eight bytes' space; nobody waits, and a
-/// loser goes on.
+/// The bound: a compare-exchange and a swap of a word of eight bytes' space; no thread waits,
+/// and a loser goes on.
 pub struct RawPairs(Vec<(AtomicU32, u32)>);
 
 impl Field for RawPairs {
@@ -112,8 +112,7 @@ impl Field for Faults {
                 continue;
             };
             let migration = guard.begin_migration();
-            // The entry says that the page is on its way, and its table is let go of while the page
-            // moves.
+            // The entry says that the page is on its way, and its table is unlocked while it moves.
             let tier = entry.load(Relaxed);
             entry.store(2, Relaxed);
             drop(ptl);

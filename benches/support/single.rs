@@ -1,4 +1,4 @@
-//! One thread, nobody else: nanoseconds of one operation, from many.
+//! One thread alone: nanoseconds of one operation, from many.
 
 use super::Padded;
 use super::locks::Lock;

@@ -21,7 +21,7 @@ pub const MEMORIES: [(&str, &str); 3] = [
     ("memfd", "userfaultfd, 2 mappings"),
 ];
 
-/// What the storm says of one run; it says more.
+/// Part of what the storm says of one run.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Outcome {
     pub memory: String,

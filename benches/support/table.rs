@@ -55,7 +55,7 @@ pub enum Compare {
 pub struct Head {
     pub part: String,
     pub title: String,
-    /// What the rows are counted in, such as "threads".
+    /// The unit of the rows, such as "threads".
     pub rows: String,
     pub unit: String,
     pub better: Better,
@@ -180,7 +180,7 @@ impl Head {
 }
 
 impl Table {
-    /// Everybody who has a figure in any row, in order of appearance.
+    /// The subjects with a figure in any row, in order of appearance.
     pub fn subjects(&self) -> Vec<(&str, Role)> {
         let mut seen: Vec<(&str, Role)> = Vec::new();
         for series in self.rows.iter().flat_map(|row| &row.series) {

@@ -1,4 +1,4 @@
-//! Rounds in which everybody has a turn.
+//! Rounds in which every subject has a turn.
 
 /// The rounds of one subject, and its name.
 pub struct Rounds<T> {
@@ -24,8 +24,8 @@ pub fn take_turns_warm<T>(
     take_turns(rounds, subjects)
 }
 
-/// Runs every measurement once per round, in an order that moves on by one each round, so that
-/// nobody always follows the same.
+/// Runs every measurement once per round, in an order that moves on by one each round, so that no
+/// subject always follows the same one.
 pub fn take_turns<T>(rounds: usize, subjects: &[(&'static str, &dyn Fn() -> T)]) -> Vec<Rounds<T>> {
     let mut all: Vec<Rounds<T>> = subjects
         .iter()

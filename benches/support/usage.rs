@@ -1,14 +1,14 @@
-//! What the operating system says was used.
+//! Processor time and switches, by the operating system's count.
 
 use core::time::Duration;
 
-/// What this process has used; zero where the system does not say.
+/// The use of this process; zero where the system does not count it.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Usage {
     pub cpu: Duration,
     /// Switches because a thread slept or gave way.
     pub voluntary: u64,
-    /// Switches because its time was up, or somebody more urgent came.
+    /// Switches because its time was up, or for a more urgent thread.
     pub involuntary: u64,
 }
 

@@ -294,7 +294,7 @@ enum pagelock_error
   PAGELOCK_ERROR_NO_SUCH_PAGE = 31,
   // The seat has no room for another note.
   PAGELOCK_ERROR_SEAT_FULL = 32,
-  // Another thread recovers.
+  // Another survivor recovers, and may have begun before this death: call again.
   PAGELOCK_ERROR_RECOVERING = 33,
 };
 #ifndef __cplusplus
@@ -521,7 +521,7 @@ typedef struct pagelock_recovered {
   // Notes with values that no note can have: their writer broke the protocol.
   uint32_t nonsense;
   // Notes left for the next time: a living thread was stopped while it took the page or let go
-  // of it.
+  // of it, or while it woke from a wait for the owner's end.
   uint32_t undecided;
 } pagelock_recovered;
 

@@ -74,7 +74,7 @@ pub enum pagelock_error {
     NoSuchPage = 31,
     /// The seat has no room for another note.
     SeatFull = 32,
-    /// Another thread recovers.
+    /// Another survivor recovers, and may have begun before this death: call again.
     Recovering = 33,
 }
 

@@ -28,7 +28,8 @@ pub fn check<M: Machine>(engine: &Engine<M>, ledger: &Ledger) -> Result<u64, Str
         }
         if header.refs() as usize != mappings || header.pins() != 0 {
             return bad(format!(
-                "leaked a reference or a pin: it is mapped {mappings} times; its header says {header:?}"
+                "leaked a reference or a pin: it is mapped {mappings} times; \
+                 its header says {header:?}"
             ));
         }
         if is_cold == mm.is_accessible(mm.tier(pfn)) {

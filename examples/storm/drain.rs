@@ -61,7 +61,7 @@ impl IdleWorkers {
     }
 }
 
-/// The batches stay empty: it is the wait that is to be seen, not what it is for.
+/// The batches stay empty: the storm shows the wait, not its purpose.
 fn put(_pfn: u64) {}
 
 impl Drain for IdleWorkers {

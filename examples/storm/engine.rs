@@ -22,8 +22,8 @@ pub struct Engine<M> {
     /// It is over. Faults that are still unresolved are waited for properly, whatever the strategy,
     /// so that all threads end.
     pub stop: AtomicBool,
-    /// When it is over in any case. Each thread looks at the clock for itself: in a real-time
-    /// class, threads that spin would keep another one from telling them.
+    /// When the run ends at the latest. Each thread reads the clock itself: in a real-time class,
+    /// threads that spin would keep another thread from telling them.
     pub deadline: Instant,
 }
 
@@ -45,7 +45,7 @@ impl<M: Machine> Engine<M> {
                     worker::count_retry();
                     self.counters.retries.add(1);
                     self.counters.spins.add(u64::from(why == Why::Locked));
-                    // Only hot pages are pinned, so what was in the way of this one is references.
+                    // Only hot pages are pinned, so references stood in the way of this one.
                     self.counters.aborted_refs.add(u64::from(why == Why::Busy));
                     // This one counts its waits across attempts, so it has to make all of them
                     // here.
@@ -79,8 +79,8 @@ impl<M: Machine> Engine<M> {
         }
     }
 
-    /// Moves a batch of pages, hot ones out and cold ones back. Best effort: a page that somebody
-    /// else has locked is left alone.
+    /// Moves a batch of pages, hot ones out and cold ones back. Best effort: a page that another
+    /// thread has locked stays where it is.
     pub fn migrate_batch(
         &self,
         hot: &[At],

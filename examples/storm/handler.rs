@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 /// Where the signal handler finds the engine; null between runs.
 static ENGINE: AtomicPtr<Engine<Real>> = AtomicPtr::new(ptr::null_mut());
 
-/// Has faults resolved by this engine, and with `None` by nobody.
+/// Lets this engine resolve faults from now on; none of them with `None`.
 pub fn resolve_with(engine: Option<&Engine<Real>>) {
     let engine = engine.map_or(ptr::null(), ptr::from_ref);
     // Release: pairs with the handler's Acquire.

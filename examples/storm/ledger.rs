@@ -1,4 +1,4 @@
-//! What the memory has to contain: the file, and everything that was added to it since.
+//! What the memory must contain: the file, and every addition since.
 
 use crate::region::{PAGE, WORD, boxed};
 use std::collections::TryReserveError;
@@ -28,18 +28,18 @@ impl Ledger {
         Ok(Self { words: boxed(pages * WORDS, word)? })
     }
 
-    /// Somebody added `add` to a word of the memory.
+    /// A worker added `add` to a word of the memory.
     pub fn added(&self, page: usize, word: usize, add: usize) {
         // Relaxed: read when all threads have ended.
         self.words[page * WORDS + word].fetch_add(add, Relaxed);
     }
 
-    /// What a word has to contain, if nobody writes any more.
+    /// What a word must contain, once no thread writes.
     pub fn word(&self, page: usize, word: usize) -> usize {
         self.words[page * WORDS + word].load(Relaxed)
     }
 
-    /// What the page has to contain, if nobody writes any more.
+    /// What the page must contain, once no thread writes.
     pub fn page(&self, page: usize) -> [u8; PAGE] {
         let mut bytes = [0; PAGE];
         for (word, to) in bytes.chunks_exact_mut(WORD).enumerate() {

@@ -1,5 +1,5 @@
-//! What can be seen while a storm runs: a line for each strategy. On a terminal it moves; elsewhere
-//! a line says what is worth saying when it happens.
+//! The display while a storm runs: a line for each strategy. On a terminal it moves; elsewhere a
+//! line is printed when something happens.
 
 use crate::counters::Counters;
 use crate::output::note;

@@ -1,4 +1,4 @@
-//! What the storm wants of a memory manager, beside what the crate's protocol wants.
+//! What the storm needs of a memory manager, beyond what the crate's protocol needs.
 
 use crate::region::PAGE;
 use pagelock::OsFutex;
@@ -44,7 +44,7 @@ pub trait Machine:
     /// is an error.
     fn read_page(&self, page: usize, pfn: u64, out: &mut [u8; PAGE]) -> io::Result<()>;
 
-    /// Compares every frame's header with the tables, when nobody is at work.
+    /// Compares every frame's header with the tables, while no thread runs.
     fn audit(&self) -> Result<(), String>;
 
     /// What the entry says. The tables hold nothing but leaves.

@@ -7,17 +7,17 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `real.rs` | the crate's traits over page tables (`tables.rs`), frames (`frames.rs`) and real memory. *The part to copy* |
+//! | `real.rs` | the crate's traits over `tables.rs`, `frames.rs` and real memory. *Copy this* |
 //! | `software.rs` | the same, with faults in software: `pagelock-soft` |
-//! | `machine.rs` | what the storm wants of either |
+//! | `machine.rs` | what the storm needs of either |
 //! | `engine.rs` | faults and migrations, by `pagelock::mm` |
-//! | `trap.rs`, `drain.rs` | the trap: a drain with pages in hand, by per-processor workers of idle priority. *Not to copy* |
+//! | `trap.rs`, `drain.rs` | the trap: a drain with pages in hand, by idle workers. *Do not copy* |
 //! | `worker.rs`, `handler.rs` | the threads that use the memory; the handler of their faults |
-//! | `run.rs`, `live.rs` | one strategy for its time: workers, migrator; what can be seen meanwhile |
+//! | `run.rs`, `live.rs` | one strategy for its time: workers, migrator; the display meanwhile |
 //! | `region/` | the memory: userfaultfd and its next best |
-//! | `ledger.rs`, `check.rs` | what the memory has to contain, and whether it does |
+//! | `ledger.rs`, `check.rs` | what the memory must contain, and whether it does |
 //! | `report.rs`, `plot.rs`, `output.rs` | table, JSON, picture, and where they go |
-//! | `verdict.rs` | who has to finish, and who must not |
+//! | `verdict.rs` | which strategies must finish, and which must not |
 
 mod check;
 mod counters;
@@ -37,6 +37,7 @@ mod report;
 mod run;
 mod software;
 mod tables;
+mod ticks;
 mod trap;
 mod usage;
 mod verdict;
@@ -83,7 +84,8 @@ fn storm(options: &Options) -> Result<(), String> {
         pretend: options.pretend(),
     };
     let header = format!(
-        "{} threads on {cpus} processors, {} pages of contents from {}\n{} accesses by each thread, within {} s for each strategy",
+        "{} threads on {cpus} processors, {} pages of contents from {}\n\
+         {} accesses by each thread, within {} s for each strategy",
         work.threads,
         work.pages,
         path.display(),
@@ -130,8 +132,7 @@ fn run_section(kind: Kind, options: &Options, work: &Work<'_>) -> Result<Section
     let mut outcomes: Vec<Outcome> = Vec::new();
     for plan in options.plans() {
         let outcome = run::run(kind, plan, work, &live).inspect_err(|_| live.clear())?;
-        // Named by what it was run on: memory may be another from one run to the next, where it is
-        // scarce.
+        // Named after the memory it ran on, which may change between runs where memory is scarce.
         if outcomes.last().is_none_or(|last| last.memory != outcome.memory) {
             outcome.instead.as_ref().map_or(Ok(()), say)?;
         }

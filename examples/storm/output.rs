@@ -12,7 +12,7 @@ pub fn say(line: impl Display) -> Result<(), String> {
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| format!("standard output: {e}"))
 }
 
-/// One line beside the results. Who does not hear it loses nothing.
+/// One line beside the results. A reader that misses it loses nothing.
 pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "storm: {line}");
 }
@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// What is in it stays until there is something new.
+    /// Keeps the contents until the new ones are written.
     pub fn open(path: &Path) -> Result<Self, String> {
         let file = File::options().write(true).create(true).truncate(false).open(path);
         Ok(Self {

@@ -3,12 +3,11 @@
 
 use crate::report::{Section, nanos};
 use crate::run::Outcome;
+use crate::ticks::Ticks;
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
-use std::ops::Range;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -19,7 +18,8 @@ const SECTION: u32 = 510;
 /// Where the bars begin in their panel: left of them are the strategies' names.
 const NAMES: u32 = 235;
 
-const KEY: &str = "Solid lines and full bars: all of the work was done in time. Dashed lines and hollow bars: it was not.";
+const KEY: &str = "Solid lines and full bars: all of the work was done in time. \
+                   Dashed lines and hollow bars: it was not.";
 
 /// One row of two panels for each section, with `header` above: two lines that say what was run.
 pub fn draw(header: &str, sections: &[Section], cpus: usize) -> Result<String> {
@@ -64,7 +64,7 @@ fn color(index: usize) -> RGBColor {
 }
 
 /// Latency over the share of faults that took longer, both logarithmic: the tail is what matters.
-/// Who did not finish is dashed.
+/// Strategies that did not finish are dashed.
 fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
     let longest =
         section.outcomes.iter().map(|o| o.latency.max()).max().unwrap_or(1).max(10_000) as f64;
@@ -76,7 +76,7 @@ fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
         .y_label_area_size(104)
         // Common faults at the left.
         .build_cartesian_2d(
-            Ticks { from: 0.0, to: 5.0, at: (0..=5).map(f64::from).collect() },
+            Ticks::new(0.0..5.0, (0..=5).map(f64::from)),
             (1000.0..longest * 1.5).log_scale(),
         )?;
     chart
@@ -105,30 +105,6 @@ fn latency(area: &Area<'_>, section: &Section) -> Result<()> {
     Ok(())
 }
 
-/// A straight axis whose ticks stand where they are wanted.
-struct Ticks {
-    from: f64,
-    to: f64,
-    at: Vec<f64>,
-}
-
-impl Ranged for Ticks {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
-        low + ((value - self.from) / (self.to - self.from) * f64::from(high - low)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
-        self.at.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.from..self.to
-    }
-}
-
 /// One in so many, by the power of ten.
 fn share(tens: f64) -> String {
     match tens.round() as u32 {
@@ -152,7 +128,7 @@ fn usage(area: &Area<'_>, section: &Section, cpus: usize) -> Result<()> {
         .x_label_area_size(62)
         .y_label_area_size(NAMES)
         .build_cartesian_2d(
-            Ticks { from: 0.0, to: 100.0, at: (0..=4).map(|i| 25.0 * f64::from(i)).collect() },
+            Ticks::new(0.0..100.0, (0..=4).map(|i| 25.0 * f64::from(i))),
             0.0..n as f64,
         )?;
     chart

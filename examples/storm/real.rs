@@ -36,8 +36,7 @@ impl Real {
         })
     }
 
-    /// Hot to cold. Stores are stopped in every mapping first; if the page has to stay after all,
-    /// they are let go on.
+    /// Hot to cold. Stores are stopped in every mapping first, and go on if the page has to stay.
     fn push_out(&self, page: usize) -> io::Result<()> {
         let mut mappings = 0..self.region.mappings();
         let out = mappings

@@ -17,7 +17,7 @@ drain first: the migrator drains before it locks pages, not while it holds them.
 const CHECKED: &str = "
 Every byte, page, reference and pin is accounted for.";
 
-/// Below the tables: what is in them.
+/// Below the tables: what the columns mean.
 pub fn legend(sections: &[Section]) -> String {
     let has_drain = sections
         .iter()

@@ -8,18 +8,18 @@ use pagelock::leaf::{Leaf, Rights};
 use pagelock_soft::{Area, AreaKind, At, Config, MapError, Soft};
 use std::io;
 
-/// Pages that are hot and zero, shared by so many address spaces.
+/// Pages that are hot and zero, shared by `mappings` address spaces.
 pub fn open(pages: usize, mappings: usize) -> Result<Soft, String> {
     // One more is the frame of zeroes.
     let frames = pages + 1 + SPARE;
-    // It takes its memory without asking, so that is tried here: the bytes of two tiers, and for
-    // each page what is kept of it.
+    // The memory manager does not check for memory, so try it here: the bytes of two tiers, and the
+    // records of each page.
     let bytes = 2 * frames * (PAGE + KEPT) + mappings * pages * KEPT;
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|e| e.to_string())?;
     map(frames, pages, mappings).map_err(|e| e.to_string())
 }
 
-/// What is kept for a frame and for an entry, at most.
+/// The size of a record, of a frame or an entry, at most.
 const KEPT: usize = 256;
 
 fn map(frames: usize, pages: usize, mappings: usize) -> Result<Soft, MapError> {

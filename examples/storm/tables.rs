@@ -46,9 +46,9 @@ impl PageTables {
 
 /// An entry whose lock is held.
 ///
-/// Taking it down does not yet keep anybody from the page: only [`copy`](pagelock::mm::Tiers::copy)
-/// is to be alone with it, and sees to that by itself, page by page and in one system call where
-/// the region has one. Nobody relies on it before.
+/// Taking it down does not yet keep threads from the page. Only [`copy`](pagelock::mm::Tiers::copy)
+/// must be alone with it, and sees to that itself, page by page and in one system call where the
+/// region has one. Nothing relies on it before.
 pub struct Locked<'t> {
     table: MutexGuard<'t, [Leaf; SPLIT]>,
     index: usize,

@@ -11,8 +11,8 @@ use pagelock::mm::migrate::{Order, Slot, collect};
 
 /// Moves the pages of `out` out and those of `back` back, all in one batch, and drains where the
 /// kernel does: when all of them are locked, and no more than the first mapping's entry of each is
-/// taken down. Whoever comes through another mapping finds a page that is locked and an entry that
-/// does not say why.
+/// taken down. A faulter of another mapping finds a locked page, and an entry that does not say
+/// why.
 pub fn migrate_and_drain_inside<'m, M: Machine>(
     mm: &'m M,
     out: &mut [Slot<'m, M>],

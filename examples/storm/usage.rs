@@ -1,12 +1,11 @@
-//! What the operating system says that this process has used, and others.
+//! The use of processors, by this process and by others, as the operating system counts it.
 
 #[derive(Clone, Copy, Default)]
 pub struct Usage {
     pub cpu_seconds: f64,
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
-    /// Seconds of all processors: those that somebody used, and all there were. Where the system
-    /// tells.
+    /// Seconds of all processors: those in use, and all of them. Where the system says so.
     machine: Option<(f64, f64)>,
 }
 
@@ -54,7 +53,7 @@ impl Usage {
 fn machine() -> Option<(f64, f64)> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     // user, nice, system, idle, waiting for a disk, interrupts (two kinds), stolen; then guests,
-    // whom the first two have in them.
+    // which the first two include.
     let ticks: Vec<f64> = stat
         .lines()
         .next()?

@@ -1,5 +1,5 @@
-//! What the strategies have to come to. A livelock loses no byte, so the check of the contents does
-//! not see it: this does.
+//! What each strategy must achieve. A livelock loses no byte, so the check of the contents does not
+//! see it: this does.
 
 use crate::options::Drain;
 use crate::output::{note, say};
@@ -14,12 +14,12 @@ pub const TRAPPED: f64 = 10.0;
 /// A larger share of the processors for others makes the machine a busy one.
 const BUSY: f64 = 0.1;
 
-/// What is not as it must be.
+/// The outcomes that are wrong.
 ///
-/// Who waits gets its pages, and is in no migration's way. Who retries, or puts its entry up at
-/// once, does not where the trap is: that is the control, without which a storm that is too mild
-/// would pass for a proof. It needs a page with two mappings, and the time that a real fault takes:
-/// with faults in software it is not asked for, and a line says so.
+/// A faulter that waits gets its pages, and makes no migration fail. One that retries, or puts its
+/// entry up at once, must not get them where the trap is: that is the control, without which too
+/// mild a storm would pass for a proof. The control needs a page with two mappings, and the time of
+/// a real fault: with faults in software it is skipped, and a line says so.
 pub fn wrong(section: &Section, kind: Kind) -> Result<Vec<String>, String> {
     if !section.outcomes.iter().all(|o| o.traps) && !matches!(kind, Kind::Software { .. }) {
         say(format_args!("SKIPPED: {}: nothing traps here", section.memory))?;
@@ -33,7 +33,8 @@ pub fn wrong(section: &Section, kind: Kind) -> Result<Vec<String>, String> {
         .collect())
 }
 
-/// Says of whom it is not clear that it is to blame. A livelock is one on a busy machine too.
+/// Names the strategies whose NO may be the machine's fault. A livelock is one on a busy machine
+/// too.
 pub fn excuse(section: &Section) {
     for outcome in
         section.outcomes.iter().filter(|o| !o.finished && o.retries_per_migration() < TRAPPED)

@@ -1,4 +1,4 @@
-//! The threads that use the memory, and what they feel of it.
+//! The threads that use the memory, and how long their faults take.
 
 use crate::engine::Engine;
 use crate::ledger::{Ledger, WORDS};
@@ -28,13 +28,13 @@ pub fn count_retry() {
     RETRIES.set(RETRIES.get() + 1);
 }
 
-/// After so many accesses a worker rests: real programs wait for other things too, and only a
+/// After this many accesses a worker rests: real programs wait for other things too, and only a
 /// program that gets to its rest leaves processor time to those of lower priority.
 const ACCESSES_BETWEEN_RESTS: u64 = 32;
 const REST: Duration = Duration::from_micros(50);
-/// One access in so many is done under a pin.
+/// One access in this many holds a pin.
 const PIN_EVERY: u64 = 256;
-/// One access in so many writes.
+/// One access in this many writes.
 const WRITE_EVERY: u64 = 4;
 
 /// The longest fault that is told apart, in nanoseconds.

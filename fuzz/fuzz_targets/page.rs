@@ -3,7 +3,7 @@
 
 #![no_main]
 
-#[path = "../../tests/common/model.rs"]
+#[path = "../../tests/common/model/mod.rs"]
 mod model;
 
 libfuzzer_sys::fuzz_target!(|ops: Vec<model::Op>| model::run(&ops));

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-#[path = "../../tests/common/model_schedule.rs"]
+#[path = "../../tests/common/model_schedule/mod.rs"]
 mod model_schedule;
 #[path = "../../tests/common/schedule.rs"]
 mod schedule;

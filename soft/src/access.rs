@@ -7,7 +7,14 @@ use pagelock::mm::drain::Cpus;
 use pagelock::mm::{Access, Fault, Faulter, Memory, Strategy, Why};
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Reads bytes of one page, faulting as often as it takes.
+    /// Reads bytes of one page, faulting as often as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut bytes = [0; 4];
+    /// mm.read(at, 1, &mut bytes).unwrap();
+    /// assert_eq!(&bytes, b"ello");
+    /// ```
     ///
     /// # Errors
     ///
@@ -16,7 +23,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.read_with(at, offset, out, &mut Faulter::new(Strategy::Wait))
     }
 
-    /// Writes bytes of one page, faulting as often as it takes.
+    /// Writes bytes of one page, faulting as often as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.write(at.space.page(7), 0, b"new").unwrap(); // where nothing was
+    /// ```
     ///
     /// # Errors
     ///
@@ -25,7 +37,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.write_with(at, offset, bytes, &mut Faulter::new(Strategy::Wait))
     }
 
-    /// [`read`](Self::read) by a faulter of the caller's.
+    /// [`read`](Self::read) by the caller's faulter.
+    ///
+    /// ```
+    /// use pagelock::mm::{Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 4 });
+    /// mm.read_with(at, 0, &mut [0; 5], &mut faulter).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -41,7 +60,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.touch(at, Access::Read, faulter, |pfn| self.bytes.read(pfn, offset, out))
     }
 
-    /// [`write`](Self::write) by a faulter of the caller's.
+    /// [`write`](Self::write) by the caller's faulter.
+    ///
+    /// ```
+    /// use pagelock::mm::{Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.write_with(at, 0, b"J", &mut Faulter::new(Strategy::TryAndRetry)).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -57,8 +82,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.touch(at, Access::Write, faulter, |pfn| self.bytes.write(pfn, offset, bytes))
     }
 
-    /// Adds to the `word`th `usize` of a page in one step, and says what it was. Faults as often as
-    /// it takes.
+    /// Adds to the `word`th `usize` of a page in one step, and returns what it was. Faults as often
+    /// as necessary.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.add(at, 7, 5), Ok(0));
+    /// assert_eq!(mm.add(at, 7, 1), Ok(5));
+    /// ```
     ///
     /// # Errors
     ///
@@ -75,7 +106,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if fits { Ok(()) } else { Err(AccessError::NotMapped) }
     }
 
-    /// Has `act` at the frame of a page, with the page-table lock held, once the table allows the
+    /// Calls `act` with the frame of a page, under the page-table lock, once the table allows the
     /// access.
     fn touch<R>(
         &self,
@@ -92,7 +123,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                     // While the lock is held nobody takes the entry down, so the page stays where
                     // it is.
                     let result = act(pfn);
-                    // What hardware would note.
+                    // As hardware would note it.
                     tracking.accessed = true;
                     tracking.dirty |= access == Access::Write;
                     tracking.soft_dirty |= access == Access::Write;
@@ -113,9 +144,17 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// One attempt at a fault: what the fault path leaves to its caller is done here.
-    /// [`Fault::Retry`] and everything else that is not an error mean that the access is to be made
+    /// Makes one attempt at a fault, and does the part that the fault path leaves to its caller.
+    /// After [`Fault::Retry`], and every other answer that is not an error, the access is made
     /// again.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, Fault, Faulter, Strategy};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut faulter = Faulter::new(Strategy::Wait);
+    /// let hole = at.space.page(7);
+    /// assert_eq!(mm.fault(hole, Access::Write, &mut faulter), Ok(Fault::Resolved)); // filled
+    /// ```
     ///
     /// # Errors
     ///
@@ -131,12 +170,24 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// What the entry at an address says.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.leaf(at.space.page(7)), Leaf::None);
+    /// ```
     #[must_use]
     pub fn leaf(&self, at: At) -> Leaf {
         self.entry(at).leaf()
     }
 
     /// The frame that the entry at an address names.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(mm.frame_at(at).is_some());
+    /// assert_eq!(mm.frame_at(at.space.page(7)), None);
+    /// ```
     #[must_use]
     pub fn frame_at(&self, at: At) -> Option<u64> {
         self.leaf(at).pfn()
@@ -157,6 +208,14 @@ pub(super) fn allows(area: Area, access: Access) -> Result<(), AccessError> {
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     /// Whether the address may be accessed so, whatever is there.
+    ///
+    /// ```
+    /// use pagelock::mm::Access;
+    /// use pagelock_soft::AccessError;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.protect(at, 1, Some(pagelock::leaf::Rights::Read)).unwrap();
+    /// assert_eq!(mm.entry(at).allows(Access::Write), Err(AccessError::NotAllowed));
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Everything counted once more, and compared.
+//! Counts everything once more, and compares.
 
 use super::{At, Soft, SpaceId};
 use alloc::vec;
@@ -9,7 +9,15 @@ use pagelock::mm::Tiers;
 use pagelock::mm::drain::Cpus;
 use pagelock::mm::ledger::{Owner, Unbalanced};
 
-/// Something that does not agree with something else.
+/// Two counts that do not agree.
+///
+/// ```
+/// use pagelock::mm::{Memory, ledger::{Change, Owner}};
+/// use pagelock_soft::AuditError;
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.account(mm.frame_at(at).unwrap(), Owner::Get, Change::Taken); // without a reference
+/// assert!(matches!(mm.audit(), Err(AuditError::Unbalanced(_))));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum AuditError {
@@ -26,7 +34,7 @@ pub enum AuditError {
         /// In the tables or the cache.
         found: u32,
     },
-    /// A migration entry is left though nobody migrates its page (I12, I13).
+    /// A migration entry is left though no thread migrates its page (I12, I13).
     Orphan {
         /// Where.
         at: At,
@@ -42,7 +50,7 @@ pub enum AuditError {
         /// In the tables.
         found: usize,
     },
-    /// A page is locked, migrating or frozen, though nobody is at work.
+    /// A page is locked, migrating or frozen, though no thread is at work.
     Held {
         /// The page.
         pfn: u64,
@@ -61,10 +69,15 @@ pub enum AuditError {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Compares every page's count with what its owners have (I14).
+    /// Compares every page's count with its owners' references (I14).
     ///
-    /// Holds between any two steps of whatever is at work, but not during one: for tests that go
-    /// step by step.
+    /// Holds between any two steps of a thread at work, but not during one: for tests that go step
+    /// by step.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.balance().unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -78,16 +91,28 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// How many references `owner` has to the page at `pfn`.
+    ///
+    /// ```
+    /// use pagelock::mm::ledger::Owner;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.owned(mm.frame_at(at).unwrap(), Owner::Mapping), 1);
+    /// ```
     #[must_use]
     pub fn owned(&self, pfn: u64, owner: Owner) -> u32 {
         super::frames::frame(&self.frames, self.span(pfn).head)
             .map_or(0, |frame| frame.owners.of(owner))
     }
 
-    /// Counts every reference, entry and frame, and compares with what the headers, the ledger, the
-    /// reverse map and the tiers say.
+    /// Counts every reference, entry and frame, and compares with the headers, the ledger, the
+    /// reverse map and the tiers.
     ///
-    /// To be called when nobody is at work on any page.
+    /// Call it when no thread is at work on any page.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.fork(at.space).unwrap();
+    /// mm.audit().unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -170,6 +195,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
     }
 
     /// Whether frame `pfn` is in a batch, as the batches say.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(!mm.is_batched(mm.frame_at(at).unwrap())); // there are no batches
+    /// ```
     #[must_use]
     pub fn is_batched(&self, pfn: u64) -> bool {
         // SAFETY: the batch's own references, given back by the batch.
@@ -184,7 +214,8 @@ impl fmt::Display for AuditError {
             Self::Entries { pfn, owner, noted, found } => {
                 write!(
                     f,
-                    "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, the tables {found}"
+                    "frame {pfn:#x}: the ledger has {noted} references of {owner:?}, \
+                     the tables {found}"
                 )
             }
             Self::Orphan { at, pfn } => {

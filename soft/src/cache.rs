@@ -14,8 +14,15 @@ use pagelock::refs::GetError;
 pub(super) type Slots = BTreeMap<u64, u64>;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Makes the cache find the page at `pfn` by `key`, with a reference of its own. What it found
-    /// by `key` before, it forgets.
+    /// Makes the cache find the page at `pfn` by `key`, with a reference of its own. It forgets the
+    /// page that it found by `key` before.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// mm.cache(100, pfn).unwrap();
+    /// assert_eq!(mm.cached_at(100), Some(pfn));
+    /// ```
     ///
     /// # Errors
     ///
@@ -31,13 +38,26 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Makes the cache forget what it finds by `key`.
+    /// Makes the cache forget the page that it finds by `key`, and puts its reference.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// mm.cache(100, pfn).unwrap();
+    /// mm.uncache(100);
+    /// assert_eq!(mm.page(pfn).unwrap().refs(), 1);
+    /// ```
     pub fn uncache(&self, key: u64) {
         let old = self.cache.lock().remove(&key);
         self.forgotten(old);
     }
 
-    /// What the cache finds by `key`.
+    /// The frame that the cache finds by `key`.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.cached_at(100), None);
+    /// ```
     #[must_use]
     pub fn cached_at(&self, key: u64) -> Option<u64> {
         self.cache.lock().get(&key).copied()
@@ -69,7 +89,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return false;
         }
         let mut slots = self.cache.lock();
-        // The slots themselves, and not the frame's number of them, which changes after the slot
+        // Counts the slots themselves, not the frame's number of them, which changes after the slot
         // does.
         let found = slots.values().filter(|pfn| **pfn == from).count();
         if usize::try_from(expected) != Ok(found) {

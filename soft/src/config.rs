@@ -4,7 +4,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Whose memory a tier is.
+///
+/// ```
+/// use pagelock_soft::{Config, Kind, Soft, TierConfig, TierId};
+/// let mut config = Config::ram_and_device(16, 16);
+/// config.tiers.push(TierConfig { kind: Kind::Coherent { owner: 2 }, frames: 8 });
+/// let mm = Soft::new(config);
+/// assert_eq!(mm.kind(TierId(2)), Some(Kind::Coherent { owner: 2 }));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Kind {
     /// The processor can access it.
     System,
@@ -20,7 +29,13 @@ pub enum Kind {
     },
 }
 
-/// One tier.
+/// One tier of a [`Config`].
+///
+/// ```
+/// use pagelock_soft::{Kind, TierConfig};
+/// let ram = TierConfig { kind: Kind::System, frames: 1024 };
+/// assert_eq!(ram.frames, 1024);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TierConfig {
     /// Whose memory it is.
@@ -30,6 +45,12 @@ pub struct TierConfig {
 }
 
 /// How large everything is.
+///
+/// ```
+/// use pagelock_soft::{Config, Soft};
+/// let config = Config { page_size: 64, batches: 4, ..Config::ram_and_device(16, 16) };
+/// assert_eq!(Soft::new(config).page_size(), 64);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Bytes in a page.
@@ -46,8 +67,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// System memory of so many frames, and one device's; 4096 bytes a page, spaces of as many
-    /// pages as there is system memory.
+    /// System memory of `ram` frames, and one device's of `device`; 4096 bytes a page, spaces of as
+    /// many pages as there is system memory, no batches.
+    ///
+    /// ```
+    /// use pagelock_soft::Config;
+    /// let config = Config::ram_and_device(16, 8);
+    /// assert_eq!((config.pages, config.tiers.len()), (16, 2));
+    /// ```
     #[must_use]
     pub fn ram_and_device(ram: usize, device: usize) -> Self {
         Self {

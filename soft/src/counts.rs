@@ -1,4 +1,4 @@
-//! What the protocol has asked for so far, for those who count what a page costs.
+//! How often the protocol has called, to count what a page costs.
 
 use super::Soft;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +14,13 @@ pub(super) struct Counts {
 }
 
 /// How often something was done.
+///
+/// ```
+/// # let (mm, at) = pagelock_soft::example();
+/// let before = mm.counted();
+/// mm.unmap(at, 1).unwrap();
+/// assert_eq!(mm.counted().since(before).invalidations, 1);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
     /// A page-table lock was taken, for one entry.
@@ -28,6 +35,13 @@ pub struct Counted {
 
 impl Counted {
     /// How often since `before`.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let before = mm.counted();
+    /// mm.leaf(at);
+    /// assert_eq!(mm.counted().since(before).locks, 1);
+    /// ```
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -45,7 +59,12 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         of(&self.counts).fetch_add(1, Relaxed);
     }
 
-    /// What was done so far, by everybody.
+    /// The counts so far, by all threads.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(mm.counted().locks > 0);
+    /// ```
     #[must_use]
     pub fn counted(&self) -> Counted {
         let Counts { locks, flushes, invalidations, walks } = &self.counts;

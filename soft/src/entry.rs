@@ -11,6 +11,13 @@ use pagelock::mm::Entry;
 use pagelock::mm::drain::Cpus;
 
 /// An entry whose page-table lock is held.
+///
+/// ```
+/// use pagelock::leaf::Leaf;
+/// # let (mm, at) = pagelock_soft::example();
+/// let entry = mm.entry(at); // no other thread changes it now
+/// assert!(matches!(entry.leaf(), Leaf::Present { .. }));
+/// ```
 pub struct SoftEntry<'t, F: Futex, C: Cpus> {
     pub(super) mm: &'t Soft<F, C>,
     pub(super) at: At,
@@ -21,36 +28,59 @@ pub struct SoftEntry<'t, F: Futex, C: Cpus> {
 }
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// Where it is.
+    /// Its address.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.entry(at).at(), at);
+    /// ```
     #[must_use]
     pub fn at(&self) -> At {
         self.at
     }
 
     /// What the entry says.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.entry(at.space.page(7)).leaf(), Leaf::None);
+    /// ```
     #[must_use]
     pub fn leaf(&self) -> Leaf {
         self.get().unwrap_or(Leaf::None)
     }
 
-    /// The address of its first page: for a large entry, it may be another.
+    /// The address of its first page: another one for most pages of a large entry.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.map_large_hole(at.space.page(16), 3).unwrap();
+    /// assert_eq!(mm.entry(at.space.page(18)).head(), at.space.page(16));
+    /// ```
     #[must_use]
     pub fn head(&self) -> At {
         At { page: self.at.page & !((1 << self.order) - 1), ..self.at }
     }
 
-    /// How many pages the one that was asked for is behind the first.
+    /// The distance, in pages, of the locked address from the first page.
     fn behind(&self) -> u64 {
         (self.at.page - self.head().page) as u64
     }
 
     /// What the address may be used for.
+    ///
+    /// ```
+    /// use pagelock_soft::Area;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.entry(at).area(), Area::PRIVATE);
+    /// ```
     #[must_use]
     pub fn area(&self) -> Area {
         self.table.as_ref().map_or_else(Area::default, |(table, index)| table.areas[*index])
     }
 
-    /// Whether something may be mapped here: it is a part of the space, and nothing is.
+    /// Whether something may be mapped here: it is a part of the space, and nothing is mapped yet.
     pub(super) fn is_unmapped(&self) -> bool {
         self.table.is_some() && self.area().kind == AreaKind::Unmapped
     }
@@ -62,7 +92,15 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     }
 
     /// Replaces the entry, all of it if it is a large one, by a word of the
-    /// [encoding](Leaf::encode), or by one that is none.
+    /// [encoding](Leaf::encode), or by a word that is no leaf.
+    ///
+    /// ```
+    /// use pagelock::mm::Entry;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut entry = mm.entry(at.space.page(7));
+    /// entry.set_word(u64::MAX);
+    /// assert!(entry.get().is_err());
+    /// ```
     pub fn set_word(&mut self, word: u64) {
         let Some((table, index)) = &mut self.table else { return };
         let at = At { page: self.at.page & !((1 << self.order) - 1), ..self.at };
@@ -80,12 +118,19 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
     }
 
     /// Replaces the entry. References are the caller's business, the reverse map is not.
+    ///
+    /// ```
+    /// use pagelock::leaf::{Leaf, Marker};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.entry(at.space.page(7)).set_leaf(Leaf::Marker(Marker::Guard));
+    /// assert_eq!(mm.leaf(at.space.page(7)), Leaf::Marker(Marker::Guard));
+    /// ```
     pub fn set_leaf(&mut self, leaf: Leaf) {
         self.set(leaf);
     }
 }
 
-/// The frame that an entry names, for the reverse map: that of everything but poison and zeroes.
+/// The frame that an entry names, for the reverse map. Poison and zeroes name none.
 fn names(word: u64) -> Option<u64> {
     match Leaf::decode(word) {
         Ok(Leaf::Poison { .. }) | Err(_) => None,

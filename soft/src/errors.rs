@@ -8,23 +8,29 @@ use pagelock::mm::migrate::Outcome;
 use pagelock::refs::GetError;
 
 /// A change that was not made, or not as a whole.
+///
+/// ```
+/// use pagelock_soft::MapError;
+/// # let (mm, at) = pagelock_soft::example();
+/// assert_eq!(mm.map(at, 1), Err(MapError::BadRange)); // mapped already
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum MapError {
     /// There are as many address spaces as there can be.
     NoSpace,
-    /// A part of the range is outside the space, or mapped where it must not be, or not where it
-    /// must.
+    /// A part of the range is outside the space, or is mapped and must not be, or is not and must
+    /// be.
     BadRange,
     /// No frame is left.
     NoMemory,
-    /// A page cannot be referred to once more.
+    /// A page has as many references as can be counted, or is frozen.
     Uncountable(GetError),
     /// A page that had to be copied was not, and is whole.
     CopyFailed,
-    /// A page is pinned, and whoever has pinned it would go on writing to what nobody sees.
+    /// Pages are pinned, and the pinner would go on writing to pages that nobody sees.
     Pinned {
-        /// How many pages of the range are.
+        /// How many pages of the range are pinned.
         pages: usize,
     },
 }
@@ -45,12 +51,19 @@ impl fmt::Display for MapError {
 impl core::error::Error for MapError {}
 
 /// An access that cannot be made.
+///
+/// ```
+/// use pagelock_soft::AccessError;
+/// # let (mm, at) = pagelock_soft::example();
+/// let unmapped = at.space.page(20);
+/// assert_eq!(mm.read(unmapped, 0, &mut [0]), Err(AccessError::NotMapped));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum AccessError {
     /// The address is not mapped, or the page does not have that many bytes.
     NotMapped,
-    /// It is, and not for this.
+    /// It is mapped, but not for this access.
     NotAllowed,
     /// The page's contents are lost.
     Poisoned {
@@ -59,7 +72,7 @@ pub enum AccessError {
     },
     /// There is a marker at the address.
     Marker(Marker),
-    /// The page is in swap, which is the caller's business.
+    /// The page is in swap, which the caller handles.
     Swapped {
         /// The slot.
         slot: u64,
@@ -70,14 +83,14 @@ pub enum AccessError {
     Cancelled,
     /// The time was up.
     TimedOut,
-    /// The page was busy for as long as the faulter had patience.
+    /// The page was busy until the faulter's patience ended.
     Busy {
         /// How often it was tried.
         rounds: u32,
     },
     /// The page could not be brought back.
     NotBrought(Outcome<Refusal>),
-    /// The table has an entry that is none.
+    /// The table has an entry that is no leaf.
     Unknown(UnknownLeaf),
     /// The table names a frame that does not exist.
     NoFrame {

@@ -1,4 +1,5 @@
-//! What the fault path leaves to its caller: a page where there is none, a copy on write.
+//! The part of a fault that the fault path leaves to its caller: a page where there is none, a copy
+//! on write.
 
 use super::access::allows;
 use super::{AccessError, AreaKind, At, Soft, SoftEntry, TierId};
@@ -10,7 +11,7 @@ use pagelock::mm::migrate::{Abort, Outcome};
 use pagelock::mm::{Access, CopyError, Fault, Memory, Tiers, Why};
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// A page where there was none. Reads get the frame of zeroes, if the page is nobody else's.
+    /// Makes a page where there was none. A read gets the frame of zeroes, if the area is private.
     pub(super) fn fill(&self, at: At, access: Access) -> Result<Fault, AccessError> {
         let mut entry = self.entry(at);
         let area = entry.area();
@@ -34,10 +35,10 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(Fault::Resolved)
     }
 
-    /// A write to a page that is there and may only be read: copy on write, unless the page is
-    /// nobody else's.
+    /// A write to a page that is there and may only be read: copy on write, unless nobody else has
+    /// the page.
     pub(super) fn unprotect(&self, at: At) -> Result<Fault, AccessError> {
-        // Whoever has a copy of the entry would go on reading the old page.
+        // A reader with a copy of the entry would go on reading the old page.
         let _invalidating = self.invalidating(at, 1);
         let mut entry = self.entry(at);
         let area = entry.area();
@@ -75,8 +76,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.replace_by_copy(entry, pfn, own)
     }
 
-    /// Gives the entry, which names frame `pfn`, a copy of that page, and says of it what `leaf`
-    /// makes of the copy's frame. A large entry is split instead, and the access has to be repeated.
+    /// Gives the entry, which names frame `pfn`, a copy of that page, and writes the leaf that
+    /// `leaf` makes of the copy's frame. A large entry is split instead, and the access has to be
+    /// repeated.
     fn replace_by_copy(
         &self,
         mut entry: SoftEntry<'_, F, C>,
@@ -100,8 +102,11 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(Fault::Resolved)
     }
 
-    /// A new page with what is in frame `pfn`, and a reference for an entry. The error is `None`
-    /// where there is no frame for it.
+    /// A new page with the bytes of frame `pfn`, and a reference for an entry. The error is `None`
+    /// if there is no frame for it.
+    ///
+    /// Called with the entry's PTL held, also where it frees the new page again: the lock of the
+    /// free frames comes after a PTL.
     pub(super) fn copied(&self, pfn: u64) -> Result<u64, Option<CopyError>> {
         let new = self.new_page(TierId(0), Owner::Mapping).ok_or(None)?;
         if self.is_zero_frame(pfn) {
@@ -118,7 +123,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// One page of a large entry needs an entry of its own.
+    /// One page of a large entry needs an entry of its own: splits the entry, and the access has to
+    /// be repeated.
     fn split_for(&self, entry: SoftEntry<'_, F, C>) -> Result<Fault, AccessError> {
         let at = entry.at();
         drop(entry);
@@ -126,7 +132,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(Fault::Retry(Why::Changed))
     }
 
-    /// Does what the fault path has `left` to its caller.
+    /// Does the part of a fault that the fault path has `left` to its caller.
     pub(super) fn settled(
         &self,
         at: At,
@@ -142,8 +148,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Whether the one reference of a page is that of the entry whose lock the caller holds. Nobody
-    /// can have got another from it since, unless through the frame's number, and whoever did so
+    /// Whether the page's only reference is that of the entry whose lock the caller holds. Nobody
+    /// can have got another from it since, unless through the frame's number; a thread that did so
     /// looks at the entry again.
     pub(super) fn is_sole(&self, entry: &SoftEntry<'_, F, C>) -> bool {
         let Some(pfn @ 1..) = entry.leaf().pfn() else { return false };

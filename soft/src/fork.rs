@@ -14,8 +14,18 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         self.span(pfn).frames().map(|pfn| self.mappings(pfn)).sum()
     }
 
-    /// ones for good. A private page that is pinned is copied at once: whoever pinned it did so
-    /// through the parent.
+    /// A copy of an address space: private pages are shared until one of the two writes to them,
+    /// shared ones for good. A private page that is pinned is copied at once: it was pinned through
+    /// the parent.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let child = mm.fork(at.space).unwrap();
+    /// mm.write(at, 0, b"J").unwrap(); // copies: the child keeps the old page
+    /// let mut bytes = [0; 5];
+    /// mm.read(child.page(0), 0, &mut bytes).unwrap();
+    /// assert_eq!(&bytes, b"hello");
+    /// ```
     ///
     /// # Errors
     ///
@@ -35,7 +45,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(child)
     }
 
-    /// Says for how many pages the entry is.
+    /// Copies one entry. Returns the number of pages that it is for.
     fn fork_entry(&self, from: At, to: At) -> Result<usize, MapError> {
         // Private entries are write protected by this.
         let (_invalidating, mut old) = loop {
@@ -47,8 +57,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
                 break (invalidating, old);
             };
             match leaf {
-                // A device's for itself is nobody's to share: it comes back first, as if the parent
-                // had accessed it.
+                // A page to which a device has exclusive access cannot be shared: it comes back
+                // first, as if the parent had accessed it.
                 Leaf::DeviceExclusive { .. } => match page.try_lock() {
                     Some(guard) => pagelock::mm::exclusive::revoke(self, from, old, &guard),
                     None => {
@@ -65,12 +75,13 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
         let leaf = old.leaf();
         let mut for_child = leaf;
-        // The child is nobody else's yet, so its locks come after the parent's.
+        // Nobody else knows the child yet, so its locks come after the parent's.
         //
         // A page that is pinned is copied at once: shared, the next write would take the parent's
-        // address away from it (I19). Also one that is on its way, whose pin came just before. It
-        // is not waited for, which whoever forks may have pinned; and as long as its entry is
-        // locked and is not up again, it is where it was, and nobody writes to it by an address.
+        // address away from it (I19). So is one that is being migrated, if a pin came just before.
+        // The fork does not wait for it, because the forking thread may be the pinner. As long as
+        // the entry is locked and is not up again, the page is where it was, and nobody writes to
+        // it by an address.
         if let (
             AreaKind::Private,
             true,
@@ -90,7 +101,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             return Ok(count);
         }
         match leaf {
-            // Owns no reference, so nobody else notices if there are too many.
+            // It owns no reference, so nobody else notices if there are too many.
             Leaf::Migration { pfn, .. } if self.mappings_of(pfn) >= MAX_MAPPINGS as usize => {
                 return Err(MapError::Uncountable(GetError::Overflow));
             }
@@ -99,9 +110,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if let Some(owner) = Owner::of_entry(leaf) {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
-                // Somebody waits for its pins to be dropped, one of which may be the forker's. So
-                // it is not waited for: the child's entry is one for a page on its way, which
-                // whoever waits finds and puts up. (He cannot have been here yet: the entry is
+                // A migrator waits for its pins to be dropped, one of which may be the forking
+                // thread's. So the fork does not wait: the child's entry is a migration entry,
+                // which the migrator finds and puts up. (It cannot have been here yet: the entry is
                 // locked.)
                 Err(MapError::Uncountable(GetError::Frozen)) => {
                     for_child = leaf.to_migration().unwrap_or(leaf)
@@ -117,7 +128,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(count)
     }
 
-    /// A copy of a page, by itself. `None` if there is nothing left to copy.
+    /// A copy of a page, by itself. `None` if its contents are lost.
     fn copy_for(&self, pfn: u64) -> Result<Option<u64>, MapError> {
         match self.copied(pfn) {
             Ok(copy) => Ok(Some(copy)),

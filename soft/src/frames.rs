@@ -24,7 +24,7 @@ pub(super) struct Frame<F: Futex> {
     back: AtomicU32,
     /// The page's order, at its first frame.
     order: AtomicU32,
-    /// Whether it cannot be read: for injection.
+    /// Whether it cannot be copied: for injection.
     pub(super) lost: AtomicU32,
     /// How many slots of the cache have the page.
     pub(super) cached: AtomicU32,
@@ -48,8 +48,8 @@ impl<F: Futex> Frame<F> {
 /// The large page that `pfn` is part of.
 pub(super) fn span<F: Futex>(frames: &[Frame<F>], pfn: u64) -> Span {
     let Some(frame) = frame(frames, pfn) else { return Span { head: pfn, order: 0 } };
-    // Acquire: pairs with `set_span`, so that whoever finds a frame to be a page of its own finds
-    // its header as the split left it.
+    // Acquire: pairs with `set_span`, so that a thread that finds a frame to be a page of its own
+    // finds its header as the split left it.
     let head = pfn - u64::from(frame.back.load(Acquire));
     let order = self::frame(frames, head).map_or(0, |frame| frame.order.load(Acquire));
     Span { head, order }
@@ -71,8 +71,8 @@ pub(super) fn frame<F: Futex>(frames: &[Frame<F>], pfn: u64) -> Option<&Frame<F>
     frames.get(usize::try_from(pfn).ok()?)
 }
 
-/// The entries that name a frame, in the order in which they came to do so. Whoever walks them and
-/// takes them out takes the first.
+/// The entries that name a frame, in the order in which they came to do so. A walk that takes them
+/// out takes the first.
 #[derive(Debug, Default)]
 pub(super) struct Rmap {
     next: u64,
@@ -108,11 +108,11 @@ pub(super) struct Tier {
     pub(super) first: u64,
     pub(super) frames: usize,
     free: Guarded<Free>,
-    /// How many allocations are to fail.
+    /// How many allocations will fail.
     pub(super) fail_allocations: AtomicUsize,
-    /// How many of large pages.
+    /// How many allocations of large pages will fail.
     pub(super) fail_large: AtomicUsize,
-    /// How many copies into this tier are to fail.
+    /// How many copies into this tier will fail.
     pub(super) fail_copies: AtomicUsize,
 }
 

@@ -7,14 +7,14 @@ use pagelock::PageGuard;
 use pagelock::PageLock;
 use pagelock::futex::OsFutex;
 
-/// What a mutex is. Its platform is the operating system's whatever the pages' is, so that tests
-/// which count who sleeps for a page count only those.
+/// A mutex. Its platform is the operating system's whatever the pages' is, so that tests which
+/// count the sleepers of a page count only those.
 pub(super) struct Guarded<T> {
     lock: PageLock<OsFutex>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached by whoever owns the lock only, one thread after the other.
+// SAFETY: only the owner of the lock reaches the value, one thread after the other.
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {

@@ -1,5 +1,5 @@
-//! A page that comes with its contents: what a fault handler outside of the memory manager has,
-//! which fetched them from elsewhere.
+//! A page that comes with its contents, as a fault handler outside of the memory manager fetches
+//! it.
 
 use super::{AreaKind, At, MapError, Soft, TierId};
 use pagelock::futex::Futex;
@@ -8,12 +8,22 @@ use pagelock::mm::drain::Cpus;
 use pagelock::mm::ledger::Owner;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Puts a page with these bytes, and zeroes after them, where none is. Whoever looks finds all
-    /// of it or nothing.
+    /// Puts a page with these bytes, and zeroes after them, where none is. A reader finds all of it
+    /// or nothing.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let hole = at.space.page(7);
+    /// mm.copy_in(hole, b"fetched").unwrap();
+    /// let mut bytes = [0; 7];
+    /// mm.read(hole, 0, &mut bytes).unwrap();
+    /// assert_eq!(&bytes, b"fetched");
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`MapError::BadRange`]: something is there already, which stays; or nothing is mapped there. [`MapError::NoMemory`].
+    /// [`MapError::BadRange`]: something is there already, which stays; or nothing is mapped there.
+    /// [`MapError::NoMemory`].
     pub fn copy_in(&self, at: At, bytes: &[u8]) -> Result<(), MapError> {
         let pfn = self.new_page(TierId(0), Owner::Mapping).ok_or(MapError::NoMemory)?;
         self.bytes.zero(pfn);

@@ -12,9 +12,16 @@ use pagelock::mm::{Memory, Tiers};
 use pagelock::refs::GetError;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of
-    /// zeroes: by one large entry if `to` is aligned, and otherwise [page by
-    /// page](Self::map_large_by_pages).
+    /// Maps, at `to`, a new large page of `1 << order` frames in `tier`, of zeroes: by one large
+    /// entry if `to` is aligned, and otherwise [page by page](Self::map_large_by_pages).
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let head = mm.map_large(at.space.page(16), 3, TierId(0)).unwrap();
+    /// assert_eq!(mm.page(head).unwrap().refs(), 1);
+    /// assert_eq!(mm.frame_at(at.space.page(18)), Some(head + 2));
+    /// ```
     ///
     /// # Errors
     ///
@@ -35,7 +42,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(head)
     }
 
-    /// Maps private memory, at an aligned address, that has one large entry and no page yet.
+    /// Maps private memory, at an aligned address, with one large entry and no page yet.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.map_large_hole(at.space.page(16), 3).unwrap();
+    /// assert_eq!(mm.leaf(at.space.page(18)), Leaf::None);
+    /// ```
     ///
     /// # Errors
     ///
@@ -89,7 +103,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Takes an entry out, all of it. Says what it was, by its first frame.
+    /// Empties an entry, all of it. Returns what it was, by its first frame.
     pub(super) fn clear(&self, mut entry: SoftEntry<'_, F, C>) -> Leaf {
         let head = entry.head();
         entry.at = head;
@@ -105,11 +119,7 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         old
     }
 
-    /// The entry for an address, locked, which is for this page alone: one that was large is split.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError::Uncountable`]: there are not enough references for all of its pages.
+    /// The entry for an address, locked, for this page alone: a large one is split.
     pub(super) fn small(&self, at: At) -> Result<SoftEntry<'_, F, C>, MapError> {
         loop {
             let entry = self.entry(at);
@@ -120,7 +130,15 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Makes the large entry for an address, if there is one, one for each page.
+    /// Replaces the large entry for an address, if there is one, by one for each page.
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let head = mm.map_large(at.space.page(16), 3, TierId(0)).unwrap();
+    /// mm.split_at(at.space.page(16)).unwrap();
+    /// assert_eq!(mm.page(head).unwrap().refs(), 8);
+    /// ```
     ///
     /// # Errors
     ///
@@ -142,9 +160,9 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             match self.refer(leaf, owner) {
                 Ok(()) => {}
                 Err(MapError::Uncountable(GetError::Frozen)) if taken == 0 => {
-                    // Somebody waits for its pins to be dropped, and nobody may wait for him. The
-                    // entries become those of a page on its way, which own no references, and he
-                    // puts them up.
+                    // A migrator waits for its pins to be dropped, and nobody may wait for the
+                    // migrator. The entries become migration entries, which own no references, and
+                    // the migrator puts them up.
                     entry.fill_small(leaf.to_migration().unwrap_or(leaf));
                     drop(entry);
                     // SAFETY: the reference of the entry that was replaced.
@@ -164,8 +182,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Moves a large entry to another place, aligned and unmapped. `false` if it is none that can
-    /// be moved as such.
+    /// Moves a large entry to another place, aligned and unmapped. `false` if it cannot be moved as
+    /// a whole.
     pub(super) fn move_large(&self, from: At, to: At, keep: bool) -> Result<bool, MapError> {
         let Some(space) = self.space(from.space) else { return Ok(false) };
         let order = self.entry(from).order;
@@ -214,8 +232,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
-    /// For a page that is about to be split, or one page in a hole: an entry that owns no
-    /// reference. It is that of the first page then.
+    /// Splits an entry that owns no reference: for a page that is about to be split, or for one
+    /// page in a hole. Afterwards this is the first page's entry.
     pub(super) fn split_unowned(&mut self) -> bool {
         let (at, head) = (self.at, self.head());
         self.at = head;
@@ -228,8 +246,8 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         true
     }
 
-    /// Replaces a large entry, at whose first page this is, by one for each page; this is the first
-    /// one's then.
+    /// Replaces a large entry, at whose first page this is, by one for each page. Afterwards this
+    /// is the first one's.
     fn fill_small(&mut self, leaf: Leaf) {
         let (mm, head, count) = (self.mm, self.at, 1 << self.order);
         let (Some(space), Some((table, _))) = (mm.space(head.space), &mut self.table) else {

@@ -13,6 +13,13 @@ use pagelock::mm::{Memory, Tiers};
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// A new, empty address space.
     ///
+    /// ```
+    /// use pagelock_soft::{Config, Soft};
+    /// let mm = Soft::new(Config::ram_and_device(16, 16));
+    /// let space = mm.spawn().unwrap();
+    /// mm.map(space.page(0), 16).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`MapError::NoSpace`].
@@ -29,7 +36,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(id)
     }
 
-    /// Unmaps everything of a space, which is then used for a later one.
+    /// Unmaps everything of a space, whose place a later one can have.
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.exit(at.space);
+    /// assert_eq!(mm.free_frames(TierId(0)), 31); // all but the frame of zeroes
+    /// ```
     pub fn exit(&self, space: SpaceId) {
         // All of it, so nothing has to be split.
         let _ = self.unmap(space.page(0), self.pages);
@@ -41,15 +55,33 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Maps `count` pages, private and writable, with nothing there yet.
     ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.map(at.space.page(16), 4).unwrap();
+    /// mm.write(at.space.page(19), 0, b"new").unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`MapError::BadRange`]: a part is outside the space or mapped already; what comes before that part is mapped.
+    /// [`MapError::BadRange`]: a part is outside the space or mapped already. The pages before that
+    /// part are mapped.
     pub fn map(&self, at: At, count: usize) -> Result<(), MapError> {
         self.map_as(at, count, Area::PRIVATE)
     }
 
-    /// Maps `count` pages, shared and writable, of zeroes. Those are made now: there is nothing by
-    /// which a child could find those that its parent makes later.
+    /// Maps `count` pages, shared and writable, of zeroes. The pages are made now: a child could
+    /// not find a page that its parent makes later.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let shared = at.space.page(16);
+    /// mm.map_shared(shared, 1).unwrap();
+    /// let child = mm.fork(at.space).unwrap();
+    /// mm.write(shared, 0, b"both").unwrap();
+    /// let mut bytes = [0; 4];
+    /// mm.read(child.page(16), 0, &mut bytes).unwrap();
+    /// assert_eq!(&bytes, b"both");
+    /// ```
     ///
     /// # Errors
     ///
@@ -70,6 +102,15 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Maps `count` pages as `area` says, with nothing there yet.
     ///
+    /// ```
+    /// use pagelock::leaf::Rights;
+    /// use pagelock_soft::{AccessError, Area};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let area = Area { rights: Some(Rights::Read), ..Area::PRIVATE };
+    /// mm.map_as(at.space.page(16), 1, area).unwrap();
+    /// assert_eq!(mm.write(at.space.page(16), 0, b"x"), Err(AccessError::NotAllowed));
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`map`](Self::map).
@@ -84,8 +125,15 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(())
     }
 
-    /// Maps, at `to`, the large page of `1 << order` frames that is allocated for it in `tier`, of
-    /// zeroes, by an entry for each page, which has a reference each.
+    /// Maps, at `to`, a new large page of `1 << order` frames in `tier`, of zeroes, by one entry
+    /// for each frame, each with a reference.
+    ///
+    /// ```
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let head = mm.map_large_by_pages(at.space.page(17), 2, TierId(0)).unwrap();
+    /// assert_eq!(mm.page(head).unwrap().refs(), 4);
+    /// ```
     ///
     /// # Errors
     ///
@@ -104,8 +152,15 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         Ok(head)
     }
 
-    /// Makes `count` pages, which are mapped, private or shared from now on: for those that were
-    /// mapped as something else than they are.
+    /// Makes `count` pages, which are mapped, private or shared from now on: for pages that were
+    /// mapped as another kind.
+    ///
+    /// ```
+    /// use pagelock_soft::AreaKind;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.set_kind(at, 1, AreaKind::Shared).unwrap();
+    /// assert_eq!(mm.entry(at).area().kind, AreaKind::Shared);
+    /// ```
     ///
     /// # Errors
     ///
@@ -121,8 +176,16 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         })
     }
 
-    /// Maps, at `to`, which is unmapped, the page that is at `from`, with as much right as that has
-    /// and as `area` allows.
+    /// Maps the page that is at `from` also at `to`, which is unmapped, with the rights of `from`
+    /// as far as `area` allows them.
+    ///
+    /// ```
+    /// use pagelock_soft::Area;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let to = at.space.page(20);
+    /// mm.share(at, to, Area::PRIVATE).unwrap();
+    /// assert_eq!(mm.frame_at(to), mm.frame_at(at));
+    /// ```
     ///
     /// # Errors
     ///
@@ -137,8 +200,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             self.refer(leaf, owner)?;
             leaf
         };
-        // The reference keeps the page a page; while it has no entry, it keeps it where it is as
-        // well.
+        // The reference keeps the page a page. While it has no entry, it also keeps the page where
+        // it is.
         let mut entry = self.entry(to);
         if !entry.is_unmapped() {
             drop(entry);

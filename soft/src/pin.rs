@@ -1,4 +1,4 @@
-//! Pins, and the rest of a fault handler for those who have none.
+//! Pins, and the rest of a fault handler.
 
 use super::traits::Refusal;
 use super::{AccessError, Area, AreaKind, At, Kind, Soft, SoftEntry, TierId};
@@ -22,20 +22,37 @@ pub(super) struct Balance {
     dropped: AtomicU64,
 }
 
-/// How many pins there were, are dropped, and are counted by pages.
+/// Pins that were taken, that were dropped, and that pages count.
+///
+/// ```
+/// use pagelock::mm::{Access, drain::Unlocked, pin::Term};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let pinned = mm.pin(at, Access::Read, Term::Short, &mut unlocked).unwrap();
+/// let balance = mm.pin_balance();
+/// assert_eq!((balance.taken, balance.dropped, balance.counted), (1, 0, 1));
+/// # drop(pinned);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Balanced {
     /// Taken since the beginning.
     pub taken: u64,
     /// Dropped since.
     pub dropped: u64,
-    /// What the headers of all pages count.
+    /// The sum of what the headers of all pages count.
     pub counted: u64,
 }
 
 impl Balanced {
-    /// Whether none was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin) are
-    /// not known of.
+    /// Whether no pin was lost. Pins of a header that were taken past [`pin`](pagelock::mm::pin)
+    /// are not known here.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(mm.pin_balance().is_even());
+    /// let _pin = mm.page(mm.frame_at(at).unwrap()).unwrap().try_pin().unwrap();
+    /// assert!(!mm.pin_balance().is_even()); // past the pages' tables
+    /// ```
     #[must_use]
     pub fn is_even(self) -> bool {
         self.taken.checked_sub(self.dropped) == Some(self.counted)
@@ -52,8 +69,16 @@ impl Balance {
     }
 }
 
-/// Pins by what mappings are of, which `backing` knows. Pages of a device's memory go to tier 0
-/// before they are pinned for long.
+/// A policy by what mappings are of, which the function says. Pages of a device's memory go to tier
+/// 0 before they are pinned for long.
+///
+/// ```
+/// use pagelock::mm::pin::{Backing, PinPolicy};
+/// use pagelock_soft::{Backed, TierId};
+/// # let (mm, at) = pagelock_soft::example();
+/// let policy = Backed(|_| Backing::Anonymous);
+/// assert_eq!(policy.home(&mm, TierId(1)), Some(TierId(0)));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Backed<B>(
     /// What the mapping at an address is of.
@@ -86,8 +111,15 @@ impl<F: Futex, C: Cpus, B: Fn(At) -> Backing> PinPolicy<Soft<F, C>> for Backed<B
 pub type PinFailure = NotPinned<Outcome<Refusal>, AccessError, Refusal, NotPinnable>;
 
 impl<F: FutexTimed, C: Cpus> Soft<F, C> {
-    /// Pins the page at `at`, of a mapping of nothing but memory. See [`pin_page`] for all that can
-    /// be chosen.
+    /// Pins the page at `at`, in anonymous memory. [`pin_page`] has all the choices.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, drain::Unlocked, pin::Term};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let pinned = mm.pin(at, Access::Write, Term::Long, &mut unlocked).unwrap();
+    /// assert_eq!(Some(pinned.pfn()), mm.frame_at(at));
+    /// ```
     ///
     /// # Errors
     ///
@@ -102,7 +134,16 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
         self.pin_as(at, &PinOrder::new(access, term, Limits::none()), unlocked)
     }
 
-    /// [`pin`](Self::pin) that has patience until the `limits`, which are to be some.
+    /// [`pin`](Self::pin) with patience until the `limits`, which must have an end.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, drain::Unlocked, pin::Term};
+    /// use pagelock::{Limits, futex::MonotonicTime};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let soon = Limits::none().until(MonotonicTime::now() + std::time::Duration::from_secs(60));
+    /// assert!(mm.pin_within(at, Access::Read, Term::Short, soon, &mut unlocked).is_ok());
+    /// ```
     ///
     /// # Errors
     ///
@@ -129,7 +170,12 @@ impl<F: FutexTimed, C: Cpus> Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// Pins taken, dropped, and counted. To be asked when nobody is at work.
+    /// Pins taken, dropped, and counted. Ask when no thread is at work.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(mm.pin_balance().taken, 0);
+    /// ```
     #[must_use]
     pub fn pin_balance(&self) -> Balanced {
         Balanced {
@@ -156,7 +202,7 @@ impl<F: Futex, C: Cpus> Areas for Soft<F, C> {
         entry.area().kind == AreaKind::Private && entry.leaf().rights() == Some(Rights::Read)
     }
 
-    /// As a write would, only that writing is not allowed by it.
+    /// As a write would, without the right to write.
     fn unshare(&self, at: At) -> Result<(), AccessError> {
         self.make_own(at).map(drop)
     }

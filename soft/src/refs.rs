@@ -10,9 +10,19 @@ use pagelock::refs::{GetError, Put};
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Takes a reference to the page at `pfn`, for work on it, in the ledger too.
     ///
+    /// ```
+    /// use pagelock::mm::ledger::Owner;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// mm.get(pfn).unwrap();
+    /// assert_eq!(mm.owned(pfn, Owner::Get), 1);
+    /// // SAFETY: the reference just taken.
+    /// unsafe { mm.put(pfn) };
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As [`PageLock::try_get`]; a frame that does not exist is free.
+    /// As [`PageLock::try_get`](pagelock::PageLock::try_get); a frame that does not exist is free.
     pub fn get(&self, pfn: u64) -> Result<(), GetError> {
         let span = self.span(pfn);
         let page = self.page(span.head).ok_or(GetError::Free)?;
@@ -23,6 +33,16 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
 
     /// Puts a reference that [`get`](Self::get) took, and frees the page if it was the last.
     ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let pfn = mm.frame_at(at).unwrap();
+    /// mm.get(pfn).unwrap();
+    /// mm.unmap(at, 1).unwrap(); // the page stays for the reference
+    /// // SAFETY: the reference just taken.
+    /// unsafe { mm.put(pfn) };
+    /// assert_eq!(mm.page(pfn).unwrap().refs(), 0);
+    /// ```
+    ///
     /// # Safety
     ///
     /// The reference is the caller's.
@@ -31,6 +51,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         unsafe { self.put_as(pfn, Owner::Get) };
     }
 
+    /// Puts a reference of `owner`'s, and frees the page if it was the last.
+    ///
     /// # Safety
     ///
     /// The reference is the caller's, as `owner`.

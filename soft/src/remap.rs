@@ -6,7 +6,15 @@ use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Cpus;
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// `keep`, the old place stays mapped, with nothing there.
+    /// Moves `count` pages to another place of the same space, which must be unmapped. With `keep`,
+    /// the old place stays mapped, with nothing there.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let (pfn, to) = (mm.frame_at(at), at.space.page(20));
+    /// mm.remap(at, to, 4, false).unwrap();
+    /// assert_eq!(mm.frame_at(to), pfn);
+    /// ```
     ///
     /// # Errors
     ///
@@ -82,7 +90,7 @@ impl<F: Futex, C: Cpus> SoftEntry<'_, F, C> {
         }
     }
 
-    /// The end of an entry whose page has moved elsewhere.
+    /// Empties an entry whose page has moved elsewhere.
     fn leave(&mut self, keep: bool) {
         if !keep {
             self.set_area(Area::default());

@@ -5,16 +5,22 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use pagelock::leaf::Rights;
 
-/// Entries under one page-table lock. A hardware table has 512; with fewer, small spaces have
-/// several locks too.
+/// The number of entries under one page-table lock. A hardware table has 512; with fewer, small
+/// spaces have several locks too.
 pub const SPLIT: usize = 64;
 
 /// What an address may be used for, whatever is there at the moment.
+///
+/// ```
+/// use pagelock_soft::{Area, AreaKind};
+/// assert_eq!(Area::PRIVATE.kind, AreaKind::Private);
+/// assert_eq!(Area::default().kind, AreaKind::Unmapped);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Area {
     /// Whether it is mapped, and how.
     pub kind: AreaKind,
-    /// What is allowed; `None` for nothing at all.
+    /// The rights; `None` for no access at all.
     pub rights: Option<Rights>,
 }
 
@@ -24,9 +30,15 @@ impl Area {
 }
 
 /// How an address is mapped.
+///
+/// ```
+/// use pagelock_soft::AreaKind;
+/// # let (mm, at) = pagelock_soft::example();
+/// assert_eq!(mm.entry(at).area().kind, AreaKind::Private);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum AreaKind {
-    /// Not.
+    /// It is not mapped.
     #[default]
     Unmapped,
     /// Copied on write after a fork.
@@ -40,8 +52,8 @@ pub(super) struct Table {
     /// In the crate's own encoding.
     pub(super) words: [u64; SPLIT],
     pub(super) areas: [Area; SPLIT],
-    /// The order of the large entry that each is part of. Such an entry is where its first page is,
-    /// and its word is there.
+    /// The order of the large entry that each is part of. The word of such an entry is at its first
+    /// page.
     pub(super) orders: [u8; SPLIT],
 }
 
@@ -63,7 +75,7 @@ impl Space {
         Self { tables: (0..pages.div_ceil(SPLIT)).map(table).collect(), pages }
     }
 
-    /// The locked table of the entry for a page, the entry's place in it, and its order.
+    /// The locked table of the entry for a page, the entry's index in it, and its order.
     pub(super) fn lock(&self, page: usize) -> Option<(Guard<'_, Table>, usize, u32)> {
         let table = self.tables.get(page / SPLIT).filter(|_| page < self.pages)?;
         loop {
@@ -81,8 +93,8 @@ impl Space {
         }
     }
 
-    /// Changes what is kept for each of the pages `head..head + count`, whose first table the
-    /// caller has locked as `held`: the others after that, one by one.
+    /// Calls `change` for each of the pages `head..head + count`. The caller has locked their first
+    /// table as `held`; the others are locked after it, one by one.
     pub(super) fn each(
         &self,
         held: &mut Table,

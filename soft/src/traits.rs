@@ -1,4 +1,4 @@
-//! What the protocol asks for, from what there is.
+//! The protocol's traits over this memory.
 
 use super::frames::{frame, set_span, span, use_up};
 use super::{At, Kind, Soft, SoftEntry, TierId};
@@ -100,6 +100,14 @@ impl<F: Futex, C: Cpus> Memory for Soft<F, C> {
 }
 
 /// Why a page must not move.
+///
+/// ```
+/// use pagelock::mm::{Tiers, migrate::Mode};
+/// use pagelock_soft::Refusal;
+/// # let (mm, at) = pagelock_soft::example();
+/// mm.set_immovable(true);
+/// assert_eq!(mm.prepare(mm.frame_at(at).unwrap(), Mode::Sync), Err(Refusal::Immovable));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -212,7 +220,17 @@ impl<F: Futex, C: Cpus> Tiers for Soft<F, C> {
 }
 
 impl<F: Futex, C: Cpus> Soft<F, C> {
-    /// What processor `cpu` does when it was [kicked](Cpus::kick): empties its batch.
+    /// Empties the batch of processor `cpu`: what a processor that was [kicked](Cpus::kick) does.
+    ///
+    /// ```
+    /// use pagelock_soft::{Config, Soft};
+    /// let mm = Soft::new(Config { batches: 1, ..Config::ram_and_device(8, 8) });
+    /// let at = mm.spawn().unwrap().page(0);
+    /// mm.map(at, 1).unwrap();
+    /// mm.write(at, 0, b"new").unwrap(); // a new page is in a batch
+    /// mm.run_batch(0);
+    /// assert!(!mm.is_batched(mm.frame_at(at).unwrap()));
+    /// ```
     pub fn run_batch(&self, cpu: usize) {
         // SAFETY: the batch's own references, given back by the batch.
         self.batches.run(cpu, |pfn| unsafe { self.put_as(pfn, Owner::Batch) });

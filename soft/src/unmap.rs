@@ -10,10 +10,16 @@ use pagelock::mm::ledger::Owner;
 impl<F: Futex, C: Cpus> Soft<F, C> {
     /// Unmaps `count` pages. Pages outside the space do not matter.
     ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.unmap(at, 8).unwrap();
+    /// assert_eq!(mm.frame_at(at), None);
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`MapError::Uncountable`]: a large entry is mapped still, because a part of it was to go, and the rest of its pages could not be
-    /// counted. What else there was is unmapped.
+    /// [`MapError::Uncountable`]: a large entry of which only a part was to go is still mapped,
+    /// because the rest of its pages could not be counted. Everything else is unmapped.
     pub fn unmap(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
         self.each_entry(at, count, |mut entry| {
@@ -23,22 +29,30 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         })
     }
 
-    /// Throws away what `count` pages contain, and leaves them mapped. Pages that are pinned keep
-    /// it: whoever has pinned them would go on writing to a page that is at no address any more.
+    /// Throws away the contents of `count` pages, and leaves them mapped. A page that is pinned
+    /// keeps its contents: the pinner would go on writing to a page that is at no address any more.
+    ///
+    /// ```
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.discard(at, 1).unwrap();
+    /// let mut bytes = [1; 5];
+    /// mm.read(at, 0, &mut bytes).unwrap();
+    /// assert_eq!(bytes, [0; 5]);
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded. [`MapError::Uncountable`] as for
-    /// [`unmap`](Self::unmap).
+    /// [`MapError::Pinned`]: so many pages were left as they are, and the others are discarded.
+    /// [`MapError::Uncountable`] as for [`unmap`](Self::unmap).
     pub fn discard(&self, at: At, count: usize) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
         let mut pages = 0;
         self.each_entry(at, count, |entry| {
-            // With the entry locked: a pin is taken under it.
+            // With the entry locked, because a pin is taken under its lock.
             if self.is_pinned(entry.leaf()) {
                 pages += 1 << entry.order;
             } else {
-                // The last reference frees the page, which is nothing to do with a page-table lock
+                // The last reference frees the page, which must not happen with a page-table lock
                 // held.
                 self.put_of(self.clear(entry));
             }
@@ -47,8 +61,8 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         if pages > 0 { Err(MapError::Pinned { pages }) } else { Ok(()) }
     }
 
-    /// Calls `change` with every entry of a range, locked; large ones that are in it as a whole are
-    /// as they are, and others split. The first error is the answer, and does not end it.
+    /// Calls `change` with every entry of a range, locked. A large entry that is in the range as a
+    /// whole stays as it is; others are split. Returns the first error, and goes on after it.
     pub(super) fn each_entry(
         &self,
         at: At,
@@ -82,7 +96,14 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
             .is_some_and(|pfn| pfn != 0 && self.header(pfn).is_some_and(|page| page.pins() > 0))
     }
 
-    /// Replaces what an entry says by `leaf`, which names no frame. For markers, swap, poison.
+    /// Replaces the entry by `leaf`, which names no frame. For markers, swap, poison.
+    ///
+    /// ```
+    /// use pagelock::leaf::Leaf;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.replace(at, Leaf::Poison { pfn: 7 });
+    /// assert_eq!(mm.leaf(at), Leaf::Poison { pfn: 7 });
+    /// ```
     pub fn replace(&self, at: At, leaf: Leaf) {
         let _invalidating = self.invalidating(at, 1);
         let Ok(mut entry) = self.small(at) else { return };
@@ -102,18 +123,27 @@ impl<F: Futex, C: Cpus> Soft<F, C> {
         }
     }
 
-    /// Changes what `count` pages may be used for. Entries never get more than they have by this: a
-    /// fault does that.
+    /// Changes what `count` pages may be used for. Entries never get more rights by this: a fault
+    /// gives them.
+    ///
+    /// ```
+    /// use pagelock::leaf::Rights;
+    /// use pagelock_soft::AccessError;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.protect(at, 1, Some(Rights::Read)).unwrap();
+    /// assert_eq!(mm.write(at, 0, b"J"), Err(AccessError::NotAllowed));
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`MapError::BadRange`]: a part is not mapped, and the rest is changed. [`MapError::Uncountable`] as for [`unmap`](Self::unmap).
+    /// [`MapError::BadRange`]: a part is not mapped, and the rest is changed.
+    /// [`MapError::Uncountable`] as for [`unmap`](Self::unmap).
     pub fn protect(&self, at: At, count: usize, rights: Option<Rights>) -> Result<(), MapError> {
         let _invalidating = self.invalidating(at, count);
         self.each_entry(at, count, |mut entry| {
             let area = entry.area();
-            // A private page that was nobody else's still is, so that it need not be copied when it
-            // is to be written to again.
+            // A private page that nobody else had stays so, so that it need not be copied when it
+            // is written to again.
             let most = match (rights, area.kind) {
                 (_, AreaKind::Unmapped) => return Err(MapError::BadRange),
                 (Some(Rights::Write), _) => Rights::Write,

@@ -43,7 +43,8 @@ def state_in_words(state):
 
 
 def page_in_words(state, count):
-    words = f"{state_in_words(state)}; {count & (1 << 19) - 1} references, {count >> 19 & 4095} pins"
+    refs, pins = count & (1 << 19) - 1, count >> 19 & 4095
+    words = f"{state_in_words(state)}; {refs} references, {pins} pins"
     # Frozen for good, and "poisoned" says so.
     if count >> 31 and not state & POISONED:
         words += ", frozen"

@@ -2,6 +2,7 @@
 
 use super::{PageGuard, retry};
 use crate::futex::Futex;
+use crate::owner;
 use crate::page::PageLock;
 use crate::word::State;
 use core::fmt;
@@ -60,10 +61,10 @@ impl<F: Futex> PageLock<F> {
             true => self.set_event_waiters(seen).map(|()| Claim::InFlight),
             false => self.take(seen, taken(seen)).map(Claim::Owner),
         });
-        match claimed {
-            Claim::Owner(guard) => Claim::Owner(guard.noted()),
-            other => other,
+        if let Claim::Owner(guard) = &claimed {
+            owner::note(guard.page);
         }
+        claimed
     }
 }
 

@@ -94,21 +94,17 @@ impl<F: Futex> PageLock<F> {
         if seen.is_taken() {
             return None;
         }
-        match self.take(seen, seen.taken_by_newcomer()) {
-            Ok(guard) => Some(guard.noted()),
-            Err(now) => self.try_lock_again(now),
-        }
+        let taken = self.take(seen, seen.taken_by_newcomer());
+        Some(taken.map_or_else(|now| self.try_lock_again(now), Some)?.noted())
     }
 
     /// The word has changed under an attempt, which need not mean that the page is taken.
     #[cold]
-    #[cfg_attr(feature = "owner", track_caller)]
     fn try_lock_again(&self, seen: State) -> Option<PageGuard<'_, F>> {
-        let guard = retry(seen, |seen| match seen.is_taken() {
+        retry(seen, |seen| match seen.is_taken() {
             true => Ok(None),
             false => self.take(seen, seen.taken_by_newcomer()).map(Some),
-        })?;
-        Some(guard.noted())
+        })
     }
 
     /// Takes the page, sleeping until it can (Linux: `folio_lock`).
@@ -176,10 +172,8 @@ impl<F: Futex> PageLock<F> {
         F: FutexTimed,
     {
         // A free page costs no look at the clock.
-        if let Some(guard) = self.try_lock() {
-            return Some(guard);
-        }
-        self.lock_within(Limits::none().until(self.futex.now() + d)).ok()
+        let within = || Limits::none().until(self.futex.now() + d);
+        Some(self.try_lock().or_else(|| self.lock_within(within()).ok())?.noted())
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled
@@ -209,10 +203,8 @@ impl<F: Futex> PageLock<F> {
     /// ```
     #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        if let Some(guard) = self.try_lock() {
-            return Ok(guard);
-        }
-        Ok(Locker::new(self, limits, false).lock()?.noted())
+        let wait = || Locker::new(self, limits, false).lock();
+        Ok(self.try_lock().map_or_else(wait, Ok)?.noted())
     }
 
     /// Drops `ptl`, then takes the page. Newcomers cannot overtake the caller while it waits.

@@ -6,16 +6,16 @@ use crate::lock::{PageGuard, Released};
 
 impl<'a, F: Futex> PageGuard<'a, F> {
     /// Begins a migration, freezes the page by `rule`, and lets `work` move the bytes and put up
-    /// the new entries. If `work` says `Ok`, the migration is [committed in
-    /// place](Frozen::commit_in_place). If it says `Err` or panics, the migration is aborted. The
-    /// page is unlocked in every case.
+    /// the new entries. If `work` returns `Ok`, the migration is [committed in
+    /// place](Frozen::commit_in_place). If it returns `Err` or panics, the migration is aborted.
+    /// The page is unlocked in every case.
     ///
-    /// A page whose identity moves to another header is taken through the stages by hand:
+    /// To move a page's identity to another header, go through the stages by hand:
     /// [`Frozen::commit_to`].
     ///
     /// # Errors
     ///
-    /// [`NotMigrated`]: the page is busy, and `work` was not called; or what `work` said.
+    /// [`NotMigrated`]: the page is busy, and `work` was not called; or the error of `work`.
     ///
     /// # Example
     ///

@@ -1,11 +1,12 @@
 //! Why a page could not be frozen, and why an identity could not move.
 //!
 //! [`Busy`], [`FreezeError`] and [`CommitError`] hand back the stage, which borrows the page. So
-//! they cannot leave the function that borrowed it, as an error that is passed on has to. The
-//! reason can: it is an error of its own that borrows nothing ([`FreezeRefused`], [`NotMigrated`],
-//! [`CommitRefused`]). `?` turns each of the three into its reason, and into a boxed one where
-//! there is an allocator; the stage is dropped, which aborts the migration. That is why they do not
-//! implement [`Error`](core::error::Error) themselves: what does cannot be boxed as its reason.
+//! they cannot leave the function that borrowed it, as an error that is passed on must. The reason
+//! can: it is an error of its own that borrows nothing ([`FreezeRefused`], [`NotMigrated`],
+//! [`CommitRefused`]). `?` turns each of the three into its reason, or into a boxed one where there
+//! is an allocator, and drops the stage, which aborts the migration. For that they must not
+//! implement [`Error`](core::error::Error) themselves: `Box<dyn Error>` takes every `Error` as it
+//! is.
 
 use super::{FreezeRule, Frozen, Migration};
 use crate::futex::{Futex, OsFutex};
@@ -14,22 +15,24 @@ use core::error::Error;
 use core::fmt;
 
 /// Why a page was not frozen: what was counted, and what was asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct FreezeRefused {
     /// The references that were counted.
     pub refs: u32,
     /// The pins that were counted.
     pub pins: u32,
-    /// Whether it was frozen already: possible only through the raw forms.
+    /// Whether the page was frozen already, which only the raw forms make possible.
     pub frozen: bool,
-    /// Whether its contents are lost: there is nothing to move.
+    /// Whether the page's contents are lost: there is nothing to move.
     pub poisoned: bool,
-    /// What was asked for.
+    /// The rule that the counts did not meet.
     pub rule: FreezeRule,
 }
 
 /// A page that could not be frozen: why, and the migration as it was before.
+///
+/// `?` keeps the reason and drops the migration, which aborts it:
 ///
 /// ```
 /// use pagelock::{FreezeRule, PageLock};
@@ -48,31 +51,84 @@ pub struct Busy<'a, F: Futex = OsFutex> {
 }
 
 impl<'a, F: Futex> Busy<'a, F> {
-    /// The references that were counted.
+    /// Returns the references that were counted.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// let migration = page.lock().begin_migration();
+    /// let busy = migration.freeze(FreezeRule::ExactRefs(1)).unwrap_err();
+    /// assert_eq!(busy.refs(), 2);
+    /// ```
     #[must_use]
     pub fn refs(&self) -> u32 {
         self.why.refs
     }
 
-    /// The pins that were counted.
+    /// Returns the pins that were counted.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(1).unwrap();
+    /// let pin = page.try_pin().unwrap();
+    /// let busy = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap_err();
+    /// assert_eq!(busy.pins(), 1);
+    /// # drop(pin);
+    /// ```
     #[must_use]
     pub fn pins(&self) -> u32 {
         self.why.pins
     }
 
-    /// Everything that was counted: an error that borrows nothing.
+    /// Returns all that was counted: an error that borrows nothing.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// let migration = page.lock().begin_migration();
+    /// let busy = migration.freeze(FreezeRule::ExactRefs(1)).unwrap_err();
+    /// assert_eq!(busy.reason().rule, FreezeRule::ExactRefs(1));
+    /// ```
     #[must_use]
     pub fn reason(&self) -> FreezeRefused {
         self.why
     }
 
-    /// The reason alone. The migration is aborted.
+    /// Returns the reason and aborts the migration.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// let migration = page.lock().begin_migration();
+    /// let busy = migration.freeze(FreezeRule::ExactRefs(1)).unwrap_err();
+    /// let reason = busy.into_reason();
+    /// assert!(!page.is_locked());
+    /// assert!(reason.to_string().contains("2 references"));
+    /// ```
     #[must_use]
     pub fn into_reason(self) -> FreezeRefused {
         self.why
     }
 
-    /// The migration, as it was before.
+    /// Returns the migration, as it was before.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// let migration = page.lock().begin_migration();
+    /// let busy = migration.freeze(FreezeRule::ExactRefs(1)).unwrap_err();
+    /// assert!(busy.into_migration().freeze(FreezeRule::ExactRefs(2)).is_ok());
+    /// ```
     pub fn into_migration(self) -> Migration<'a, F> {
         self.migration
     }
@@ -81,11 +137,11 @@ impl<'a, F: Futex> Busy<'a, F> {
 /// Why [`Migration::freeze_with`] failed.
 #[must_use = "the migration is in it, and is aborted when this is dropped"]
 pub enum FreezeError<'a, E, F: Futex = OsFutex> {
-    /// By this crate's counts.
+    /// This crate's counts did not meet the rule.
     Busy(Busy<'a, F>),
-    /// By the caller's own.
+    /// The caller's own freeze refused.
     Refused {
-        /// What the caller's freeze said.
+        /// The error of the caller's freeze.
         error: E,
         /// The migration, as it was before.
         migration: Migration<'a, F>,
@@ -93,7 +149,16 @@ pub enum FreezeError<'a, E, F: Futex = OsFutex> {
 }
 
 impl<E, F: Futex> FreezeError<'_, E, F> {
-    /// The reason alone. The migration is aborted.
+    /// Returns the reason and aborts the migration.
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, NotMigrated, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// let migration = page.lock().begin_migration();
+    /// let refused = migration.freeze_with(FreezeRule::Unpinned, |_| Err("mapped elsewhere"));
+    /// assert_eq!(refused.unwrap_err().into_reason(), NotMigrated::Own("mapped elsewhere"));
+    /// ```
     pub fn into_reason(self) -> NotMigrated<E> {
         match self {
             Self::Busy(busy) => NotMigrated::Busy(busy.into_reason()),
@@ -104,16 +169,17 @@ impl<E, F: Futex> FreezeError<'_, E, F> {
 
 /// Why a page was not migrated: the page was busy, or the caller's own part failed. It borrows
 /// nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NotMigrated<E> {
-    /// By this crate's counts.
+    /// This crate's counts did not meet the rule.
     Busy(FreezeRefused),
-    /// By the caller's own part.
+    /// The caller's own part failed.
     Own(E),
 }
 
 /// A migration that could not be committed to another header: why, and both as they were before.
 #[must_use = "both pages are in it; dropping it aborts the migration and unlocks the destination"]
+#[non_exhaustive]
 pub struct CommitError<'a, 'd, F: Futex = OsFutex> {
     /// The reason: an error that borrows nothing.
     pub why: CommitRefused,
@@ -124,27 +190,27 @@ pub struct CommitError<'a, 'd, F: Futex = OsFutex> {
 }
 
 /// Why an identity cannot move to a header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CommitRefused {
-    /// Source and destination are one.
+    /// Source and destination are the same page.
     SamePage,
     /// The destination is poisoned.
     Poisoned,
     /// The destination is frozen.
     Frozen,
-    /// The source has fewer references by now than are to be moved.
+    /// The source has fewer references by now than should move.
     TooFew {
-        /// What it has.
+        /// The source's references.
         have: u32,
-        /// What was to be moved.
+        /// The references that should move.
         move_: u32,
     },
-    /// The destination cannot count so many.
+    /// The destination cannot count that many.
     Overflow {
-        /// What it has.
+        /// The destination's references.
         have: u32,
-        /// What was to be moved.
+        /// The references that should move.
         move_: u32,
     },
 }
@@ -185,10 +251,8 @@ impl fmt::Display for CommitRefused {
                 write!(f, "{move_} references were to move, and the source has {have}")
             }
             Self::Overflow { have, move_ } => {
-                write!(
-                    f,
-                    "{move_} references on top of the destination's {have} are more than can be counted"
-                )
+                write!(f, "{move_} references on top of the destination's {have} ")?;
+                f.write_str("are more than can be counted")
             }
         }
     }
@@ -288,7 +352,10 @@ mod boxed {
                 }
             }
 
-            impl<E: Error + Send + Sync + 'static, F: Futex> From<FreezeError<'_, E, F>> for Box<$to> {
+            impl<E, F: Futex> From<FreezeError<'_, E, F>> for Box<$to>
+            where
+                E: Error + Send + Sync + 'static,
+            {
                 fn from(error: FreezeError<'_, E, F>) -> Self {
                     Self::from(error.into_reason())
                 }

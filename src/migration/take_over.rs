@@ -1,66 +1,98 @@
-//! After a death: what an owner that is gone has left, and the way back.
+//! After a death: what a dead owner leaves, and the way back.
 //!
 //! Headers in shared memory outlive the processes that use them, and a thread can be killed between
-//! any two instructions. Nothing that the crate does needs more than the two words of the page, so
-//! a survivor can always return a page to use. It needs to know *which* pages the dead thread used.
-//! So each thread notes a page before it asks for it, and strikes it out after it has let go of it.
-//! The rest follows from the note and the words:
+//! any two instructions. No step of the crate needs more than the two words of the page, so a
+//! survivor can always make a page usable again. It must know *which* pages the dead thread used.
+//! So each thread notes a page before it asks for it, and removes the note after it has let go of
+//! the page. The rest follows from the note and the words:
 //!
-//! 1. [`PageLock::take_over`], if the dead may have owned the page. It finds the stage and gives it
-//!    to the survivor, which ends it like one of its own. For this crate, dropping it is always
-//!    right; the survivor puts entries back, as after any abort.
-//! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each reference and pin that the dead
-//!    had.
+//! 1. [`PageLock::take_over`], if the dead thread may have owned the page. It finds the stage and
+//!    gives it to the survivor, which ends it like one of its own. For this crate, dropping it is
+//!    always right; the survivor puts entries back, as after any abort.
+//! 2. [`PageLock::put_raw`] and [`PageLock::unpin_raw`] for each of its references and pins.
 //! 3. [`PageLock::reset_sleepers`], if it may have died in a call that sleeps for the lock.
 //! 4. [`PageLock::retell`], if it may have died in a release, in an unpin, in a call that sleeps
 //!    for the lock, or after a wake that was meant for it.
 //!
 //! # Killed after each step
 //!
-//! A step is one atomic operation. What is not listed changes nothing (looks, a failed
-//! compare-exchange).
+//! A step is one atomic operation. Steps that are not listed change nothing (looks, a failed
+//! compare-exchange). Where the way back names a stage, [`PageLock::take_over`] returns it.
 //!
-//! | call | killed after | leaves | way back |
-//! |---|---|---|---|
-//! | `lock`, `try_lock`, `claim`, ... | taking the page | locked | take over: [`Locked`](TakenOver::Locked) |
-//! | `lock` and those like it | registering, or asleep | a sleeper that does not exist | `reset_sleepers` |
-//! | | being woken | the same, and its wake used up: others sleep for a page that is free | `reset_sleepers`, `retell` |
-//! | | taking the page as the last that was registered | locked, and those outside not told that the gate is open | take over; `retell` |
-//! | | giving up | its wake not passed on, nobody told | `retell` |
-//! | `wait_unlocked`, `claim`, ... | setting the flag, or asleep | one needless wake | nothing to do |
-//! | | being woken | its wake not [passed on](crate::futex) | `retell` |
-//! | every release | the add | free, nobody told | `retell` |
-//! | | waking the locker | free, waiters not told | `retell` |
-//! | `begin_migration` | the or | locked, migrating | take over: [`Migrating`](TakenOver::Migrating) |
-//! | `cancel`, `commit_keeping` | the and | locked; who waits for the migration is not told | take over: `Locked`; its release tells |
-//! | `freeze` | the compare-exchange | frozen | take over: [`Frozen`](TakenOver::Frozen) |
-//! | `wait_unpinned`, `freeze_unpinned` | the or, with pins left | migrating, frozen, pinned | take over thaws it: `Migrating` |
-//! | | the last unpin | migrating, frozen | take over: `Frozen` |
-//! | `thaw`, or the thaw in `abort`, `commit_in_place`, ... | the and | locked, migrating | take over: `Migrating`. Of a commit too: the entries are up, and an abort does what is left to do |
-//! | `commit_to_moving(dst, n)` | counting them on `dst` | source frozen, `dst` locked, `n` references counted twice | take over both; `n` times `put_raw` on the source; `commit_to` |
-//! | | taking them from the source | source frozen, `dst` locked | take over both; `commit_to`. If the source is free, nobody else says so |
-//! | | the bits on `dst` | the same | the same |
-//! | | the thaw | source migrating, `dst` locked | take over both; clear the source's bits; drop both |
-//! | | clearing the source's bits | the same | the same |
-//! | | the release of `dst` | source migrating, waiters for `dst` not told | take over the source, clear its bits, drop it; `retell` on `dst` |
-//! | | the release of the source | free, nobody told | `retell` on both |
-//! | `poison` of a guard | freezing the counts | locked, frozen, not migrating | take over: [`Poisoning`](TakenOver::Poisoning) |
-//! | `poison` of a later stage | freezing the counts | as `wait_unpinned` | as there: that the contents are lost, the dead has told nobody |
-//! | `unpoison` | clearing POISONED | as `poison` of a guard | take over: `Poisoning`; finish it, and `unpoison` again |
-//! | `activate`, `try_get`, `try_pin` | the compare-exchange | counted for nobody | `put_raw`, `unpin_raw` |
-//! | `put`, `unpin` | the compare-exchange | given back; if it was the last, nobody heard so | a page that was noted and is free: free its memory. `retell`, if a migrator may wait for the last unpin |
-//! | `set_user` | the compare-exchange | written | nothing to do |
-//! | `Cancel::cancel` | the or | thrown, and nobody told | `cancel` again |
-//! | `take_over` | the thaw | locked, migrating | take over again |
-//! | `reset_sleepers`, `retell` | any step | somebody not told | again |
+//! ## Locking: `lock`, `try_lock`, `claim` and those like them
 //!
-//! Some rows leave the same words: a migration that has not come to its freeze, beside a `dst` that
-//! is locked already, looks like a commit that was killed after its thaw. The entries tell them
-//! apart. Only where they lead to `dst` was there a commit; anywhere else the source's bits are
-//! still the only ones.
+//! | killed after | leaves | way back |
+//! |---|---|---|
+//! | taking the page | locked | [`Locked`](TakenOver::Locked) |
+//! | registering, or asleep | a sleeper that does not exist | `reset_sleepers` |
+//! | a wake | the same, and its wake used up (a) | `reset_sleepers`, `retell` |
+//! | taking the page as the last sleeper | locked, the crowd not told (b) | `Locked`; `retell` |
+//! | giving up | its wake not passed on, no thread told | `retell` |
 //!
-//! Between "given back" and "struck out of the notes" a survivor would give it back twice. So
-//! whoever notes counts compares them: what all notes of the living say, and what the word says.
+//! (a) Others may sleep for a page that is free. (b) The gate is open, and those outside do not
+//! know.
+//!
+//! ## Waiting and releasing: `wait_unlocked`, `claim`, `cancel` and those like them
+//!
+//! | killed after | leaves | way back |
+//! |---|---|---|
+//! | setting the flag, or asleep | one needless wake | nothing to do |
+//! | a wake from the event slot | its wake not [passed on](crate::futex) | `retell` |
+//! | the add of any release | free, no thread told | `retell` |
+//! | waking the locker | free, waiters not told | `retell` |
+//! | the or of `Cancel::cancel` | thrown, no waiter told | `cancel` again |
+//! | a step of `reset_sleepers` or `retell` | threads not told | the same call again |
+//!
+//! ## Migrating
+//!
+//! | killed after | leaves | way back |
+//! |---|---|---|
+//! | the or of `begin_migration` | locked, migrating | [`Migrating`](TakenOver::Migrating) |
+//! | the and of `cancel`, `commit_keeping` | locked, waiters untold | `Locked`; its release tells |
+//! | the compare-exchange of `freeze` | frozen | [`Frozen`](TakenOver::Frozen) |
+//! | the or of `wait_unpinned`, pins left | migrating, frozen, pinned | thawed: `Migrating` |
+//! | the last unpin of that wait | migrating, frozen | `Frozen` |
+//! | the thaw, in any call | locked, migrating | `Migrating` (c) |
+//! | the thaw of `take_over` | locked, migrating | `Migrating`: take over again |
+//!
+//! (c) After the thaw of a commit, the entries are up, and an abort does the rest.
+//!
+//! ## Committing to another header: `commit_to_moving(dst, n)`, and `commit_to`
+//!
+//! | killed after | leaves | way back |
+//! |---|---|---|
+//! | counting `n` on `dst` | source frozen, `dst` locked, `n` counted twice | (d) |
+//! | taking `n` from the source | source frozen, `dst` locked | take over both; `commit_to` (e) |
+//! | writing the bits on `dst` | the same | the same |
+//! | the thaw | source migrating, `dst` locked | take over both; clear the source's bits |
+//! | clearing the source's bits | the same | take over both |
+//! | the release of `dst` | source migrating, waiters for `dst` not told | (f) |
+//! | the release of the source | free, no thread told | `retell` on both |
+//!
+//! (d) Take over both; `n` times `put_raw` on the source; `commit_to`. (e) If the source is free,
+//! only its count says so. (f) Take over the source, clear its bits, drop it; `retell` on `dst`.
+//!
+//! Some rows leave the same words: a migration before its freeze, beside a `dst` that is locked
+//! already, looks like a commit that was killed after its thaw. The entries tell them apart. Only
+//! where they lead to `dst` was there a commit; otherwise only the source's bits are valid.
+//!
+//! ## Counts, bits and poison
+//!
+//! | killed after | leaves | way back |
+//! |---|---|---|
+//! | counting, in `activate`, `try_get`, `try_pin` | a count too many | `put_raw`, `unpin_raw` |
+//! | giving back, in `put`, `unpin` | given back; if it was the last, untold | (g) |
+//! | the compare-exchange of `set_user` | written | nothing to do |
+//! | freezing, in `poison` of a guard | locked, frozen | [`Poisoning`](TakenOver::Poisoning) |
+//! | freezing, in `poison` of a later stage | migrating, frozen | `Frozen` or `Migrating` (h) |
+//! | clearing POISONED, in `unpoison` | locked, frozen | finish the `Poisoning`; `unpoison` |
+//!
+//! (g) A page that was noted and is free: free its memory. `retell`, if a migrator may wait for the
+//! last unpin. (h) As for `wait_unpinned`: the dead thread has told no other that the contents are
+//! lost.
+//!
+//! Between giving a count back and removing the note, a survivor would give it back twice. So a
+//! program that notes counts must compare the sum of all notes of the living with the word.
 
 use super::{Frozen, Migration};
 use crate::futex::{Futex, OsFutex};
@@ -73,21 +105,21 @@ use core::fmt;
 use core::mem::forget;
 
 impl<F: Futex> PageLock<F> {
-    /// Makes what a dead owner has left the caller's. `None` if the page is not locked: then nobody
-    /// owned it, or the dead had released it already.
+    /// Gives the caller the stage that a dead owner left. `None` if the page is not locked: it had
+    /// no owner, or the owner had released it already.
     ///
     /// The stage is found from the page's two words, whatever step the owner died at; a wait for
-    /// the last unpin is ended. The [table](crate::migration::take_over#killed-after-each-step)
-    /// lists all of them.
+    /// the last unpin ends. [These tables](crate::migration::take_over#killed-after-each-step) list
+    /// all steps.
     ///
     /// # Safety
     ///
-    /// * Whoever locked the page last, and has not released it, is dead or will never use the page
-    ///   again: its guard or stage is gone. If it is alive, there are two owners.
+    /// * The thread that locked the page last, and has not released it, is dead or will never use
+    ///   the page again: its guard or stage is gone. If it is alive, there are two owners.
     /// * Its death happened before this call: the caller has reaped the process, or learned of the
     ///   end in another way that orders memory.
-    /// * Nobody else takes over from the same owner. Two survivors have to agree on one of them
-    ///   first, by whatever means they share; the page's words cannot tell them apart.
+    /// * No other thread takes over from the same owner. Two survivors must agree on one of them
+    ///   first; the page's words cannot tell them apart.
     ///
     /// # Example
     ///
@@ -99,9 +131,9 @@ impl<F: Futex> PageLock<F> {
     /// let frozen = page.lock().begin_migration().freeze(FreezeRule::Unpinned).unwrap();
     /// std::mem::forget(frozen); // its owner is gone
     ///
-    /// // SAFETY: nobody has the page any more, and nobody else takes over.
+    /// // SAFETY: the owner is gone, and no other thread takes over.
     /// match unsafe { page.take_over() } {
-    ///     Some(TakenOver::Frozen(frozen)) => drop(frozen.abort()), // after putting back the entries
+    ///     Some(TakenOver::Frozen(frozen)) => drop(frozen.abort()), // after the entries are back
     ///     other => panic!("{other:?}"),
     /// }
     /// assert!(page.try_pin().is_ok());
@@ -113,10 +145,10 @@ impl<F: Futex> PageLock<F> {
             return None;
         }
         owner::note(self);
-        // Acquire: pairs with the Release of put and unpin, as in `freeze`. The dead owner's own
-        // steps are ordered before this call by the caller's promise.
+        // Acquire: pairs with the Release of put and unpin, as in `freeze`. The caller's promise
+        // orders the dead owner's own steps before this call.
         let counts = Count(self.count.load(Acquire));
-        // A poisoned page is frozen for good, whatever its stage.
+        // A poisoned page stays frozen, whatever its stage.
         let is_frozen = counts.is_frozen() && !state.is_poisoned();
         Some(match (state.is_migrating(), is_frozen) {
             (false, false) => TakenOver::Locked(PageGuard { page: self }),
@@ -130,42 +162,65 @@ impl<F: Futex> PageLock<F> {
         })
     }
 
-    /// Wakes everybody who may be asleep because of this page, after a thread has died between a
-    /// release and its wakes: lockers, waiters, and a migrator that waits for the last unpin. Calls
-    /// [`Futex::tell`] as that release would have.
+    /// Wakes every thread that may be asleep because of this page, after a thread has died between
+    /// a release and its wakes: lockers, waiters, and a migrator that waits for the last unpin.
+    /// Calls [`Futex::tell`] as that release would have.
     ///
-    /// Whoever is woken looks again, so this is never wrong; it costs needless wakes where nothing
-    /// was lost. It works whether or not the page has been taken by somebody else since.
+    /// A woken thread re-checks, so this is never wrong; it costs needless wakes where none was
+    /// lost. It works whether or not the page has another owner since.
     ///
     /// # Safety
     ///
-    /// The calling thread does not own the page, and neither does anybody whom the platform's
-    /// `tell` waits for: `tell` may lock it.
+    /// Neither the calling thread owns the page, nor a thread that the platform's `tell` waits for:
+    /// `tell` may lock it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// let sleeper = std::thread::spawn(|| drop(PAGE.lock()));
+    /// // ... a process may have died in a release of the page:
+    /// // SAFETY: this thread does not own the page, and the platform's `tell` locks nothing.
+    /// unsafe { PAGE.retell() };
+    /// sleeper.join().unwrap();
+    /// ```
     pub unsafe fn retell(&self) {
-        // By address, as a release does: the page may be freed by whoever is woken first.
+        // By address, as in a release: the first thread to be woken may free the page.
         let (futex, key) = (self.futex, self.key());
         futex.wake_all(core::ptr::from_ref(&self.state));
         futex.tell(key);
     }
 }
 
-/// What a dead owner has left, and the survivor has now. Dropping it ends the stage: unlocked,
-/// migrations aborted, a poisoning finished, everybody told who waits.
+/// The stage that a dead owner left and the survivor now has. Dropping it ends the stage: it aborts
+/// a migration, finishes a poisoning, unlocks the page, and tells all waiters.
 #[must_use = "the stage is ended when this is dropped"]
 #[non_exhaustive]
 pub enum TakenOver<'a, F: Futex = OsFutex> {
     /// The page was locked, no more.
     Locked(PageGuard<'a, F>),
-    /// The page was migrating, and its counts move.
+    /// The page was migrating, and its counts are not frozen.
     Migrating(Migration<'a, F>),
-    /// The page was frozen. How far its owner came with the bytes and the entries, its entries say.
+    /// The page was frozen. Its entries tell how far the owner came.
     Frozen(Frozen<'a, F>),
-    /// The owner had found the contents lost and was about to say so.
+    /// The owner had found the contents lost and was about to poison the page.
     Poisoning(Poisoning<'a, F>),
 }
 
 impl<'a, F: Futex> TakenOver<'a, F> {
-    /// The page.
+    /// Returns the page.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// page.lock().into_raw(); // its owner is gone
+    /// // SAFETY: the owner is gone, and no other thread takes over.
+    /// let taken = unsafe { page.take_over() }.unwrap();
+    /// assert!(taken.page().is_locked());
+    /// ```
     #[must_use]
     pub fn page(&self) -> &'a PageLock<F> {
         match self {
@@ -189,27 +244,71 @@ impl<F: Futex> fmt::Debug for TakenOver<'_, F> {
 }
 
 /// A page in the middle of being poisoned: locked, its counts frozen for good. Dropping it finishes
-/// that.
+/// the poisoning.
 #[must_use = "the page is poisoned when this is dropped"]
 pub struct Poisoning<'a, F: Futex = OsFutex> {
     page: &'a PageLock<F>,
 }
 
 impl<'a, F: Futex> Poisoning<'a, F> {
-    /// The page.
+    /// Returns the page.
+    ///
+    /// ```
+    /// use pagelock::word::{count::FROZEN, state::LOCKED};
+    /// use pagelock::{PageLock, TakenOver};
+    ///
+    /// // A header as a process left it that was killed in the middle of `poison`:
+    /// // SAFETY: a header is two words, `repr(C)`.
+    /// let page: PageLock = unsafe { std::mem::transmute([LOCKED, FROZEN]) };
+    /// // SAFETY: the owner is gone, and no other thread takes over.
+    /// let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else {
+    ///     unreachable!("locked, frozen, not migrating")
+    /// };
+    /// assert!(std::ptr::eq(poisoning.page(), &page));
+    /// ```
     #[must_use]
     pub fn page(&self) -> &'a PageLock<F> {
         self.page
     }
 
     /// Does what the dead owner was about to do: see [`PageGuard::poison`].
+    ///
+    /// ```
+    /// use pagelock::word::{count::FROZEN, state::LOCKED};
+    /// use pagelock::{PageLock, TakenOver};
+    ///
+    /// // A header as a process left it that was killed in the middle of `poison`:
+    /// // SAFETY: a header is two words, `repr(C)`.
+    /// let page: PageLock = unsafe { std::mem::transmute([LOCKED, FROZEN]) };
+    /// // SAFETY: the owner is gone, and no other thread takes over.
+    /// let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else {
+    ///     unreachable!("locked, frozen, not migrating")
+    /// };
+    /// poisoning.finish();
+    /// assert!(page.is_poisoned() && !page.is_locked());
+    /// ```
     pub fn finish(self) -> Released {
         let page = self.page;
         forget(self);
         page.poison(false)
     }
 
-    /// Leaves the page unpoisoned after all, for a survivor that knows that its contents are good.
+    /// Leaves the page unpoisoned, for a survivor that knows that the contents are good.
+    ///
+    /// ```
+    /// use pagelock::word::{count::FROZEN, state::LOCKED};
+    /// use pagelock::{PageLock, TakenOver};
+    ///
+    /// // A header as a process left it that was killed in the middle of `poison`:
+    /// // SAFETY: a header is two words, `repr(C)`.
+    /// let page: PageLock = unsafe { std::mem::transmute([LOCKED, FROZEN]) };
+    /// // SAFETY: the owner is gone, and no other thread takes over.
+    /// let Some(TakenOver::Poisoning(poisoning)) = (unsafe { page.take_over() }) else {
+    ///     unreachable!("locked, frozen, not migrating")
+    /// };
+    /// let guard = poisoning.thaw(); // the bytes were read anew
+    /// assert!(!guard.is_poisoned() && !page.is_frozen());
+    /// ```
     pub fn thaw(self) -> PageGuard<'a, F> {
         let page = self.page;
         forget(self);

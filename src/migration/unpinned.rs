@@ -1,4 +1,4 @@
-//! A migrator that waits for the last unpin. The protocol is at the top of [`migration`](super).
+//! A migrator that waits for the last unpin. [`migration`](super) has the protocol.
 
 use super::{Busy, FreezeRule, Frozen, Migration};
 use crate::futex::Futex;
@@ -10,19 +10,19 @@ use crate::word::count::FROZEN;
 use core::fmt;
 
 impl<'a, F: Futex> Migration<'a, F> {
-    /// Waits until the page has no pins. There will be no new ones, as long as this lasts.
-    /// Afterwards [`PageLock::try_pin`] is refused because the page is migrating, but one that had
-    /// begun before that may still arrive; only [`freeze_unpinned`](Self::freeze_unpinned) and
-    /// [`freeze`](Self::freeze) leave no room for it.
+    /// Waits until the page has no pins. During the call new pins are refused. Afterwards
+    /// [`PageLock::try_pin`] is refused because the page is migrating, but a call that had begun
+    /// before that may still succeed; only [`freeze_unpinned`](Self::freeze_unpinned) and
+    /// [`freeze`](Self::freeze) rule that out.
     ///
-    /// Meanwhile no references are given either (`try_get` says
-    /// [`Frozen`](crate::GetError::Frozen)); afterwards they are given again. Entries may be up,
-    /// and then accesses go on; only whoever makes another entry has to
-    /// [wait](PageLock::wait_migration). With the entries down whoever accesses the page waits, and
-    /// if that is who has pinned it, it waits for itself until the limits are reached.
+    /// During the call new references are refused as well (`try_get` returns
+    /// [`Frozen`](crate::GetError::Frozen)), and afterwards not. If the page's entries are up,
+    /// accesses go on, and only a thread that would make another entry must
+    /// [wait](PageLock::wait_migration). If they are down, every access waits: a thread that
+    /// accesses a page which it has pinned itself waits until the limits are reached.
     ///
-    /// It takes the migration by `&mut`, because the page is frozen meanwhile: two threads that
-    /// wait would thaw it under each other.
+    /// It takes the migration by `&mut`, because the page is frozen during the call: of two threads
+    /// that wait, one would thaw it under the other.
     ///
     /// ```compile_fail,E0596
     /// # use pagelock::{Limits, Migration, PageLock};
@@ -37,6 +37,22 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// # Errors
     ///
     /// [`StillPinned`], within `limits`, with nothing changed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{Limits, PageLock};
+    ///
+    /// static PAGE: PageLock = PageLock::new();
+    /// PAGE.activate(1).unwrap();
+    ///
+    /// let pin = PAGE.try_pin().unwrap();
+    /// let device = std::thread::spawn(move || drop(pin)); // ... when it is done.
+    /// let mut migration = PAGE.lock().begin_migration();
+    /// migration.wait_unpinned(Limits::none()).unwrap();
+    /// assert_eq!(PAGE.pins(), 0);
+    /// # device.join().unwrap();
+    /// ```
     pub fn wait_unpinned(&mut self, limits: Limits<'_, F>) -> Result<(), StillPinned> {
         if self.page.is_poisoned() {
             // Its counts are frozen for good.
@@ -57,11 +73,11 @@ impl<'a, F: Futex> Migration<'a, F> {
     /// [`freeze`](Self::freeze) that waits, within `limits`, until the page has no pins: see
     /// [`wait_unpinned`](Self::wait_unpinned). No pin comes between the last unpin and the freeze.
     ///
-    /// References are not waited for.
+    /// It does not wait for references.
     ///
     /// # Errors
     ///
-    /// [`Busy`], with nothing changed: it has pins if the time was up or the wait cancelled.
+    /// [`Busy`], with nothing changed. Pins are left if the limits were reached.
     ///
     /// # Example
     ///
@@ -90,8 +106,7 @@ impl<'a, F: Futex> Migration<'a, F> {
         // Acquire: pairs with the Release of unpin, and of put.
         let seen = Count(self.page.count.load(Acquire));
         if seen.pins() == 0 && rule.allows(seen.thawed()) {
-            // The references that were counted can have become fewer since, as while any page is
-            // frozen.
+            // References may have been put since the count, as on any frozen page.
             core::mem::forget(drained);
             return Ok(self.into_frozen());
         }
@@ -100,15 +115,15 @@ impl<'a, F: Futex> Migration<'a, F> {
     }
 }
 
-/// A page of which nothing new is given while its pins are waited for. Dropping it thaws, also when
-/// a sleep panics.
+/// A page that refuses references and pins while the migrator waits for the last unpin. Dropping it
+/// thaws the counts, also when a sleep panics.
 struct Drained<'a, F: Futex> {
     page: &'a PageLock<F>,
 }
 
 impl<'a, F: Futex> Drained<'a, F> {
-    /// Steps (1) to (4), until there are no pins or `sleep` says that a limit is reached; the
-    /// page's owner calls this, and it is not frozen.
+    /// Steps (1) to (4), until there are no pins or `sleep` reports that a limit is reached. The
+    /// page's owner calls this, and the page is not frozen.
     fn wait(page: &'a PageLock<F>, sleep: impl Fn(Registered<F>) -> Wake) -> (Self, Wake) {
         debug_assert!(!page.is_frozen(), "{page:?}");
         let mut ready = Registered::read(page.futex, page.key());
@@ -117,7 +132,7 @@ impl<'a, F: Futex> Drained<'a, F> {
         let drained = Self { page };
         while seen.pins() > 0 {
             let wake = sleep(ready);
-            // The sequence first, as in (1): a last unpin that comes after this look bumps it.
+            // The sequence first, as in (1): a last unpin after this look bumps it.
             ready = Registered::read(page.futex, page.key());
             seen = Count(page.count.load(Relaxed));
             if wake != Wake::Released {
@@ -129,11 +144,11 @@ impl<'a, F: Futex> Drained<'a, F> {
 }
 
 impl<F: Futex> Drained<'_, F> {
-    /// Thaws, and says how many pins were left then.
+    /// Thaws the counts, and returns how many pins were left then.
     fn end(self) -> u32 {
         let page = self.page;
         core::mem::forget(self);
-        // Acquire: whoever learns by this that the last pin is gone sees what its holder did.
+        // Acquire: a caller that learns here that the last pin is gone sees what its holder did.
         // Release: as for any thaw.
         Count(page.count.fetch_and(!FROZEN, AcqRel)).pins()
     }
@@ -145,12 +160,13 @@ impl<F: Futex> Drop for Drained<'_, F> {
     }
 }
 
-/// A page whose pins were waited for in vain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why [`Migration::wait_unpinned`] failed: the page still has pins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct StillPinned {
     /// How many are left.
     pub pins: u32,
-    /// What has ended the wait: [`Wake::TimedOut`], [`Wake::Cancelled`] or [`Wake::Poisoned`].
+    /// Why the wait ended: [`Wake::TimedOut`], [`Wake::Cancelled`] or [`Wake::Poisoned`].
     pub wake: Wake,
 }
 

@@ -75,12 +75,15 @@ impl core::error::Error for ExclusiveError {}
 /// mm.read(at, 0, &mut bytes).unwrap(); // has the page back first
 /// assert_eq!(&bytes, b"device");
 /// ```
-#[must_use = "the device is not yet told, and whoever wants the page waits until this is dropped"]
+#[must_use = "the device is not yet told, and others wait for the page until this is dropped"]
 pub struct Exclusive<'m, M: Mm> {
     mm: &'m M,
     pfn: u64,
-    own: Option<(PageRef<'m, M::Futex>, PageGuard<'m, M::Futex>)>,
+    own: Option<Own<'m, M::Futex>>,
 }
+
+/// The driver's reference, put first, and the lock, released after it.
+type Own<'m, F> = (PageRef<'m, F>, PageGuard<'m, F>);
 
 impl<M: Mm> Exclusive<'_, M> {
     /// The frame.
@@ -144,7 +147,10 @@ pub fn make_exclusive<M: Mm>(mm: &M, at: M::Address) -> Result<Exclusive<'_, M>,
 /// ```
 /// use pagelock::mm::{Cause, exclusive::make_exclusive_for};
 /// # let (mm, at) = pagelock_soft::example();
-/// mm.on_notice(|_, _, notice| assert!(notice.is_some_and(|n| n.cause != Cause::Exclusive || n.owner == 7)));
+/// mm.on_notice(|_, _, notice| {
+///     let notice = notice.unwrap();
+///     assert_eq!((notice.cause, notice.owner), (Cause::Exclusive, 7));
+/// });
 /// drop(make_exclusive_for(&mm, at, 7).unwrap());
 /// ```
 ///

@@ -198,11 +198,15 @@ impl Owners {
 /// A count that is not the sum of its owners' references; see [`Owners::check`].
 ///
 /// ```
-/// use pagelock::mm::ledger::{OWNERS, Unbalanced};
-/// let unbalanced = Unbalanced { pfn: 7, counted: 1, owned: [0; OWNERS.len()] };
+/// use pagelock::PageLock;
+/// use pagelock::mm::ledger::Owners;
+/// let page = PageLock::new();
+/// page.activate(1).unwrap();
+/// let unbalanced = Owners::new().check(7, &page).unwrap_err();
 /// assert!(unbalanced.to_string().starts_with("frame 0x7 counts 1 references"));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Unbalanced {
     /// The page.
     pub pfn: u64,

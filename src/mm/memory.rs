@@ -18,11 +18,12 @@ pub(super) fn is_header_of<M: Memory>(mm: &M, pfn: u64, page: &PageLock<M::Futex
 /// assert!(is_over(Brought::Back) && !is_over(Brought::Busy));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[must_use = "a page that is not back is to be tried again"]
+#[must_use = "a page that is not back has to be tried again"]
+#[non_exhaustive]
 pub enum Brought {
     /// It is back, or the entry says what has become of it: the access is made again.
     Back,
-    /// Not this time: somebody had a reference or a pin.
+    /// Not this time: another thread had a reference or a pin.
     Busy,
     /// Not this time: there is no frame for it. [`Memory::make_room`] is called next.
     Full,
@@ -109,7 +110,8 @@ pub trait Memory: Tables {
     /// struct Driver<'u, D> { drain: D, unlocked: &'u mut Unlocked }
     /// impl<D: Drain> Driver<'_, D> {
     ///     fn migrate_to_ram<M: Mm>(
-    ///         &self, mm: &M, request: ToRam<'_, M::Address, M::Futex>, out: &Order<M>, to: M::Tier,
+    ///         &self, mm: &M, request: ToRam<'_, M::Address, M::Futex>,
+    ///         out: &Order<M>, to: M::Tier,
     ///     ) -> bool {
     ///         let mut other = [Slot::frame(request.pfn + 1)];
     ///         let _ = migrate(mm, &mut other, out, &self.drain, self.unlocked); // nor this

@@ -16,6 +16,20 @@
 //! * [`ledger`]: who owns the references of a page.
 //! * [`condemn`]: a page that was found lost while it was mapped.
 //!
+//! ```
+//! use pagelock::mm::migrate::{Order, Slot, migrate};
+//! use pagelock::mm::{Access, Fault, Faulter, Strategy, drain::Unlocked, resolve};
+//! use pagelock_soft::TierId;
+//! # let (mm, at) = pagelock_soft::example();
+//! // To a device's memory, ...
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! let order = Order::to(TierId(1));
+//! assert_eq!(migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut unlocked).done, 1);
+//! // ... and back, by the next access.
+//! let mut faulter = Faulter::new(Strategy::Wait);
+//! assert_eq!(resolve(&mm, at, Access::Read, &mut faulter), Ok(Fault::Resolved));
+//! ```
+//!
 //! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a
 //! start for users without page tables of their own.
 //!
@@ -32,7 +46,7 @@
 //! | every method of `Entry` | held | any | no | take a PTL, call the crate |
 //! | `Tables::flush` | – | several | for other processors to flush | wait for a faulter |
 //! | `Tables::invalidate`, `invalidated` | – | any | for devices | access pages, wait for a page |
-//! | `ReverseMap::each_mapping` | – | any | between visits | visit with a lock that nests in a PTL |
+//! | `ReverseMap::each_mapping` | – | any | between visits | hold a lock that nests in a PTL |
 //! | `Memory::header`, `Tiers::tier`, `span` | perhaps | any | no | take a PTL |
 //! | `Tiers::is_accessible`, `is_zero_frame` | perhaps | any | no | take a PTL |
 //! | `Tiers::own_header`, `cached` | perhaps | any | no | take a PTL |
@@ -42,10 +56,10 @@
 //! | `Memory::busy` | – | none of the fault's | no | – |
 //! | `Memory::account`, `account_pin` | perhaps | any | no | take a PTL |
 //! | `Tiers::prepare`, mode `Async` | perhaps | several | no | take a PTL |
-//! | `Tiers::prepare`, other modes | – | that page's | in mode `Sync` | wait for an owner who may want it |
+//! | `Tiers::prepare`, other modes | – | that page's | in mode `Sync` | wait for a page's owner |
 //! | `Tiers::allocate`, `allocate_for`, `free` | – | several | for no page | migrate pages |
-//! | `Tiers::copy`, `zero`, a `copy_by` engine | – | several | until the bytes are there | wait for a page |
-//! | `Tiers::moved`, `move_cached`, `split` | – | several | for locks of its own | wait for a page |
+//! | `Tiers::copy`, `zero`, a `copy_by` engine | – | several | until it is done | wait for a page |
+//! | `Tiers::moved`, `move_cached`, `split` | – | several | for its own locks | wait for a page |
 //! | `Tiers::rest` | – | none | yes | – |
 //! | `Areas::allowed`, `is_copied_on_write` | held | none | no | take a PTL |
 //! | `PinPolicy::permit`, `home` | held | none | no | take a PTL |

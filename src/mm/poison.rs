@@ -7,7 +7,7 @@ use super::{Cause, Entry, Mm, is_header_of};
 use crate::leaf::Leaf;
 use crate::lock::PageGuard;
 
-/// What poisoning a page has come to; see [`condemn`].
+/// The result of poisoning a page; see [`condemn`].
 ///
 /// ```
 /// # use pagelock::mm::condemn;
@@ -17,6 +17,7 @@ use crate::lock::PageGuard;
 /// assert_eq!((condemned.entries, condemned.pins), (1, 0));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Condemned {
     /// How many entries are poison now.
     pub entries: u32,

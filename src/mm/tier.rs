@@ -289,7 +289,8 @@ pub trait Tiers: Memory {
     /// # let (mm, at) = pagelock_soft::example();
     /// mm.cache(100, mm.frame_at(at).unwrap()).unwrap();
     /// let mut unlocked = Unlocked::promise(); // the top of a thread
-    /// assert_eq!(migrate(&mm, &mut [Slot::at(at)], &Order::to(TierId(1)), &mm, &mut unlocked).done, 1);
+    /// let order = Order::to(TierId(1));
+    /// assert_eq!(migrate(&mm, &mut [Slot::at(at)], &order, &mm, &mut unlocked).done, 1);
     /// assert_eq!(mm.cached_at(100), mm.frame_at(at)); // by `move_cached`
     /// ```
     fn move_cached(&self, from: u64, to: u64, expected: u32) -> bool {
@@ -375,6 +376,7 @@ impl Span {
 /// assert_eq!(mm.copy(pfn, to), Err(CopyError::SourceLost));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum CopyError {
     /// The copy failed; the source is whole.
     Failed,

@@ -1,61 +1,61 @@
-//! Why a page was not made live, and why a reference or a pin was not given.
+//! Why a page was not made live, and why a reference or a pin was refused.
 
 use crate::word::{MAX_PINS, MAX_REFS};
 use core::fmt;
 
-/// Why a page was not made live.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why [`PageLock::activate`](crate::PageLock::activate) failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CountError {
-    /// It is live already.
+    /// The page is live already.
     Live {
         /// Its references.
         refs: u32,
         /// Its pins.
         pins: u32,
     },
-    /// It is frozen by a migration.
+    /// A migration has frozen the page's counts.
     Frozen,
-    /// Its contents are lost for good.
+    /// The page's contents are lost for good.
     Poisoned,
-    /// A live page has at least one reference.
+    /// No references were asked for, and a live page has at least one.
     Zero,
-    /// More references than can be counted.
+    /// More references were asked for than can be counted.
     Overflow {
-        /// How many there are.
+        /// The references that the page has.
         have: u32,
-        /// How many more were asked for.
+        /// The references that were asked for.
         asked: u32,
     },
 }
 
-/// Why a reference was not given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why [`PageLock::try_get`](crate::PageLock::try_get) failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum GetError {
     /// The page is free.
     Free,
-    /// A migration has frozen the counts. [Wait](crate::PageLock::wait_migration) and look again.
+    /// A migration has frozen the counts: [wait](crate::PageLock::wait_migration) and try again.
     Frozen,
     /// The contents are lost for good.
     Poisoned,
-    /// It has [`MAX_REFS`] references.
+    /// The page has [`MAX_REFS`] references.
     Overflow,
 }
 
-/// Why a pin was not given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why [`PageLock::try_pin`](crate::PageLock::try_pin) failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum PinError {
     /// The page is free.
     Free,
-    /// A migration has frozen the counts. [Wait](crate::PageLock::wait_migration) and look again.
+    /// A migration has frozen the counts: [wait](crate::PageLock::wait_migration) and try again.
     Frozen,
-    /// The page is being migrated. [Wait](crate::PageLock::wait_migration) and look again.
+    /// The page is being migrated: [wait](crate::PageLock::wait_migration) and try again.
     Migrating,
     /// The contents are lost for good.
     Poisoned,
-    /// It has [`MAX_PINS`] pins.
+    /// The page has [`MAX_PINS`] pins.
     Overflow,
 }
 
@@ -71,10 +71,8 @@ impl fmt::Display for CountError {
                 f.write_str("a live page needs at least one reference, and 0 were asked for")
             }
             Self::Overflow { have, asked } => {
-                write!(
-                    f,
-                    "{asked} references on top of {have} are more than the {MAX_REFS} that can be counted"
-                )
+                write!(f, "{asked} references on top of {have} are more than the ")?;
+                write!(f, "{MAX_REFS} that can be counted")
             }
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! A **reference** keeps the page's identity: while there is one, the header stands for the same
 //! page. A **pin** keeps its place as well: while there is one, the page cannot be migrated,
-//! whatever the rule. The kernel has only the first and makes every reference a pin; its developers
-//! asked for the difference (pins, not references, should decide whether device memory may move).
+//! whatever the rule. The kernel has one count for both, so that every reference is a pin; its
+//! developers asked for the difference (pins, not references, should decide whether device memory
+//! may move).
 //!
-//! A page with neither is *free*. Waiters never touch the counts: that is the whole point.
+//! A page with neither is *free*. Waiters never touch the counts: that is the point of this crate.
 //!
 //! # Guards and raw references
 //!
@@ -18,23 +19,28 @@
 //!
 //! If that promise is broken and there is nothing to give back, nothing changes: a debug build
 //! panics, a release build leaves the word as it was. A put never borrows from the pins, not for an
-//! instant, so a freeze never succeeds on a page that is pinned.
+//! instant, so a freeze never succeeds on a pinned page.
 //!
-//! # Who hears of the last
+//! # The last reference
 //!
-//! [`PageRef::put`] and [`PagePin::unpin`] answer [`Put::Last`], exactly once for each life of the
+//! [`PageRef::put`] and [`PagePin::unpin`] return [`Put::Last`], exactly once for each life of the
 //! page. A guard that is simply dropped has no caller to tell, and calls the platform's
-//! [`last_put`](Futex::last_put) instead. Code that frees pages by their references acts in both
-//! places.
+//! [`last_put`](Futex::last_put) instead. Code that frees pages by their references must act in
+//! both places.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | get, pin: compare-exchange | Acquire | activate and thaw (Release): the holder sees the page as it was made or where it was moved to |
-//! | put, unpin: compare-exchange | AcqRel | Release: the freeze and the last put (Acquire) see all that the holder did; Acquire: the last one sees what all others did |
-//! | activate: compare-exchange | AcqRel | Release: get and pin; Acquire: the last put of the page's previous life |
-//! | unpoison: store | Release | activate (Acquire): the new life sees how the memory was prepared |
+//! | get, pin: compare-exchange | Acquire | activate and thaw (Release) |
+//! | put, unpin: compare-exchange | Release | the freeze and the last put (Acquire) |
+//! | | and Acquire | the puts and unpins before (Release) |
+//! | activate: compare-exchange | Release | get and pin (Acquire) |
+//! | | and Acquire | the last put of the page's previous life (Release) |
+//! | unpoison: store | Release | activate (Acquire) |
+//!
+//! A new holder sees the page as it was made, or where it was moved to. The freeze and the last put
+//! see all that earlier holders did. A new life sees how the memory was prepared for it.
 
 mod errors;
 mod guard;
@@ -49,15 +55,29 @@ use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::word::{Count, MAX_REFS};
 
 impl<F: Futex> PageLock<F> {
-    /// Makes a free page live, with `refs` references. They are the caller's to
-    /// [put](Self::put_raw) or to [adopt](PageRef::from_raw).
+    /// Makes a free page live, with `refs` references. The caller must later
+    /// [put](Self::put_raw) them, or [adopt](PageRef::from_raw) them as guards.
     ///
-    /// Release: whoever gets a reference afterwards sees what the caller did before.
+    /// Linux does this where a page leaves the allocator (`set_page_refcounted`). It is not Linux's
+    /// `folio_activate`, which moves a page to the active list for reclaim.
+    ///
+    /// Release: a thread that gets a reference afterwards sees what the caller did before.
     ///
     /// # Errors
     ///
     /// [`CountError`], with nothing changed: the page is live, frozen or poisoned, or `refs` is 0
     /// or above [`MAX_REFS`]. A page that is frozen and has references is reported as live.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{CountError, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// assert_eq!(page.activate(0), Err(CountError::Zero));
+    /// page.activate(2).unwrap(); // one for each of two page-table entries
+    /// assert_eq!(page.activate(1), Err(CountError::Live { refs: 2, pins: 0 }));
+    /// ```
     pub fn activate(&self, refs: u32) -> Result<(), CountError> {
         if refs == 0 {
             return Err(CountError::Zero);
@@ -69,7 +89,7 @@ impl<F: Futex> PageLock<F> {
             return Err(CountError::Poisoned);
         }
         // AcqRel: Release pairs with the Acquire of get and pin; Acquire with the last put, so that
-        // whoever makes the page live again sees what its holders did before.
+        // the caller sees what the holders of the page's previous life did.
         match self.count.compare_exchange(0, refs, AcqRel, Relaxed) {
             Ok(_) => Ok(()),
             Err(now) => {
@@ -83,15 +103,28 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Takes a reference.
+    /// Takes a reference (Linux: `folio_try_get`).
     ///
-    /// Succeeds on a page that is locked or migrating; only while its counts are frozen it does
-    /// not. Acquire.
+    /// Succeeds on a page that is locked or migrating, but not while its counts are frozen.
+    /// Acquire.
     ///
     /// # Errors
     ///
     /// [`GetError`], with nothing changed: the page is free, frozen or poisoned, or has
     /// [`MAX_REFS`] references.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{GetError, PageLock};
+    ///
+    /// let page = PageLock::new();
+    /// assert_eq!(page.try_get().unwrap_err(), GetError::Free);
+    /// page.activate(1).unwrap();
+    /// let reference = page.try_get().unwrap();
+    /// assert_eq!(page.refs(), 2);
+    /// # drop(reference);
+    /// ```
     #[inline]
     pub fn try_get(&self) -> Result<PageRef<'_, F>, GetError> {
         let mut seen = self.counts();
@@ -111,7 +144,7 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Pins the page where it is.
+    /// Pins the page where it is (Linux: `pin_user_pages`, for one page).
     ///
     /// A pin that races the beginning of a migration either fails or is seen by its freeze, which
     /// then fails. Acquire.
@@ -120,6 +153,20 @@ impl<F: Futex> PageLock<F> {
     ///
     /// [`PinError`], with nothing changed: the page is free, frozen, migrating or poisoned, or has
     /// [`MAX_PINS`](crate::MAX_PINS) pins.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{FreezeRule, PageLock, PinError};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(1).unwrap();
+    /// let pin = page.try_pin().unwrap(); // a device reads or writes the page
+    /// let migration = page.lock().begin_migration();
+    /// assert_eq!(page.try_pin().unwrap_err(), PinError::Migrating);
+    /// assert!(migration.freeze(FreezeRule::Unpinned).is_err());
+    /// # drop(pin);
+    /// ```
     #[inline]
     pub fn try_pin(&self) -> Result<PagePin<'_, F>, PinError> {
         let mut seen = self.counts();
@@ -142,19 +189,37 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Drops a reference that no [`PageRef`] stands for, such as one of those that
-    /// [`activate`](Self::activate) made. After a death it gives back what the dead held.
+    /// Drops a reference without a [`PageRef`], such as one that [`activate`](Self::activate) made.
+    /// After a death it gives back a reference of the dead process.
     ///
     /// # Safety
     ///
-    /// The reference is raw, and the caller's. Otherwise somebody's reference ends early, and the
-    /// page is reused under their hands. If the page has no reference at all, nothing changes: a
-    /// debug build panics, a release build answers [`Put::Kept`].
+    /// The reference is raw, and the caller's. Otherwise another holder's reference ends early, and
+    /// the page is reused while that holder uses it. If the page has no reference at all, nothing
+    /// changes, and a release build returns [`Put::Kept`].
+    ///
+    /// # Panics
+    ///
+    /// In a debug build, with nothing changed, if the page has no reference.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::{PageLock, Put};
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(2).unwrap();
+    /// // SAFETY: the two references are those that `activate` made.
+    /// unsafe {
+    ///     assert_eq!(page.put_raw(), Put::Kept);
+    ///     assert_eq!(page.put_raw(), Put::Last);
+    /// }
+    /// ```
     pub unsafe fn put_raw(&self) -> Put {
         self.put()
     }
 
-    /// [`put_raw`](Self::put_raw) of so many references in one step.
+    /// [`put_raw`](Self::put_raw) of `refs` references in one step.
     ///
     /// # Safety
     ///
@@ -166,16 +231,34 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Drops a pin that no [`PagePin`] stands for. After a death it gives back what the dead held.
+    /// Drops a pin without a [`PagePin`]. After a death it gives back a pin of the dead process.
     ///
     /// # Safety
     ///
     /// As for [`put_raw`](Self::put_raw): the pin is raw, and the caller's.
+    ///
+    /// # Panics
+    ///
+    /// In a debug build, with nothing changed, if the page has no pin.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// page.activate(1).unwrap();
+    /// page.try_pin().unwrap().into_raw(); // handed to a device
+    /// // ... the device is done.
+    /// // SAFETY: the pin is the one of the line above.
+    /// let _ = unsafe { page.unpin_raw() };
+    /// assert_eq!(page.pins(), 0);
+    /// ```
     pub unsafe fn unpin_raw(&self) -> Put {
         self.unpin()
     }
 
-    /// The end of a guard that was dropped: whether it was the last, the platform is told.
+    /// The end of a guard that was dropped: tells the platform if it was the last.
     #[inline]
     fn dropped(&self, give_back: impl FnOnce(&Self) -> Put) {
         // Read before, as in `unpin`.
@@ -195,12 +278,11 @@ impl<F: Futex> PageLock<F> {
 
     #[inline]
     fn unpin(&self) -> Put {
-        // Read before: once the pin is gone the page may be somebody else's.
+        // Read before: once the pin is gone, so may the page be.
         let (futex, key) = (self.futex, self.key());
         match self.give_back(Count::minus_pin) {
             Some(left) => {
-                // Somebody waits for the last unpin. (Or the page is poisoned, and is told in
-                // vain.)
+                // A migrator waits for the last unpin. (Or the page is poisoned: a needless tell.)
                 if left.is_frozen() && left.pins() == 0 {
                     tell_drained(futex, key);
                 }
@@ -210,18 +292,18 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Lowers the counts by `fewer`, and says what is left. `None`, with nothing changed, if there
-    /// is not so much.
+    /// Lowers the counts by `fewer`, and returns what is left. `None`, with nothing changed, if the
+    /// counts are too low.
     ///
-    /// A compare-exchange and not a subtraction: the word never holds what was not counted, so no
-    /// freeze can see it.
+    /// A compare-exchange and not a subtraction: the word never holds a wrong count for a freeze to
+    /// see.
     #[inline]
     pub(crate) fn give_back(&self, fewer: impl Fn(Count) -> Option<Count>) -> Option<Count> {
         let mut seen = self.counts();
         loop {
             let left = fewer(seen)?;
-            // AcqRel: Release pairs with the Acquire of a freeze, and of the last put; Acquire
-            // makes this the last put's other half.
+            // AcqRel: Release pairs with the Acquire of a freeze and of the last put; Acquire with
+            // the Release of earlier puts, if this is the last.
             match self.count.compare_exchange_weak(seen.0, left.0, AcqRel, Relaxed) {
                 Ok(_) => return Some(left),
                 Err(now) => seen = Count(now),
@@ -229,7 +311,7 @@ impl<F: Futex> PageLock<F> {
         }
     }
 
-    /// Somebody broke the promise of an unsafe function. Nothing has changed.
+    /// A caller broke the promise of an unsafe function. Nothing has changed.
     #[cold]
     fn unbalanced(&self, what: &str) -> Put {
         debug_assert!(false, "{what}: {self:?}");
@@ -244,15 +326,15 @@ fn tell_drained<F: Futex>(futex: F, key: usize) {
 }
 
 /// What was left after a reference or a pin was dropped.
-#[must_use = "whoever drops the last one is the only one who is told that the page is free"]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "only the caller that drops the last one learns that the page is free"]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Put {
     /// Others are left.
     Kept,
-    /// It was the last of the references and pins: the page is free. Said exactly once, to whoever
-    /// dropped it.
+    /// It was the last of the references and pins: the page is free. Only the call that dropped it
+    /// returns this.
     ///
-    /// A page can become free while somebody owns its lock or migrates it, unless that one has a
+    /// A page can become free while a thread owns its lock or migrates it, unless that thread has a
     /// reference too.
     Last,
 }

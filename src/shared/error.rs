@@ -90,7 +90,8 @@ pub enum SeatError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RecoverError {
-    /// Another survivor is at it. If that one dies, the kernel lets go of its lock.
+    /// Another survivor is at it, and may have begun before the death that this call is about: call
+    /// again. If that one dies, the kernel lets go of its lock.
     Busy,
     /// The segment was inherited by `fork`: this process has to attach for itself.
     Forked,

@@ -49,6 +49,9 @@ impl File {
     /// `fd` is open, and the caller's to use.
     pub(super) unsafe fn reopen(fd: c_int) -> Result<Self, SegmentError> {
         const PREFIX: &[u8] = b"/proc/self/fd/";
+        // Before it is opened: that may do something of its own, with a device, and by this process's
+        // rights, which the peer that has sent the descriptor may lack.
+        stays(fd)?;
         // The digits from the end; the rest is zeroes, of which one ends the path.
         let (mut path, mut digits) = ([0u8; PREFIX.len() + 12], [0u8; 11]);
         let (mut left, mut n) = (fd.unsigned_abs(), 0);
@@ -70,21 +73,6 @@ impl File {
 
     pub(super) fn fd(&self) -> c_int {
         self.0
-    }
-
-    /// Whether what is mapped of it stays: it is sealed against shrinking, and of ordinary memory
-    /// (huge pages can run out, and then an access is a signal).
-    pub(super) fn stays(&self) -> bool {
-        // SAFETY: asks, no more.
-        let seals = unsafe { libc::fcntl(self.0, libc::F_GET_SEALS) };
-        // SAFETY: integers, of which all zeroes are a value.
-        let mut of: libc::statfs = unsafe { core::mem::zeroed() };
-        // SAFETY: fills in the structure that it is given.
-        let asked = unsafe { libc::fstatfs(self.0, &mut of) };
-        // Its type is another on each system.
-        #[allow(clippy::unnecessary_cast)]
-        let is_ordinary = of.f_type as i64 == libc::TMPFS_MAGIC as i64;
-        seals != -1 && seals & libc::F_SEAL_SHRINK != 0 && asked == 0 && is_ordinary
     }
 
     pub(super) fn bytes(&self) -> Result<u64, SegmentError> {
@@ -181,6 +169,26 @@ impl File {
             errno => Err(errno),
         }
     }
+}
+
+/// Checks that what is mapped of the file stays: it is sealed against shrinking, and of ordinary
+/// memory (huge pages can run out, and then an access is a signal).
+fn stays(fd: c_int) -> Result<(), SegmentError> {
+    // SAFETY: asks, no more.
+    let seals = match unsafe { libc::fcntl(fd, libc::F_GET_SEALS) } {
+        // Of a file that cannot have any.
+        -1 if errno() == libc::EINVAL => 0,
+        seals => checked("fcntl(F_GET_SEALS)", seals)?,
+    };
+    // SAFETY: integers, of which all zeroes are a value.
+    let mut of: libc::statfs = unsafe { core::mem::zeroed() };
+    // SAFETY: fills in the structure that it is given.
+    checked("fstatfs", unsafe { libc::fstatfs(fd, &mut of) })?;
+    // Its type is another on each system.
+    #[allow(clippy::unnecessary_cast)]
+    let is_ordinary = of.f_type as i64 == libc::TMPFS_MAGIC as i64;
+    let is_sealed = seals & i64::from(libc::F_SEAL_SHRINK) != 0;
+    if is_sealed && is_ordinary { Ok(()) } else { Err(SegmentError::NotSealed) }
 }
 
 /// A lock of a byte.

@@ -26,11 +26,11 @@
 //! One survivor at a time recovers: two of the dead may have been about to ask for the same page,
 //! and one of them may own it.
 
-use super::layout::{Note, PageCell, SEAT_LOCKS};
+use super::layout::{Note, PageCell};
 use super::note::{ASKED, GIVEN, GIVING, HELD, LOCK, LOWERING, PIN, RAISING, REF, RESCUED};
 use super::platform::InSegment;
 use super::seat::page_before_notes;
-use super::{RecoverError, Segment, SegmentError};
+use super::{RecoverError, Segment};
 use crate::futex::Futex;
 use crate::migration::TakenOver;
 use crate::page::PageLock;
@@ -90,8 +90,8 @@ pub struct Recovered {
     pub retold: u32,
     /// Notes with values that no note can have: their writer broke the protocol.
     pub nonsense: u32,
-    /// Notes left for the next time: a living thread was taking the page or letting go of it, and
-    /// was stopped there.
+    /// Notes left for the next time: a living thread was stopped while it took the page or let go
+    /// of it, or while it woke from a wait for the owner's end.
     pub undecided: u32,
 }
 
@@ -117,8 +117,9 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// [`RecoverError::Busy`] if another survivor is at it, [`Forked`](RecoverError::Forked) in a
-    /// child that has not attached for itself, or the system refuses.
+    /// [`RecoverError::Busy`] if another survivor is at it, which may have begun before this death:
+    /// call again. [`Forked`](RecoverError::Forked) in a child that has not attached for itself. Or
+    /// the system refuses.
     ///
     /// # Example
     ///
@@ -144,10 +145,15 @@ impl Segment {
         // All of the dead first: none of them is a living owner of what another had.
         let mut dead = Dead { segment: self, seats: [0; 8] };
         for seat in 0..self.seats() {
-            if self.notes(seat).next().is_some()
-                && self.occupy(seat).map_err(|errno| RecoverError::System { errno })?
-            {
+            let notes = self.notes(seat).count() as u32;
+            if notes == 0 {
+                continue;
+            }
+            if self.occupy(seat).map_err(|errno| RecoverError::System { errno })? {
                 dead.add(seat);
+            } else if !self.is_occupied(seat) {
+                // A thread that waited for the owner's end was stopped on its way out.
+                recovered.undecided += notes;
             }
         }
         let all = || (0..self.seats()).filter(|&seat| dead.has(seat));
@@ -163,7 +169,7 @@ impl Segment {
     }
 
     /// The notes of a seat that are not free.
-    fn notes(&self, seat: u32) -> impl Iterator<Item = &Note> {
+    pub(super) fn notes(&self, seat: u32) -> impl Iterator<Item = &Note> {
         self.cell(seat).notes.iter().filter(|note| note.read().is_some())
     }
 
@@ -331,35 +337,6 @@ impl Segment {
                 Ok(())
             });
         }
-    }
-
-    /// Sleeps until seat `seat` has no owner: the kernel wakes this thread when the owner's process
-    /// ends. Returns whether something is left to [recover](Self::recover). A signal ends the sleep
-    /// too.
-    ///
-    /// An owner that dies with nothing noted leaves its seat free at once. If another thread takes
-    /// the seat before this one wakes, the sleep lasts until that thread's end; nothing was left.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses, or there is no such seat (`EINVAL`).
-    #[doc = example!(
-        "assert!(!segment.wait_for_end_of(5)?, \"it has no owner, and nothing is left\");"
-    )]
-    pub fn wait_for_end_of(&self, seat: u32) -> Result<bool, SegmentError> {
-        let failed = |errno| SegmentError::System { call: "fcntl(F_OFD_SETLKW)", errno };
-        if seat >= self.seats() {
-            return Err(failed(libc::EINVAL));
-        }
-        // A description of its own, which has no seat: else the lock would be granted where this
-        // process sits.
-        // SAFETY: open as long as `self` lives.
-        let apart = unsafe { super::file::File::reopen(self.as_raw_fd()) }?;
-        let at = SEAT_LOCKS + i64::from(seat);
-        let ended = apart.await_end(at).map_err(failed)?;
-        // Not by closing it: a process that was forked meanwhile may have it as well.
-        apart.unlock(at);
-        Ok(ended && self.notes(seat).next().is_some())
     }
 }
 

@@ -1,9 +1,9 @@
 //! A seat: what a thread has to do with pages, noted where a survivor finds it.
 
-use super::layout::{NOTES, Note, PageCell, SeatCell};
+use super::layout::{NOTES, Note, PageCell, SEAT_LOCKS, SeatCell};
 use super::note::{HELD, LOCK};
 use super::platform::InSegment;
-use super::{Held, SeatError, SeatGuard, Segment, SitError, file};
+use super::{Held, SeatError, SeatGuard, Segment, SegmentError, SitError, file};
 use crate::futex::Futex;
 use crate::lock::LockError;
 use crate::sync::{
@@ -27,6 +27,11 @@ const LOOKS: u32 = 100;
 /// process ends, and is recovered as that of a dead one.
 ///
 /// It is not [`Sync`]: one thread at a time sits in it.
+///
+/// ```compile_fail,E0277
+/// fn in_two_threads<T: Sync>() {}
+/// in_two_threads::<pagelock::shared::Seat<'static>>();
+/// ```
 #[derive(Debug)]
 pub struct Seat<'g> {
     segment: &'g Segment,
@@ -74,6 +79,35 @@ impl Segment {
             return Ok(Seat { segment: self, number, cell, free: Cell::new(ALL) });
         }
         Err(if is_of_dead { SitError::OnlyDead } else { SitError::NoSeat })
+    }
+
+    /// Sleeps until seat `seat` has no owner: the kernel wakes this thread when the owner's process
+    /// ends. Returns whether something is left to [recover](Self::recover). A signal ends the sleep
+    /// too.
+    ///
+    /// An owner that dies with nothing noted leaves its seat free at once. If another thread takes
+    /// the seat before this one wakes, the sleep lasts until that thread's end; nothing was left.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses, or there is no such seat (`EINVAL`).
+    #[doc = example!(
+        "assert!(!segment.wait_for_end_of(5)?, \"it has no owner, and nothing is left\");"
+    )]
+    pub fn wait_for_end_of(&self, seat: u32) -> Result<bool, SegmentError> {
+        let failed = |errno| SegmentError::System { call: "fcntl(F_OFD_SETLKW)", errno };
+        if seat >= self.seats() {
+            return Err(failed(libc::EINVAL));
+        }
+        // A description of its own, which has no seat: else the lock would be granted where this
+        // process sits.
+        // SAFETY: open as long as `self` lives.
+        let apart = unsafe { file::File::reopen(self.as_raw_fd()) }?;
+        let at = SEAT_LOCKS + i64::from(seat);
+        let ended = apart.await_end(at).map_err(failed)?;
+        // Not by closing it: a process that was forked meanwhile may have it as well.
+        apart.unlock(at);
+        Ok(ended && self.notes(seat).next().is_some())
     }
 }
 

@@ -126,10 +126,6 @@ impl Segment {
     }
 
     fn of(file: File) -> Result<Self, SegmentError> {
-        // Before the size is asked for, which does not get smaller from here on.
-        if !file.stays() {
-            return Err(SegmentError::NotSealed);
-        }
         let words = file.read()?.ok_or(SegmentError::NoSegment)?;
         let size = layout::read(words, file.bytes()?)?;
         let bytes =

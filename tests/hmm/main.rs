@@ -48,6 +48,7 @@ mod common;
 
 mod access;
 mod beyond;
+mod called_off;
 mod exclusive;
 mod gup;
 mod handler;
@@ -56,6 +57,12 @@ mod migrate;
 mod mixed;
 #[cfg(not(miri))]
 mod real;
+#[cfg(not(miri))]
+mod real_engine;
+#[cfg(not(miri))]
+mod real_memory;
+#[cfg(not(miri))]
+mod real_pins;
 #[cfg(not(miri))]
 mod region;
 

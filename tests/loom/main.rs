@@ -26,9 +26,16 @@
 //! | statistics | `stats::*` (with that feature) |
 #![cfg(pagelock_loom)]
 
+mod cancelled;
+mod chains;
 mod counts;
 mod drain;
+mod freed;
+mod freeze;
+mod gate;
+mod leaving;
 mod lock;
+mod migration;
 mod pins;
 mod range;
 #[cfg(feature = "stats")]

@@ -12,7 +12,7 @@ use pagelock::Limits;
 use pagelock::leaf::{Leaf, Marker, Rights};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{self, Slot};
-use pagelock::mm::range::{self, Found, RangeOrder, Want, snapshot};
+use pagelock::mm::range::{Found, RangeOrder, Want, snapshot};
 use pagelock_soft::{At, TierId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -247,7 +247,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
             );
         }
     };
-    let order = range::RangeOrder::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
+    let order = RangeOrder::new(within(own, 1 << 30)).part(log, 0..n).attempts(1);
     let moved: &AtomicUsize = Box::leak(Box::default());
     own.at_clock(move || {
         moves(space.page(n));
@@ -261,7 +261,7 @@ fn a_reader_is_not_disturbed_by_what_happens_elsewhere() {
     assert!(!notifier.is_good(ticket) && log.keeps(notifier, &mut ticket, &(0..n)));
     // And one that is, does.
     mm.write(space.page(1), 0, &[1]).unwrap();
-    let order = range::RangeOrder::new(Limits::none()).part(log, 0..n);
+    let order = RangeOrder::new(Limits::none()).part(log, 0..n);
     let mut ticket = snapshot(mm, notifier, &mut pages, &order).unwrap().ticket;
     moves(space.page(1));
     assert!(!log.keeps(notifier, &mut ticket, &(0..n)));

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::mm::drain::ThreadCpus;
 use pagelock::mm::migrate::{self, Abort, Outcome};
-use pagelock::mm::range::{self, Page, Progress, RangeOrder, Stop, Want, snapshot};
+use pagelock::mm::range::{Page, Progress, RangeOrder, Stop, Want, snapshot};
 use pagelock::mm::{FaultError, Faulter, Strategy, Tiers};
 use pagelock::{Cancel, Limits};
 use pagelock_soft::{AccessError, At, Config, Kind, Soft, SpaceId, TierConfig};
@@ -322,7 +322,7 @@ fn a_look_ends_at_its_deadline() {
     let cancel = Cancel::with_futex(own);
     cancel.cancel();
     let limits = Limits::none().unless(&cancel);
-    let error = snapshot(mm, notifier, &mut pages, &range::RangeOrder::new(limits)).unwrap_err();
+    let error = snapshot(mm, notifier, &mut pages, &RangeOrder::new(limits)).unwrap_err();
     assert_eq!(error.why, Stop::Cancelled);
     assert!((1..=1024).contains(&error.done), "{} pages were looked at", error.done);
 }

@@ -5,13 +5,13 @@
 #[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/model.rs"]
+#[path = "../common/model/mod.rs"]
 mod model;
 #[cfg(not(pagelock_shuttle))]
 #[path = "../common/model_leaf.rs"]
 mod model_leaf;
 #[cfg(all(target_pointer_width = "64", not(any(pagelock_shuttle, miri))))]
-#[path = "../common/model_schedule.rs"]
+#[path = "../common/model_schedule/mod.rs"]
 mod model_schedule;
 #[cfg(not(pagelock_shuttle))]
 #[path = "../common/model_words.rs"]

@@ -10,6 +10,8 @@
     not(pagelock_shuttle)
 ))]
 
+mod passed_on;
+
 use crate::common::{
     Lots,
     child::{End, fork, shared},
@@ -23,7 +25,7 @@ use pagelock::shared::{InSegment, Segment, SegmentError, Size};
 use pagelock::{FreezeRule, Limits, Wait};
 use proptest::prelude::*;
 use std::io::Write as _;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Instant;
 
 /// A file without a name that holds `bytes`, and is sealed if `seals` says so.
@@ -362,64 +364,4 @@ fn a_process_that_scribbles_harms_nothing_outside_of_the_segment() {
     }
     println!("{rounds:?} rounds; {ends:?}");
     assert!(rounds.load(SeqCst) > 0);
-}
-
-/// Sends a descriptor over a socket, as a hypervisor does, and attaches to what comes out.
-#[test]
-fn a_descriptor_that_came_over_a_socket_is_as_good() {
-    let segment = Segment::create(c"sent", Size::of(4)).unwrap();
-    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
-    watched(&[], || {
-        let child = fork(|| {
-            let own = Segment::attach(receive(b.as_raw_fd())).unwrap();
-            let seat = own.sit().unwrap();
-            drop(seat.lock(3).unwrap());
-            own.user_words()[0].store(77, SeqCst);
-            0
-        });
-        send(a.as_raw_fd(), segment.as_fd().as_raw_fd());
-        assert_eq!(child.status(), 0);
-    });
-    assert_eq!(segment.user_words()[0].load(SeqCst), 77);
-}
-
-/// Runs `call` with a message of one byte that has room for one descriptor.
-fn message(call: impl FnOnce(&mut libc::msghdr) -> isize) {
-    let (mut byte, mut control) = (0u8, [0u64; 4]);
-    let mut data = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    // SAFETY: integers and pointers, of which all zeroes are a value.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (&raw mut data, 1);
-    // SAFETY: computes.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
-    message.msg_control = control.as_mut_ptr().cast();
-    assert_eq!(call(&mut message), 1);
-}
-
-fn send(socket: i32, fd: i32) {
-    message(|message| {
-        // SAFETY: there is room for one.
-        unsafe {
-            let first = libc::CMSG_FIRSTHDR(message);
-            ((*first).cmsg_level, (*first).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
-            (*first).cmsg_len = libc::CMSG_LEN(4) as _;
-            libc::CMSG_DATA(first).cast::<i32>().write_unaligned(fd);
-            libc::sendmsg(socket, message, 0)
-        }
-    });
-}
-
-fn receive(socket: i32) -> OwnedFd {
-    let mut fd = -1;
-    message(|message| {
-        // SAFETY: fills in the message, which has room for one.
-        unsafe {
-            let got = libc::recvmsg(socket, message, 0);
-            let first = libc::CMSG_FIRSTHDR(message);
-            fd = libc::CMSG_DATA(first).cast::<i32>().read_unaligned();
-            got
-        }
-    });
-    // SAFETY: it came just now.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }

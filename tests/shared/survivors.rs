@@ -17,7 +17,9 @@ use crate::common::{
 use core::mem::forget;
 use core::sync::atomic::Ordering::SeqCst;
 use pagelock::FreezeRule;
+use pagelock::shared::layout::SEAT_LOCKS;
 use pagelock::shared::{Recovered, Seat, Segment, Size};
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 mod work;
@@ -233,6 +235,33 @@ fn a_thread_that_waits_for_the_end_of_a_seat_is_woken_by_the_kernel() {
         assert_eq!(segment.wait_for_end_of(number), Ok(false), "nothing is left");
         assert!(segment.wait_for_end_of(9).is_err());
     });
+}
+
+/// Its lock keeps a survivor from the seat, and the survivor says that something is left.
+#[test]
+fn a_waiter_that_is_stopped_as_it_wakes_does_not_hide_what_the_dead_have_left() {
+    let segment = Segment::create(c"waiter", Size::of(2).seats(2)).unwrap();
+    let child = fork(|| {
+        let own = Segment::attach(&segment).unwrap();
+        forget(own.sit().unwrap().lock(1).unwrap());
+        // SAFETY: ends this process.
+        unsafe { libc::raise(libc::SIGKILL) };
+        0
+    });
+    assert_eq!(child.wait(), End::Signal(libc::SIGKILL));
+    child.reaped();
+    // As `wait_for_end_of` has it until it returns, on a description of its own.
+    let waiter = std::fs::File::open(format!("/proc/self/fd/{}", segment.as_raw_fd())).unwrap();
+    // SAFETY: integers, of which all zeroes are a value.
+    let mut lock: libc::flock64 = unsafe { core::mem::zeroed() };
+    (lock.l_type, lock.l_start, lock.l_len) = (libc::F_RDLCK as _, SEAT_LOCKS, 1);
+    // SAFETY: reads the structure.
+    assert_eq!(unsafe { libc::fcntl(waiter.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
+    let found = segment.recover(|left| panic!("{left:?}")).unwrap();
+    assert_eq!((found.seats, found.undecided), (0, 1));
+    drop(waiter);
+    let found = segment.recover(|left| assert_eq!(left.page, 1)).unwrap();
+    assert_eq!((found.pages, found.undecided), (1, 0));
 }
 
 /// Its number lives on, and nobody sits in its seat.

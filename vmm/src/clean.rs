@@ -12,8 +12,8 @@ use std::io;
 use std::sync::Arc;
 
 impl Region {
-    /// Write protects `page`, for the caller to [read](Clean::read) and save, or only to hear of the
-    /// next write. The guest goes on to read it; a write sleeps until the answer is
+    /// Write protects `page`, for the caller to [read](Clean::read) and save, or only to hear of
+    /// the next write. The guest goes on to read it; a write sleeps until the answer is
     /// [done](Clean::done) or dropped. Never sleeps for the page, and copies nothing.
     ///
     /// A device that has the page pinned writes to it without a fault. So a pinned page is refused:
@@ -42,7 +42,7 @@ impl Region {
     /// ```
     pub fn clean(self: &Arc<Self>, page: usize) -> Result<Clean, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
-        // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
+        // A look first: it leaves no trace on a page that is out. A fetch may be about to say "in".
         if Place::of(header.user()) != Place::In {
             return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }

@@ -1,4 +1,4 @@
-//! Discarding pages: by the balloon, or because whoever maps them has removed them.
+//! Discarding pages: by the balloon, or because the process that maps them has removed them.
 //!
 //! A discard does not sleep for an owner. It notes its request beside the header, and then asks for
 //! the page: either it gets it, or the owner's release tells, and the owner looks at the note
@@ -26,7 +26,7 @@ const DISCARD: u8 = 1;
 /// Asked: the page was taken away by the process that maps it, and reads as zeroes.
 const REMOVED: u8 = 2;
 const ASKED: u8 = DISCARD | REMOVED;
-/// Answered: a device's pin kept the page. Stays until somebody asks again.
+/// Answered: a device's pin kept the page. Stays until the next request.
 const PINNED: u8 = 4;
 /// Answered: the system refused.
 const FAILED: u8 = 8;
@@ -36,12 +36,12 @@ const FAILED: u8 = 8;
 pub struct Discarded {
     /// Gone: they read as zeroes from now on.
     pub done: usize,
-    /// Somebody owns them, and they go when that ends, unless a device is faster to pin them; a
-    /// fetch drops its bytes. 0 if the call has waited.
+    /// They have owners, and go when those end, unless a device is faster to pin them; a fetch
+    /// drops its bytes. 0 if the call has waited.
     pub left: usize,
     /// A device uses them. They stay as they are.
     pub pinned: usize,
-    /// The system refused. They stay as they are.
+    /// The system refused, or their contents are lost. They stay as they are.
     pub failed: usize,
 }
 
@@ -88,8 +88,8 @@ impl Region {
     /// is gone, or was kept. For a balloon, which gives the memory away next.
     ///
     /// It discards each page once: what the guest writes to a page that is gone already stays.
-    /// Sleeps while somebody else owns a page, so it is not for a thread that serves faults, nor
-    /// for one that owns a page of the range.
+    /// Sleeps while others own a page, so it is not for a thread that serves faults, nor for one
+    /// that owns a page of the range.
     ///
     /// # Example
     ///
@@ -199,7 +199,7 @@ impl Region {
         Settled::Again
     }
 
-    /// Does what was asked of `page`, unless somebody owns it: then that owner does when it
+    /// Does what was asked of `page`, unless it has an owner: then that owner does when it
     /// releases.
     fn try_settle(self: &Arc<Self>, page: usize) -> Settled {
         let Some(header) = self.headers.get(page) else { return Settled::Done };
@@ -207,7 +207,7 @@ impl Region {
             Claim::Owner(guard) => guard,
             Claim::InFlight => return Settled::Left,
             // Lost, and lost it stays.
-            _ => return Settled::Done,
+            _ => return Settled::Failed,
         };
         let mut owned = Owned::new(self, page, guard, What::Discard);
         // Acquire: pairs with the Release of `ask`. What was answered stays.

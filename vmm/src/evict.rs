@@ -18,8 +18,8 @@ pub enum NotEvicted {
     /// It is not in, or there is no such page.
     #[error("the page is not in")]
     NotIn,
-    /// Somebody owns it.
-    #[error("somebody owns the page")]
+    /// It has an owner.
+    #[error("the page has an owner")]
     Owned,
     /// Devices use it.
     #[error("the page has {0} pins")]
@@ -36,7 +36,8 @@ impl Region {
     /// Takes `page` away from the guest, with what was last written to it, for the caller to save.
     /// Never sleeps for the page: one that is busy or pinned is refused.
     ///
-    /// Who touches the page from now on sleeps until the answer is [done](Evict::done) or dropped.
+    /// A thread that touches the page from now on sleeps until the answer is [done](Evict::done) or
+    /// dropped.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl Region {
     /// ```
     pub fn evict(self: &Arc<Self>, page: usize) -> Result<Evict, NotEvicted> {
         let Some(header) = self.headers.get(page) else { return Err(NotEvicted::NotIn) };
-        // Who looks first leaves no trace on a page that is out; a fetch may be about to say "in".
+        // A look first: it leaves no trace on a page that is out. A fetch may be about to say "in".
         if Place::of(header.user()) != Place::In {
             return Err(if header.is_locked() { NotEvicted::Owned } else { NotEvicted::NotIn });
         }
@@ -213,7 +214,7 @@ impl Evict {
         self.get().note(note.into());
     }
 
-    /// The bytes are safe: the page is out, and who waits for it is told.
+    /// The bytes are safe: the page is out, and its waiters are told.
     ///
     /// # Example
     ///

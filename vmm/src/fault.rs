@@ -1,4 +1,4 @@
-//! Faults: who fetches the page, and what becomes of the others.
+//! Faults: the owner that fetches the page, and what becomes of the others.
 
 use crate::fetch::Fetch;
 use crate::headers::Route;
@@ -17,11 +17,11 @@ use std::sync::Arc;
 #[must_use]
 pub enum Claimed<G> {
     /// The page is yours to deal with. However this guard ends, by a success, an error, a panic, a
-    /// dropped task or a time-out, the faulter and all who came meanwhile are told.
+    /// dropped task or a time-out, the faulter and all that came meanwhile are told.
     Owner(G),
-    /// There is nothing to do. Who sleeps for the page in the kernel has been woken.
+    /// There is nothing to do. Threads that sleep for the page in the kernel have been woken.
     Present,
-    /// Somebody else owns the page, and tells the faulter when it is released. Forget the fault.
+    /// Another owner has the page, and tells the faulter when it is released. Forget the fault.
     InFlight,
     /// The contents are lost; an access fails (SIGBUS), where the kernel can do that.
     Poisoned,
@@ -35,9 +35,9 @@ pub type Fault = Claimed<Fetch>;
 impl Region {
     /// A thread faults on `page` because it is not there. Never sleeps for the page.
     ///
-    /// Each fault that arrives is to be passed to this, also one for a page that seems to be there:
-    /// its message may have been read late, or the page was taken away by somebody that no event
-    /// has told of. `Present` has made sure of both.
+    /// Pass each fault that arrives to this, also one for a page that seems to be there: its
+    /// message may have been read late, or the page was taken away without an event. `Present` has
+    /// made sure of both.
     ///
     /// # Example
     ///
@@ -93,10 +93,19 @@ impl Region {
             Err(other) => return other,
         };
         let owned = Owned::new(self, page, guard, What::WriteFault).with_faulter();
-        // A page that is out may be to come back protected. Its fault was late: there is nothing to
-        // lift or to read, and whoever slept finds that no page is there.
-        let stays = owned.place() == Place::In && owned.is_protected();
-        if stays { Claimed::Owner(Unprotect::of(owned)) } else { Claimed::Present }
+        // A page that is out may come back protected. Its fault was late: there is nothing to lift
+        // or to read, and the writer finds that no page is there.
+        if owned.place() != Place::In {
+            return Claimed::Present;
+        }
+        if owned.is_protected() {
+            return Claimed::Owner(Unprotect::of(owned));
+        }
+        // Late as well; or the page was protected by another hand, and the writer would come again
+        // and again. The release wakes it in any case.
+        let at = owned.at();
+        let _ = self.patiently(|layer| layer.protect(at, false));
+        Claimed::Present
     }
 
     fn claim<G>(
@@ -144,8 +153,8 @@ impl Region {
         }
     }
 
-    /// The pages of `range` that are not in and that nobody owns, one after the other, for whoever
-    /// fetches before anybody asks.
+    /// The pages of `range` that are not in and that nobody owns, one after the other, for a
+    /// fetcher that comes before anybody asks.
     ///
     /// Busy pages are passed over without a trace: their owners do not tell because of it.
     ///

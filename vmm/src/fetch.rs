@@ -1,4 +1,4 @@
-//! A page that is to be put up.
+//! The right to put a page up.
 
 use crate::owned::Owned;
 use crate::place::Place;
@@ -265,8 +265,8 @@ impl Fetch {
     }
 
     /// Lets a page of shared memory be used as it is behind the mapping: another process has put
-    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then,
-    /// and this guard is to be dropped.
+    /// its bytes there, and the fault was a [minor](crate::Kind::Minor) one. The page is in then:
+    /// drop this guard.
     ///
     /// `false` if nothing is there, or not any more: the page was taken out after the fault. It is
     /// to be filled as usual.

@@ -21,8 +21,8 @@ use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// The platform of a region's headers: threads sleep as on [`OsFutex`], and a release that somebody
-/// waits for also wakes the guest's processors and the tasks that wait for the page.
+/// The platform of a region's headers: threads sleep as on [`OsFutex`], and a release that is
+/// waited for also wakes the guest's processors and the tasks that wait for the page.
 ///
 /// It has no size, and only a [region](crate::Region) makes headers of it.
 #[derive(Clone, Copy)]
@@ -45,9 +45,8 @@ impl Adapt for Route {
         OsFutex.tell(header);
         let block = ptr::with_exposed_provenance::<Block>(header & !(BLOCK - 1));
         // SAFETY: a `PageLock<Route>` exists only in a block, since `Route` cannot be made
-        // elsewhere. Whoever releases a page does so through the region or an `Arc` of it, which
-        // outlives the call; so block and context are there. The context is written before the
-        // region is shared.
+        // elsewhere. Each release comes through the region or an `Arc` of it, which outlives the
+        // call; so block and context are there. The context is written before the region is shared.
         unsafe { (*(*block).context).told(header) }
     }
 }

@@ -1,9 +1,9 @@
 //! Where the faults of some regions arrive, and in which order they are acted on.
 //!
-//! The kernel holds up whoever removes pages until the event has been *read*, and then takes the
-//! pages away. So a thread that has read a removal and not yet acted on it leaves a gap in which
-//! another thread, with an older fault in hand, can put the old bytes up again. The inbox closes
-//! it: removals are read and noted in the headers under one lock, which whoever puts a page up
+//! The kernel holds up a remover of pages until the event has been *read*, and then takes the pages
+//! away. So a thread that has read a removal and not yet acted on it leaves a gap in which another
+//! thread, with an older fault in hand, can put the old bytes up again. The inbox closes it:
+//! removals are read and noted in the headers under one lock, which a thread that puts a page up
 //! shares. Faults are not held up by it, and where no removals can come nobody takes it.
 
 use crate::layer::{Event, Events, Kind};
@@ -109,8 +109,8 @@ impl Inbox {
         }))
     }
 
-    /// Where the events come from: its descriptor is readable while there are any, for whoever
-    /// waits in a loop of its own.
+    /// Where the events come from: its descriptor is readable while there are any, for a caller
+    /// with a loop of its own.
     ///
     /// # Example
     ///
@@ -139,7 +139,8 @@ impl Inbox {
     /// # use std::time::Duration;
     /// let (ram, region) = SoftRam::region(8)?;
     /// let inbox = region.inbox().clone();
-    /// let guest = std::thread::spawn(move || ram.with(5, false, Duration::from_secs(10), |bytes| bytes[0]));
+    /// let patience = Duration::from_secs(10);
+    /// let guest = std::thread::spawn(move || ram.with(5, false, patience, |bytes| bytes[0]));
     /// let arrived = loop {
     ///     match inbox.next()? {
     ///         Some(arrived) => break arrived,
@@ -169,8 +170,8 @@ impl Inbox {
     }
 
     fn pop_aside(&self) -> Option<Event> {
-        // Relaxed: whoever puts a fault aside rings afterwards, so one that is missed here is found
-        // by whoever wakes.
+        // Relaxed: a thread that puts a fault aside rings afterwards, so one that is missed here is
+        // found by the thread that wakes.
         if self.set_aside.load(Relaxed) == 0 {
             return None;
         }
@@ -268,7 +269,7 @@ impl Inbox {
     }
 
     /// Reads what there is, because a page cannot be put up before that. Faults are put aside for
-    /// whoever takes them, so that a pool of one thread makes progress too.
+    /// the next taker, so that a pool of one thread makes progress too.
     pub(crate) fn catch_up(&self) -> io::Result<()> {
         let mut found = 0;
         {
@@ -286,7 +287,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// To be held while a page is put up.
+    /// Held while a page is put up.
     pub(crate) fn in_order(&self) -> Option<RwLockReadGuard<'_, ()>> {
         self.events.has_removes().then(|| self.order.read().unwrap_or_else(PoisonError::into_inner))
     }

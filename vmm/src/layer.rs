@@ -4,12 +4,12 @@ use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// The memory of one region: whole pages, put up, taken away and protected under the feet of who
-/// uses them. [`uffd::Ram`](crate::uffd::Ram) is the kernel's; [`soft`](crate::soft) is one in
+/// The memory of one region: whole pages, put up, taken away and protected under the feet of their
+/// users. [`uffd::Ram`](crate::uffd::Ram) is the kernel's; [`soft`](crate::soft) is one in
 /// software, for tests and for machines where userfaultfd is refused.
 ///
-/// `at` is the page's offset in bytes from the region's base. Nothing here says who may do what
-/// when: each call is made by whoever owns the page, except `wake`, which anybody may call.
+/// `at` is the page's offset in bytes from the region's base. The page's owner makes each call,
+/// except `wake`, which anybody may make.
 ///
 /// An error of kind [`WouldBlock`](io::ErrorKind::WouldBlock) says that nothing was done because
 /// an [`Event`] waits to be read first; the caller reads, and tries again.
@@ -25,8 +25,9 @@ pub trait Layer: Send + Sync {
     /// Bytes of a page.
     fn page_size(&self) -> usize;
 
-    /// Puts `bytes` up where no page is, and wakes who sleeps for it. With `protected`, the first
-    /// write to it faults. `false` if there is a page: it was left alone, and nobody was woken.
+    /// Puts `bytes` up where no page is, and wakes the threads that sleep for it. With `protected`,
+    /// the first write to it faults. `false` if there is a page: it was left alone, and nobody was
+    /// woken.
     fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool>;
     /// As `fill`, with zeroes that can be written.
     fn zero(&self, at: usize) -> io::Result<bool>;
@@ -47,11 +48,11 @@ pub trait Layer: Send + Sync {
     /// Has every access to a page that is not there fail (SIGBUS), and wakes;
     /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if it is there.
     fn poison(&self, at: usize) -> io::Result<()>;
-    /// Wakes who sleeps for the page in the kernel: they try again.
+    /// Wakes the threads that sleep for the page in the kernel: they try again.
     fn wake(&self, at: usize);
-    /// The region is gone: no more faults, and who sleeps for any of its pages is woken.
+    /// The region is gone: no more faults, and threads that sleep for any of its pages are woken.
     fn close(&self) -> io::Result<()>;
-    /// For whoever knows the type.
+    /// For a caller that knows the type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -65,7 +66,7 @@ pub trait Events: Send + Sync {
     fn has_removes(&self) -> bool;
     /// How many faults are queued unread, and how many faulters sleep in all, as the kernel counts.
     fn pending(&self) -> io::Result<(u64, u64)>;
-    /// For whoever knows the type.
+    /// For a caller that knows the type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -84,7 +85,7 @@ pub enum Event {
         /// The thread, or 0 if that is not known.
         thread: u32,
     },
-    /// Pages are about to be taken away by whoever maps them: `madvise`, a balloon.
+    /// The process that maps them is about to take pages away: `madvise`, a balloon.
     Remove {
         /// The first host address.
         start: usize,

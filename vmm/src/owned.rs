@@ -14,12 +14,12 @@ use std::sync::atomic::{
     fence,
 };
 
-/// Dropping it releases the page and tells whoever waits for it, whatever has happened.
+/// Dropping it releases the page and tells its waiters, whatever has happened.
 pub(crate) struct Owned {
     region: Arc<Region>,
     page: usize,
     seat: Taken,
-    /// Somebody sleeps for this very owner and has left no flag in the header.
+    /// A faulter sleeps for this very owner and has left no flag in the header.
     has_faulter: bool,
     is_frozen: bool,
     is_lost: bool,
@@ -153,8 +153,8 @@ impl Owned {
             self.region.wake(self.page);
         }
         if told {
-            // SeqCst: faces the one in `ask`. Whoever asked something of this page, and then found
-            // it owned, has set the flag that `told` is; so what was asked is seen here.
+            // SeqCst: faces the one in `ask`. A thread that asked something of this page, and then
+            // found it owned, has set the flag that `told` is; so what was asked is seen here.
             fence(SeqCst);
             self.region.settle_released(self.page);
         }
@@ -184,7 +184,7 @@ impl std::fmt::Debug for Owned {
 }
 
 impl Region {
-    /// Wakes who sleeps for `page` in the kernel.
+    /// Wakes the threads that sleep for `page` in the kernel.
     pub(crate) fn wake(&self, page: usize) {
         self.layer.wake(self.at(page));
     }

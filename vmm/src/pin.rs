@@ -73,9 +73,8 @@ impl Region {
         }
     }
 
-    /// [`pin`](Self::pin) of a page that may be out: it is fetched by `fetch`, which is to fill
-    /// what it is given. Sleeps while somebody else owns the page; not for a thread that serves
-    /// faults.
+    /// [`pin`](Self::pin) of a page that may be out: `fetch` fetches it, by filling what it is
+    /// given. Sleeps while others own the page; not for a thread that serves faults.
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ impl Place {
         }
     }
 
-    /// The bits of a page here, whose next write is to be noticed if it is `protected`. That
+    /// The bits of a page here. If it is `protected`, the next write to it is noticed. That
     /// outlives an eviction: the page comes back protected.
     pub(crate) const fn bits(self, protected: bool) -> UserBits {
         let place = match self {
@@ -52,9 +52,9 @@ pub(crate) const fn is_protected(user: UserBits) -> bool {
 pub struct PageState {
     /// Where the page is.
     pub place: Place,
-    /// Somebody owns it: a fetch, an eviction, a cleaning is under way.
+    /// It has an owner: a fetch, an eviction, a cleaning is under way.
     pub owned: bool,
-    /// The owner's release will tell: somebody has asked for the page meanwhile.
+    /// The owner's release will tell: the page was asked for meanwhile.
     pub awaited: bool,
     /// The next write is noticed, also if the page is out meanwhile: see
     /// [`Region::clean`](crate::Region::clean).

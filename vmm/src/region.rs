@@ -23,9 +23,9 @@ use std::time::Duration;
 ///
 /// Pages are numbered from 0. All begin [out](Place::Out).
 ///
-/// When the last handle is dropped, memory that somebody else has mapped stays registered: a guest
-/// that goes on all the same sleeps at the next page that is out, and does not run into zeroes
-/// where its data was. To let it go on, [`unplug`](Self::unplug). (When the last handle of the
+/// When the last handle is dropped, memory that others have mapped stays registered: a guest that
+/// goes on all the same sleeps at the next page that is out, and does not run into zeroes where its
+/// data was. To let it go on, [`unplug`](Self::unplug). (When the last handle of the
 /// [`Uffd`](crate::uffd::Uffd) is closed, the kernel unregisters, and there are zeroes.)
 ///
 /// | to | call |
@@ -42,7 +42,7 @@ pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) headers: Headers,
-    /// What was asked of pages that somebody owned at that moment, and answered.
+    /// What was asked of pages that had an owner at that moment, and answered.
     pub(crate) asked: Box<[AtomicU8]>,
     pub(crate) seats: Seats,
     pub(crate) counters: Counters,
@@ -70,6 +70,10 @@ pub enum RegionError {
     /// Another region of the inbox has some of its addresses.
     #[error("addresses from {0:#x} are in another region")]
     Overlaps(usize),
+    /// The memory was registered with another userfaultfd than the inbox's: its faults would arrive
+    /// where nobody knows the region.
+    #[error("the memory's faults arrive at another inbox")]
+    OtherInbox,
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -115,6 +119,9 @@ impl Region {
             || !base.is_multiple_of(page_size)
         {
             return Err(RegionError::NotPages { base, len, page_size });
+        }
+        if layer.as_any().downcast_ref::<Ram>().is_some_and(|ram| !ram.reports_to(inbox)) {
+            return Err(RegionError::OtherInbox);
         }
         let layer: Arc<dyn Layer> = Arc::new(layer);
         let pages = len / page_size;
@@ -267,9 +274,9 @@ impl Region {
         range.filter_map(|page| Some((page, self.state(page)?)))
     }
 
-    /// Takes the region out: no more of its faults arrive, and who sleeps for one of its pages in
-    /// the kernel is woken and goes on without the region (it finds zeroes, or whatever is mapped
-    /// there by then). Guards that exist are still good for being dropped. Once is enough.
+    /// Takes the region out: no more of its faults arrive, and a thread that sleeps for one of its
+    /// pages in the kernel is woken and goes on without the region (it finds zeroes, or what is
+    /// mapped there by then). Guards that exist are still good for being dropped. Once is enough.
     ///
     /// # Errors
     ///
@@ -312,7 +319,7 @@ impl Region {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < PATIENCE => {
                     tries += 1;
                     self.inbox.catch_up()?;
-                    // Whoever removes has to run before this can go on: first a look, then a rest.
+                    // The remover has to run before this can go on: first a look, then a rest.
                     if tries < 32 {
                         std::thread::yield_now()
                     } else {

@@ -1,4 +1,4 @@
-//! Who has what and who waits, in words: for the moment when a guest hangs.
+//! Owners and waiters in words: for the moment when a guest hangs.
 
 use crate::place::PageState;
 use crate::region::Region;
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// A page that somebody owns.
+/// A page that has an owner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Held {
@@ -97,7 +97,7 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {} (guest {:#x}), {:?}", self.page, self.guest, self.state.place)?;
         match (self.what, self.since) {
-            ("", _) => write!(f, ": owned, nobody knows by whom")?,
+            ("", _) => write!(f, ": owned, by an unknown owner")?,
             (what, Some(since)) => write!(f, ": {what} for {since:.1?}")?,
             (what, None) => write!(f, ": {what}")?,
         }
@@ -108,7 +108,7 @@ impl fmt::Display for Held {
             write!(f, ", {} pins", self.state.pins)?;
         }
         match (self.waiters.as_slice(), self.state.awaited) {
-            ([], true) => write!(f, "; somebody waits"),
+            ([], true) => write!(f, "; a faulter waits"),
             ([], false) => Ok(()),
             (threads, _) => write!(f, "; threads {threads:?} wait"),
         }
@@ -118,7 +118,7 @@ impl fmt::Display for Held {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.held.len() {
-            0 => writeln!(f, "nobody owns a page for so long")?,
+            0 => writeln!(f, "no page has been owned for so long")?,
             n => writeln!(f, "{n} pages are owned:")?,
         }
         for held in &self.held {
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
             (Some(unread), Some(asleep)) => {
                 write!(f, "in the kernel {asleep} faulters sleep, {unread} of them unread")
             }
-            _ => write!(f, "the kernel does not say who sleeps"),
+            _ => write!(f, "the kernel does not say how many sleep"),
         }
     }
 }

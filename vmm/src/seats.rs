@@ -1,12 +1,12 @@
-//! Who owns what since when: a seat for each owner, beside the headers.
+//! Owners, and since when: a seat for each, beside the headers.
 //!
 //! The headers have no room for it, and only owners need it; so it is a table of a few seats and
 //! not of pages. An owner that finds no seat goes without: then the report knows the page and not
 //! the owner.
 //!
 //! A seat is taken at every fault, so that is one compare-exchange and two stores to a cache line
-//! that a thread has for itself most of the time. Notes are rare, and behind a mutex. Who waits is
-//! one store into a small table, which the next one to come may write over.
+//! that a thread has for itself most of the time. Notes are rare, and behind a mutex. A waiter is
+//! one store into a small table, which the next one may write over.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const SEATS: usize = 64;
-/// How many places there are for those who wait, and how many of them are a page's.
+/// How many places there are for waiters, and how many of them are a page's.
 const PLACES: usize = 256;
 const PER_PAGE: usize = 4;
 
@@ -162,7 +162,7 @@ impl Seats {
         self.waiters[place].store(packed(page, generation) | u64::from(thread) & THREAD, Relaxed);
     }
 
-    /// Some of those who wait for `page`, in the hold of this generation.
+    /// Some of the threads that wait for `page`, in the hold of this generation.
     pub(crate) fn waiters(&self, page: usize, generation: u8) -> Vec<u32> {
         let places = (0..PER_PAGE)
             .map(|place| self.waiters[(page * PER_PAGE + place) % PLACES].load(Relaxed));
@@ -198,8 +198,8 @@ fn packed(page: usize, generation: u8) -> u64 {
     (page as u64 + 1) << 30 | u64::from(generation) << 22
 }
 
-/// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when
-/// somebody has had a page for too long.
+/// The coarse clock, whose step is a few ms: it is read at every fault, and asked about when an
+/// owner has had a page for too long.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
     time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Evicted {
     /// Out.
     pub done: usize,
-    /// Passed over: somebody owns them.
+    /// Passed over: they have owners.
     pub owned: usize,
     /// Passed over: devices use them.
     pub pinned: usize,

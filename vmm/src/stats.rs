@@ -41,7 +41,7 @@ counters! {
     Faults faults,
     /// Faults on pages that were in.
     Present present,
-    /// Faults on pages that somebody owned.
+    /// Faults on pages that had an owner.
     InFlight in_flight,
     /// Faults on pages that were write protected.
     WriteFaults write_faults,

@@ -16,7 +16,7 @@ use std::sync::atomic::{
 pub enum TakenOver {
     /// Nobody owned it.
     NotOwned,
-    /// It is free again, as it was before its owner came, and who waited is told.
+    /// It is free again, as it was before its owner came, and waiters are told.
     Released,
     /// Its owner had taken the bytes out and not said that they are safe. The contents are lost,
     /// and accesses fail, where the kernel can do that: zeroes would be worse.
@@ -24,8 +24,8 @@ pub enum TakenOver {
 }
 
 impl Region {
-    /// Releases a page whose owner is gone: who it was, and since when, the [report](Self::report)
-    /// says.
+    /// Releases a page whose owner is gone. The [report](Self::report) says what it did, and since
+    /// when.
     ///
     /// # Safety
     ///

@@ -179,7 +179,7 @@ impl Region {
         }
     }
 
-    /// Whether somebody owns the page, whose release then tells.
+    /// Whether the page has an owner, whose release then tells.
     fn is_in_flight(self: &Arc<Self>, page: usize) -> bool {
         let Some(header) = self.headers.get(page).filter(|header| header.is_locked()) else {
             return false;

@@ -59,7 +59,8 @@ impl Unprotect {
         self.owned.region()
     }
 
-    /// The page as it was when it was protected, for whoever saves pages before they are written.
+    /// The page as it was when it was protected, for a snapshot that saves pages before they are
+    /// written.
     ///
     /// # Errors
     ///

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const PAGES: u32 = 4;
 const PAGE: usize = 4096;
@@ -173,11 +174,68 @@ fn an_eviction_whose_store_fails_leaves_the_page_as_it_was() {
     let desk = region.desk().unwrap();
     fetched(&desk, 7).unwrap();
     let full = |_: &[u8]| Err(io::ErrorKind::StorageFull.into());
-    assert!(
-        matches!(desk.evict(1, full), Err(NotDropped::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
-    );
+    let Err(NotDropped::Io(error)) = desk.evict(1, full) else { panic!("the store is full") };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!((region.place(1), byte(&region)), (Some(Place::In), 7));
     assert!(desk.can_be_had(1));
     assert_eq!(fetched(&desk, 9).unwrap(), Came::There);
     assert_eq!(byte(&region), 7);
+}
+
+#[test]
+fn a_store_that_panics_strands_nobody() {
+    let Some((region, _uffd)) = region() else { return };
+    let desk = region.desk().unwrap();
+    let at = region.base() + PAGE;
+    // SAFETY: the second page, which is mapped as long as the region is there.
+    let guest = std::thread::spawn(move || unsafe { std::ptr::read_volatile(at as *const u8) });
+    let fault = || {
+        let end = Instant::now() + Duration::from_secs(20);
+        while region.events().next().unwrap().is_none() {
+            assert!(Instant::now() < end, "its faulter was not told, and does not come again");
+            std::thread::yield_now();
+        }
+    };
+    fault();
+    let panics = || desk.fault(1, |_| panic!("as this test wants it"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+    fault();
+    assert_eq!(fetched(&desk, 7).unwrap(), Came::Fetched);
+    assert_eq!(guest.join().unwrap(), 7);
+    // And one that panics when it is to save: writers go on.
+    let panics = || desk.evict(1, |_| panic!("as this test wants it"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
+    // SAFETY: as above.
+    let guest = std::thread::spawn(move || unsafe { std::ptr::write_volatile(at as *mut u8, 8) });
+    fault();
+    assert_eq!(fetched(&desk, 9).unwrap(), Came::There);
+    guest.join().unwrap();
+    assert_eq!(byte(&region), 7, "the rest is as it was");
+    assert!(desk.can_be_had(1));
+}
+
+#[test]
+fn a_faulter_whose_page_is_on_its_way_sleeps_and_does_not_come_again() {
+    let Some((region, _uffd)) = region() else { return };
+    let (desk, other) = (region.desk().unwrap(), region.desk().unwrap());
+    let at = region.base() + PAGE;
+    // SAFETY: the second page, which is mapped as long as the region is there.
+    let guest = std::thread::spawn(move || unsafe { std::ptr::read_volatile(at as *const u8) });
+    let came = desk.fault(1, |into| {
+        let next = || region.events().next().unwrap();
+        while next().is_none() {
+            std::thread::yield_now();
+        }
+        // Another handler has read the fault, another evictor tries, and a balloon would wait.
+        assert!(matches!(fetched(&other, 9), Ok(Came::InFlight)));
+        assert!(matches!(other.evict(1, |_| Ok(())), Err(NotDropped::NotIn)));
+        assert!(!other.can_be_had(1));
+        for _ in 0..20 {
+            assert!(next().is_none(), "woken for nothing");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        into.fill(7);
+        Ok(())
+    });
+    assert_eq!((came.unwrap(), guest.join().unwrap()), (Came::Fetched, 7));
 }

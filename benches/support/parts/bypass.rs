@@ -116,7 +116,7 @@ unsafe impl Futex for Watched {
 }
 
 /// The page lock on it. With `FAULTERS` every other acquisition of a thread is a faulter's, by
-/// [`PageLock::lock_releasing`], and only those are looked at: the others are who might be faster.
+/// [`PageLock::lock_releasing`], and only those are looked at: the others are the newcomers.
 struct WatchedPage<const FAULTERS: bool>(PageLock<Watched>);
 
 impl<const FAULTERS: bool> Lock for WatchedPage<FAULTERS> {
@@ -204,6 +204,7 @@ fn row(crew: &Crew, effort: &Effort, cell: Fought, tables: &mut Tables) {
             whose.of(|tally| tally.0 as f64),
         );
     }
-    let note = "Of all acquisitions of a round. To newcomers: the gate was open as the locker went to sleep. To anybody: other sleepers too.";
+    let note = "Of all acquisitions of a round. To newcomers: the gate was open as the locker went \
+                to sleep. To anybody: other sleepers too.";
     tables.row(Head::new("contended", TITLE, "row", "rounds", Better::Neither).note(note), row);
 }

@@ -12,19 +12,19 @@ use crate::support::turns::{Rounds, take_turns};
 use core::time::Duration;
 use pagelock::PageLock;
 
-/// Whom the contended lock is held to.
+/// The peers that the bars name.
 pub const PEERS: [&str; 3] = ["std", "parking_lot", "usync"];
 
-/// What is done, and how often it meets.
+/// The load: which threads, and how often they meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Regime {
-    /// Nobody has anything to do but the lock, or no more than there is to do with it held.
+    /// Threads do nothing outside the lock, or no more than inside.
     Saturated,
     /// Held 2 to 20 % of the time, and every processor busy.
     Light,
     /// A thousand lockers and more of one page.
     Crowd,
-    /// Everybody releases fairly.
+    /// Every release is fair.
     Fair,
 }
 
@@ -91,8 +91,7 @@ impl Cell {
     }
 }
 
-/// The shortest sections, and what is between them: one of the rows' families, and the picture of
-/// the README.
+/// The shortest sections, and the time between them: a family of rows, and the README's picture.
 pub const SHORT: (u64, u64) = (20, 70);
 
 /// The rows of a regime; no row stands there twice.
@@ -129,7 +128,7 @@ pub fn cells(regime: Regime) -> Vec<Cell> {
                 // So that the processors, each with a thread that runs, hold it for this part of
                 // the time.
                 let outside = inside * (100 * cores / percent).saturating_sub(1);
-                // One thread is nobody to meet.
+                // A single thread meets no other.
                 add(cores.max(2) as usize, inside, outside);
                 add(4 * cores.max(2) as usize, inside, outside);
             }

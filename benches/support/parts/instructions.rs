@@ -21,7 +21,8 @@ pub fn jobs<'e>() -> Vec<Job<'e>> {
             Err(why) => return eprintln!("left out: {why}"),
         };
         let head = || {
-            let note = "Function bodies without the return, exact, the same in every run; for this compiler.";
+            let note = "Function bodies without the return, exact, the same in every run; \
+                        for this compiler.";
             Head::new("instructions", TITLE, "operation", "instructions", Better::Less).note(note)
         };
         let peer = |name: &str| PEERS.iter().find(|(prefix, ..)| name.starts_with(prefix));

@@ -16,7 +16,7 @@ pub const PACKED: &str = "packed, 8 bytes";
 pub const LINE: &str = "64 bytes each";
 pub const TWO_LINES: &str = "128 bytes each";
 
-/// What is compared here are ways to use this crate.
+/// The subjects of this part are ways to use this crate.
 fn role(name: &str) -> Role {
     if name == PACKED || name == "apart" { Role::Ours } else { Role::Beside }
 }
@@ -71,8 +71,9 @@ fn next_to_each_other(crew: &Crew, effort: &Effort, threads: usize, tables: &mut
             (TWO_LINES, &|| neighbours::<PageLock, TwoLines<PageLock>>(crew, threads, times)),
         ],
     );
-    let note = "Every thread locks and unlocks a header of its own as fast as it can; only the line is common. Packed headers that several \
-                processors use at once share the line's misfortune.";
+    let note = "Every thread locks and unlocks a header of its own as fast as it can; only the \
+                cache line is common. Packed headers that several processors use at once share \
+                the line's misfortune.";
     let head = Head::new(
         "layout",
         "Layout: neighbouring headers, one for each thread",

@@ -119,7 +119,8 @@ fn alone(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
     put(LAST, "", &|t| micros(t.last));
     put(
         CALL,
-        "Those that it woke may push the releaser off its processor; the next table is without that.",
+        "Threads that it woke may push the releaser off its processor; \
+         the next table is without that.",
         &|t| micros(t.call),
     );
     put(CALL_CPU, "", &|t| micros(t.cpu));
@@ -156,9 +157,11 @@ fn queued(crew: &Crew, effort: &Effort, sleepers: usize, tables: &mut Tables) {
         let head = Head::new("release", title, "sleepers", "µs", Better::Less).medians().note(note);
         tables.row(head, Row::of(sleepers.to_string(), sleepers as f64, &all, role, part));
     };
-    let note = "The bound has a futex word for the sleepers and one for the lockers. park and event-listener are no locks: beside each \
-                stands the one that its name says, for the lockers alone. A condition variable has both kinds of sleeper on it. A page wakes a \
-                locker first and then tells the sleepers; the bound and the two pairs do it the other way round.";
+    let note = "The bound has a futex word for the sleepers and one for the lockers. park and \
+                event-listener are no locks: beside each stands the lock that its name says, for \
+                the lockers alone. A condition variable has both kinds of sleeper on it. A page \
+                wakes a locker first and then tells the sleepers; the bound and the two pairs do \
+                it the other way round.";
     put("to the last sleeper running", note, &|t| micros(t.last));
     put("to the last locker done", "", &|t| micros(t.queue));
     put("the releaser's own call, by the clock", "", &|t| micros(t.call));
@@ -205,13 +208,15 @@ fn several(crew: &Crew, effort: &Effort, pages: usize, releasers: usize, tables:
         tables.row(head, Row::of(pages.to_string(), pages as f64, &all, role, part));
     };
     let note = format!(
-        "{who}All pages of the first of ours share one slot of the event table, so that the release of any wakes the sleepers of all. \
-         A program has to look for such pages to find them."
+        "{who}All pages of the first of ours share one slot of the event table, so that the \
+         release of any wakes the sleepers of all. A program has to look for such pages to find \
+         them."
     );
     put("to the last sleeper running", "µs", Better::Less, &note, &|t| micros(t.last));
     put("until the last release has returned", "µs", Better::Less, "", &|t| micros(t.call));
     put("processor time per sleeper", "µs", Better::Less, "", &|t| micros(t.each));
-    let note = "Above 1, it was woken for another page's release. Below, the release came before it slept.";
+    let note = "Above 1, it was woken for another page's release. \
+                Below, the release came before it slept.";
     put("sleeps of a sleeper", "sleeps", Better::Neither, note, &|t| t.sleeps);
 }
 

@@ -103,21 +103,23 @@ fn by_headers(bits: u32, pairs: &Rate, faults: &Rate, tables: &mut Tables) {
     let head = |what: &str| {
         Head::new("scale", format!("Scale: random {what}"), "headers", "ns", Better::Less)
     };
-    let note = "Touch: eight bytes loaded and stored, nothing else. A header has 8 bytes, a Mutex of std and of usync as well; one of \
-                parking_lot, fair or not, and of spin has 1, so that eight times as many fit into a cache line.";
+    let note = "Touch: eight bytes loaded and stored, nothing else. A header has 8 bytes, a Mutex \
+                of std and of usync as well; one of parking_lot, fair or not, and of spin has 1, so \
+                that eight times as many fit into a cache line.";
     tables.row(
         head("lock + unlock").note(note),
         Row::of(&label, f64::from(bits), pairs, role, |&(ns, _)| ns),
     );
-    let note = "Fault: entry looked up under its table's lock, page locked, migration begun, frozen, entry changed under the table's \
-                lock, committed. Touch all: the same memory, loaded and stored.";
+    let note = "Fault: entry looked up under its table's lock, page locked, migration begun, \
+                frozen, entry changed under the table's lock, committed. Touch all: the same memory, \
+                loaded and stored.";
     tables.row(
         head("fault").note(note),
         Row::of(&label, f64::from(bits), faults, role, |&(ns, _)| ns),
     );
 }
 
-/// Several threads: what they manage together.
+/// Several threads: their rate together.
 fn by_threads(threads: usize, pairs: &Rate, faults: &Rate, tables: &mut Tables) {
     let label = threads.to_string();
     let head = |what: &str| {

@@ -81,8 +81,9 @@ fn row(
             tables
                 .row(Head::new("storm", title, "faulters", unit, better).medians().note(note), row);
         };
-    let note = "All of these run on this crate; only what a faulter does with a locked page differs. `wait` is what the crate is for. \
-                The migrator keeps half of 512 pages out, and drains every processor while it holds page locks.";
+    let note = "All of these run on this crate; they differ only in what a faulter does with a \
+                locked page. `wait` is what the crate is for. The migrator keeps half of 512 pages \
+                out, and drains every processor while it holds page locks.";
     put(faults(described), "faults / CPU s", Better::More, note, &Outcome::faults_per_cpu_second);
     put(
         retries(described),
@@ -92,9 +93,10 @@ fn row(
         &|o| o.retries_per_migration,
     );
     put(spins(described), "attempts", Better::Less, "", &Outcome::spins_per_migration);
-    let note = "Of all accesses of a round, in as many faults as each took: a page that was brought back may be moved out again before the \
-                access is made. For who waits each time nothing bounds the waits of a fault either; `wait, then lock` queues for the \
-                lock of a page that it has waited for twice.";
+    let note = "Of all accesses of a round, in as many faults as each took: a page that was \
+                brought back may be moved out again before the access is made. Nothing bounds the waits of \
+                a faulter that only waits; `wait, then lock` queues for the lock of a page that it \
+                has waited for twice.";
     put(most_retries(described), "retries", Better::Less, note, &|o| o.most_retries as f64);
     put(aborts(described), "aborts", Better::Less, "", &Outcome::aborted_per_migration);
     put(format!("Storm, {described}: p99 of a fault"), "ms", Better::Less, "", &|o| {

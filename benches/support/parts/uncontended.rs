@@ -1,4 +1,4 @@
-//! One thread, nobody else.
+//! One thread alone.
 
 use super::Job;
 use crate::support::effort::Effort;
@@ -12,7 +12,7 @@ pub const LOCKS: &str = "One thread: locks";
 pub const COUNTS: &str = "One thread: references, pins, migration";
 pub const PAIR: &str = "lock + unlock";
 pub const TRY_FAIL: &str = "failed try_lock";
-/// Among the locks of this part it is one that somebody might write, and no bound.
+/// In this part it is a lock that a user might write, and no bound.
 const THREE_STATE: &str = "three-state futex";
 
 type Turn<'a> = (&'static str, &'a dyn Fn() -> f64);
@@ -51,8 +51,8 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     let seconds = |subjects: f64| rounds as f64 * f64::from(n) * subjects * 12e-9;
     let lock = |label: &'static str, measure: fn(usize, u32) -> Row| {
         Job::new("uncontended", label, seconds(8.0), move |_, tables| {
-            let note = "The bound is a compare-exchange and a swap, or one load; spin's release is a plain store, which only a lock \
-                        that nobody sleeps for can afford.";
+            let note = "The bound is a compare-exchange and a swap, or one load; spin's release is \
+                        a plain store, which only a lock without sleepers can afford.";
             tables.row(
                 Head::new("uncontended", LOCKS, "operation", "ns", Better::Less).note(note),
                 measure(rounds, n),
@@ -61,7 +61,7 @@ pub fn jobs(effort: &Effort) -> Vec<Job<'_>> {
     };
     let count = |label: &'static str, measure: fn(usize, u32) -> Row| {
         Job::new("uncontended", label, seconds(3.0), move |_, tables| {
-            let note = "Raw atomics: an addition and a subtraction, and so on, without anything that is checked.";
+            let note = "Raw atomics: an addition and a subtraction, and so on, without a check.";
             tables.row(
                 Head::new("uncontended", COUNTS, "operation", "ns", Better::Less).note(note),
                 measure(rounds, n),

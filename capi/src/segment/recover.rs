@@ -76,7 +76,7 @@ pub struct pagelock_recovered {
     /// Notes with values that no note can have: their writer broke the protocol.
     pub nonsense: u32,
     /// Notes left for the next time: a living thread was stopped while it took the page or let go
-    /// of it.
+    /// of it, or while it woke from a wait for the owner's end.
     pub undecided: u32,
 }
 

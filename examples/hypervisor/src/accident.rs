@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Accident {
-    /// A byte is not what it has to be.
+    /// A byte is not as expected.
     Lost(String),
     /// Something outside failed.
     Outside(String),
@@ -44,7 +44,7 @@ impl From<std::io::Error> for Accident {
     }
 }
 
-/// The first accident, and whether everybody is to end.
+/// The first accident, and whether everything ends.
 #[derive(Debug, Default)]
 pub(crate) struct Brake {
     stop: AtomicBool,
@@ -52,13 +52,13 @@ pub(crate) struct Brake {
 }
 
 impl Brake {
-    /// Everybody is to end; `accident` counts if it is the first.
+    /// Everything ends; `accident` counts if it is the first.
     pub(crate) fn pull(&self, accident: Accident) {
         let _ = self.first.set(accident);
         self.stop();
     }
 
-    /// Everybody is to end, since the time is up.
+    /// Everything ends, since the time is up.
     pub(crate) fn stop(&self) {
         self.stop.store(true, SeqCst);
     }

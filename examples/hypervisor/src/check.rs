@@ -1,4 +1,4 @@
-//! What all of guest memory has to contain, worked out without it, and whether it does.
+//! What all of guest memory must contain, worked out without it, and whether it does.
 
 use crate::home::Home;
 use crate::processor::wish;
@@ -6,7 +6,7 @@ use crate::program::{self, COUNTER, END, Host, LEDGER, Layout, PAGE, Words, ZERO
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// Guest memory as it has to be.
+/// Guest memory as expected.
 struct Model {
     words: Vec<u32>,
 }

@@ -28,13 +28,15 @@ std::arch::global_asm!(
         mov dx, 0x14
         out dx, eax
     .endm
-    .macro expect from, n                   // \from: a word's number, spoilt; \n: spoilt. The value in \from
+    // \from: a word's number, spoilt; \n: spoilt. The value in \from
+    .macro expect from, n
         shr \from, 4
         imul \from, \from, 0x9E3779B1
         imul \n, \n, 0x85EBCA6B
         add \from, \n
     .endm
-    .macro word n                           // eax: the slot of write \n of page esi; edx: its word's number
+    // eax: the slot of write \n of page esi; edx: its word's number
+    .macro word n
         imul eax, \n, 97
         imul edx, esi, 13
         add eax, edx

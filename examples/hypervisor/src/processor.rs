@@ -17,7 +17,7 @@ pub(crate) struct Processor {
     /// How often it was told to go on.
     pub(crate) rounds: u64,
     pub(crate) most: u64,
-    /// The sum over all processors, for whoever watches.
+    /// The sum over all processors, for the progress bar.
     pub(crate) progress: Arc<AtomicU64>,
 }
 

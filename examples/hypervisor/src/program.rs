@@ -120,7 +120,7 @@ pub(crate) struct Wrong {
     pub(crate) expected: u32,
 }
 
-/// Runs until the host says that it is to end. `resumed`: the first answer is given already.
+/// Runs until the host says that it ends. `resumed`: the first answer is given already.
 pub(crate) fn run(
     vcpu: u32,
     memory: &mut impl Words,

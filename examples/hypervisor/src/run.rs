@@ -105,7 +105,7 @@ pub(crate) fn run(
         }
     }
     bar.finish_and_clear();
-    // Whoever still saves does so while the guest goes on, unless something has failed.
+    // The saver goes on while the guest does, unless something has failed.
     let saved_by_others = saver.map(|saver| saver.join().unwrap_or(0)).unwrap_or(0);
     let saved = machine.snapshot.get().map(Snapshot::is_complete);
     brake.stop();

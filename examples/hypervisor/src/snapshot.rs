@@ -1,8 +1,8 @@
 //! A snapshot of one moment, taken while the guest goes on.
 //!
-//! At that moment all pages that are in are write protected. From then on whoever *owns* a page and
+//! At that moment all pages that are in are write protected. From then on an *owner* of a page that
 //! is about to change where its bytes are saves it first: a write fault, a fetch, an eviction, the
-//! balloon; and one thread saves what nobody comes for. The page's lock is what makes it once.
+//! balloon; and one thread saves the rest. The page's lock is what makes it once.
 
 use crate::accident::Accident;
 use crate::machine::Machine;
@@ -57,7 +57,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// To be called by the owner of `page`, with what it has had since the moment.
+    /// The owner of `page` calls this, with the bytes since the moment.
     pub(crate) fn save(&self, page: usize, bytes: &[u8]) {
         self.by_others.fetch_add(u64::from(self.save_once(page, bytes)), Relaxed);
     }
@@ -71,14 +71,14 @@ impl Snapshot {
                 "page {page} cannot be written to the snapshot: {error}"
             )));
         }
-        // Release: pairs with the Acquire of whoever owns it next, and of whoever waits for the
+        // Release: pairs with the Acquire of the next owner, and of the thread that waits for the
         // end.
         self.saved[page].store(true, Release);
         self.left.fetch_sub(1, Release);
         true
     }
 
-    /// Saves `page`, whoever has it; sleeps while somebody else owns it.
+    /// Saves `page`; sleeps while others own it.
     pub(crate) fn save_now(&self, machine: &Machine, page: usize) -> bool {
         let mut did = false;
         while !self.saved[page].load(Acquire) {

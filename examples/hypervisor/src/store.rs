@@ -1,7 +1,7 @@
 //! Pages on disk, compressed. A page takes as many cells of 256 bytes as it needs.
 //!
-//! Whoever reads or writes a page here owns it in the region; so one entry is never used by two at
-//! once, and the index needs no lock.
+//! A thread that reads or writes a page here owns it in the region; so one entry is never used by
+//! two at once, and the index needs no lock.
 
 use crate::program::PAGE;
 use anyhow::{Context, Result};

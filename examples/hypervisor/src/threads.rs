@@ -14,9 +14,8 @@ impl Mapped {
     fn word(&self, address: u32) -> &AtomicU32 {
         let range = self.0.host_range();
         assert!(address.is_multiple_of(4) && (address as usize) < range.len());
-        // SAFETY: a word of the region's memory, which stays mapped, and is aligned. Everybody who
-        // shares it uses atomic accesses, or is a guest or a device; pages that come and go keep
-        // it.
+        // SAFETY: a word of the region's memory, which stays mapped, and is aligned. All that share
+        // it use atomic accesses, or are guests or devices; pages that come and go keep it.
         unsafe {
             AtomicU32::from_ptr(std::ptr::with_exposed_provenance_mut(
                 range.start + address as usize,
@@ -53,7 +52,7 @@ impl Host for Processor {
     }
 }
 
-/// Runs until the host says that it is to end.
+/// Runs until the host says that it ends.
 pub(crate) fn run(mut processor: Processor, resumed: bool) -> Processor {
     let mut memory = Mapped(Arc::clone(&processor.machine));
     if let Err(wrong) = program::run(processor.number, &mut memory, &mut processor, resumed) {

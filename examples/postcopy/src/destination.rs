@@ -57,7 +57,7 @@ impl Connections {
     }
 }
 
-/// Whoever has lost its source for good has lost its memory, and does not go on.
+/// A process that has lost its source for good has lost its memory, and does not go on.
 fn patiently(address: &str) -> io::Result<Box<dyn Wire>> {
     for _ in 0..50 {
         if let Ok(wire) = connect(address) {

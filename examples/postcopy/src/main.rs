@@ -3,9 +3,9 @@
 //! `cargo run --release -p postcopy -- --help`
 //!
 //! The program stops here and goes on there at once, with none of its pages; each comes when it is
-//! touched, or a little before. Whoever asks for a page owns it, so each is asked for once; and
-//! when a connection breaks in the middle of one, its owner ends, the faulter is told, and comes
-//! again.
+//! touched, or a little before. The thread that asks for a page owns it, so each is asked for once;
+//! and when a connection breaks in the middle of one, its owner ends, the faulter is told, and
+//! comes again.
 //!
 //! | file | what it is |
 //! |---|---|

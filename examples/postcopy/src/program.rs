@@ -42,7 +42,7 @@ impl Memory {
         }
     }
 
-    /// A page's bytes, which somebody may be writing.
+    /// A page's bytes, which may be written meanwhile.
     pub(crate) fn read(&self, page: usize, into: &mut [u8]) {
         for (number, bytes) in into.chunks_exact_mut(4).enumerate() {
             bytes.copy_from_slice(&self.word(page, number).load(Relaxed).to_ne_bytes());

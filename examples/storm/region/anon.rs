@@ -20,8 +20,8 @@
 //! # A page that is not moved
 //!
 //! The kernel moves no page that others have a part in (`EBUSY`). One that it has merged with equal
-//! ones stays so until it is written to, and who waits for it cannot write. The mapping asks not to
-//! be merged; where a page is busy all the same, it is copied back.
+//! ones stays so until it is written to, and a thread that waits for it cannot write. The mapping
+//! asks not to be merged; a page that is busy all the same is copied back.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -61,7 +61,7 @@ impl Anon {
         }
         let is_cold = boxed(pages, |_| AtomicBool::new(false))?;
         let region = Self { map, pages, is_cold, uffd, all_busy: pretend.all_busy };
-        // What a kernel says it can, and what it does on this machine, are two things.
+        // A kernel may offer what it then refuses on this machine.
         region.push_out(0)?;
         region.bring_back(0)?;
         Ok(region)
@@ -150,7 +150,7 @@ impl Region for Anon {
     }
 
     fn bring_back(&self, page: usize) -> io::Result<()> {
-        // A thread waits for this page, with nothing else it could do, and nobody pins a cold one.
+        // A thread waits for this page and can do nothing else, and no thread pins a cold one.
         match self.uffd.patiently(BUSY_TRIES, &[libc::EBUSY], || self.move_back(page)) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.copy_back(page),
             moved => moved,

@@ -1,9 +1,9 @@
 //! The cold tier of the regions that copy: a second set of pages, and for each whether it holds
 //! one.
 //!
-//! The flag is not there for the caller, who keeps records of its own and locks each page. It is
-//! there so that a caller who gets it wrong is told so (`EEXIST`) instead of losing the contents
-//! without a word, and so that the regions that copy answer as `UFFDIO_MOVE` does.
+//! The caller needs no flag: it keeps records of its own and locks each page. The flag turns a
+//! caller's mistake into an error (`EEXIST`) instead of lost contents, and lets the regions that
+//! copy answer as `UFFDIO_MOVE` does.
 
 use libc::{EEXIST, ENOENT};
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::boxed;
 use super::page::Page;
 
-/// What a vacated page is overwritten with: a stale access is to be seen in the sums.
+/// Overwrites a vacated page: a stale access shows in the sums.
 const POISON: u64 = 0xdead_beef_0bad_f00d;
 
 pub struct ColdStore {

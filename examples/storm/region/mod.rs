@@ -6,16 +6,16 @@
 //! SIGBUS mode, so that the very thread that touched the page gets the signal, and resolves it in
 //! the handler before it goes on with the same instruction.
 //!
-//! | kind       | how a page leaves                            | how it returns      | what stops stores meanwhile     |
-//! |------------|----------------------------------------------|---------------------|---------------------------------|
-//! | `Anon`     | `UFFDIO_MOVE`                                | `UFFDIO_MOVE`       | nothing need: the move is atomic|
-//! |  (no MOVE) | copy, `MADV_DONTNEED`                        | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`           |
-//! | `Memfd`    | copy, `FALLOC_FL_PUNCH_HOLE`                 | `UFFDIO_COPY`       | `UFFDIO_WRITEPROTECT`, each map |
+//! | kind      | a page leaves by             | and returns by | stores are stopped by           |
+//! |-----------|------------------------------|----------------|---------------------------------|
+//! | `Anon`    | `UFFDIO_MOVE`                | `UFFDIO_MOVE`  | nothing: the move is atomic     |
+//! | (no MOVE) | copy, `MADV_DONTNEED`        | `UFFDIO_COPY`  | `UFFDIO_WRITEPROTECT`           |
+//! | `Memfd`   | copy, `FALLOC_FL_PUNCH_HOLE` | `UFFDIO_COPY`  | `UFFDIO_WRITEPROTECT`, each map |
 //!
 //! # What the caller owes
 //!
 //! The region keeps no lock. For one page, `protect`, `push_out`, `bring_back` and `unprotect` are
-//! called by whoever holds that page's lock; for different pages they run at the same time. To push
+//! called by the holder of that page's lock; for different pages they run at the same time. To push
 //! a page out, [`Region::protect`] it in *every* mapping first: a store from now on faults, and its
 //! thread waits for the lock. If pushing out fails, [`Region::unprotect`] it in every mapping. The
 //! fault of a page that is hot by then needs nothing but the retry.
@@ -75,8 +75,7 @@ impl Kind {
     }
 }
 
-/// What to act as if the kernel lacked, so that what is used instead can be tried where nothing is
-/// lacking.
+/// What the kernel is to lack, so that the substitutes can be tried on a kernel that lacks nothing.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // there it all lacks anyway
 pub struct Pretend {
@@ -116,7 +115,7 @@ pub trait Region: Send + Sync {
     /// store through this mapping is still under way.
     fn protect(&self, mapping: usize, page: usize) -> io::Result<()>;
 
-    /// Takes `protect` back, for a page that stays hot after all. Nobody is woken: a thread that
+    /// Takes `protect` back, for a page that stays hot after all. No thread is woken: one that
     /// ran into the protection sleeps, if anywhere, in its own handler.
     fn unprotect(&self, mapping: usize, page: usize) -> io::Result<()>;
 
@@ -186,7 +185,8 @@ fn open_trapping(kind: Kind, pages: usize, pretend: Pretend) -> Opened {
                 Err(error) => error,
             };
             let line = format!(
-                "userfaultfd moves no pages here ({no_move}): write-protected, copied and dropped instead"
+                "userfaultfd moves no pages here ({no_move}): \
+                 write-protected, copied and dropped instead"
             );
             match anon_copy::AnonCopy::new(pages, pretend) {
                 Ok(region) => Ok((Box::new(region), Some(line))),

@@ -1,8 +1,8 @@
 //! A page as atomic words.
 //!
-//! The threads of the storm race for these bytes on purpose, and a mistake in the order of things
-//! is to show as a wrong sum, not as undefined behaviour. So whoever copies a page in user space
-//! does it by relaxed atomic words.
+//! The threads of the storm race for these bytes on purpose, and a mistake in the protocol must
+//! show as a wrong sum, not as undefined behaviour. So copies in user space use relaxed atomic
+//! words.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -2,7 +2,7 @@
 
 use std::collections::TryReserveError;
 
-/// So many values, each made of its index; an error where there is no memory for them.
+/// `count` values, each made of its index; an error where there is no memory for them.
 pub fn boxed<T>(count: usize, make: impl FnMut(usize) -> T) -> Result<Box<[T]>, TryReserveError> {
     let mut all = Vec::new();
     all.try_reserve_exact(count)?;

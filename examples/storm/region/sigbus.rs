@@ -53,7 +53,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     };
     if !resolved {
         // Not ours. With the default action the instruction runs into it once more and the program
-        // dies of it, as it would have without us. A signal that somebody sent does not come again
+        // dies of it, as it would have without us. A signal that a process sent does not come again
         // by itself, so it is sent on. SAFETY: both are safe in a handler, and touch no memory.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);

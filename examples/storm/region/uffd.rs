@@ -1,8 +1,8 @@
 //! The few calls of userfaultfd that a region needs, one page at a time.
 //!
-//! Opened in SIGBUS mode: a fault puts nobody to sleep in the kernel and queues no message, it
-//! signals the thread that ran into it. So there is no reader here, and nobody to wake: every call
-//! says DONTWAKE where it can.
+//! Opened in SIGBUS mode: a fault neither sleeps in the kernel nor queues a message, but signals
+//! the thread that ran into it. So there is no reader here, and no thread to wake: every call says
+//! DONTWAKE where it can.
 //!
 //! One page at a time also means that no call can be done in part, and the error number says it
 //! all:

@@ -38,7 +38,8 @@ impl<B, C, F: Futex> Batches<B, C, F> {
         /// ```
         /// use pagelock::OsFutex;
         /// use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu};
-        /// let none = Batches::new(OneCpu, OsFutex, [const { CachePadded::new(Batch::with_futex(OsFutex)) }; 0]);
+        /// let no_batch: [CachePadded<Batch>; 0] = [];
+        /// let none = Batches::new(OneCpu, OsFutex, no_batch);
         /// assert!(!none.add(7, |_| {})); // the reference is still the caller's
         /// ```
         pub fn new(cpus: C, futex: F, each: B) -> Self {

@@ -92,6 +92,7 @@ impl Cpus for ThreadCpus {
 /// assert_eq!(Cores.kick(1), Reach::Kicked);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Reach {
     /// By itself, or by the thread that holds the batch just then.
     Direct,

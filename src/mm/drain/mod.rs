@@ -25,6 +25,16 @@
 //!   in the middle of using one. Where only its own processor can reach a batch, [`Cpus::kick`] has
 //!   that processor empty it, and the drainer sleeps until it has.
 //!
+//! ```
+//! use pagelock::OsFutex;
+//! use pagelock::mm::drain::{Batch, Batches, CachePadded, OneCpu, Unlocked};
+//! let each: Vec<_> = (0..4).map(|_| CachePadded::new(Batch::with_futex(OsFutex))).collect();
+//! let batches = Batches::new(OneCpu, OsFutex, each);
+//! assert!(batches.add(7, |_| {})); // with a reference to page 7
+//! let mut unlocked = Unlocked::promise(); // the top of a thread
+//! batches.drain_all(&mut unlocked, |pfn| assert_eq!(pfn, 7)); // puts it
+//! ```
+//!
 //! # Who holds a batch
 //!
 //! A thread holds a batch while it uses it, and nobody ever waits to hold one. A thread that adds a
@@ -47,7 +57,7 @@
 //! | `word`: to hold | Acquire | the last holder's letting go: what it left in the batch |
 //! | `word`: to let go | Release | the above |
 //! | `word`: to hold or ask | Release | the holder's taking note of it |
-//! | `word`: to take note | Acquire | the ask: reads no older generation. Passes on the letting go |
+//! | `word`: to take note | Acquire | the ask: reads no older generation |
 //! | `asked`: add, load | Relaxed | ordered by `word`: see [`Batches::drain_all`]'s source |
 //! | `done`: store, load | Release, Acquire | a thread that sees g done sees the references put |
 //! | a batch's pages | – | `word` |

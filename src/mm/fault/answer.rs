@@ -33,6 +33,13 @@ impl Access {
 }
 
 /// What has become of the fault.
+///
+/// ```
+/// use pagelock::mm::Fault;
+/// let accesses_again =
+///     |fault| matches!(fault, Fault::Resolved | Fault::Present | Fault::Retry(_));
+/// assert!(accesses_again(Fault::Resolved) && !accesses_again(Fault::Missing));
+/// ```
 #[must_use = "the access has to be repeated, or is the caller's to handle"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -114,12 +121,12 @@ pub enum FaultError<E> {
         /// The number of the frame that had them.
         pfn: u64,
     },
-    /// The faulter was [cancelled](Faulter::cancellable).
+    /// The faulter was [cancelled](super::Faulter::cancellable).
     Cancelled,
-    /// The time of [`fault_within`] was up.
+    /// The time of [`fault_within`](super::fault_within) was up.
     TimedOut,
     /// The page could not be brought back for as long as the faulter had
-    /// [patience](Faulter::patience).
+    /// [patience](super::Faulter::patience).
     Busy {
         /// How often it was tried.
         rounds: u32,

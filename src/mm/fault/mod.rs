@@ -68,7 +68,8 @@ pub fn fault<M: Memory>(
 /// ```
 /// use pagelock::Limits;
 /// use pagelock::futex::MonotonicTime;
-/// use pagelock::mm::{Access, FaultError, Faulter, Strategy, fault_within, migrate, drain::Unlocked};
+/// use pagelock::mm::{Access, FaultError, Faulter, Strategy, fault_within};
+/// # use pagelock::mm::{drain::Unlocked, migrate};
 /// use pagelock_soft::TierId;
 /// # let (mm, at) = pagelock_soft::example();
 /// # let mut unlocked = Unlocked::promise();

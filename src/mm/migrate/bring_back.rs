@@ -9,19 +9,37 @@ use crate::mm::{Brought, Entry, Memory, Mm, Span, Tiers, ToRam, is_header_of};
 
 /// Brings the page of a fault to tier `to`: an implementation of [`Memory::migrate_to_ram`].
 ///
-/// One try, without a drain of other processors: the page's lock is held, and no page-table lock.
-/// [`Brought::Back`] if it was worth the while, and the entry says what has come of it. Otherwise
-/// the faulter lets go of everything before it tries again: [`Brought::Full`] if `to` has no frame,
-/// and [`Brought::Busy`] if something else was in the way.
+/// Tries once, without a drain of other processors: the page's lock is held, and no page-table
+/// lock. [`Brought::Back`] if the entry shows the result. Otherwise the faulter releases everything
+/// before it tries again: [`Brought::Full`] if `to` has no frame, and [`Brought::Busy`] if
+/// something else was in the way.
 ///
 /// A large page for which there is no such frame in `to` is split, if there is a frame for the one
 /// that is wanted; the others stay where they are.
 ///
+/// ```
+/// use pagelock::mm::{Access, Faulter, Strategy, resolve};
+/// use pagelock::mm::{drain::Unlocked, migrate::{Order, Slot, migrate}};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let _ = migrate(&mm, &mut [Slot::at(at)], &Order::to(TierId(1)), &mm, &mut unlocked);
+/// // `Soft::migrate_to_ram` is `bring_back(self, request, TierId(0), self)`.
+/// let _ = resolve(&mm, at, Access::Read, &mut Faulter::new(Strategy::Wait)).unwrap();
+/// let mut bytes = [0; 5];
+/// mm.read_frame(mm.frame_at(at).unwrap(), 0, &mut bytes);
+/// assert_eq!(&bytes, b"hello");
+/// ```
+///
+/// # Panics
+///
+/// In debug builds, if the lock in `request` is another page's.
+///
 /// # Errors
 ///
 /// The outcome, if trying again is of no use. [`Skip::Uncounted`] if the page's header counts no
-/// references: this goes by the counts, and who keeps them elsewhere implements `migrate_to_ram` by
-/// [`freeze_with`](crate::Migration::freeze_with) instead.
+/// references: this goes by the counts. An embedder that keeps them elsewhere implements
+/// `migrate_to_ram` by [`freeze_with`](crate::Migration::freeze_with) instead.
 pub fn bring_back<'p, M: Mm>(
     mm: &'p M,
     request: ToRam<'p, <M as crate::mm::Tables>::Address, <M as Memory>::Futex>,
@@ -69,14 +87,14 @@ pub fn bring_back<'p, M: Mm>(
     }
 }
 
-/// How a faulter lets go of its page, also while a panic unwinds: entries, then the reference, then
+/// How a faulter releases its page, also while a panic unwinds: entries, then the reference, then
 /// the lock.
 struct End<'p, M: Mm> {
     mm: &'p M,
     span: Span,
     fault: Option<FaultPage<'p, M::Futex>>,
-    /// The entries say what has become of the page. Otherwise nothing was begun, so nothing was put
-    /// back; but the faulter may have taken down its entry, and the page is still locked.
+    /// Whether the entries say what has become of the page. Otherwise nothing was begun, so nothing
+    /// was put back; but the faulter may have taken down its entry, and the page is still locked.
     is_put_up: bool,
 }
 
@@ -96,8 +114,7 @@ impl<M: Mm> Drop for End<'_, M> {
     }
 }
 
-/// Whether the entry is still one for the page in frame `pfn`, where the processor cannot access
-/// it.
+/// Whether the entry still names the page in frame `pfn`, where the processor cannot access it.
 fn leads_to<M: Mm>(mm: &M, at: M::Address, pfn: u64) -> bool {
     let leaf = mm.lock(at).and_then(|entry| entry.get().ok());
     matches!(leaf, Some(Leaf::DevicePrivate { pfn: of, .. }) if of == pfn)

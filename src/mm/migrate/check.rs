@@ -1,4 +1,4 @@
-//! The third stage: is anybody left who refers to the page? If not, nobody can begin to.
+//! The third stage: does anybody else still refer to the page? If not, nobody can begin to.
 
 use super::Abort;
 use super::pass::Pass;
@@ -24,7 +24,7 @@ pub(super) fn check<M: Mm>(pass: &mut Pass<'_, '_, M>) {
             }
             Err(busy) => {
                 let (pins, refs) = (busy.pins(), busy.refs());
-                // The slot has it again before anybody else's code is called.
+                // The slot has it again before the embedder's code is called.
                 busy.into_migration().into_raw();
                 pass.slots[index].work = Work::Locked(src);
                 let why = match (pins, refs) {
@@ -38,13 +38,15 @@ pub(super) fn check<M: Mm>(pass: &mut Pass<'_, '_, M>) {
     }
 }
 
-/// Whether one of the references that are too many is that of an entry which came up after the
-/// others were taken down.
+/// Whether one of the unexpected references belongs to an entry that came up after the others were
+/// taken down.
 fn is_mapped<M: Mm>(mm: &M, span: Span) -> bool {
     let mut is_mapped = false;
     mm.each_mapping(span, |at| {
         let leaf = mm.lock(at).and_then(|entry| entry.get().ok());
-        is_mapped |= matches!(leaf, Some(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) if span.contains(pfn));
+        if let Some(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = leaf {
+            is_mapped |= span.contains(pfn);
+        }
     });
     is_mapped
 }

@@ -1,8 +1,8 @@
-//! The first stage: which page is meant, is it one that can be moved, lock it, take down the entry
-//! that led to it.
+//! The first stage: find the page, see whether it can be moved, lock it, take down the entry that
+//! led to it.
 //!
 //! By address that is one visit to the entry: its page-table lock is held from the look to the
-//! migration entry, so nobody can find the page's entry present and the page locked by this.
+//! migration entry, so nobody finds the entry present and the page locked by this.
 
 use super::pass::Pass;
 use super::slot::{NO_FRAME, PageName, Src, Work};
@@ -16,7 +16,7 @@ use crate::mm::{Cause, Entry, Mm, Span, Tables};
 use crate::page::PageLock;
 use crate::refs::{GetError, PageRef, Put};
 
-/// Collects the pages that are to do, as many as a batch may have.
+/// Collects the pending pages, as many as a batch may have.
 pub(super) fn collect<M: Mm>(pass: &mut Pass<'_, '_, M>) {
     debug_assert!(
         !pass.may_sleep || pass.slots.len() <= 1,
@@ -51,7 +51,7 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
             return hole(pass, index, &entry, leaf);
         }
         Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. } => pfn,
-        // The device is to be waited for, and that with nothing else in hand.
+        // The device must be waited for, with nothing else in hand.
         Leaf::DeviceExclusive { pfn, .. } if pass.mode() != Mode::Async => pfn,
         other => return Err(not_movable(other)),
     };
@@ -61,8 +61,8 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
     let lock = match lock(pass, page) {
         Some(lock) => lock,
         None if pass.may_sleep => {
-            // Nothing is held but the PTL, which goes before the sleep; and readers are not to wait
-            // for it.
+            // Only the PTL is held, and the invalidation is on: the sleep releases the one, and
+            // readers must not wait for the other.
             let guard = page.lock_releasing((entry, invalidation));
             invalidation = invalidating(mm, at, pass.notice(Cause::Migrate));
             let again = mm.lock(at);
@@ -80,13 +80,13 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
         }
         None => return Err(Outcome::Skipped(Skip::Locked)),
     };
-    // The entry owns a reference, so the page is live, and it is locked, so nobody else freezes it.
+    // The entry owns a reference, so the page is live; it is locked, so nobody else freezes it.
     let own = match get(mm, span, page) {
         Ok(own) => own,
         Err(why) => {
             drop(entry);
             drop(lock);
-            // Not free, or there would be no entry.
+            // It is not free, or there would be no entry.
             return Err(if matches!(why, Outcome::Freed) {
                 Outcome::Skipped(Skip::Uncounted)
             } else {
@@ -100,8 +100,7 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
         match begin(pass, index, candidate, mode) {
             Ok(()) => {}
             Err((outcome, candidate)) => {
-                // What is let go of may be freed, which is nothing to do with a page-table lock
-                // held.
+                // This may free the page, which must not happen with a page-table lock held.
                 drop(entry);
                 drop(candidate);
                 return Err(outcome);
@@ -115,11 +114,11 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
         drop(invalidation);
         return Ok(());
     }
-    // The caller may sleep when asked, and a device may have to be waited for.
+    // `prepare` may sleep, and a device may have to be waited for.
     drop(entry);
     drop(invalidation);
     begin(pass, index, candidate, mode).map_err(|(outcome, _)| outcome)?;
-    // The entry again: it may have changed, and is then another mapping's business.
+    // The entry again: it may have changed, and another mapping is then in charge of it.
     super::unmap::take_down(pass, index, at);
     if let Work::Locked(src) = &mut pass.slots[index].work {
         src.is_first_down = src.hand.taken > 0;
@@ -127,16 +126,16 @@ fn at_address<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::Address) -
     Ok(())
 }
 
-/// The lock first and the reference second: without the lock a reference is one that nobody
-/// expects, and would abort the migration of whoever has it. Headers stay where they are, so
-/// nothing else keeps this one.
+/// The lock first and the reference second: a reference without the lock is unexpected, and would
+/// abort the migration of the thread that has the lock. Headers are type-stable, so nothing else
+/// needs to keep this one.
 fn at_frame<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, pfn: u64) -> Verdict<M> {
     let mm = pass.mm;
     let span = mm.span(pfn);
     let page = mm.header(span.head).ok_or(Outcome::Skipped(Skip::NoFrame))?;
     is_selected(pass, span)?;
     if page.refs() == 0 && page.pins() == 0 {
-        // Whoever has taken it from the free ones may want its lock.
+        // A thread that has just allocated it may want its lock.
         let is_poisoned = page.is_poisoned();
         return Err(if is_poisoned { Outcome::Skipped(Skip::Poisoned) } else { Outcome::Freed });
     }
@@ -163,7 +162,7 @@ fn at_frame<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, pfn: u64) -> Verdic
 
 type Begun<'m, M> = Result<(), (Outcome<<M as crate::mm::Tiers>::Refusal>, Candidate<'m, M>)>;
 
-/// The page is locked and referred to: may it move? If not, `candidate` is the caller's to let go of.
+/// The page is locked and referred to: may it move? If not, the caller releases `candidate`.
 fn begin<'m, M: Mm>(
     pass: &mut Pass<'_, 'm, M>,
     index: usize,
@@ -174,14 +173,14 @@ fn begin<'m, M: Mm>(
     let is_fault = pass.fault.as_ref().is_some_and(|fault| fault.is_of(page));
     let (pins, refs) = (page.pins(), page.refs());
     if refs == 1 && pins == 0 && !is_fault {
-        // The one reference is the migrator's, so it was on its way out: done.
+        // The only reference is the migrator's, so the page was on its way out: done.
         return Err((Outcome::Freed, candidate));
     }
     let refused = if page.is_poisoned() {
         Some(Skip::Poisoned)
     } else if pins > 0 && !pass.order.even_pinned {
-        // Where it stays, now rather than after everything was taken down. One that comes later is
-        // seen by the freeze.
+        // Refused here rather than after everything was taken down. The freeze sees a pin that
+        // comes later.
         Some(Skip::Pinned { pins })
     } else {
         mm.prepare(span.head, mode).err().map(Skip::Refused)
@@ -190,8 +189,8 @@ fn begin<'m, M: Mm>(
         return Err((Outcome::Skipped(why), candidate));
     }
     let cached = mm.cached(span.head);
-    // From here to the end of this nobody else's code is run. After that it is the batch that puts
-    // the page back.
+    // From here to the end of this no code of the embedder's is run. After that the pass puts the
+    // page back.
     let Some((own, lock)) = candidate.own.take() else {
         return Err((Outcome::Skipped(Skip::Changed), candidate));
     };
@@ -219,11 +218,11 @@ fn begin<'m, M: Mm>(
 enum Lock<'m, M: Mm> {
     /// The migrator's.
     Own(PageGuard<'m, M::Futex>),
-    /// The faulter's, and with the faulter as long as nothing is done to the page.
+    /// The faulter's. The faulter keeps it as long as nothing is done to the page.
     Faulters,
 }
 
-/// The page's lock: the faulter's, if it is the faulter's page, or tried.
+/// The page's lock: the faulter's, if it is the faulter's page, and otherwise by a try.
 fn lock<'m, M: Mm>(pass: &Pass<'_, 'm, M>, page: &'m PageLock<M::Futex>) -> Option<Lock<'m, M>> {
     match &pass.fault {
         Some(fault) if fault.is_of(page) => fault.is_owned().then_some(Lock::Faulters),
@@ -232,8 +231,8 @@ fn lock<'m, M: Mm>(pass: &Pass<'_, 'm, M>, page: &'m PageLock<M::Futex>) -> Opti
 }
 
 /// A page that is locked and referred to. Dropping it, also while a panic unwinds, puts the
-/// reference first and lets go of the lock second, as everywhere; and a page that is free then goes
-/// back.
+/// reference first and releases the lock second, as everywhere, and then frees a page without
+/// references.
 struct Candidate<'m, M: Mm> {
     mm: &'m M,
     span: Span,

@@ -23,7 +23,7 @@ pub(super) fn copy<M: Mm>(
     }
 }
 
-/// The bytes are in two places, or are not.
+/// A copy is done, or has failed.
 pub(super) fn settle<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     index: usize,
@@ -47,7 +47,7 @@ pub(super) fn settle<M: Mm>(
             if order == 0 {
                 poison(pass, index);
             } else {
-                // What cannot be read is one frame, not all of them.
+                // One frame cannot be read, not all of them.
                 split(pass, index, later, choose);
             }
         }
@@ -55,7 +55,7 @@ pub(super) fn settle<M: Mm>(
 }
 
 /// The source is lost, and with it the page: every entry says so, before anybody is woken (I25).
-/// Others are not concerned.
+/// Other pages go on.
 fn poison<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize) {
     let Work::Frozen { src, .. } = pass.take(index) else { return };
     super::finalize::condemn(pass.mm, src.span());

@@ -1,4 +1,4 @@
-//! Where a page goes: a live page, locked, whose references are all the migrator's.
+//! The page to move to: live, locked, with all references the migrator's.
 
 use super::slot::lock_of;
 use super::{Abort, Select};
@@ -15,17 +15,16 @@ pub(super) struct Dst<'m, M: Mm> {
     mm: &'m M,
     pub(super) page: &'m PageLock<M::Futex>,
     pub(super) span: Span,
-    /// References for entries that are to be put up, beside the migrator's own.
+    /// References for the entries that will be put up, beside the migrator's own.
     pub(super) counted: u32,
     lock: Option<PageGuard<'m, M::Futex>>,
 }
 
 /// Why a frame is no destination.
 pub(super) enum NoDst {
-    /// And is the caller's to deal with.
+    /// The page is put back for this reason.
     Abort(Abort),
-    /// It is free, and cannot be had now. It is to be given back later, so that it is not handed
-    /// out again at once.
+    /// It is free and busy. It is given back later, so that it is not handed out again at once.
     Later(u64, Abort),
 }
 
@@ -40,13 +39,12 @@ impl<'m, M: Mm> Dst<'m, M> {
         select: &Select<M>,
     ) -> Result<Self, NoDst> {
         let bad = NoDst::Abort(Abort::BadDestination);
-        // Before anything is asked about it: no entry could say that the page is there, and so none
-        // would.
+        // Before anything is asked about it: no entry could name the frame.
         if pfn >= FRAME_LIMIT {
             return Err(bad);
         }
         let span = mm.span(pfn);
-        // Not ours to free: it is no frame, or not the first of its page, or somebody's page.
+        // Not ours to free: it is no frame, or not the first of its page, or another page.
         let Some(page) = mm.header(pfn) else { return Err(bad) };
         if span.head != pfn || FRAME_LIMIT.saturating_sub(pfn) < span.len() {
             return Err(bad);
@@ -59,11 +57,10 @@ impl<'m, M: Mm> Dst<'m, M> {
             return Err(NoDst::Abort(Abort::SizeMismatch));
         }
         if select.is_left(span) {
-            // To be moved out of, not into.
+            // The order empties this frame.
             return Err(NoDst::Later(pfn, Abort::NoDestination));
         }
-        // Tried, because other pages' locks are held. Nobody knows of a free page but those who
-        // look at frames one by one.
+        // Tried, because other pages' locks are held. Only scanners by frame know of a free page.
         let Some(mut lock) = page.try_lock() else {
             return Err(NoDst::Later(pfn, Abort::DestinationBusy));
         };
@@ -71,7 +68,7 @@ impl<'m, M: Mm> Dst<'m, M> {
             // Not ours to free: it is no free page.
             return Err(bad);
         }
-        // What the frame's last page has left there is not this one's.
+        // The bits of the frame's last page are not this one's.
         if page.user() != UserBits::default() {
             lock.set_user(UserBits::default());
         }
@@ -102,8 +99,8 @@ impl<'m, M: Mm> Dst<'m, M> {
         Some(Self { mm, page, span: Span { head: pfn, order }, counted, lock })
     }
 
-    /// Puts the migrator's references and has `unlock` give the lock back. Whether nobody has the
-    /// page; then it is free.
+    /// Puts the migrator's references and has `unlock` give the lock back. Returns whether the page
+    /// is free then.
     pub(super) fn release(mut self, unlock: impl FnOnce(PageGuard<'m, M::Futex>)) -> bool {
         self.lock.take().is_some_and(|lock| self.put(|| unlock(lock)))
     }
@@ -124,7 +121,7 @@ impl<'m, M: Mm> Dst<'m, M> {
 }
 
 impl<M: Mm> Drop for Dst<'_, M> {
-    /// Nobody uses it after all.
+    /// The destination is not used after all.
     fn drop(&mut self) {
         if let Some(lock) = self.lock.take() {
             self.put(|| drop(lock));
@@ -132,7 +129,7 @@ impl<M: Mm> Drop for Dst<'_, M> {
     }
 }
 
-/// Puts `n` of the migrator's references. What was left after the last of them.
+/// Puts `n` of the migrator's references. Returns what was left after the last of them.
 pub(super) fn put_raw<M: Mm>(mm: &M, page: &PageLock<M::Futex>, span: Span, n: u32) -> Put {
     for _ in 0..n {
         mm.account(span.head, Owner::Get, Change::Put);

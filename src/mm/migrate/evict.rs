@@ -1,4 +1,4 @@
-//! A page that has to go, whoever has pinned it: one at a time, and with patience.
+//! A page that has to go, even if it is pinned: one at a time, and with patience.
 
 use super::pass::Pass;
 use super::slot::Work;
@@ -9,24 +9,35 @@ use crate::mm::{Memory, Mm};
 use crate::wait::{Limits, Wait, Wake};
 
 /// Moves the page at frame `pfn` out of it, and waits for its pins to be dropped, within `limits`:
-/// for memory that is to be taken away, where giving up is no choice. To another tier or to another
-/// frame of its own, as `order` says: it leaves this frame, unless the order [selects](Select)
-/// otherwise.
+/// for memory that is being taken away, where giving up is no choice. The page goes to another tier
+/// or to another frame of its own, as `order` says. It leaves this frame, unless the order
+/// [selects](Select) otherwise.
 ///
-/// While it waits nobody can pin the page anew, and everybody can go on using it: its entries are
-/// taken down only afterwards, so that a pinner who accesses the page before it unpins does not
-/// wait for itself. What has to wait as well is whoever wants another reference, and so whoever
-/// makes another entry for the page, by fork for instance: the counts can only fall. So whoever has
-/// a pin of a page waits for no migration of it: [`pin_range`](crate::mm::pin::pin_range) drops
-/// what it has before it waits, and a fork copies a page that is pinned.
+/// During the wait nobody can pin the page anew, and everybody can go on using it: its entries are
+/// taken down only afterwards, so a pinner that accesses the page before it unpins does not wait
+/// for itself. A thread that wants another reference has to wait as well, and so has one that makes
+/// another entry for the page, by fork for instance: the counts can only fall. So a thread with a
+/// pin of a page waits for no migration of it: [`pin_range`](crate::mm::pin::pin_range) drops what
+/// it has before it waits, and a fork copies a pinned page.
 ///
-/// References, which are not waited for, make it try again, up to [`Order::tries`] times. Between
-/// two tries everything is put back, batches are drained, whoever owns the page is waited for, and
-/// the processor is given away. The drain is the one of these that `limits` do not end.
+/// References are not waited for; they make it try again, up to [`Order::tries`] times. Between two
+/// tries it puts everything back, drains batches, waits for the page's owner, and gives the
+/// processor away. Only the drain does not end at `limits`.
 ///
-/// The caller has neither a page's lock, nor a page-table lock, which `unlocked` is its word for,
-/// nor a pin of this page, whatever the
-/// [`Order::mode`]: all of this sleeps.
+/// The caller has neither a page's lock nor a page-table lock, as `unlocked` promises, nor a pin of
+/// this page, in whatever [`Order::mode`]: all of this sleeps.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::{Tiers, drain::Unlocked, migrate::{Order, evict}};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let pfn = mm.frame_at(at).unwrap();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let outcome = evict(&mm, pfn, &Order::to(TierId(1)), Limits::none(), &mm, &mut unlocked);
+/// assert!(outcome.is_done());
+/// assert_eq!(mm.tier(mm.frame_at(at).unwrap()), TierId(1));
+/// ```
 pub fn evict<M, D>(
     mm: &M,
     pfn: u64,
@@ -79,7 +90,7 @@ where
     }
 }
 
-/// Waits for whoever owns the page, if anybody does. An error says that it has been long enough.
+/// Waits for the page's owner, if it has one. An error says that the time is up.
 fn wait<M>(mm: &M, pfn: u64, limits: Limits<'_, M::Futex>) -> Result<(), Wake>
 where
     M: Mm + Memory<Futex: FutexTimed>,

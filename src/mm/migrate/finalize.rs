@@ -28,8 +28,8 @@ pub(super) fn finalize_one<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize) {
             }
         }
         Work::Frozen { src, dst } if dst != NO_FRAME && src.is_copied => {
-            // In the slot without its destination: if the caller's code panics, that drops, and the
-            // batch puts back the page.
+            // In the slot without its destination: if the embedder's code panics, the destination
+            // drops, and the pass puts back the page.
             pass.slots[index].work = Work::Frozen { src, dst: NO_FRAME };
             // SAFETY: as above.
             match unsafe { Dst::from_raw(mm, dst, u32::from(src.order), src.counted()) } {
@@ -52,8 +52,8 @@ fn arrive<'m, M: Mm>(
         drop(dst);
         return pass.put_back(index, Abort::CacheChanged);
     }
-    // What belongs to the page goes with it, before anybody can find it there. Where it has come
-    // from, it had none.
+    // What belongs to the page goes with it, before anybody can find it there. The new frame had no
+    // bits.
     let user = src.page.user();
     if user != UserBits::default() {
         if let Some(lock) = dst.lock() {
@@ -66,16 +66,16 @@ fn arrive<'m, M: Mm>(
     let mut page = src.into_frozen();
     let is_free = dst.release(|new| {
         pass.let_go(src, |fault| match fault {
-            // The faulter's lock stays the faulter's. Those who wait for the migration are told;
-            // the entries are up.
+            // The faulter keeps its lock. Threads that wait for the migration are told: the entries
+            // are up.
             Some(fault) => {
                 drop(new);
                 page.set_user(UserBits::default());
                 fault.guard = Some(page.commit_keeping());
             }
             None => {
-                // Moves no reference, so nothing could be refused; and if it were, both pages are
-                // let go of all the same.
+                // Moves no reference, so nothing can be refused. If it were, both pages are
+                // released all the same.
                 let committed = page.commit_to(new);
                 debug_assert!(committed.is_ok(), "{committed:?}");
             }
@@ -93,21 +93,21 @@ fn arrive<'m, M: Mm>(
 /// Makes a cache find the new page, and moves its references, unless the cache has changed
 /// meanwhile.
 ///
-/// The new page's first: as soon as the cache finds it, somebody may empty the place and put what
-/// it has there.
+/// The new page's references first: as soon as the cache finds the page, another thread may empty
+/// the place and put the reference there.
 fn move_cached<M: Mm>(mm: &M, src: &Src<'_, M>, dst: &Dst<'_, M>) -> bool {
     let cached = src.hand.cached;
     if !take_cached(mm, dst, cached) {
         return false;
     }
     let is_moved = mm.move_cached(src.head, dst.span.head, cached);
-    // Those of the page that the cache does not find.
+    // The references to the page that the cache does not find.
     let (head, lost) = if is_moved { (src.head, src.page) } else { (dst.span.head, dst.page) };
     put_cached(mm, head, lost, cached);
     is_moved
 }
 
-/// Takes as many references for a cache. None at all if they are too many, which they are not: the
+/// Takes as many references for a cache. Takes none if they are too many, which they are not: the
 /// source had as many.
 fn take_cached<M: Mm>(mm: &M, dst: &Dst<'_, M>, cached: u32) -> bool {
     for taken in 0..cached {
@@ -141,14 +141,14 @@ fn fill<'m, M: Mm>(
     dst: Dst<'m, M>,
 ) {
     let (mm, pfn) = (pass.mm, dst.span.head);
-    // A page of zeroes may be known to somebody.
+    // A reader may have a copy of an entry for a page of zeroes.
     let invalidation = invalidating(mm, at, pass.notice(Cause::Fill));
     let tracking = match was {
         Leaf::Present { tracking, .. } => tracking,
         _ => Tracking::default(),
     };
     let mut entry = mm.lock(at);
-    // Both may have changed since, with the page-table lock let go of.
+    // Both may have changed since, while the page-table lock was released.
     let is_as_it_was = |entry: &&<M as crate::mm::Tables>::Entry<'_>| {
         entry.get() == Ok(was) && entry.order() == dst.span.order
     };
@@ -158,11 +158,11 @@ fn fill<'m, M: Mm>(
             reference.into_raw();
             mm.account(pfn, owner(mm, pfn), Change::Taken);
             if was != Leaf::None {
-                // The frame of zeroes is nobody's from here on.
+                // From here on nobody reads the frame of zeroes through this entry.
                 let _ = entry.take();
             }
-            // Writes that are to be reported fault, as they did on the page of zeroes. The new page
-            // is nobody else's.
+            // Writes that must be reported fault, as they did on the page of zeroes. Nobody else
+            // has the new page.
             let most = if tracking.uffd_wp { Rights::ReadExclusive } else { Rights::Write };
             let offset = if dst.span.order > 0 { entry.offset() } else { 0 };
             entry.set(leaf(mm, pfn + offset, rights.min(most), tracking));
@@ -177,12 +177,12 @@ fn fill<'m, M: Mm>(
 }
 
 /// Makes every migration entry for `from` an entry for `to`, whose header is `page`, live and not
-/// frozen. `from` and `to` may be one. Says how many entries were lost.
+/// frozen. `from` and `to` may be the same. Returns how many entries were lost.
 ///
-/// Each entry gets a reference: one of the `counted` that the migrator has, or, for a copy that
-/// somebody has made of a migration entry, a new one. If that can be had no more, the entry becomes
-/// poison: it can neither stay (nobody would ever put it up) nor lead to a page that does not know
-/// of it. So whoever copies migration entries refuses more than [can be
+/// Each entry gets a reference: one of the `counted` that the migrator has or, for a copy that
+/// another thread made of a migration entry, a new one. If no more can be counted, the entry
+/// becomes poison: it can neither stay (nobody would ever put it up) nor lead to a page that does
+/// not count it. So code that copies migration entries refuses more than [can be
 /// counted](crate::mm::ledger::MAX_MAPPINGS).
 pub(super) fn put_up<M: Mm>(
     mm: &M,
@@ -228,10 +228,10 @@ pub(super) fn condemn<M: Mm>(mm: &M, span: Span) {
     });
 }
 
-/// The end of a page whose contents are lost. Its frame is not freed.
+/// Ends the migration of a page whose contents are lost. Its frame is not freed.
 pub(super) fn let_go_of_lost<'m, M: Mm>(pass: &mut Pass<'_, 'm, M>, src: Src<'m, M>) {
     let page = src.into_frozen();
-    // Nothing is freed, whether or not it was the last.
+    // Nothing is freed, whether or not this was the last.
     let _ = put_raw(pass.mm, src.page, src.span(), src.hand.taken + 1);
     match &mut pass.fault {
         Some(fault) if src.is_fault => {

@@ -1,5 +1,5 @@
 //! A large entry that says that nothing is here, or a frame of zeroes: it gets a large page, or one
-//! of its addresses gets one.
+//! of its addresses gets a small one.
 
 use super::jobs::job;
 use super::pass::Pass;
@@ -9,8 +9,8 @@ use super::{Abort, Outcome};
 use crate::leaf::Leaf;
 use crate::mm::{Entry, Mm};
 
-/// Brings it to its end before the next slot is begun with: other addresses of the entry may be in
-/// the batch as well, and find it filled.
+/// Finishes the hole before the next slot is begun: other addresses of the entry may be in the
+/// batch as well, and find it filled.
 pub(super) fn large<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     index: usize,
@@ -39,7 +39,7 @@ pub(super) fn large<M: Mm>(
         placed => placed?,
     }
     if let Some(job) = job(pass, index).filter(|job| job.to.order > 0) {
-        // Of zeroes, which cannot fail.
+        // A copy of zeroes, which cannot fail.
         let _ = job.copy(pass.mm);
         super::finalize::finalize_one(pass, index);
     }
@@ -63,8 +63,8 @@ fn look<M: Mm>(mm: &M, at: M::Address, was: Leaf) -> Look {
     }
 }
 
-/// Whether it is one entry for each page from now on. Nothing is gained or lost by that, so nobody
-/// is told.
+/// Whether there is one entry for each page from now on. Nothing is gained or lost by that, so
+/// nobody is told.
 fn split<M: Mm>(mm: &M, at: M::Address, was: Leaf) -> bool {
     mm.lock(at)
         .is_some_and(|mut entry| entry.get() == Ok(was) && (entry.order() == 0 || entry.split()))

@@ -1,4 +1,4 @@
-//! What is to be copied, for an engine that does it by itself.
+//! The list of copies, for an engine that copies by itself.
 
 use super::Abort;
 use super::copy::settle;
@@ -7,19 +7,48 @@ use super::place::Later;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::{CopyError, Mm, Span};
 
-/// The bytes of a page, which are to be in another place, and are the copier's alone meanwhile.
+/// One copy to make. The bytes are the copier's alone until it is done.
+///
+/// ```
+/// # use pagelock::mm::migrate::{Job, Order, Slot, collect};
+/// # let (mm, at) = pagelock_soft::example();
+/// # let mut slots = [Slot::at(at)];
+/// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+/// # let order = Order::to(pagelock_soft::TierId(1));
+/// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+/// let _ = checked.copy_by(|jobs| {
+///     let job: Job = jobs.iter().next().unwrap();
+///     assert_eq!(job.from.map(|span| span.head), mm.frame_at(at));
+///     assert!(mm.frames_of(pagelock_soft::TierId(1)).contains(&job.to.head));
+/// });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Job {
-    /// Which of the pages this is, for [`Jobs::done`].
+    /// The page's index, for [`Jobs::done`].
     pub index: usize,
-    /// Where they are. `None`: a page of zeroes is to be made.
+    /// The frames to copy. `None`: make a page of zeroes.
     pub from: Option<Span>,
-    /// Where they go: as many frames.
+    /// The frames to copy to: as many.
     pub to: Span,
 }
 
 impl Job {
     /// Does it, frame by frame, as the memory does.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Order, Slot, collect};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+    /// let copied = checked.copy_by(|jobs| {
+    ///     let job = jobs.iter().next().unwrap();
+    ///     jobs.done(job.index, job.copy(&mm));
+    /// });
+    /// assert_eq!(copied.finalize().done, 1);
+    /// ```
     ///
     /// # Errors
     ///
@@ -33,19 +62,59 @@ impl Job {
     }
 }
 
-/// What an engine that copies by itself is handed, and where it says what has become of it.
+/// The copies that a migration needs, and where an engine reports them.
+///
+/// ```
+/// # use pagelock::mm::migrate::{Jobs, Order, Slot, collect};
+/// use pagelock_soft::Soft;
+/// # let (mm, at) = pagelock_soft::example();
+/// # let mut slots = [Slot::at(at)];
+/// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+/// # let order = Order::to(pagelock_soft::TierId(1));
+/// /// Copies on the caller's thread, the last first.
+/// fn engine(mm: &Soft, jobs: &mut Jobs<'_, '_, '_, Soft>) {
+///     while let Some(job) = jobs.iter().last() {
+///         jobs.done(job.index, job.copy(mm));
+///     }
+/// }
+/// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+/// assert_eq!(checked.copy_by(|jobs| engine(&mm, jobs)).finalize().done, 1);
+/// ```
 pub struct Jobs<'b, 's, 'm, M: Mm> {
     pub(super) pass: &'b mut Pass<'s, 'm, M>,
 }
 
 impl<M: Mm> Jobs<'_, '_, '_, M> {
-    /// What is to be copied and has not been reported.
+    /// The jobs that have not been reported.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Order, Slot, collect};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+    /// let copied = checked.copy_by(|jobs| assert_eq!(jobs.iter().count(), 1));
+    /// assert_eq!(copied.in_work(), 0); // nothing was reported
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Job> + '_ {
         (0..self.pass.slots.len()).filter_map(|index| job(self.pass, index))
     }
 
-    /// What has become of a job. A page that could not be copied is put back, or is lost, and the
-    /// others go on.
+    /// Reports what has become of a job. A page that could not be copied is put back, or is lost,
+    /// and the others go on.
+    ///
+    /// ```
+    /// # use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
+    /// # use pagelock::mm::CopyError;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// # let mut slots = [Slot::at(at)];
+    /// # let mut unlocked = pagelock::mm::drain::Unlocked::promise();
+    /// # let order = Order::to(pagelock_soft::TierId(1));
+    /// let checked = collect(&mm, &mut slots, &order, &mut unlocked).unmap().check();
+    /// let _ = checked.copy_by(|jobs| jobs.done(0, Err(CopyError::Failed))).finalize();
+    /// assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::CopyFailed));
+    /// ```
     pub fn done(&mut self, index: usize, copied: Result<(), CopyError>) {
         if index < self.pass.slots.len() && job(self.pass, index).is_some() {
             let mut later = Later::new(self.pass.mm);
@@ -53,7 +122,7 @@ impl<M: Mm> Jobs<'_, '_, '_, M> {
         }
     }
 
-    /// Those that are not reported were not copied.
+    /// The jobs that were not reported were not copied.
     pub(super) fn end(self) {
         for index in 0..self.pass.slots.len() {
             if job(self.pass, index).is_some() {

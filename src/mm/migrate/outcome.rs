@@ -3,7 +3,14 @@
 use crate::leaf::{Marker, UnknownLeaf};
 use core::fmt;
 
-/// What became of a page. `R` is the [reason](super::super::Tiers::Refusal) of the caller's own.
+/// What became of a page. `R` is the embedder's own [reason](crate::mm::Tiers::Refusal).
+///
+/// ```
+/// use pagelock::mm::migrate::{Outcome, Skip};
+/// let outcome: Outcome<()> = Outcome::Skipped(Skip::Locked);
+/// assert!(outcome.is_transient() && !outcome.is_done());
+/// assert_eq!(Outcome::<&str>::Skipped(Skip::Locked).to_string(), "not touched: it is locked");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Outcome<R> {
@@ -14,9 +21,9 @@ pub enum Outcome<R> {
         /// The frame.
         pfn: u64,
     },
-    /// It is in frame `pfn` now, and so many entries for it are poison: so many had been made while
-    /// it was on its way that no reference could be counted for them. Whoever copies migration
-    /// entries refuses more than [`MAX_MAPPINGS`](crate::mm::ledger::MAX_MAPPINGS).
+    /// It is in frame `pfn` now, and some entries for it are poison: so many had been made
+    /// meanwhile that no reference could be counted for them. Code that copies migration entries
+    /// refuses more than [`MAX_MAPPINGS`](crate::mm::ledger::MAX_MAPPINGS).
     Uncounted {
         /// The frame.
         pfn: u64,
@@ -29,12 +36,12 @@ pub enum Outcome<R> {
         /// The frame.
         pfn: u64,
     },
-    /// It was a large page, which could not be moved as such. It was split, and so many of its
-    /// frames have moved.
+    /// It was a large page, which could not be moved as such. It was split, and some of its frames
+    /// have moved.
     Split {
         /// How many frames have moved.
         moved: u32,
-        /// Of how many.
+        /// How many frames it had.
         of: u32,
     },
     /// It was where it should be.
@@ -50,32 +57,43 @@ pub enum Outcome<R> {
 }
 
 /// Why a page was not touched.
+///
+/// ```
+/// use pagelock::mm::drain::Unlocked;
+/// use pagelock::mm::migrate::{Order, Outcome, Skip, Slot, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots = [Slot::at(at.space.page(7))];
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let _ = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+/// assert_eq!(slots[0].outcome(), Outcome::Skipped(Skip::Hole));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Skip<R> {
-    /// There is no page, and holes were not to be filled.
+    /// There is no page, and the order fills no holes.
     Hole,
     /// The entry is in swap.
     Swapped,
     /// The entry is a marker.
     Marker(Marker),
-    /// The entry is none that this crate knows.
+    /// The crate does not know the entry.
     Unknown(UnknownLeaf),
     /// The contents were lost before.
     Poisoned,
     /// The entry names a frame that has no header.
     NoFrame,
-    /// Somebody else is moving it.
+    /// Another thread is moving it.
     Migrating,
-    /// A device has it to itself, and was not to be waited for.
+    /// A device has exclusive access, and the order may not wait for it.
     Exclusive,
-    /// The order has [selected](super::Select) others.
+    /// The order [selects](super::Select) others.
     NotSelected,
-    /// Somebody owns its lock.
+    /// Another thread owns its lock.
     Locked,
     /// It is pinned.
     Pinned {
-        /// How often.
+        /// The number of pins.
         pins: u32,
     },
     /// It has as many references as can be counted, or is frozen.
@@ -84,38 +102,45 @@ pub enum Skip<R> {
     /// goes by the counts of this crate's headers, and has nothing to go by if they are kept
     /// elsewhere.
     Uncounted,
-    /// The caller has refused it.
+    /// [`Tiers::prepare`](crate::mm::Tiers::prepare) refused it.
     Refused(R),
-    /// The entry has changed while its page was waited for.
+    /// The entry changed during the wait for its page.
     Changed,
 }
 
 /// Why a page that was taken down was put back.
+///
+/// ```
+/// use pagelock::mm::migrate::Abort;
+/// let why = Abort::Referenced { refs: 4, expected: 3 };
+/// assert_eq!(why.to_string(), "it has 4 references, and 3 are accounted for");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Abort {
-    /// References, whoever has them and whatever for, besides those that the migrator has in its
-    /// hand.
+    /// References, of whatever owner and for whatever purpose, besides those that the migrator has
+    /// in its hand.
     Referenced {
-        /// Counted.
+        /// How many the page counts.
         refs: u32,
-        /// In the hand.
+        /// How many the migrator has in its hand.
         expected: u32,
     },
-    /// It was pinned after it was collected and before that was refused.
+    /// It was pinned after it was collected and before pins were refused.
     Pinned {
-        /// How often.
+        /// The number of pins.
         pins: u32,
     },
-    /// A device has one of its mappings to itself, and was not to be waited for.
+    /// A device has exclusive access through one of its mappings, and the order may not wait for
+    /// it.
     Exclusive,
-    /// Entries are left that could not be taken down.
+    /// Some entries could not be taken down.
     StillMapped,
     /// The tier has no frame for it.
     NoDestination,
-    /// The caller, who was asked for a destination, gave none.
+    /// The caller's `choose` gave no destination.
     Declined,
-    /// Somebody owns the lock of the destination.
+    /// Another thread owns the lock of the destination.
     DestinationBusy,
     /// The destination is not free, or is the page itself, or its number is not below
     /// [`FRAME_LIMIT`](crate::leaf::FRAME_LIMIT), so that no entry can say that the page is there.
@@ -128,7 +153,7 @@ pub enum Abort {
     CacheChanged,
     /// A fault has filled the hole first.
     HoleFilled,
-    /// It is a large page that has to be split, and splitting failed.
+    /// It is a large page, which had to be split, and splitting failed.
     SplitFailed,
     /// The migration was given up: a stage was dropped.
     Abandoned,
@@ -136,6 +161,11 @@ pub enum Abort {
 
 impl<R> Outcome<R> {
     /// Whether the page is where it should be, or gone.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::Outcome;
+    /// assert!(Outcome::<()>::Moved { pfn: 7 }.is_done() && !Outcome::<()>::Pending.is_done());
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self {
@@ -145,7 +175,13 @@ impl<R> Outcome<R> {
         }
     }
 
-    /// Whether another try may help: what stood in the way goes away by itself.
+    /// Whether the page has not moved for a reason that may go away by itself.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::{Outcome, Skip};
+    /// assert!(Outcome::<()>::Skipped(Skip::Pinned { pins: 1 }).is_transient());
+    /// assert!(!Outcome::<()>::Skipped(Skip::Swapped).is_transient());
+    /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -196,7 +232,7 @@ impl<R: fmt::Display> fmt::Display for Skip<R> {
             Self::Unknown(e) => e.fmt(f),
             Self::Poisoned => f.write_str("its contents were lost before"),
             Self::NoFrame => f.write_str("the entry names a frame that does not exist"),
-            Self::Migrating => f.write_str("somebody else is moving it"),
+            Self::Migrating => f.write_str("another thread is moving it"),
             Self::Exclusive => f.write_str("a device has it to itself"),
             Self::NotSelected => f.write_str("it was not selected"),
             Self::Locked => f.write_str("it is locked"),
@@ -235,19 +271,31 @@ impl fmt::Display for Abort {
 }
 
 /// What a migration came to, in figures. The slots have it page by page.
+///
+/// ```
+/// use pagelock::mm::drain::Unlocked;
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(5).map(Slot::at).collect();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let summary = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+/// assert_eq!((summary.done, summary.left, summary.tries), (4, 1, 1));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Summary {
     /// Pages that are where they should be, or gone.
     pub done: u32,
-    /// Pages whose contents were lost, each frame of a page that was [split](Outcome::Split) for
-    /// itself; and entries that [could not be counted](Outcome::Uncounted).
+    /// Pages whose contents were lost, counting each frame of a page that was
+    /// [split](Outcome::Split); and entries that [could not be counted](Outcome::Uncounted).
     pub poisoned: u32,
     /// Pages that are as they were, or were split and have not moved as a whole.
     pub left: u32,
     /// How many of those are so for a reason that may have gone by now.
     pub transient: u32,
-    /// How often it was tried.
+    /// How many tries were made.
     pub tries: u32,
-    /// How often every processor was waited for.
+    /// How often the migration waited for every processor.
     pub drains: u32,
 }

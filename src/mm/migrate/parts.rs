@@ -1,4 +1,4 @@
-//! A large page that does not go as one: its frames, one after the other.
+//! A large page that cannot move as one: its frames, one after the other.
 
 use super::copy::settle;
 use super::dst::Dst;
@@ -9,11 +9,10 @@ use super::slot::{NO_FRAME, Src, Work};
 use super::{Abort, Outcome};
 use crate::mm::Mm;
 
-/// Splits a large page and brings its frames to the end one after the other: the slot has room for
-/// one.
+/// Splits a large page and finishes its frames one after the other: the slot has room for one.
 ///
-/// Not for nothing: there is a place for the first before it is split. A faulter has the frame that
-/// it wants moved, and the others stay where they are, for those who want them.
+/// Never for nothing: the first frame has a place before the page is split. A fault moves only the
+/// frame that it wants; the others stay where they are.
 pub(super) fn split<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     index: usize,
@@ -57,7 +56,7 @@ pub(super) fn split<M: Mm>(
     );
 }
 
-/// Brings the one frame that is in the slot to its end.
+/// Finishes the one frame that is in the slot.
 fn one_of_many<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     index: usize,

@@ -1,4 +1,4 @@
-//! What all stages have. Dropping it puts everything back.
+//! One pass of a batch through the stages. Dropping it puts everything back.
 
 use super::dst::{Dst, put_raw};
 use super::slot::{Slot, Src, Work};
@@ -14,14 +14,14 @@ pub(super) struct Pass<'s, 'm, M: Mm> {
     pub(super) slots: &'s mut [Slot<'m, M>],
     pub(super) order: Order<M>,
     pub(super) fault: Option<&'s mut FaultPage<'m, M::Futex>>,
-    /// The frame that a faulter wants, if it is one.
+    /// The frame that the faulter wants, in the pass of a fault.
     pub(super) wanted: Option<u64>,
-    /// Whether locks may be waited for: with one page, and with nothing else in hand.
+    /// Whether it may wait for locks: with one page, and with nothing else in hand.
     pub(super) may_sleep: bool,
     /// Whether entries were taken that are not flushed yet.
     pub(super) is_unflushed: bool,
-    /// What the batch has of its thread's for as long as it has pages, if that is not a fault
-    /// handler, who has none.
+    /// The thread's right to wait, which the pass has for as long as it has pages. A fault handler
+    /// has none.
     unlocked: PhantomData<&'s mut Unlocked>,
 }
 
@@ -70,7 +70,7 @@ impl<'m, M: Mm> Pass<'_, 'm, M> {
         self.slots.iter().filter(|slot| !slot.work.is_idle()).count()
     }
 
-    /// What may be waited for now. Whoever has several pages' locks in hand, or a faulter's, waits
+    /// How much it may wait now. A thread with several pages' locks in hand, or a faulter's, waits
     /// for nothing (I23).
     pub(super) fn mode(&self) -> Mode {
         if self.slots.len() == 1 && self.fault.is_none() { self.order.mode } else { Mode::Async }
@@ -93,7 +93,7 @@ impl<'m, M: Mm> Pass<'_, 'm, M> {
         self.slots[index].work = Work::Idle { outcome, lost };
     }
 
-    /// Nobody accesses what was taken down any more.
+    /// Once this returns, nobody accesses the pages whose entries were taken down.
     pub(super) fn flush(&mut self) {
         if core::mem::take(&mut self.is_unflushed) {
             self.mm.flush();
@@ -103,7 +103,7 @@ impl<'m, M: Mm> Pass<'_, 'm, M> {
     /// Ends a page's migration with the page as it was: entries, then the lock, then what is left
     /// of the references.
     pub(super) fn put_back(&mut self, index: usize, why: Abort) {
-        // Whoever unmaps the page meanwhile has nothing to flush, and it may be freed by this.
+        // A thread that unmaps the page meanwhile has nothing to flush, and this may free the page.
         self.flush();
         let lost = match self.take(index) {
             work @ Work::Idle { .. } => {
@@ -127,11 +127,11 @@ impl<'m, M: Mm> Pass<'_, 'm, M> {
         self.set(index, Outcome::Aborted(why), lost);
     }
 
-    /// How many entries were lost.
+    /// Puts the entries back, then ends the migration. Returns how many entries were lost.
     pub(super) fn restore(&mut self, mut src: Src<'m, M>, page: Migration<'m, M::Futex>) -> u32 {
         let (span, header) = (src.span(), src.page);
         let mut lost = 0;
-        // The frames of a page that was split have not counted theirs.
+        // The frames of a page that was split do not count their entries.
         if src.hand.taken > 0 || src.is_followed || src.is_part {
             lost = super::finalize::put_up(self.mm, span, span, header, &mut src.hand.taken);
         }
@@ -143,10 +143,10 @@ impl<'m, M: Mm> Pass<'_, 'm, M> {
     }
 
     /// Puts the migrator's references, has `release` give the lock back, and frees the page if
-    /// nobody is left to do so.
+    /// those references were the last.
     ///
-    /// In this order: the references would be too many for whoever locks the page next, and a free
-    /// page is not to be locked.
+    /// In this order: afterwards they would be unexpected references for the thread that locks the
+    /// page next, and a free page must not be locked.
     pub(super) fn let_go(
         &mut self,
         src: Src<'m, M>,

@@ -7,7 +7,7 @@ use super::pass::Pass;
 use super::slot::{NO_FRAME, Work};
 use crate::mm::Mm;
 
-/// Gives each page a place to go. Those for which there is none are put back, or split.
+/// Gives each page a frame to go to. Pages without one are put back, or split.
 pub(super) fn place<M: Mm>(
     pass: &mut Pass<'_, '_, M>,
     mut choose: impl FnMut(Option<u64>, u32) -> Result<u64, Abort>,
@@ -22,7 +22,7 @@ pub(super) fn place<M: Mm>(
         };
         match placed {
             Ok(()) => {}
-            // Not as one, then.
+            // Not as one page, then.
             Err(Abort::NoDestination) if pass.order.split && is_large(pass, index) => {
                 split(pass, index, &mut later, &mut choose);
             }
@@ -35,10 +35,10 @@ fn is_large<M: Mm>(pass: &Pass<'_, '_, M>, index: usize) -> bool {
     matches!(&pass.slots[index].work, Work::Frozen { src, .. } if src.order > 0)
 }
 
-/// So many frames in a row that cannot be had are enough.
+/// The search for a frame ends after so many in a row that are busy.
 const MOST: usize = 8;
 
-/// Frames that are free and could not be had: given back when the batch has its places, so that
+/// Frames that are free and busy: given back when every page of the batch has its place, so that
 /// none is handed out again at once.
 pub(super) struct Later<'m, M: Mm> {
     mm: &'m M,
@@ -87,14 +87,14 @@ pub(super) fn place_one<M: Mm>(
         _ => return Ok(()),
     };
     let new = find(pass, from, order, counted, later, choose)?;
-    // Into the slot before anything can go wrong: what is there is given back.
+    // Into the slot before anything can go wrong: dropping the pass gives it back.
     if let Work::Hole { dst, .. } | Work::Frozen { dst, .. } = &mut pass.slots[index].work {
         *dst = new.into_raw();
     }
     Ok(())
 }
 
-/// A place for the page at `from`, or for a hole.
+/// A frame for the page at `from`, or for a hole.
 pub(super) fn find<'m, M: Mm>(
     pass: &Pass<'_, 'm, M>,
     from: Option<u64>,

@@ -12,21 +12,34 @@ use crate::mm::drain::{Drain, Unlocked};
 
 /// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.
 ///
-/// In batches of [`Order::batch`], and between two of them [rests](Tiers::rest). Tries all pages of
-/// a batch together, for which it waits for nobody, and what was in a page's way for the moment
-/// again, up to [`Order::tries`] times. Before a further try everything is put back and let go of,
-/// so whoever was waiting for one of these pages and has a reference to another gets on; and unless
-/// the mode is [`Mode::Async`] every processor's batch is drained. With a mode that may sleep,
-/// those that are left are then tried one by one: there the page's lock is waited for, a device
-/// that has the page to itself, and whatever [`prepare`](Tiers::prepare) has to wait for.
+/// In batches of [`Order::batch`], and between two of them calls [`rest`](crate::mm::Tiers::rest).
+/// Tries all pages of a batch together, for which it waits for nobody. Pages whose obstacle may go
+/// away are tried again, up to [`Order::tries`] times. Before a further try everything is put back
+/// and released, so that a thread with a reference to one of these pages that waits for another
+/// gets on; and unless the mode is [`Mode::Async`] every processor's batch is drained. With a mode
+/// that may sleep, the pages that are left are then tried one by one. There it may wait for the
+/// page's lock, for a device with exclusive access, and for the things that
+/// [`prepare`](crate::mm::Tiers::prepare) waits for.
 ///
 /// The caller has neither a page's lock nor a page-table lock: between two tries this waits for
 /// other processors, which may be waiting for either, and at the end it sleeps for locks.
-/// `unlocked` is its word for that, and not to be had within
+/// `unlocked` is the caller's promise of that. It cannot be had within
 /// [`Memory::migrate_to_ram`](crate::mm::Memory::migrate_to_ram) or any other call that this crate
 /// makes with a page locked ([`prepare`](crate::mm::Tiers::prepare),
 /// [`allocate`](crate::mm::Tiers::allocate), [`Drain::local`]). A fault handler, which owns a page,
-/// goes by the stages from [`collect_for_fault`](super::collect_for_fault), as [`bring_back`] does.
+/// goes by the stages from [`collect_for_fault`](super::collect_for_fault), as
+/// [`bring_back`](super::bring_back) does.
+///
+/// ```
+/// use pagelock::mm::drain::Unlocked;
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(8).map(Slot::at).collect();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let summary = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+/// assert_eq!((summary.done, summary.left), (4, 4)); // the others are holes
+/// ```
 pub fn migrate<'m, M: Mm, D: Drain>(
     mm: &'m M,
     slots: &mut [Slot<'m, M>],
@@ -97,7 +110,7 @@ fn all_stages<M: Mm>(mut pass: Pass<'_, '_, M>, drain: &impl Drain) -> Summary {
     Collected(pass).unmap().finish(drain)
 }
 
-/// What may be otherwise when the page is tried alone, and may be waited for.
+/// Whether the obstacle may be gone, or waited for, when the page is tried alone.
 fn is_for_one<R>(outcome: Outcome<R>) -> bool {
     let waits = matches!(
         outcome,

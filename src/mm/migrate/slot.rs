@@ -1,4 +1,4 @@
-//! The work list: what is to be moved, how far each page has come, what became of it.
+//! The work list: which pages to move, how far each has come, what became of it.
 
 use super::Outcome;
 use crate::leaf::Leaf;
@@ -10,18 +10,36 @@ use crate::page::PageLock;
 use core::fmt;
 use core::mem::ManuallyDrop;
 
-/// What a slot is about.
+/// Which page a slot is for.
+///
+/// ```
+/// use pagelock::mm::migrate::{PageName, Slot};
+/// use pagelock_soft::Soft;
+/// let slot: Slot<'_, Soft> = Slot::frame(7);
+/// assert_eq!(slot.what(), PageName::Frame(7));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PageName<A> {
-    /// Whatever page the entry at this address is for.
+    /// The page of the entry at this address.
     At(A),
-    /// The page at this frame.
+    /// The page in this frame.
     Frame(u64),
 }
 
-/// One page of a migration: what is to be moved, and afterwards what became of it.
+/// One page of a migration: which page to move, and afterwards what became of it.
 ///
 /// At most 64 bytes, for addresses of at most 16.
+///
+/// ```
+/// use pagelock::mm::drain::Unlocked;
+/// use pagelock::mm::migrate::{Order, Slot, migrate};
+/// use pagelock_soft::TierId;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(4).map(Slot::at).collect();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let _ = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+/// assert!(slots.iter().all(|slot| slot.outcome().is_done()));
+/// ```
 pub struct Slot<'m, M: Mm> {
     pub(super) what: PageName<M::Address>,
     pub(super) work: Work<'m, M>,
@@ -29,24 +47,45 @@ pub struct Slot<'m, M: Mm> {
 
 impl<M: Mm> Slot<'_, M> {
     /// The page at an address.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::{PageName, Slot};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert_eq!(Slot::<pagelock_soft::Soft>::at(at).what(), PageName::At(at));
+    /// ```
     #[must_use]
     pub fn at(at: M::Address) -> Self {
         Self { what: PageName::At(at), work: Work::PENDING }
     }
 
     /// The page at a frame.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::{Outcome, Slot};
+    /// assert_eq!(Slot::<pagelock_soft::Soft>::frame(7).outcome(), Outcome::Pending);
+    /// ```
     #[must_use]
     pub fn frame(pfn: u64) -> Self {
         Self { what: PageName::Frame(pfn), work: Work::PENDING }
     }
 
-    /// What it is about.
+    /// Which page it is for.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::{PageName, Slot};
+    /// assert_eq!(Slot::<pagelock_soft::Soft>::frame(7).what(), PageName::Frame(7));
+    /// ```
     #[must_use]
     pub fn what(&self) -> PageName<M::Address> {
         self.what
     }
 
     /// What became of it.
+    ///
+    /// ```
+    /// use pagelock::mm::migrate::{Outcome, Slot};
+    /// assert_eq!(Slot::<pagelock_soft::Soft>::frame(7).outcome(), Outcome::Pending);
+    /// ```
     #[must_use]
     pub fn outcome(&self) -> Outcome<M::Refusal> {
         match self.work {
@@ -55,9 +94,21 @@ impl<M: Mm> Slot<'_, M> {
         }
     }
 
-    /// How many frames were found lost: 1 if it was poisoned, and any number if it was
+    /// How many frames were found lost: 1 if the page was poisoned, and any number if it was
     /// [split](Outcome::Split), whose outcome does not say why a frame has not moved; or how many
     /// [entries could not be counted](Outcome::Uncounted).
+    ///
+    /// ```
+    /// use pagelock::mm::drain::Unlocked;
+    /// use pagelock::mm::migrate::{Order, Outcome, Slot, migrate};
+    /// use pagelock_soft::TierId;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// mm.set_lost(mm.frame_at(at).unwrap(), true); // cannot be read
+    /// let mut slots = [Slot::at(at)];
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let _ = migrate(&mm, &mut slots, &Order::to(TierId(1)), &mm, &mut unlocked);
+    /// assert_eq!((slots[0].outcome(), slots[0].lost()), (Outcome::Poisoned, 1));
+    /// ```
     #[must_use]
     pub fn lost(&self) -> u32 {
         match self.work {
@@ -92,8 +143,8 @@ pub(super) const NO_FRAME: u64 = u64::MAX;
 pub(super) enum Work<'m, M: Mm> {
     /// Nothing is held.
     Idle { outcome: Outcome<M::Refusal>, lost: u32 },
-    /// Nothing is held but `dst`; the entry was `was`, for `1 << order` pages, and a new page is to
-    /// take its place if it still is.
+    /// Nothing is held but `dst`. The entry was `was`, for `1 << order` pages, and a new page takes
+    /// its place if it still is.
     Hole { was: Leaf, order: u8, dst: u64 },
     /// Locked and migrating, and some or all entries are taken down.
     Locked(Src<'m, M>),
@@ -110,8 +161,8 @@ impl<M: Mm> Work<'_, M> {
 }
 
 /// A page that is being moved, and what is held of it: its lock, as a stage of a migration, and the
-/// references in the hand. In raw form, so that a slot is small. A stage of the page is made from
-/// it by whoever takes it out of the slot, and by nobody else.
+/// references in the hand. In raw form, so that a slot is small. Only the code that takes it out of
+/// the slot makes a stage of the page from it.
 pub(super) struct Src<'m, M: Mm> {
     pub(super) page: &'m PageLock<M::Futex>,
     pub(super) head: u64,
@@ -119,7 +170,7 @@ pub(super) struct Src<'m, M: Mm> {
     pub(super) order: u8,
     /// Whether its lock is a faulter's.
     pub(super) is_fault: bool,
-    /// And whether the faulter has a reference.
+    /// Whether the faulter has a reference.
     pub(super) has_faulters: bool,
     /// Whether the entry that led to it is taken down.
     pub(super) is_first_down: bool,
@@ -127,7 +178,7 @@ pub(super) struct Src<'m, M: Mm> {
     pub(super) is_copied: bool,
     /// Whether it was part of a large page: its entries' references were counted with that one's.
     pub(super) is_part: bool,
-    /// Whether there may be migration entries that somebody else has made: a faulter, a fork that
+    /// Whether there may be migration entries that others have made: a faulter, or a fork that
     /// found the page frozen.
     pub(super) is_followed: bool,
 }
@@ -168,8 +219,8 @@ impl<'m, M: Mm> Src<'m, M> {
 
     /// The stage of a page that was [`Work::Locked`] and has been taken out of its slot.
     pub(super) fn into_migration(self) -> Migration<'m, M::Futex> {
-        // SAFETY: collecting and checking leave the stage raw when they put the page into the slot,
-        // and whoever took it out of the slot calls this, once.
+        // SAFETY: collecting and checking leave the stage raw when they put the page into the slot.
+        // The caller has taken it out of the slot, and calls this once.
         unsafe { Migration::from_raw(self.page) }
     }
 
@@ -185,7 +236,7 @@ impl<'m, M: Mm> Src<'m, M> {
         unsafe { Frozen::from_raw(self.page) }
     }
 
-    /// How many of its entries' references a destination has to be counted with.
+    /// How many of its entries' references a destination counts.
     pub(super) fn counted(&self) -> u32 {
         if self.is_part { 0 } else { self.hand.taken }
     }
@@ -197,6 +248,6 @@ impl<'m, M: Mm> Src<'m, M> {
 ///
 /// The caller has taken the destination out of its slot.
 pub(super) unsafe fn lock_of<F: crate::Futex>(page: &PageLock<F>) -> PageGuard<'_, F> {
-    // SAFETY: `Dst` leaves it raw in the slot, and the caller is the one who has taken it out.
+    // SAFETY: `Dst` leaves it raw in the slot, from which the caller has taken it.
     unsafe { PageGuard::from_raw(page) }
 }

@@ -1,11 +1,11 @@
-//! A large page that cannot be moved as one: split, while it is frozen and nobody can tell.
+//! A large page that cannot be moved as one: split, while it is frozen and nobody notices.
 //!
-//! All its entries are migration entries, so whoever wants one of its frames waits, for the header
-//! of the first: that is what [`Memory::header`](crate::mm::Memory::header) gives for all of them.
-//! From the split on it gives each frame its own. So those are locked, migrating and frozen
-//! *before* they can be found: a migration entry never leads to a page that is not locked (I12). A
-//! waiter who looked before the split is told when the first frame's page is released, looks again,
-//! and finds the frame's own header.
+//! All its entries are migration entries, so a thread that wants one of its frames waits, for the
+//! header of the first: [`Memory::header`](crate::mm::Memory::header) gives that for all of them.
+//! From the split on it gives each frame its own. So those headers are locked, migrating and frozen
+//! *before* anybody can find them: a migration entry never leads to a page that is not locked
+//! (I12). A waiter that looked before the split is told when the first frame's page is released,
+//! looks again, and finds the frame's own header.
 
 use super::dst::put_raw;
 use super::slot::Src;
@@ -15,15 +15,15 @@ use crate::mm::{Entry, Mm, Span};
 use crate::refs::Put;
 use core::ops::Range;
 
-/// The frames of a split page but the first: locked, frozen, with one reference each, the
-/// migrator's. Dropping them puts back those that are left.
+/// The frames of a split page after the first: locked, frozen, with one reference each, the
+/// migrator's. Dropping this puts back those that are left.
 pub(super) struct Tails<'m, M: Mm> {
     mm: &'m M,
     frames: Range<u64>,
 }
 
-/// Splits the page of `span`, which is frozen. `None`, with the page as it was, if a frame's own
-/// header is in somebody's hands, or a large entry cannot be made several.
+/// Splits the page of `span`, which is frozen. `None`, with the page as it was, if another thread
+/// has a frame's own header, or a large entry cannot be split.
 pub(super) fn split<M: Mm>(mm: &M, span: Span) -> Option<Tails<'_, M>> {
     let mut are_small = true;
     mm.each_mapping(span, |at| {
@@ -49,7 +49,7 @@ pub(super) fn split<M: Mm>(mm: &M, span: Span) -> Option<Tails<'_, M>> {
     Some(Tails { mm, frames: tails })
 }
 
-/// Makes the header of a frame that is not a page yet a page's: live, locked, frozen.
+/// Makes the header of a frame in the middle a page's: live, locked, frozen.
 fn seize<M: Mm>(mm: &M, pfn: u64) -> Option<()> {
     let page = mm.own_header(pfn)?;
     let guard = page.try_lock()?;

@@ -14,8 +14,7 @@ pub(super) fn unmap<M: Mm>(pass: &mut Pass<'_, '_, M>) {
         let Work::Locked(src) = &pass.slots[index].work else { continue };
         let (mm, span) = (pass.mm, src.span());
         if src.page.refs() == src.expected() {
-            // Every entry owns a reference, and all there are are in the hand: nothing else is
-            // mapped.
+            // Every entry owns a reference, and the hand has all there are: nothing else is mapped.
             continue;
         }
         let first = match pass.slots[index].what {
@@ -56,11 +55,11 @@ pub(super) fn take_down<M: Mm>(pass: &mut Pass<'_, '_, M>, index: usize, at: M::
     true
 }
 
-/// The same for an entry that is locked, and was announced. Whether it named the page.
+/// The same for an entry that is locked and was announced. Returns whether it named the page.
 pub(super) fn replace<M: Mm>(mm: &M, src: &mut Src<'_, M>, entry: &mut M::Entry<'_>) -> bool {
     let span = src.span();
     let Some(owner) = owner_in(entry, span) else { return false };
-    // What it was at last: hardware may have noted an access since.
+    // The entry at last: hardware may have noted an access since.
     let Some(migration) = entry.take_unflushed().ok().and_then(Leaf::to_migration) else {
         return false;
     };

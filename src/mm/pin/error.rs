@@ -5,18 +5,27 @@ use crate::mm::migrate::Outcome;
 use crate::mm::{Areas, FaultError, Memory, Tiers};
 use core::fmt;
 
-/// Why a page was not pinned. `E`, `S`, `O` and `R` are the memory's errors, what is left
-/// unsettled, why it was not moved, and what the policy says.
+/// Why a page was not pinned. The parameters are the memory's error `E`, why the caller's part of a
+/// fault failed (`S`), why the page was not moved (`O`), and why the policy refused (`R`).
+///
+/// ```
+/// use pagelock::mm::{Access, drain::Unlocked, pin::{NotPinned, Term}};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let unmapped = at.space.page(20);
+/// let error = mm.pin(unmapped, Access::Read, Term::Short, &mut unlocked).unwrap_err();
+/// assert_eq!(error, NotPinned::NotAllowed);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NotPinned<E, S, O, R> {
     /// The address is not mapped, or not for this.
     NotAllowed,
-    /// The policy has refused it.
+    /// The policy refused it.
     Refused(R),
     /// The page could not be brought in, or its contents are lost.
     Fault(FaultError<E>),
-    /// What the fault path leaves to the caller has failed.
+    /// The caller's part of the fault failed: [`Areas::settle`] or [`Areas::unshare`].
     Unsettled(S),
     /// The page could not be moved to where it may stay.
     NotMoved(Outcome<O>),
@@ -26,9 +35,9 @@ pub enum NotPinned<E, S, O, R> {
     TimedOut,
     /// It was cancelled.
     Cancelled,
-    /// There was always something in the way, for so many rounds.
+    /// Something was in the way in every round.
     Busy {
-        /// How many.
+        /// How many rounds there were.
         rounds: u32,
     },
 }
@@ -74,8 +83,23 @@ pub type NotPinnedOf<M, P> = NotPinned<
     <P as PinPolicy<M>>::Refused,
 >;
 
-/// A range of which not all is pinned.
+/// A range of which not all is pinned; the error of [`pin_range`](super::pin_range).
+///
+/// ```
+/// use pagelock::mm::pin::{Backing, NotPinned, PinOrder, PinSlot, Term, pin_range};
+/// use pagelock::mm::{Access, drain::Unlocked};
+/// use pagelock::{Limits, OsFutex};
+/// use pagelock_soft::Backed;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(9).map(PinSlot::new).collect(); // the ninth is not mapped
+/// let order = PinOrder::new(Access::Read, Term::Short, Limits::<OsFutex>::none());
+/// let policy = Backed(|_| Backing::Anonymous);
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let error = pin_range(&mm, &mut slots, &order, &policy, &mm, &mut unlocked).unwrap_err();
+/// assert_eq!((error.pinned, error.why), (8, NotPinned::NotAllowed));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct PinRangeError<E> {
     /// How many pages are pinned, from the first: they stay so until their slots are emptied.
     pub pinned: usize,

@@ -15,13 +15,27 @@ use crate::page::PageLock;
 use crate::refs::PinError;
 use crate::wait::{Wait, Wake};
 
-/// Pins the page at `at`, having brought it in if need be: see the [module](self).
+/// Pins the page at `at`, having faulted it in if necessary: see the [module](super).
 ///
-/// The caller holds no lock, which `unlocked` is its word for.
+/// The caller holds no lock, as `unlocked` says.
+///
+/// ```
+/// use pagelock::mm::pin::{Backing, PinOrder, Term, pin_page};
+/// use pagelock::mm::{Access, Tiers, drain::Unlocked};
+/// use pagelock::{Limits, OsFutex};
+/// use pagelock_soft::{Backed, TierId};
+/// # let (mm, at) = pagelock_soft::example();
+/// let hole = at.space.page(7);
+/// let order = PinOrder::new(Access::Write, Term::Long, Limits::<OsFutex>::none());
+/// let policy = Backed(|_| Backing::Anonymous);
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let pinned = pin_page(&mm, hole, &order, &policy, &mm, &mut unlocked).unwrap();
+/// assert_eq!(mm.tier(pinned.pfn()), TierId(0));
+/// ```
 ///
 /// # Errors
 ///
-/// [`NotPinned`]. Pages that were brought in or moved stay where they are.
+/// [`NotPinned`]. Pages that were faulted in or moved stay where they are.
 pub fn pin_page<'m, M, P>(
     mm: &'m M,
     at: M::Address,
@@ -40,11 +54,11 @@ where
     for round in 0..order.patience.max(1) {
         let futex = match look(mm, at, access, term, policy, None)? {
             Look::Pinned(pinned) => return Ok(pinned),
-            // Of no other page is there a pin here.
+            // No other page has been pinned here.
             Look::Within(_) => None,
             Look::Fault => {
                 match fault_within(mm, at, access, &mut faulter, limits) {
-                    // The fault has asked for it. This may wait for it, too.
+                    // The fault has asked for this drain; here it may be waited for, too.
                     Ok(Fault::Retry(Why::Busy)) => drain.all(unlocked),
                     Ok(Fault::Resolved | Fault::Present | Fault::Retry(_)) => {}
                     Ok(left) => mm.settle(at, access, left).map_err(NotPinned::Unsettled)?,
@@ -75,7 +89,7 @@ where
                 Some(page.futex)
             }
         };
-        // What was in the way needs the processor, perhaps.
+        // The thread that was in the way may need this processor.
         if let Some(futex) = futex {
             match limits.over(futex) {
                 Some(Wake::Cancelled) => return Err(NotPinned::Cancelled),
@@ -94,9 +108,9 @@ pub(super) enum Look<'m, M: Mm> {
     Within(u64),
     /// The entry does not allow the access.
     Fault,
-    /// It does, and a write would copy the page.
+    /// The entry allows the access, and a write would copy the page.
     Unshare,
-    /// The page is on its way, or about to be.
+    /// The page is being migrated, or about to be.
     Migrating(&'m PageLock<M::Futex>, u64, M::Entry<'m>),
     /// It is where it may not stay.
     Move {
@@ -125,7 +139,7 @@ where
     policy.permit(mm, at, &entry, access, term).map_err(NotPinned::Refused)?;
     let (pfn, rights) = match entry.get() {
         Ok(Leaf::Present { pfn, rights, .. }) => (pfn, rights),
-        // An error, a wait, or the caller's business: the fault path says which.
+        // An error, a wait, or the caller's part: the fault path says which.
         _ => return Ok(Look::Fault),
     };
     if access == Access::Write && rights != Rights::Write {
@@ -157,7 +171,7 @@ where
     }
 }
 
-/// One try to move a page, which never sleeps for a lock; batches are drained when it has let go of
+/// Tries once to move a page, which never sleeps for a lock. Drains batches when it has released
 /// everything.
 fn move_home<M: Mm>(
     mm: &M,
@@ -175,7 +189,7 @@ fn move_home<M: Mm>(
     outcome
 }
 
-/// The page is not there any more, or another way: the next look says what to do.
+/// The page is gone or has changed: the next look says what to do.
 fn is_for_a_look<R>(outcome: Outcome<R>) -> bool {
     use migrate::Skip;
     matches!(

@@ -5,7 +5,20 @@ use crate::mm::ledger::Change;
 use crate::refs::{PagePin, Put};
 use core::fmt;
 
-/// A page that is pinned. Dropping it unpins, and frees the page if nobody else has it any more.
+/// A page that is pinned. Dropping it unpins, and frees the page if that was the last of its
+/// references and pins.
+///
+/// ```
+/// use pagelock::mm::{Access, drain::Unlocked, pin::Term};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// let pinned = mm.pin(at, Access::Read, Term::Long, &mut unlocked).unwrap();
+/// assert_eq!(mm.page(pinned.pfn()).unwrap().pins(), 1);
+/// mm.unmap(at, 1).unwrap(); // the page stays for the pin
+/// let mut bytes = [0; 5];
+/// mm.read_frame(pinned.pfn(), 0, &mut bytes);
+/// assert_eq!(&bytes, b"hello");
+/// ```
 #[must_use = "the page is unpinned when this is dropped"]
 pub struct Pinned<'m, M: Mm> {
     pub(super) mm: &'m M,
@@ -15,13 +28,31 @@ pub struct Pinned<'m, M: Mm> {
 
 impl<'m, M: Mm> Pinned<'m, M> {
     /// The frame, which it stays in.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, drain::Unlocked, pin::Term};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let pinned = mm.pin(at, Access::Read, Term::Short, &mut unlocked).unwrap();
+    /// assert_eq!(Some(pinned.pfn()), mm.frame_at(at));
+    /// ```
     #[must_use]
     pub fn pfn(&self) -> u64 {
         self.pfn
     }
 
-    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw). Says which frame it
-    /// is.
+    /// Forgets the guard and keeps the pin, for [`from_raw`](Self::from_raw). Returns the frame.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, drain::Unlocked, pin::{Pinned, Term}};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let pfn = mm.pin(at, Access::Read, Term::Short, &mut unlocked).unwrap().into_raw();
+    /// assert_eq!(mm.page(pfn).unwrap().pins(), 1);
+    /// // SAFETY: the pin from `into_raw`.
+    /// drop(unsafe { Pinned::from_raw(&mm, pfn) });
+    /// assert_eq!(mm.page(pfn).unwrap().pins(), 0);
+    /// ```
     pub fn into_raw(mut self) -> u64 {
         if let Some(pin) = self.pin.take() {
             pin.into_raw();
@@ -29,7 +60,18 @@ impl<'m, M: Mm> Pinned<'m, M> {
         self.pfn
     }
 
-    /// The guard of a pin that has none. `None` if there is no such frame.
+    /// A guard for a pin that [`into_raw`](Self::into_raw) left without one. `None` if there is no
+    /// such frame.
+    ///
+    /// ```
+    /// use pagelock::mm::{Access, drain::Unlocked, pin::{Pinned, Term}};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut unlocked = Unlocked::promise(); // the top of a thread
+    /// let pfn = mm.pin(at, Access::Read, Term::Short, &mut unlocked).unwrap().into_raw();
+    /// // SAFETY: the pin from `into_raw`.
+    /// let pinned = unsafe { Pinned::from_raw(&mm, pfn) }.unwrap();
+    /// assert_eq!(pinned.pfn(), pfn);
+    /// ```
     ///
     /// # Safety
     ///

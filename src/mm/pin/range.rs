@@ -7,12 +7,20 @@ use crate::mm::drain::{Drain, Unlocked};
 use crate::mm::{Areas, Memory, Mm, Tables};
 use core::fmt;
 
-/// A page to pin, and the pin once there is one.
+/// A page to pin, and its pin once it has one.
+///
+/// ```
+/// use pagelock::mm::pin::PinSlot;
+/// # let (mm, at) = pagelock_soft::example();
+/// let slot: PinSlot<'_, pagelock_soft::Soft> = PinSlot::new(at);
+/// assert!(slot.pinned.is_none() && slot.pfn.is_none());
+/// ```
+#[non_exhaustive]
 pub struct PinSlot<'m, M: Mm> {
     /// Where it is.
     pub at: M::Address,
-    /// The pin. Pages in a row that are frames of one large page have one for all of them, with the
-    /// first: a pin of a large page is one of the whole.
+    /// The pin. Slots in a row whose pages are frames of one large page share one pin, which the
+    /// first slot has: a pin of a large page is one of the whole.
     pub pinned: Option<Pinned<'m, M>>,
     /// The frame, while it is pinned.
     pub pfn: Option<u64>,
@@ -20,6 +28,13 @@ pub struct PinSlot<'m, M: Mm> {
 
 impl<M: Mm> PinSlot<'_, M> {
     /// A page that is not pinned yet.
+    ///
+    /// ```
+    /// use pagelock::mm::pin::PinSlot;
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let slots: Vec<PinSlot<'_, pagelock_soft::Soft>> = at.pages(4).map(PinSlot::new).collect();
+    /// assert_eq!(slots[3].at, at.space.page(3));
+    /// ```
     #[must_use]
     pub fn new(at: M::Address) -> Self {
         Self { at, pinned: None, pfn: None }
@@ -42,16 +57,30 @@ where
 /// Pins the pages of `slots`, passing over those that are pinned already: a call that ended early
 /// can be made again.
 ///
-/// Nothing is waited for with a pin in hand: a page may not move as long as it is pinned, and what
-/// would be waited for may be somebody who waits for that ([`evict`](super::migrate::evict)). So
-/// before a page is brought in, moved or waited for, *every* pin in `slots` is dropped, also those
-/// from an earlier call; then all pages are brought in, and then all are pinned anew, as often as
-/// it takes. What is in use already is not for this: take it out of `slots`, and do not wait for
-/// ever.
+/// Nothing is waited for with a pin in hand: a page may not move as long as it is pinned, and the
+/// thread that would be waited for may itself wait for that ([`evict`](crate::mm::migrate::evict)).
+/// So before a page is faulted in, moved or waited for, *every* pin in `slots` is dropped, also
+/// those from an earlier call. Then all pages are brought in, and then all are pinned anew, as
+/// often as it takes. Take a page that is in use already out of `slots`. Set a limit.
+///
+/// ```
+/// use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
+/// use pagelock::mm::{Access, drain::Unlocked};
+/// use pagelock::{Limits, OsFutex};
+/// use pagelock_soft::Backed;
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut slots: Vec<_> = at.pages(8).map(PinSlot::new).collect();
+/// let order = PinOrder::new(Access::Write, Term::Short, Limits::<OsFutex>::none());
+/// let policy = Backed(|_| Backing::Anonymous);
+/// let mut unlocked = Unlocked::promise(); // the top of a thread
+/// pin_range(&mm, &mut slots, &order, &policy, &mm, &mut unlocked).unwrap();
+/// assert!(slots.iter().all(|slot| slot.pfn.is_some()));
+/// ```
 ///
 /// # Errors
 ///
-/// [`PinRangeError`]: for the first page that cannot be pinned. Those before it are pinned, as far as that was possible without waiting.
+/// [`PinRangeError`]: for the first page that cannot be pinned. Those before it are pinned, as far
+/// as that was possible without waiting.
 pub fn pin_range<'m, M, P>(
     mm: &'m M,
     slots: &mut [PinSlot<'m, M>],
@@ -74,7 +103,7 @@ where
         for slot in &mut *slots {
             (slot.pinned, slot.pfn) = (None, None);
         }
-        // One after the other, and none is kept.
+        // One after the other, and none of the pins is kept.
         for index in 0..slots.len() {
             if let Err(why) = pin_page(mm, slots[index].at, order, policy, drain, unlocked) {
                 let ready = pin_ready(mm, &mut slots[..index], order, policy);
@@ -87,8 +116,8 @@ where
     Err(PinRangeError { pinned, why: NotPinned::Busy { rounds } })
 }
 
-/// Pins what can be pinned without waiting, up to the first page that cannot. How many are pinned
-/// then, from the first.
+/// Pins as many pages as it can without waiting, up to the first that it cannot. Returns how many
+/// are pinned then, from the first.
 fn pin_ready<'m, M, P>(
     mm: &'m M,
     slots: &mut [PinSlot<'m, M>],

@@ -1,4 +1,4 @@
-//! What reading a range has come to.
+//! The result of reading a range, and how far it got.
 
 #[allow(unused_imports)] // The documentation links to it.
 use super::Notifier;
@@ -6,29 +6,62 @@ use super::Ticket;
 use crate::mm::{Areas, FaultError, Memory};
 use core::fmt;
 
-/// What reading a range has come to so far.
+/// How far reading a range got.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Page, RangeOrder, Want, fault_range};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut pages = [Page::new(at.space.page(7), Want::Write)]; // a hole
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let read = fault_range(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// assert_eq!((read.progress.attempts, read.progress.faults), (2, 1));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
     /// How many attempts were begun.
     pub attempts: u32,
     /// How many of them ended because the range had changed meanwhile.
     pub invalidated: u32,
-    /// How many pages were brought to where they were wanted. They stay there, until somebody takes
-    /// them away.
+    /// How many pages were brought to where they were wanted. They stay there until another thread
+    /// takes them away.
     pub faults: usize,
 }
 
 /// A range that was read.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Page, RangeOrder, Want, snapshot};
+/// # let (mm, at) = pagelock_soft::example();
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let mut pages = [Page::new(at, Want::Nothing)];
+/// let read = snapshot(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// mm.unmap(at, 1).unwrap();
+/// assert!(!notifier.is_good(read.ticket)); // what was found is no longer true
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "what was found is true as long as the ticket is good"]
+#[non_exhaustive]
 pub struct Read {
-    /// What was found is true as long as [this is good](Notifier::is_good).
+    /// The findings are true as long as [this is good](super::Notifier::is_good).
     pub ticket: Ticket,
     /// What it took.
     pub progress: Progress,
 }
 
 /// Why a range was not read.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Page, RangeOrder, Stop, Want, fault_range};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut pages = [Page::new(at.space.page(20), Want::Read)]; // not mapped
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let order = RangeOrder::new(Limits::none());
+/// let error = fault_range(&mm, notifier, &mut pages, &order).unwrap_err();
+/// assert_eq!(error.why, Stop::NotAllowed);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Stop<E, S> {
@@ -43,17 +76,29 @@ pub enum Stop<E, S> {
     /// The page could not be brought in: its contents are lost, it was busy for too long, or the
     /// memory failed.
     Fault(FaultError<E>),
-    /// What the fault path leaves to the caller has failed.
+    /// The caller's part of a fault failed: [`Areas::settle`].
     Unsettled(S),
 }
 
 /// A range that was not read, and how far it got.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Page, RangeOrder, Want, fault_range};
+/// # let (mm, at) = pagelock_soft::example();
+/// let mut pages = [at, at.space.page(20)].map(|at| Page::new(at, Want::Read));
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let order = RangeOrder::new(Limits::none());
+/// let error = fault_range(&mm, notifier, &mut pages, &order).unwrap_err();
+/// assert_eq!(error.done, 1); // the second is to blame
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RangeError<E, S> {
     /// Why.
     pub why: Stop<E, S>,
-    /// How many pages, from the first, were as wanted when last looked at. If one page is to blame,
-    /// it is the next.
+    /// How many pages, from the first, were as wanted at the last look. If one page is to blame, it
+    /// is the next.
     pub done: usize,
     /// What was done. None of it is undone.
     pub progress: Progress,

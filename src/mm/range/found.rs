@@ -1,10 +1,16 @@
-//! What is at an address, for somebody who is not the processor.
+//! What is at an address, for a reader that is not the processor.
 
 use crate::leaf::{Leaf, Marker, Rights, UnknownLeaf};
 use crate::mm::{Access, Areas, Entry, Tiers};
 
 /// What a reader wants of a page.
+///
+/// ```
+/// use pagelock::mm::range::Want;
+/// assert_eq!(Want::default(), Want::Nothing);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Want {
     /// To know what is there.
     #[default]
@@ -16,6 +22,12 @@ pub enum Want {
 }
 
 /// What is there.
+///
+/// ```
+/// use pagelock::mm::range::{Found, Page, Want};
+/// # let (mm, at) = pagelock_soft::example();
+/// assert_eq!(Page::new(at, Want::Read).found, Found::NotLooked);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Found {
@@ -49,12 +61,12 @@ pub enum Found {
         /// What may be done with it once it is back.
         rights: Rights,
     },
-    /// A page on its way.
+    /// A page that is being migrated.
     Migrating {
         /// The frame that it comes from.
         pfn: u64,
     },
-    /// A page that a device has to itself.
+    /// A page to which a device has exclusive access.
     Exclusive {
         /// The frame.
         pfn: u64,
@@ -76,15 +88,24 @@ pub enum Found {
 }
 
 /// A page of a range: what is wanted of it and what was found.
+///
+/// ```
+/// use pagelock::mm::range::{Page, Want};
+/// # let (mm, at) = pagelock_soft::example();
+/// let pages: Vec<_> = at.pages(8).map(|at| Page::new(at, Want::Read)).collect();
+/// assert_eq!(pages[7].at, at.space.page(7));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Page<A> {
     /// Where it is.
     pub at: A,
     /// What is wanted of it.
     pub want: Want,
-    /// What is there. After an error it is what was seen last, and at no one time with the others.
+    /// What is there. After an error it is what the last look saw, and not as of one time with the
+    /// others.
     pub found: Found,
-    /// For how many pages the entry is, as a power of two: more than 0 for a large one.
+    /// The number of pages that the entry is for, as a power of two: more than 0 for a large one.
     pub order: u32,
 }
 
@@ -99,13 +120,29 @@ impl Want {
 }
 
 impl<A> Page<A> {
-    /// A page that nobody has looked at.
+    /// A page that has not been looked at.
+    ///
+    /// ```
+    /// use pagelock::mm::range::{Page, Want};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// assert!(!Page::new(at, Want::Nothing).is_as_wanted());
+    /// ```
     #[must_use]
     pub fn new(at: A, want: Want) -> Self {
         Self { at, want, found: Found::NotLooked, order: 0 }
     }
 
-    /// Whether what was found is as good as what is wanted.
+    /// Whether the finding is as good as the wish.
+    ///
+    /// ```
+    /// use pagelock::Limits;
+    /// use pagelock::mm::range::{Page, RangeOrder, Want, snapshot};
+    /// # let (mm, at) = pagelock_soft::example();
+    /// let mut pages = [at, at.space.page(7)].map(|at| Page::new(at, Want::Read));
+    /// let notifier = mm.notifier(at.space).unwrap();
+    /// let _ = snapshot(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+    /// assert!(pages[0].is_as_wanted() && !pages[1].is_as_wanted()); // a page, a hole
+    /// ```
     #[must_use]
     pub fn is_as_wanted(&self) -> bool {
         match (self.want, self.found) {
@@ -120,7 +157,7 @@ impl<A> Page<A> {
     }
 }
 
-/// What is there, as far as the address allows it.
+/// Looks at what is there, as far as the address allows it.
 pub(super) fn look<M: Areas + Tiers>(mm: &M, page: &mut Page<M::Address>, own: Option<M::Tier>) {
     let entry = mm.lock(page.at);
     page.order = entry.as_ref().map_or(0, Entry::order);

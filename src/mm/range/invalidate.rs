@@ -9,8 +9,8 @@ pub(in crate::mm) struct Invalidating<'m, M: Tables> {
     at: M::Address,
 }
 
-/// An entry is about to lose its page. Called without any page-table lock, and to be kept until
-/// that has been let go of again.
+/// An entry is about to lose its page. Called without any page-table lock; keep the value until
+/// that has been released again.
 pub(in crate::mm) fn invalidating<M: Tables>(
     mm: &M,
     at: M::Address,
@@ -20,7 +20,7 @@ pub(in crate::mm) fn invalidating<M: Tables>(
     Invalidating { mm, at }
 }
 
-/// The notice of what nobody has ordered.
+/// The notice of a change on nobody's behalf.
 pub(in crate::mm) fn notice(cause: Cause) -> Notice {
     Notice { cause, owner: 0 }
 }

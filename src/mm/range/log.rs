@@ -1,24 +1,26 @@
-//! Which part of a notifier's range the latest invalidations were for, so that a reader of another
-//! part is not disturbed.
+//! The parts of a notifier's range that the latest invalidations were for, so that a reader of
+//! another part is not disturbed.
 //!
-//! A notifier counts the invalidations of all its range. Without more, one page that moves every
-//! millisecond keeps a reader of a million others from ever coming to an end. A log beside it has
-//! what the latest ones were for, by their sequence numbers, and a reader that finds those
+//! A notifier counts the invalidations of all its range. By that alone, one page that moves every
+//! millisecond keeps a reader of a million others from ever finishing. A log beside it has the
+//! ranges of the latest invalidations, by their sequence numbers, and a reader whose pages are
 //! elsewhere goes on as if they had not been.
 //!
-//! Each place of the log is a sequence lock for one number: whoever writes has the place to itself,
-//! and a reader that finds the same number before and after has the range of that number. Nobody
-//! waits: a writer that finds another one there leaves its own range out, and a reader that does
-//! not find a number takes it for an invalidation of everything.
+//! Each place of the log is a sequence lock for one number: one writer has the place to itself, and
+//! a reader that finds the same number before and after has the range of that number. Nobody waits:
+//! a writer that finds another one there leaves its own range out, and a reader that does not find
+//! a number takes it for an invalidation of everything.
 //!
 //! # Orderings
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | number: store at the end of a write, first load of a reader | Release, Acquire | whoever finds a number finds its range, or a later one |
-//! | number: swap | Acquire | the store of the writer before: a range comes after the one that it takes the place of |
-//! | fence after the swap, fence before a reader's second load | Release, Acquire | whoever read a word of a later range sees that the number is gone |
-//! | fence at the beginning of `keeps` | Acquire | the fence of [`Notifier::begin`], as for [`Notifier::is_good`] |
+//! | number: a write's last store | Release | the next row |
+//! | number: a reader's first load | Acquire | who finds it finds its range, or a later one |
+//! | number: swap | Acquire | the last writer's store: this range comes after that one |
+//! | fence after the swap | Release | the next row |
+//! | fence before a reader's second load | Acquire | a later range's word: the number is gone |
+//! | fence at the beginning of `keeps` | Acquire | [`Notifier::begin`]'s, as for `is_good` |
 
 use super::notifier::{Notifier, Ticket};
 use crate::futex::Futex;
@@ -26,10 +28,10 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, const_unless_loom, fence};
 use core::ops::Range;
 
-/// How many invalidations are remembered. In a model the second takes the place of the first.
+/// How many invalidations the log remembers. In a model the second takes the place of the first.
 const RECENT: usize = if cfg!(any(pagelock_loom, pagelock_shuttle)) { 1 } else { 16 };
 
-/// Somebody writes. Not a number: those have 23 bits.
+/// A writer is at work. Not a number: those have 23 bits.
 const BUSY: u32 = u32::MAX;
 
 /// The ranges of the latest invalidations of one notifier, in numbers of the caller's: of pages,
@@ -38,6 +40,17 @@ const BUSY: u32 = u32::MAX;
 /// Numbers come again after 2^23 invalidations, as the [notifier](Notifier) says of tickets. So a
 /// range that is that old, and whose place no later one has taken, could be taken for the range of
 /// an invalidation that was begun without the log.
+///
+/// ```
+/// use pagelock::mm::range::{Log, Notifier};
+/// static NOTIFIER: Notifier = Notifier::new();
+/// static LOG: Log = Log::new();
+/// let mut ticket = NOTIFIER.try_ticket().unwrap();
+/// LOG.begin_raw(&NOTIFIER, 10..20);
+/// NOTIFIER.end_raw();
+/// assert!(!NOTIFIER.is_good(ticket));
+/// assert!(LOG.keeps(&NOTIFIER, &mut ticket, &(0..10))); // for these pages it still is
+/// ```
 #[derive(Debug)]
 pub struct Log {
     recent: [Place; RECENT],
@@ -52,8 +65,8 @@ struct Place {
     end: Wide,
 }
 
-/// A number of the caller's: its lower and its upper half. Read while it is written, it is neither
-/// the old one nor the new one.
+/// A number of the caller's: its lower and its upper half. A read during a write gives neither the
+/// old number nor the new one.
 #[derive(Debug)]
 struct Wide(AtomicU32, AtomicU32);
 
@@ -90,7 +103,13 @@ impl Place {
 
 impl Log {
     const_unless_loom! {
-        /// Nothing is known of any invalidation.
+        /// A log that knows of no invalidation.
+        ///
+        /// ```
+        /// use pagelock::mm::range::Log;
+        /// static LOG: Log = Log::new();
+        /// # let _ = &LOG;
+        /// ```
         #[must_use]
         pub fn new() -> Self {
             #[cfg(not(pagelock_loom))]
@@ -102,8 +121,16 @@ impl Log {
     }
 
     /// [`Notifier::begin_raw`] for `range`; [`Notifier::end_raw`] ends it.
+    ///
+    /// ```
+    /// use pagelock::mm::range::{Log, Notifier};
+    /// let (notifier, log) = (Notifier::new(), Log::new());
+    /// log.begin_raw(&notifier, 10..20);
+    /// assert_eq!(notifier.active(), 1);
+    /// notifier.end_raw();
+    /// ```
     pub fn begin_raw<F: Futex>(&self, notifier: &Notifier<F>, range: Range<usize>) {
-        // Its fence comes before what follows.
+        // Its fence comes before the stores that follow.
         let number = notifier.begin_numbered();
         let place = self.place(number);
         // Acquire: this range comes after the one that was there.
@@ -111,19 +138,30 @@ impl Log {
             // Its writer gives it a number that is not ours, so nobody finds ours.
             return;
         }
-        // Release: whoever reads a word of this range, and then fences, sees that the number before
-        // is gone.
+        // Release: a reader that reads a word of this range, and then fences, sees that the number
+        // before is gone.
         fence(Release);
         place.first.write(range.start);
         place.end.write(range.end);
-        // Release: whoever finds the number finds the range.
+        // Release: a reader that finds the number finds the range.
         place.number.store(number + 1, Release);
     }
 
     /// Whether no invalidation of any part of `range` has begun since `ticket` was taken. If so,
-    /// the ticket is, for `range`, as good as one that was taken now; for anything else it is of no
-    /// more use. It may say `false` though none has: of too many it does not know, nor of one that
-    /// begins while another that it takes the place of is still being written down.
+    /// the ticket becomes a later one, which is as good for `range` as if it were taken now; for
+    /// other pages it no longer counts. It may say `false` though none has: if there were too many,
+    /// or if one begins while another whose place it takes is still being written.
+    ///
+    /// ```
+    /// use pagelock::mm::range::{Log, Notifier};
+    /// let (notifier, log) = (Notifier::new(), Log::new());
+    /// let mut ticket = notifier.try_ticket().unwrap();
+    /// log.begin_raw(&notifier, 10..20);
+    /// notifier.end_raw();
+    /// assert!(!log.keeps(&notifier, &mut ticket, &(15..30)));
+    /// assert!(log.keeps(&notifier, &mut ticket, &(20..30)));
+    /// assert!(notifier.is_good(ticket));
+    /// ```
     pub fn keeps<F: Futex>(
         &self,
         notifier: &Notifier<F>,
@@ -145,7 +183,7 @@ impl Log {
                 return false;
             }
             let (first, end) = (place.first.read(), place.end.read());
-            // Acquire: if a word of that was of a later range, the number is seen to be gone.
+            // Acquire: if a word of that was a later range's, the number is seen to be gone.
             fence(Acquire);
             // Relaxed: the fence is before it.
             if place.number.load(Relaxed) != number + 1 {

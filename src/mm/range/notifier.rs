@@ -2,26 +2,27 @@
 //! once.
 //!
 //! Whoever takes away what an entry allows (unmap, protect, move, fork, copy on write, migrate)
-//! *invalidates*: says so before, does it, says that it is done. A reader that keeps copies of
-//! entries, such as a device with a table of its own, takes a [`Ticket`] when no invalidation is
-//! on, reads as long as it likes without keeping anybody out, and finally asks whether the ticket
-//! is still good. It is if no invalidation has begun since.
+//! *invalidates*: announces it, makes the change, and says that it is made. A reader that keeps
+//! copies of entries, such as a device with a table of its own, takes a [`Ticket`] when no
+//! invalidation is on, reads as long as it likes without keeping anybody out, and finally asks
+//! whether the ticket is still good. It is if no invalidation has begun since.
 //!
 //! ```text
 //!  invalidator                             reader
-//!  ──────────────────────────────────      ────────────────────────────────────────
+//!  ──────────────────────────────────      ──────────────────────────────────────────
 //!  (A) begin: sequence + 1, active + 1     (1) ticket = load sequence, active is 0
 //!  (B) change entries, tell the devices    (2) read entries
-//!  (C) end: active - 1                     (3) device's lock: is the sequence the ticket's? then use what was read
+//!  (C) end: active - 1                     (3) device's lock: is the sequence the
+//!                                              ticket's? then use what was read
 //! ```
 //!
-//! * *What a good ticket says*: (2) has seen nothing of any (B) that has come after (1), and all of
-//!   every (B) that was over by then. If (2) has seen a change then, by the fences at (A) and (3),
-//!   (3) sees (A). By the Acquire at (1) that pairs with (C), what was over is seen.
+//! * *What a good ticket says*: (2) has seen nothing of any (B) that came after (1), and all of
+//!   every (B) that was over by then. Had (2) seen a change, then by the fences at (A) and (3), (3)
+//!   would see (A). By the Acquire at (1), which pairs with (C), the reader sees what was over.
 //! * *What it does not say*: that an invalidation does not begin right after (3). So (B) includes
 //!   telling the device, and the device's lock decides: an invalidator that comes to it after the
-//!   reader finds what the reader has put there, and takes it away; a reader that comes to it after
-//!   the invalidator sees (A) at (3).
+//!   reader finds the reader's copy, and takes it away; a reader that comes to it after the
+//!   invalidator sees (A) at (3).
 //!
 //! This is `mmu_interval_read_begin` and `mmu_interval_read_retry`, with an end to the wait: a
 //! reader that finds an invalidation under way sleeps, as whoever waits for a page does, until it
@@ -31,11 +32,12 @@
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | begin (A): compare-exchange, fence | Acquire, Release | fence at (3): whoever saw a change sees the beginning. Acquire: with earlier ends |
+//! | begin (A): compare-exchange | Acquire | earlier ends |
+//! | begin (A): fence | Release | fence at (3): a reader of a change sees the beginning |
 //! | end (C): compare-exchange | Release | (1), and begin: all changes are made |
 //! | ticket (1): load | Acquire | (C) |
 //! | check (3): fence, load | Acquire, Relaxed | fence at (A) |
-//! | WAITERS: compare-exchange | Relaxed | nothing: the word's modification order, as for a [wait](crate::wait) |
+//! | WAITERS: compare-exchange | Relaxed | the word's order, as for a [wait](crate::wait) |
 
 use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
@@ -43,7 +45,7 @@ use crate::sync::{AtomicU32, const_unless_loom, fence};
 use crate::wait::{Limits, Registered, Wake};
 use core::fmt;
 
-/// Somebody sleeps until the last invalidation is over.
+/// A reader sleeps until the last invalidation is over.
 const WAITERS: u32 = 1 << ACTIVE_BITS;
 const ACTIVE_BITS: u32 = if cfg!(pagelock_loom) { 1 } else { 8 };
 /// The most invalidations at a time; one more waits until there are fewer.
@@ -79,7 +81,14 @@ pub struct Notifier<F: Futex = OsFutex> {
     pub(super) futex: F,
 }
 
-/// What a reader has from before it read. Good as long as no invalidation has begun since.
+/// A reader's ticket, from before it read. Good as long as no invalidation has begun since.
+///
+/// ```
+/// use pagelock::mm::range::Notifier;
+/// let notifier = Notifier::new();
+/// let ticket = notifier.try_ticket().unwrap();
+/// assert!(notifier.is_good(ticket));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "what was read is of no use until the ticket was found to be good"]
 pub struct Ticket(u32);
@@ -87,6 +96,12 @@ pub struct Ticket(u32);
 impl Notifier<OsFutex> {
     const_unless_loom! {
         /// A notifier of a range that was never invalidated.
+        ///
+        /// ```
+        /// use pagelock::mm::range::Notifier;
+        /// static NOTIFIER: Notifier = Notifier::new();
+        /// assert_eq!(NOTIFIER.active(), 0);
+        /// ```
         #[must_use]
         pub fn new() -> Self {
             Self::with_futex(OsFutex)
@@ -97,26 +112,50 @@ impl Notifier<OsFutex> {
 impl<F: Futex> Notifier<F> {
     const_unless_loom! {
         /// The same, on platform `futex`.
+        ///
+        /// ```
+        /// use pagelock::futex::SpinFutex;
+        /// use pagelock::mm::range::Notifier;
+        /// static NOTIFIER: Notifier<SpinFutex> = Notifier::with_futex(SpinFutex);
+        /// assert!(NOTIFIER.try_ticket().is_some());
+        /// ```
         #[must_use]
         pub fn with_futex(futex: F) -> Self {
             Self { word: AtomicU32::new(0), futex }
         }
     }
 
-    /// (A): an invalidation begins. It is over when the answer is dropped.
+    /// (A): an invalidation begins. It is over when the guard is dropped.
     ///
-    /// Do not take tickets meanwhile, on the same thread: that would wait for itself.
+    /// Do not wait for a ticket on the same thread meanwhile: that would wait for itself.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// let invalidation = notifier.begin();
+    /// // ... change entries, tell the devices ...
+    /// drop(invalidation);
+    /// assert_eq!(notifier.active(), 0);
+    /// ```
     pub fn begin(&self) -> Invalidation<'_, F> {
         self.begin_raw();
         Invalidation { notifier: self }
     }
 
     /// [`begin`](Self::begin) without a guard; [`end_raw`](Self::end_raw) ends it.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// notifier.begin_raw();
+    /// assert_eq!(notifier.active(), 1);
+    /// notifier.end_raw();
+    /// ```
     pub fn begin_raw(&self) {
         self.begin_numbered();
     }
 
-    /// The same. Says which it is.
+    /// The same. Returns the invalidation's number.
     pub(super) fn begin_numbered(&self) -> u32 {
         // Relaxed: a look.
         let mut seen = self.word.load(Relaxed);
@@ -127,8 +166,8 @@ impl<F: Futex> Notifier<F> {
                 seen = self.word.load(Relaxed);
                 continue;
             }
-            // Acquire: what follows comes after what earlier invalidations did. The sequence wraps
-            // around off the end.
+            // Acquire: what follows comes after the changes of earlier invalidations. The sequence
+            // wraps around off the end.
             match self.word.compare_exchange_weak(
                 seen,
                 seen.wrapping_add(BEGUN) + 1,
@@ -139,13 +178,13 @@ impl<F: Futex> Notifier<F> {
                 Err(now) => seen = now,
             }
         }
-        // Release: whoever sees a change that is made from here on, and then fences, sees the
+        // Release: a reader that sees a change made from here on, and then fences, sees the
         // sequence as it is now.
         fence(Release);
         sequence(seen.wrapping_add(BEGUN))
     }
 
-    /// The latest invalidation's number, as a ticket. Relaxed: for whoever has fenced.
+    /// The latest invalidation's number, as a ticket. Relaxed: for a caller that has fenced.
     pub(super) fn now(&self) -> Ticket {
         Ticket(sequence(self.word.load(Relaxed)))
     }
@@ -161,6 +200,18 @@ impl<F: Futex> Notifier<F> {
     }
 
     /// (C): an invalidation is over. One that was not begun is not ended.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// notifier.begin_raw();
+    /// notifier.end_raw();
+    /// assert!(notifier.try_ticket().is_some());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, if none was begun.
     pub fn end_raw(&self) {
         let mut seen = self.word.load(Relaxed);
         let is_awaited = loop {
@@ -169,7 +220,7 @@ impl<F: Futex> Notifier<F> {
                 return;
             }
             let left = seen - 1;
-            // The last one tells all who wait; the next to come set the flag anew.
+            // The last one tells all waiters; the next to come set the flag anew.
             let next = if active(left) == 0 { left & !WAITERS } else { left };
             // Release: see the table.
             match self.word.compare_exchange_weak(seen, next, Release, Relaxed) {
@@ -183,6 +234,14 @@ impl<F: Futex> Notifier<F> {
     }
 
     /// (1): a ticket, if no invalidation is on.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// let invalidation = notifier.begin();
+    /// assert!(notifier.try_ticket().is_none());
+    /// # drop(invalidation);
+    /// ```
     pub fn try_ticket(&self) -> Option<Ticket> {
         // Acquire: pairs with the end of whatever came before.
         let seen = self.word.load(Acquire);
@@ -191,6 +250,18 @@ impl<F: Futex> Notifier<F> {
 
     /// A ticket, as soon as no invalidation is on. The caller holds no page-table lock: an
     /// invalidator may need it.
+    ///
+    /// ```
+    /// use pagelock::futex::MonotonicTime;
+    /// use pagelock::mm::range::Notifier;
+    /// use pagelock::{Limits, Wake};
+    /// let notifier = Notifier::new();
+    /// let invalidation = notifier.begin();
+    /// let soon = Limits::none().until(MonotonicTime::now());
+    /// assert_eq!(notifier.ticket(soon), Err(Wake::TimedOut));
+    /// drop(invalidation);
+    /// assert!(notifier.ticket(Limits::none()).is_ok());
+    /// ```
     ///
     /// # Errors
     ///
@@ -207,19 +278,36 @@ impl<F: Futex> Notifier<F> {
         }
     }
 
-    /// (3): whether no invalidation has begun since the ticket was taken. What was read meanwhile
-    /// was then true all at once.
+    /// (3): whether no invalidation has begun since the ticket was taken. If so, everything that
+    /// was read meanwhile was true all at once.
     ///
-    /// Whoever goes on to use it asks with the lock held that invalidators take when they tell it.
+    /// A caller that goes on to use the findings asks with the lock held that invalidators take
+    /// when they tell it.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// let ticket = notifier.try_ticket().unwrap();
+    /// drop(notifier.begin());
+    /// assert!(!notifier.is_good(ticket));
+    /// ```
     #[must_use]
     pub fn is_good(&self, ticket: Ticket) -> bool {
-        // Acquire: pairs with the fence of whoever made a change that was read.
+        // Acquire: pairs with the fence of an invalidator whose change was read.
         fence(Acquire);
         // Relaxed: the fence is before it.
         sequence(self.word.load(Relaxed)) == ticket.0
     }
 
     /// How many invalidations are on. For tests and watchdogs.
+    ///
+    /// ```
+    /// use pagelock::mm::range::Notifier;
+    /// let notifier = Notifier::new();
+    /// let both = (notifier.begin(), notifier.begin());
+    /// assert_eq!(notifier.active(), 2);
+    /// # drop(both);
+    /// ```
     #[must_use]
     pub fn active(&self) -> u32 {
         active(self.word.load(Relaxed))
@@ -252,7 +340,15 @@ impl<F: Futex> Notifier<F> {
     }
 }
 
-/// An invalidation that is on. Dropping it ends it.
+/// An invalidation that is on. Dropping it ends it. [`Notifier::begin`] makes one.
+///
+/// ```
+/// use pagelock::mm::range::{Invalidation, Notifier};
+/// let notifier = Notifier::new();
+/// let on: Invalidation<'_> = notifier.begin();
+/// drop(on);
+/// assert_eq!(notifier.active(), 0);
+/// ```
 #[must_use = "the invalidation is over when this is dropped"]
 pub struct Invalidation<'n, F: Futex = OsFutex> {
     notifier: &'n Notifier<F>,

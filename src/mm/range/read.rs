@@ -14,14 +14,26 @@ use crate::mm::{
 };
 use crate::wait::Wake;
 
-/// Reads the entries of `pages`, brings in those that are not as [wanted](Want), and answers with
-/// what was [found](Found), all of it at one time: nothing of the range was invalidated through
+/// Reads the entries of `pages`, brings in those that are not as [wanted](super::Want), and answers
+/// with what was [found](super::Found) as of one time: nothing of the range was invalidated through
 /// `notifier` while it was read.
 ///
-/// Whoever goes on to use what was found asks once more whether the ticket is good, with a lock
+/// A caller that goes on to use the findings asks once more whether the ticket is good, with a lock
 /// held that invalidators take.
 ///
-/// No page-table lock may be held by the caller, nor an invalidation be on by this thread.
+/// The caller holds no page-table lock and has no invalidation on. The [module](super) has a longer
+/// example.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Found, Page, RangeOrder, Want, fault_range};
+/// # let (mm, at) = pagelock_soft::example();
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let mut pages: Vec<_> = at.pages(8).map(|at| Page::new(at, Want::Write)).collect();
+/// let read = fault_range(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// assert!(pages.iter().all(|page| matches!(page.found, Found::Local { .. })));
+/// assert_eq!(read.progress.faults, 4); // the holes
+/// ```
 ///
 /// # Errors
 ///
@@ -39,12 +51,23 @@ where
     Reader { mm, notifier, order, progress: Progress::default() }.finish(pages, true)
 }
 
-/// [`fault_range`] that takes pages as they are, whatever is wanted: nothing is faulted in, and no
-/// page is waited for.
+/// [`fault_range`] that takes pages as they are, whatever is wanted: it faults nothing in, and
+/// waits for no page.
+///
+/// ```
+/// use pagelock::Limits;
+/// use pagelock::mm::range::{Found, Page, RangeOrder, Want, snapshot};
+/// # let (mm, at) = pagelock_soft::example();
+/// let notifier = mm.notifier(at.space).unwrap();
+/// let mut pages = [at, at.space.page(7)].map(|at| Page::new(at, Want::Write));
+/// let _ = snapshot(&mm, notifier, &mut pages, &RangeOrder::new(Limits::none())).unwrap();
+/// assert!(matches!(pages[0].found, Found::Local { .. }));
+/// assert_eq!(pages[1].found, Found::Hole);
+/// ```
 ///
 /// # Errors
 ///
-/// [`RangeError`]: only for want of time or attempts.
+/// [`RangeError`]: only if time or attempts run out.
 pub fn snapshot<M>(
     mm: &M,
     notifier: &Notifier<M::Futex>,
@@ -67,8 +90,7 @@ where
     progress: Progress,
 }
 
-/// How many pages are looked at before the reader asks whether it goes on: the time, and the
-/// ticket.
+/// How many pages the reader looks at before it checks the time and the ticket.
 const LOOKS: usize = 64;
 
 impl<M> Reader<'_, '_, M>
@@ -96,7 +118,7 @@ where
                     found::look(self.mm, page, self.order.own);
                     is_complete &= page.is_as_wanted();
                 }
-                // No further than it is of use. What is missing has to be brought in all the same.
+                // No further than is of use. Missing pages have to be brought in all the same.
                 is_good = self.is_good(&mut ticket);
                 if !is_good && is_complete {
                     break;

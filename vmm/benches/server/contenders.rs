@@ -64,7 +64,7 @@ impl Contender {
                 #[derive(Default)]
                 struct Tracked {
                     present: Vec<bool>,
-                    /// And whether somebody else has come for it.
+                    /// And whether another fault has come for it.
                     in_flight: HashMap<usize, bool>,
                 }
                 let tracked =

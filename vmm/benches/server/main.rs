@@ -25,6 +25,8 @@ mod with_toolkit;
 
 use contenders::Contender;
 use guests::Run;
+use pagelock_vmm::uffd::SMALL;
+use std::sync::{Arc, Mutex};
 
 const CONTENDERS: [Contender; 5] =
     [Contender::Toolkit, Contender::BigMutex, Contender::Map, Contender::States, Contender::Bare];
@@ -38,6 +40,25 @@ struct Row {
     runs: Vec<Vec<Run>>,
 }
 
+/// The same life for both servers: their interfaces are the same.
+macro_rules! check {
+    ($server:ident) => {{
+        let store = Arc::new(Mutex::new(vec![[7; SMALL]; 8]));
+        let memory = $server::Memory::new(store, 2).unwrap();
+        // SAFETY: pages of the memory.
+        let read = |page| unsafe { std::ptr::read_volatile(memory.address(page) as *const u8) };
+        assert_eq!(read(3), 7);
+        while !memory.evict(3) {}
+        assert_eq!(read(3), 7);
+        memory.discard(4);
+        assert_eq!(read(4), 0);
+        let pin = memory.pin(5).unwrap();
+        assert!(!memory.evict(5));
+        drop(pin);
+        memory.stop().unwrap();
+    }};
+}
+
 fn main() {
     // `cargo test` and `cargo bench` add flags of their own.
     let quick = std::env::args().any(|arg| arg == "quick" || arg == "--test");
@@ -47,8 +68,8 @@ fn main() {
     }
     // A sleep of 20 µs is one: the handlers inherit this.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1));
-    by_hand::check();
-    with_toolkit::check();
+    check!(by_hand);
+    check!(with_toolkit);
     let rounds = if quick { 1 } else { 21 };
     let mut rows = Vec::new();
     for (store, pages) in [(0, 3000), (20, 1200), (200, 300)] {

@@ -76,7 +76,7 @@ pub fn print(rows: &[Row], rounds: usize) {
         }
     }
     println!(
-        "{table}\n\nmedians of {rounds} rounds; ratios of runs side by side, toolkit over the other:\n"
+        "{table}\n\nmedians of {rounds} rounds; ratios, run by run, toolkit over the other:\n"
     );
     let speed = |run: &Run| run.pages_per_second;
     let cpu = |run: &Run| run.cpu_per_page;

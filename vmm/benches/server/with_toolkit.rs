@@ -53,23 +53,6 @@ impl Memory {
 }
 // to here
 
-/// The same life for both.
-pub fn check() {
-    let store = Arc::new(Mutex::new(vec![[7; SMALL]; 8]));
-    let memory = Memory::new(store, 2).unwrap();
-    // SAFETY: pages of the memory.
-    let read = |page| unsafe { std::ptr::read_volatile(memory.address(page) as *const u8) };
-    assert_eq!(read(3), 7);
-    while !memory.evict(3) {}
-    assert_eq!(read(3), 7);
-    memory.discard(4);
-    assert_eq!(read(4), 0);
-    let pin = memory.pin(5).unwrap();
-    assert!(!memory.evict(5));
-    drop(pin);
-    memory.stop().unwrap();
-}
-
 pub fn lines() -> usize {
     crate::by_hand::count(include_str!("with_toolkit.rs"))
 }

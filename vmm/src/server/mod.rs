@@ -8,7 +8,7 @@ pub(crate) use served::Tally;
 pub use settings::Settings;
 
 use crate::fetch::Fetch;
-use crate::inbox::{Arrived, Inbox};
+use crate::inbox::Inbox;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -229,23 +229,15 @@ impl Shared {
         let mut buffer = Vec::new();
         while !self.stop.load(SeqCst) {
             match self.inbox.next()? {
-                Some(arrived) => self.deal(&arrived, &mut buffer),
+                Some(arrived) => {
+                    if let Some(fetch) = self.settings.deal(&arrived, &self.tally) {
+                        self.fetch(fetch, &mut buffer);
+                    }
+                }
                 None => doorbell.wait(Duration::from_secs(1))?,
             }
         }
         Ok(())
-    }
-
-    fn deal(&self, arrived: &Arrived, buffer: &mut Vec<u8>) {
-        // A panic of what is called on a write: the guard has told already.
-        let dealt = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(fetch) = self.settings.deal(arrived, &self.tally) {
-                self.fetch(fetch, buffer);
-            }
-        }));
-        if dealt.is_err() {
-            self.tally.failed(arrived.page, &"what is called on a write or a fetch panicked");
-        }
     }
 
     fn fetch(&self, fetch: Fetch, buffer: &mut Vec<u8>) {
@@ -281,8 +273,11 @@ impl Shared {
                 }
             }
             Err(error) => {
-                // The store has the page, and there was no room for it: that is no reason to give
-                // it up. Its faulter has been told, and comes again.
+                // The store has the page. That there was no room for it is no reason to give it up.
+                if !matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock) {
+                    self.count_failure(key);
+                }
+                // Its faulter has been told, and comes again.
                 self.tally.failed(page, &error);
                 thread::sleep(Duration::from_millis(10));
             }

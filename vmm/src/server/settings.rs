@@ -8,6 +8,7 @@ use crate::layer::Kind;
 use crate::unprotect::Unprotect;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -86,9 +87,9 @@ impl Settings {
         self
     }
 
-    /// Called before each page is put up that a guest has faulted on, with the bytes of the store or
-    /// with zeroes, for which the store is not asked: to make room for it by evicting others, or to
-    /// count.
+    /// Called before each page is put up that a guest has faulted on, with the bytes of the store
+    /// or with zeroes, for which the store is not asked: to make room for it by evicting others, or
+    /// to count.
     ///
     /// # Example
     ///
@@ -119,6 +120,15 @@ impl Settings {
 
     /// Deals with a fault, up to the point where bytes are needed.
     pub(crate) fn deal(&self, arrived: &Arrived, tally: &Tally) -> Option<Fetch> {
+        catch_unwind(AssertUnwindSafe(|| self.try_to_deal(arrived, tally))).unwrap_or_else(|_| {
+            // The guard has told its faulter, which comes again.
+            tally.failed(arrived.page, &"what is called on a write or a fetch panicked");
+            thread::sleep(Duration::from_millis(1));
+            None
+        })
+    }
+
+    fn try_to_deal(&self, arrived: &Arrived, tally: &Tally) -> Option<Fetch> {
         tally.faults.fetch_add(1, Relaxed);
         let Arrived { region, page, .. } = arrived;
         if arrived.kind == Kind::Protected {

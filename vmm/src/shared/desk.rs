@@ -31,7 +31,7 @@ pub enum Came {
     Zeroes,
     /// It was there.
     There,
-    /// Somebody owns it, and wakes the faulter at its end.
+    /// Another desk owns it, and wakes the faulter at its end.
     InFlight,
 }
 
@@ -42,8 +42,8 @@ pub enum NotDropped {
     /// It is not in.
     #[error("the page is not in")]
     NotIn,
-    /// Somebody owns it.
-    #[error("somebody owns the page")]
+    /// It has an owner.
+    #[error("another desk owns the page")]
     Owned,
     /// So many pins keep it.
     #[error("the page is pinned")]
@@ -86,9 +86,9 @@ impl<'r> Desk<'r> {
         self.seat.number()
     }
 
-    /// Notes that somebody sits here, until the pin is dropped. Without anything noted, the seat of
-    /// one who has died is free at once for anybody, and whoever waits for the end of it may wait
-    /// for the end of the next. Whoever is to be waited for does this first.
+    /// Notes that this desk is taken, until the pin is dropped. Without a note, the seat of a
+    /// process that has died is free at once, and a thread that waits for its end may wait for the
+    /// end of the next one. A process that others wait for does this first.
     ///
     /// # Errors
     ///
@@ -137,11 +137,13 @@ impl<'r> Desk<'r> {
         read: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<Came> {
         let (region, at) = (self.region, SharedRegion::at(page));
+        let mut _told = None;
         let guard = match self.seat.try_lock(page) {
             Ok(guard) => guard,
             Err(SeatError::Locked) => return Ok(Came::InFlight),
             Err(error) => return Err(io::Error::other(error)),
         };
+        _told = Some(self.told(page));
         let came = match region.place(page).ok_or(io::ErrorKind::InvalidInput)? {
             // Only unmapped, or protected by an eviction that has ended otherwise, or late.
             Place::In => region
@@ -163,7 +165,6 @@ impl<'r> Desk<'r> {
             }
         };
         drop(guard);
-        region.layer.wake(at);
         came
     }
 
@@ -201,10 +202,10 @@ impl<'r> Desk<'r> {
         if region.place(page) != Some(Place::In) {
             return Err(NotDropped::NotIn);
         }
+        let mut _told = None;
         let frozen = self.freeze(page, true)?;
+        _told = Some(self.told(page));
         if region.place(page) != Some(Place::In) {
-            drop(frozen);
-            region.layer.wake(at);
             return Err(NotDropped::NotIn);
         }
         frozen.set_tag(SAVING);
@@ -219,15 +220,14 @@ impl<'r> Desk<'r> {
         if saved.is_ok() {
             region.set_place(page, Place::Out);
         } else {
-            // It fails if whoever maps the memory is gone, and then nobody writes.
+            // It fails if the process that maps the memory is gone, and then nobody writes.
             let _ = region.layer.protect(at, false);
         }
         frozen.commit_in_place();
-        region.layer.wake(at);
         Ok(saved?)
     }
 
-    /// Throws a page away: it reads as zeroes when this returns. Sleeps while somebody owns it.
+    /// Throws a page away: it reads as zeroes when this returns. Sleeps while another desk owns it.
     ///
     /// # Errors
     ///
@@ -250,19 +250,20 @@ impl<'r> Desk<'r> {
     /// ```
     pub fn discard(&self, page: u32) -> Result<(), NotDropped> {
         let (region, at) = (self.region, SharedRegion::at(page));
+        let mut _told = None;
         let frozen = self.freeze(page, false)?;
+        _told = Some(self.told(page));
         frozen.set_tag(DISCARDING);
         let dropped = region.layer.drop_page(at);
         if dropped.is_ok() {
             region.set_place(page, Place::Discarded);
         }
         frozen.commit_in_place();
-        region.layer.wake(at);
         Ok(dropped?)
     }
 
     /// Pins a page where it is, in memory; `touch` has it fetched, by an access of the process that
-    /// maps it. Sleeps while somebody takes it away.
+    /// maps it. Sleeps while it is on its way out.
     ///
     /// # Errors
     ///
@@ -302,7 +303,7 @@ impl<'r> Desk<'r> {
     }
 
     /// Whether the page can be taken at this moment: nobody owns it, and no count is in the way.
-    /// For whoever looks for what the dead have left.
+    /// For a look at what the dead have left.
     ///
     /// # Example
     ///
@@ -319,7 +320,15 @@ impl<'r> Desk<'r> {
     /// ```
     #[must_use]
     pub fn can_be_had(&self, page: u32) -> bool {
-        self.freeze(page, true).map(|frozen| frozen.commit_in_place()).is_ok()
+        let frozen = self.freeze(page, true);
+        let _told = frozen.is_ok().then(|| self.told(page));
+        frozen.map(|frozen| frozen.commit_in_place()).is_ok()
+    }
+
+    /// For a variable that is older than the page's guard, so that it is dropped after that. Not
+    /// for a page that another desk owns: its faulters would come again and again.
+    fn told(&self, page: u32) -> Told<'r> {
+        Told { region: self.region, at: SharedRegion::at(page) }
     }
 
     fn freeze(&self, page: u32, only_try: bool) -> Result<SeatFrozen<'_>, NotDropped> {
@@ -330,10 +339,22 @@ impl<'r> Desk<'r> {
         };
         let frozen = guard.begin_migration().freeze(FreezeRule::Unpinned);
         frozen.map_err(|busy| {
+            let _told = self.told(page);
             drop(busy);
-            // Whoever has come meanwhile, and found the page owned.
-            self.region.layer.wake(SharedRegion::at(page));
             NotDropped::Pinned
         })
+    }
+}
+
+/// Its drop wakes the faulters of a page: those that came while the page was owned here, and the
+/// owner's own, however it ends.
+struct Told<'r> {
+    region: &'r SharedRegion,
+    at: usize,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.region.layer.wake(self.at);
     }
 }

@@ -7,8 +7,20 @@
 //! [`Desk`], which is a [seat](pagelock::shared::Seat) in the segment, with the verbs of a region.
 //! When a process has died, any other [recovers](SharedRegion::recover) what it held.
 //!
-//! This is not [`Region`](crate::Region) with other headers: tasks, cleaning, snapshots, the
-//! report, and pages that somebody else removes are not here.
+//! # What it does not have
+//!
+//! It is not [`Region`](crate::Region) with other headers: notes for survivors, and bytes that must
+//! be safe before a page goes, leave no room for guards that outlive a call.
+//!
+//! | `Region` has | here |
+//! |---|---|
+//! | `Server`, `Inbox`, the report | a loop of the caller's over [`SharedRegion::events`] |
+//! | `prefetch`, `evict_to`, a count of pages in | loops; [`SharedRegion::resident`] looks at each |
+//! | `clean`, write faults, snapshots | nothing |
+//! | tasks, guards for other threads | nothing: a desk's verb takes a closure, and ends |
+//! | pages that others remove | nothing: only desks may discard |
+//! | pages of 2 MiB, private memory, `unplug` | a memfd of 4 KiB pages, for as long as the segment |
+//! | counters, traces | nothing |
 //!
 //! # Where a page's bytes are
 //!
@@ -21,12 +33,12 @@
 //! | none | only taking the page | where the word says | lets go of it |
 //! | saving | evicting, not saved yet | in memory | puts back: lifts the write protection |
 //! | dropping | evicting, saved | in the store | finishes: punches the hole, notes "out" |
-//! | filling | fetching | in memory if a page is there, else where the word says | finishes, or puts back |
+//! | filling | fetching | in memory if there, else where the word says | finishes, or puts back |
 //! | discarding | discarding | nowhere | finishes: punches the hole, notes "discarded" |
 //!
 //! "If a page is there" has an answer because a page of a memfd appears in one step, and only by an
 //! owner's doing. And a fault that the dead had read and not served is not lost: the survivor wakes
-//! all faulters, who fault again.
+//! all faulters, which fault again.
 
 mod desk;
 mod look;
@@ -45,8 +57,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Release;
 
-/// Guest memory in a memfd, of pages of 4 KiB, with headers in a segment. See the
-/// [module](self).
+/// Guest memory in a memfd, of pages of 4 KiB, with headers in a segment. It has less than a
+/// [`Region`](crate::Region): see [the module](self#what-it-does-not-have).
 pub struct SharedRegion {
     segment: Segment,
     layer: Ram,
@@ -257,7 +269,7 @@ impl SharedRegion {
         &self.uffd
     }
 
-    /// A page that is none: it is pinned by who says that it is present.
+    /// A page without memory: a desk that says that it is present pins it.
     fn presence(&self) -> u32 {
         self.segment.pages() - 1
     }
@@ -269,7 +281,8 @@ impl SharedRegion {
     /// The caller owns the page.
     fn set_place(&self, page: u32, place: Place) {
         if let Some(word) = self.segment.page_word(page) {
-            // Release: who reads that the page is in, having pinned it, sees what made it so.
+            // Release: a thread that has pinned the page and reads that it is in sees what made it
+            // so.
             word.store(u32::from(place.bits(false).get()), Release);
         }
     }

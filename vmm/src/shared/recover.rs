@@ -74,10 +74,10 @@ impl AddAssign for Recovery {
 }
 
 impl SharedRegion {
-    /// Ends what the dead have begun, and wakes all faulters, who fault again: a fault that the
-    /// dead had read is nobody's otherwise. Nobody who lives is stopped, or robbed.
+    /// Ends what the dead have begun, and wakes all faulters, which fault again: a fault that the
+    /// dead had read is otherwise lost. No living thread is stopped, or loses a page.
     ///
-    /// To be called when a process has died; the kernel says when, by
+    /// Call it when a process has died; the kernel says when, by
     /// [`wait_for_end_of`](pagelock::shared::Segment::wait_for_end_of).
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl SharedRegion {
         let (page, at) = (left.page, Self::at(left.page));
         let finish = |place| self.layer.drop_page(at).map(|()| self.set_place(page, place));
         let done = match left.tag {
-            // It fails if whoever maps the memory is gone, and then nobody writes.
+            // It fails if the process that maps the memory is gone, and then nobody writes.
             SAVING => {
                 let _ = self.layer.protect(at, false);
                 Ok(&mut sum.evictions_put_back)

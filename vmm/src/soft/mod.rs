@@ -1,7 +1,8 @@
 //! A layer in software, which traps nothing: for tests, and where userfaultfd is refused.
 //!
 //! "Guests" are threads that call [`SoftRam::with`]. They sleep as a processor sleeps in the
-//! kernel: until they are woken, and not a moment less; so whoever forgets a wake is found out.
+//! kernel: until they are woken, and not a moment less; so a server that forgets a wake is found
+//! out.
 
 mod layer;
 
@@ -28,8 +29,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// let ram = SoftRam::new(8, 4096);
 /// let inbox = Inbox::new(ram.clone())?;
 /// let region = Region::new(ram.clone(), &inbox, 0)?;
-/// let server = Server::start(&inbox, 1, |fetch: &Fetch, into: &mut [u8]| Ok(into.fill(fetch.page() as u8)))?;
-/// let guest = std::thread::spawn(move || ram.with(5, false, Duration::from_secs(10), |bytes| bytes[0]));
+/// let store = |fetch: &Fetch, into: &mut [u8]| Ok(into.fill(fetch.page() as u8));
+/// let server = Server::start(&inbox, 1, store)?;
+/// let patience = Duration::from_secs(10);
+/// let guest = std::thread::spawn(move || ram.with(5, false, patience, |bytes| bytes[0]));
 /// assert_eq!(guest.join().unwrap(), Ok(5));
 /// assert_eq!(server.stop()?.fetched, 1);
 /// # drop(region);
@@ -55,7 +58,7 @@ struct Inner {
 struct State {
     pages: Vec<Page>,
     faults: VecDeque<Event>,
-    /// With a number each, so that whoever removes knows when its own was read.
+    /// With a number each, so that a remover knows when its own was read.
     removals: VecDeque<(u64, Event)>,
     removed: u64,
     read: u64,

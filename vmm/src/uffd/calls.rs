@@ -65,7 +65,7 @@ impl Uffd {
         Ok(Self { inner: Arc::new(Inner { fd, features: Features(wanted) }) })
     }
 
-    /// A descriptor that somebody else has opened and set up, for instance the process whose memory
+    /// A descriptor that was opened and set up elsewhere, for instance by the process whose memory
     /// it is. It must be non-blocking, and `features` what it was set up with.
     ///
     /// # Example
@@ -99,6 +99,11 @@ impl Uffd {
         self.inner.features
     }
 
+    /// Whether the two are handles of one descriptor.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Registers a range for `mode` (bits `UFFDIO_REGISTER_MODE_*`); the calls that it supports, as
     /// a set of the numbers `_UFFDIO_*`.
     pub(super) fn register(&self, start: usize, len: usize, mode: u32) -> io::Result<u64> {
@@ -116,7 +121,7 @@ impl Uffd {
         self.call::<UNREGISTER, _>(&mut range(start, len))
     }
 
-    /// Wakes who sleeps for the range: they fault again if there still is no page.
+    /// Wakes the threads that sleep for the range: they fault again if there still is no page.
     pub(super) fn wake(&self, start: usize, len: usize) -> io::Result<()> {
         const WAKE: Opcode =
             ioctl::opcode::read::<sys::uffdio_range>(sys::UFFDIO as u8, sys::_UFFDIO_WAKE as u8);

@@ -26,7 +26,7 @@ pub(super) struct Staging {
     uffd: Uffd,
 }
 
-// SAFETY: it owns its mapping, and each place is used by whoever has its bit.
+// SAFETY: it owns its mapping, and each place is used by the thread that has its bit.
 unsafe impl Send for Staging {}
 // SAFETY: as above.
 unsafe impl Sync for Staging {}

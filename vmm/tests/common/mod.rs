@@ -7,8 +7,8 @@ use pagelock_vmm::soft::{Failed, SoftRam};
 use pagelock_vmm::{Fault, Fetch, Inbox, Layer, Region};
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,8 @@ pub struct Counts {
     pub wakes: AtomicUsize,
     pub drops: AtomicUsize,
     pub reads: AtomicUsize,
+    /// What every fill fails with.
+    pub refuses: Mutex<Option<io::ErrorKind>>,
 }
 
 impl Counts {
@@ -159,6 +161,9 @@ impl Layer for Counted {
     }
     fn fill(&self, at: usize, bytes: &[u8], protected: bool) -> io::Result<bool> {
         self.counts.fills.fetch_add(1, SeqCst);
+        if let Some(kind) = *self.counts.refuses.lock().unwrap() {
+            return Err(kind.into());
+        }
         self.ram.fill(at, bytes, protected)
     }
     fn zero(&self, at: usize) -> io::Result<bool> {

@@ -35,7 +35,8 @@ impl fmt::Display for Score {
         let get = |count: &AtomicU64| count.load(Relaxed);
         write!(
             f,
-            "{} accesses, {} faults, {} fetches, {} prefetched, {} evictions, {} discards, {} pins, {} cleaned, {} write faults, {} bytes compared",
+            "{} accesses, {} faults, {} fetches, {} prefetched, {} evictions, {} discards, \
+             {} pins, {} cleaned, {} write faults, {} bytes compared",
             get(&self.accesses),
             get(&self.faults),
             get(&self.fetched),

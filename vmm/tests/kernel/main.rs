@@ -33,9 +33,7 @@ fn inbox(wish: Wish) -> Option<Arc<Inbox>> {
     match Uffd::open(wish) {
         Ok(uffd) => Some(Inbox::new(uffd).unwrap()),
         Err(error) => {
-            println!(
-                "SKIPPED: userfaultfd is refused ({error}); the stand-in in software is tested instead"
-            );
+            println!("SKIPPED: userfaultfd is refused ({error}); software stands in for it");
             None
         }
     }

@@ -58,6 +58,10 @@ fn addresses_pages_and_headers_lead_to_each_other() {
     );
     assert!(region.header(pages).is_none() && region.host_address(pages).is_none());
     assert!(matches!(region.fault(pages), Fault::Gone));
+    // Memory whose faults arrive elsewhere is refused: nobody would serve it.
+    let other = Inbox::open().unwrap();
+    let elsewhere = Ram::anonymous(&other, SMALL, SMALL).unwrap();
+    assert!(matches!(Region::new(elsewhere, &inbox, 0), Err(RegionError::OtherInbox)));
     // And overlapping ones are refused, with nothing changed.
     let (base, owner) = (region.host_range().start as *mut u8, Arc::clone(&region));
     // SAFETY: the mapping is the other region's, which the owner keeps.

@@ -28,7 +28,8 @@ fn what_a_guest_has_removed_reads_as_zeroes_at_once() {
                     s.spawn(move || {
                         let mut known = [1; PAGES];
                         for n in 0..3000_usize {
-                            let page = n.wrapping_mul(2654435761) % 21 * 3 + guest; // pages of its own
+                            // Pages of its own.
+                            let page = n.wrapping_mul(2654435761) % 21 * 3 + guest;
                             assert_eq!(read(region, page), known[page], "page {page}, turn {n}");
                             if n % 3 == 0 {
                                 known[page] = n as u8 | 1;

@@ -10,6 +10,7 @@ mod order;
 mod owners;
 mod pins;
 mod progress;
+mod refused;
 mod waiting;
 mod wakes;
 

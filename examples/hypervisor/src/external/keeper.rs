@@ -22,7 +22,7 @@ pub(crate) struct Keeper {
     home: Arc<External>,
     handover: Handover,
     recovers: bool,
-    /// Whom to kill. Empty while nobody is there, so that nobody else is killed for it.
+    /// The process to kill. Empty while there is none, so that no other is killed for it.
     manager: Mutex<Option<Pid>>,
     pub(crate) starts: AtomicU32,
     pub(crate) kills: AtomicU32,
@@ -41,7 +41,8 @@ impl Keeper {
         seat: u32,
     ) -> Result<Self> {
         use pagelock_vmm::Events;
-        // Opened anew: a descriptor that is passed on would share the locks that say who lives.
+        // Opened anew: a descriptor that is passed on would share the locks that say which process
+        // lives.
         let of_segment = format!("/proc/self/fd/{}", home.region.segment().as_raw_fd());
         let segment = open(of_segment, OFlags::RDWR, Mode::empty()).context("the segment")?;
         let inherited = [

@@ -1,6 +1,6 @@
 //! What can be known of the guest's memory by itself: its ledger says how often each page was
-//! written, and so what the page has to contain. Pages that somebody was writing at the end may be
-//! a step ahead of the ledger, or behind it.
+//! written, and so what the page has to contain. Pages that were being written at the end may be a
+//! step ahead of the ledger, or behind it.
 
 use super::device::BATCH;
 use crate::program::{CODE, LEDGER, Layout, PAGE, WISH, ZEROED, fill, slot, value};

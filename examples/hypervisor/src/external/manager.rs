@@ -21,7 +21,8 @@ struct Manager {
     region: SharedRegion,
     store: Store,
     limit: u32,
-    /// About so many pages are in. If it is far too many, who fetches a page pushes one out.
+    /// About so many pages are in. If it is far too many, a handler that fetches a page pushes one
+    /// out.
     about: AtomicU32,
     hand: AtomicU32,
     /// The hypervisor has ended without having said so.
@@ -29,7 +30,7 @@ struct Manager {
     failed: OnceLock<String>,
 }
 
-/// Runs until the hypervisor says that it is to end, or is gone.
+/// Runs until the hypervisor tells it to end, or is gone.
 pub(crate) fn manage(handover: &str) -> Result<Option<Accident>> {
     let handover: Handover = serde_json::from_str(handover).context("--manage")?;
     let (manager, seat, layout) =
@@ -204,8 +205,9 @@ impl Manager {
         }
         let known = ledger::compare(layout, &memory);
         let line = format!(
-            "the hypervisor is gone: {} pages that it owned and {} pins are free again, {stuck} pages stuck; {} pages in the store, \
-             {} in memory, {} zeroes; {} are as the guest's ledger says, {} were being written, {} have no entry, {} lost",
+            "the hypervisor is gone: {} pages that it owned and {} pins are free again, \
+             {stuck} pages stuck; {} pages in the store, {} in memory, {} zeroes; \
+             {} are as the guest's ledger says, {} were being written, {} have no entry, {} lost",
             recovery.pages(),
             // One said that it was present.
             recovery.pins.saturating_sub(1),

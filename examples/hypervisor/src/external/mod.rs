@@ -55,7 +55,7 @@ pub(crate) struct Handover {
 pub(crate) enum Shared {
     /// The manager's first seat, and one.
     Manager,
-    /// Set by the hypervisor: the manager is to end.
+    /// Set by the hypervisor: the manager ends.
     End,
     Faults,
     Fetched,

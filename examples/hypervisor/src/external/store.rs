@@ -1,7 +1,7 @@
 //! Pages in a file, each at its own place: nothing of it is in a process that may be killed.
 //!
-//! What has been written is the system's, whoever dies. A page that was written in part only counts
-//! for nothing: until the write has returned, memory has the page.
+//! What has been written is the system's, whichever process dies. A page that was written in part
+//! only counts for nothing: until the write has returned, memory has the page.
 
 use crate::program::PAGE;
 use std::fs::File;

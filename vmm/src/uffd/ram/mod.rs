@@ -52,7 +52,7 @@ struct Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped with this length by whoever made this. Addresses of it end with the
+        // SAFETY: mapped with this length by the maker of this. Addresses of it end with the
         // region.
         let _ = unsafe { munmap(ptr::with_exposed_provenance_mut(self.base), self.len) };
     }
@@ -92,8 +92,8 @@ impl Ram {
     /// `len` bytes of `file` from `offset` on, mapped shared: a memfd, which other processes may
     /// map as well. For pages of [`HUGE`] size the file is made with `MFD_HUGETLB`.
     ///
-    /// Write protection is this mapping's: an eviction or a cleaning does not stop who writes
-    /// through another one. Stop them, or pin the pages that they use.
+    /// Write protection is this mapping's: an eviction or a cleaning does not stop writers through
+    /// another one. Stop them, or pin the pages that they use.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Ram {
         unsafe { Self::over(inbox, base, len, page, Some(shared), Box::new(mapping)) }
     }
 
-    /// Private anonymous memory that somebody else has mapped at `base`; `owner` keeps it mapped.
+    /// Private anonymous memory that the caller has mapped at `base`; `owner` keeps it mapped.
     ///
     /// # Errors
     ///
@@ -135,22 +135,19 @@ impl Ram {
     ///
     /// # Safety
     ///
-    /// The range is mapped, readable and writable, for as long as `owner` is there. Whoever uses it
-    /// bears with pages that come and go: guests, and raw pointers; no Rust reference to it is live
-    /// when a page is evicted or discarded.
+    /// The range is mapped, readable and writable, for as long as `owner` is there. Its users bear
+    /// with pages that come and go: guests, and raw pointers; no Rust reference to it is live when
+    /// a page is evicted or discarded.
     ///
     /// # Example
     ///
     /// ```
     /// # use pagelock_vmm::Inbox;
-    /// # use pagelock_vmm::soft::SoftRam;
     /// # use pagelock_vmm::uffd::{Ram, SMALL};
     /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
-    /// # let mapped = Ram::anonymous(&*Inbox::new(SoftRam::new(1, 4096))?, SMALL, SMALL);
-    /// # assert!(mapped.is_err(), "an inbox in software has no userfaultfd");
     /// use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
     /// let (access, len) = (ProtFlags::READ | ProtFlags::WRITE, 16 * SMALL);
-    /// // SAFETY: no address is asked for. The mapping stays until the process ends, so `()` owns it.
+    /// // SAFETY: no address is asked for. The mapping is never unmapped, so `()` owns it.
     /// let ram = unsafe {
     ///     let base = mmap_anonymous(std::ptr::null_mut(), len, access, MapFlags::PRIVATE)?;
     ///     Ram::from_raw(&inbox, base.cast(), len, SMALL, ())?
@@ -189,10 +186,11 @@ impl Ram {
     /// let (access, len) = (ProtFlags::READ | ProtFlags::WRITE, 16 * SMALL);
     /// let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC)?;
     /// rustix::fs::ftruncate(&file, len as u64)?;
-    /// // SAFETY: no address is asked for. The mapping stays until the process ends, so `()` owns it.
+    /// let file = std::sync::Arc::new(file);
+    /// // SAFETY: no address is asked for. The mapping is never unmapped, so `()` owns it.
     /// let ram = unsafe {
-    ///     let base = mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0)?;
-    ///     Ram::from_raw_shared(&inbox, base.cast(), len, SMALL, (std::sync::Arc::new(file), 0), ())?
+    ///     let base = mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, &*file, 0)?;
+    ///     Ram::from_raw_shared(&inbox, base.cast(), len, SMALL, (file, 0), ())?
     /// };
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -270,8 +268,8 @@ impl Ram {
     ///
     /// Faults are served, and pages discarded that are out. What needs the memory itself works by
     /// the `file` and its offset, if it is a shared mapping; of private memory no page can be
-    /// evicted or cleaned, and one that is in is discarded by whoever maps it: have removals be
-    /// events.
+    /// evicted or cleaned, and one that is in is discarded by the process that maps it: have
+    /// removals be events.
     ///
     /// # Errors
     ///

@@ -1,6 +1,8 @@
 //! What is known of a page, and how it is taken out.
 
 use super::{Ram, SMALL, Shared};
+use crate::inbox::Inbox;
+use crate::uffd::Uffd;
 use crate::uffd::staging::Staging;
 use linux_raw_sys::general as sys;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
@@ -11,6 +13,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 impl Ram {
+    /// Whether its faults arrive at `inbox`.
+    pub(crate) fn reports_to(&self, inbox: &Inbox) -> bool {
+        let events = inbox.events().as_any().downcast_ref::<Uffd>();
+        events.is_some_and(|uffd| uffd.is(&self.uffd))
+    }
+
     pub(super) fn pointer(&self, at: usize) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.base + at)
     }
@@ -20,7 +28,7 @@ impl Ram {
     }
 
     /// Private memory of another process; or of this one, and others remove it: the page may go
-    /// while its owner reads it, who would then sleep for himself. (It can be moved out all the
+    /// while its owner reads it, which would then sleep for itself. (It can be moved out all the
     /// same.)
     pub(super) fn cannot_be_read(&self) -> bool {
         self.file.is_none() && (self.is_remote || self.has_removes())
