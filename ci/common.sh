@@ -69,8 +69,8 @@ cargo_fuzz() {
     fi
 }
 
-# fuzzer COMMAND TARGET ARGUMENT...: cargo-fuzz's command for a target. Without a sanitizer it runs on
-# the stable toolchain. A peer may make assertions fail, so `segment` is built as it ships.
+# fuzzer COMMAND TARGET ARGUMENT...: cargo-fuzz's command for a target. Without a sanitizer it runs
+# on the stable toolchain. A peer may make assertions fail, so `segment` is built as it ships.
 fuzzer() {
     local command=$1 target=$2 as=()
     shift 2

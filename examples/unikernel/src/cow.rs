@@ -49,8 +49,8 @@ pub fn fill(at: At) {
 /// A write to a page that may be shared: gives the address a page of its own, or the right to write
 /// if no other entry has this one.
 ///
-/// The page is locked meanwhile, so it stays where it is. If another owner has it locked, this waits
-/// for the release as any faulter does.
+/// The page is locked meanwhile, so it stays where it is. If another owner has it locked, this
+/// waits for the release as any faulter does.
 pub fn copy(at: At) {
     let Some(entry) = KERNEL.lock(at) else { return };
     let Ok(leaf @ Leaf::Present { pfn, rights: Rights::Read | Rights::ReadExclusive, .. }) =

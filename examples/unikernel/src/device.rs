@@ -1,5 +1,6 @@
-//! A pretend device: it writes to memory by frame, past all tables, when the first processor's timer
-//! interrupts. So a page that it is given is pinned: it must not move until the device is done.
+//! A pretend device: it writes to memory by frame, past all tables, when the first processor's
+//! timer interrupts. So a page that it is given is pinned: it must not move until the device is
+//! done.
 
 use crate::batches::Drains;
 use crate::counters::TRANSFERS;

@@ -1,5 +1,6 @@
-//! What may be called in an interrupt: the rows of the table in docs/porting.md, each tried in three
-//! positions: the interrupted code owns a page, is asleep, or is using its batch of references.
+//! What may be called in an interrupt: the rows of the table in docs/porting.md, each tried in
+//! three positions: the interrupted code owns a page, is asleep, or is using its batch of
+//! references.
 
 use crate::apic::{self, Vector};
 use crate::batches;

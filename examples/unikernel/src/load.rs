@@ -224,8 +224,8 @@ fn run_code(index: usize, window: usize, page: usize, random: &mut Random) {
     }
 }
 
-/// Finds the page by its entry, and puts a reference into the batch, where it is in a migrator's way
-/// until that drains.
+/// Finds the page by its entry, and puts a reference into the batch, where it is in a migrator's
+/// way until that drains.
 fn refer(window: usize, page: usize) {
     let entry = paging::lock(At::new(0, window, page));
     if let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() {

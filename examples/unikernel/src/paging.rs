@@ -180,8 +180,8 @@ impl Entry for Pte<'_> {
     }
 }
 
-/// Present entries are encoded for the hardware. All others are the crate's own word, one bit to the
-/// left: the hardware looks at bit 0 only, and [`Leaf::encode`] sets it for some that are not
+/// Present entries are encoded for the hardware. All others are the crate's own word, one bit to
+/// the left: the hardware looks at bit 0 only, and [`Leaf::encode`] sets it for some that are not
 /// present. Bit 63 is the entry's own: the page may not be executed.
 fn encode(leaf: Leaf) -> u64 {
     let Leaf::Present { pfn, rights, tracking } = leaf else {
@@ -264,7 +264,8 @@ pub fn unmap_headers() {
 
 /// Makes each of `pages` in the first window of `parent` the same in `child`, with what `both`
 /// makes of it. Both tables are locked, and everything is flushed once before they are unlocked,
-/// also entries that are not present: another processor may have taken them down without a flush yet.
+/// also entries that are not present: another processor may have taken them down without a flush
+/// yet.
 pub fn share(
     parent: usize,
     child: usize,

@@ -18,10 +18,10 @@
 //! ```
 //!
 //! Of the two fences one is first. If it is the sleeper's, the waker finds the bed; if it is the
-//! waker's, the sleeper finds the word changed. *The ticket* makes a wake belong to one sleep: a slow
-//! waker finds another ticket, and wakes no later sleep by mistake. Each sleep ends once, either by a
-//! waker or by a sleeper that gives up, so no wake is lost between the two. Tickets are handed out in
-//! order, so the longest sleeper has the smallest.
+//! waker's, the sleeper finds the word changed. *The ticket* makes a wake belong to one sleep: a
+//! slow waker finds another ticket, and wakes no later sleep by mistake. Each sleep ends once,
+//! either by a waker or by a sleeper that gives up, so no wake is lost between the two. Tickets are
+//! handed out in order, so the longest sleeper has the smallest.
 
 use crate::counters::{HALTS, SLEEPS, WAKES};
 use crate::{apic, batches, clock, cpu, frames};
