@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves: formatted; each seeded bug fits the sources, and compiles; the lock files of all packages
-# are up to date; no warning from the compiler or clippy with any set of features, nor from
-# shellcheck where it is installed; the core builds without std.
+# are up to date; no warning from the compiler or clippy with any set of features, nor, if it is
+# installed, from shellcheck; the core builds without std.
 # Costs: about 3 minutes cold (dev-dependencies), seconds warm.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
