@@ -28,6 +28,8 @@
 //! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
 //! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
+//! | `owner`, `slow` (features) | who has a page; reports of long waits and holds |
+//! | `lock_api` (feature) | the lock as a mutex |
 //! | [`stuck`] | what a stuck page shows: dumps, owners, reports, gdb |
 //! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
