@@ -6,7 +6,7 @@
 export RUST_BACKTRACE=0
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-features=(--features shared,stats,tracing,vm-memory)
+features=(--features "shared,stats,tracing,vm-memory")
 toolkit=(--quiet -p pagelock-vmm)
 cargo fmt -p pagelock-vmm --check
 cargo clippy "${toolkit[@]}" --all-targets "${features[@]}" -- -D warnings

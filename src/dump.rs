@@ -7,8 +7,8 @@ use crate::word::{Count, State};
 use core::fmt;
 
 impl<F: Futex> PageLock<F> {
-    /// A look at everything that the page and its event slot say, to be printed: for a watchdog, a
-    /// debugger, or the log of a page that nobody gets. What Linux has `dump_page` for.
+    /// Returns all that the page and its event slot say, to print: for a watchdog, a debugger, or
+    /// the log of a page that no thread gets (Linux: `dump_page`).
     ///
     /// It reads each word once, takes nothing, waits for nothing and allocates nothing, so a signal
     /// handler may call it, also for a page that the interrupted code owns. The two words are two
@@ -41,7 +41,7 @@ impl<F: Futex> PageLock<F> {
 }
 
 /// A page as [`PageLock::dump`] found it. Displayed, it is a line with what the words say, and a
-/// line for each thing that follows from them: who owns the page, who waits, and for what.
+/// line for each thing that follows from them: the owner, the waiters, and what they wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "it is there to be printed"]
 pub struct Dump {
@@ -54,19 +54,41 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// The header's address.
+    /// Returns the header's address.
+    ///
+    /// ```
+    /// let page = pagelock::PageLock::new();
+    /// assert_eq!(page.dump().address(), &raw const page as usize);
+    /// ```
     #[must_use]
     pub const fn address(&self) -> usize {
         self.address
     }
 
-    /// The two words, as [`word`](crate::word) describes them: the state, then the counts.
+    /// Returns the two words, as [`word`](crate::word) describes them: the state, then the counts.
+    ///
+    /// ```
+    /// use pagelock::word::state::LOCKED;
+    ///
+    /// let page = pagelock::PageLock::new();
+    /// page.activate(3).unwrap();
+    /// let guard = page.lock();
+    /// assert_eq!(page.dump().words(), [LOCKED, 3]);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn words(&self) -> [u32; 2] {
         [self.state.0, self.count.0]
     }
 
-    /// Where the page was taken, if that is [recorded](crate::owner).
+    /// Returns where the page was taken, if that is [recorded](crate::owner).
+    ///
+    /// ```
+    /// let page = pagelock::PageLock::new();
+    /// let guard = page.lock();
+    /// assert_eq!(page.dump().taken().unwrap().at().file(), file!());
+    /// # drop(guard);
+    /// ```
     #[cfg(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle))))]
     #[cfg_attr(docsrs, doc(cfg(feature = "owner")))]
     #[must_use]
@@ -115,7 +137,7 @@ impl Dump {
         })
     }
 
-    /// Those who sleep in the event slot: which page they wait for is nowhere.
+    /// The sleepers of the event slot. No word says for which page each of them waits.
     fn waiters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (slot, asleep) = (self.slot, self.asleep);
         let tells = match (self.state.has_event_waiters(), self.state.has_crowd()) {

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`guide`] | the life of a page; four doors: a kernel, a VMM or pager, processes, C |
 //! | [`porting`] | a kernel's own platform and page tables; what an interrupt may call |
-//! | [`limits`] | deadlines, `fork`, signal handlers, stopped threads, seccomp, processes that die |
+//! | [`limits`] | `fork`, signal handlers, stopped threads, seccomp, processes that die |
 //! | [`word`] | the eight bytes, bit by bit, with constants for debuggers |
 //! | [`lock`] | owning a page; the gate, which bounds how often a locker is overtaken |
 //! | [`wait`] | release, then sleep: the wait that takes no reference |

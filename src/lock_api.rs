@@ -104,7 +104,18 @@ mod reentrant {
 pub use reentrant::{MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard, ThisThread};
 
 impl RawPageLock {
-    /// The header whose lock this is.
+    /// Returns the header whose lock this is.
+    ///
+    /// ```
+    /// use pagelock::lock_api::{Mutex, MutexGuard};
+    ///
+    /// let total = Mutex::new(0);
+    /// let guard = total.lock();
+    /// // SAFETY: only the header's state is read.
+    /// let page = unsafe { MutexGuard::mutex(&guard).raw() }.page();
+    /// assert!(page.is_locked());
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub fn page(&self) -> &PageLock {
         &self.0

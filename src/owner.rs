@@ -12,7 +12,7 @@
 //!
 //! The table has room for 256 pages that are held at once, and four of them for each place in it: a
 //! record that finds no room is dropped, and none is pushed out, so a page that is stuck keeps its
-//! own. A record outlives its page if nobody releases it, for instance if the memory of a locked
+//! own. A record outlives its page if no thread releases it, for instance if the memory of a locked
 //! page is used for something else. A dump ignores a record of another hold than the one it shows.
 //!
 //! Without the feature there is no table, and not an instruction of this. With it, taking and
@@ -38,10 +38,13 @@
 //!
 //! | access | ordering | pairs with |
 //! |---|---|---|
-//! | entry claimed: compare-exchange of `page` | Acquire | the removal: the new place comes later |
-//! | record removed: store to `page` | Release | the above |
-//! | place stored | Release | a look (Acquire): who sees the place sees the thread and the time |
+//! | free entry claimed: compare-exchange of `page` | Acquire | removal |
+//! | record removed: store to `page` | Release | claim |
+//! | place stored | Release | a look (Acquire) |
 //! | looks, the rest of a record | Relaxed | nothing |
+//!
+//! The new record's place is stored after the old one's was removed. A thread that sees the place
+//! sees the thread and the time.
 
 use crate::futex::{Futex, slot};
 use crate::page::PageLock;
@@ -68,31 +71,72 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// The address of the page's header.
+    /// Returns the address of the page's header.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.page(), &raw const page as usize);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn page(&self) -> usize {
         self.page
     }
 
-    /// The line that took the page.
+    /// Returns the line that took the page.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.at().line(), line!() - 2);
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn at(&self) -> &'static Location<'static> {
         self.at
     }
 
-    /// The thread that took it, by the system's number. `None` where that is unknown.
+    /// Returns the thread that took it, by the system's number. `None` where that is unknown.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// assert_eq!(taken.thread().is_some(), cfg!(target_os = "linux"));
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub const fn thread(&self) -> Option<u32> {
         if self.thread == 0 { None } else { Some(self.thread) }
     }
 
-    /// How long ago that was, to a millisecond, up to 49 days. `None` where there is no clock.
+    /// Returns how long ago that was, to a millisecond, up to 49 days. `None` where there is no
+    /// clock.
+    ///
+    /// ```
+    /// use pagelock::PageLock;
+    ///
+    /// let page = PageLock::new();
+    /// let guard = page.lock();
+    /// let taken = page.dump().taken().unwrap();
+    /// println!("held for {:?}", taken.held().unwrap_or_default());
+    /// # drop(guard);
+    /// ```
     #[must_use]
     pub fn held(&self) -> Option<Duration> {
         since(self.since)
     }
 
-    /// Whether it is the hold that `state` shows, and not an earlier one that nobody removed.
+    /// Whether it is the hold that `state` shows, and not an earlier one that was never removed.
     pub(crate) fn is_of(&self, state: State) -> bool {
         state.is_locked() && state.generation() == self.generation
     }
@@ -231,10 +275,13 @@ impl Drop for Ended {
 /// The calling thread's number, or 0.
 fn thread() -> u32 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: takes nothing, cannot fail.
-    return unsafe { libc::gettid() }.unsigned_abs();
+    {
+        // SAFETY: takes nothing. It fails where it is refused.
+        let call = || unsafe { libc::syscall(libc::SYS_gettid) };
+        crate::futex::linux::keeping_errno(call).map_or(0, |thread| thread as u32)
+    }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    return 0;
+    0
 }
 
 /// Milliseconds on a clock that only goes forward, and comes round after 49 days.

@@ -125,7 +125,7 @@ impl<F: Futex> PageLock<F> {
         self.state().is_taken()
     }
 
-    /// Returns whether the page's owner is migrating it. Relaxed, as [`is_locked`](Self::is_locked).
+    /// Returns whether the page's owner is migrating it. Relaxed.
     ///
     /// ```
     /// use pagelock::PageLock;
@@ -341,6 +341,18 @@ mod promises {
     assert_impl_all!(crate::PagePin<'static>: Send, Sync);
     assert_impl_all!(crate::Migration<'static>: Send, Sync);
     assert_impl_all!(crate::Frozen<'static>: Send, Sync);
+    assert_impl_all!(crate::TakenOver<'static>: Send, Sync);
+    assert_impl_all!(crate::Cancel: Send, Sync);
+    assert_impl_all!(crate::Wait<'static>: Send, Sync, Copy);
+    assert_impl_all!(crate::futex::EventSlot: Send, Sync);
+    // Errors that are passed on go into any box.
+    assert_impl_all!(crate::LockError: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::CountError: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::GetError: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::PinError: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::StillPinned: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::FreezeRefused: core::error::Error, Send, Sync, Copy);
+    assert_impl_all!(crate::CommitRefused: core::error::Error, Send, Sync, Copy);
     assert_not_impl_any!(PageLock: Copy, Clone, Drop);
     const_assert!(!core::mem::needs_drop::<PageLock>());
 

@@ -37,6 +37,12 @@ static OVER: AtomicU32 = AtomicU32::new(1000);
 
 /// Reports waits and holds that take as long as `threshold`, to a millisecond, or longer. At first
 /// that is a second.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// pagelock::slow::report_over(Duration::from_millis(200));
+/// ```
 pub fn report_over(threshold: Duration) {
     OVER.store(threshold.as_millis().try_into().unwrap_or(u32::MAX), Relaxed);
 }

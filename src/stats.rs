@@ -99,7 +99,13 @@ mod on {
         pub commits: usize,
     }
 
-    /// The counters now.
+    /// Returns the counters as they are now.
+    ///
+    /// ```
+    /// let before = pagelock::stats::snapshot();
+    /// pagelock::PageLock::new().lock().begin_migration().abort();
+    /// assert!(pagelock::stats::snapshot().aborts > before.aborts);
+    /// ```
     #[must_use]
     pub fn snapshot() -> Stats {
         let read = |counter: Counter| TOTALS[counter as usize].load(Relaxed);
@@ -120,7 +126,15 @@ mod on {
     }
 
     impl Stats {
-        /// What was counted from `earlier` to `self`.
+        /// Returns the counts from `earlier` to `self`.
+        ///
+        /// ```
+        /// use pagelock::stats;
+        ///
+        /// let before = stats::snapshot();
+        /// pagelock::PageLock::new().lock().begin_migration().abort();
+        /// assert!(stats::snapshot().since(before).aborts >= 1);
+        /// ```
         #[must_use]
         pub fn since(self, earlier: Self) -> Self {
             Self {

@@ -215,7 +215,7 @@ pub fn markdown(verdicts: &[Verdict], cores: usize) -> String {
     for (added, title) in [(false, ""), (true, "\nAdded:\n")] {
         text += title;
         text += "\n| what | pagelock | beside | ratio (min–max) | bar | rounds |\n";
-        text += "|---|--:|---|--:|--:|--:|\n";
+        text += "|---|--:|---|--:|---|--:|\n";
         verdicts.iter().filter(|v| v.added == added).for_each(|v| text += &line(v));
     }
     text

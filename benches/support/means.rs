@@ -190,8 +190,8 @@ pub fn markdown(means: &[Mean], cores: usize) -> String {
         }
         let Mean { figure, peer, ratio, weakest, weakest_row, unit, .. } = mean;
         text += &format!(
-            "| {figure} | {peer} | {ratio:.2}{} | {weakest:.2}: {weakest_row}{} \
-             | {} {unit} | {} |\n",
+            "| {figure}, {unit} | {peer} | {ratio:.2}{} | {weakest:.2}: {weakest_row}{} \
+             | {} | {} |\n",
             judged(mean.bar, *ratio),
             judged(mean.weakest_bar, *weakest),
             digits(mean.ours),

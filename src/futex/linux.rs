@@ -126,7 +126,9 @@ pub(crate) fn wake(scope: Scope, word: *const AtomicU32, n: u32, class: u32) -> 
 }
 
 /// Returns the result of a system call or its error, and leaves `errno` as it was.
-fn keeping_errno(call: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, libc::c_int> {
+pub(crate) fn keeping_errno(
+    call: impl FnOnce() -> libc::c_long,
+) -> Result<libc::c_long, libc::c_int> {
     #[cfg(target_os = "android")]
     // SAFETY: returns the address of this thread's errno.
     let errno = unsafe { libc::__errno() };

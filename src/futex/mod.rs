@@ -38,6 +38,7 @@
 //! | `futex`, `FUTEX_WAKE_BITSET` | waking a few of many | `FUTEX_WAKE`, of all |
 //! | `sched_yield` | waiting a moment | pauses of the processor |
 //! | `clock_gettime` of `CLOCK_MONOTONIC` | deadlines | no deadline is reached during a sleep |
+//! | `gettid` | feature `owner` alone | the owner's thread is unknown |
 //!
 //! With `FUTEX_PRIVATE_FLAG`, except for [`SharedFutex`]; where pointers have 32 bits and `time_t`
 //! has 64, `futex_time64` too. Where there is a vDSO, `clock_gettime` is no system call. Whatever

@@ -10,8 +10,10 @@
 
 pub mod count;
 pub mod state;
+mod user;
 
 pub(crate) use count::Count;
 pub use count::{MAX_PINS, MAX_REFS};
+pub use state::MAX_SLEEPERS;
 pub(crate) use state::State;
-pub use state::{MAX_SLEEPERS, UserBits};
+pub use user::UserBits;

@@ -60,6 +60,7 @@
 //! assert_eq!((word & SLEEPERS) >> SLEEPERS_SHIFT, 2);
 //! ```
 
+use super::UserBits;
 use core::fmt;
 
 /// The page has an owner.
@@ -98,41 +99,6 @@ const NOT_PLAIN: u32 = TAKEN | LOCK_WAITERS | EVENT_WAITERS;
 /// these has owned the page. (Under the model checkers 2, so that a model can have a crowd.)
 pub const MAX_SLEEPERS: u32 =
     if cfg!(any(pagelock_loom, pagelock_shuttle)) { 2 } else { SLEEPERS >> SLEEPERS_SHIFT };
-
-/// The five bits of the state word that belong to the caller, as a number from 0 to 31.
-///
-/// Any thread may read them ([`PageLock::user`](crate::PageLock::user)), the owner writes them
-/// ([`PageGuard::set_user`](crate::PageGuard::set_user)), and the crate never looks at them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct UserBits(u8);
-
-impl UserBits {
-    /// Makes user bits of the lowest five bits of `bits`.
-    ///
-    /// ```
-    /// use pagelock::UserBits;
-    ///
-    /// assert_eq!(UserBits::new(31).get(), 31);
-    /// assert_eq!(UserBits::new(32), UserBits::default());
-    /// ```
-    #[must_use]
-    pub const fn new(bits: u8) -> Self {
-        Self(bits & 0x1f)
-    }
-
-    /// Returns the bits as a number from 0 to 31.
-    ///
-    /// ```
-    /// use pagelock::UserBits;
-    ///
-    /// const DIRTY: u8 = 1 << 2;
-    /// assert_ne!(UserBits::new(0b101).get() & DIRTY, 0);
-    /// ```
-    #[must_use]
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-}
 
 /// One value of the state word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -197,7 +163,7 @@ impl State {
     }
 
     pub(crate) const fn user(self) -> UserBits {
-        UserBits(((self.0 & USER) >> USER_SHIFT) as u8)
+        UserBits::new(((self.0 & USER) >> USER_SHIFT) as u8)
     }
 
     pub(crate) const fn sleepers(self) -> u32 {
@@ -217,7 +183,7 @@ impl State {
     }
 
     pub(crate) const fn with_user(self, user: UserBits) -> Self {
-        Self(self.0 & !USER | (user.0 as u32) << USER_SHIFT)
+        Self(self.0 & !USER | (user.get() as u32) << USER_SHIFT)
     }
 
     /// A newcomer takes a free page. It clears LOCK_WAITERS: the release that left the bit wakes a

@@ -5,7 +5,7 @@ use crate::common::{panic_of, watched};
 use FreezeRule::{ExactRefs, Unpinned};
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use pagelock::{CommitRefused, FreezeRule, GetError, NotMigrated, PageLock, UserBits, Wake};
+use pagelock::{FreezeRule, GetError, NotMigrated, PageLock, UserBits, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -179,7 +179,10 @@ fn a_refusal_leaves_the_function_that_borrowed_the_page() {
     assert_eq!(freeze(&page).unwrap_err().downcast_ref(), Some(&why));
     let own = freeze_with(&page).unwrap_err();
     assert_eq!(own.downcast_ref(), Some(&NotMigrated::Own(GetError::Free)));
-    assert_eq!(commit(&page, &lost).unwrap_err().downcast_ref(), Some(&CommitRefused::Poisoned));
+    assert_eq!(
+        commit(&page, &lost).unwrap_err().downcast_ref(),
+        Some(&pagelock::CommitRefused::Poisoned)
+    );
     is_at_rest(&page, 2, 0);
     assert!(!lost.is_locked());
 }

@@ -134,7 +134,7 @@ fn a_sleeper_counts_until_it_is_awake_or_its_sleep_panics() {
     }
 }
 
-/// None contains another, so whoever leaves one out leaves all others in.
+/// None contains another, so a wake that leaves one out reaches all others.
 #[test]
 fn a_wake_of_all_but_one_class_reaches_every_other() {
     let values =
@@ -163,7 +163,7 @@ fn spread(from: usize, headers: usize, distance: usize, slots: usize) -> usize {
     used.into_iter().filter(|&used| used).count()
 }
 
-/// The least that is to be expected of `headers` thrown at random into `slots`: the mean less five
+/// The least that one may expect of `headers` thrown at random into `slots`: the mean less five
 /// deviations.
 #[cfg(target_pointer_width = "64")] // 32 bits have no room for such distances.
 fn by_chance(headers: usize, slots: usize) -> usize {

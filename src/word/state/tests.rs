@@ -107,8 +107,9 @@ fn release_is_one_add_that_keeps_everything_else() {
     }
 }
 
-/// Somebody who has registered and is about to sleep under `s` misses the wake that a leaver passes
-/// on. The word must not come back to what it was when another registers in the leaver's place.
+/// A locker that has registered and is about to sleep under `s` misses the wake that a leaver
+/// passes on. The word must not come back to what it was when another registers in the leaver's
+/// place.
 #[test]
 fn leaving_a_page_that_nobody_owns_cannot_be_undone_by_another_that_registers() {
     for s in legal().filter(|s| !s.is_locked() && s.sleepers() > 0) {
