@@ -69,8 +69,8 @@ cargo_fuzz() {
     fi
 }
 
-# fuzzer COMMAND TARGET ARGUMENT...: cargo-fuzz's command for a target. Without a sanitizer it runs on
-# the stable toolchain. A peer may make assertions fail, so `segment` is built as it ships.
+# fuzzer COMMAND TARGET ARGUMENT...: cargo-fuzz's command for a target. Without a sanitizer it runs
+# on the stable toolchain. A peer may make assertions fail, so `segment` is built as it ships.
 fuzzer() {
     local command=$1 target=$2 as=()
     shift 2
@@ -84,9 +84,8 @@ fuzzer() {
 }
 
 # with_bugs KIND...: compiles test programs in which PAGELOCK_BUG chooses a bug or a weakened
-# ordering: loom, shuttle, lib, fuzz (all targets), or files of tests/. They are made from a copy of
-# the tree that ci/weave.py has put all of them into. Prints lines `KIND<tab>PATH`, for fuzz
-# `fuzz:TARGET<tab>PATH`.
+# ordering: loom, shuttle, lib, fuzz:TARGET, or files of tests/. They are made from a copy of the
+# tree that ci/weave.py has put all of them into. Prints lines `KIND<tab>PATH`.
 with_bugs() {
     local copy=$TARGET/seeded/tree
     python3 ci/weave.py copy "$copy"
@@ -101,7 +100,8 @@ bugs_alone() {
         copy=$TARGET/seeded/alone/$bug
         python3 ci/weave.py copy "$copy" "$bug"
         # shellcheck disable=SC2046 # a list of words
-        programs_of "$copy" $(tr ' ' '\n' <<<"$finders" | cut -d: -f1 | sort -u) | sed "s,^,$bug/,"
+        programs_of "$copy" $(tr ' ' '\n' <<<"$finders" | sed '/^fuzz:/!s/:.*//' | sort -u) |
+            sed "s,^,$bug/,"
     done < <(python3 ci/weave.py alone "$@")
 }
 
@@ -112,7 +112,7 @@ programs_of() {
     for kind in "$@"; do
         case $kind in
             loom | shuttle) printf '%s\t%s\n' "$kind" "$(checker "$kind" "$copy")" ;;
-            fuzz) fuzz_programs "$copy" ;;
+            fuzz:*) printf '%s\t%s\n' "$kind" "$(fuzz_program "$copy" "${kind#fuzz:}")" ;;
             steps) printf '%s\t%s\n' "$kind" "$(stepped "$copy" "$kind")" ;;
             lib) ordinary+=(--lib) ;;
             *) ordinary+=(--test "$kind") ;;
@@ -145,15 +145,12 @@ stepped() {
     )
 }
 
-fuzz_programs() {
-    local copy=$1 target
+# fuzz_program TREE TARGET: compiles that fuzz target, and prints where the program is.
+fuzz_program() {
     cargo_fuzz
-    mkdir -p "$copy/built"
-    for target in "$copy"/fuzz/fuzz_targets/*.rs; do
-        target=$(basename "$target" .rs)
-        (cd "$copy" && fuzzer build "$target" >&2)
-        # The next build of the tree itself goes to the same place.
-        cp "$TARGET/fuzz"/*/release/"$target" "$copy/built/"
-        printf 'fuzz:%s\t%s\n' "$target" "$copy/built/$target"
-    done
+    mkdir -p "$1/built"
+    (cd "$1" && fuzzer build "$2" >&2)
+    # The next build of the tree itself goes to the same place.
+    cp "$TARGET/fuzz"/*/release/"$2" "$1/built/"
+    echo "$1/built/$2"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Proves: the tests reach at least 95 % of the lines of the core (src without mm), and every line that they do not reach stands in
-# ci/coverage.txt with a reason; as often as it says there.
-# Costs: 2 minutes warm; 3 more to compile the tool and the crate cold. Installs cargo-llvm-cov and, from apt, the LLVM tools of the
-# version that the compiler was built with; says so if they cannot be had.
+# Proves: the tests reach at least 95 % of the lines of the core (src without mm), and
+# ci/coverage.txt has each line that they do not reach, with a reason, as often as it is there.
+# Costs: 2 minutes warm; 3 more to compile the tool and the crate cold. Installs cargo-llvm-cov and,
+# from apt, the LLVM tools of the compiler's version; says so if they cannot be had.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 VERSION=0.9.1
@@ -22,13 +22,17 @@ fi
 export LLVM_COV=$bin/llvm-cov LLVM_PROFDATA=$bin/llvm-profdata
 scratch
 
-# What an earlier run has left would be counted too, by the lines that the sources had then.
+# The data of an earlier run would be counted too, by the lines that the sources had then.
 cargo llvm-cov clean --workspace
-cargo llvm-cov --quiet --all-features --lib --tests --no-report >"$SCRATCH/tests" 2>&1 || { cat "$SCRATCH/tests"; exit 1; }
-cargo llvm-cov report --ignore-filename-regex "$APART" --summary-only | cut -d' ' -f1-
-cargo llvm-cov report --ignore-filename-regex "$APART" --lcov --output-path "$SCRATCH/lcov" 2>/dev/null
+cargo llvm-cov --quiet --all-features --lib --tests --no-report >"$SCRATCH/tests" 2>&1 || {
+    cat "$SCRATCH/tests"
+    exit 1
+}
+report() { cargo llvm-cov report --ignore-filename-regex "$APART" "$@"; }
+report --summary-only
+report --lcov --output-path "$SCRATCH/lcov" 2>/dev/null
 status=0
-cargo llvm-cov report --ignore-filename-regex "$APART" --summary-only --fail-under-lines "$AT_LEAST" >/dev/null 2>&1 || {
+report --summary-only --fail-under-lines "$AT_LEAST" >/dev/null 2>&1 || {
     printf 'fewer than %d %% of the lines were reached\n' "$AT_LEAST"
     status=1
 }

@@ -302,7 +302,8 @@ def main():
     options = parser.parse_args()
     if options.command == "kinds":
         listed = [fs[:1] if options.first else fs for _, fs, _ in chosen(options.names)]
-        print(*sorted({finder.split(":", 1)[0] for finders in listed for finder in finders}))
+        finders = {finder for finders in listed for finder in finders}
+        print(*sorted({f if f.startswith("fuzz:") else f.split(":", 1)[0] for f in finders}))
         return
     with open(options.programs) as f:
         programs = dict(line.rstrip("\n").split("\t") for line in f)

@@ -1,10 +1,11 @@
 #!/bin/sh
 # What `cargo run` runs. Boots the image under QEMU and says what its exit status means.
 #
-#     cargo run --release                         everything: the demonstration, then each control that must fail
-#     cargo run --release -- main ms=10000     one boot, with these words as the kernel's command line
+#     cargo run --release                      the demonstration, then each control that must fail
+#     cargo run --release -- main ms=10000     one boot, with these words as the command line
 #
-# Environment: CPUS=4 (2 to 8), ACCEL=tcg|kvm, MEM=160 (MiB), MS=3000 (of load, with no arguments), LIMIT=300 (seconds after which a boot has hung; it has watchdogs of its own).
+# Environment: CPUS=4 (2 to 8), ACCEL=tcg|kvm, MEM=160 (MiB), MS=3000 (of load, with no arguments),
+# LIMIT=300 (seconds after which a boot has hung; the kernel has watchdogs of its own).
 set -u
 image=$1
 shift
@@ -16,11 +17,14 @@ esac
 
 boot() {
     # shellcheck disable=SC2086 # a list of words
-    timeout --foreground "${LIMIT:-300}" qemu-system-x86_64 $machine -smp "$cpus" -m "${MEM:-160}" -kernel "$image" -append "$*" \
-        -display none -serial stdio -monitor none -no-reboot -device isa-debug-exit,iobase=0xf4,iosize=1 </dev/null
+    timeout --foreground "${LIMIT:-300}" qemu-system-x86_64 $machine \
+        -smp "$cpus" -m "${MEM:-160}" -kernel "$image" -append "$*" \
+        -display none -serial stdio -monitor none -no-reboot \
+        -device isa-debug-exit,iobase=0xf4,iosize=1 </dev/null
 }
 
-# expect STATUS WORD...: one boot, and whether it ended as it should. 33: all is well; 65, 67, 69: that control's fault was seen.
+# expect STATUS WORD...: one boot, and whether it ended as it should. 33: all is well; 65, 67, 69:
+# that control's fault was seen.
 expect() {
     wanted=$1
     shift

@@ -169,7 +169,7 @@ fn unit_tests() -> BTreeSet<String> {
 /// The bugs of `ci/seeded.bugs`, each with its finders. None in a packed crate.
 fn bugs(list: &str) -> Vec<(&str, Vec<&str>)> {
     let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
-    for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    for line in list.lines().filter(|l| !l.is_empty() && !l.starts_with(['#', ' '])) {
         if let Some(finders) = line.strip_prefix("? ") {
             found.last_mut().expect("a bug begins with its name").1.extend(finders.split(' '));
         } else if !["@", "-", "+"].contains(&line.split(' ').next().unwrap()) {

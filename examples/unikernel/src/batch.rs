@@ -1,4 +1,4 @@
-//! One interrupt for a batch: what it is worth to leave the flush to the end.
+//! One interrupt for a batch: what it gains to flush only at the end.
 
 use crate::counters::{SHOOTDOWNS, SHOT};
 use crate::frames::Tier;

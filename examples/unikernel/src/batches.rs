@@ -1,9 +1,8 @@
 //! Each processor's batch of references, and how it is emptied: by an interrupt, or by a worker.
 //!
-//! An interrupt comes whatever the processor is doing. A worker is what a kernel has whose batches
-//! cannot be touched in an interrupt: it runs when the processor has nothing else to do, which it
-//! has when it sleeps. The livelock that this crate began with needs a worker and somebody who
-//! never sleeps.
+//! An interrupt comes whatever the processor is doing. A kernel that cannot touch its batches in an
+//! interrupt has a worker instead, which runs when the processor has nothing else to do, as when it
+//! sleeps. The livelock that this crate began with needs a worker and a faulter that never sleeps.
 
 use crate::counters::{BATCHED, DRAINED, UNBATCHED};
 use crate::platform::Halt;
@@ -52,8 +51,8 @@ fn put(pfn: u64) {
     frames::put(pfn, Owner::Batch);
 }
 
-/// Puts a reference to the page into this processor's batch: `owner`'s, who does not have it any
-/// more then. `false` if the batch is in use; then the reference is put here and now.
+/// Puts `owner`'s reference to the page into this processor's batch, which owns it then. `false` if
+/// the batch is in use; then the reference is put at once.
 pub fn add(pfn: u64, owner: Owner) -> bool {
     // Noted first: as soon as it is in, it may be put.
     frames::owners(pfn).note(owner, Change::Put);
@@ -86,7 +85,7 @@ pub fn add_and(pfn: u64, meanwhile: impl Fn()) {
     }
 }
 
-/// What an interrupt or a worker does: empties this processor's batch.
+/// Empties this processor's batch, in an interrupt or a worker.
 pub fn empty() {
     DRAINED.one();
     BATCHES.run(cpu::this().index(), put);

@@ -158,7 +158,7 @@ pub fn identity_entry() -> u64 {
 /// Puts the code for the other processors where they begin.
 pub fn place_trampoline() {
     let (from, end) = (&raw const trampoline, &raw const trampoline_end);
-    // SAFETY: the page at 0x8000 is RAM below the image, which nobody else uses; the code is
+    // SAFETY: the page at 0x8000 is RAM below the image, which has no other use; the code is
     // shorter than a page.
     unsafe {
         core::ptr::copy_nonoverlapping(from, TRAMPOLINE as *mut u8, end.addr() - from.addr())

@@ -1,4 +1,4 @@
-//! When everybody is at rest: everything adds up.
+//! When all processors are at rest, everything adds up.
 
 use crate::batches::Drains;
 use crate::counters::{BATCHED, UNBATCHED};
@@ -58,7 +58,7 @@ fn contents() -> (u64, u64) {
     (words, added)
 }
 
-/// Each header counts what the tables say, its ledger agrees, and nobody has left anything behind.
+/// Each header counts what the tables say, its ledger agrees, and no lock, pin or sleeper is left.
 fn counts() -> u32 {
     let mut entries = [0_u32; frames::COUNT as usize];
     let mut total = 0;

@@ -1,4 +1,4 @@
-//! The time, by the processor's counter, measured against the timer of old.
+//! The time, by the processor's counter, measured against the legacy timer.
 
 use crate::port;
 use core::arch::asm;
@@ -12,13 +12,19 @@ pub fn counts() -> u64 {
     let (high, low): (u32, u32);
     // SAFETY: reads a counter.
     unsafe {
-        asm!("lfence", "rdtsc", out("edx") high, out("eax") low, options(nomem, nostack, preserves_flags))
+        asm!(
+            "lfence",
+            "rdtsc",
+            out("edx") high,
+            out("eax") low,
+            options(nomem, nostack, preserves_flags)
+        )
     }
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Measures the counter, once: 20 milliseconds of the old timer's second channel, whose output is
-/// in a port.
+/// Measures the counter, once: 20 milliseconds of the legacy timer's second channel, whose output
+/// is in a port.
 pub fn set_up() {
     const MS: u64 = 20;
     const COUNT: u16 = (1_193_182 * MS / 1000) as u16;

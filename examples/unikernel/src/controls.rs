@@ -121,11 +121,11 @@ pub fn fault(address: usize, rip: u64) {
     }
 }
 
-// ---- A faulter whose page has moved away, and in whose page's old frame there is another.
+// ---- A faulter whose page has moved away, and whose page's old frame has another page.
 
 /// The page that moves.
 const MOVES: usize = 2;
-/// For how long a sleeper may sleep whose page is there.
+/// How long a faulter may sleep although its page is there.
 const WATCHDOG_MS: u64 = 500;
 static LATE: AtomicBool = AtomicBool::new(false);
 static FRAME: AtomicU64 = AtomicU64::new(0);
@@ -134,8 +134,8 @@ static IS_REUSED: AtomicBool = AtomicBool::new(false);
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 static AWAKE_US: AtomicU64 = AtomicU64::new(0);
 
-/// The first processor moves a page, then uses its frame for another, which it keeps locked for
-/// good. The second wants the page.
+/// The first processor moves a page, then uses its frame for another, which it never unlocks. The
+/// second wants the page.
 fn reused_frame(index: usize) {
     match index {
         0 => mover(),
@@ -154,15 +154,15 @@ fn mover() {
     let collected = collect(&KERNEL, &mut slots, &Order::to(Tier::Fast), &mut unlocked).unmap();
     FRAME.store(pfn, SeqCst);
     let page = frames::header(pfn).expect("a frame");
-    // The right faulter has registered, let go of the table's lock, and sleeps. The other one has
-    // let go of that lock, and not registered.
+    // The right faulter has registered, released the table's lock, and sleeps. The wrong one has
+    // released that lock, and not registered.
     while !LET_GO.load(SeqCst) && !platform::waits_for(1, (&raw const *page).addr()) {
         core::hint::spin_loop();
     }
     BEGAN.store(clock::now_ns(), SeqCst);
     let _ = collected.check().copy().finalize();
     assert!(matches!(slots[0].outcome(), Outcome::Moved { .. }), "{:?}", slots[0].outcome());
-    // The frame is free, and this is its next page: one whose owner takes his time.
+    // The frame is free, and this is its next page, whose owner keeps it for long.
     assert_eq!(page.refs(), 0);
     page.lock().into_raw();
     IS_REUSED.store(true, SeqCst);
@@ -176,7 +176,7 @@ fn mover() {
         && platform::sleeps_on(1).is_some()
     {
         say!(
-            "watchdog: processor 1 has slept for {WATCHDOG_MS} ms for a page that is there: {leaf:?}"
+            "watchdog: processor 1 sleeps since {WATCHDOG_MS} ms for a page that is there: {leaf:?}"
         );
         assert!(LATE.load(Relaxed), "and it did everything right");
         port::exit(Exit::Stranded);
@@ -194,8 +194,8 @@ fn faulter() {
     let Ok(Leaf::Migration { pfn, .. }) = entry.get() else { panic!("it is under way") };
     let page = frames::header(pfn).expect("a frame");
     let wake = if LATE.load(Relaxed) {
-        // What a wait by hand looks like: it is locked, so let go of the table and wait. By then it
-        // is another's page.
+        // A wait by hand: the page is locked, so unlock the table and wait. By then the frame has
+        // another page.
         assert!(page.is_locked());
         drop(entry);
         LET_GO.store(true, SeqCst);

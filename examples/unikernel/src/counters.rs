@@ -18,10 +18,10 @@ impl Counter {
         self.add(1);
     }
 
-    /// So many more.
+    /// `n` more.
     pub fn add(&self, n: u64) {
-        // Relaxed, here and below: counters order nothing. What is compared is read when everybody
-        // is at rest.
+        // Relaxed, here and below: counters order nothing. Those that are compared are read when
+        // all processors are at rest.
         self.0.fetch_add(n, Relaxed);
     }
 

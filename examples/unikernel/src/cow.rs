@@ -46,11 +46,11 @@ pub fn fill(at: At) {
     }
 }
 
-/// A write to a page that may be shared: gives the address one of its own, or the right to write if
-/// nobody else has this one.
+/// A write to a page that may be shared: gives the address a page of its own, or the right to write
+/// if no other entry has this one.
 ///
-/// The page is locked meanwhile, so it stays where it is; and if it is locked, its owner is waited
-/// for as everybody does.
+/// The page is locked meanwhile, so it stays where it is. If another owner has it locked, this
+/// waits for the release as any faulter does.
 pub fn copy(at: At) {
     let Some(entry) = KERNEL.lock(at) else { return };
     let Ok(leaf @ Leaf::Present { pfn, rights: Rights::Read | Rights::ReadExclusive, .. }) =
@@ -64,16 +64,16 @@ pub fn copy(at: At) {
         return;
     };
     if page.refs() == 1 && page.pins() == 0 {
-        // The entry's own, and with the page locked nobody makes another entry of it but a fork,
-        // which needs this PTL.
+        // The entry's own. With the page locked, only a fork makes another entry of it, and needs
+        // this PTL for that.
         replace(entry, leaf, pfn);
         return;
     }
-    // The entry keeps the page, and is about to be let go of.
+    // The entry keeps the page, and is about to be unlocked.
     assert!(frames::get(pfn, Owner::Get), "a mapped page can be referred to");
     drop(entry);
     let new = frame_for(at);
-    // Nobody writes to it: each of its entries is for reading, and no processor has cached more.
+    // No processor writes to it: its entries are read-only, and so is what processors have cached.
     let _ = KERNEL.copy(pfn, new);
     activate(new);
     let entry = paging::lock(at);
@@ -90,7 +90,7 @@ pub fn copy(at: At) {
         new
     };
     frames::put(unneeded, Owner::Mapping);
-    // Before the lock is let go of: whoever has it next would find a reference too many.
+    // Before the page is unlocked: its next owner would find a reference too many.
     frames::put_locked(pfn, guard);
 }
 
@@ -109,9 +109,9 @@ fn replace(mut entry: paging::Pte<'_>, was: Leaf, pfn: u64) {
 
 /// Makes the private pages of `parent` those of `child` as well, for both to copy when they write.
 ///
-/// Both tables stay locked and there is one flush before they are unlocked. With the parent's lock
-/// let go of earlier, one of its processors could write by an old right what another has copied
-/// already.
+/// Both tables stay locked, and there is one flush before they are unlocked. If the parent's were
+/// unlocked earlier, one of its processors could write, by a cached right, to a page that another
+/// has copied already.
 pub fn fork(parent: usize, child: usize) {
     FORKS.one();
     paging::share(parent, child, PRIVATE, |leaf| {

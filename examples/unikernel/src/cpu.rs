@@ -1,4 +1,4 @@
-//! What each processor has for itself, found by its `gs` base.
+//! The data of each processor, found by its `gs` base.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -42,7 +42,8 @@ pub struct Cpu {
     pub spins_held: AtomicU32,
     /// Whether it is in an interrupt (a page fault is none).
     in_interrupt: AtomicBool,
-    /// Drains that it is asked for and does when it has nothing else to do: see `batches`.
+    /// Whether it was asked for a drain, which it does when it has nothing else to do: see
+    /// `batches`.
     pub work: AtomicBool,
     /// Interrupts of its timer since that was asked for.
     pub overdue: AtomicU64,
@@ -195,11 +196,17 @@ pub struct Pointer {
 ///
 /// # Safety
 ///
-/// As what the register does.
+/// Those of the register.
 pub unsafe fn write_msr(msr: u32, value: u64) {
     // SAFETY: the caller's.
     unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+        asm!(
+            "wrmsr",
+            in("ecx") msr,
+            in("eax") value as u32,
+            in("edx") (value >> 32) as u32,
+            options(nostack)
+        )
     }
 }
 
@@ -223,7 +230,7 @@ pub fn disable_interrupts() {
     unsafe { asm!("cli") }
 }
 
-/// With interrupts off, as they were afterwards.
+/// Runs `f` with interrupts off, and leaves them as they were.
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
     let were_on = interrupts_are_on();
     disable_interrupts();

@@ -1,6 +1,6 @@
-//! A pretend device: it writes to memory by frame, past all tables and in its own time, which is
-//! the first processor's timer interrupt. So a page that it is given must stay where it is until it
-//! is done: it is pinned.
+//! A pretend device: it writes to memory by frame, past all tables, when the first processor's
+//! timer interrupts. So a page that it is given is pinned: it must not move until the device is
+//! done.
 
 use crate::batches::Drains;
 use crate::counters::TRANSFERS;
@@ -102,7 +102,7 @@ pub fn transfer(at: At, word: usize, value: u64, unlocked: &mut Unlocked) {
     drop(pin);
 }
 
-/// The device at work: in an interrupt, which wakes who waits.
+/// The device at work: in an interrupt, which wakes the processors that wait for it.
 pub fn tick() {
     for request in &REQUESTS {
         if request.state.load(Acquire) != BUSY {
@@ -117,7 +117,7 @@ pub fn tick() {
             }
         }
         if request.written.load(Relaxed) == WORDS as u64 {
-            // Release: what was written is there for who finds it done.
+            // Release: a processor that finds it done sees what was written.
             request.state.store(IDLE, Release);
             Halt.wake_all(&raw const request.state);
         }

@@ -1,5 +1,5 @@
-//! Data is not executed: that a page may not be belongs to its entry, and stays there when the page
-//! goes to a device and comes back.
+//! Data is not executed: the entry says that its page may not be, also after the page has gone to a
+//! device and come back.
 
 use crate::batches::Drains;
 use crate::counters::{BROUGHT, REFUSED};
@@ -13,7 +13,7 @@ use core::sync::atomic::AtomicU64;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Order, Slot, migrate};
 
-/// An instruction was fetched where none may be: as if it had been a return.
+/// An instruction was fetched where none may be: goes on as if it had been a return.
 pub fn refuse(frame: &mut Frame) {
     REFUSED.one();
     // SAFETY: the only calls of this kind are those below, so the stack has where they came from.

@@ -22,7 +22,7 @@ pub fn handle(at: At, access: Access) -> bool {
     if strategies::handle(at, access) {
         return true;
     }
-    // Two that may be mixed as one likes.
+    // These two strategies may be mixed freely.
     let strategy = match cpu::this().index() % 2 {
         0 => Strategy::WaitThenLock { after: 3 },
         _ => Strategy::Wait,
@@ -39,7 +39,7 @@ pub fn handle(at: At, access: Access) -> bool {
 pub fn settle(at: At, access: Access, fault: Fault) {
     match fault {
         Fault::Resolved => {}
-        // Somebody else has resolved it, or this processor remembers that less was allowed.
+        // Another processor has resolved it, or this one has cached an entry that allowed less.
         Fault::Present => apic::forget(at.address()),
         left => {
             let Ok(()) = KERNEL.settle(at, access, left);

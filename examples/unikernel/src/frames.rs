@@ -67,7 +67,7 @@ pub fn owners(pfn: u64) -> &'static Owners {
 /// Which page is in a frame, for the reverse map.
 pub fn page_in(pfn: u64) -> u32 {
     // Relaxed, here and below: written with the page locked before an entry names the frame, and
-    // read with it locked, or by who has found such an entry under a page-table lock.
+    // read with it locked, or under a page-table lock whose entry names the frame.
     PAGES[known(pfn)].load(Relaxed)
 }
 
@@ -92,8 +92,7 @@ pub fn allocate(tier: Tier) -> Option<u64> {
         let mut seen = word.load(Relaxed);
         while seen != 0 {
             let bit = seen.trailing_zeros();
-            // Acquire: pairs with the Release of `free`: whoever had the frame before is done with
-            // it.
+            // Acquire: pairs with the Release of `free`: the frame's last user is done with it.
             match word.compare_exchange_weak(seen, seen & !(1 << bit), Acquire, Relaxed) {
                 Ok(_) => {
                     return Some(
@@ -155,8 +154,8 @@ pub fn put(pfn: u64, owner: Owner) {
     }
 }
 
-/// Puts a reference of somebody at work, then the lock, and frees the frame if the reference was
-/// the last.
+/// Puts a working reference, then unlocks the page, and frees the frame if the reference was the
+/// last.
 pub fn put_locked(pfn: u64, guard: pagelock::PageGuard<'_, Halt>) {
     owners(pfn).note(Owner::Get, Change::Put);
     // SAFETY: as above.

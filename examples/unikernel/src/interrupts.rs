@@ -1,6 +1,6 @@
 //! What may be called in an interrupt: the rows of the table in docs/porting.md, each tried in
-//! three positions: what the interrupt came in the middle of owns a page, or is asleep, or is using
-//! its batch of references.
+//! three positions: the interrupted code owns a page, is asleep, or is using its batch of
+//! references.
 
 use crate::apic::{self, Vector};
 use crate::batches;
@@ -17,11 +17,11 @@ use pagelock::mm::Entry;
 use pagelock::mm::ledger::Owner;
 use pagelock::{Cancel, Claim, FreezeRule, Limits, PageGuard, PageLock, UserBits, Wait, Wake};
 
-/// Nobody has it.
+/// A free page.
 static FREE: PageLock<Halt> = PageLock::with_futex(Halt);
-/// It has a reference.
+/// A page with a reference.
 static LIVE: PageLock<Halt> = PageLock::with_futex(Halt);
-/// What is interrupted owns it, or waits for it.
+/// The interrupted code owns it, or waits for it.
 static OWNED: PageLock<Halt> = PageLock::with_futex(Halt);
 static KICK: Cancel<Halt> = Cancel::with_futex(Halt);
 /// A page's frame that has references in the batch.
@@ -29,7 +29,7 @@ static BATCHED: AtomicU64 = AtomicU64::new(0);
 
 type Row = (&'static str, fn() -> bool);
 
-/// Whatever is interrupted.
+/// For every position.
 const ALWAYS: [Row; 9] = [
     ("is_locked, refs, user", || {
         !FREE.is_locked() && LIVE.refs() == 1 && FREE.user() == UserBits::default()
@@ -59,7 +59,7 @@ const ALWAYS: [Row; 9] = [
     }),
     ("resolve, migrate, a PTL: never", || !spin::may_lock()),
 ];
-/// What is interrupted uses its batch.
+/// The interrupted code uses its batch.
 const IN_BATCH: [Row; 2] = [
     ("Batches::run", || {
         batches::empty();
@@ -71,9 +71,9 @@ const IN_BATCH: [Row; 2] = [
         frames::get(pfn, Owner::Get) && !batches::add(pfn, Owner::Get)
     }),
 ];
-/// What is interrupted sleeps.
+/// The interrupted code sleeps.
 const RELEASE: [Row; 1] = [("a release that wakes", || {
-    // SAFETY: locked by who sleeps for it now.
+    // SAFETY: locked by the code that sleeps for it now.
     drop(unsafe { PageGuard::from_raw(&OWNED) });
     true
 })];
@@ -136,7 +136,7 @@ fn interrupter() {
         {
             core::hint::spin_loop();
         }
-        // Those that are true of any position; the last are this one's.
+        // The rows of every position, and then this one's.
         ALWAYS.iter().chain(special).for_each(try_row);
         DONE.store(position + 1, SeqCst);
     }
@@ -176,6 +176,6 @@ fn interrupted() {
         stay(4);
     });
     drop(guard);
-    // It was asked for in the interrupt, and emptied before it was let go of.
+    // The interrupt asked for it, and the batch was emptied before its user released it.
     assert_eq!(frames::owners(pfn).of(Owner::Batch), 0);
 }

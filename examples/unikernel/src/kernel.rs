@@ -97,13 +97,13 @@ impl Tiers for Kernel {
     }
 
     fn copy(&self, from: u64, to: u64) -> Result<(), CopyError> {
-        // SAFETY: two frames, of which nobody writes to the first and nobody knows the second.
+        // SAFETY: two frames; no processor writes to the first, and none knows the second.
         unsafe { core::ptr::copy_nonoverlapping(frames::bytes(from), frames::bytes(to), PAGE) }
         Ok(())
     }
 
     fn zero(&self, pfn: u64) {
-        // SAFETY: a frame that nobody knows.
+        // SAFETY: a frame that no processor knows.
         unsafe { core::ptr::write_bytes(frames::bytes(pfn), 0, PAGE) }
     }
 

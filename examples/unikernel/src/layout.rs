@@ -1,4 +1,4 @@
-//! Which pages there are, and what is in them.
+//! The pages, and their contents.
 
 use crate::frames::{self, Tier};
 use crate::kernel::KERNEL;
@@ -136,7 +136,7 @@ fn map(at: At, pfn: u64, executable: bool) {
 fn put_code(pfn: u64) {
     let (from, end) = (&raw const moving_code, &raw const moving_code_end);
     for copy in 0..COPIES {
-        // SAFETY: a frame that nobody knows yet; the code is shorter than a copy.
+        // SAFETY: a frame that no processor knows yet; the code is shorter than a copy.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 from,

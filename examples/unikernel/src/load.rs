@@ -25,7 +25,7 @@ use pagelock::mm::migrate::{Mode, Order, Outcome, Slot, migrate};
 
 /// For how long.
 pub static LAST_MS: AtomicU64 = AtomicU64::new(3_000);
-/// Whether corruption is what is wanted.
+/// Whether this is a control, which wants to see corruption.
 pub static IS_CONTROL: AtomicBool = AtomicBool::new(false);
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
@@ -175,7 +175,7 @@ fn move_some<const N: usize>(random: &mut Random, unlocked: &mut Unlocked) {
 
 fn step(random: &mut Random, index: usize, unlocked: &mut Unlocked) {
     let (window, page) = (random.below(2), random.of(DATA));
-    // In a control data is lost, and the kernel itself is to live until that is seen.
+    // In a control data is lost, and the kernel itself has to live until that is seen.
     let is_fork = shootdown::NOT_IN_FORK.load(Relaxed);
     let what = match (IS_CONTROL.load(Relaxed), is_fork) {
         (false, _) => random.below(256),
@@ -224,8 +224,8 @@ fn run_code(index: usize, window: usize, page: usize, random: &mut Random) {
     }
 }
 
-/// Finds the page by its entry, and puts a reference into the batch: from now on it is in a
-/// migrator's way, until that drains.
+/// Finds the page by its entry, and puts a reference into the batch, where it is in a migrator's
+/// way until that drains.
 fn refer(window: usize, page: usize) {
     let entry = paging::lock(At::new(0, window, page));
     if let Ok(Leaf::Present { pfn, .. } | Leaf::DevicePrivate { pfn, .. }) = entry.get() {
@@ -251,8 +251,8 @@ fn transfer(index: usize, window: usize, page: usize, unlocked: &mut Unlocked) {
     }
 }
 
-/// Forks, and becomes the child for a while: what it finds stays as it was, whatever the parent's
-/// processors write.
+/// Forks, and becomes the child for a while: the child's pages stay as they were, whatever the
+/// parent's processors write.
 fn fork(index: usize, random: &mut Random) {
     const CHILD: usize = 1;
     // So that there is something to share.

@@ -62,7 +62,7 @@ const LIMIT: u64 = 100_000;
 
 const ROUNDS: u64 = 3_000;
 
-/// Everybody adds to a number that is not atomic, as its owner.
+/// All processors add to a number that is not atomic, each as its owner.
 fn exclusion(_: usize) {
     for _ in 0..ROUNDS {
         let _guard = PAGE.lock();
@@ -92,8 +92,8 @@ fn migrations(index: usize) {
         for _ in 0..MOVES {
             let page = PAGE.lock();
             *TABLE.lock() += 1;
-            // Until somebody sleeps for it, if that is soon: the machine may be a busy one, and
-            // this processor only a thread of it.
+            // Until a processor sleeps for it, if that is soon: the host may be busy, and this
+            // processor is only a thread of it.
             let end = clock::now_ms() + 2;
             while !cpu::others().any(|cpu| platform::sleeps_on(cpu.index()).is_some())
                 && clock::now_ms() < end

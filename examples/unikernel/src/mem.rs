@@ -1,5 +1,5 @@
-//! `memcpy` and its kin. The compiler calls them, and on the target of a hosted system `core` does
-//! not bring them: a C library would.
+//! `memcpy` and its kin. The compiler calls them, and on the target of a hosted system a C library
+//! has them, and not `core`.
 //!
 //! Without SSE and without a stack frame, so they may run anywhere, and with `rep`, which a page
 //! fault interrupts and resumes.

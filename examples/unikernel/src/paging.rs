@@ -20,8 +20,8 @@ use pagelock::mm::Entry;
 pub const PAGE: usize = 4096;
 /// Entries of a table: pages of a window.
 pub const WINDOW: usize = 512;
-/// How many spaces there are. A fork's child has a greater number than its parent, so that a walk
-/// that has not come to the parent's entry has not come to the child's either: what the reverse map
+/// How many spaces there are. A fork's child has a greater number than its parent, so a walk that
+/// has not reached the parent's entry has not reached the child's either, as the reverse map
 /// promises.
 pub const SPACES: usize = 2;
 /// Where a space's pages are.
@@ -33,7 +33,7 @@ const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-// Three bits that the hardware leaves to us.
+// Three bits that the hardware leaves to the kernel.
 const EXCLUSIVE: u64 = 1 << 9;
 const SOFT_DIRTY: u64 = 1 << 10;
 const UFFD_WP: u64 = 1 << 11;
@@ -66,7 +66,7 @@ impl At {
         usize::from(self.entry) % WINDOW
     }
 
-    /// Where it is for who is in its space.
+    /// Where it is for a processor in its space.
     pub fn address(self) -> usize {
         BASE + usize::from(self.entry) * PAGE
     }
@@ -140,8 +140,8 @@ pub struct Pte<'t> {
 }
 
 impl Pte<'_> {
-    /// Makes an entry for a page that nothing was at: whether instructions may be fetched from it
-    /// stays so for good.
+    /// Makes an entry for a page where none was. Whether instructions may be fetched from it never
+    /// changes.
     pub fn set_executable(&mut self, may: bool) {
         self.entry.store(if may { 0 } else { NO_EXECUTE }, Relaxed);
     }
@@ -155,8 +155,8 @@ impl Entry for Pte<'_> {
 
     fn set(&mut self, leaf: Leaf) {
         let stays = self.entry.load(Relaxed) & NO_EXECUTE;
-        // Release: who walks here finds the page's bytes. The processor never caches an entry that
-        // is not present, so nobody is told.
+        // Release: a walk that finds the entry finds the page's bytes. A processor never caches an
+        // entry that is not present, so none is told.
         self.entry.store(encode(leaf) | stays, Release);
     }
 
@@ -180,9 +180,9 @@ impl Entry for Pte<'_> {
     }
 }
 
-/// What the hardware calls present is encoded as it wants it. All else is the crate's own word, one
-/// bit to the left: the hardware looks at bit 0 only, and [`Leaf::encode`] sets it for some that
-/// are not present. Bit 63 is the entry's own: it may not be executed.
+/// Present entries are encoded for the hardware. All others are the crate's own word, one bit to
+/// the left: the hardware looks at bit 0 only, and [`Leaf::encode`] sets it for some that are not
+/// present. Bit 63 is the entry's own: the page may not be executed.
 fn encode(leaf: Leaf) -> u64 {
     let Leaf::Present { pfn, rights, tracking } = leaf else {
         return leaf.encode().expect("our frames have small numbers") << 1;
@@ -218,8 +218,8 @@ fn decode(word: u64) -> Result<Leaf, UnknownLeaf> {
     Ok(Leaf::Present { pfn: word >> 12, rights, tracking })
 }
 
-/// Every kind of leaf comes back from an entry as it was, and hardware takes none but a present one
-/// for present.
+/// Checks that every kind of leaf comes back from an entry as it was, and that the hardware takes
+/// only a present one for present.
 pub fn check_encoding() -> usize {
     let (pfn, slot) = (0x2345, 0x77);
     let mut checked = 0;
@@ -263,8 +263,9 @@ pub fn unmap_headers() {
 }
 
 /// Makes each of `pages` in the first window of `parent` the same in `child`, with what `both`
-/// makes of it. Both tables are locked, and everything is forgotten once before they are unlocked:
-/// also what is not present, for another processor may have taken it down and not flushed it yet.
+/// makes of it. Both tables are locked, and everything is flushed once before they are unlocked,
+/// also entries that are not present: another processor may have taken them down without a flush
+/// yet.
 pub fn share(
     parent: usize,
     child: usize,

@@ -11,7 +11,7 @@ use core::sync::atomic::{
 use pagelock::Futex;
 use pagelock::sync::AtomicU32;
 
-/// Bumped when there is something to do. The others sleep on it.
+/// Raised when there is something to do. The others sleep on it.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 static WHAT: AtomicUsize = AtomicUsize::new(0);
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
@@ -66,14 +66,14 @@ fn arrive_and_wait() {
     }
 }
 
-/// A meeting point within a phase: everybody waits for everybody.
+/// A meeting point of all processors within a phase.
 pub struct Barrier {
     arrived: AtomicU32,
     round: AtomicU32,
 }
 
 impl Barrier {
-    /// Nobody is there.
+    /// Empty.
     pub const fn new() -> Self {
         Self { arrived: AtomicU32::new(0), round: AtomicU32::new(0) }
     }
@@ -106,7 +106,7 @@ pub fn watch() {
     }
 }
 
-/// A line for something that was shown.
+/// Prints a line for something that was shown.
 pub fn done(what: &str, result: core::fmt::Arguments<'_>) {
     say!("  ok  {what}: {result}");
 }

@@ -19,9 +19,9 @@
 //!
 //! Of the two fences one is first. If it is the sleeper's, the waker finds the bed; if it is the
 //! waker's, the sleeper finds the word changed. *The ticket* makes a wake belong to one sleep: a
-//! waker that was slow finds another ticket, and wakes nobody by mistake; and one sleep is ended
-//! once, either by a waker or by the sleeper who gives up, so that no wake is lost between the two.
-//! Tickets are handed out in order, so the longest asleep has the smallest.
+//! slow waker finds another ticket, and wakes no later sleep by mistake. Each sleep ends once,
+//! either by a waker or by a sleeper that gives up, so no wake is lost between the two. Tickets are
+//! handed out in order, so the longest sleeper has the smallest.
 
 use crate::counters::{HALTS, SLEEPS, WAKES};
 use crate::{apic, batches, clock, cpu, frames};
@@ -42,7 +42,7 @@ pub struct Halt;
 static EVENTS: [EventSlot<Halt>; 64] = [const { EventSlot::new() }; 64];
 static BEDS: [Bed; cpu::MAX] = [const { Bed::new() }; cpu::MAX];
 static TICKETS: AtomicU64 = AtomicU64::new(1);
-/// Headers that `tell` unmaps, to see whether anybody touches one after its release: see
+/// Headers that `tell` unmaps, to see whether a processor touches one after its release: see
 /// `controls`.
 pub static UNMAPS: AtomicUsize = AtomicUsize::new(0);
 
@@ -101,12 +101,12 @@ impl Bed {
         Self { key: AtomicUsize::new(0), ticket: AtomicU64::new(0) }
     }
 
-    /// Ends the sleep that has this ticket, if nobody else has.
+    /// Ends the sleep that has this ticket, if it has not ended.
     fn end(&self, ticket: u64) -> bool {
         self.ticket.compare_exchange(ticket, 0, AcqRel, Relaxed).is_ok()
     }
 
-    /// The ticket of whoever sleeps here on `key`.
+    /// The ticket of the sleep here, if it is on `key`.
     fn sleeper(&self, key: usize) -> Option<u64> {
         // Acquire: the key is that of this ticket's sleep, or of a later one, and then `end` fails.
         let ticket = self.ticket.load(Acquire);
@@ -136,7 +136,7 @@ fn sleep(word: &AtomicU32, expected: u32, until: Option<MonotonicTime>) -> Sleep
     SLEEPS.one();
     loop {
         cpu::disable_interrupts();
-        // Acquire: what the waker did before it woke us.
+        // Acquire: pairs with `end` by the waker, and so with what it did before.
         let is_woken = bed.ticket.load(Acquire) != ticket;
         let is_late = until.is_some_and(|at| Halt.now() >= at);
         if !is_woken && !is_late && !cpu.work.load(Relaxed) {
@@ -162,10 +162,10 @@ pub fn rest_ms(ms: u64) {
     while sleep(&NOBODY, 0, Some(until)) != Sleep::TimedOut {}
 }
 
-/// Wakes up to `n` who sleep on the word at `key`, the longest asleep first.
+/// Wakes up to `n` processors that sleep on the word at `key`, the longest asleep first.
 fn wake(key: usize, n: usize) {
-    // SeqCst: pairs with that of `sleep`, see the top. Before the look for sleepers, and after
-    // whatever the caller has changed.
+    // SeqCst: pairs with that of `sleep`, see the top. After the caller's change of the word, and
+    // before the look for sleepers.
     fence(SeqCst);
     let own = cpu::this().index();
     for _ in 0..n {
@@ -175,7 +175,7 @@ fn wake(key: usize, n: usize) {
             let Some((ticket, index)) = sleepers.min() else { return };
             if BEDS[index].end(ticket) {
                 WAKES.one();
-                // Its own sleep is one that it has interrupted, and looks again after.
+                // In an interrupt of its own sleep, which looks again afterwards.
                 if index != own {
                     apic::send(cpu::of(index), apic::Vector::Wake);
                 }
@@ -188,8 +188,8 @@ fn wake(key: usize, n: usize) {
 // SAFETY: it loads the words that it is shown in `wait`, and stores to none; elsewhere it uses
 // their addresses only.
 unsafe impl Futex for Halt {
-    // Awake, a locker keeps nobody from a processor here; but the owner may want this one's batch
-    // empty, so it looks about as long as a wake takes (see `locks`), and then sleeps.
+    // A locker that looks keeps no thread from a processor here. But the owner may want this one's
+    // batch empty, so it looks about as long as a wake takes (see `locks`), and then sleeps.
     const SPINS: u32 = 8;
 
     fn wait(&self, word: &AtomicU32, expected: u32) -> Sleep {
@@ -204,7 +204,7 @@ unsafe impl Futex for Halt {
         wake(word.addr(), cpu::MAX);
     }
 
-    /// Others are to get on: so does what others want of this processor.
+    /// Lets others get on, by doing what they want of this processor.
     fn relax(&self) {
         batches::work();
         (0..32).for_each(|_| core::hint::spin_loop());

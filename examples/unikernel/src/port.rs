@@ -25,7 +25,12 @@ pub fn processors() -> usize {
     const COUNT: u16 = 5;
     // SAFETY: as above.
     unsafe {
-        asm!("out dx, ax", in("dx") 0x510u16, in("ax") COUNT, options(nomem, nostack, preserves_flags))
+        asm!(
+            "out dx, ax",
+            in("dx") 0x510u16,
+            in("ax") COUNT,
+            options(nomem, nostack, preserves_flags)
+        )
     }
     usize::from(read(0x511)) | usize::from(read(0x511)) << 8
 }
@@ -44,7 +49,7 @@ pub enum Exit {
     Corrupted = 0x20,
     /// Status 67: a header was touched after its release.
     Touched = 0x21,
-    /// Status 69: a sleeper was found that nobody would ever wake.
+    /// Status 69: a sleeper was found that no processor would ever wake.
     Stranded = 0x22,
 }
 

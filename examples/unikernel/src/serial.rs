@@ -1,4 +1,4 @@
-//! The console: the first serial port. What is printed in one call stands together.
+//! The console: the first serial port. The text of one call stands together.
 
 use crate::port;
 use crate::spin::Spin;
@@ -21,13 +21,13 @@ impl Write for Serial {
     }
 }
 
-/// Prints, whoever else does.
+/// Prints; other processors wait meanwhile.
 pub fn print(args: fmt::Arguments<'_>) {
     let _console = CONSOLE.lock();
     let _ = Serial.write_fmt(args);
 }
 
-/// Prints in a panic: the console may be locked by who has panicked.
+/// Prints in a panic: the panicking processor may have the console locked.
 pub fn print_in_panic(args: fmt::Arguments<'_>) {
     let _ = Serial.write_fmt(args);
 }

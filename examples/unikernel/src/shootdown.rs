@@ -1,9 +1,10 @@
-//! Shootdown: what processors have cached of an entry is to be forgotten before its page is
-//! somebody else's. One interrupt for a batch.
+//! Shootdown: processors forget what they have cached of an entry before its page gets another use.
+//! One interrupt for a batch.
 //!
 //! Each processor has a request of its own: a list of addresses and a bit for each processor that
-//! has not done it yet. Several may be under way at a time. Whoever waits has its interrupts on,
-//! and so does whoever spins for a lock that the waiter has: nobody waits for each other.
+//! has not done it yet. Several may be under way at a time. A processor that waits for others has
+//! its interrupts on, and so has one that spins for a lock of the waiter, so no two wait for each
+//! other.
 
 use crate::counters::{SHOOTDOWNS, SHOT};
 use crate::{apic, cpu};
@@ -38,8 +39,8 @@ static REQUESTS: [Request; cpu::MAX] = [const {
     }
 }; cpu::MAX];
 
-/// This processor has taken down an entry for `address`. [`flush`] comes before anybody relies on
-/// it.
+/// Notes that this processor has taken down an entry for `address`. [`flush`] comes before anything
+/// relies on that.
 pub fn note(address: usize) {
     let request = &REQUESTS[cpu::this().index()];
     // Relaxed, also below: this processor's own, until `left` says that there is a request.
@@ -70,8 +71,8 @@ pub fn flush() {
         request.left.store(others, Release);
         cpu::others().for_each(|cpu| apic::send(cpu, apic::Vector::Shoot));
         request.forget();
-        // Acquire: pairs with the Release of `answer`: whatever they did through those entries is
-        // done.
+        // Acquire: pairs with the Release of `answer`: their accesses through those entries are
+        // over.
         while request.left.load(Acquire) != 0 {
             core::hint::spin_loop();
         }
@@ -81,7 +82,7 @@ pub fn flush() {
     request.len.store(0, Relaxed);
 }
 
-/// Nothing of what this processor has noted is to be forgotten by others: for a control.
+/// Drops this processor's notes, so that no other processor forgets anything: for a control.
 pub fn forget_notes() {
     REQUESTS[cpu::this().index()].len.store(0, Relaxed);
 }

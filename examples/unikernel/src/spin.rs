@@ -1,8 +1,8 @@
-//! A spin lock for short sections, which says that it is held: nobody halts with one.
+//! A spin lock for short sections, which counts its holders: no processor halts with one.
 //!
 //! Interrupts stay as they are. So a lock of this kind is taken either with interrupts off or never
-//! in an interrupt; here it is the latter. And because a processor that spins has its interrupts
-//! on, it takes part in shootdowns: the holder may wait for one.
+//! in an interrupt; here it is the latter. A processor that spins has its interrupts on and takes
+//! part in shootdowns, because the holder may wait for one.
 
 use crate::cpu;
 use core::cell::UnsafeCell;
@@ -23,7 +23,7 @@ pub struct Spin<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through the one guard that there is.
+// SAFETY: the value is reached through the only guard.
 unsafe impl<T: Send> Sync for Spin<T> {}
 
 impl<T> Spin<T> {

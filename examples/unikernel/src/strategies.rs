@@ -2,12 +2,12 @@
 //!
 //! The first processor moves a page of a device back to memory. It has the page locked and its
 //! first entry taken down, and now wants all batches drained, as the kernel did at this point. Each
-//! other processor has something in its batch, which its *worker* empties: when the processor has
+//! other processor has something in its batch, which its *worker* empties when the processor has
 //! nothing else to do. And each of them touches the page, through the entry that is still there.
 //!
-//! A faulter that tries and retries never has nothing to do. Its worker does not run, so the drain
-//! does not end, so the page stays locked, so it tries and retries. The watchdog then does in an
-//! interrupt what the worker would have done, and says so.
+//! A faulter that tries and retries is always busy. Its worker does not run, so the drain does not
+//! end, so the page stays locked, so the faulter retries. The watchdog then does in an interrupt
+//! what the worker would have done, and says so.
 
 use crate::batches::{self, Drains};
 use crate::frames::{self, Tier};
@@ -149,7 +149,7 @@ fn refer() {
     let _ = batches::add(pfn, Owner::Get);
 }
 
-/// And home again, with the drain where it should not be.
+/// The page back home, with the drain where it should not be.
 fn bring_home() {
     MEET.wait(cpu::up());
     for attempt in 0..TRIES {
@@ -163,8 +163,8 @@ fn bring_home() {
                 core::hint::spin_loop();
             }
         }
-        // The type says that this cannot be: there is one `Unlocked` in a thread, and the batch has
-        // it. So this is a second one, and a lie.
+        // The type rules this out: a thread has one `Unlocked`, and the batch has it. So this is a
+        // second one, and a lie.
         Drains.all(&mut Unlocked::promise());
         let _ = collected.unmap().check().copy().finalize();
         match slots[0].outcome() {
@@ -195,10 +195,10 @@ pub fn handle(at: At, access: Access) -> bool {
     }
 }
 
-/// In each processor's timer interrupt. A processor that has had so many of them with its worker
-/// waiting all the while is not going to have nothing to do: this does what the worker should have,
-/// as preemption would. (Counted in its own interrupts and not by the clock, for a virtual
-/// processor may itself be made to wait.)
+/// In each processor's timer interrupt. A processor whose worker has waited through that many of
+/// them will not become idle: this does what the worker should have done, as preemption would. (It
+/// counts the processor's own interrupts and not the time, because the host may stop a virtual
+/// processor.)
 pub fn watch() {
     let cpu = cpu::this();
     if !cpu.work.load(Relaxed) {

@@ -1,5 +1,4 @@
-//! Where the processor goes when something happens: one entry for all vectors, and what each of
-//! them is for.
+//! Traps and interrupts: one entry for all vectors, and what each vector does.
 //!
 //! Three traps are avoided here:
 //!
@@ -8,7 +7,7 @@
 //!   compiled with one. So interrupts switch to a stack of their own (IST). They do not nest, or
 //!   the second would overwrite the first.
 //! * *A page fault sleeps*, so it cannot be on a stack that the next one uses as well. It arrives
-//!   on the stack of whoever has touched the memory; only this kernel's own code and `src/mem.rs`
+//!   on the stack of the code that touched the memory; only this kernel's own code and `src/mem.rs`
 //!   touch memory that can fault.
 //! * *SSE.* The compiler uses the wide registers in handlers too. They are saved, with all the
 //!   others.
@@ -122,7 +121,7 @@ pub fn make_table() {
         let (at, ist) = (stubs + 16 * vector as u64, stack_of(vector));
         let low =
             (at & 0xffff) | 8 << 16 | u64::from(ist) << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48;
-        // SAFETY: nobody else has the table yet.
+        // SAFETY: no other processor has the table yet.
         unsafe { (*TABLE.0.get())[vector] = [low, at >> 32] };
     }
 }
