@@ -29,14 +29,16 @@ else
     skipped "no python3, so links in Markdown files were not checked"
 fi
 [ "${1:-}" != --markdown ] || exit 0
-for features in "" --no-default-features --all-features "--no-default-features --features shared"; do
+for features in "" --no-default-features --all-features \
+    "--no-default-features --features shared"; do
     # shellcheck disable=SC2086 # a list of words
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p pagelock $features
 done
 # As docs.rs builds it, with a nightly compiler, for the notes which feature an item needs.
 RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="--cfg docsrs -D warnings" CARGO_TARGET_DIR=$TARGET/docsrs \
     cargo doc --quiet --no-deps -p pagelock --all-features
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features -p pagelock-soft -p pagelock-vmm
+RUSTDOCFLAGS="-D warnings" \
+    cargo doc --quiet --no-deps --all-features -p pagelock-soft -p pagelock-vmm
 
 # examples PACKAGE FOLDER=SHARE...: by rustdoc's JSON, which is unstable.
 examples() {

@@ -30,7 +30,9 @@ def files():
 
 
 def without_code(text):
-    return re.sub(r"^ *```.*?^ *```[^\n]*$", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S)
+    return re.sub(
+        r"^ *```.*?^ *```[^\n]*$", lambda m: "\n" * m[0].count("\n"), text, flags=re.M | re.S
+    )
 
 
 def anchors(path, kept={}):
@@ -48,7 +50,9 @@ def anchors(path, kept={}):
 
 
 def dead(path, target):
-    if re.match(r"[a-z]+:(//|[^:])|mailto:", target) or re.match(r"(crate|self|super|\w+@|\w+::)", target):
+    if re.match(r"[a-z]+:(//|[^:])|mailto:", target) or re.match(
+        r"(crate|self|super|\w+@|\w+::)", target
+    ):
         return None
     file, _, fragment = target.partition("#")
     where = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
@@ -98,7 +102,9 @@ def main():
     assert dead("README.md", "no/such.md") and dead("README.md", "#no-such-heading")
     assert columns("| a | b | c | d | e | f | g |") == 7
     found = [f"{path}:{n}: {what}" for path in files() for n, what in faults(path)]
-    print("\n".join(found) or f"{len(files())} Markdown files: links, tables and lines are in order")
+    print(
+        "\n".join(found) or f"{len(files())} Markdown files: links, tables and lines are in order"
+    )
     return 1 if found else 0
 
 

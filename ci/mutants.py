@@ -1,13 +1,15 @@
 """All mutants in one build. See ci/mutants.sh.
 
-cargo-mutants compiles the crate anew for each of its mutants, a thousand times. This takes its list, writes every function so that a number
-in the environment chooses which of its bodies runs, compiles that once, and runs the tests once for each number.
+cargo-mutants compiles the crate anew for each of its mutants, a thousand times. This takes its
+list, writes every function so that a number in the environment chooses its body, compiles
+that once, and runs the tests once for each number.
 
     mutants.py prepare LIST COPY        rewrites the sources under COPY; leaves COPY/mutants.json
-    mutants.py run COPY KNOWN [SOME]    runs; compares who survives with the names in KNOWN; SOME is `1/3` or a regular expression for names
+    mutants.py run COPY KNOWN [SOME]    runs; compares survivors with the names in KNOWN; SOME is
+                                        `1/3` or a regular expression for names
 
-Tests that only time tells from a hang must not be found by the load that the other mutants make. So the tests have to pass without a mutant
-under the same load first, and what seemed to hang gets a processor to itself and a second chance.
+Load must not make a mutant look like a hang. So the tests have to pass without a mutant under the
+same load first, and a mutant that seems to hang runs again, with a processor to itself.
 """
 
 import json, os, re, subprocess, sys, threading, time
@@ -16,9 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 # The test programs, in the order in which they are asked. The others say nothing of a mutant, or of
 # other mutants than these: of the engine's.
-TESTS = "lock refs wait stats shared property dump fork killed readme_handler refused signals steps".split()
+TESTS = (
+    "lock refs wait stats shared property dump fork killed readme_handler refused signals steps"
+).split()
 # These take seconds, so they come last.
-SLOW = "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen does_what_its_model_does".split()
+SLOW = (
+    "sleepers_hold_neither the_header_may_be_freed a_refused_commit_is_not_seen "
+    "does_what_its_model_does"
+).split()
 # A mutant whose tests take longer than this hangs.
 SECONDS = 90
 
@@ -48,11 +55,13 @@ def keyword(text, start):
 
 
 def cargo(copy, *args):
-    return subprocess.run(["cargo", *args, "--all-features", "--offline"], cwd=copy, capture_output=True, text=True)
+    return subprocess.run(
+        ["cargo", *args, "--all-features", "--offline"], cwd=copy, capture_output=True, text=True
+    )
 
 
 def rewrite(copy, originals, by_function, dead):
-    """Writes the sources with all mutants but the dead; returns, per file, which lines belong to which mutant."""
+    """Writes the sources with all mutants but the dead; returns whose each line is, per file."""
     owners = {}
     by_file = defaultdict(list)
     for (file, _), group in by_function.items():
@@ -73,7 +82,11 @@ def rewrite(copy, originals, by_function, dead):
             edits.append((start, end, signature, arms, text[body:end]))
         out, at, owner = "", 0, {}
         for start, end, signature, arms, original in sorted(edits):
-            out += text[at:start] + signature + "{\n#[allow(unused_parens)] match crate::mutants::which() {\n"
+            out += (
+                text[at:start]
+                + signature
+                + "{\n#[allow(unused_parens)] match crate::mutants::which() {\n"
+            )
             for id, arm in arms:
                 first = out.count("\n") + 1
                 out += arm + "\n"
@@ -110,12 +123,16 @@ def prepare(listed, copy):
             m["outcome"] = "of a test"
             continue
         body = text.index("{", keyword(text, start))
-        group = by_function.setdefault((file, start), {"start": start, "end": end, "body": body, "mutants": []})
+        group = by_function.setdefault(
+            (file, start), {"start": start, "end": end, "body": body, "mutants": []}
+        )
         group["mutants"].append(m)
 
     lib = os.path.join(copy, "src/lib.rs")
     text = open(lib).read().replace("mod defer;", "#[doc(hidden)]\npub mod mutants;\nmod defer;", 1)
-    text = text.replace("#![no_std]", "#![no_std]\n#![allow(arithmetic_overflow, unconditional_panic)]")
+    text = text.replace(
+        "#![no_std]", "#![no_std]\n#![allow(arithmetic_overflow, unconditional_panic)]"
+    )
     open(lib, "w").write(text)
     open(os.path.join(copy, "src/mutants.rs"), "w").write("extern crate std;\n" + SWITCH)
 
@@ -125,7 +142,8 @@ def prepare(listed, copy):
     text = open(words).read().replace("mod model_words;", switch, 1)
     open(words, "w").write(text)
 
-    # Mutants that do not compile are no mutants. Errors of the borrow checker come after those of types, hence the loop.
+    # Mutants that do not compile are no mutants. Errors of the borrow checker come after those of
+    # types, hence the loop.
     dead = set()
     while True:
         owners = rewrite(copy, originals, by_function, dead)
@@ -136,7 +154,11 @@ def prepare(listed, copy):
             if message.get("level") != "error":
                 continue
             spans = message["spans"] + [s for c in message["children"] for s in c["spans"]]
-            ids = {owners.get(s["file_name"], {}).get(n) for s in spans for n in range(s["line_start"], s["line_end"] + 1)} - {None}
+            ids = {
+                owners.get(s["file_name"], {}).get(n)
+                for s in spans
+                for n in range(s["line_start"], s["line_end"] + 1)
+            } - {None}
             if not ids and spans:
                 # A function that a constant needs: none of its mutants can be switched.
                 for s in message["spans"]:
@@ -145,7 +167,10 @@ def prepare(listed, copy):
                 for (file, _), group in by_function.items():
                     text = originals[file]
                     name = re.match(r"fn (\w+)", text[keyword(text, group["start"]) :]).group(1)
-                    if name in names and "const fn" in originals[file][group["start"] : group["body"]]:
+                    if (
+                        name in names
+                        and "const fn" in originals[file][group["start"] : group["body"]]
+                    ):
                         for m in group["mutants"]:
                             if m["id"] not in dead:
                                 m["const"] = True
@@ -178,7 +203,9 @@ def binaries(copy):
     for line in built.stdout.splitlines():
         artifact = json.loads(line)
         if artifact.get("executable") and artifact["profile"]["test"]:
-            found["lib" if "lib" in artifact["target"]["kind"] else artifact["target"]["name"]] = artifact["executable"]
+            found["lib" if "lib" in artifact["target"]["kind"] else artifact["target"]["name"]] = (
+                artifact["executable"]
+            )
     return found
 
 
@@ -186,7 +213,14 @@ def judge(copy, executables, order, id):
     """Who found mutant `id`: a test's name, `a hang`, `a crash`; None if nobody did."""
     for name, *arguments in order:
         env = dict(os.environ, MUTANT=str(id), PROPTEST_CASES="64", RUST_BACKTRACE="0")
-        process = subprocess.Popen([executables[name], *arguments], cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [executables[name], *arguments],
+            cwd=copy,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         timer = threading.Timer(SECONDS, process.kill)
         timer.start()
         began, stuck = time.time(), None
@@ -215,9 +249,15 @@ def run(copy, known, some, out):
     order = [("lib",), *((name, *skip) for name in TESTS), *((name, *SLOW) for name in TESTS)]
     at_once = 4 * os.cpu_count()
     with ThreadPoolExecutor(max_workers=at_once) as pool:
-        found = [by for by in pool.map(lambda _: judge(copy, executables, order, 0), range(at_once)) if by]
+        found = [
+            by
+            for by in pool.map(lambda _: judge(copy, executables, order, 0), range(at_once))
+            if by
+        ]
     if found:
-        sys.exit(f"without any mutant {len(found)} of {at_once} runs at the same time fail: {', '.join(found)}")
+        sys.exit(
+            f"without any mutant {len(found)} of {at_once} runs at once fail: {', '.join(found)}"
+        )
     todo = [m for m in mutants if "outcome" not in m]
     if some and re.fullmatch(r"\d+/\d+", some):
         k, n = map(int, some.split("/"))
@@ -246,11 +286,14 @@ def plain(m):
 
 
 def report(mutants, todo, known, complete):
-    # A name may stand for several mutants of one function; the list says how many of them may survive, and how many must.
+    # A name may stand for several mutants of one function; the list says how many of them may
+    # survive, and how many must.
     explained, must = {}, {}
     for line in open(known):
         if line.strip():
-            name, least, count = re.fullmatch(r"(.*?)(?: \((?:(\d+)-)?(\d+)\))?", line.strip()).groups()
+            name, least, count = re.fullmatch(
+                r"(.*?)(?: \((?:(\d+)-)?(\d+)\))?", line.strip()
+            ).groups()
             explained[name] = int(count or 1)
             must[name] = int(least or explained[name])
     survivors = [m for m in todo if m["outcome"] == "survived"]
@@ -266,9 +309,13 @@ def report(mutants, todo, known, complete):
     by_name = defaultdict(list)
     for m in survivors:
         by_name[plain(m)].append(m["name"])
-    unexplained = {name: places for name, places in by_name.items() if len(places) > explained.get(name, 0)}
+    unexplained = {
+        name: places for name, places in by_name.items() if len(places) > explained.get(name, 0)
+    }
     for name, places in by_name.items():
-        print("SURVIVES, unexplained:" if name in unexplained else "survives:", *places, sep="\n    ")
+        print(
+            "SURVIVES, unexplained:" if name in unexplained else "survives:", *places, sep="\n    "
+        )
     # An explanation of nothing is a licence for a survivor to come. Only a complete run can tell.
     stale = [(name, n) for name, n in must.items() if complete and len(by_name[name]) < n]
     for name, n in stale:
@@ -280,4 +327,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "prepare":
         prepare(*sys.argv[2:4])
     else:
-        run(sys.argv[2], sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None, os.path.join(sys.argv[2], "outcomes.tsv"))
+        run(
+            sys.argv[2],
+            sys.argv[3],
+            sys.argv[4] if len(sys.argv) > 4 else None,
+            os.path.join(sys.argv[2], "outcomes.tsv"),
+        )

@@ -42,9 +42,7 @@ pub mod docs;
 mod dump;
 pub mod futex;
 #[cfg(any(doc, doctest))]
-#[doc = include_str!("../docs/pictures.md")]
-#[doc = include_str!("../docs/guide.md")]
-pub mod guide {}
+pub mod guide;
 pub mod leaf;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/limits.md")]

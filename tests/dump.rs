@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::watched;
+use common::with_threads;
 use pagelock::word::count::FROZEN;
 use pagelock::word::state::{GENERATION_SHIFT, LOCKED, MIGRATING};
 use pagelock::{FreezeRule, PageGuard, PageLock, UserBits};
@@ -51,59 +51,53 @@ fn a_dump_says_that_a_migrator_waits_for_a_pin() {
     let page = PageLock::new();
     page.activate(1).unwrap();
     let pin = page.try_pin().unwrap();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            s.spawn(|| page.lock().begin_migration().wait_unpinned(pagelock::Limits::none()));
-            while !page.is_frozen() {
-                thread::yield_now();
-            }
-            assert!(said(&page).starts_with("A migrator owns it and waits for the last unpin;"));
-            drop(pin);
-        });
+    with_threads(&[&page], |s| {
+        s.spawn(|| page.lock().begin_migration().wait_unpinned(pagelock::Limits::none()));
+        while !page.is_frozen() {
+            thread::yield_now();
+        }
+        assert!(said(&page).starts_with("A migrator owns it and waits for the last unpin;"));
+        drop(pin);
     });
 }
 
 #[test]
 fn a_dump_counts_those_who_sleep_for_the_page() {
     let page = PageLock::new();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let open = "the gate is open, so newcomers may overtake.";
-            for (sleepers, lockers) in [(1, "1 locker sleeps"), (2, "2 lockers sleep")] {
-                s.spawn(|| drop(page.lock()));
-                while page.sleepers() < sleepers {
-                    thread::yield_now();
-                }
-                assert!(said(&page).contains(&format!("{lockers} for it; {open}")), "{page:?}");
-            }
-            s.spawn(|| drop(page.lock_releasing(())));
-            while page.sleepers() < 3 {
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        let open = "the gate is open, so newcomers may overtake.";
+        for (sleepers, lockers) in [(1, "1 locker sleeps"), (2, "2 lockers sleep")] {
+            s.spawn(|| drop(page.lock()));
+            while page.sleepers() < sleepers {
                 thread::yield_now();
             }
-            let closed = "3 lockers sleep for it; the gate is closed to newcomers.";
-            assert!(said(&page).contains(closed), "{page:?}");
-            drop(guard);
-        });
+            assert!(said(&page).contains(&format!("{lockers} for it; {open}")), "{page:?}");
+        }
+        s.spawn(|| drop(page.lock_releasing(())));
+        while page.sleepers() < 3 {
+            thread::yield_now();
+        }
+        let closed = "3 lockers sleep for it; the gate is closed to newcomers.";
+        assert!(said(&page).contains(closed), "{page:?}");
+        drop(guard);
     });
 }
 
 #[test]
 fn a_dump_names_the_event_slot_and_counts_its_sleepers() {
     let page = PageLock::new();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            s.spawn(|| page.wait_unlocked(()));
-            let tells = |said: &str| {
-                said.contains("Its release tells event slot ")
-                    && said.ends_with(", where 1 thread is asleep.")
-            };
-            while !tells(&said(&page)) {
-                thread::yield_now();
-            }
-            drop(guard);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        s.spawn(|| page.wait_unlocked(()));
+        let tells = |said: &str| {
+            said.contains("Its release tells event slot ")
+                && said.ends_with(", where 1 thread is asleep.")
+        };
+        while !tells(&said(&page)) {
+            thread::yield_now();
+        }
+        drop(guard);
     });
 }
 

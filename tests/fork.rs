@@ -6,7 +6,7 @@
 mod common;
 
 use common::own::Own;
-use common::watched;
+use common::{page_on, watched};
 use pagelock::PageLock;
 use std::thread;
 
@@ -36,7 +36,7 @@ fn comes_to_an_end_in_a_fork(body: impl FnOnce()) -> bool {
 #[test]
 fn after_fork_the_child_has_the_lock_once_it_has_struck_the_parents_sleepers() {
     let own = Own::new(1);
-    let page: &'static PageLock<Own> = Box::leak(Box::new(PageLock::with_futex(own)));
+    let page: &'static PageLock<Own> = page_on(own);
     watched(&[page], || {
         thread::scope(|s| {
             let guard = page.lock();

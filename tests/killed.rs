@@ -2,7 +2,7 @@
 //!
 //! Each call is made by a thread of its own, again and again, and the thread stops for good after
 //! its first access to one of the crate's words, then after its second, and so on until the call is
-//! through. A survivor, who knows which pages it had to do with and how often they were referred to
+//! through. A survivor, which knows its pages and how often they were referred to
 //! before, does what the table says; then the pages are in use as any other, and who waited for
 //! them has been told.
 
@@ -16,7 +16,7 @@
 mod common;
 
 use common::own::Own;
-use common::watched;
+use common::{page_on, watched, with_threads};
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use pagelock::futex::Adapt;
@@ -59,7 +59,7 @@ struct Pages {
 
 fn pages() -> Pages {
     let own = Own::new(4);
-    let page = || &*Box::leak(Box::new(PageLock::with_futex(Quick(own))));
+    let page = || page_on(Quick(own));
     let (a, b) = (page(), page());
     a.activate(1).unwrap();
     Pages { a, b, own }
@@ -67,7 +67,7 @@ fn pages() -> Pages {
 
 struct Call {
     name: &'static str,
-    /// What was before, that somebody who lives has done.
+    /// What a living thread had done before.
     before: fn(Pages),
     call: fn(Pages),
     /// What that one does once the call sleeps, or is over.
@@ -174,7 +174,7 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<Sender<bool>>> = const { RefCell::new(None) };
 }
 
-/// The end of this thread, if it has made so many accesses as it has left.
+/// Ends this thread, if it has no accesses left.
 fn step(_: &'static core::panic::Location<'static>, done: bool) {
     let Some(left) = LEFT.get().filter(|_| done) else { return };
     LEFT.set(left.checked_sub(1));
@@ -201,7 +201,7 @@ fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
             says.send(false).unwrap();
         })
         .unwrap();
-    // It may sleep until somebody does something: once, then.
+    // It may sleep until another thread does something: once, then.
     let said = hears.recv_timeout(Duration::from_millis(10));
     (call.after)(pages);
     match said {
@@ -214,7 +214,7 @@ fn died(call: &'static Call, pages: Pages, steps: u32) -> bool {
 /// What a survivor does with a page that the dead had to do with, and that should have one
 /// reference.
 fn recover(page: &PageLock) {
-    // SAFETY: whoever has used the page is dead, or waits for it without wanting it; and nobody's
+    // SAFETY: each user of the page is dead, or waits for it without wanting it; and nobody's
     // `tell` locks it.
     unsafe {
         drop(page.take_over());
@@ -252,25 +252,23 @@ fn whatever_step_a_call_dies_at_there_is_a_way_back() {
         for steps in 0.. {
             let pages = pages();
             let is_over = &AtomicBool::new(false);
-            let through = watched(&[pages.a, pages.b], || {
-                thread::scope(|s| {
-                    // Waits for the page whenever it is locked, and is stuck if nobody tells it.
-                    let passer_by = s.spawn(move || {
-                        while !is_over.load(SeqCst) {
-                            let _ = pages.a.wait_unlocked(());
-                            thread::yield_now();
-                        }
-                    });
-                    let died = died(call, pages, steps);
-                    thread::sleep(Duration::from_millis(1));
-                    for page in [pages.b, pages.a] {
-                        recover(page);
+            let through = with_threads(&[pages.a, pages.b], |s| {
+                // Waits for the page whenever it is locked, and is stuck if nobody tells it.
+                let passer_by = s.spawn(move || {
+                    while !is_over.load(SeqCst) {
+                        let _ = pages.a.wait_unlocked(());
+                        thread::yield_now();
                     }
-                    is_over.store(true, SeqCst);
-                    passer_by.join().unwrap();
-                    [pages.a, pages.b].map(is_usable);
-                    !died
-                })
+                });
+                let died = died(call, pages, steps);
+                thread::sleep(Duration::from_millis(1));
+                for page in [pages.b, pages.a] {
+                    recover(page);
+                }
+                is_over.store(true, SeqCst);
+                passer_by.join().unwrap();
+                [pages.a, pages.b].map(is_usable);
+                !died
             });
             if through {
                 println!("{}: dies at each of {steps} steps", call.name);

@@ -41,7 +41,7 @@ const JOBS: [(&str, Turn); 12] = [
     ("fail", jobs::fail),
 ];
 
-/// A thread that has not taken a turn for so many looks is stranded. Looks are counted, not
+/// A thread that has not taken a turn for this many looks is stranded. Looks are counted, not
 /// seconds: a process that is stopped takes none.
 const PATIENCE: usize = 600;
 const LOOK: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::watched;
+use common::with_threads;
 use pagelock::owner::{self, Taken};
 use pagelock::{Claim, FreezeRule, Limits, PageGuard, PageLock};
 use std::panic::Location;
@@ -68,15 +68,13 @@ fn every_way_to_sleep_for_a_page_records_its_caller() {
     }
     for sleeper in [locks, locks_within, locks_releasing] {
         let page = PageLock::new();
-        watched(&[&page], || {
-            thread::scope(|s| {
-                let guard = here(&page, page.lock());
-                s.spawn(|| sleeper(&page));
-                while page.sleepers() == 0 {
-                    thread::yield_now();
-                }
-                drop(guard);
-            });
+        with_threads(&[&page], |s| {
+            let guard = here(&page, page.lock());
+            s.spawn(|| sleeper(&page));
+            while page.sleepers() == 0 {
+                thread::yield_now();
+            }
+            drop(guard);
         });
     }
 }

@@ -3,13 +3,13 @@
 //!
 //! A filter is for the thread that installs it, and for the words of the page and the slot in
 //! question. The C library has locks of its own, which a thread that ends uses too, and does not
-//! take a refusal so well: a wake that it loses is somebody else's.
+//! take a refusal so well: a wake that it loses is another page's.
 
 #![cfg(all(target_os = "linux", target_endian = "little", not(miri), not(pagelock_loom)))]
 
 mod common;
 
-use common::watched;
+use common::{page_on, with_threads};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, SharedFutex, SharedSlot};
@@ -34,7 +34,7 @@ const SETS: [(&[libc::c_int], bool); 6] = [
     (&[libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET, libc::FUTEX_WAKE, libc::FUTEX_WAKE_BITSET], true),
 ];
 
-/// Those that mean something else to who sleeps among them.
+/// Refusals that mean something else to a sleeper.
 const ERRORS: [libc::c_int; 6] =
     [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT];
 
@@ -126,41 +126,38 @@ impl Adapt for Shared {
 /// The waiters sleep behind a filter, and the release is behind one.
 fn all_return<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused, waiters: usize) {
     let _alone = ALONE.lock();
-    let page: &PageLock<F> = Box::leak(Box::new(PageLock::with_futex(futex)));
+    let page: &PageLock<F> = page_on(futex);
     let slot = futex.event(futex.event_index(core::ptr::from_ref(page).addr()));
     let begun = AtomicUsize::new(0);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let waiters: Vec<_> = (0..waiters)
-                .map(|_| {
-                    s.spawn(|| {
-                        refused.install(page, slot);
-                        begun.fetch_add(1, SeqCst);
-                        page.wait_unlocked(())
-                    })
+    with_threads(&[page], |s| {
+        let owner = page.lock();
+        let waiters: Vec<_> = (0..waiters)
+            .map(|_| {
+                s.spawn(|| {
+                    refused.install(page, slot);
+                    begun.fetch_add(1, SeqCst);
+                    page.wait_unlocked(())
                 })
-                .collect();
-            let locker = s.spawn(|| {
-                refused.install(page, slot);
-                begun.fetch_add(1, SeqCst);
-                drop(page.lock());
-            });
-            while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len()
-            {
-                thread::sleep(Duration::from_millis(1));
-            }
-            thread::sleep(Duration::from_millis(5));
-            let releaser = s.spawn(move || {
-                refused.install(page, slot);
-                drop(owner);
-            });
-            releaser.join().unwrap();
-            locker.join().unwrap();
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Released, "{refused:?}");
-            }
+            })
+            .collect();
+        let locker = s.spawn(|| {
+            refused.install(page, slot);
+            begun.fetch_add(1, SeqCst);
+            drop(page.lock());
         });
+        while begun.load(SeqCst) <= waiters.len() || (slot.sleepers() as usize) < waiters.len() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(5));
+        let releaser = s.spawn(move || {
+            refused.install(page, slot);
+            drop(owner);
+        });
+        releaser.join().unwrap();
+        locker.join().unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Released, "{refused:?}");
+        }
     });
 }
 
@@ -186,25 +183,23 @@ fn times_out<F: FutexTimed + Sync + Send + 'static>(futex: F, refused: Refused) 
     let _alone = ALONE.lock();
     let page = PageLock::with_futex(futex);
     let slot = futex.event(futex.event_index(core::ptr::from_ref(&page).addr()));
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let timed = s.spawn(|| {
-                refused.install(&page, slot);
-                let limits = || Limits::none().until(futex.after(MOMENT).unwrap());
-                let (began, mut spans) = (MonotonicTime::now(), [Duration::ZERO; 2]);
-                let wake = page.wait_with((), Wait::unlocked().within(limits()));
-                let between = MonotonicTime::now();
-                let locked = page.lock_within(limits()).err();
-                spans[0] = between - began;
-                spans[1] = MonotonicTime::now() - between;
-                (wake, locked, spans)
-            });
-            let (wake, locked, spans) = timed.join().unwrap();
-            assert_eq!((wake, locked), (Wake::TimedOut, Some(LockError::TimedOut)), "{refused:?}");
-            assert!(spans.iter().all(|&span| span >= MOMENT), "{refused:?}: {spans:?}");
-            drop(owner);
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let timed = s.spawn(|| {
+            refused.install(&page, slot);
+            let limits = || Limits::none().until(futex.after(MOMENT).unwrap());
+            let (began, mut spans) = (MonotonicTime::now(), [Duration::ZERO; 2]);
+            let wake = page.wait_with((), Wait::unlocked().within(limits()));
+            let between = MonotonicTime::now();
+            let locked = page.lock_within(limits()).err();
+            spans[0] = between - began;
+            spans[1] = MonotonicTime::now() - between;
+            (wake, locked, spans)
         });
+        let (wake, locked, spans) = timed.join().unwrap();
+        assert_eq!((wake, locked), (Wake::TimedOut, Some(LockError::TimedOut)), "{refused:?}");
+        assert!(spans.iter().all(|&span| span >= MOMENT), "{refused:?}: {spans:?}");
+        drop(owner);
     });
 }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use common::own::Own;
-use common::watched;
+use common::{page_on, watched};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::{PageLock, Wake};
@@ -42,7 +42,7 @@ fn signal<T>(thread: &JoinHandle<T>) {
 fn page() -> (Own, &'static PageLock<Own>) {
     install();
     let own = Own::new(1);
-    (own, Box::leak(Box::new(PageLock::with_futex(own))))
+    (own, page_on(own))
 }
 
 /// Disturbs a sleeping thread, and sees that it was disturbed and sleeps on.

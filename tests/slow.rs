@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::watched;
+use common::with_threads;
 use pagelock::{PageLock, slow};
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -64,18 +64,16 @@ fn reports() -> Vec<String> {
 
 /// A wait, a locker that sleeps, and their owner: three holds and waits, and the line of the first.
 fn one_of_each() -> u32 {
-    watched(&[&PAGE], || {
-        thread::scope(|s| {
-            let (line, guard) = (line!(), PAGE.lock());
-            let waiter = s.spawn(|| PAGE.wait_unlocked(()));
-            s.spawn(|| drop(PAGE.lock()));
-            while PAGE.sleepers() == 0 || !format!("{PAGE:?}").contains("awaited") {
-                thread::yield_now();
-            }
-            drop(guard);
-            let _ = waiter.join().unwrap();
-            line
-        })
+    with_threads(&[&PAGE], |s| {
+        let (line, guard) = (line!(), PAGE.lock());
+        let waiter = s.spawn(|| PAGE.wait_unlocked(()));
+        s.spawn(|| drop(PAGE.lock()));
+        while PAGE.sleepers() == 0 || !format!("{PAGE:?}").contains("awaited") {
+            thread::yield_now();
+        }
+        drop(guard);
+        let _ = waiter.join().unwrap();
+        line
     })
 }
 

@@ -6,12 +6,11 @@
 mod common;
 
 use common::sim::{Sim, script};
-use common::watched;
+use common::with_threads;
 use pagelock::futex::Sleep;
 use pagelock::stats::{Stats, snapshot};
 use pagelock::{FreezeRule, Futex, PageLock};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 const BOUND: usize = Sim::<false>::BYPASS_BOUND as usize;
 
@@ -48,13 +47,11 @@ fn a_locker_that_sleeps_and_is_woken() {
     let stats = counted(|| {
         let sim = Sim::new(1);
         let page = PageLock::with_futex(sim);
-        watched(&[&page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                s.spawn(|| drop(page.lock()));
-                sim.until_asleep(1);
-                drop(guard);
-            });
+        with_threads(&[&page], |s| {
+            let guard = page.lock();
+            s.spawn(|| drop(page.lock()));
+            sim.until_asleep(1);
+            drop(guard);
         });
     });
     assert_eq!(words(stats), "lock_waits: 1, lock_wakes: 1");
@@ -65,16 +62,14 @@ fn a_locker_that_loses_and_gets_the_page_through_a_closed_gate() {
     let stats = counted(|| {
         let sim = Sim::new(1);
         let page = PageLock::with_futex(sim);
-        watched(&[&page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                s.spawn(|| {
-                    script([Sleep::Woken; BOUND]);
-                    drop(page.lock());
-                });
-                sim.until_asleep(1);
-                drop(guard);
+        with_threads(&[&page], |s| {
+            let guard = page.lock();
+            s.spawn(|| {
+                script([Sleep::Woken; BOUND]);
+                drop(page.lock());
             });
+            sim.until_asleep(1);
+            drop(guard);
         });
     });
     assert_eq!(stats.lost_wakes, BOUND);
@@ -87,13 +82,11 @@ fn a_waiter_that_is_told() {
     let stats = counted(|| {
         let sim = Sim::new(1);
         let page = PageLock::with_futex(sim);
-        watched(&[&page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                s.spawn(|| page.wait_unlocked(()));
-                sim.until_asleep(1);
-                drop(guard);
-            });
+        with_threads(&[&page], |s| {
+            let guard = page.lock();
+            s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(1);
+            drop(guard);
         });
     });
     assert_eq!(words(stats), "event_waits: 1, event_wakes: 1");
@@ -110,7 +103,7 @@ fn a_waiter_that_is_woken_for_nothing() {
     assert_eq!(words(stats), "event_waits: 1, event_wakes: 1, spurious_returns: 1");
 }
 
-/// Each kind so many times that no two could be mistaken for each other.
+/// Each kind a different number of times, so that no two can be mistaken for each other.
 #[test]
 fn freezes_that_are_refused() {
     let stats = counted(|| {

@@ -15,7 +15,7 @@
 mod common;
 
 use common::child::{Child, End, fork, shared};
-use common::watched;
+use common::{watched, with_threads};
 use core::cell::Cell;
 use core::panic::Location;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -201,8 +201,8 @@ impl Pages {
     }
 }
 
-/// Recovers, with the page owned by somebody who has taken it since the death, if `beside` says so
-/// and it can be had: that one is not robbed.
+/// Recovers, with the page owned by a process that has taken it since the death, if `beside` says
+/// so and it can be had: that one is not robbed.
 fn recover_beside(beside: bool, segment: &Segment, case: &str) -> Recovered {
     let other = Segment::attach(segment).unwrap();
     let seat = other.sit().unwrap();
@@ -224,21 +224,19 @@ fn recover(segment: &Segment) -> Recovered {
 /// nobody tells it.
 fn with_passer_by<R>(segment: &Segment, test: impl FnOnce() -> R) -> R {
     let is_over = &AtomicBool::new(false);
-    watched(&[], || {
-        thread::scope(|s| {
-            let other = s.spawn(move || {
-                let own = Segment::attach(segment).unwrap();
-                let seat = own.sit().unwrap();
-                while !is_over.load(SeqCst) {
-                    let _ = seat.wait(A, (), Wait::unlocked());
-                    thread::yield_now();
-                }
-            });
-            let result = test();
-            is_over.store(true, SeqCst);
-            other.join().unwrap();
-            result
-        })
+    with_threads(&[], |s| {
+        let other = s.spawn(move || {
+            let own = Segment::attach(segment).unwrap();
+            let seat = own.sit().unwrap();
+            while !is_over.load(SeqCst) {
+                let _ = seat.wait(A, (), Wait::unlocked());
+                thread::yield_now();
+            }
+        });
+        let result = test();
+        is_over.store(true, SeqCst);
+        other.join().unwrap();
+        result
     })
 }
 

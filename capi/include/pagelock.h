@@ -855,8 +855,9 @@ pagelock_error pagelock_segment_create(const char *name,
 PAGELOCK_NOEXCEPT;
 
 // Maps the segment that `fd` is open on, having checked it: whatever the file is, it is accessed
-// only if it is a segment. The descriptor stays the caller's. NO_SEGMENT, FOREIGN_ENDIAN,
-// OTHER_LAYOUT, SEGMENT_SIZE, INCONSISTENT, TRUNCATED, NOT_SEALED, TOO_MANY_SEGMENTS, SYSTEM.
+// only if it is a segment. The descriptor stays the caller's: the segment opens the file anew,
+// through /proc, for reading and writing. NO_SEGMENT, FOREIGN_ENDIAN, OTHER_LAYOUT, SEGMENT_SIZE,
+// INCONSISTENT, TRUNCATED, NOT_SEALED, TOO_MANY_SEGMENTS, SYSTEM.
 PAGELOCK_MUST_USE
 pagelock_error pagelock_segment_attach(int fd,
                                        struct pagelock_segment *segment)

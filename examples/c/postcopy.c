@@ -34,7 +34,7 @@ static atomic_uint requests[PAGES], failures, in_flight, late;
 
 static int fetch(size_t i, char *page);
 
-// Called by a release that somebody waits for: wakes the virtual processors that fault on the page.
+// Called by a release that a fault waits for: wakes the virtual processors that faulted there.
 static void tell(void *context, struct pagelock_page *header) {
     struct ram *ram = context;
     struct uffdio_range range = {(uintptr_t)ram->host + PAGE * (header - ram->headers), PAGE};

@@ -1,9 +1,9 @@
 //! Any bytes as a segment, then any calls on it, with a peer's writes between them.
 //!
-//! The peer has the file, as whoever was given the descriptor has. What it writes makes for wrong
-//! answers, and for nothing else: no access outside of the mapping, no panic, no call that does not
-//! return. One wait is the peer's by right, and is kept out of the input: for a count at which, as
-//! the page says, a seat is that somebody has (`docs/shared.md`).
+//! The peer has the descriptor, so it can write the whole file. Its writes make for wrong answers,
+//! and for nothing else: no access outside of the mapping, no panic, no call that does not return.
+//! One wait is left out of the inputs, because a peer can cause it (`docs/shared.md`): for a count,
+//! while the page's `changer` names another seat whose owner lives.
 //!
 //! Built without debug assertions, as users have it: a peer can make those fail.
 
@@ -128,7 +128,7 @@ fn file(start: &Start) -> Option<File> {
             all
         }
     };
-    // SAFETY: a new file, which nobody else has; the name ends with a zero.
+    // SAFETY: a new file, of which this is the only descriptor; the name ends with a zero.
     let file = unsafe {
         let fd = libc::memfd_create(c"peer".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
         assert!(fd >= 0 && libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) == 0);
@@ -242,7 +242,7 @@ impl<'s> World<'s> {
                     (stage, _) => drop(stage),
                 });
             }
-            // Of one that somebody has it would not return, and that is right.
+            // For a seat that has an owner it would not return, as it should.
             Op::WaitForEnd(n) => {
                 if self.seats.iter().all(|seat| seat.number() != n.into()) {
                     let _ = segment.wait_for_end_of(n.into());

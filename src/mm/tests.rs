@@ -19,7 +19,7 @@ struct Machine {
     to_ram: AtomicU32,
     refused: AtomicU32,
     revoked: AtomicU64,
-    /// How much further on the headers are since a large page was split.
+    /// How far the headers have moved on since a large page was split.
     split: AtomicU32,
     fail: bool,
 }
@@ -280,7 +280,7 @@ fn after_enough_waits_the_faulter_takes_the_lock_itself() {
     assert_eq!(queued_during(&m, Access::Write, || drop(m.entry(0))), Ok(Fault::Resolved));
 }
 
-/// What a fault comes to that queues for the page's lock, if `change` is made meanwhile.
+/// The result of a fault that queues for the page's lock, if `change` is made meanwhile.
 fn queued_during(
     m: &Machine,
     access: Access,
@@ -309,8 +309,8 @@ fn an_entry_that_changed_while_the_lock_was_queued_for_is_looked_at_again() {
     assert!(!m.frames[0].is_locked());
 }
 
-/// The entry is the very same word, and the frame has another header by now: the lock is that of
-/// another page.
+/// The entry is the very same word, but the frame has another header by now: the lock is another
+/// page's.
 #[test]
 fn a_split_while_the_lock_was_queued_for_is_noticed() {
     let m = machine(1, device_private());
@@ -322,8 +322,7 @@ fn a_split_while_the_lock_was_queued_for_is_noticed() {
     assert_eq!(m.to_ram.load(SeqCst), 0);
 }
 
-/// What is not of the entry's kind and frame may have changed: the fault goes on with what it is
-/// now.
+/// Rights and tracking of the entry may have changed: the fault goes on with the entry as it is now.
 #[test]
 fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
     let m = machine(1, device_private());

@@ -136,7 +136,7 @@ pub(crate) struct Mirrored {
 #[derive(Default)]
 pub(crate) struct Table {
     pub(crate) entries: Mutex<BTreeMap<At, Mirrored>>,
-    /// How many entries were taken away by those who were about to change what they said.
+    /// How many entries were invalidated.
     pub(crate) forgotten: AtomicUsize,
 }
 

@@ -10,10 +10,6 @@ pub(crate) type Guard<'a> = PageGuard<'a, Sim>;
 
 pub(crate) const BYPASS_BOUND: u32 = Sim::<false>::BYPASS_BOUND;
 
-pub(crate) fn page_on(sim: Sim) -> &'static Page {
-    Box::leak(Box::new(PageLock::with_futex(sim)))
-}
-
 pub(crate) fn says(page: &Page, words: &str) -> bool {
     format!("{page:?}").contains(words)
 }
@@ -49,7 +45,7 @@ pub(crate) fn starve<'a>(sim: Sim, mut guard: Guard<'a>) -> Guard<'a> {
 macro_rules! on_a_page {
     (|$s:ident, $sim:ident, $page:ident| $body:block) => {{
         let $sim = $crate::common::sim::Sim::new(1);
-        let $page = $crate::common::gate::page_on($sim);
+        let $page = $crate::common::page_on($sim);
         $crate::common::watched(&[$page], || {
             std::thread::scope(|$s| $body);
             $crate::common::gate::is_idle($page);
@@ -64,7 +60,7 @@ pub(crate) fn is_idle(page: &Page) {
     drop(page.try_lock().expect("a free page can be taken"));
 }
 
-/// Who owned the page, one after the other.
+/// The owners of the page, one after the other.
 #[derive(Default)]
 pub(crate) struct Order(Mutex<Vec<&'static str>>);
 
@@ -74,7 +70,7 @@ impl Order {
         drop(guard);
     }
 
-    /// Somebody sleeps, or has owned the page without.
+    /// A thread sleeps, or has owned the page without sleeping.
     pub(crate) fn until_asleep_or_done(&self, sim: Sim) {
         while sim.asleep() == 0 && self.0.lock().unwrap().is_empty() {
             thread::yield_now();

@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use core::time::Duration;
 use std::time::Instant;
 #[allow(unused_imports)] // No test file uses all of it.
-pub(crate) use watchdog::watched;
+pub(crate) use watchdog::{watched, with_threads};
 
 /// How often to repeat something: `n`, or a token number of times where every step is interpreted.
 pub(crate) const fn rounds(n: usize) -> usize {
@@ -131,7 +131,12 @@ impl<A: FnMut()> Drop for OnDrop<A> {
     }
 }
 
-/// Runs `f`, which must panic, and says what the panic said.
+/// A page on a platform, for as long as any thread may use it.
+pub(crate) fn page_on<F: pagelock::Futex + 'static>(futex: F) -> &'static pagelock::PageLock<F> {
+    Box::leak(Box::new(pagelock::PageLock::with_futex(futex)))
+}
+
+/// Runs `f`, which must panic, and returns the panic's message.
 pub(crate) fn panic_of(f: impl FnOnce()) -> String {
     let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
         .expect_err("should have panicked");

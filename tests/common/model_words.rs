@@ -5,7 +5,7 @@
 //! refused. The struct knows the documented bit layout and the state table, and nothing of how the
 //! word computes.
 //!
-//! Whoever includes this file has a module `word` beside it, which is `src/word/mod.rs`. With
+//! A crate that includes this file has a module `word` beside it, which is `src/word/mod.rs`. With
 //! `--cfg pagelock_fuzz` operations derive `arbitrary::Arbitrary`.
 
 use crate::word::count::FROZEN;
@@ -19,14 +19,14 @@ use core::fmt::Write as _;
 pub(crate) enum StateOp {
     Take,
     TakeAsSleeper,
-    /// Somebody comes: registers, or waits outside.
+    /// A locker comes: registers, or waits outside.
     Come {
         starved: bool,
         closes: bool,
     },
-    /// So many at once.
+    /// Several at once.
     ComeMany(u16),
-    /// Somebody who is registered goes back to sleep.
+    /// A registered locker goes back to sleep.
     Rearm {
         starved: bool,
     },
@@ -41,7 +41,7 @@ pub(crate) enum StateOp {
         poison: bool,
     },
     ReleaseFair,
-    /// So many holds, to see the generation wrap.
+    /// Enough holds for the generation to wrap.
     Holds(u8),
 }
 
@@ -207,7 +207,7 @@ impl Run {
             StateOp::TakeAsSleeper if !plain.locked && plain.sleepers > 0 => {
                 *word = word.taken_by_sleeper();
                 plain.locked = true;
-                // Who waits for a page that was kept may have come since its release.
+                // A waiter for a page that was kept may have come since its release.
                 plain.event_waiters &= plain.closed;
                 plain.one_out();
             }
@@ -295,7 +295,7 @@ pub(crate) enum CountOp {
     Pin,
     Unpin,
     PlusRefs(u32),
-    /// So many that there is room for `short` more.
+    /// As many as leave room for `short` more.
     FillRefs {
         short: u8,
     },

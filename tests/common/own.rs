@@ -22,13 +22,13 @@ struct Table<const CLASSES: bool> {
     wakes: AtomicUsize,
     /// Whether wake calls do nothing.
     deaf: AtomicBool,
-    /// What is done whenever somebody asks for the time.
+    /// Done whenever a thread asks for the time.
     at_clock: Mutex<Option<AtClock>>,
 }
 
 type AtClock = Arc<dyn Fn() + Send + Sync>;
 
-/// So many milliseconds from now at most.
+/// At most `ms` milliseconds from now.
 #[cfg(target_os = "linux")]
 pub(crate) fn within<'c>(own: Own, ms: u64) -> pagelock::Limits<'c, Own> {
     use pagelock::FutexTimed;
@@ -70,7 +70,7 @@ impl<const CLASSES: bool> Own<CLASSES> {
         self.0.sleepers.until(n, or);
     }
 
-    /// Has `hook` called by whoever asks for the time, before it gets it.
+    /// Has every thread that asks for the time call `hook` first.
     pub(crate) fn at_clock(self, hook: impl Fn() + Send + Sync + 'static) {
         *self.0.at_clock.lock().unwrap() = Some(Arc::new(hook));
     }
@@ -80,12 +80,12 @@ impl<const CLASSES: bool> Own<CLASSES> {
         self.0.wakes.load(SeqCst)
     }
 
-    /// Whether wakes are to be lost from now on. To see that a test would notice.
+    /// Whether wakes get lost from now on. Shows that a test would notice.
     pub(crate) fn set_deaf(self, deaf: bool) {
         self.0.deaf.store(deaf, SeqCst);
     }
 
-    /// Counts a wake call; whether it is to be made.
+    /// Counts a wake call, and says whether to make it.
     fn count_wake(&self) -> bool {
         self.0.wakes.fetch_add(1, SeqCst);
         !self.0.deaf.load(SeqCst)
@@ -144,7 +144,7 @@ impl<const CLASSES: bool> pagelock::FutexTimed for Own<CLASSES> {
     }
 }
 
-/// Who sleeps in the system's futex.
+/// The threads that sleep in the system's futex.
 #[derive(Default)]
 pub(crate) struct Sleepers {
     /// By a number of its own: its thread, as far as the system tells, and the word that it sleeps

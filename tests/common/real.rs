@@ -140,7 +140,7 @@ impl Real {
         if pfn < pages { pfn + pages } else { pfn - pages }
     }
 
-    /// The same, taken for a page that is to go there. Whoever was moved away from there last may
+    /// The same, taken for a page that will go there. The page that last left may
     /// still have to give it back.
     fn destination(&self, src: Option<u64>) -> Result<u64, Abort> {
         let pfn = self.twin(src.ok_or(Abort::Declined)?);

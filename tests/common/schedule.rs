@@ -1,11 +1,11 @@
-//! Simulated threads on one real one, for runs in which an input decides who goes on.
+//! Simulated threads on one real one, for runs in which an input decides which goes on.
 //!
 //! A simulated thread is a coroutine. It gives its turn up wherever the crate asks something of the
 //! platform, wherever the test says so, and, in a build with `--cfg pagelock_delay`, at every step
-//! of the protocol. Then the next byte of the input picks who is next, or ends somebody's sleep as
+//! of the protocol. Then the next byte of the input picks the next thread, or ends a sleep as
 //! a signal or a deadline would. When the input is used up, threads are picked at random, and
-//! nothing ends a sleep but a wake: whoever has lost one sleeps for ever, and *everybody asleep* is
-//! a failure.
+//! nothing ends a sleep but a wake: a thread that has lost one sleeps for ever, and *everybody
+//! asleep* is a failure.
 //!
 //! The futex is exact: comparing and going to sleep is one step, wakes are first in, first out.
 
@@ -40,7 +40,7 @@ impl Input<'_> {
     }
 }
 
-/// So many turns after the input is used up are a livelock.
+/// Turns after the end of the input that mean a livelock.
 const PATIENCE: usize = 300_000;
 const STACK: usize = 256 << 10;
 /// From this byte on, it is not a thread that is picked, but a sleep that ends: by a signal, or for
@@ -70,7 +70,7 @@ struct Thread {
 
 struct Scheduler {
     threads: Vec<Thread>,
-    /// Who runs; `None` between the turns and when there are no threads.
+    /// The thread that runs; `None` between the turns and when there are no threads.
     current: Cell<Option<usize>>,
     next: Cell<u64>,
     now: Cell<u64>,
@@ -212,7 +212,7 @@ pub(crate) fn run(
     }
 }
 
-/// A place where somebody else may go on. `step` says where, for the report.
+/// A place where another thread may go on. `step` says where, for the report.
 pub(crate) fn at(step: &'static str) {
     give_way((step, 0));
 }

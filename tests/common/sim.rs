@@ -1,10 +1,10 @@
-//! A platform on which the test decides: who sleeps, who is woken, how a sleep ends, and what time
-//! it is.
+//! A platform on which the test decides which threads sleep and wake, how a sleep ends, and what
+//! time it is.
 //!
-//! Sleepers stand in one queue, first in, first out. The test can wait until so many are asleep,
-//! end their sleep in any way, keep woken sleepers from running ([`Sim::hold`]), let the clock run,
-//! and act at three places inside the crate: when it asks for an event slot, when it is about to
-//! sleep, and when it wakes.
+//! Sleepers stand in one queue, first in, first out. The test can wait until a number of them are
+//! asleep, end their sleep in any way, keep woken sleepers from running ([`Sim::hold`]), let the
+//! clock run, and act at three places inside the crate: when it asks for an event slot, when it is
+//! about to sleep, and when it wakes.
 
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
@@ -180,7 +180,7 @@ impl<const CLASSES: bool> Sim<CLASSES> {
         *self.0.at_event.lock().unwrap() = Some((later, Box::new(hook)));
     }
 
-    /// Does something once, when somebody is next about to sleep: before the word is compared.
+    /// Does something once, when a thread is next about to sleep: before the word is compared.
     pub(crate) fn at_sleep(self, hook: impl FnOnce() + Send + 'static) {
         *self.0.at_sleep.lock().unwrap() = Some(Box::new(hook));
     }
@@ -332,7 +332,7 @@ impl<const CLASSES: bool> FutexTimed for Sim<CLASSES> {
     }
 }
 
-/// The point so many nanoseconds after the beginning.
+/// The point `nanos` nanoseconds after the beginning.
 pub(crate) const fn at(nanos: u64) -> MonotonicTime {
     MonotonicTime::since_zero(Duration::from_nanos(nanos))
 }

@@ -1,9 +1,9 @@
 //! A watchdog that tells a test that is stuck from one on a busy machine.
 //!
 //! The clock alone cannot: a program that gets a fiftieth of a processor takes fifty times as long.
-//! A test is stuck when *nobody of the program has run*, or could have, for so many ticks: all are
-//! asleep, and so nobody is left to wake them. For those that go round for ever there is a limit by
-//! the clock as well, far beyond what any test takes.
+//! A test is stuck when *no thread of the program has run*, or could have, for some ticks: all are
+//! asleep, and so nobody is left to wake them. For threads that go round for ever there is a limit
+//! by the clock as well, far beyond what any test takes.
 
 use core::fmt::Debug;
 use core::time::Duration;
@@ -11,12 +11,12 @@ use std::io::Write as _;
 use std::sync::mpsc::{self, RecvTimeoutError};
 
 const TICK: Duration = Duration::from_secs(1);
-/// So many ticks in a row in which nobody ran.
+/// Consecutive ticks without a running thread that mean a stall.
 const STILL: u32 = 30;
-/// So many ticks in all.
+/// Ticks after which a test is stuck in any case.
 const MOST: u32 = 600;
 
-/// Runs `body`. If that is stuck, somebody was stranded: prints `pages` and aborts the process.
+/// Runs `body`. If that is stuck, a thread is stranded: prints `pages` and aborts the process.
 pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R) -> R {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let (done, alarm) = mpsc::channel::<()>();
@@ -35,6 +35,14 @@ pub(crate) fn watched<R>(pages: &[&(dyn Debug + Sync)], body: impl FnOnce() -> R
         let _dropped_when_body_ends = done;
         body()
     })
+}
+
+/// Runs `body` with a scope to spawn threads in, [watched], until they have ended.
+pub(crate) fn with_threads<'env, R>(
+    pages: &[&(dyn Debug + Sync)],
+    body: impl for<'scope> FnOnce(&'scope std::thread::Scope<'scope, 'env>) -> R,
+) -> R {
+    watched(pages, || std::thread::scope(body))
 }
 
 #[derive(Default, Debug)]

@@ -6,7 +6,7 @@
 use crate::common::{
     hmm_soft::{DEVICES, Fixture},
     machine::{Mm, RAM},
-    watched,
+    with_threads,
 };
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
@@ -52,7 +52,7 @@ fn touch(mm: &Mm, at: At, strategy: Strategy, spins: &AtomicU32) -> Toll {
 // ---- one page, many faulters
 
 struct Crowd {
-    /// How often somebody set about to move the page.
+    /// How often a thread began to move the page.
     moves: usize,
     tolls: Vec<Toll>,
 }
@@ -83,16 +83,14 @@ fn crowd(strategy: Strategy, mappings: usize) -> Crowd {
         }
     });
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();
-    let tolls = watched(&[page], || {
-        thread::scope(|s| {
-            let threads: Vec<_> = (0..CROWD)
-                .map(|i| {
-                    let (at, mm, spins) = (spaces[i % spaces.len()].page(0), f.mm, &spins);
-                    s.spawn(move || touch(mm, at, strategy, spins))
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
+    let tolls = with_threads(&[page], |s| {
+        let threads: Vec<_> = (0..CROWD)
+            .map(|i| {
+                let (at, mm, spins) = (spaces[i % spaces.len()].page(0), f.mm, &spins);
+                s.spawn(move || touch(mm, at, strategy, spins))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     f.mm.on_prepare(|_| ());
     for space in spaces {
@@ -228,41 +226,39 @@ fn failed(failure: Failure, strategy: Strategy, deaf: bool) -> Woken {
     let refs = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap().refs();
     let last = Cancel::with_futex(f.own);
     let ready = Barrier::new(SLEEPERS + 1);
-    let woken = watched(&[], || {
-        thread::scope(|s| {
-            let sleepers: Vec<_> = (0..SLEEPERS)
-                .map(|i| {
-                    let (mm, at, last, ready) = (f.mm, spaces[i % 3].page(0), &last, &ready);
-                    s.spawn(move || {
-                        ready.wait();
-                        let mut faulter = Faulter::new(strategy).cancellable(last);
-                        let mut byte = [0];
-                        let read = mm.read_with(at, 4, &mut byte, &mut faulter);
-                        (read.map(|()| byte[0]), faulter.waits())
-                    })
+    let woken = with_threads(&[], |s| {
+        let sleepers: Vec<_> = (0..SLEEPERS)
+            .map(|i| {
+                let (mm, at, last, ready) = (f.mm, spaces[i % 3].page(0), &last, &ready);
+                s.spawn(move || {
+                    ready.wait();
+                    let mut faulter = Faulter::new(strategy).cancellable(last);
+                    let mut byte = [0];
+                    let read = mm.read_with(at, 4, &mut byte, &mut faulter);
+                    (read.map(|()| byte[0]), faulter.waits())
                 })
-                .collect();
-            let outcome = fail(f.mm, b.at, failure, || {
-                ready.wait();
-                f.own.until_asleep(SLEEPERS);
-                f.own.set_deaf(deaf);
-            });
-            let begin = Instant::now();
-            // Those that sleep still after that long are not woken by anything that is to come.
-            while sleepers.iter().any(|sleeper| !sleeper.is_finished())
-                && begin.elapsed() < patience(deaf)
-            {
-                thread::yield_now();
-            }
-            let took = begin.elapsed();
-            f.own.set_deaf(false);
-            last.cancel();
-            Woken {
-                outcome,
-                found: sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect(),
-                took,
-            }
-        })
+            })
+            .collect();
+        let outcome = fail(f.mm, b.at, failure, || {
+            ready.wait();
+            f.own.until_asleep(SLEEPERS);
+            f.own.set_deaf(deaf);
+        });
+        let begin = Instant::now();
+        // Those that sleep still after that long are not woken by anything that is to come.
+        while sleepers.iter().any(|sleeper| !sleeper.is_finished())
+            && begin.elapsed() < patience(deaf)
+        {
+            thread::yield_now();
+        }
+        let took = begin.elapsed();
+        f.own.set_deaf(false);
+        last.cancel();
+        Woken {
+            outcome,
+            found: sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect(),
+            took,
+        }
     });
     assert_eq!(
         spaces.map(|space| f.mm.leaf(space.page(0)).pfn()),

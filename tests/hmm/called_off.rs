@@ -2,7 +2,7 @@
 
 use crate::common::{
     hmm_soft::{DEVICES, Fixture},
-    watched,
+    watched, with_threads,
 };
 use core::time::Duration;
 use pagelock::Cancel;
@@ -33,56 +33,49 @@ fn called_off(strategy: Strategy) -> CalledOff {
     let page = f.mm.page(f.mm.frame_at(b.at).unwrap()).unwrap();
     let cancel = Cancel::with_futex(f.own);
     let go = Barrier::new(5);
-    let called_off = watched(&[page], || {
-        thread::scope(|s| {
-            let sleepers: Vec<_> = (0..4)
-                .map(|i| {
-                    let (mm, at, cancel, go) =
-                        (f.mm, [f.space, child][i / 2].page(0), &cancel, &go);
-                    s.spawn(move || {
-                        go.wait();
-                        let mut faulter = Faulter::new(strategy);
-                        if i % 2 == 0 {
-                            faulter = faulter.cancellable(cancel);
-                        }
-                        let mut byte = [0];
-                        mm.read_with(at, 4, &mut byte, &mut faulter).map(|()| byte[0])
-                    })
+    let called_off = with_threads(&[page], |s| {
+        let sleepers: Vec<_> = (0..4)
+            .map(|i| {
+                let (mm, at, cancel, go) = (f.mm, [f.space, child][i / 2].page(0), &cancel, &go);
+                s.spawn(move || {
+                    go.wait();
+                    let mut faulter = Faulter::new(strategy);
+                    if i % 2 == 0 {
+                        faulter = faulter.cancellable(cancel);
+                    }
+                    let mut byte = [0];
+                    mm.read_with(at, 4, &mut byte, &mut faulter).map(|()| byte[0])
                 })
-                .collect();
-            let mut slots = [Slot::at(b.at)];
-            let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[1]), unlocked).unmap();
-            go.wait();
-            f.own.until_asleep(4);
-            let (refs, leaf) = (page.refs(), f.mm.leaf(b.at));
-            assert!(matches!(leaf, Leaf::Migration { .. }));
-            cancel.cancel();
-            let begin = Instant::now();
-            let is_back = |i: &usize| sleepers[*i].is_finished();
-            let most =
-                if strategy == Strategy::Wait { Duration::MAX } else { Duration::from_millis(30) };
-            while ![0, 2].iter().all(is_back) && begin.elapsed() < most {
-                thread::yield_now();
+            })
+            .collect();
+        let mut slots = [Slot::at(b.at)];
+        let unmapped = collect(f.mm, &mut slots, &Order::to(DEVICES[1]), unlocked).unmap();
+        go.wait();
+        f.own.until_asleep(4);
+        let (refs, leaf) = (page.refs(), f.mm.leaf(b.at));
+        assert!(matches!(leaf, Leaf::Migration { .. }));
+        cancel.cancel();
+        let begin = Instant::now();
+        let is_back = |i: &usize| sleepers[*i].is_finished();
+        let most =
+            if strategy == Strategy::Wait { Duration::MAX } else { Duration::from_millis(30) };
+        while ![0, 2].iter().all(is_back) && begin.elapsed() < most {
+            thread::yield_now();
+        }
+        let returned = [0, 2].into_iter().filter(is_back).count();
+        f.own.until_asleep(4 - returned);
+        assert!(![1, 3].iter().any(is_back), "those that were not called off sleep on");
+        assert_eq!((page.refs(), f.mm.leaf(b.at)), (refs, leaf), "nothing of the page has changed");
+        let _ = unmapped.check().copy().finalize();
+        for (i, sleeper) in sleepers.into_iter().enumerate() {
+            let read = sleeper.join().unwrap();
+            if i % 2 == 0 && returned == 2 {
+                assert_eq!(read, Err(AccessError::Cancelled));
+            } else if i % 2 == 1 {
+                assert_eq!(read, Ok(1_u32.to_ne_bytes()[0]));
             }
-            let returned = [0, 2].into_iter().filter(is_back).count();
-            f.own.until_asleep(4 - returned);
-            assert!(![1, 3].iter().any(is_back), "those that were not called off sleep on");
-            assert_eq!(
-                (page.refs(), f.mm.leaf(b.at)),
-                (refs, leaf),
-                "nothing of the page has changed"
-            );
-            let _ = unmapped.check().copy().finalize();
-            for (i, sleeper) in sleepers.into_iter().enumerate() {
-                let read = sleeper.join().unwrap();
-                if i % 2 == 0 && returned == 2 {
-                    assert_eq!(read, Err(AccessError::Cancelled));
-                } else if i % 2 == 1 {
-                    assert_eq!(read, Ok(1_u32.to_ne_bytes()[0]));
-                }
-            }
-            CalledOff { returned, outcome: slots[0].outcome() }
-        })
+        }
+        CalledOff { returned, outcome: slots[0].outcome() }
     });
     // Called off for good: the next fault that would have to wait ends at once as well, and one
     // that need not does not.
@@ -94,9 +87,9 @@ fn called_off(strategy: Strategy) -> CalledOff {
     called_off
 }
 
-/// A thread that sleeps for a page and is to end does so at once, whoever has the page and for how
-/// long; and to the page, to the migration and to the other sleepers it is as if it had never been
-/// there (I39).
+/// A thread that sleeps for a page and must end does so at once, whatever the owner does and for
+/// how long; and to the page, to the migration and to the other sleepers it is as if it had never
+/// been there (I39).
 ///
 /// Seen to fail: [`Strategy::ReferenceAndSleep`] sleeps for the lock and cannot be called off, and
 /// its reference makes the migration fail (in the test). When the fault path waited without looking

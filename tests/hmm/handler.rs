@@ -3,11 +3,10 @@
 
 use super::common::dmirror::{Denied, Device, Done, to_bytes};
 use super::common::machine::Mm;
-use super::common::watched;
+use super::common::with_threads;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock_soft::{At, MapError, TierId};
 use std::sync::mpsc::{self, Sender};
-use std::thread;
 
 pub(super) struct Handler {
     mm: &'static Mm,
@@ -38,32 +37,30 @@ impl Handler {
         body: impl FnOnce(&Device<'_, Mm>) -> Result<Done, Denied>,
     ) -> Result<Done, Denied> {
         let (requests, inbox) = mpsc::channel::<Request>();
-        watched(&[], || {
-            thread::scope(|s| {
-                s.spawn(move || {
-                    for (at, done) in inbox {
-                        self.answer(at);
-                        let _ = done.send(());
-                    }
-                });
-                let ask = |requests: Sender<Request>| {
-                    move |at| {
-                        let (done, is_done) = mpsc::channel();
-                        requests.send((at, done)).unwrap();
-                        is_done.recv().unwrap();
-                    }
-                };
-                let other = Device::asking(self.mm, tier, ask(requests.clone()));
-                s.spawn(move || {
-                    let mut out = vec![0; pages * self.mm.page_size() / 4];
-                    assert_eq!(
-                        other.read(at, pages, pagelock::Limits::none(), &mut out).unwrap().pages,
-                        pages
-                    );
-                    assert!(out.iter().zip(0..).all(|(&int, i)| int == (self.value)(i)));
-                });
-                body(&Device::asking(self.mm, tier, ask(requests)))
-            })
+        with_threads(&[], |s| {
+            s.spawn(move || {
+                for (at, done) in inbox {
+                    self.answer(at);
+                    let _ = done.send(());
+                }
+            });
+            let ask = |requests: Sender<Request>| {
+                move |at| {
+                    let (done, is_done) = mpsc::channel();
+                    requests.send((at, done)).unwrap();
+                    is_done.recv().unwrap();
+                }
+            };
+            let other = Device::asking(self.mm, tier, ask(requests.clone()));
+            s.spawn(move || {
+                let mut out = vec![0; pages * self.mm.page_size() / 4];
+                assert_eq!(
+                    other.read(at, pages, pagelock::Limits::none(), &mut out).unwrap().pages,
+                    pages
+                );
+                assert!(out.iter().zip(0..).all(|(&int, i)| int == (self.value)(i)));
+            });
+            body(&Device::asking(self.mm, tier, ask(requests)))
         })
     }
 

@@ -70,20 +70,25 @@ mod region;
 macro_rules! variants {
     ($($module:ident: $($test:ident)*;)*) => {
         mod device_private {
-            $($(#[test] fn $test() { super::$module::$test(crate::common::hmm_soft::Variant::Private); })*)*
+            use crate::common::hmm_soft::Variant::Private;
+            $($(#[test] fn $test() { super::$module::$test(Private); })*)*
         }
         mod device_coherent {
-            $($(#[test] fn $test() { super::$module::$test(crate::common::hmm_soft::Variant::Coherent); })*)*
+            use crate::common::hmm_soft::Variant::Coherent;
+            $($(#[test] fn $test() { super::$module::$test(Coherent); })*)*
         }
     };
 }
 
 variants! {
-    access: open_close anon_read anon_read_prot anon_write anon_write_prot anon_write_child anon_write_child_shared anon_write_huge
-        anon_read_multiple anon_teardown device_read_past_its_deadline mixedmap compound snapshot double_map;
-    migrate: migrate migrate_fault migrate_release migrate_shared migrate_mixed migrate_multiple hmm_cow_in_device hmm_gup_test
-        userfaultfd_read;
+    access: open_close anon_read anon_read_prot anon_write anon_write_prot anon_write_child
+        anon_write_child_shared anon_write_huge anon_read_multiple anon_teardown
+        device_read_past_its_deadline mixedmap compound snapshot double_map;
+    migrate: migrate migrate_fault migrate_release migrate_shared migrate_mixed migrate_multiple
+        hmm_cow_in_device hmm_gup_test userfaultfd_read;
     exclusive: exclusive exclusive_mprotect exclusive_cow;
-    huge: migrate_anon_huge_empty migrate_anon_huge_zero migrate_anon_huge_free migrate_anon_huge_fault migrate_partial_unmap_fault
-        migrate_remap_fault migrate_remap_whole_fault migrate_anon_huge_err migrate_anon_huge_zero_err benchmark_thp_migration;
+    huge: migrate_anon_huge_empty migrate_anon_huge_zero migrate_anon_huge_free
+        migrate_anon_huge_fault migrate_partial_unmap_fault migrate_remap_fault
+        migrate_remap_whole_fault migrate_anon_huge_err migrate_anon_huge_zero_err
+        benchmark_thp_migration;
 }

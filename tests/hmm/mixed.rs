@@ -8,7 +8,7 @@
 
 use super::common::dmirror::to_bytes;
 use super::common::own::Own;
-use super::common::watched;
+use super::common::with_threads;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use pagelock::futex::{EventSlot, Sleep};
@@ -23,7 +23,7 @@ use std::thread;
 
 const CPUS: usize = 3;
 
-/// Who has each processor, and who has been asked for what.
+/// The user of each processor, and what was asked of each.
 #[derive(Default)]
 struct Processors {
     busy: [Mutex<bool>; CPUS],
@@ -110,7 +110,7 @@ impl Cpus for &Processors {
     }
 }
 
-/// A platform on which whoever sleeps lets others have the processor.
+/// A platform on which a sleeper lets others have the processor.
 #[derive(Clone, Copy)]
 struct Yielding {
     own: Own,
@@ -252,58 +252,56 @@ fn mixed(drained: Drained, strategy: Strategy) -> Verdict {
     assert_eq!((mm.mappings(pfns[0]), mm.is_batched(pfns[0])), (3, false));
     assert_eq!((mm.mappings(pfns[1]), mm.is_batched(pfns[1])), (1, true));
 
-    let summary = watched(&[mm.page(pfns[0]).unwrap()], || {
-        thread::scope(|s| {
-            for cpu in 0..CPUS {
-                s.spawn(move || processors.work(cpu, || mm.run_batch(cpu)));
-            }
-            let faulters: Vec<_> = (1..CPUS)
-                .map(|cpu| {
-                    let at = children[cpu - 1].page(0);
-                    s.spawn(move || {
-                        let is_stuck = processors.on(cpu, || {
-                            signs.running.fetch_add(1, SeqCst);
-                            until(|| signs.is_locked.load(SeqCst));
-                            is_stuck(mm, at, strategy, limit, &signs.spins)
-                        });
-                        if is_stuck {
-                            // Nobody would have it leave its processor. It does, and then waits as
-                            // it should, so that all ends.
-                            signs.stuck.fetch_add(1, SeqCst);
-                            processors.on(cpu, || mm.read(at, 0, &mut [0]).unwrap());
-                        }
-                    })
+    let summary = with_threads(&[mm.page(pfns[0]).unwrap()], |s| {
+        for cpu in 0..CPUS {
+            s.spawn(move || processors.work(cpu, || mm.run_batch(cpu)));
+        }
+        let faulters: Vec<_> = (1..CPUS)
+            .map(|cpu| {
+                let at = children[cpu - 1].page(0);
+                s.spawn(move || {
+                    let is_stuck = processors.on(cpu, || {
+                        signs.running.fetch_add(1, SeqCst);
+                        until(|| signs.is_locked.load(SeqCst));
+                        is_stuck(mm, at, strategy, limit, &signs.spins)
+                    });
+                    if is_stuck {
+                        // Nobody would have it leave its processor. It does, and then waits as
+                        // it should, so that all ends.
+                        signs.stuck.fetch_add(1, SeqCst);
+                        processors.on(cpu, || mm.read(at, 0, &mut [0]).unwrap());
+                    }
                 })
-                .collect();
-            until(|| signs.running.load(SeqCst) == CPUS as u32 - 1);
-            let order = Order::to(TierId(2)).mode(Mode::SyncLight).tries(3);
-            let summary = processors.on(0, || {
-                let mut slots = [Slot::at(mixed), Slot::at(plain)];
-                match drained {
-                    Drained::Inside => {
-                        let collected = collect(mm, &mut slots, &order, unlocked);
-                        signs.meet(own, strategy);
-                        // An untrue promise, and a second one: both pages are locked, and two
-                        // entries of the first are still up.
-                        mm.all(&mut Unlocked::promise());
-                        collected.unmap().check().copy().finalize()
-                    }
-                    Drained::Outside => {
-                        mm.on_prepare(move |pfn| {
-                            if pfn == pfns[0] {
-                                signs.meet(own, strategy);
-                            }
-                        });
-                        migrate(mm, &mut slots, &order, mm, unlocked)
-                    }
+            })
+            .collect();
+        until(|| signs.running.load(SeqCst) == CPUS as u32 - 1);
+        let order = Order::to(TierId(2)).mode(Mode::SyncLight).tries(3);
+        let summary = processors.on(0, || {
+            let mut slots = [Slot::at(mixed), Slot::at(plain)];
+            match drained {
+                Drained::Inside => {
+                    let collected = collect(mm, &mut slots, &order, unlocked);
+                    signs.meet(own, strategy);
+                    // An untrue promise, and a second one: both pages are locked, and two
+                    // entries of the first are still up.
+                    mm.all(&mut Unlocked::promise());
+                    collected.unmap().check().copy().finalize()
                 }
-            });
-            for faulter in faulters {
-                faulter.join().unwrap();
+                Drained::Outside => {
+                    mm.on_prepare(move |pfn| {
+                        if pfn == pfns[0] {
+                            signs.meet(own, strategy);
+                        }
+                    });
+                    migrate(mm, &mut slots, &order, mm, unlocked)
+                }
             }
-            (0..CPUS).for_each(|cpu| processors.ask(cpu, Kick::Over));
-            summary
-        })
+        });
+        for faulter in faulters {
+            faulter.join().unwrap();
+        }
+        (0..CPUS).for_each(|cpu| processors.ask(cpu, Kick::Over));
+        summary
     });
     for (space, value) in [(parent, 7), (children[0], 7), (children[1], 7)] {
         let mut bytes = [0; 4];

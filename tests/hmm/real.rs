@@ -18,7 +18,7 @@ use crate::{
         Lots,
         dmirror::{Buffer, Denied, Device, Done, Host, after},
         machine::RAM,
-        rounds, watched,
+        rounds, with_threads,
     },
     real_memory::{DEVICE, FRAMES, Real},
 };
@@ -209,12 +209,10 @@ fn many_threads_fault_on_one_device_page() {
         real.audience.store(threads - 1, SeqCst);
         let faults = real.faults.load(SeqCst);
         let pfn = real.entry(b.at).leaf().pfn().unwrap();
-        watched(&[&real.headers[pfn as usize]], || {
-            thread::scope(|s| {
-                for _ in 0..threads {
-                    s.spawn(|| b.expect(|i| i + turn));
-                }
-            });
+        with_threads(&[&real.headers[pfn as usize]], |s| {
+            for _ in 0..threads {
+                s.spawn(|| b.expect(|i| i + turn));
+            }
         });
         assert_eq!(real.moves.load(SeqCst), 1, "a sleeper has made the move fail");
         // Each has run into it once, and perhaps once more if it was woken for something else on
@@ -236,46 +234,44 @@ fn no_addition_is_lost() {
     let b = written(real, pages, |_| 0);
     let (stop, working) = (AtomicBool::new(false), AtomicUsize::new(3));
     let (turns, faults) = (rounds(4000), pages + rounds(200));
-    let counted = watched(&[], || {
-        thread::scope(|s| {
-            for tier in [DEVICE, RAM] {
-                let stop = &stop;
+    let counted = with_threads(&[], |s| {
+        for tier in [DEVICE, RAM] {
+            let stop = &stop;
+            s.spawn(move || {
+                let unlocked = &mut Unlocked::promise();
+                while !stop.load(SeqCst) {
+                    let mut slots: Vec<_> = real.at(0).pages(pages).map(Slot::at).collect();
+                    let order = Order::to(tier).mode(Mode::SyncLight).tries(2);
+                    let _ = migrate_slots(real, &mut slots, &order, real, unlocked);
+                    thread::yield_now();
+                }
+            });
+        }
+        let workers: Vec<_> = (0..3)
+            .map(|worker| {
+                let (stop, working) = (&stop, &working);
                 s.spawn(move || {
-                    let unlocked = &mut Unlocked::promise();
-                    while !stop.load(SeqCst) {
-                        let mut slots: Vec<_> = real.at(0).pages(pages).map(Slot::at).collect();
-                        let order = Order::to(tier).mode(Mode::SyncLight).tries(2);
-                        let _ = migrate_slots(real, &mut slots, &order, real, unlocked);
-                        thread::yield_now();
+                    let mut lots = Lots::of(worker);
+                    let mut count = 0;
+                    // A count takes a few nanoseconds where nothing moves; so until enough has
+                    // been found gone.
+                    while count < turns || real.faults.load(SeqCst) < faults {
+                        let page = lots.draw(pages as u64) as usize;
+                        let word = real.address(page).cast::<u32>();
+                        // SAFETY: an aligned number in a page of the mapping, which is used by
+                        // atomics and the kernel only.
+                        let word = unsafe { AtomicU32::from_ptr(word.add(worker)) };
+                        word.fetch_add(1, Relaxed);
+                        count += 1;
                     }
-                });
-            }
-            let workers: Vec<_> = (0..3)
-                .map(|worker| {
-                    let (stop, working) = (&stop, &working);
-                    s.spawn(move || {
-                        let mut lots = Lots::of(worker);
-                        let mut count = 0;
-                        // A count takes a few nanoseconds where nothing moves; so until enough has
-                        // been found gone.
-                        while count < turns || real.faults.load(SeqCst) < faults {
-                            let page = lots.draw(pages as u64) as usize;
-                            let word = real.address(page).cast::<u32>();
-                            // SAFETY: an aligned number in a page of the mapping, which is used by
-                            // atomics and the kernel only.
-                            let word = unsafe { AtomicU32::from_ptr(word.add(worker)) };
-                            word.fetch_add(1, Relaxed);
-                            count += 1;
-                        }
-                        if working.fetch_sub(1, SeqCst) == 1 {
-                            stop.store(true, SeqCst);
-                        }
-                        count
-                    })
+                    if working.fetch_sub(1, SeqCst) == 1 {
+                        stop.store(true, SeqCst);
+                    }
+                    count
                 })
-                .collect();
-            workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
-        })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
     });
     real.audit();
     let mut sums = [0; 3];

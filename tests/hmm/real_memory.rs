@@ -48,7 +48,7 @@ pub(crate) struct Real {
     pub(crate) revoked: AtomicUsize,
     /// A frame whose page the system has pinned, which no count of the header says.
     pub(crate) registered: AtomicUsize,
-    /// Pages that somebody has set about to move; and how many threads are to be asleep before the
+    /// Pages that a thread has begun to move; and how many threads must be asleep before the
     /// first of them moves.
     pub(crate) moves: AtomicUsize,
     pub(crate) audience: AtomicUsize,
@@ -130,7 +130,7 @@ impl Real {
         self.map.at(ADDRESSES + pfn as usize)
     }
 
-    /// Moves a page to where none is. Whoever calls it knows that: all pages are moved by this
+    /// Moves a page to where none is. Its caller knows that: all pages are moved by this
     /// memory manager alone, each under the lock of the one entry that it is at or will be at. So
     /// "there is one already" means that it was done and not admitted, which Linux 6.18 does.
     pub(crate) fn shift(&self, to: *mut u8, from: *mut u8) -> io::Result<()> {
@@ -236,7 +236,8 @@ impl Real {
         self.free[tier.0].lock().unwrap().len()
     }
 
-    /// Everything counted once more, and looked for where it should be. When nobody is at work.
+    /// Counts everything once more, and looks for it where it should be. While no thread is at
+    /// work.
     pub(crate) fn audit(&self) {
         let mut mapped = 0;
         let mut used = [0; 2];

@@ -100,7 +100,7 @@ fn transfer(ring: &mut io_uring::IoUring, entry: io_uring::squeue::Entry) {
 }
 
 /// `gup_longterm`'s row of io_uring: the system has pinned the page by itself, and no count of ours
-/// says so. So it would refuse to move it, and whoever has registered it refuses before. Transfers
+/// says so. So it would refuse to move it, and the registrant refuses before. Transfers
 /// go on to be the page's; and when it is not registered any more it moves.
 #[test]
 fn a_buffer_that_io_uring_has_stays() {

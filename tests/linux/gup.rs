@@ -36,7 +36,7 @@ use crate::common::{
     Lots,
     machine::{DEVICE, FAR, Mm, RAM, check_all, machine, write_all, written},
     own::Own,
-    turns, watched,
+    turns, with_threads,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use pagelock::leaf::Rights;
@@ -78,7 +78,7 @@ pub(crate) fn seen(mm: &Mm, at: At) -> Text {
     text
 }
 
-/// What is in a frame, past all tables: what whoever holds on to the page sees.
+/// What is in a frame, past all tables: what a holder of the page sees.
 pub(crate) fn held(mm: &Mm, pfn: u64) -> Text {
     let mut text = [0; 16];
     mm.read_frame(pfn, 0, &mut text);
@@ -224,40 +224,38 @@ fn gup_and_pin_balance() {
     let space = mm.spawn().unwrap();
     let at = written(mm, space, PAGES);
     let (stop, moved) = (AtomicBool::new(false), AtomicU64::new(0));
-    watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                let unlocked = &mut Unlocked::promise();
-                let mut lots = Lots::of(1);
-                while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
-                    let mut slots: Vec<_> = at.pages(PAGES).map(Slot::at).collect();
-                    let to = [RAM, DEVICE, FAR][lots.draw(3) as usize];
-                    let done = migrate(
-                        mm,
-                        &mut slots,
-                        &Order::to(to).mode(Mode::SyncLight).tries(2),
-                        mm,
-                        unlocked,
-                    )
-                    .done;
-                    moved.fetch_add(u64::from(done), SeqCst);
-                }
-            });
-            let forker = s.spawn(|| {
-                for _ in turns(60) {
-                    let child = mm.fork(space).unwrap();
-                    for at in child.page(0).pages(PAGES) {
-                        mm.write(at, 100, &[0xff]).unwrap();
-                    }
-                    mm.exit(child);
-                }
-            });
-            let workers: Vec<_> =
-                (0..3_usize).map(|n| s.spawn(move || getter_and_pinner(mm, at, n))).collect();
-            workers.into_iter().for_each(|worker| worker.join().unwrap());
-            forker.join().unwrap();
-            stop.store(true, SeqCst);
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            let unlocked = &mut Unlocked::promise();
+            let mut lots = Lots::of(1);
+            while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
+                let mut slots: Vec<_> = at.pages(PAGES).map(Slot::at).collect();
+                let to = [RAM, DEVICE, FAR][lots.draw(3) as usize];
+                let done = migrate(
+                    mm,
+                    &mut slots,
+                    &Order::to(to).mode(Mode::SyncLight).tries(2),
+                    mm,
+                    unlocked,
+                )
+                .done;
+                moved.fetch_add(u64::from(done), SeqCst);
+            }
         });
+        let forker = s.spawn(|| {
+            for _ in turns(60) {
+                let child = mm.fork(space).unwrap();
+                for at in child.page(0).pages(PAGES) {
+                    mm.write(at, 100, &[0xff]).unwrap();
+                }
+                mm.exit(child);
+            }
+        });
+        let workers: Vec<_> =
+            (0..3_usize).map(|n| s.spawn(move || getter_and_pinner(mm, at, n))).collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        forker.join().unwrap();
+        stop.store(true, SeqCst);
     });
     assert!(mm.pin_balance().taken > 0);
     check_all(mm, at, PAGES);

@@ -4,10 +4,10 @@
 //! The kernel's own tests ask whether a migration fails a hundred times in a row, and call that a
 //! failure. These ask for more:
 //!
-//! * no migration, not one, is aborted because somebody waits for it;
+//! * no migration, not one, is aborted because a thread waits for it;
 //! * a destination that is there is reached: nothing but a page that a faulter has in hand is
 //!   passed over;
-//! * and somebody did wait, often, or the test goes on until somebody has.
+//! * and threads did wait, often, or the test goes on until they have.
 //!
 //! | row of the kernel's | here | over |
 //! |---|---|---|
@@ -24,7 +24,7 @@
 //! Each turn takes a tenth of a second, over real memory four tenths; `PAGELOCK_MIGRATION_MS` in
 //! the environment makes it longer (the kernel's take 20 seconds).
 
-use crate::common::{own::Own, watched};
+use crate::common::{own::Own, with_threads};
 use core::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -50,7 +50,7 @@ const PAGE_SIZE: usize = 64;
 /// A large page.
 const ORDER: u32 = 3;
 
-/// How long a turn takes, and how often somebody has to have waited in it.
+/// How long a turn takes, and how many waits it must have.
 pub(crate) fn turn() -> Duration {
     let millis = std::env::var("PAGELOCK_MIGRATION_MS").ok().and_then(|ms| ms.parse().ok());
     Duration::from_millis(millis.unwrap_or(if cfg!(miri) { 1 } else { 100 }))
@@ -205,25 +205,22 @@ pub(crate) fn ping_pong(
     is_enough: impl Fn(&Tally, usize) -> bool,
 ) -> Tally {
     let (stop, waits, mut tally) = (AtomicBool::new(false), AtomicUsize::new(0), Tally::default());
-    watched(&[], || {
-        thread::scope(|s| {
-            for &view in views {
-                let (stop, waits) = (&stop, &waits);
-                s.spawn(move || reader(mm, view, strategy, stop, waits));
+    with_threads(&[], |s| {
+        for &view in views {
+            let (stop, waits) = (&stop, &waits);
+            s.spawn(move || reader(mm, view, strategy, stop, waits));
+        }
+        let began = Instant::now();
+        for round in 1.. {
+            step(tiers[round % 2], &mut tally);
+            // A reader that has panicked does not wait any more.
+            let has_failed =
+                tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
+            if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst)) {
+                break;
             }
-            let began = Instant::now();
-            for round in 1.. {
-                step(tiers[round % 2], &mut tally);
-                // A reader that has panicked does not wait any more.
-                let has_failed =
-                    tally.aborted_by_waiters > 0 && strategy != Strategy::ReferenceAndSleep;
-                if has_failed || began.elapsed() >= turn() && is_enough(&tally, waits.load(SeqCst))
-                {
-                    break;
-                }
-            }
-            stop.store(true, SeqCst);
-        });
+        }
+        stop.store(true, SeqCst);
     });
     mm.audit().unwrap();
     tally

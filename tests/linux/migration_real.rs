@@ -1,6 +1,6 @@
 //! The tests of `migration.rs` over real memory, with page faults that are signals.
 
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::migration::{PAGES, READERS, Tally, WAITS, turn};
 use crate::real::region::{Kind, PAGE};
 use crate::real::{At, Real, Side, handling_faults, open};
@@ -66,38 +66,35 @@ fn ping_pong(real: &Real) {
         }
     }
     let (stop, mut tally, mut refused_by_system) = (AtomicBool::new(false), Tally::default(), 0);
-    let counts: Vec<u64> = watched(&[], || {
-        thread::scope(|s| {
-            let stop = &stop;
-            let workers: Vec<_> = (0..READERS)
-                .map(|i| s.spawn(move || worker(real, i % mappings, i, stop)))
-                .collect();
-            let began = Instant::now();
-            for round in 1.. {
-                let to = if round % 2 == 1 { Side::Cold } else { Side::Hot };
-                let mut slots: Vec<_> =
-                    (0..PAGES).map(|page| Slot::at(At { mapping: 0, page })).collect();
-                real.migrate(&mut slots, to, thread::yield_now);
-                for slot in &slots {
-                    match slot.outcome() {
-                        // What the kernel would not move at that moment, it has in hand itself.
-                        Outcome::Aborted(Abort::CopyFailed) => {
-                            refused_by_system += 1;
-                            tally.was_tried(false);
-                        }
-                        outcome => tally.count(outcome),
+    let counts: Vec<u64> = with_threads(&[], |s| {
+        let stop = &stop;
+        let workers: Vec<_> =
+            (0..READERS).map(|i| s.spawn(move || worker(real, i % mappings, i, stop))).collect();
+        let began = Instant::now();
+        for round in 1.. {
+            let to = if round % 2 == 1 { Side::Cold } else { Side::Hot };
+            let mut slots: Vec<_> =
+                (0..PAGES).map(|page| Slot::at(At { mapping: 0, page })).collect();
+            real.migrate(&mut slots, to, thread::yield_now);
+            for slot in &slots {
+                match slot.outcome() {
+                    // What the kernel would not move at that moment, it has in hand itself.
+                    Outcome::Aborted(Abort::CopyFailed) => {
+                        refused_by_system += 1;
+                        tally.was_tried(false);
                     }
-                }
-                let is_enough = real.waits.load(SeqCst) >= WAITS && tally.moved > 0;
-                // Longer than over soft: a store in the few microseconds of a copy is what is
-                // to be met.
-                if tally.aborted_by_waiters > 0 || began.elapsed() >= 4 * turn() && is_enough {
-                    break;
+                    outcome => tally.count(outcome),
                 }
             }
-            stop.store(true, SeqCst);
-            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
-        })
+            let is_enough = real.waits.load(SeqCst) >= WAITS && tally.moved > 0;
+            // Longer than over soft: a store in the few microseconds of a copy is what is
+            // to be met.
+            if tally.aborted_by_waiters > 0 || began.elapsed() >= 4 * turn() && is_enough {
+                break;
+            }
+        }
+        stop.store(true, SeqCst);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     assert_eq!(tally.aborted_by_waiters, 0, "{tally:?}, {refused_by_system} by the system");
     for page in 0..PAGES {

@@ -22,7 +22,7 @@ use pagelock_soft::{Area, AreaKind, At, SpaceId};
 const LEVELS: usize = 3;
 const TEXT: &[u8] = b"the same page";
 
-/// Every process forks once a level: two to the power of so many in the end.
+/// Every process forks once a level: two to the power of the levels in the end.
 fn grown(mm: &Mm, root: SpaceId, lots: &mut Lots) -> Vec<SpaceId> {
     let mut all = vec![root];
     for _ in 0..LEVELS {

@@ -2,9 +2,9 @@
 //! L1, L2, L14).
 
 use crate::common::{
-    rounds,
+    page_on, rounds,
     sim::{Call, Sim},
-    watched,
+    watched, with_threads,
 };
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Adapt;
@@ -128,7 +128,7 @@ fn an_owner_by_claim_told_tells_its_own_faulter_however_it_ends() {
         ];
         for (how, end) in ENDS {
             let sim = Sim::new(1);
-            let page: &PageLock<Sim> = Box::leak(Box::new(PageLock::with_futex(sim)));
+            let page: &PageLock<Sim> = page_on(sim);
             let Claim::Owner(guard) = page.claim_told() else { panic!("{page:?}") };
             assert_eq!(sim.calls(), [], "{how}: not before");
             end(guard);
@@ -154,8 +154,8 @@ fn claim_told_of_a_page_in_flight_or_poisoned_is_as_claim() {
     assert!(matches!(page.claim_told(), Claim::Poisoned));
 }
 
-/// Whoever only passes over busy pages, a prefetcher for instance, must not cost each of their
-/// owners a call that wakes nobody.
+/// A thread that only passes over busy pages, a prefetcher for instance, must not cost each of
+/// their owners a call that wakes nobody.
 #[test]
 fn try_lock_passes_over_a_busy_page_without_making_its_owner_tell() {
     let sim = Sim::new(1);
@@ -190,15 +190,13 @@ fn a_claim_during_a_migration_is_in_flight() {
 fn claims_and_waiters_are_told_by_the_same_release() {
     let sim = Sim::new(1);
     let page = PageLock::with_futex(sim);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            assert!(matches!(page.claim(), Claim::InFlight));
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(1);
-            assert!(guard.unlock().event_waiters);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        assert!(matches!(page.claim(), Claim::InFlight));
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(1);
+        assert!(guard.unlock().event_waiters);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 
@@ -232,7 +230,7 @@ struct Pool {
     /// Faults, as page and faulter; `None` closes it.
     queue: Mutex<VecDeque<Option<(usize, usize)>>>,
     queued: Condvar,
-    /// How many releases said that somebody had asked.
+    /// How many releases said that a thread had asked.
     told: AtomicUsize,
 }
 
@@ -270,7 +268,7 @@ impl Pool {
         self.woken.notify_all();
     }
 
-    /// Resolves faults. One for a page in flight is dropped: whoever is loading that page will be
+    /// Resolves faults. One for a page in flight is dropped: the loader of that page will be
     /// told that somebody asked.
     fn serve(&self) {
         while let Some((page, faulter)) = self.pop() {
@@ -307,27 +305,25 @@ fn a_pool_of_servers_loads_every_page_once_and_loses_no_fault() {
             queued: Condvar::new(),
             told: AtomicUsize::new(0),
         };
-        watched(&[&pool.pages, &pool.loads], || {
-            thread::scope(|s| {
-                (0..SERVERS).for_each(|_| drop(s.spawn(|| pool.serve())));
-                let faulters: Vec<_> = (0..FAULTERS)
-                    .map(|faulter| {
-                        let pool = &pool;
-                        s.spawn(move || {
-                            for page in 0..PAGES {
-                                pool.fault(faulter, page);
-                                assert_eq!(
-                                    pool.loads[page].load(SeqCst),
-                                    1,
-                                    "woken and not loaded once"
-                                );
-                            }
-                        })
+        with_threads(&[&pool.pages, &pool.loads], |s| {
+            (0..SERVERS).for_each(|_| drop(s.spawn(|| pool.serve())));
+            let faulters: Vec<_> = (0..FAULTERS)
+                .map(|faulter| {
+                    let pool = &pool;
+                    s.spawn(move || {
+                        for page in 0..PAGES {
+                            pool.fault(faulter, page);
+                            assert_eq!(
+                                pool.loads[page].load(SeqCst),
+                                1,
+                                "woken and not loaded once"
+                            );
+                        }
                     })
-                    .collect();
-                faulters.into_iter().for_each(|f| f.join().unwrap());
-                (0..SERVERS).for_each(|_| pool.push(None));
-            });
+                })
+                .collect();
+            faulters.into_iter().for_each(|f| f.join().unwrap());
+            (0..SERVERS).for_each(|_| pool.push(None));
         });
         let told = server.0.lock().unwrap();
         assert_eq!(told.len(), pool.told.into_inner(), "the platform hears what the release says");

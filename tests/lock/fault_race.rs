@@ -10,7 +10,7 @@
 //! faulter is asleep; and in one it freezes only then. So each test sees the page moved under as
 //! many sleepers as it has.
 
-use crate::common::{Unprotected, own::Own, rounds, watched};
+use crate::common::{Unprotected, own::Own, rounds, with_threads};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::{FreezeRule, PageGuard, PageLock, Put, Wake};
 use std::sync::{Barrier, Mutex, MutexGuard};
@@ -45,7 +45,7 @@ struct Machine {
     mappings: Vec<Mutex<Entry>>,
     /// What the page holds; it counts how often it was copied.
     copies: Unprotected,
-    /// How many faulters are to be asleep before the migrator goes on, and where: the migration
+    /// How many faulters must be asleep before the migrator goes on, and where: the migration
     /// lasts as long as that takes.
     audience: AtomicUsize,
     migrations: AtomicU32,
@@ -143,7 +143,7 @@ impl Machine {
         let frozen = match migration.freeze(FreezeRule::ExactRefs(1)) {
             Ok(frozen) => frozen,
             Err(busy) => {
-                // Put everything back, bit by bit, and tell those who wait as if it had worked.
+                // Put everything back, bit by bit, and tell the waiters as if it had worked.
                 self.aborts.fetch_add(1, SeqCst);
                 for mapping in &self.mappings {
                     let mut entry = mapping.lock().unwrap();
@@ -174,35 +174,33 @@ impl Machine {
     fn run(&self, faulters: usize, turns: usize, loser: Loser) {
         let turn = Barrier::new(faulters + 1);
         self.audience.store(faulters - 1, SeqCst);
-        watched(&[&self.device, &self.system, &self.mappings], || {
-            thread::scope(|s| {
-                for faulter in 0..faulters {
-                    let turn = &turn;
-                    thread::Builder::new()
-                        .stack_size(128 << 10)
-                        .spawn_scoped(s, move || {
-                            for _ in 0..turns {
-                                turn.wait();
-                                let waits = self.touch(faulter % self.mappings.len(), loser);
-                                self.most_waits.fetch_max(waits, SeqCst);
-                                turn.wait();
-                            }
-                        })
-                        .unwrap();
-                }
-                for _ in 0..turns {
-                    self.evict();
-                    turn.wait();
-                    turn.wait();
-                    assert!(self.mappings.iter().all(|m| *m.lock().unwrap() == Entry::Present));
-                    assert_eq!(
-                        (self.device.refs(), self.device.pins()),
-                        (0, 0),
-                        "nothing is left of the old page"
-                    );
-                    assert_eq!(self.system.refs() as usize, self.mappings.len());
-                }
-            });
+        with_threads(&[&self.device, &self.system, &self.mappings], |s| {
+            for faulter in 0..faulters {
+                let turn = &turn;
+                thread::Builder::new()
+                    .stack_size(128 << 10)
+                    .spawn_scoped(s, move || {
+                        for _ in 0..turns {
+                            turn.wait();
+                            let waits = self.touch(faulter % self.mappings.len(), loser);
+                            self.most_waits.fetch_max(waits, SeqCst);
+                            turn.wait();
+                        }
+                    })
+                    .unwrap();
+            }
+            for _ in 0..turns {
+                self.evict();
+                turn.wait();
+                turn.wait();
+                assert!(self.mappings.iter().all(|m| *m.lock().unwrap() == Entry::Present));
+                assert_eq!(
+                    (self.device.refs(), self.device.pins()),
+                    (0, 0),
+                    "nothing is left of the old page"
+                );
+                assert_eq!(self.system.refs() as usize, self.mappings.len());
+            }
         });
     }
 }
@@ -262,19 +260,17 @@ fn thirty_two_faulters_of_eight_mappings() {
 fn a_faulter_that_takes_a_reference_does_stand_in_the_way() {
     let machine = Machine::new(2);
     machine.evict();
-    watched(&[&machine.device, &machine.system, &machine.mappings], || {
-        thread::scope(|s| {
-            let ptl = machine.mappings[0].lock().unwrap();
-            let guard = machine.device.try_lock().unwrap();
-            let other = s.spawn(|| machine.touch(1, Loser::RefersAndLocks));
-            while machine.device.refs() < 3 {
-                thread::yield_now();
-            }
-            machine.migrate(guard, ptl);
-            assert_eq!(machine.aborts.load(SeqCst), 1);
-            machine.touch(0, Loser::Waits);
-            other.join().unwrap();
-        });
+    with_threads(&[&machine.device, &machine.system, &machine.mappings], |s| {
+        let ptl = machine.mappings[0].lock().unwrap();
+        let guard = machine.device.try_lock().unwrap();
+        let other = s.spawn(|| machine.touch(1, Loser::RefersAndLocks));
+        while machine.device.refs() < 3 {
+            thread::yield_now();
+        }
+        machine.migrate(guard, ptl);
+        assert_eq!(machine.aborts.load(SeqCst), 1);
+        machine.touch(0, Loser::Waits);
+        other.join().unwrap();
     });
 }
 
@@ -283,17 +279,15 @@ fn a_faulter_that_takes_a_reference_does_stand_in_the_way() {
 fn a_faulter_that_waits_does_not() {
     let machine = Machine::new(2);
     machine.evict();
-    watched(&[&machine.device, &machine.system, &machine.mappings], || {
-        thread::scope(|s| {
-            let ptl = machine.mappings[0].lock().unwrap();
-            let guard = machine.device.try_lock().unwrap();
-            let other = s.spawn(|| machine.touch(1, Loser::Waits));
-            while !format!("{:?}", machine.device).contains("awaited") {
-                thread::yield_now();
-            }
-            machine.migrate(guard, ptl);
-            assert_eq!((machine.aborts.load(SeqCst), machine.migrations.load(SeqCst)), (0, 1));
-            assert_eq!(other.join().unwrap(), 1, "it waited once");
-        });
+    with_threads(&[&machine.device, &machine.system, &machine.mappings], |s| {
+        let ptl = machine.mappings[0].lock().unwrap();
+        let guard = machine.device.try_lock().unwrap();
+        let other = s.spawn(|| machine.touch(1, Loser::Waits));
+        while !format!("{:?}", machine.device).contains("awaited") {
+            thread::yield_now();
+        }
+        machine.migrate(guard, ptl);
+        assert_eq!((machine.aborts.load(SeqCst), machine.migrations.load(SeqCst)), (0, 1));
+        assert_eq!(other.join().unwrap(), 1, "it waited once");
     });
 }

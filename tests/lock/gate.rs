@@ -2,11 +2,12 @@
 //! whoever sleeps for a page: how often it is overtaken, and by whom (I3, I4, I5, I27, I33, I39).
 //!
 //! Most of this runs on a simulated platform, where a woken sleeper runs when the test says so.
-//! That is the moment that matters: the page is released, the sleeper is on its way, and somebody
+//! That is the moment that matters: the page is released, the sleeper is on its way, and a locker
 //! else tries to be faster.
 
 use crate::common::{
-    gate::{BYPASS_BOUND, Order, is_closed, is_idle, page_on, says, starve},
+    gate::{BYPASS_BOUND, Order, is_closed, is_idle, says, starve},
+    page_on,
     sim::{Sim, script},
     watched,
 };
@@ -74,7 +75,7 @@ fn a_registered_locker_takes_a_free_page_whoever_was_woken_for_it() {
     });
 }
 
-/// A closed gate is for all who are inside, not only for the one that closed it; nobody comes
+/// A closed gate is for all lockers inside, not only for the one that closed it; nobody comes
 /// between two of them.
 #[test]
 fn a_closed_gate_keeps_the_page_for_all_who_are_inside() {
@@ -128,7 +129,7 @@ fn a_newcomer_registers_if_the_gate_is_open_and_waits_outside_if_not() {
     });
 }
 
-/// Whoever is outside is not kept there for ever by those who are let in before it.
+/// A locker outside is not kept there for ever by those that are let in before it.
 #[test]
 fn who_has_lost_too_often_outside_registers_past_a_closed_gate() {
     on_a_page!(|s, sim, page| {
@@ -171,8 +172,8 @@ fn who_registers_on_a_page_that_nobody_owns_takes_it() {
     });
 }
 
-/// The page is released and kept for a starved sleeper, whose wake takes a moment. Whoever comes
-/// now is later, also if its own sleep ends early because somebody changes the word or it is
+/// The page is released and kept for a starved sleeper, whose wake takes a moment. A locker that
+/// comes now is later, also if its own sleep ends early because the word changes or it is
 /// interrupted.
 #[test]
 fn a_newcomer_does_not_take_what_is_kept_for_those_inside_however_its_sleep_ends() {

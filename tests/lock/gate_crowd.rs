@@ -1,11 +1,12 @@
-//! Outside a closed gate: who waits there is told when it opens, and a word that is full closes it.
+//! Outside a closed gate: waiters there are told when it opens, and a full word closes it.
 
 use crate::common::{
     Unprotected,
-    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, overtake, page_on, says},
+    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, overtake, says},
     own::Own,
+    page_on,
     sim::{Sim, at},
-    watched,
+    watched, with_threads,
 };
 use pagelock::{Limits, LockError, MAX_SLEEPERS, PageGuard, PageLock};
 use std::sync::mpsc;
@@ -39,7 +40,7 @@ fn who_is_outside_comes_after_those_inside_whatever_it_calls() {
     order.was(&["inside", "outside", "outside", "outside"]);
 }
 
-/// Somebody stands outside until the gate opens, is told, and finds the page taken. That is a lost
+/// A locker stands outside until the gate opens, is told, and finds the page taken. That is a lost
 /// round as any other.
 fn a_loss_outside_counts(lock: impl FnOnce(&'static Page) + Send) {
     let sim = Sim::new(1);
@@ -113,31 +114,26 @@ const SLEEPERS_SHIFT: u32 = 12;
 fn a_full_word_closes_the_gate() {
     let sim = Sim::new(1);
     let page = left_as(sim, LOCKED | LOCK_WAITERS | (MAX_SLEEPERS - 1) << SLEEPERS_SHIFT);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let last = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            assert!(
-                says(page, &format!("locked, {MAX_SLEEPERS} sleepers, generation")),
-                "{page:?}"
-            );
-            let outside = s.spawn(|| page.lock_within(Limits::none().until(at(1000))).map(drop));
-            sim.until_asleep(2);
-            let crowd =
-                format!("locked, {MAX_SLEEPERS} sleepers, gate closed, crowd outside, generation");
-            assert!(says(page, &crowd), "{page:?}");
-            // SAFETY: `left_as` has locked it.
-            drop(unsafe { PageGuard::from_raw(page) });
-            last.join().unwrap();
-            // One less, and that is not enough: it is told when all have had the page.
-            assert!(
-                says(page, &format!("{} sleepers, gate closed, crowd outside", MAX_SLEEPERS - 1)),
-                "{page:?}"
-            );
-            assert!(page.try_lock().is_none() && sim.asleep() == 1, "{page:?}");
-            sim.advance(core::time::Duration::from_nanos(1000));
-            assert_eq!(outside.join().unwrap(), Err(LockError::TimedOut));
-        });
+    with_threads(&[page], |s| {
+        let last = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        assert!(says(page, &format!("locked, {MAX_SLEEPERS} sleepers, generation")), "{page:?}");
+        let outside = s.spawn(|| page.lock_within(Limits::none().until(at(1000))).map(drop));
+        sim.until_asleep(2);
+        let crowd =
+            format!("locked, {MAX_SLEEPERS} sleepers, gate closed, crowd outside, generation");
+        assert!(says(page, &crowd), "{page:?}");
+        // SAFETY: `left_as` has locked it.
+        drop(unsafe { PageGuard::from_raw(page) });
+        last.join().unwrap();
+        // One less, and that is not enough: it is told when all have had the page.
+        assert!(
+            says(page, &format!("{} sleepers, gate closed, crowd outside", MAX_SLEEPERS - 1)),
+            "{page:?}"
+        );
+        assert!(page.try_lock().is_none() && sim.asleep() == 1, "{page:?}");
+        sim.advance(core::time::Duration::from_nanos(1000));
+        assert_eq!(outside.join().unwrap(), Err(LockError::TimedOut));
     });
 }
 
@@ -148,30 +144,28 @@ fn more_lockers_than_can_be_counted_all_get_the_page() {
     let own = Own::new(1);
     let page = PageLock::with_futex(own);
     let mut counter = Unprotected::new();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            // As many as are to be had, where the system has no room for so many threads.
-            lockers = (0..lockers)
-                .take_while(|n| {
-                    let locker = || {
-                        let _guard = page.lock();
-                        // SAFETY: under the page's lock.
-                        unsafe { counter.add_one() };
-                    };
-                    let thread =
-                        thread::Builder::new().name(format!("locker {n}")).stack_size(64 << 10);
-                    thread
-                        .spawn_scoped(s, locker)
-                        .map_err(|e| eprintln!("only {n} lockers: {e}"))
-                        .is_ok()
-                })
-                .count();
-            own.until_asleep(lockers);
-            let counted = format!("{} sleepers", lockers.min(MAX_SLEEPERS as usize));
-            assert!(format!("{page:?}").contains(&counted), "{page:?}");
-            drop(guard);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        // As many as the system has room for.
+        lockers = (0..lockers)
+            .take_while(|n| {
+                let locker = || {
+                    let _guard = page.lock();
+                    // SAFETY: under the page's lock.
+                    unsafe { counter.add_one() };
+                };
+                let thread =
+                    thread::Builder::new().name(format!("locker {n}")).stack_size(64 << 10);
+                thread
+                    .spawn_scoped(s, locker)
+                    .map_err(|e| eprintln!("only {n} lockers: {e}"))
+                    .is_ok()
+            })
+            .count();
+        own.until_asleep(lockers);
+        let counted = format!("{} sleepers", lockers.min(MAX_SLEEPERS as usize));
+        assert!(format!("{page:?}").contains(&counted), "{page:?}");
+        drop(guard);
     });
     assert_eq!(counter.get(), lockers as u64);
     let left = format!("{page:?}");

@@ -1,10 +1,10 @@
 //! A locker that gives up leaves nothing behind: no sleeper in the count, no closed gate, and no
-//! wake that somebody else needs.
+//! wake that another locker needs.
 
 use crate::common::{
     OnDrop,
-    gate::{Page, is_closed, is_idle, page_on, says, starve},
-    panic_of,
+    gate::{Page, is_closed, is_idle, says, starve},
+    page_on, panic_of,
     sim::{Call, Sim, at},
     watched,
 };
@@ -110,7 +110,7 @@ fn a_locker_that_leaves_a_free_page_passes_on_the_wake_it_was_given() {
     });
 }
 
-/// The same, where the page was taken again in between, by somebody who saw no need to wake anyone.
+/// The same, where another thread took the page in between and saw no need to wake anyone.
 #[test]
 fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
     on_a_page!(|s, sim, page| {
@@ -134,7 +134,7 @@ fn a_locker_that_leaves_a_taken_page_leaves_the_wake_to_the_next_release() {
 }
 
 /// The page is kept for a sleeper that is just giving up, so nobody owns it and no release will
-/// come. It is free by that, and those who wait for it are told: in the event table, and by the
+/// come. It is free by that, and its waiters are told: in the event table, and by the
 /// platform's `tell`.
 #[test]
 fn a_locker_that_frees_a_page_by_leaving_tells_those_who_wait_for_it() {

@@ -1,13 +1,13 @@
 //! `lock_releasing`: the queue for the lock that a faulter joins under its page-table lock, with
 //! limits and without. Whatever comes of it, the page-table lock is dropped, once, before any
-//! sleep; and who does not get the page leaves the gate as it was (I3, I4, I10, I33).
+//! sleep; and a locker that does not get the page leaves the gate as it was (I3, I4, I10, I33).
 
 use crate::common::{
     OnDrop, Ptl,
-    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, page_on, says, starve},
-    panic_of,
+    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, says, starve},
+    page_on, panic_of,
     sim::{Sim, at},
-    watched,
+    watched, with_threads,
 };
 use core::time::Duration;
 use pagelock::{Cancel, Limits, LockError};
@@ -234,20 +234,18 @@ fn who_runs_out_of_time_asleep_opens_the_gate() {
     static PTL: Ptl = Ptl::new();
     let sim = Sim::new(1);
     let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            sim.at_sleep(|| assert!(!PTL.is_held(), "asleep with the page-table lock"));
-            let faulter = s.spawn(|| page.lock_releasing_within(PTL.hold(), noon()).map(drop));
-            sim.until_asleep(1);
-            assert_eq!(PTL.drops(), 1);
-            assert!(says(page, "1 sleepers, gate closed"), "{page:?}");
-            until_noon(sim);
-            assert_eq!(faulter.join().unwrap(), Err(LockError::TimedOut));
-            assert_eq!((PTL.drops(), page.sleepers(), is_closed(page)), (1, 0, false));
-            drop(guard);
-            assert_eq!(sim.calls(), [], "there was nobody left to wake");
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        sim.at_sleep(|| assert!(!PTL.is_held(), "asleep with the page-table lock"));
+        let faulter = s.spawn(|| page.lock_releasing_within(PTL.hold(), noon()).map(drop));
+        sim.until_asleep(1);
+        assert_eq!(PTL.drops(), 1);
+        assert!(says(page, "1 sleepers, gate closed"), "{page:?}");
+        until_noon(sim);
+        assert_eq!(faulter.join().unwrap(), Err(LockError::TimedOut));
+        assert_eq!((PTL.drops(), page.sleepers(), is_closed(page)), (1, 0, false));
+        drop(guard);
+        assert_eq!(sim.calls(), [], "there was nobody left to wake");
     });
     is_idle(page);
 }
@@ -256,18 +254,16 @@ fn who_runs_out_of_time_asleep_opens_the_gate() {
 fn who_is_in_time_is_not_overtaken() {
     let sim = Sim::new(1);
     let page: &Page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let faulter = s.spawn(|| page.lock_releasing_within((), noon()).map(drop));
-            sim.until_asleep(1);
-            sim.hold();
-            drop(guard);
-            assert!(page.try_lock().is_none(), "{page:?}");
-            until_noon(sim);
-            sim.resume();
-            assert_eq!(faulter.join().unwrap(), Ok(()), "the wake came before the deadline");
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let faulter = s.spawn(|| page.lock_releasing_within((), noon()).map(drop));
+        sim.until_asleep(1);
+        sim.hold();
+        drop(guard);
+        assert!(page.try_lock().is_none(), "{page:?}");
+        until_noon(sim);
+        sim.resume();
+        assert_eq!(faulter.join().unwrap(), Ok(()), "the wake came before the deadline");
     });
     is_idle(page);
 }

@@ -1,9 +1,9 @@
-//! The lock's rules 4 to 6, as `src/lock/mod.rs` numbers them: who closes the gate, who opens it,
+//! The lock's rules 4 to 6, as `src/lock/mod.rs` numbers them: what closes the gate, what opens it,
 //! and whom a release wakes.
 
 use crate::common::{
-    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, page_on, says, starve},
-    rounds,
+    gate::{BYPASS_BOUND, Order, Page, is_closed, is_idle, says, starve},
+    page_on, rounds,
     sim::{Call, Sim},
     watched,
 };
@@ -175,7 +175,7 @@ fn a_release_with_lockers_and_no_waiters_tells_nobody() {
     });
 }
 
-/// The platform's first wake panics before it has woken anybody: whoever was to be woken is, and
+/// The platform's first wake panics before it has woken anybody: the next locker still wakes, and
 /// the waiters are told.
 #[test]
 fn a_platform_that_panics_in_a_wake_strands_no_locker() {
@@ -212,7 +212,7 @@ fn a_release_with_nobody_asleep_asks_nothing_of_the_platform() {
     });
 }
 
-// ---- Who else closes the gate: a fair release ----
+// ---- A fair release closes the gate as well ----
 
 #[test]
 fn a_fair_release_hands_the_page_to_the_sleeper() {
@@ -257,7 +257,7 @@ fn a_fair_release_hands_the_page_to_a_sleeper_that_is_awake_already() {
     order.was(&["sleeper", "newcomer"]);
 }
 
-/// Where every release is fair, nobody who waits is passed over: between two holds of a thread all
+/// Where every release is fair, no waiter is passed over: between two holds of a thread all
 /// others who waited have had theirs, or have one after the gate has opened once. Each holder waits
 /// until all others sleep, so that this is not a matter of time.
 #[test]

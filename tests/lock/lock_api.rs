@@ -2,7 +2,7 @@
 
 #![cfg(feature = "lock_api")]
 
-use crate::common::{rounds, watched};
+use crate::common::{rounds, with_threads};
 use core::mem::size_of;
 use pagelock::lock_api::{
     MappedMutexGuard, Mutex, MutexGuard, RawMutex, RawMutexFair, RawPageLock,
@@ -15,20 +15,18 @@ static TOTAL: Mutex<u64> = Mutex::new(0);
 fn a_static_mutex_counts_right() {
     const THREADS: usize = 4;
     let each = rounds(10_000);
-    watched(&[&TOTAL], || {
-        thread::scope(|s| {
-            for t in 0..THREADS {
-                s.spawn(move || {
-                    for i in 0..each {
-                        let mut total = TOTAL.lock();
-                        *total += 1;
-                        if (i + t) % 8 == 0 {
-                            MutexGuard::unlock_fair(total);
-                        }
+    with_threads(&[&TOTAL], |s| {
+        for t in 0..THREADS {
+            s.spawn(move || {
+                for i in 0..each {
+                    let mut total = TOTAL.lock();
+                    *total += 1;
+                    if (i + t) % 8 == 0 {
+                        MutexGuard::unlock_fair(total);
                     }
-                });
-            }
-        });
+                }
+            });
+        }
     });
     assert_eq!(*TOTAL.lock(), (THREADS * each) as u64);
 }
@@ -65,21 +63,19 @@ fn a_timed_attempt_sleeps_no_longer_than_until_its_instant_and_is_woken_before()
     let mutex = Mutex::new(0);
     // SAFETY: the raw lock is only looked at.
     let page = unsafe { mutex.raw() }.page();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = mutex.lock();
-            let soon = Instant::now() + Duration::from_millis(5);
-            assert!(mutex.try_lock_until(soon).is_none());
-            assert!(Instant::now() >= soon);
-            s.spawn(|| {
-                let hour = Instant::now() + Duration::from_secs(3600);
-                *mutex.try_lock_until(hour).expect("it is released before") += 1;
-            });
-            while page.sleepers() == 0 {
-                thread::yield_now();
-            }
-            drop(guard);
+    with_threads(&[page], |s| {
+        let guard = mutex.lock();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(mutex.try_lock_until(soon).is_none());
+        assert!(Instant::now() >= soon);
+        s.spawn(|| {
+            let hour = Instant::now() + Duration::from_secs(3600);
+            *mutex.try_lock_until(hour).expect("it is released before") += 1;
         });
+        while page.sleepers() == 0 {
+            thread::yield_now();
+        }
+        drop(guard);
     });
     assert_eq!(mutex.into_inner(), 1);
 }
@@ -130,22 +126,20 @@ fn a_mapped_guard_keeps_the_mutex_locked_and_shows_the_part() {
     assert_eq!(*pair.lock(), (1, [2, 4]));
 }
 
-/// The header below the mutex takes part in everything else: here somebody waits for the release
+/// The header below the mutex takes part in everything else: here a thread waits for the release
 /// without taking the lock.
 #[test]
 fn a_mutex_can_be_waited_for() {
     let mutex = Mutex::new(());
     // SAFETY: the raw lock is only looked at and waited for.
     let page = unsafe { mutex.raw() }.page();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = mutex.lock();
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            while !format!("{page:?}").contains("awaited") {
-                thread::yield_now();
-            }
-            drop(guard);
-            assert_eq!(waiter.join().unwrap(), pagelock::Wake::Released);
-        });
+    with_threads(&[page], |s| {
+        let guard = mutex.lock();
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        while !format!("{page:?}").contains("awaited") {
+            thread::yield_now();
+        }
+        drop(guard);
+        assert_eq!(waiter.join().unwrap(), pagelock::Wake::Released);
     });
 }

@@ -1,4 +1,4 @@
-//! Owning a page: who gets it, in which order, and what a guard may do.
+//! Owning a page: the order in which lockers get it, and what a guard may do.
 
 #![cfg(not(pagelock_loom))]
 

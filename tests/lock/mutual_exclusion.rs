@@ -4,11 +4,10 @@
 //! The counters in here are plain memory. If two threads ever owned a page at once, counts would be
 //! lost.
 
-use crate::common::{Lots, Unprotected, own::Own, rounds, turns, watched};
+use crate::common::{Lots, Unprotected, own::Own, rounds, turns, watched, with_threads};
 use core::time::Duration;
 use pagelock::{Cancel, Claim, Futex, Limits, OsFutex, PageGuard, PageLock, Wake};
 use std::sync::{Barrier, mpsc};
-use std::thread;
 
 /// Counts under the page's lock.
 fn count<F: Futex>(owner: &PageGuard<'_, F>, counter: &Unprotected) {
@@ -22,17 +21,15 @@ fn many_threads_that_lock_and_drop() {
     const THREADS: usize = 8;
     let each = rounds(40_000);
     let (page, mut counter, start) = (PageLock::new(), Unprotected::new(), Barrier::new(THREADS));
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..THREADS {
-                s.spawn(|| {
-                    start.wait();
-                    for _ in 0..each {
-                        count(&page.lock(), &counter);
-                    }
-                });
-            }
-        });
+    with_threads(&[&page], |s| {
+        for _ in 0..THREADS {
+            s.spawn(|| {
+                start.wait();
+                for _ in 0..each {
+                    count(&page.lock(), &counter);
+                }
+            });
+        }
     });
     assert_eq!(counter.get(), (THREADS * each) as u64);
     assert!(!page.is_locked());
@@ -73,44 +70,42 @@ fn every_way_to_take_with_every_way_to_release() {
     const THREADS: usize = 8;
     let (page, mut counter, start) = (PageLock::new(), Unprotected::new(), Barrier::new(THREADS));
     page.activate(1).unwrap();
-    let taken: u64 = watched(&[&page], || {
-        thread::scope(|s| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|t| {
-                    let (page, counter, start) = (&page, &counter, &start);
-                    s.spawn(move || {
-                        start.wait();
-                        let (mut lots, mut taken) = (Lots::of(t), 0);
-                        for _ in turns(30_000) {
-                            let Some(guard) = take_somehow(page, &mut lots) else { continue };
-                            count(&guard, counter);
-                            taken += 1;
-                            match lots.draw(7) {
-                                0 => drop(guard),
-                                1 => _ = guard.unlock(),
-                                2 => _ = guard.unlock_fair(),
-                                3 => {
-                                    let hold = guard.into_raw();
-                                    // SAFETY: the hold has just been made raw, here.
-                                    drop(unsafe { PageGuard::from_raw_of(page, hold) });
-                                }
-                                4 => _ = guard.begin_migration().abort(),
-                                5 => drop(guard.begin_migration().cancel()),
-                                _ => {
-                                    let frozen = guard
-                                        .begin_migration()
-                                        .freeze(pagelock::FreezeRule::ExactRefs(1))
-                                        .unwrap();
-                                    frozen.commit_in_place();
-                                }
+    let taken: u64 = with_threads(&[&page], |s| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|t| {
+                let (page, counter, start) = (&page, &counter, &start);
+                s.spawn(move || {
+                    start.wait();
+                    let (mut lots, mut taken) = (Lots::of(t), 0);
+                    for _ in turns(30_000) {
+                        let Some(guard) = take_somehow(page, &mut lots) else { continue };
+                        count(&guard, counter);
+                        taken += 1;
+                        match lots.draw(7) {
+                            0 => drop(guard),
+                            1 => _ = guard.unlock(),
+                            2 => _ = guard.unlock_fair(),
+                            3 => {
+                                let hold = guard.into_raw();
+                                // SAFETY: the hold has just been made raw, here.
+                                drop(unsafe { PageGuard::from_raw_of(page, hold) });
+                            }
+                            4 => _ = guard.begin_migration().abort(),
+                            5 => drop(guard.begin_migration().cancel()),
+                            _ => {
+                                let frozen = guard
+                                    .begin_migration()
+                                    .freeze(pagelock::FreezeRule::ExactRefs(1))
+                                    .unwrap();
+                                frozen.commit_in_place();
                             }
                         }
-                        taken
-                    })
+                    }
+                    taken
                 })
-                .collect();
-            threads.into_iter().map(|t| t.join().unwrap()).sum()
-        })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
     });
     assert_eq!(counter.get(), taken);
     let left = format!("{page:?}");
@@ -122,25 +117,23 @@ fn every_way_to_take_with_every_way_to_release() {
 fn a_guard_may_be_released_by_another_thread() {
     let each = rounds(2_000);
     let (page, mut counter) = (PageLock::new(), Unprotected::new());
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let (finish, finished) = mpsc::channel::<PageGuard<'_>>();
-            for _ in 0..3 {
-                let finish = finish.clone();
-                let (page, counter) = (&page, &counter);
-                s.spawn(move || {
-                    for _ in 0..each {
-                        let guard = page.lock();
-                        count(&guard, counter);
-                        finish.send(guard).unwrap();
-                    }
-                });
-            }
-            drop(finish);
-            for guard in finished {
-                count(&guard, &counter);
-            }
-        });
+    with_threads(&[&page], |s| {
+        let (finish, finished) = mpsc::channel::<PageGuard<'_>>();
+        for _ in 0..3 {
+            let finish = finish.clone();
+            let (page, counter) = (&page, &counter);
+            s.spawn(move || {
+                for _ in 0..each {
+                    let guard = page.lock();
+                    count(&guard, counter);
+                    finish.send(guard).unwrap();
+                }
+            });
+        }
+        drop(finish);
+        for guard in finished {
+            count(&guard, &counter);
+        }
     });
     assert_eq!(counter.get(), 2 * 3 * each as u64);
 }
@@ -149,25 +142,23 @@ fn a_guard_may_be_released_by_another_thread() {
 fn one_thread_takes_raw_and_another_releases() {
     let each = rounds(2_000);
     let (page, mut counter) = (PageLock::new(), Unprotected::new());
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let (submit, submitted) = mpsc::channel();
-            let (page, counter) = (&page, &counter);
-            s.spawn(move || {
-                for _ in 0..each {
-                    let guard = page.lock();
-                    count(&guard, counter);
-                    submit.send(guard.into_raw()).unwrap();
-                }
-            });
-            s.spawn(move || {
-                for hold in submitted {
-                    // SAFETY: the other thread gave up this hold, and sent each once.
-                    let guard = unsafe { PageGuard::from_raw_of(page, hold) };
-                    count(&guard, counter);
-                    guard.unlock();
-                }
-            });
+    with_threads(&[&page], |s| {
+        let (submit, submitted) = mpsc::channel();
+        let (page, counter) = (&page, &counter);
+        s.spawn(move || {
+            for _ in 0..each {
+                let guard = page.lock();
+                count(&guard, counter);
+                submit.send(guard.into_raw()).unwrap();
+            }
+        });
+        s.spawn(move || {
+            for hold in submitted {
+                // SAFETY: the other thread gave up this hold, and sent each once.
+                let guard = unsafe { PageGuard::from_raw_of(page, hold) };
+                count(&guard, counter);
+                guard.unlock();
+            }
         });
     });
     assert_eq!(counter.get(), 2 * each as u64);
@@ -187,30 +178,28 @@ fn pages_of_one_event_slot_are_locked_apart() {
     drop(held);
 
     let counters = [Unprotected::new(), Unprotected::new()];
-    watched(&[a, b], || {
-        thread::scope(|s| {
-            for t in 0..THREADS {
-                let counters = &counters;
-                s.spawn(move || {
-                    for i in 0..each {
-                        let which = (t + i) % 2;
-                        let page = [a, b][which];
-                        // Half by waiting, so that the slot they share is in use.
-                        let guard = if i % 3 == 0 {
-                            loop {
-                                match page.try_lock() {
-                                    Some(guard) => break guard,
-                                    None => _ = page.wait_unlocked(()),
-                                }
+    with_threads(&[a, b], |s| {
+        for t in 0..THREADS {
+            let counters = &counters;
+            s.spawn(move || {
+                for i in 0..each {
+                    let which = (t + i) % 2;
+                    let page = [a, b][which];
+                    // Half by waiting, so that the slot they share is in use.
+                    let guard = if i % 3 == 0 {
+                        loop {
+                            match page.try_lock() {
+                                Some(guard) => break guard,
+                                None => _ = page.wait_unlocked(()),
                             }
-                        } else {
-                            page.lock()
-                        };
-                        count(&guard, &counters[which]);
-                    }
-                });
-            }
-        });
+                        }
+                    } else {
+                        page.lock()
+                    };
+                    count(&guard, &counters[which]);
+                }
+            });
+        }
     });
     let [mut x, mut y] = counters;
     assert_eq!(x.get() + y.get(), (THREADS * each) as u64);
@@ -225,17 +214,15 @@ fn what_one_owner_wrote_the_next_sees() {
     let each = rounds(3_000) as u64;
     let page = PageLock::new();
     let data: [Unprotected; 16] = Default::default();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..THREADS {
-                s.spawn(|| {
-                    for _ in 0..each {
-                        let guard = page.lock();
-                        data.iter().for_each(|d| count(&guard, d));
-                    }
-                });
-            }
-        });
+    with_threads(&[&page], |s| {
+        for _ in 0..THREADS {
+            s.spawn(|| {
+                for _ in 0..each {
+                    let guard = page.lock();
+                    data.iter().for_each(|d| count(&guard, d));
+                }
+            });
+        }
     });
     for mut d in data {
         assert_eq!(d.get(), THREADS * each);
@@ -276,12 +263,10 @@ fn a_platform_that_cannot_tell_how_sleeps_end_excludes_as_well() {
     let each = rounds(3_000);
     let page = PageLock::with_futex(Own::without_classes(1));
     let mut counter = Unprotected::new();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..THREADS {
-                s.spawn(|| (0..each).for_each(|_| count(&page.lock(), &counter)));
-            }
-        });
+    with_threads(&[&page], |s| {
+        for _ in 0..THREADS {
+            s.spawn(|| (0..each).for_each(|_| count(&page.lock(), &counter)));
+        }
     });
     assert_eq!(counter.get(), (THREADS * each) as u64);
 }
@@ -291,12 +276,10 @@ fn a_platform_that_spins_excludes_as_well() {
     let each = rounds(2_000);
     let page = PageLock::with_futex(pagelock::futex::SpinFutex);
     let mut counter = Unprotected::new();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..2 {
-                s.spawn(|| (0..each).for_each(|_| count(&page.lock(), &counter)));
-            }
-        });
+    with_threads(&[&page], |s| {
+        for _ in 0..2 {
+            s.spawn(|| (0..each).for_each(|_| count(&page.lock(), &counter)));
+        }
     });
     assert_eq!(counter.get(), 2 * each as u64);
 }

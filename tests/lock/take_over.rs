@@ -3,7 +3,7 @@
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_shuttle)))]
 
-use crate::common::{own::Own, watched};
+use crate::common::{own::Own, with_threads};
 use core::mem::forget;
 use pagelock::word::count::{FROZEN, PINS_SHIFT};
 use pagelock::word::state::{LOCKED, MIGRATING, POISONED};
@@ -14,7 +14,7 @@ use pagelock::{
 use std::thread;
 use std::time::Duration;
 
-/// A header of these two words, as somebody who is dead may have left it.
+/// A header of these two words, as a dead owner may have left it.
 fn left_as(state: u32, count: u32) -> PageLock {
     let page = PageLock::new();
     // SAFETY: a header is two words, and nobody else knows this one.
@@ -28,7 +28,7 @@ fn words(page: &PageLock) -> [u32; 2] {
     unsafe { core::ptr::from_ref(page).cast::<[u32; 2]>().read_volatile() }
 }
 
-/// A live page with so many references, which belong to the test.
+/// A live page with `refs` references, which belong to the test.
 fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     page.activate(refs).unwrap();
@@ -56,7 +56,7 @@ const LEFT: [(u32, u32, &str, bool); 14] = [
     (LOCKED | POISONED, FROZEN, "locked", true),
     (LOCKED | MIGRATING, 0, "migrating", false),
     (LOCKED | MIGRATING, 1 << PINS_SHIFT, "migrating", false),
-    // A wait for pins is over with whoever waited.
+    // A wait for pins ends with its waiter.
     (LOCKED | MIGRATING, FROZEN | 1 << PINS_SHIFT, "migrating", false),
     (LOCKED | MIGRATING, FROZEN | 2 << PINS_SHIFT, "migrating", false),
     (LOCKED | MIGRATING, FROZEN, "frozen", false),
@@ -200,50 +200,46 @@ fn a_commit_that_died_can_be_finished() {
 fn whoever_sleeps_for_a_release_that_died_is_woken() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            let locker = s.spawn(|| drop(page.lock()));
-            own.until_asleep(2);
-            own.set_deaf(true);
-            drop(owner);
-            own.set_deaf(false);
-            for _ in 0..1000 {
-                drop(page.try_lock());
-            }
-            thread::sleep(Duration::from_millis(20));
-            assert!(!waiter.is_finished() && !locker.is_finished(), "they have lost their wakes");
-            // SAFETY: this thread does not own the page.
-            unsafe { page.retell() };
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-            locker.join().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        let locker = s.spawn(|| drop(page.lock()));
+        own.until_asleep(2);
+        own.set_deaf(true);
+        drop(owner);
+        own.set_deaf(false);
+        for _ in 0..1000 {
+            drop(page.try_lock());
+        }
+        thread::sleep(Duration::from_millis(20));
+        assert!(!waiter.is_finished() && !locker.is_finished(), "they have lost their wakes");
+        // SAFETY: this thread does not own the page.
+        unsafe { page.retell() };
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
+        locker.join().unwrap();
     });
 }
 
-/// The same while somebody else owns the page already: that one's release has nobody to wake but
+/// The same while another thread owns the page already: its release has nobody to wake but
 /// for this.
 #[test]
 fn a_release_that_died_is_told_again_under_the_next_owner() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let locker = s.spawn(|| drop(page.lock()));
-            own.until_asleep(1);
-            own.set_deaf(true);
-            drop(owner);
-            own.set_deaf(false);
-            let next = page.try_lock().expect("free");
-            // SAFETY: nobody's `tell` waits for this page.
-            unsafe { page.retell() };
-            thread::sleep(Duration::from_millis(20));
-            assert!(!locker.is_finished());
-            drop(next);
-            locker.join().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let owner = page.lock();
+        let locker = s.spawn(|| drop(page.lock()));
+        own.until_asleep(1);
+        own.set_deaf(true);
+        drop(owner);
+        own.set_deaf(false);
+        let next = page.try_lock().expect("free");
+        // SAFETY: nobody's `tell` waits for this page.
+        unsafe { page.retell() };
+        thread::sleep(Duration::from_millis(20));
+        assert!(!locker.is_finished());
+        drop(next);
+        locker.join().unwrap();
     });
 }
 
@@ -253,26 +249,24 @@ fn a_migrator_that_waits_for_an_unpin_that_died_is_woken() {
     let own = Own::new(4);
     let page = PageLock::with_futex(own);
     page.activate(1).unwrap();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let pin = page.try_pin().unwrap();
-            let migrator = s.spawn(|| page.lock().begin_migration().wait_unpinned(Limits::none()));
-            own.until_asleep(1);
-            own.set_deaf(true);
-            // What the bump of the sequence does without its wake, a death before the bump does as
-            // well.
-            assert_eq!(pin.unpin(), Put::Kept);
-            own.set_deaf(false);
-            thread::sleep(Duration::from_millis(20));
-            assert!(!migrator.is_finished());
-            // SAFETY: this thread does not own the page.
-            unsafe { page.retell() };
-            migrator.join().unwrap().unwrap();
-        });
+    with_threads(&[&page], |s| {
+        let pin = page.try_pin().unwrap();
+        let migrator = s.spawn(|| page.lock().begin_migration().wait_unpinned(Limits::none()));
+        own.until_asleep(1);
+        own.set_deaf(true);
+        // What the bump of the sequence does without its wake, a death before the bump does as
+        // well.
+        assert_eq!(pin.unpin(), Put::Kept);
+        own.set_deaf(false);
+        thread::sleep(Duration::from_millis(20));
+        assert!(!migrator.is_finished());
+        // SAFETY: this thread does not own the page.
+        unsafe { page.retell() };
+        migrator.join().unwrap().unwrap();
     });
 }
 
-/// What the dead had is given back by whoever knows of it.
+/// A process that knows of it gives back what the dead one had.
 #[test]
 fn counts_of_the_dead_are_given_back() {
     let page = live(1);

@@ -1,12 +1,11 @@
-//! What the crate prints is what somebody who debugs it has: every value says in words what was
+//! A person who debugs has what the crate prints: every value says in words what was
 //! seen, and every error what was asked for and what there was.
 
-use crate::common::{sim::Sim, watched};
+use crate::common::{page_on, sim::Sim, with_threads};
 use pagelock::futex::{EventSlot, SpinFutex};
 use pagelock::{
     Cancel, Claim, CommitRefused, FreezeError, FreezeRule, PageGuard, PageLock, UserBits,
 };
-use std::thread;
 
 fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
@@ -41,31 +40,29 @@ fn a_page_says_what_state_it_is_in() {
 #[test]
 fn a_page_says_who_sleeps_and_for_whom_it_is_kept() {
     let sim = Sim::new(1);
-    let page: &PageLock<Sim> = Box::leak(Box::new(PageLock::with_futex(sim)));
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let locker = s.spawn(|| drop(page.lock()));
-            sim.until_asleep(1);
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(2);
-            assert_eq!(page.sleepers(), 1, "a waiter is none");
-            assert_eq!(
-                format!("{page:?}"),
-                "PageLock { locked, 1 sleepers, awaited, generation 0; 0 references, 0 pins }"
-            );
-            sim.hold();
-            guard.unlock_fair();
-            assert_eq!(
-                format!("{page:?}"),
-                "PageLock { kept for a sleeper, 1 sleepers, gate closed, awaited, generation 1; 0 references, 0 pins }"
-            );
-            assert_eq!(page.sleepers(), 1);
-            sim.resume();
-            locker.join().unwrap();
-            let _ = waiter.join().unwrap();
-            assert_eq!(page.sleepers(), 0);
-        });
+    let page: &PageLock<Sim> = page_on(sim);
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let locker = s.spawn(|| drop(page.lock()));
+        sim.until_asleep(1);
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(2);
+        assert_eq!(page.sleepers(), 1, "a waiter is none");
+        assert_eq!(
+            format!("{page:?}"),
+            "PageLock { locked, 1 sleepers, awaited, generation 0; 0 references, 0 pins }"
+        );
+        sim.hold();
+        guard.unlock_fair();
+        assert_eq!(
+            format!("{page:?}"),
+            "PageLock { kept for a sleeper, 1 sleepers, gate closed, awaited, generation 1; 0 references, 0 pins }"
+        );
+        assert_eq!(page.sleepers(), 1);
+        sim.resume();
+        locker.join().unwrap();
+        let _ = waiter.join().unwrap();
+        assert_eq!(page.sleepers(), 0);
     });
 }
 

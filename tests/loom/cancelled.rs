@@ -43,7 +43,7 @@ fn a_cancelled_wait_for_migration_with_a_deadline() {
     });
 }
 
-/// Whoever sees the switch thrown sees what the canceller did before, without having waited.
+/// A thread that sees the switch thrown sees what the canceller did before, without having waited.
 #[test]
 fn a_switch_that_is_seen_thrown() {
     explore_with(3, || {
@@ -62,7 +62,7 @@ fn a_switch_that_is_seen_thrown() {
     });
 }
 
-/// Two waiters under one switch, and one who is not and returns with the release.
+/// Two waiters under one switch, and one under none, which returns with the release.
 #[test]
 fn a_switch_ends_all_of_its_waits() {
     explore(|| {

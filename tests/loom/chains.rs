@@ -7,7 +7,7 @@ use pagelock::futex::MonotonicTime;
 use pagelock::futex::model::{expire, interrupt};
 use pagelock::{Limits, Wait};
 
-/// Two pages of one slot: each one's waiter returns, whoever is released first.
+/// Two pages of one slot: each one's waiter returns, whichever page is released first.
 #[test]
 fn two_pages_on_one_slot() {
     explore(|| {

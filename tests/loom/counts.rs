@@ -1,4 +1,4 @@
-//! References and pins: who gets one, and who puts the last.
+//! References and pins: which get succeeds, and which put is the last.
 
 use crate::{Page, explore_with, misused, on};
 use pagelock::{FreezeRule, GetError, MAX_REFS, PageRef, Put};
@@ -9,7 +9,7 @@ pub(crate) fn live(refs: u32) -> std::sync::Arc<Page> {
     page
 }
 
-/// The last put says so, once, and whoever is told sees all that the others did.
+/// The last put says so, once, and its caller sees all that the others did.
 #[test]
 fn the_last_put_is_said_once() {
     explore_with(3, || {
@@ -112,7 +112,7 @@ fn the_last_put_may_be_a_commit() {
     });
 }
 
-/// A page that is made live again: whoever does so sees all that the holders of its last life did.
+/// A page that is made live again: its activator sees all that the holders of its last life did.
 #[test]
 fn a_page_that_is_made_live_again() {
     explore_with(3, || {
@@ -129,7 +129,7 @@ fn a_page_that_is_made_live_again() {
     });
 }
 
-/// Memory that starts a new life: whoever makes the page live sees how it was prepared.
+/// Memory that starts a new life: the thread that makes the page live sees how it was prepared.
 #[test]
 fn a_new_life_sees_how_it_was_prepared() {
     explore_with(3, || {

@@ -77,7 +77,7 @@ impl Machine {
     }
 }
 
-/// Whoever has waited for the other processor sees that its references are put.
+/// A drain that has waited for the other processor sees its references put.
 #[test]
 fn a_drain_sees_what_it_waited_for() {
     explore_with(3, || {
@@ -107,7 +107,7 @@ fn a_drain_that_need_not_ask_sees_what_was_put() {
     });
 }
 
-/// A drain that finds the batch in use is told by whoever has it, who has emptied it for the drain.
+/// A drain that finds the batch in use is told by its user, which has emptied it for the drain.
 #[test]
 fn whoever_has_the_batch_empties_it_for_a_drain() {
     explore_with(3, || {
@@ -120,7 +120,7 @@ fn whoever_has_the_batch_empties_it_for_a_drain() {
     });
 }
 
-/// So is one whose call to the other processor came in the middle of that; whoever answers the call
+/// So is one whose call to the other processor came in the middle of that; the one that answers
 /// does not wait.
 #[test]
 fn a_call_in_the_middle_of_an_add_is_answered() {
@@ -139,7 +139,7 @@ fn a_call_in_the_middle_of_an_add_is_answered() {
     });
 }
 
-/// What whoever adds takes out of a full batch is put before a drain is over.
+/// References that an adder takes out of a full batch are put before a drain is over.
 #[test]
 fn what_is_taken_out_of_a_full_batch_is_waited_for() {
     explore_with(3, || {
@@ -154,7 +154,7 @@ fn what_is_taken_out_of_a_full_batch_is_waited_for() {
     });
 }
 
-/// Two who add at the same time: what is in the batch is what was said to be.
+/// Two threads add at the same time: the batch has what the adds said it had.
 #[test]
 fn one_at_a_time_uses_a_batch() {
     explore_with(3, || {

@@ -57,7 +57,7 @@ fn a_page_that_is_freed_right_after_the_unlock() {
         });
         *table.lock().unwrap() = false;
         drop(guard);
-        // SAFETY: the entry is down, and whoever saw it has dropped the lock since.
+        // SAFETY: the entry is down, and each thread that saw it has dropped the lock since.
         unsafe { page.free() };
         waiter.join().unwrap();
     });
@@ -88,12 +88,12 @@ fn a_page_that_is_unlocked_and_then_freed() {
     });
 }
 
-/// The next owner frees the page, while the last one's release still has somebody to wake.
+/// The next owner frees the page, while the last one's release still has a waiter to wake.
 #[test]
 fn a_page_that_the_next_owner_frees() {
     explore_with(3, || {
         let page = Arc::new(Freed::new());
-        // SAFETY: the header is freed below, by the last who uses it.
+        // SAFETY: the header is freed below, by its last user.
         let guard = unsafe { &*page.0 }.lock();
         let next = on(&page, |page| {
             // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! A freeze against those who get, pin, put and unpin.
+//! A freeze against gets, pins, puts and unpins.
 
 use crate::counts::live;
 use crate::{DEAF, Page, explore, explore_with, misused, on};
@@ -117,7 +117,7 @@ fn a_get_against_a_freeze_sees_before_or_after() {
     });
 }
 
-/// References that move to another header: whoever gets the new page sees what the migrator copied
+/// References that move to another header: a get of the new page sees what the migrator copied
 /// there.
 #[test]
 fn references_move_with_the_data() {

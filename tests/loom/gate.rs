@@ -1,7 +1,7 @@
 //! The gate: lost rounds close it, the last one inside opens it, and the crowd outside is told.
 
 use crate::leaving::{timed, timed_out};
-use crate::{Page, ROUNDS, WAKES, explore, explore_with, keep, on};
+use crate::{Page, ROUNDS, WAKES, explore, explore_with, keep, locked, locker, on};
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
 use pagelock::{Claim, Futex, OsFutex, PageGuard};
@@ -41,15 +41,13 @@ fn a_closed_gate_keeps_newcomers_out() {
     });
 }
 
-/// The gate stays closed until the turn of whoever closed it, behind those who slept before.
+/// The gate stays closed until the locker that closed it has its turn, after earlier sleepers.
 #[test]
 fn a_gate_stays_closed_until_the_last_one_inside_had_the_page() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let earlier = on(&page, |page| drop(page.lock.lock()));
+    locked(2, |page, guard| {
+        let earlier = on(page, locker);
         page.until_says("1 sleepers");
-        let starved = on(&page, |page| keep(page.lock.lock_releasing(())));
+        let starved = on(page, |page| keep(page.lock.lock_releasing(())));
         page.until_says("gate closed");
         drop(guard);
         for _ in 0..3 {
@@ -60,7 +58,6 @@ fn a_gate_stays_closed_until_the_last_one_inside_had_the_page() {
         // SAFETY: the starved one has kept the page, and is gone.
         drop(unsafe { PageGuard::from_raw(&page.lock) });
         earlier.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -82,8 +79,8 @@ fn unlock_fair_hands_over() {
     });
 }
 
-/// Whoever a fair release goes to sees what was done before it, also one that was about to sleep
-/// and does not.
+/// The locker that a fair release goes to sees what was done before it, even if it was about to
+/// sleep and does not.
 #[test]
 fn a_fair_release_is_seen_by_the_sleeper() {
     explore_with(3, || {
@@ -122,38 +119,32 @@ fn unlock_fair_hands_over_past_two_newcomers() {
     });
 }
 
-/// A fair release strands nobody, whoever is asleep, on the way to it, or on the way from it.
+/// A fair release strands nobody: no sleeper, none about to sleep, and none on its way out.
 #[test]
 fn unlock_fair_strands_nobody() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(2, |page, guard| {
         let fair = |page: &Page| _ = page.lock.lock().unlock_fair();
-        let (a, b) = (on(&page, fair), on(&page, fair));
+        let (a, b) = (on(page, fair), on(page, fair));
         guard.unlock_fair();
-        fair(&page);
+        fair(page);
         a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
 /// The last sleeper of a page that is kept for it gives up: the page is free again, for anybody.
 #[test]
 fn a_gate_with_nobody_inside_is_open() {
-    explore_with(3, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let sleeper = on(&page, timed);
+    locked(3, |page, guard| {
+        let sleeper = on(page, timed);
         page.until_says("1 sleepers");
         // Its time is up, and it has not left yet when the page is kept for it and the newcomer
         // waits outside.
         expire();
         guard.unlock_fair();
-        let newcomer = on(&page, |page| drop(page.lock.lock()));
+        let newcomer = on(page, locker);
         let _ = sleeper.join().unwrap();
         newcomer.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -161,17 +152,13 @@ fn a_gate_with_nobody_inside_is_open() {
 /// room.
 #[test]
 fn a_crowd_is_not_stranded() {
-    explore_with(1, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let locker = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, locker), on(&page, locker));
+    locked(1, |page, guard| {
+        let (a, b) = (on(page, locker), on(page, locker));
         page.until_says("2 sleepers");
-        let c = on(&page, locker);
+        let c = on(page, locker);
         page.until_says("crowd outside");
         drop(guard);
         [a, b, c].into_iter().for_each(|locker| locker.join().unwrap());
-        page.assert_idle();
     });
 }
 
@@ -179,32 +166,26 @@ fn a_crowd_is_not_stranded() {
 /// whoever opens the gate.
 #[test]
 fn one_outside_a_closed_gate_is_told() {
-    explore_with(3, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let inside = on(&page, |page| drop(page.lock.lock()));
+    locked(3, |page, guard| {
+        let inside = on(page, locker);
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let outside = on(&page, |page| drop(page.lock.lock()));
+        let outside = on(page, locker);
         inside.join().unwrap();
         outside.join().unwrap();
-        page.assert_idle();
     });
 }
 
 /// Outside a closed gate nobody takes the page, and the last one inside tells the crowd.
 #[test]
 fn the_crowd_outside_a_closed_gate_is_told() {
-    explore_with(1, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let inside = on(&page, |page| drop(page.lock.lock()));
+    locked(1, |page, guard| {
+        let inside = on(page, locker);
         page.until_says("1 sleepers");
         guard.unlock_fair();
         let outside = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, outside), on(&page, outside));
+        let (a, b) = (on(page, outside), on(page, outside));
         [inside, a, b].into_iter().for_each(|locker| locker.join().unwrap());
-        page.assert_idle();
     });
 }
 
@@ -212,19 +193,16 @@ fn the_crowd_outside_a_closed_gate_is_told() {
 /// its gate is opened again.
 #[test]
 fn lock_releasing_beside_a_closed_gate_is_not_stranded() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let inside = on(&page, |page| drop(page.lock.lock()));
+    locked(2, |page, guard| {
+        let inside = on(page, locker);
         page.until_says("1 sleepers");
         guard.unlock_fair();
-        let faulter = on(&page, |page| drop(page.lock.lock_releasing(())));
+        let faulter = on(page, |page| drop(page.lock.lock_releasing(())));
         if let Some(guard) = page.lock.try_lock() {
             drop(guard);
         }
         inside.join().unwrap();
         faulter.join().unwrap();
-        page.assert_idle();
     });
 }
 

@@ -1,9 +1,9 @@
 //! A locker that times out or is cancelled leaves, and passes its wake on.
 
-use crate::{CLOCK_LAST, In, Page, explore, explore_with, on};
+use crate::{CLOCK_LAST, In, Page, explore, locked, locker, on};
 use loom::thread;
 use pagelock::futex::model::expire;
-use pagelock::{Cancel, Futex, Limits, LockError};
+use pagelock::{Cancel, Limits, LockError};
 use std::sync::Arc;
 
 pub(crate) fn timed_out<'c>() -> Limits<'c, In<0>> {
@@ -17,16 +17,13 @@ pub(crate) fn timed(page: &Page) -> Result<(), LockError> {
 /// A locker that gives up passes on the wake that it may have been given.
 #[test]
 fn a_locker_that_times_out_passes_its_wake_on() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let (a, b) = (on(&page, timed), on(&page, |page| drop(page.lock.lock())));
+    locked(2, |page, guard| {
+        let (a, b) = (on(page, timed), on(page, locker));
         let c = thread::spawn(expire);
         drop(guard);
         let _ = a.join().unwrap();
         b.join().unwrap();
         c.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -34,32 +31,26 @@ fn a_locker_that_times_out_passes_its_wake_on() {
 /// closed. That it does takes three preemptions.
 #[test]
 fn a_locker_that_times_out_opens_the_gate() {
-    explore_with(3, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let a = on(&page, timed);
+    locked(3, |page, guard| {
+        let a = on(page, timed);
         let b = thread::spawn(expire);
         guard.unlock_fair();
         // A newcomer, which may find the page kept for one that leaves.
         drop(page.lock.lock());
         let _ = a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
 #[test]
 fn a_starved_locker_that_times_out_strands_nobody() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let (a, b) = (on(&page, timed), on(&page, |page| drop(page.lock.lock())));
+    locked(2, |page, guard| {
+        let (a, b) = (on(page, timed), on(page, locker));
         drop(guard);
         drop(page.lock.lock());
         expire();
         let _ = a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -67,16 +58,13 @@ fn a_starved_locker_that_times_out_strands_nobody() {
 /// before a newcomer.
 #[test]
 fn a_fair_release_to_two_of_whom_one_times_out() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let (a, b) = (on(&page, timed), on(&page, |page| drop(page.lock.lock_releasing(()))));
+    locked(2, |page, guard| {
+        let (a, b) = (on(page, timed), on(page, |page| drop(page.lock.lock_releasing(()))));
         let c = thread::spawn(expire);
         guard.unlock_fair();
         let _ = a.join().unwrap();
         b.join().unwrap();
         c.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -101,16 +89,13 @@ fn late_is_said_without_registering() {
 /// page.
 #[test]
 fn the_one_that_was_woken_times_out() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let (a, b) = (on(&page, timed), on(&page, |page| drop(page.lock.lock())));
+    locked(2, |page, guard| {
+        let (a, b) = (on(page, timed), on(page, locker));
         page.until_says("2 sleepers");
         drop(guard);
         expire();
         let _ = a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -125,7 +110,7 @@ fn a_wake_that_was_used_up_is_passed_on() {
         let guard = page.lock.lock();
         let a = on(&page, timed);
         page.until_says("1 sleepers");
-        let b = on(&page, |page| drop(page.lock.lock()));
+        let b = on(&page, locker);
         page.until_says("2 sleepers");
         drop(guard);
         let newcomer = page.lock.try_lock();
@@ -141,19 +126,16 @@ fn a_wake_that_was_used_up_is_passed_on() {
 /// tells it, and so does one that leaves a page that nobody owns.
 #[test]
 fn a_locker_under_a_switch_is_not_stranded() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let under = on(&page, |page| {
+    locked(2, |page, guard| {
+        let under = on(page, |page| {
             let switch = Cancel::with_futex(In::<0>);
             drop(page.lock.lock_within(Limits::none().unless(&switch)).unwrap());
         });
-        let (a, b) = (on(&page, timed), thread::spawn(expire));
+        let (a, b) = (on(page, timed), thread::spawn(expire));
         guard.unlock_fair();
         under.join().unwrap();
         let _ = a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -168,7 +150,7 @@ fn a_cancelled_locker_leaves_and_passes_its_wake_on() {
         let under = on(&page, move |page| {
             page.lock.lock_within(Limits::none().unless(&for_locker)).map(drop)
         });
-        let other = on(&page, |page| drop(page.lock.lock()));
+        let other = on(&page, locker);
         switch.cancel();
         drop(guard);
         assert!(matches!(under.join().unwrap(), Ok(()) | Err(LockError::Cancelled)));
@@ -198,17 +180,14 @@ fn a_cancelled_locker_returns_though_the_page_stays_locked() {
 /// The last one inside gives up instead.
 #[test]
 fn the_crowd_is_told_by_one_that_gives_up() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let inside = on(&page, timed);
+    locked(2, |page, guard| {
+        let inside = on(page, timed);
         page.until_says("1 sleepers");
-        let outside = on(&page, |page| drop(page.lock.lock()));
+        let outside = on(page, locker);
         guard.unlock_fair();
         expire();
         let _ = inside.join().unwrap();
         outside.join().unwrap();
-        page.assert_idle();
     });
 }
 
@@ -216,33 +195,27 @@ fn the_crowd_is_told_by_one_that_gives_up() {
 /// not.
 #[test]
 fn three_lockers_of_whom_one_times_out_at_the_gate() {
-    explore_with(1, || {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(1, |page, guard| {
         let fair = |page: &Page| _ = page.lock.lock().unlock_fair();
-        let (a, b, c) = (on(&page, timed), on(&page, fair), thread::spawn(expire));
+        let (a, b, c) = (on(page, timed), on(page, fair), thread::spawn(expire));
         guard.unlock_fair();
-        fair(&page);
+        fair(page);
         let _ = a.join().unwrap();
         b.join().unwrap();
         c.join().unwrap();
-        page.assert_idle();
     });
 }
 
 /// The same with one inside that gives up.
 #[test]
 fn lock_releasing_beside_a_closed_gate_is_told_by_one_that_gives_up() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
-        let inside = on(&page, timed);
+    locked(2, |page, guard| {
+        let inside = on(page, timed);
         page.until_says("1 sleepers");
-        let faulter = on(&page, |page| drop(page.lock.lock_releasing(())));
+        let faulter = on(page, |page| drop(page.lock.lock_releasing(())));
         guard.unlock_fair();
         expire();
         let _ = inside.join().unwrap();
         faulter.join().unwrap();
-        page.assert_idle();
     });
 }

@@ -1,13 +1,13 @@
 //! Owning a page.
 
 use crate::leaving::timed_out;
-use crate::{Page, explore, explore_with, keep, on};
+use crate::{Page, explore, explore_with, keep, locked, locker, on};
 use loom::thread;
 use pagelock::futex::model::{expire, interrupt};
-use pagelock::{Claim, Futex, PageGuard, UserBits};
+use pagelock::{Claim, PageGuard, UserBits};
 use std::sync::Arc;
 
-/// One owner at a time, who sees what those before it did. Three threads lock, one of them twice.
+/// One owner at a time, which sees what earlier owners did. Three threads lock, one of them twice.
 #[test]
 fn one_owner_at_a_time() {
     explore(|| {
@@ -60,11 +60,9 @@ fn one_owner_at_a_time_whichever_way() {
 /// for no reason.
 #[test]
 fn lockers_are_not_stranded_by_barging() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(2, |page, guard| {
         let sleeper = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, sleeper), on(&page, sleeper));
+        let (a, b) = (on(page, sleeper), on(page, sleeper));
         drop(guard);
         // A newcomer: it may drop the waiters' bit, but the sleepers that the release woke set it
         // again.
@@ -73,27 +71,23 @@ fn lockers_are_not_stranded_by_barging() {
         }
         a.join().unwrap();
         b.join().unwrap();
-        page.assert_idle();
     });
 }
 
 #[test]
 fn lockers_are_not_stranded_by_signals() {
-    explore(|| {
-        let page = Page::<0>::new();
-        let guard = page.lock.lock();
+    locked(2, |page, guard| {
         let sleeper = |page: &Page| drop(page.lock.lock());
-        let (a, b) = (on(&page, sleeper), on(&page, sleeper));
+        let (a, b) = (on(page, sleeper), on(page, sleeper));
         let c = thread::spawn(interrupt);
         drop(guard);
         a.join().unwrap();
         b.join().unwrap();
         c.join().unwrap();
-        page.assert_idle();
     });
 }
 
-/// Whoever sees the caller's bits sees what their writer did before, without owning the page.
+/// A reader of the caller's bits sees what their writer did before, without owning the page.
 #[test]
 fn the_callers_bits_publish() {
     explore_with(3, || {
@@ -126,7 +120,7 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
             page.add();
             drop(guard);
         });
-        let other = on(&page, |page| drop(page.lock.lock()));
+        let other = on(&page, locker);
         page.add();
         drop(ptl.lock().unwrap());
         drop(guard);
@@ -137,7 +131,7 @@ fn lock_releasing_does_not_sleep_with_the_ptl() {
     });
 }
 
-/// A page that is on its way to somebody inside is not for one that comes later, starved from the
+/// A page that is on its way to a locker inside is not for one that comes later, starved from the
 /// start or not.
 #[test]
 fn lock_releasing_does_not_overtake_a_wake() {

@@ -12,9 +12,9 @@
 //!
 //! | claim | models |
 //! |---|---|
-//! | one owner, who sees what those before did | `one_owner_at_a_time*` |
+//! | one owner, which sees what earlier ones did | `one_owner_at_a_time*` |
 //! | bounded bypass | `a_sleeper_loses_no_more_wakes_than_the_bound`, `each_lost_round*`, `a_closed_gate*`, `a_gate*`, `unlock_fair*` |
-//! | who waits outside a closed gate is told | `*crowd*`, `*outside*`, `lock_releasing_beside*` |
+//! | a locker outside a closed gate is told | `*crowd*`, `*outside*`, `lock_releasing_beside*` |
 //! | a locker that leaves at any step passes its wake on | `a_locker_that_times_out*`, `*_times_out*`, `a_wake_that_was_used_up_is_passed_on` |
 //! | a wait against a holder that never takes the page-table lock, aborts, unlocks and frees | `a_holder*`, `a_migration_that*`, `a_page_that*` |
 //! | two pages on one slot; fan-out strands nobody | `two_pages*`, `a_chain*`, `two_chains*` |
@@ -107,12 +107,12 @@ thread_local! {
     static WAKES: Cell<u32> = const { Cell::new(0) };
     /// How many sleeps of lockers ended with a wake, or with the page released meanwhile.
     static ROUNDS: Cell<u32> = const { Cell::new(0) };
-    /// How often one locker was to be woken.
+    /// How often the crate asked to wake one locker.
     static WAKE_ONES: Cell<usize> = const { Cell::new(0) };
     /// The platform looks at its clock last: a sleep that was woken reports that its time is up if
     /// it is.
     static CLOCK_LAST: Cell<bool> = const { Cell::new(false) };
-    /// Nobody is woken: whoever would wake them has died.
+    /// Nobody is woken: the waker has died.
     static DEAF: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -214,7 +214,7 @@ impl<const SLOT: usize> Page<SLOT> {
         self.data.with_mut(|p| unsafe { *p += 1 });
     }
 
-    /// The data, for whoever may read them.
+    /// The data, for a thread that may read them.
     fn read(&self) -> u32 {
         // SAFETY: the model checker sees this access, see above.
         self.data.with(|p| unsafe { *p })
@@ -225,7 +225,7 @@ impl<const SLOT: usize> Page<SLOT> {
         format!("{:?}", self.lock).contains(words)
     }
 
-    /// Waits until the state in words contains `words`. Where a model needs somebody to be counted
+    /// Waits until the state in words contains `words`. Where a model needs a locker to be counted
     /// as a sleeper it says so with this: that a single look comes after another thread's load and
     /// compare-exchange is an order that the model checker leaves out.
     fn until_says(&self, words: &str) {
@@ -240,6 +240,25 @@ impl<const SLOT: usize> Page<SLOT> {
         assert!(!self.says("sleepers") && !self.says("closed"), "{:?}", self.lock);
         assert!(self.lock.try_lock().is_some(), "{:?}", self.lock);
     }
+}
+
+/// Explores a model that begins with the page owned by its main thread, and ends with the page
+/// idle.
+#[track_caller]
+fn locked(
+    preemptions: usize,
+    model: impl Fn(&Arc<Page>, PageGuard<'_, In<0>>) + Sync + Send + 'static,
+) {
+    explore_with(preemptions, move || {
+        let page = Page::<0>::new();
+        model(&page, page.lock.lock());
+        page.assert_idle();
+    });
+}
+
+/// Takes the page and releases it.
+fn locker(page: &Page) {
+    drop(page.lock.lock());
 }
 
 /// Runs `f` on another thread of the model, on `page`.

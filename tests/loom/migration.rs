@@ -49,7 +49,7 @@ fn a_migration_whose_copy_panics() {
     });
 }
 
-/// A migration that is cancelled is over for those who wait for it, though its owner keeps the
+/// A cancelled migration is over for its waiters, though its owner keeps the
 /// lock.
 #[test]
 fn a_migration_that_is_cancelled() {

@@ -131,7 +131,7 @@ fn what_a_device_uses_was_not_taken_away() {
         notifier: Notifier<In<0>>,
         entry: AtomicU32,
         device: Mutex<Option<u32>>,
-        /// The page of entry 0: the device reads it, and whoever has invalidated frees it.
+        /// The page of entry 0: the device reads it, and the invalidator frees it.
         frame: UnsafeCell<u32>,
     }
     // SAFETY: the model checker sees every access to the frame, and fails the model if two of them

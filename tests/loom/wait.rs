@@ -55,7 +55,7 @@ fn two_holders_in_a_row_and_two_waiters() {
     });
 }
 
-/// Whoever returns because of a release sees what the releaser did before it.
+/// A waiter that a release lets return sees what the releaser did before it.
 #[test]
 fn a_release_is_seen_by_the_waiter() {
     explore_with(3, || {
@@ -131,7 +131,7 @@ fn a_claim_is_reported_by_the_only_release() {
     });
 }
 
-/// A page is kept for a sleeper that gives up: whoever waits for its release is told.
+/// A page is kept for a sleeper that gives up: waiters for its release are told.
 #[test]
 fn waiters_for_a_kept_page_are_told_if_its_sleeper_gives_up() {
     explore(|| {
@@ -151,7 +151,7 @@ fn waiters_for_a_kept_page_are_told_if_its_sleeper_gives_up() {
     });
 }
 
-/// A page is kept for a sleeper that takes it: whoever waits is told when that one releases.
+/// A page is kept for a sleeper that takes it: waiters are told when that one releases.
 #[test]
 fn waiters_for_a_kept_page_are_told_when_its_sleeper_releases_it() {
     explore(|| {
@@ -168,7 +168,7 @@ fn waiters_for_a_kept_page_are_told_when_its_sleeper_releases_it() {
     });
 }
 
-/// Poison: those who wait are told, those who come later do not wait, and a locker gets the page
+/// Poison: waiters are told, later ones do not wait, and a locker gets the page
 /// and can see it.
 #[test]
 fn poison_ends_all_waits() {

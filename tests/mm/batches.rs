@@ -1,7 +1,7 @@
 //! Batches of references, one for each processor: nobody waits to add to one, and a full one is
 //! emptied.
 
-use crate::common::{own::Own, watched};
+use crate::common::{own::Own, watched, with_threads};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use crossbeam_utils::CachePadded;
@@ -87,7 +87,7 @@ fn without_batches_nothing_is_batched() {
     assert_eq!(none.count(1, nothing), 0);
 }
 
-/// A batch that somebody is emptying is not waited for: the page goes without.
+/// An adder does not wait for a batch that another thread empties: the page goes without.
 #[test]
 fn whoever_adds_never_waits() {
     let own = Own::new(1);
@@ -131,25 +131,23 @@ fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
         (0..BATCH as u64).for_each(|pfn| assert!(all.add(pfn, nothing)));
         let put = Cell::new(0);
         let mut waits = true;
-        watched(&[], || {
-            thread::scope(|s| {
-                let drainer = &s.spawn(|| {
-                    let unlocked = &mut Unlocked::promise();
-                    on(0);
-                    all.drain_all(unlocked, |_| panic!("only its own processor may"));
-                });
-                own.until_asleep(1);
-                let with_an_interrupt = |_| {
-                    put.set(put.get() + 1);
-                    all.run(1, |_| panic!("the batch is in use"));
-                    waits &= !drainer.is_finished();
-                };
-                if in_add {
-                    assert!(all.add(100, with_an_interrupt));
-                } else {
-                    all.drain_local(with_an_interrupt);
-                }
+        with_threads(&[], |s| {
+            let drainer = &s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
+                on(0);
+                all.drain_all(unlocked, |_| panic!("only its own processor may"));
             });
+            own.until_asleep(1);
+            let with_an_interrupt = |_| {
+                put.set(put.get() + 1);
+                all.run(1, |_| panic!("the batch is in use"));
+                waits &= !drainer.is_finished();
+            };
+            if in_add {
+                assert!(all.add(100, with_an_interrupt));
+            } else {
+                all.drain_local(with_an_interrupt);
+            }
         });
         // What was added is emptied as well: the drain may have been asked for after it was.
         assert_eq!((put.get(), waits), (BATCH + usize::from(in_add), true));
@@ -157,7 +155,7 @@ fn an_interrupt_in_the_middle_of_using_the_batch_does_not_wait() {
     }
 }
 
-/// A full batch that is being emptied by whoever adds to it is not empty for a drain before all of
+/// A full batch that an adder is emptying is not empty for a drain before all of
 /// it is put.
 #[test]
 fn what_an_add_takes_out_is_waited_for() {
@@ -167,25 +165,23 @@ fn what_an_add_takes_out_is_waited_for() {
     on(1);
     (0..BATCH as u64).for_each(|pfn| assert!(all.add(pfn, nothing)));
     let put = AtomicUsize::new(0);
-    watched(&[], || {
-        thread::scope(|s| {
-            let drain = || {
-                on(0);
-                all.drain_all(&mut Unlocked::promise(), |_| panic!("the batch is in use"));
-                assert!(put.load(SeqCst) >= BATCH, "still about to be put");
-            };
-            let mut drainer = None;
-            let added = all.add(100, |_| {
-                if drainer.is_none() {
-                    drainer = Some(s.spawn(drain));
-                    own.until_asleep(1);
-                }
-                put.fetch_add(1, SeqCst);
-            });
-            assert!(added);
+    with_threads(&[], |s| {
+        let drain = || {
+            on(0);
+            all.drain_all(&mut Unlocked::promise(), |_| panic!("the batch is in use"));
+            assert!(put.load(SeqCst) >= BATCH, "still about to be put");
+        };
+        let mut drainer = None;
+        let added = all.add(100, |_| {
+            if drainer.is_none() {
+                drainer = Some(s.spawn(drain));
+                own.until_asleep(1);
+            }
+            put.fetch_add(1, SeqCst);
         });
+        assert!(added);
     });
-    // The drain began before the page was added, and whoever adds has emptied the batch for it.
+    // The drain began before the page was added, and the adder has emptied the batch for it.
     assert_eq!(put.load(SeqCst), BATCH + 1);
 }
 
@@ -197,19 +193,17 @@ fn a_panic_leaves_an_empty_batch_that_can_be_used() {
     let all = Batches::new(&threads, own, batches(own, 2));
     on(1);
     assert!(all.add(1, nothing));
-    watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                let unlocked = &mut Unlocked::promise();
-                on(0);
-                all.drain_all(unlocked, nothing);
-            });
-            own.until_asleep(1);
-            let panics = std::panic::AssertUnwindSafe(|| {
-                all.run(1, |_| std::panic::resume_unwind(Box::new(())))
-            });
-            assert!(std::panic::catch_unwind(panics).is_err());
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            let unlocked = &mut Unlocked::promise();
+            on(0);
+            all.drain_all(unlocked, nothing);
         });
+        own.until_asleep(1);
+        let panics = std::panic::AssertUnwindSafe(|| {
+            all.run(1, |_| std::panic::resume_unwind(Box::new(())))
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
     });
     assert!(all.add(2, nothing));
     assert_eq!((all.count(1, nothing), all.count(2, nothing)), (0, 1));

@@ -1,7 +1,7 @@
 //! What others may do while a page is on its way: fault, write, fork, protect, move the mapping.
 
 use crate::common::machine::{FAR, Mm, RAM, check_all, machine, move_one, written};
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::stages::order;
 use pagelock::Cancel;
 use pagelock::leaf::{Leaf, Rights};
@@ -9,7 +9,6 @@ use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Order, Slot, collect};
 use pagelock::mm::{Faulter, Strategy, Tiers};
 use pagelock_soft::{AccessError, At};
-use std::thread;
 
 fn tier_of(mm: &Mm, at: At) -> pagelock_soft::TierId {
     mm.tier(mm.frame_at(at).unwrap())
@@ -26,16 +25,14 @@ fn a_faulter_of_another_mapping_waits_before_that_is_taken_down() {
     let child = mm.fork(parent).unwrap().page(0);
     move_one(mm, at, &order());
     let page = mm.page(mm.frame_at(at).unwrap()).unwrap();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let mut slots = [Slot::at(at)];
-            let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
-            assert!(matches!(mm.leaf(child), Leaf::DevicePrivate { .. }));
-            s.spawn(move || check_all(mm, child, 1));
-            own.until_asleep(1);
-            let _ = collected.unmap().check().copy().finalize();
-            assert!(slots[0].outcome().is_done(), "{slots:?}");
-        });
+    with_threads(&[page], |s| {
+        let mut slots = [Slot::at(at)];
+        let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
+        assert!(matches!(mm.leaf(child), Leaf::DevicePrivate { .. }));
+        s.spawn(move || check_all(mm, child, 1));
+        own.until_asleep(1);
+        let _ = collected.unmap().check().copy().finalize();
+        assert!(slots[0].outcome().is_done(), "{slots:?}");
     });
     mm.audit().unwrap();
 }
@@ -47,23 +44,20 @@ fn a_writer_waits_and_writes_to_the_new_page() {
     for succeeds in [true, false] {
         let (mm, own) = machine();
         let at = written(mm, mm.spawn().unwrap(), 1);
-        watched(&[], || {
-            thread::scope(|s| {
-                let mut slots = [Slot::at(at)];
-                let copied =
-                    collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
-                let pfn = mm.frame_at(at).unwrap();
-                s.spawn(move || mm.write(at, 100, b"late").unwrap());
-                own.until_asleep(1);
-                let mut bytes = [0; 4];
-                mm.read_frame(pfn, 100, &mut bytes);
-                assert_eq!(bytes, [0; 4], "a write to the source while it is copied");
-                if succeeds {
-                    let _ = copied.finalize();
-                } else {
-                    drop(copied);
-                }
-            });
+        with_threads(&[], |s| {
+            let mut slots = [Slot::at(at)];
+            let copied = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap().check().copy();
+            let pfn = mm.frame_at(at).unwrap();
+            s.spawn(move || mm.write(at, 100, b"late").unwrap());
+            own.until_asleep(1);
+            let mut bytes = [0; 4];
+            mm.read_frame(pfn, 100, &mut bytes);
+            assert_eq!(bytes, [0; 4], "a write to the source while it is copied");
+            if succeeds {
+                let _ = copied.finalize();
+            } else {
+                drop(copied);
+            }
         });
         let mut bytes = [0; 4];
         mm.read(at, 100, &mut bytes).unwrap();
@@ -175,19 +169,17 @@ fn a_waiter_that_is_cancelled_is_gone_without_a_trace() {
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let kill = Cancel::with_futex(own);
-    watched(&[], || {
-        thread::scope(|s| {
-            let mut slots = [Slot::at(at)];
-            let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
-            let waiter = s.spawn(|| {
-                mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill))
-            });
-            own.until_asleep(1);
-            kill.cancel();
-            assert_eq!(waiter.join().unwrap(), Err(AccessError::Cancelled));
-            let _ = unmapped.check().copy().finalize();
-            assert!(slots[0].outcome().is_done());
+    with_threads(&[], |s| {
+        let mut slots = [Slot::at(at)];
+        let unmapped = collect(mm, &mut slots, &Order::to(FAR), unlocked).unmap();
+        let waiter = s.spawn(|| {
+            mm.read_with(at, 0, &mut [0], &mut Faulter::new(Strategy::Wait).cancellable(&kill))
         });
+        own.until_asleep(1);
+        kill.cancel();
+        assert_eq!(waiter.join().unwrap(), Err(AccessError::Cancelled));
+        let _ = unmapped.check().copy().finalize();
+        assert!(slots[0].outcome().is_done());
     });
     mm.audit().unwrap();
 }
@@ -199,19 +191,16 @@ fn waiters_of_a_page_that_is_lost_are_told() {
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            let mut slots = [Slot::at(at)];
-            let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
-            let waiters: Vec<_> =
-                (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
-            own.until_asleep(4);
-            mm.set_lost(pfn, true);
-            let _ = checked.copy().finalize();
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Err(AccessError::Poisoned { pfn }));
-            }
-        });
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        let mut slots = [Slot::at(at)];
+        let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
+        let waiters: Vec<_> = (0..4).map(|_| s.spawn(move || mm.read(at, 0, &mut [0]))).collect();
+        own.until_asleep(4);
+        mm.set_lost(pfn, true);
+        let _ = checked.copy().finalize();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Err(AccessError::Poisoned { pfn }));
+        }
     });
     mm.audit().unwrap();
 }

@@ -103,7 +103,7 @@ fn batches_can_be_statics() {
     assert_eq!(put.load(SeqCst), 1);
 }
 
-/// Scanners that try every frame, beside those who migrate: nobody's migration fails for a
+/// Scanners that try every frame, beside migrators: no migration fails for a
 /// reference of theirs.
 #[test]
 fn scanners_by_frame_disturb_no_migration() {

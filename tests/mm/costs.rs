@@ -14,7 +14,7 @@ fn moved(mm: &'static Mm, slots: &mut [Slot<'static, Mm>], order: &Order<Mm>) ->
     mm.counted().since(before)
 }
 
-/// So many pages, each with so many mappings.
+/// `pages` pages, each with `mappings` mappings.
 fn pages(pages: usize, mappings: usize) -> (&'static Mm, At) {
     let (mm, _) = machine();
     let space = mm.spawn().unwrap();

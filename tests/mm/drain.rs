@@ -1,15 +1,14 @@
 //! Batches of references, one for each processor: what a drain promises (I26), and that it waits
-//! for nobody who waits for the drainer (I30, failure class L13).
+//! for no thread that waits for the drainer (I30, failure class L13).
 
 use crate::batches::{Threads, batches, nothing, on};
 use crate::common::own::Own;
-use crate::common::{rounds, watched};
+use crate::common::{rounds, watched, with_threads};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use pagelock::mm::drain::{Batches, Unlocked};
 use pagelock::{PageLock, Put};
-use std::thread;
 
-/// The own batch first, for which there is nobody to wait, and nobody is asked twice for one drain.
+/// The drainer empties its own batch first, without waiting, and asks nobody twice for one drain.
 #[test]
 fn the_own_batch_is_emptied_first_and_by_itself() {
     let unlocked = &mut Unlocked::promise();
@@ -40,35 +39,33 @@ fn after_a_drain_no_batch_has_what_it_had_before() {
     // SAFETY: called by a batch with what it was given, which is a reference.
     let put = |pfn: u64| assert_eq!(unsafe { pages[pfn as usize].put_raw() }, Put::Kept);
     let adds = AtomicU32::new(0);
-    watched(&[&pages], || {
-        thread::scope(|s| {
-            for cpu in 0..4 {
-                let (all, pages, adds, put) = (&all, &pages, &adds, &put);
-                s.spawn(move || {
-                    let unlocked = &mut Unlocked::promise();
-                    on(cpu);
-                    for turn in 0..rounds(3000) {
-                        // This thread's pages are nobody else's, so it knows how many references
-                        // they have.
-                        let pfn = cpu * 16 + turn % 16;
-                        pages[pfn].try_get().unwrap().into_raw();
-                        if !all.add(pfn as u64, put) {
-                            put(pfn as u64);
-                        }
-                        adds.fetch_add(1, SeqCst);
-                        if turn % 7 == 0 {
-                            // From another processor than the one whose batch has them.
-                            on((cpu + 1) % 4);
-                            all.drain_all(unlocked, put);
-                            for page in &pages[cpu * 16..][..16] {
-                                assert_eq!(page.refs(), 1, "a reference from before the drain");
-                            }
-                            on(cpu);
-                        }
+    with_threads(&[&pages], |s| {
+        for cpu in 0..4 {
+            let (all, pages, adds, put) = (&all, &pages, &adds, &put);
+            s.spawn(move || {
+                let unlocked = &mut Unlocked::promise();
+                on(cpu);
+                for turn in 0..rounds(3000) {
+                    // This thread's pages are nobody else's, so it knows how many references
+                    // they have.
+                    let pfn = cpu * 16 + turn % 16;
+                    pages[pfn].try_get().unwrap().into_raw();
+                    if !all.add(pfn as u64, put) {
+                        put(pfn as u64);
                     }
-                });
-            }
-        });
+                    adds.fetch_add(1, SeqCst);
+                    if turn % 7 == 0 {
+                        // From another processor than the one whose batch has them.
+                        on((cpu + 1) % 4);
+                        all.drain_all(unlocked, put);
+                        for page in &pages[cpu * 16..][..16] {
+                            assert_eq!(page.refs(), 1, "a reference from before the drain");
+                        }
+                        on(cpu);
+                    }
+                }
+            });
+        }
     });
     all.drain_all(unlocked, put);
     assert!(pages.iter().all(|page| page.refs() == 1));
@@ -84,20 +81,18 @@ fn a_kicked_processor_is_waited_for() {
     on(1);
     assert!(all.add(7, |_| ()));
     let emptied = AtomicUsize::new(0);
-    watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                let unlocked = &mut Unlocked::promise();
-                on(0);
-                all.drain_all(unlocked, |_| panic!("only its own processor may"));
-                assert_eq!(emptied.load(SeqCst), 1, "not before it is empty");
-            });
-            own.until_asleep(1);
-            assert!(threads.kicked[1].load(SeqCst));
-            all.run(1, |pfn| {
-                assert_eq!(pfn, 7);
-                emptied.fetch_add(1, SeqCst);
-            });
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            let unlocked = &mut Unlocked::promise();
+            on(0);
+            all.drain_all(unlocked, |_| panic!("only its own processor may"));
+            assert_eq!(emptied.load(SeqCst), 1, "not before it is empty");
+        });
+        own.until_asleep(1);
+        assert!(threads.kicked[1].load(SeqCst));
+        all.run(1, |pfn| {
+            assert_eq!(pfn, 7);
+            emptied.fetch_add(1, SeqCst);
         });
     });
 }
@@ -109,34 +104,32 @@ fn a_drain_counts_for_those_who_asked_before_it_and_no_others() {
     let own = Own::new(1);
     let threads = Threads::new(2, true);
     let all = Batches::new(&threads, own, batches(own, 2));
-    watched(&[], || {
-        thread::scope(|s| {
-            let drain = || {
-                s.spawn(|| {
-                    let unlocked = &mut Unlocked::promise();
-                    on(0);
-                    all.drain_all(unlocked, |_| ());
-                })
-            };
-            let (one, two) = (drain(), drain());
-            own.until_asleep(2);
-            all.run(1, |_| ());
-            one.join().unwrap();
-            two.join().unwrap();
-            // That run was before this drain.
-            let three = drain();
-            own.until_asleep(1);
-            assert!(!three.is_finished());
-            all.run(1, |_| ());
-            three.join().unwrap();
-        });
+    with_threads(&[], |s| {
+        let drain = || {
+            s.spawn(|| {
+                let unlocked = &mut Unlocked::promise();
+                on(0);
+                all.drain_all(unlocked, |_| ());
+            })
+        };
+        let (one, two) = (drain(), drain());
+        own.until_asleep(2);
+        all.run(1, |_| ());
+        one.join().unwrap();
+        two.join().unwrap();
+        // That run was before this drain.
+        let three = drain();
+        own.until_asleep(1);
+        assert!(!three.is_finished());
+        all.run(1, |_| ());
+        three.join().unwrap();
     });
 }
 
 /// The livelock that this crate began with, with the parts it was made of: a page with two
 /// mappings; a drain that waits for processor 1; and on processor 1 a thread that faults on the
 /// other mapping and serves drains only in between. It does get there, because nothing is locked
-/// while the drainer waits, and because who faults waits for the page and not for luck.
+/// while the drainer waits, and because a faulter waits for the page and not for luck.
 #[test]
 fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
     use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
@@ -150,38 +143,36 @@ fn a_drain_gets_past_a_processor_that_faults_on_the_same_page() {
         Soft::on(own, threads, Config { page_size: 64, pages: 8, spaces: 4, tiers, batches: 2 });
     let (parent, stop) = (mm.spawn().unwrap(), AtomicBool::new(false));
     mm.map(parent.page(0), 4).unwrap();
-    watched(&[], || {
-        thread::scope(|s| {
+    with_threads(&[], |s| {
+        on(1);
+        for at in parent.page(0).pages(4) {
+            mm.write(at, 0, &[1]).unwrap();
+        }
+        let child = mm.fork(parent).unwrap();
+        let (mm, stop) = (&mm, &stop);
+        s.spawn(move || {
             on(1);
-            for at in parent.page(0).pages(4) {
-                mm.write(at, 0, &[1]).unwrap();
+            while !stop.load(SeqCst) {
+                for at in child.page(0).pages(4) {
+                    mm.read(at, 0, &mut [0]).unwrap();
+                }
+                if threads.kicked[1].swap(false, SeqCst) {
+                    mm.run_batch(1);
+                }
             }
-            let child = mm.fork(parent).unwrap();
-            let (mm, stop) = (&mm, &stop);
-            s.spawn(move || {
-                on(1);
-                while !stop.load(SeqCst) {
-                    for at in child.page(0).pages(4) {
-                        mm.read(at, 0, &mut [0]).unwrap();
-                    }
-                    if threads.kicked[1].swap(false, SeqCst) {
-                        mm.run_batch(1);
-                    }
-                }
-            });
-            s.spawn(move || {
-                let unlocked = &mut Unlocked::promise();
-                on(0);
-                let mut drains = 0;
-                for turn in 0..rounds(200) {
-                    // Device and ordinary pages in one call, as it was.
-                    let mut slots: Vec<_> = parent.page(0).pages(4).map(Slot::at).collect();
-                    let order = Order::to(TierId((turn + 1) % 2)).mode(Mode::SyncLight).tries(3);
-                    drains += migrate(mm, &mut slots, &order, mm, unlocked).drains;
-                }
-                assert!(drains > 0, "nothing was waited for");
-                stop.store(true, SeqCst);
-            });
+        });
+        s.spawn(move || {
+            let unlocked = &mut Unlocked::promise();
+            on(0);
+            let mut drains = 0;
+            for turn in 0..rounds(200) {
+                // Device and ordinary pages in one call, as it was.
+                let mut slots: Vec<_> = parent.page(0).pages(4).map(Slot::at).collect();
+                let order = Order::to(TierId((turn + 1) % 2)).mode(Mode::SyncLight).tries(3);
+                drains += migrate(mm, &mut slots, &order, mm, unlocked).drains;
+            }
+            assert!(drains > 0, "nothing was waited for");
+            stop.store(true, SeqCst);
         });
     });
     on(1);
@@ -252,7 +243,7 @@ fn a_fault_has_batches_emptied_and_waits_for_nobody() {
     }
 }
 
-/// Who asks may be in the middle of using his own batch, or hold the lock of whoever uses another.
+/// The asker may be using its own batch, or hold the lock that another batch's user wants.
 #[test]
 fn asking_waits_for_no_batch_that_is_in_use() {
     let own = Own::new(1);

@@ -25,7 +25,7 @@ struct Tiny {
     free: Mutex<Vec<u64>>,
     /// Called with every reference of a migrator's or a faulter's, when it has been taken.
     on_get: Hook,
-    /// Called with a page that is to be brought back, before anything else.
+    /// Called with a page that a fault brings back, before anything else.
     on_fault: Hook,
     to_ram: AtomicU64,
 }
@@ -112,10 +112,7 @@ impl Tiers for Tiny {
     }
 
     fn free(&self, pfn: u64) {
-        assert!(
-            !self.frames[pfn as usize].is_poisoned(),
-            "frame {pfn} is lost, and is to be used again"
-        );
+        assert!(!self.frames[pfn as usize].is_poisoned(), "frame {pfn} is lost, and is used again");
         self.free.lock().unwrap().push(pfn);
     }
 
@@ -126,7 +123,7 @@ impl Tiers for Tiny {
     fn zero(&self, _pfn: u64) {}
 }
 
-/// With the device's frames from `first` on, and one page: frame `pfn`, at address 0, with so many
+/// With the device's frames from `first` on, and one page: frame `pfn`, at address 0, with `refs`
 /// references.
 fn tiny(first: u64, pfn: u64, refs: u32) -> &'static Tiny {
     let free = (0..8).chain(first..first + 8).filter(|&free| free != pfn).collect();
@@ -213,7 +210,7 @@ fn a_page_whose_header_counts_nothing_is_an_error_that_ends() {
     assert_eq!(move_out(tiny, Slot::frame(3)), Outcome::Freed);
 }
 
-/// The page is where it is to be brought to, and the processor cannot access it there: going round
+/// The page is already at its destination, and the processor cannot access it there: going round
 /// would not change that.
 #[test]
 fn a_fault_that_is_to_bring_a_page_to_where_it_is_ends() {
@@ -226,7 +223,7 @@ fn a_fault_that_is_to_bring_a_page_to_where_it_is_ends() {
     assert_eq!((leaf(tiny, 0), tiny.frames[9].refs()), (leaf_of(9), 1));
 }
 
-/// The faulter has put the reference of the entry that it replaced. Whoever unmaps that one, before
+/// The faulter has put the reference of the entry that it replaced. A thread that unmaps it, before
 /// anything else is done, puts none.
 #[test]
 fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
@@ -242,8 +239,8 @@ fn an_entry_in_the_fault_that_is_unmapped_at_once_has_no_reference() {
     assert!(tiny.free.lock().unwrap().contains(&9), "nobody has it, and nobody gave it back");
 }
 
-/// A migrator that looks at frames one by one takes no reference to a page that somebody has
-/// locked: it would be one too many for whoever is about to freeze it.
+/// A migrator that looks at frames one by one takes no reference to a page that a thread has
+/// locked: it would be one too many for a migrator that is about to freeze it.
 #[test]
 fn a_scanner_by_frame_refers_to_no_page_that_somebody_has() {
     let tiny = tiny(8, 3, 1);
@@ -258,7 +255,7 @@ fn a_scanner_by_frame_refers_to_no_page_that_somebody_has() {
     assert!(move_out(tiny, Slot::frame(3)).is_done());
 }
 
-/// And a frame whose contents are lost is not free, whoever looks at it.
+/// And a frame whose contents are lost is not free for any scanner.
 #[test]
 fn a_lost_frame_is_not_found_to_be_free() {
     let tiny = tiny(8, 3, 1);

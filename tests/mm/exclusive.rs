@@ -1,4 +1,4 @@
-//! Exclusive entries: a device has a page to itself until somebody wants it, and is told before it
+//! Exclusive entries: a device has a page to itself until a thread wants it, and is told before it
 //! loses it.
 
 use crate::common::machine::{FAR, Mm, check_all, exclusive, machine, written};
@@ -42,13 +42,13 @@ fn an_exclusive_page_is_handed_over_locked_and_revoked_with_notice() {
     });
     assert!(
         !mm.notifier(space).unwrap().is_good(ticket),
-        "whoever keeps a copy of the entry is told"
+        "a device with a copy of the entry is told"
     );
     assert_eq!(*told.lock().unwrap(), [(at, Cause::Exclusive, 7), (at, Cause::Revoke, 0)]);
     mm.audit().unwrap();
 }
 
-/// A device that has a page to itself does not keep it for ever: whoever may wait has it stopped.
+/// A device that has a page to itself does not keep it for ever: a caller that may wait stops it.
 #[test]
 fn an_exclusive_page_can_be_taken_away() {
     for by_frame in [false, true] {

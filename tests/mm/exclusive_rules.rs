@@ -1,7 +1,7 @@
 //! When a page may be a device's alone, and when it stops being that.
 
 use crate::common::machine::{check_all, exclusive, machine, move_one, picture, written};
-use crate::common::watched;
+use crate::common::{watched, with_threads};
 use crate::stages::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::Wake;
@@ -89,7 +89,7 @@ fn a_page_with_other_mappings_is_not_a_devices_alone() {
     mm.audit().unwrap();
 }
 
-/// Those who want it wait without a reference, so the page can be moved as soon as it is nobody's
+/// Its waiters hold no reference, so the page can be moved as soon as it is nobody's
 /// for itself.
 #[test]
 fn those_who_want_an_exclusive_page_are_not_in_the_way() {
@@ -97,15 +97,13 @@ fn those_who_want_an_exclusive_page_are_not_in_the_way() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = exclusive(mm, at).unwrap();
     let page = mm.page(pfn).unwrap();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiters: Vec<_> = (0..8).map(|_| s.spawn(move || check_all(mm, at, 1))).collect();
-            own.until_asleep(8);
-            assert_eq!((page.refs(), page.pins()), (1, 0), "the entry's own");
-            drop(guard);
-            waiters.into_iter().for_each(|w| w.join().unwrap());
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let waiters: Vec<_> = (0..8).map(|_| s.spawn(move || check_all(mm, at, 1))).collect();
+        own.until_asleep(8);
+        assert_eq!((page.refs(), page.pins()), (1, 0), "the entry's own");
+        drop(guard);
+        waiters.into_iter().for_each(|w| w.join().unwrap());
     });
     assert!(move_one(mm, at, &order()).is_done());
     mm.audit().unwrap();
@@ -127,14 +125,12 @@ fn what_cannot_be_a_devices_alone_is_refused() {
     assert_eq!(exclusive(mm, at), Err(ExclusiveError::Pinned { pins: 1 }));
     drop(pin);
     let before = picture(mm, at);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let made = s.spawn(move || exclusive(mm, at));
-            own.until_asleep(1);
-            drop(guard);
-            assert_eq!(made.join().unwrap(), Err(ExclusiveError::Waited(Wake::Released)));
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let made = s.spawn(move || exclusive(mm, at));
+        own.until_asleep(1);
+        drop(guard);
+        assert_eq!(made.join().unwrap(), Err(ExclusiveError::Waited(Wake::Released)));
     });
     assert_eq!(picture(mm, at), before);
     // A fork has it back first.

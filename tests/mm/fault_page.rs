@@ -4,7 +4,7 @@
 use crate::common::machine::{
     DEVICE, RAM, check_all, is_migrating, machine, move_one, picture, written,
 };
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::moved::order;
 use pagelock::PageRef;
 use pagelock::leaf::Leaf;
@@ -14,7 +14,6 @@ use pagelock::mm::migrate::{
 };
 use pagelock::mm::{Access, Brought, Faulter, Memory, Strategy, Tiers, ToRam};
 use pagelock_soft::{AccessError, Refusal};
-use std::thread;
 
 /// I22: locked before, locked after, by the same guard, whatever becomes of it.
 #[test]
@@ -120,8 +119,9 @@ fn an_entry_in_the_fault_of_a_page_that_is_skipped_is_put_up_again() {
     }
 }
 
-/// Whoever is asked whether the page may move panics. The page is as it was, and so is its entry: a
-/// migration entry that nobody puts up would lead all that fault later to a page that nobody owns.
+/// The callback that says whether the page may move panics. The page is as it was, and so is its
+/// entry: a migration entry that nobody puts up would lead all that fault later to a page that
+/// nobody owns.
 #[test]
 fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
     for strategy in [Some(Strategy::EntryInFault), Some(Strategy::Wait), None] {
@@ -153,7 +153,7 @@ fn a_panic_before_the_page_is_begun_with_puts_its_entry_up_again() {
 }
 
 /// The entry that was replaced is unmapped before the page is begun with: the reference is put
-/// once, by whoever replaced it.
+/// once, by the thread that replaced it.
 #[test]
 fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
     for is_skipped in [false, true] {
@@ -182,7 +182,7 @@ fn an_entry_in_the_fault_that_is_unmapped_meanwhile_puts_no_reference() {
     }
 }
 
-/// I37: whoever faults on a page that cannot be brought back is told so, all of them; nobody goes
+/// I37: every faulter on a page that cannot be brought back is told so; none goes
 /// round for ever.
 #[test]
 fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {
@@ -192,16 +192,14 @@ fn every_faulter_of_a_page_that_cannot_come_back_gets_an_error() {
     let pfn = mm.frame_at(at).unwrap();
     let before = picture(mm, at);
     let all = |expected: fn(AccessError) -> bool| {
-        watched(&[mm.page(pfn).unwrap()], || {
-            thread::scope(|s| {
-                for _ in 0..8 {
-                    s.spawn(move || {
-                        let mut faulter = Faulter::new(Strategy::Wait).patience(20);
-                        let e = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
-                        assert!(expected(e), "{e}");
-                    });
-                }
-            });
+        with_threads(&[mm.page(pfn).unwrap()], |s| {
+            for _ in 0..8 {
+                s.spawn(move || {
+                    let mut faulter = Faulter::new(Strategy::Wait).patience(20);
+                    let e = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
+                    assert!(expected(e), "{e}");
+                });
+            }
         });
     };
     mm.fail_allocations(RAM, usize::MAX);

@@ -48,7 +48,7 @@ pub(crate) fn fragment(mm: &Mm, tier: pagelock_soft::TierId, left: usize) {
     assert_eq!(mm.free_frames(tier), left);
 }
 
-/// Makes a frame that was allocated somebody's.
+/// Gives an allocated frame an owner.
 trait GetFree {
     fn get_free(&self, pfn: u64);
 }
@@ -223,7 +223,7 @@ fn one_frame_that_cannot_be_read_does_not_take_the_others_with_it() {
 
 #[test]
 fn a_split_that_fails_changes_nothing() {
-    // A frame's own header is in somebody's hands, who looks at frames one by one.
+    // A scanner that looks at frames one by one has locked a frame's own header.
     let (mm, _, at, head) = large();
     fragment(mm, DEVICE, 60);
     let before = picture(mm, at);

@@ -4,7 +4,7 @@
 use crate::common::{
     Lots,
     machine::{DEVICE, FAR, Mm, RAM, check_all, machine, move_one, write_all},
-    rounds, watched,
+    rounds, with_threads,
 };
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use pagelock::leaf::{Leaf, Rights};
@@ -16,7 +16,6 @@ use pagelock::mm::range::{self, Found, Page, Want, snapshot};
 use pagelock::mm::{Access, Entry, Span, Tiers};
 use pagelock::{Limits, MAX_REFS};
 use pagelock_soft::{AccessError, At, Backed, Config, Kind, MapError, Soft, TierConfig, TierId};
-use std::thread;
 
 pub(crate) const ORDER: u32 = 3;
 pub(crate) const PAGES: usize = 1 << ORDER;
@@ -269,7 +268,7 @@ fn a_page_that_is_split_on_its_way_has_an_entry_for_each() {
     }
 }
 
-/// More references than can be counted: refused before anything is changed, to whoever asks.
+/// More references than can be counted: refused to every caller, before anything is changed.
 #[test]
 fn what_cannot_be_counted_is_not_split() {
     let (mm, at, head) = large();
@@ -299,16 +298,14 @@ fn a_part_of_a_page_whose_pins_are_waited_for_can_be_unmapped() {
     let head = mm.map_large(at, ORDER, RAM).unwrap();
     write_all(mm, at, PAGES);
     let pin = mm.pin(at, Access::Write, Term::Long, &mut Unlocked::promise()).unwrap();
-    watched(&[mm.page(head).unwrap()], || {
-        thread::scope(|s| {
-            let evictor = s.spawn(|| {
-                evict(mm, head, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
-            });
-            own.until_asleep(1);
-            mm.unmap(At { page: at.page + 7, ..at }, 1).unwrap();
-            drop(pin);
-            assert!(evictor.join().unwrap().is_done());
+    with_threads(&[mm.page(head).unwrap()], |s| {
+        let evictor = s.spawn(|| {
+            evict(mm, head, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
         });
+        own.until_asleep(1);
+        mm.unmap(At { page: at.page + 7, ..at }, 1).unwrap();
+        drop(pin);
+        assert!(evictor.join().unwrap().is_done());
     });
     check_all(mm, at, PAGES - 1);
     mm.audit().unwrap();
@@ -343,51 +340,44 @@ fn large_entries_against_everybody() {
     let stop = AtomicBool::new(false);
     let (stop, at) = (&stop, at);
     let additions = std::sync::atomic::AtomicUsize::new(0);
-    watched(&[], || {
-        thread::scope(|s| {
-            for seed in 0..2 {
-                s.spawn(move || {
-                    let (mut lots, unlocked) = (Lots::of(seed), &mut Unlocked::promise());
-                    while !stop.load(SeqCst) {
-                        let tier = [RAM, DEVICE, FAR][lots.draw(3) as usize];
-                        let page = At { page: at.page + lots.draw(PAGES as u64) as usize, ..at };
-                        let _ = migrate(
-                            mm,
-                            &mut [Slot::at(page)],
-                            &Order::to(tier).tries(2),
-                            mm,
-                            unlocked,
-                        );
-                    }
-                });
-            }
+    with_threads(&[], |s| {
+        for seed in 0..2 {
             s.spawn(move || {
-                let mut lots = Lots::of(7);
+                let (mut lots, unlocked) = (Lots::of(seed), &mut Unlocked::promise());
                 while !stop.load(SeqCst) {
-                    if let Ok(child) = mm.fork(at.space) {
-                        let there =
-                            At { space: child, page: at.page + lots.draw(PAGES as u64) as usize };
-                        let _ = mm.add(there, 10, 1);
-                        match lots.draw(3) {
-                            0 => drop(mm.unmap(there, 2)),
-                            1 => drop(mm.protect(there, 1, Some(Rights::Read))),
-                            _ => drop(mm.remap(
-                                At { page: at.page, ..there },
-                                At { page: 100, ..there },
-                                PAGES,
-                                false,
-                            )),
-                        }
-                        mm.exit(child);
-                    }
+                    let tier = [RAM, DEVICE, FAR][lots.draw(3) as usize];
+                    let page = At { page: at.page + lots.draw(PAGES as u64) as usize, ..at };
+                    let _ =
+                        migrate(mm, &mut [Slot::at(page)], &Order::to(tier).tries(2), mm, unlocked);
                 }
             });
-            for n in 0..rounds(20_000) {
-                mm.add(At { page: at.page + n % PAGES, ..at }, 10, 1).unwrap();
-                additions.fetch_add(1, SeqCst);
+        }
+        s.spawn(move || {
+            let mut lots = Lots::of(7);
+            while !stop.load(SeqCst) {
+                if let Ok(child) = mm.fork(at.space) {
+                    let there =
+                        At { space: child, page: at.page + lots.draw(PAGES as u64) as usize };
+                    let _ = mm.add(there, 10, 1);
+                    match lots.draw(3) {
+                        0 => drop(mm.unmap(there, 2)),
+                        1 => drop(mm.protect(there, 1, Some(Rights::Read))),
+                        _ => drop(mm.remap(
+                            At { page: at.page, ..there },
+                            At { page: 100, ..there },
+                            PAGES,
+                            false,
+                        )),
+                    }
+                    mm.exit(child);
+                }
             }
-            stop.store(true, SeqCst);
         });
+        for n in 0..rounds(20_000) {
+            mm.add(At { page: at.page + n % PAGES, ..at }, 10, 1).unwrap();
+            additions.fetch_add(1, SeqCst);
+        }
+        stop.store(true, SeqCst);
     });
     let sum: usize = at.pages(PAGES).map(|at| mm.add(at, 10, 0).unwrap()).sum();
     assert_eq!(sum, additions.into_inner());

@@ -1,72 +1,71 @@
 //! Large pages that are split while others wait for them, lock them, or fault on them.
 
 use crate::common::machine::{DEVICE, Mm, RAM, check_all, move_one, write_all};
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::large::{FRAMES, ORDER, fragment, large, order};
 use core::cell::Cell;
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, collect};
 use pagelock::mm::{Faulter, Span, Strategy, Tiers, claim_range};
-use std::thread;
 
-/// Waiters from before the split wait for the first frame's header, those who come after it for
+/// Waiters from before the split wait for the first frame's header, later ones for
 /// their own frame's: all are told, and none finds its entry for a page that is not locked (I12).
 #[test]
 fn a_split_races_waiters() {
     let unlocked = &mut Unlocked::promise();
     let (mm, own, at, head) = large();
     fragment(mm, DEVICE, 60);
-    watched(&[mm.page(head).unwrap()], || {
-        thread::scope(|s| {
-            let read = |page: usize| {
-                s.spawn(move || {
-                    check_all(mm, at.space.page(page), 1);
-                })
-            };
-            let mut slots = [Slot::at(at)];
-            let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
-            // Before the split, for frames in the middle.
-            let mut waiters: Vec<_> = [1, 4, 7].map(read).into();
-            own.until_asleep(3);
-            assert_eq!(
-                mm.page(head + 4).unwrap().refs(),
-                1 + FRAMES as u32,
-                "those of the migrator: they have none"
-            );
-            let step = Cell::new(0);
-            let summary = checked
-                .copy_to(|from, order| {
-                    if order == ORDER {
-                        return Err(Abort::NoDestination);
-                    }
-                    let from = from.unwrap();
-                    // It is split, and no entry is left that leads to a page which nobody has
-                    // locked.
-                    for (i, at) in at.pages(FRAMES).enumerate().skip(step.get()) {
-                        assert!(matches!(mm.leaf(at), Leaf::Migration { pfn, .. } if pfn == head + i as u64));
-                        assert!(mm.page(head + i as u64).unwrap().is_migrating());
-                    }
-                    if step.get() == 2 {
-                        // The first frames have arrived. Those who waited for the first header have
-                        // been told, found their own frames still on their way, and wait for those;
-                        // the one for frame 1 is through.
-                        assert_eq!(from, head + 2);
-                        own.until_asleep(2);
-                        waiters.push(read(6));
-                        own.until_asleep(3);
-                        assert_eq!(mm.page(head + 6).unwrap().refs(), 1);
-                    }
-                    step.set(step.get() + 1);
-                    mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)
-                })
-                .finalize();
-            assert_eq!(summary.done, 1);
-            for waiter in waiters {
-                waiter.join().unwrap();
-            }
-            assert_eq!(slots[0].outcome(), Outcome::Split { moved: 8, of: 8 });
-        });
+    with_threads(&[mm.page(head).unwrap()], |s| {
+        let read = |page: usize| {
+            s.spawn(move || {
+                check_all(mm, at.space.page(page), 1);
+            })
+        };
+        let mut slots = [Slot::at(at)];
+        let checked = collect(mm, &mut slots, &order(), unlocked).unmap().check();
+        // Before the split, for frames in the middle.
+        let mut waiters: Vec<_> = [1, 4, 7].map(read).into();
+        own.until_asleep(3);
+        assert_eq!(
+            mm.page(head + 4).unwrap().refs(),
+            1 + FRAMES as u32,
+            "those of the migrator: they have none"
+        );
+        let step = Cell::new(0);
+        let summary = checked
+            .copy_to(|from, order| {
+                if order == ORDER {
+                    return Err(Abort::NoDestination);
+                }
+                let from = from.unwrap();
+                // It is split, and no entry is left that leads to a page which nobody has
+                // locked.
+                for (i, at) in at.pages(FRAMES).enumerate().skip(step.get()) {
+                    assert!(
+                        matches!(mm.leaf(at), Leaf::Migration { pfn, .. } if pfn == head + i as u64)
+                    );
+                    assert!(mm.page(head + i as u64).unwrap().is_migrating());
+                }
+                if step.get() == 2 {
+                    // The first frames have arrived. Those who waited for the first header have
+                    // been told, found their own frames still on their way, and wait for those;
+                    // the one for frame 1 is through.
+                    assert_eq!(from, head + 2);
+                    own.until_asleep(2);
+                    waiters.push(read(6));
+                    own.until_asleep(3);
+                    assert_eq!(mm.page(head + 6).unwrap().refs(), 1);
+                }
+                step.set(step.get() + 1);
+                mm.allocate(DEVICE, 0).ok_or(Abort::NoDestination)
+            })
+            .finalize();
+        assert_eq!(summary.done, 1);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        assert_eq!(slots[0].outcome(), Outcome::Split { moved: 8, of: 8 });
     });
     check_all(mm, at, FRAMES);
     mm.audit().unwrap();
@@ -96,19 +95,17 @@ fn a_split_races_a_locker_that_is_asleep() {
     for named in [3, 5] {
         let (mm, own, at, head) = large();
         let (page, before) = (mm.page(head).unwrap(), mm.leaf(at.space.page(named)));
-        watched(&[page], || {
-            thread::scope(|s| {
-                let mut slots = [Slot::frame(head)];
-                let collected = collect(mm, &mut slots, &order(), unlocked);
-                assert_eq!(collected.in_work(), 1);
-                let order = order().mode(Mode::SyncLight);
-                let moved = s.spawn(move || move_one(mm, at.space.page(named), &order));
-                own.until_asleep(1);
-                split_in_place(collected, mm, DEVICE);
-                assert_eq!(slots[0].outcome(), Outcome::Split { moved: 1, of: 8 });
-                let outcome = moved.join().unwrap();
-                assert_eq!(outcome, Outcome::Skipped(Skip::Changed));
-            });
+        with_threads(&[page], |s| {
+            let mut slots = [Slot::frame(head)];
+            let collected = collect(mm, &mut slots, &order(), unlocked);
+            assert_eq!(collected.in_work(), 1);
+            let order = order().mode(Mode::SyncLight);
+            let moved = s.spawn(move || move_one(mm, at.space.page(named), &order));
+            own.until_asleep(1);
+            split_in_place(collected, mm, DEVICE);
+            assert_eq!(slots[0].outcome(), Outcome::Split { moved: 1, of: 8 });
+            let outcome = moved.join().unwrap();
+            assert_eq!(outcome, Outcome::Skipped(Skip::Changed));
         });
         assert_eq!(mm.leaf(at.space.page(named)), before, "the same word, and another page");
         mm.audit().unwrap();
@@ -126,19 +123,16 @@ fn a_split_races_a_faulter_that_queues_for_the_lock() {
     for named in [3, 5] {
         let (mm, own, at, _) = large();
         let Outcome::Moved { pfn: head } = move_one(mm, at, &order()) else { panic!() };
-        watched(&[mm.page(head).unwrap()], || {
-            thread::scope(|s| {
-                let mut slots = [Slot::frame(head)];
-                let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
-                let read = s.spawn(move || {
-                    let mut faulter =
-                        Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
-                    mm.read_with(at.space.page(named), 0, &mut [0], &mut faulter)
-                });
-                own.until_asleep(1);
-                split_in_place(collected, mm, RAM);
-                read.join().unwrap().unwrap();
+        with_threads(&[mm.page(head).unwrap()], |s| {
+            let mut slots = [Slot::frame(head)];
+            let collected = collect(mm, &mut slots, &Order::to(RAM), unlocked);
+            let read = s.spawn(move || {
+                let mut faulter = Faulter::new(Strategy::WaitThenLock { after: 0 }).patience(20);
+                mm.read_with(at.space.page(named), 0, &mut [0], &mut faulter)
             });
+            own.until_asleep(1);
+            split_in_place(collected, mm, RAM);
+            read.join().unwrap().unwrap();
         });
         assert_eq!(mm.tier(mm.frame_at(at.space.page(named)).unwrap()), RAM);
         mm.audit().unwrap();

@@ -79,7 +79,7 @@ fn a_page_that_is_found_lost_is_lost_to_every_entry() {
     assert!(mm.allocate(RAM, 0).is_none_or(|free| free != pfn));
 }
 
-/// A copy that did not work says nothing about what was to be copied.
+/// A copy that failed says nothing about its source.
 #[test]
 fn a_failed_copy_of_a_whole_page_loses_nothing() {
     let unlocked = &mut Unlocked::promise();

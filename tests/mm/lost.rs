@@ -7,7 +7,7 @@ use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Outcome, Skip, Slot, migrate};
 use pagelock_soft::AccessError;
 
-/// One page of three cannot be read. It is lost, and says so to whoever touches it; the others are
+/// One page of three cannot be read. It is lost, and every access to it says so; the others are
 /// not concerned (I25).
 #[test]
 fn a_page_that_cannot_be_read_is_poisoned_and_no_other() {

@@ -3,7 +3,7 @@
 use crate::common::machine::{
     DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, picture, written,
 };
-use crate::common::watched;
+use crate::common::{watched, with_threads};
 use crate::stages::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::mm::drain::{Drain, Unlocked};
@@ -21,32 +21,30 @@ fn a_lock_is_waited_for_with_empty_hands() {
         let at = written(mm, mm.spawn().unwrap(), 3);
         let pages: Vec<_> = at.pages(3).map(|at| mm.frame_at(at).unwrap()).collect();
         let busy = mm.page(pages[1]).unwrap();
-        watched(&[busy], || {
-            thread::scope(|s| {
-                let guard = busy.lock();
-                let (refs, mode) = (busy.refs(), Mode::SyncLight);
-                let mover = s.spawn({
-                    let pages = pages.clone();
-                    move || {
-                        let unlocked = &mut Unlocked::promise();
-                        let mut slots: Vec<_> = if by_frame {
-                            pages.iter().copied().map(Slot::frame).collect()
-                        } else {
-                            at.pages(3).map(Slot::at).collect()
-                        };
-                        migrate(mm, &mut slots, &order().mode(mode).tries(3), mm, unlocked)
-                    }
-                });
-                own.until_asleep(1);
-                assert_eq!(busy.refs(), refs, "and without a reference");
-                for (i, &pfn) in pages.iter().enumerate() {
-                    let page = mm.page(pfn).unwrap();
-                    assert_eq!(page.is_locked(), i == 1, "{page:?}");
+        with_threads(&[busy], |s| {
+            let guard = busy.lock();
+            let (refs, mode) = (busy.refs(), Mode::SyncLight);
+            let mover = s.spawn({
+                let pages = pages.clone();
+                move || {
+                    let unlocked = &mut Unlocked::promise();
+                    let mut slots: Vec<_> = if by_frame {
+                        pages.iter().copied().map(Slot::frame).collect()
+                    } else {
+                        at.pages(3).map(Slot::at).collect()
+                    };
+                    migrate(mm, &mut slots, &order().mode(mode).tries(3), mm, unlocked)
                 }
-                drop(guard);
-                let summary = mover.join().unwrap();
-                assert_eq!((summary.done, summary.left), (3, 0));
             });
+            own.until_asleep(1);
+            assert_eq!(busy.refs(), refs, "and without a reference");
+            for (i, &pfn) in pages.iter().enumerate() {
+                let page = mm.page(pfn).unwrap();
+                assert_eq!(page.is_locked(), i == 1, "{page:?}");
+            }
+            drop(guard);
+            let summary = mover.join().unwrap();
+            assert_eq!((summary.done, summary.left), (3, 0));
         });
         mm.audit().unwrap();
     }
@@ -199,40 +197,33 @@ fn migrators_in_opposite_orders_both_come_to_an_end() {
     // Whoever has a page gives the other a chance to get its next.
     mm.on_prepare(|_| thread::yield_now());
     let began = Instant::now();
-    watched(&[], || {
-        thread::scope(|s| {
-            for backwards in [false, true] {
-                s.spawn(move || {
-                    let unlocked = &mut Unlocked::promise();
-                    for turn in 0..crate::common::rounds(300) {
-                        // On a busy machine a turn can take long.
-                        if began.elapsed() > Duration::from_secs(2) {
-                            return;
-                        }
-                        // Every other time by the frames, as far as pages have any at the moment,
-                        // and then with the entries still up.
-                        let slot = |at| match mm.frame_at(at) {
-                            Some(pfn) if turn % 2 == 0 => Slot::frame(pfn),
-                            _ => Slot::at(at),
-                        };
-                        let mut slots: Vec<_> = at.pages(16).map(slot).collect();
-                        if backwards {
-                            slots.reverse();
-                        }
-                        let to = [DEVICE, RAM, FAR][(turn + usize::from(backwards)) % 3];
-                        let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][turn % 3];
-                        let summary = migrate(
-                            mm,
-                            &mut slots,
-                            &Order::to(to).mode(mode).tries(2),
-                            mm,
-                            unlocked,
-                        );
-                        assert_eq!(summary.done + summary.left, 16);
+    with_threads(&[], |s| {
+        for backwards in [false, true] {
+            s.spawn(move || {
+                let unlocked = &mut Unlocked::promise();
+                for turn in 0..crate::common::rounds(300) {
+                    // On a busy machine a turn can take long.
+                    if began.elapsed() > Duration::from_secs(2) {
+                        return;
                     }
-                });
-            }
-        });
+                    // Every other time by the frames, as far as pages have any at the moment,
+                    // and then with the entries still up.
+                    let slot = |at| match mm.frame_at(at) {
+                        Some(pfn) if turn % 2 == 0 => Slot::frame(pfn),
+                        _ => Slot::at(at),
+                    };
+                    let mut slots: Vec<_> = at.pages(16).map(slot).collect();
+                    if backwards {
+                        slots.reverse();
+                    }
+                    let to = [DEVICE, RAM, FAR][(turn + usize::from(backwards)) % 3];
+                    let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][turn % 3];
+                    let summary =
+                        migrate(mm, &mut slots, &Order::to(to).mode(mode).tries(2), mm, unlocked);
+                    assert_eq!(summary.done + summary.left, 16);
+                }
+            });
+        }
     });
     check_all(mm, at, 16);
     mm.audit().unwrap();

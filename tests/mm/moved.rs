@@ -141,7 +141,7 @@ fn a_page_that_turns_out_to_be_free_is_done() {
     mm.get(pfn).unwrap();
     mm.unmap(at, 1).unwrap();
     let mut slots = [Slot::frame(pfn)];
-    // With somebody's reference it is not free.
+    // With a reference it is not free.
     assert_eq!(migrate(mm, &mut slots, &order(), mm, unlocked).done, 0);
     assert_eq!(slots[0].outcome(), Outcome::Aborted(Abort::Referenced { refs: 2, expected: 1 }));
     // SAFETY: taken above.
@@ -198,7 +198,7 @@ fn holes_and_zero_pages_become_pages() {
         assert_eq!(bytes, [0; 16]);
     }
     mm.audit().unwrap();
-    // Without being asked to, not; and not where nothing is to be.
+    // Not without being asked, and not where nothing may be mapped.
     assert_eq!(move_one(mm, at.space.page(2), &order()), Outcome::Skipped(Skip::Hole));
     assert_eq!(
         move_one(mm, at.space.page(3), &order().filling_holes()),
@@ -221,7 +221,7 @@ fn a_hole_gets_the_rights_of_its_area() {
     assert_eq!(mm.write(at, 0, &[1]), Err(AccessError::NotAllowed));
 }
 
-/// What was to be reported of a page of zeroes is to be reported of the page that takes its place:
+/// Writes to a page of zeroes that must be reported are reported of the page that replaces it:
 /// writing to it faults.
 #[test]
 fn a_zero_page_whose_writes_are_reported_is_filled_write_protected() {

@@ -73,7 +73,7 @@ fn every_failure() {
     assert_eq!(fails(p(5), Access::Read, Term::Short), NotPinned::Overflow);
     drop(all);
 
-    // A page whose lock is somebody's: that is nothing to a pin of a page that is there.
+    // A pin of a page that is there does not depend on the page's lock.
     let guard = mm.page(mm.frame_at(p(6)).unwrap()).unwrap().lock();
     drop(mm.pin(p(6), Access::Write, Term::Short, unlocked).unwrap());
     drop(guard);

@@ -6,7 +6,7 @@ use crate::common::machine::{
     DEVICE, FAR, RAM, check_all, machine, machine_with, move_one, written,
 };
 use crate::common::own::within;
-use crate::common::{Lots, rounds, turns, watched};
+use crate::common::{Lots, rounds, turns, watched, with_threads};
 use crate::pins::{bytes, settled};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::Leaf;
@@ -23,94 +23,86 @@ use std::thread;
 fn pins_against_everybody() {
     let (mm, own) = machine_with(2);
     let space = mm.spawn().unwrap();
-    // Filled before the migrator, who may be the first to run, looks for its frame.
+    // Filled before the migrator, which may run first, looks for its frame.
     let at = written(mm, space, 2);
     let stop = AtomicBool::new(false);
     let (pinned, moved) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    watched(&[], || {
-        thread::scope(|s| {
-            let pinners: Vec<_> = (0..3)
-                .map(|seed| {
-                    let pinned = &pinned;
-                    s.spawn(move || {
-                        let unlocked = &mut Unlocked::promise();
-                        let mut lots = Lots::of(seed);
-                        for n in turns(1_500) {
-                            let term = if lots.draw(2) == 0 { Term::Long } else { Term::Short };
-                            match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked)
-                            {
-                                Ok(pin) => {
-                                    let value = [seed as u8 + 1, n as u8, (n >> 8) as u8];
-                                    mm.write_frame(pin.pfn(), seed * 8, &value);
-                                    thread::yield_now();
-                                    assert_eq!(
-                                        mm.page(pin.pfn()).map(|page| page.pins() > 0),
-                                        Some(true)
-                                    );
-                                    let mut read = [0; 3];
-                                    mm.read_frame(pin.pfn(), seed * 8, &mut read);
-                                    assert_eq!(read, value, "somebody else has the frame");
-                                    // Nobody throws the page away here, so it is where the space
-                                    // reads it.
-                                    assert_eq!(mm.frame_at(at), Some(pin.pfn()));
-                                    mm.read(at, seed * 8, &mut read).unwrap();
-                                    assert_eq!(read, value);
-                                    pinned.fetch_add(1, SeqCst);
-                                }
-                                Err(
-                                    NotPinned::TimedOut
-                                    | NotPinned::Busy { .. }
-                                    | NotPinned::NotMoved(_),
-                                ) => {}
-                                Err(error) => panic!("{error}"),
+    with_threads(&[], |s| {
+        let pinners: Vec<_> = (0..3)
+            .map(|seed| {
+                let pinned = &pinned;
+                s.spawn(move || {
+                    let unlocked = &mut Unlocked::promise();
+                    let mut lots = Lots::of(seed);
+                    for n in turns(1_500) {
+                        let term = if lots.draw(2) == 0 { Term::Long } else { Term::Short };
+                        match mm.pin_within(at, Access::Write, term, within(own, 200), unlocked) {
+                            Ok(pin) => {
+                                let value = [seed as u8 + 1, n as u8, (n >> 8) as u8];
+                                mm.write_frame(pin.pfn(), seed * 8, &value);
+                                thread::yield_now();
+                                assert_eq!(
+                                    mm.page(pin.pfn()).map(|page| page.pins() > 0),
+                                    Some(true)
+                                );
+                                let mut read = [0; 3];
+                                mm.read_frame(pin.pfn(), seed * 8, &mut read);
+                                assert_eq!(read, value, "somebody else has the frame");
+                                // Nobody throws the page away here, so it is where the space
+                                // reads it.
+                                assert_eq!(mm.frame_at(at), Some(pin.pfn()));
+                                mm.read(at, seed * 8, &mut read).unwrap();
+                                assert_eq!(read, value);
+                                pinned.fetch_add(1, SeqCst);
                             }
+                            Err(
+                                NotPinned::TimedOut
+                                | NotPinned::Busy { .. }
+                                | NotPinned::NotMoved(_),
+                            ) => {}
+                            Err(error) => panic!("{error}"),
                         }
-                    })
-                })
-                .collect();
-            s.spawn(|| {
-                let unlocked = &mut Unlocked::promise();
-                let mut lots = Lots::of(9);
-                // It may not have got to run before.
-                while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
-                    let order = Order::to([DEVICE, FAR, RAM][lots.draw(3) as usize]).tries(2);
-                    // Giving up when there are pins, or not.
-                    let outcome = match lots.draw(2) {
-                        0 => move_one(mm, at, &order),
-                        _ => evict(
-                            mm,
-                            mm.frame_at(at).unwrap(),
-                            &order,
-                            within(own, 100),
-                            mm,
-                            unlocked,
-                        ),
-                    };
-                    moved.fetch_add(usize::from(matches!(outcome, Outcome::Moved { .. })), SeqCst);
-                }
-            });
-            s.spawn(|| {
-                while !stop.load(SeqCst) {
-                    // The child has what the parent had, or a copy.
-                    if let Ok(child) = mm.fork(space) {
-                        mm.write(child.page(0), 0, &[0xee; 24]).unwrap();
-                        mm.exit(child);
                     }
-                    thread::yield_now();
-                }
-            });
-            for pinner in pinners {
-                pinner.join().unwrap();
+                })
+            })
+            .collect();
+        s.spawn(|| {
+            let unlocked = &mut Unlocked::promise();
+            let mut lots = Lots::of(9);
+            // It may not have got to run before.
+            while !stop.load(SeqCst) || moved.load(SeqCst) == 0 {
+                let order = Order::to([DEVICE, FAR, RAM][lots.draw(3) as usize]).tries(2);
+                // Giving up when there are pins, or not.
+                let outcome = match lots.draw(2) {
+                    0 => move_one(mm, at, &order),
+                    _ => {
+                        evict(mm, mm.frame_at(at).unwrap(), &order, within(own, 100), mm, unlocked)
+                    }
+                };
+                moved.fetch_add(usize::from(matches!(outcome, Outcome::Moved { .. })), SeqCst);
             }
-            stop.store(true, SeqCst);
         });
+        s.spawn(|| {
+            while !stop.load(SeqCst) {
+                // The child has what the parent had, or a copy.
+                if let Ok(child) = mm.fork(space) {
+                    mm.write(child.page(0), 0, &[0xee; 24]).unwrap();
+                    mm.exit(child);
+                }
+                thread::yield_now();
+            }
+        });
+        for pinner in pinners {
+            pinner.join().unwrap();
+        }
+        stop.store(true, SeqCst);
     });
     assert!(pinned.load(SeqCst) > 0 && moved.load(SeqCst) > 0, "{pinned:?} {moved:?}");
     mm.exit(space);
     mm.batches().drain_local(|_| {});
 }
 
-/// A pin against an unmap: one is first. Whoever has the pin has the page, whole, until it is
+/// A pin against an unmap: one is first. The pin's holder has the page, whole, until it is
 /// dropped; nothing is left behind.
 #[test]
 fn a_pin_against_an_unmap() {
@@ -212,25 +204,23 @@ fn a_fork_by_whoever_has_pinned_the_page_does_not_wait_for_its_eviction() {
     mm.write(at, 0, b"shared").unwrap();
     let pfn = mm.frame_at(at).unwrap();
     let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            let evictor = s.spawn(|| {
-                evict(mm, pfn, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
-            });
-            own.until_asleep(1);
-            let child = mm.fork(space).unwrap();
-            assert!(matches!(mm.leaf(child.page(0)), Leaf::Migration { .. }));
-            let reader = s.spawn(move || {
-                let mut bytes = [0; 6];
-                mm.read(child.page(0), 0, &mut bytes).unwrap();
-                bytes
-            });
-            own.until_asleep(2);
-            drop(pin);
-            assert!(evictor.join().unwrap().is_done());
-            assert_eq!(&reader.join().unwrap(), b"shared");
-            assert_eq!(mm.frame_at(child.page(0)), mm.frame_at(at));
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        let evictor = s.spawn(|| {
+            evict(mm, pfn, &Order::to(FAR), Limits::none(), mm, &mut Unlocked::promise())
         });
+        own.until_asleep(1);
+        let child = mm.fork(space).unwrap();
+        assert!(matches!(mm.leaf(child.page(0)), Leaf::Migration { .. }));
+        let reader = s.spawn(move || {
+            let mut bytes = [0; 6];
+            mm.read(child.page(0), 0, &mut bytes).unwrap();
+            bytes
+        });
+        own.until_asleep(2);
+        drop(pin);
+        assert!(evictor.join().unwrap().is_done());
+        assert_eq!(&reader.join().unwrap(), b"shared");
+        assert_eq!(mm.frame_at(child.page(0)), mm.frame_at(at));
     });
     settled(mm);
 }
@@ -248,18 +238,16 @@ fn an_eviction_that_gives_up_puts_up_what_a_fork_has_made() {
     let pfn = mm.frame_at(at).unwrap();
     let pin = mm.pin(at, Access::Write, Term::Long, unlocked).unwrap();
     let cancel = &Cancel::with_futex(own);
-    let child = watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            let limits = Limits::none().unless(cancel);
-            let evictor = s.spawn(move || {
-                evict(mm, pfn, &Order::to(FAR).tries(1), limits, mm, &mut Unlocked::promise())
-            });
-            own.until_asleep(1);
-            let child = mm.fork(space).unwrap();
-            cancel.cancel();
-            assert_eq!(evictor.join().unwrap(), Outcome::Aborted(Abort::Pinned { pins: 1 }));
-            child
-        })
+    let child = with_threads(&[mm.page(pfn).unwrap()], |s| {
+        let limits = Limits::none().unless(cancel);
+        let evictor = s.spawn(move || {
+            evict(mm, pfn, &Order::to(FAR).tries(1), limits, mm, &mut Unlocked::promise())
+        });
+        own.until_asleep(1);
+        let child = mm.fork(space).unwrap();
+        cancel.cancel();
+        assert_eq!(evictor.join().unwrap(), Outcome::Aborted(Abort::Pinned { pins: 1 }));
+        child
     });
     assert_eq!(mm.leaf(child.page(0)), mm.leaf(at));
     mm.audit().unwrap();

@@ -23,7 +23,7 @@ fn an_unexpected_reference_puts_the_page_back() {
     mm.audit().unwrap();
 }
 
-/// A pin that is had between the look and the announcement is seen by the freeze. One that comes
+/// The freeze sees a pin taken between the look and the announcement. One that comes
 /// later is refused.
 #[test]
 fn a_pin_in_the_last_moment_puts_the_page_back() {
@@ -67,7 +67,7 @@ fn a_mapping_that_comes_up_late_puts_the_page_back() {
     let pfn = leaf.pfn().unwrap();
     let mut slots = [Slot::at(at)];
     let unmapped = collect(mm, &mut slots, &order(), unlocked).unmap();
-    // Somebody who had a reference makes it a mapping.
+    // The holder of a reference makes it a mapping.
     mm.page(pfn).unwrap().try_get().unwrap().into_raw();
     mm.account(pfn, pagelock::mm::ledger::Owner::Mapping, pagelock::mm::ledger::Change::Taken);
     mm.entry(late).set_leaf(leaf);
@@ -169,7 +169,7 @@ fn a_cache_that_has_changed_puts_the_page_back() {
     mm.audit().unwrap();
 }
 
-/// Somebody makes the cache forget the page, at the last moment at which that is not too late: of
+/// The cache is made to forget the page, at the last moment at which that is not too late: of
 /// two places one is left, and no reference is taken for the other.
 #[test]
 fn a_cache_that_forgets_the_page_on_its_way_puts_it_back() {

@@ -2,14 +2,14 @@
 //! in, and that it ends. Nothing that was found is believed if an invalidation came between (I19's
 //! other half: a reader that validates saw no half of a change); poison is an error and never a
 //! wait (I25); a range that never keeps still, and a page that can never be brought in, end with an
-//! error for everybody (I29, I37); whoever waits holds no lock (I38).
+//! error for everybody (I29, I37); a waiter holds no lock (I38).
 
 #![cfg(target_os = "linux")]
 
 use crate::common::{
     machine::{DEVICE, FAR, Mm, RAM, check_all, exclusive, machine, move_one, written},
     own::Own,
-    watched,
+    watched, with_threads,
 };
 use pagelock::Limits;
 use pagelock::leaf::{Leaf, Marker, Rights, UnknownLeaf};
@@ -21,7 +21,6 @@ use pagelock::mm::range::{
 };
 use pagelock::mm::{Entry, FaultError, Tiers};
 use pagelock_soft::{AccessError, At, SpaceId};
-use std::thread;
 
 pub(crate) type Pages = Vec<Page<At>>;
 
@@ -52,7 +51,7 @@ fn look(mm: &'static Mm, at: At, order: &RangeOrder<'_, Mm>) -> Found {
     pages[0].found
 }
 
-/// A page whose lock is somebody else's for as long as `body` runs, in the device's memory.
+/// A page in the device's memory that another thread owns for as long as `body` runs.
 pub(crate) fn with_stuck_page(body: impl FnOnce(&'static Mm, Own, At, u64)) {
     let (mm, own) = machine();
     let at = written(mm, mm.spawn().unwrap(), 3);
@@ -265,7 +264,7 @@ fn what_cannot_be_had_is_an_error_and_no_progress_is_lost() {
     }
 }
 
-/// A page that was lost while it was on the device: the same error for whoever asks, and whoever
+/// A page that was lost while it was on the device: the same error for every reader, and each that
 /// asks again.
 #[test]
 fn a_lost_page_is_an_error_for_every_reader() {
@@ -273,22 +272,20 @@ fn a_lost_page_is_an_error_for_every_reader() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let Outcome::Moved { pfn } = move_one(mm, at, &migrate::Order::to(DEVICE)) else { panic!() };
     mm.set_lost(pfn, true);
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            for _ in 0..4 {
-                s.spawn(|| {
-                    let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
-                    let is_typed = matches!(
-                        error.why,
-                        Stop::Fault(
-                            FaultError::Poisoned { .. }
-                                | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_))
-                        )
-                    );
-                    assert!(is_typed, "{error:?}");
-                });
-            }
-        });
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
+                let is_typed = matches!(
+                    error.why,
+                    Stop::Fault(
+                        FaultError::Poisoned { .. }
+                            | FaultError::ToRam(Outcome::Poisoned | Outcome::Skipped(_))
+                    )
+                );
+                assert!(is_typed, "{error:?}");
+            });
+        }
     });
     let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
     assert_eq!(error.why, Stop::Fault(FaultError::Poisoned { pfn }));

@@ -4,7 +4,7 @@
 
 use crate::common::machine::{DEVICE, FAR, exclusive, machine, move_one, written};
 use crate::common::own::within;
-use crate::common::{Lots, rounds, turns, watched};
+use crate::common::{Lots, rounds, turns, watched, with_threads};
 use crate::range::{fault, notifier, pages};
 use crate::range_ends::million;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -151,75 +151,73 @@ fn a_device_never_reads_what_was_taken_away() {
     let notifier = notifier(mm, space);
     let stop = AtomicBool::new(false);
     let read = AtomicUsize::new(0);
-    watched(&[], || {
-        thread::scope(|s| {
-            let changers: Vec<_> = (0..2)
-                .map(|seed| {
-                    s.spawn(move || {
-                        let mut lots = Lots::of(seed);
-                        for _ in turns(3_000) {
-                            // The changers have pages of their own, so that each knows what to
-                            // write.
-                            let n = lots.draw(PAGES as u64 / 2) as usize * 2 + seed;
-                            match lots.draw(5) {
-                                0 => {
-                                    mm.discard(p(n), 1).unwrap();
-                                    // Whoever gets the frame next writes something else.
-                                    mm.write(p(n), 0, &tag(n)).unwrap();
-                                }
-                                1 => drop(move_one(mm, p(n), &migrate::Order::to(DEVICE))),
-                                2 => drop(move_one(mm, p(n), &migrate::Order::to(FAR))),
-                                3 => {
-                                    if let Ok(child) = mm.fork(space) {
-                                        mm.write(p(n), 0, &tag(n)).unwrap();
-                                        mm.write(child.page(n), 0, &[0xee; 16]).unwrap();
-                                        mm.exit(child);
-                                    }
-                                }
-                                _ => mm.write(p(n), 0, &tag(n)).unwrap(),
-                            }
-                        }
-                    })
-                })
-                .collect();
-            for seed in 2..4 {
-                let (stop, read, table) = (&stop, &read, &table);
+    with_threads(&[], |s| {
+        let changers: Vec<_> = (0..2)
+            .map(|seed| {
                 s.spawn(move || {
                     let mut lots = Lots::of(seed);
-                    while !stop.load(SeqCst) || read.load(SeqCst) == 0 {
-                        let first = lots.draw(PAGES as u64 - 3) as usize;
-                        let mut range = pages(p(first), 4, Want::Read);
-                        let order = RangeOrder::new(within(own, 20)).own(DEVICE);
-                        if let Ok(known) = fault(mm, &mut range, &order) {
-                            let mut table = table.lock().unwrap();
-                            if notifier.is_good(known.ticket) {
-                                for (n, page) in range.iter().enumerate() {
-                                    if let Found::Local { pfn, .. } | Found::Own { pfn, .. } =
-                                        page.found
-                                    {
-                                        table.insert(first + n, pfn);
-                                    }
+                    for _ in turns(3_000) {
+                        // The changers have pages of their own, so that each knows what to
+                        // write.
+                        let n = lots.draw(PAGES as u64 / 2) as usize * 2 + seed;
+                        match lots.draw(5) {
+                            0 => {
+                                mm.discard(p(n), 1).unwrap();
+                                // The frame's next user writes something else.
+                                mm.write(p(n), 0, &tag(n)).unwrap();
+                            }
+                            1 => drop(move_one(mm, p(n), &migrate::Order::to(DEVICE))),
+                            2 => drop(move_one(mm, p(n), &migrate::Order::to(FAR))),
+                            3 => {
+                                if let Ok(child) = mm.fork(space) {
+                                    mm.write(p(n), 0, &tag(n)).unwrap();
+                                    mm.write(child.page(n), 0, &[0xee; 16]).unwrap();
+                                    mm.exit(child);
+                                }
+                            }
+                            _ => mm.write(p(n), 0, &tag(n)).unwrap(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for seed in 2..4 {
+            let (stop, read, table) = (&stop, &read, &table);
+            s.spawn(move || {
+                let mut lots = Lots::of(seed);
+                while !stop.load(SeqCst) || read.load(SeqCst) == 0 {
+                    let first = lots.draw(PAGES as u64 - 3) as usize;
+                    let mut range = pages(p(first), 4, Want::Read);
+                    let order = RangeOrder::new(within(own, 20)).own(DEVICE);
+                    if let Ok(known) = fault(mm, &mut range, &order) {
+                        let mut table = table.lock().unwrap();
+                        if notifier.is_good(known.ticket) {
+                            for (n, page) in range.iter().enumerate() {
+                                if let Found::Local { pfn, .. } | Found::Own { pfn, .. } =
+                                    page.found
+                                {
+                                    table.insert(first + n, pfn);
                                 }
                             }
                         }
-                        for (&n, &pfn) in &*table.lock().unwrap() {
-                            let mut bytes = [0; 16];
-                            mm.read_frame(pfn, 0, &mut bytes);
-                            // Zeroes: thrown away and not written yet, or not to the end.
-                            assert!(
-                                bytes.iter().all(|&byte| byte == 0 || byte == tag(n)[0]),
-                                "page {n} in frame {pfn:#x} is {bytes:?}"
-                            );
-                            read.fetch_add(1, SeqCst);
-                        }
                     }
-                });
-            }
-            for changer in changers {
-                changer.join().unwrap();
-            }
-            stop.store(true, SeqCst);
-        });
+                    for (&n, &pfn) in &*table.lock().unwrap() {
+                        let mut bytes = [0; 16];
+                        mm.read_frame(pfn, 0, &mut bytes);
+                        // Zeroes: thrown away and not written yet, or not to the end.
+                        assert!(
+                            bytes.iter().all(|&byte| byte == 0 || byte == tag(n)[0]),
+                            "page {n} in frame {pfn:#x} is {bytes:?}"
+                        );
+                        read.fetch_add(1, SeqCst);
+                    }
+                }
+            });
+        }
+        for changer in changers {
+            changer.join().unwrap();
+        }
+        stop.store(true, SeqCst);
     });
     for n in 0..PAGES {
         let mut bytes = [0; 16];

@@ -1,11 +1,11 @@
 //! A range that never keeps still, or a page that never comes in, ends with an error for everybody
-//! (I29, I37); whoever waits holds no lock (I38).
+//! (I29, I37); a waiter holds no lock (I38).
 
 #![cfg(target_os = "linux")]
 
 use crate::common::machine::{DEVICE, Mm, RAM, check_all, exclusive, machine, move_one, written};
 use crate::common::own::{Own, within};
-use crate::common::{OnDrop, watched};
+use crate::common::{OnDrop, watched, with_threads};
 use crate::range::{Pages, fault, no_limit, notifier, pages, with_stuck_page};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
@@ -32,21 +32,19 @@ fn a_permanent_invalidator_ends_at_the_deadline_and_nothing_is_lost() {
     let stop = AtomicBool::new(false);
     // One begins before the other ends: there is no ticket to be had.
     notifier.begin_raw();
-    watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                while !stop.load(SeqCst) {
-                    notifier.begin_raw();
-                    notifier.end_raw();
-                }
-            });
-            let _ends = OnDrop(|| stop.store(true, SeqCst));
-            let began = Instant::now();
-            let mut range = pages(at, 16, Want::Write);
-            let error = fault(mm, &mut range, &RangeOrder::new(within(own, 50))).unwrap_err();
-            assert_eq!((error.why, error.done), (Stop::TimedOut, 0), "nobody has looked");
-            assert!(began.elapsed() >= Duration::from_millis(50));
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            while !stop.load(SeqCst) {
+                notifier.begin_raw();
+                notifier.end_raw();
+            }
         });
+        let _ends = OnDrop(|| stop.store(true, SeqCst));
+        let began = Instant::now();
+        let mut range = pages(at, 16, Want::Write);
+        let error = fault(mm, &mut range, &RangeOrder::new(within(own, 50))).unwrap_err();
+        assert_eq!((error.why, error.done), (Stop::TimedOut, 0), "nobody has looked");
+        assert!(began.elapsed() >= Duration::from_millis(50));
     });
     notifier.end_raw();
     assert_eq!(notifier.active(), 0);
@@ -150,23 +148,21 @@ fn a_reader_is_woken_by_the_end_of_the_last_invalidation() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let notifier = notifier(mm, at.space);
     let (first, second) = (notifier.begin(), notifier.begin());
-    watched(&[], || {
-        thread::scope(|s| {
-            let readers: Vec<_> = (0..3)
-                .map(|_| s.spawn(|| fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap()))
-                .collect();
-            own.until_asleep(3);
-            drop(first);
-            own.until_asleep(3);
-            drop(second);
-            for reader in readers {
-                assert!(notifier.is_good(reader.join().unwrap().ticket));
-            }
-        });
+    with_threads(&[], |s| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| s.spawn(|| fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap()))
+            .collect();
+        own.until_asleep(3);
+        drop(first);
+        own.until_asleep(3);
+        drop(second);
+        for reader in readers {
+            assert!(notifier.is_good(reader.join().unwrap().ticket));
+        }
     });
 }
 
-/// Within an attempt: a page of the range is somebody else's for good. The wait for it takes no
+/// Within an attempt: another thread owns a page of the range for good. The wait for it takes no
 /// reference, holds no page-table lock (I38), and ends with the time; the page before it was
 /// brought in, and is still.
 #[test]
@@ -181,7 +177,7 @@ fn a_page_that_is_locked_for_good_is_not_waited_for_for_ever() {
         assert_eq!(error.progress, Progress { attempts: 1, invalidated: 0, faults: 1 });
         assert!(began.elapsed() >= Duration::from_millis(30));
 
-        // Nor by those who would sleep for the lock, if they were let.
+        // Nor by strategies that would sleep for the lock, if they could.
         for strategy in [Strategy::WaitThenLock { after: 0 }, Strategy::ReferenceAndSleep] {
             let mut order = RangeOrder::new(within(own, 10));
             order.strategy = strategy;
@@ -242,36 +238,30 @@ fn a_migration_that_always_fails_is_an_error_for_everybody() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let Outcome::Moved { pfn } = move_one(mm, at, &migrate::Order::to(DEVICE)) else { panic!() };
     mm.get(pfn).unwrap();
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            for n in 0..6 {
-                s.spawn(move || match n % 3 {
-                    0 => {
-                        let error =
-                            fault(mm, &mut pages(at, 1, Want::Read), &no_limit().patience(20))
-                                .unwrap_err();
-                        assert!(
-                            matches!(error.why, Stop::Fault(FaultError::Busy { .. })),
-                            "{error:?}"
-                        );
-                    }
-                    1 => {
-                        let error = fault(
-                            mm,
-                            &mut pages(at, 1, Want::Write),
-                            &RangeOrder::new(within(own, 50)),
-                        )
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        for n in 0..6 {
+            s.spawn(move || match n % 3 {
+                0 => {
+                    let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit().patience(20))
                         .unwrap_err();
-                        assert_eq!(error.why, Stop::TimedOut);
-                    }
-                    _ => {
-                        let mut faulter = Faulter::new(Strategy::Wait).patience(20);
-                        let error = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
-                        assert!(matches!(error, AccessError::Busy { rounds: 20 }), "{error:?}");
-                    }
-                });
-            }
-        });
+                    assert!(matches!(error.why, Stop::Fault(FaultError::Busy { .. })), "{error:?}");
+                }
+                1 => {
+                    let error = fault(
+                        mm,
+                        &mut pages(at, 1, Want::Write),
+                        &RangeOrder::new(within(own, 50)),
+                    )
+                    .unwrap_err();
+                    assert_eq!(error.why, Stop::TimedOut);
+                }
+                _ => {
+                    let mut faulter = Faulter::new(Strategy::Wait).patience(20);
+                    let error = mm.read_with(at, 0, &mut [0], &mut faulter).unwrap_err();
+                    assert!(matches!(error, AccessError::Busy { rounds: 20 }), "{error:?}");
+                }
+            });
+        }
     });
     // SAFETY: the reference taken above.
     unsafe { mm.put(pfn) };
@@ -280,18 +270,16 @@ fn a_migration_that_always_fails_is_an_error_for_everybody() {
     // The same where the memory says so itself.
     assert!(move_one(mm, at, &migrate::Order::to(DEVICE)).is_done());
     mm.fail_copies(RAM, usize::MAX);
-    watched(&[], || {
-        thread::scope(|s| {
-            for _ in 0..4 {
-                s.spawn(|| {
-                    let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
-                    assert_eq!(
-                        error.why,
-                        Stop::Fault(FaultError::ToRam(Outcome::Aborted(Abort::CopyFailed)))
-                    );
-                });
-            }
-        });
+    with_threads(&[], |s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let error = fault(mm, &mut pages(at, 1, Want::Read), &no_limit()).unwrap_err();
+                assert_eq!(
+                    error.why,
+                    Stop::Fault(FaultError::ToRam(Outcome::Aborted(Abort::CopyFailed)))
+                );
+            });
+        }
     });
     mm.fail_copies(RAM, 0);
     check_all(mm, at, 1);

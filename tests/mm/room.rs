@@ -84,7 +84,7 @@ fn a_page_moves_within_its_tier() {
     mm.audit().unwrap();
 }
 
-/// A free frame whose lock somebody has is not handed out again until the batch has its places.
+/// A free frame that a thread has locked is not handed out again until the batch has its places.
 #[test]
 fn a_busy_destination_is_not_tried_twice() {
     let (mm, _) = machine();
@@ -114,7 +114,7 @@ fn a_busy_destination_is_not_tried_twice() {
     drop(kept);
 }
 
-/// RAM that is full for a moment is no error, if there is somebody who makes room.
+/// RAM that is full for a moment is no error, if the embedder makes room.
 #[test]
 fn a_fault_without_a_frame_has_room_made_for_it() {
     let mm = small(4, &[(Kind::System, 3), (Kind::Device { owner: 1 }, 4)]);
@@ -144,7 +144,7 @@ fn a_fault_without_a_frame_has_room_made_for_it() {
     assert_eq!(&bytes, b"hello");
 }
 
-/// Whoever has pinned a page would go on writing to what is at no address.
+/// The pin's holder would go on writing to a page that is at no address.
 #[test]
 fn a_pinned_page_is_not_discarded() {
     let unlocked = &mut Unlocked::promise();

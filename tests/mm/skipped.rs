@@ -1,14 +1,13 @@
 //! What a migration does not touch: each reason to skip a page, brought about on purpose.
 
 use crate::common::machine::{FAR, RAM, exclusive, machine, move_one, picture, written};
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::moved::{only_the_first_stays, order, two_pages};
 use pagelock::leaf::{Leaf, Marker, Rights, Tracking, UnknownLeaf};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Mode, Outcome, Skip, Slot, collect, migrate};
 use pagelock::{MAX_REFS, PageRef};
 use pagelock_soft::Refusal;
-use std::thread;
 
 #[test]
 fn entries_that_are_no_pages_are_skipped() {
@@ -50,7 +49,7 @@ fn a_page_that_somebody_else_moves_is_skipped() {
     let unlocked = &mut Unlocked::promise();
     let (mm, at) = two_pages();
     let mut first = [Slot::at(at)];
-    // Somebody else's, whose thread this is not.
+    // Another thread's.
     let somebody = &mut Unlocked::promise();
     let other = collect(mm, &mut first, &order(), somebody).unmap();
     assert_eq!(move_one(mm, at, &order()), Outcome::Skipped(Skip::Migrating));
@@ -121,16 +120,14 @@ fn a_page_that_is_gone_when_its_lock_is_had_is_skipped() {
     let at = written(mm, mm.spawn().unwrap(), 1);
     let pfn = mm.frame_at(at).unwrap();
     let page = mm.page(pfn).unwrap();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let order = order().mode(Mode::SyncLight).tries(1);
-            let moved = s.spawn(move || move_one(mm, at, &order));
-            own.until_asleep(1);
-            mm.discard(at, 1).unwrap();
-            drop(guard);
-            assert_eq!(moved.join().unwrap(), Outcome::Skipped(Skip::Changed));
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let order = order().mode(Mode::SyncLight).tries(1);
+        let moved = s.spawn(move || move_one(mm, at, &order));
+        own.until_asleep(1);
+        mm.discard(at, 1).unwrap();
+        drop(guard);
+        assert_eq!(moved.join().unwrap(), Outcome::Skipped(Skip::Changed));
     });
     mm.audit().unwrap();
 }

@@ -3,14 +3,13 @@
 
 use crate::common::{
     machine::{DEVICE, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written},
-    watched,
+    with_threads,
 };
 use pagelock::mm::Tiers;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
 use pagelock::{GetError, PinError};
 use pagelock_soft::At;
-use std::thread;
 
 pub(crate) fn order() -> Order<Mm> {
     Order::to(DEVICE).tries(1)
@@ -94,7 +93,7 @@ fn every_reference_has_an_owner_at_every_step() {
     mm.audit().unwrap();
 }
 
-/// I14: the same with a batch's reference and somebody else's, which put the page back; with a
+/// I14: the same with a batch's reference and a stranger's, which put the page back; with a
 /// faulter's; with a hole that is filled; and with a page that is lost on the way.
 #[test]
 fn every_kind_of_reference_has_an_owner_at_every_step() {
@@ -206,7 +205,7 @@ fn every_reference_of_a_page_that_is_split_has_an_owner_at_every_step() {
                 _ if pfn < from => [0; 5],
                 _ => [0, 0, 0, 0, 1],
             };
-            assert_eq!(owned(pfn), expected, "frame {pfn} when {from} is to be copied");
+            assert_eq!(owned(pfn), expected, "frame {pfn} before {from} is copied");
         }
         for &pfn in &new {
             assert_eq!(owned(pfn), [0, 2, 0, 0, 0], "a frame that has arrived");
@@ -241,24 +240,22 @@ fn sleepers_are_invisible_and_all_are_told_either_way() {
             [at].into_iter().chain((0..3).map(|_| mm.fork(parent).unwrap().page(0))).collect();
         let pfn = mm.frame_at(at).unwrap();
         let page = mm.page(pfn).unwrap();
-        watched(&[page], || {
-            thread::scope(|s| {
-                let mut slots = [Slot::at(at)];
-                let unmapped = collect(mm, &mut slots, &order(), unlocked).unmap();
-                for i in 0..12 {
-                    let at = mappings[i % mappings.len()];
-                    s.spawn(move || check_all(mm, at, 1));
-                }
-                own.until_asleep(12);
-                assert_eq!((page.refs(), page.pins()), (5, 0), "the migrator's");
-                let copied = unmapped.check().copy();
-                assert_eq!(copied.in_work(), 1, "nobody was in the way");
-                if succeeds {
-                    let _ = copied.finalize();
-                } else {
-                    drop(copied);
-                }
-            });
+        with_threads(&[page], |s| {
+            let mut slots = [Slot::at(at)];
+            let unmapped = collect(mm, &mut slots, &order(), unlocked).unmap();
+            for i in 0..12 {
+                let at = mappings[i % mappings.len()];
+                s.spawn(move || check_all(mm, at, 1));
+            }
+            own.until_asleep(12);
+            assert_eq!((page.refs(), page.pins()), (5, 0), "the migrator's");
+            let copied = unmapped.check().copy();
+            assert_eq!(copied.in_work(), 1, "nobody was in the way");
+            if succeeds {
+                let _ = copied.finalize();
+            } else {
+                drop(copied);
+            }
         });
         mm.audit().unwrap();
     }

@@ -2,13 +2,12 @@
 //! forks, moves, unmaps, protection changes. At the end every count, entry and byte is checked
 //! (I13, I14, I16, I17, I36).
 
-use crate::common::{Lots, own::Own, rounds, watched};
+use crate::common::{Lots, own::Own, rounds, with_threads};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::Rights;
 use pagelock::mm::drain::{ThreadCpus, Unlocked};
 use pagelock::mm::migrate::{Mode, Order, Slot, migrate};
 use pagelock_soft::{At, Config, Kind, Soft, SpaceId, TierConfig, TierId};
-use std::thread;
 
 type Mm = Soft<Own, ThreadCpus>;
 
@@ -63,27 +62,24 @@ fn sums(batches: usize, shared: bool) {
     }
     let (stop, working) = (AtomicBool::new(false), AtomicUsize::new(3));
     let turns = rounds(4000);
-    watched(&[], || {
-        thread::scope(|s| {
-            for seed in 0..2 {
-                let (mm, stop, spaces) = (&mm, &stop, &spaces);
-                s.spawn(move || migrator(mm, spaces, pages, seed, stop));
-            }
-            for worker in 0..3 {
-                let (mm, working, stop, spaces) = (&mm, &working, &stop, &spaces);
-                s.spawn(move || {
-                    let mut lots = Lots::of(100 + worker);
-                    for _ in 0..turns {
-                        let at =
-                            spaces[worker % spaces.len()].page(lots.draw(pages as u64) as usize);
-                        mm.add(at, worker, 1).unwrap();
-                    }
-                    if working.fetch_sub(1, SeqCst) == 1 {
-                        stop.store(true, SeqCst);
-                    }
-                });
-            }
-        });
+    with_threads(&[], |s| {
+        for seed in 0..2 {
+            let (mm, stop, spaces) = (&mm, &stop, &spaces);
+            s.spawn(move || migrator(mm, spaces, pages, seed, stop));
+        }
+        for worker in 0..3 {
+            let (mm, working, stop, spaces) = (&mm, &working, &stop, &spaces);
+            s.spawn(move || {
+                let mut lots = Lots::of(100 + worker);
+                for _ in 0..turns {
+                    let at = spaces[worker % spaces.len()].page(lots.draw(pages as u64) as usize);
+                    mm.add(at, worker, 1).unwrap();
+                }
+                if working.fetch_sub(1, SeqCst) == 1 {
+                    stop.store(true, SeqCst);
+                }
+            });
+        }
     });
     mm.audit().unwrap();
     for worker in 0..3 {
@@ -124,30 +120,28 @@ fn spaces_change_while_their_pages_move() {
             mm.write(at, 0, &[at.page as u8; 8]).unwrap();
         }
         let stop = AtomicBool::new(false);
-        watched(&[], || {
-            thread::scope(|s| {
-                for seed in 0..2 {
-                    let (mm, stop) = (&mm, &stop);
-                    s.spawn(move || migrator(mm, &[parent], 32, seed, stop));
-                }
-                let workers: Vec<_> = (0..2)
-                    .map(|worker| {
-                        let mm = &mm;
-                        s.spawn(move || {
-                            let mut lots = Lots::of(7 + worker);
-                            for _ in 0..rounds(150) {
-                                let child = mm.fork(parent).unwrap();
-                                change(mm, child, &mut lots);
-                                mm.exit(child);
-                            }
-                        })
+        with_threads(&[], |s| {
+            for seed in 0..2 {
+                let (mm, stop) = (&mm, &stop);
+                s.spawn(move || migrator(mm, &[parent], 32, seed, stop));
+            }
+            let workers: Vec<_> = (0..2)
+                .map(|worker| {
+                    let mm = &mm;
+                    s.spawn(move || {
+                        let mut lots = Lots::of(7 + worker);
+                        for _ in 0..rounds(150) {
+                            let child = mm.fork(parent).unwrap();
+                            change(mm, child, &mut lots);
+                            mm.exit(child);
+                        }
                     })
-                    .collect();
-                for worker in workers {
-                    worker.join().unwrap();
-                }
-                stop.store(true, SeqCst);
-            });
+                })
+                .collect();
+            for worker in workers {
+                worker.join().unwrap();
+            }
+            stop.store(true, SeqCst);
         });
         mm.audit().unwrap();
         for at in parent.page(0).pages(32) {

@@ -3,7 +3,7 @@
 
 use crate::common::{
     machine::{DEVICE, FAR, Mm, RAM, check_all, machine, move_one, written},
-    watched,
+    with_threads,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::Limits;
@@ -13,13 +13,12 @@ use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
 use pagelock::mm::{Access, Tiers};
 use pagelock_soft::{Backed, Config, Kind, Soft, TierConfig, TierId};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 pub(crate) fn order() -> Order<Mm> {
     Order::to(DEVICE).tries(1)
 }
 
-/// A machine that one test has to itself: pages of 64 bytes, so many of them in a space.
+/// A machine that one test has to itself: `pages` pages of 64 bytes in a space.
 pub(crate) fn small(pages: usize, tiers: &[(Kind, usize)]) -> &'static Soft {
     let tiers = tiers.iter().map(|&(kind, frames)| TierConfig { kind, frames }).collect();
     Box::leak(Box::new(Soft::new(Config { page_size: 64, pages, spaces: 4, tiers, batches: 0 })))
@@ -37,7 +36,7 @@ fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     let note = asked.clone();
     mm.on_ask(move |pfn, mode| {
         if mode != Mode::Async {
-            // This is where it would sleep, for somebody who wants another of these pages' locks.
+            // Here it would sleep, for a thread that wants the lock of another of these pages.
             assert!(
                 frames.iter().all(|&other| other == pfn || !mm.page(other).unwrap().is_locked())
             );
@@ -59,7 +58,7 @@ fn a_page_that_has_to_be_waited_for_is_waited_for_alone() {
     mm.audit().unwrap();
 }
 
-/// And whoever has a faulter's page in hand waits for nothing, however few pages there are.
+/// And a migrator with a faulter's page in hand waits for nothing, however few pages there are.
 #[test]
 fn a_fault_is_never_asked_to_wait() {
     let (mm, _) = machine();
@@ -93,25 +92,21 @@ fn a_pinner_of_a_range_holds_no_pin_while_it_waits() {
     let pfn = mm.frame_at(at).unwrap();
     let policy = Backed(|_| Backing::Anonymous);
     let order = PinOrder::new(Access::Write, Term::Short, Limits::none());
-    watched(&[mm.page(pfn).unwrap()], || {
-        thread::scope(|s| {
-            // Two frames of it, something else, and another frame.
-            let mut slots: Vec<_> =
-                [1, 2, 8, 3].map(|page| PinSlot::new(at.space.page(page))).into();
-            pin_range(mm, &mut slots[..2], &order, &policy, mm, &mut Unlocked::promise()).unwrap();
-            assert_eq!(mm.page(pfn).unwrap().pins(), 1, "one for the whole");
-            let evictor = s.spawn(move || {
-                evict(mm, pfn, &Order::to(TierId(1)), Limits::none(), mm, &mut Unlocked::promise())
-            });
-            own.until_asleep(1);
-            // The last cannot be pinned any more, so it is waited for; and that would be for ever,
-            // with the pin of the first two.
-            pin_range(mm, &mut slots, &order, &policy, mm, &mut Unlocked::promise()).unwrap();
-            assert!(evictor.join().unwrap().is_done());
-            let tiers: Vec<_> =
-                slots.iter().map(|slot| slot.pfn.map(|pfn| mm.tier(pfn).0)).collect();
-            assert_eq!(tiers, [Some(1), Some(1), Some(0), Some(1)]);
+    with_threads(&[mm.page(pfn).unwrap()], |s| {
+        // Two frames of it, something else, and another frame.
+        let mut slots: Vec<_> = [1, 2, 8, 3].map(|page| PinSlot::new(at.space.page(page))).into();
+        pin_range(mm, &mut slots[..2], &order, &policy, mm, &mut Unlocked::promise()).unwrap();
+        assert_eq!(mm.page(pfn).unwrap().pins(), 1, "one for the whole");
+        let evictor = s.spawn(move || {
+            evict(mm, pfn, &Order::to(TierId(1)), Limits::none(), mm, &mut Unlocked::promise())
         });
+        own.until_asleep(1);
+        // The last cannot be pinned any more, so it is waited for; and that would be for ever,
+        // with the pin of the first two.
+        pin_range(mm, &mut slots, &order, &policy, mm, &mut Unlocked::promise()).unwrap();
+        assert!(evictor.join().unwrap().is_done());
+        let tiers: Vec<_> = slots.iter().map(|slot| slot.pfn.map(|pfn| mm.tier(pfn).0)).collect();
+        assert_eq!(tiers, [Some(1), Some(1), Some(0), Some(1)]);
     });
     assert!(mm.pin_balance().is_even());
     mm.audit().unwrap();

@@ -68,7 +68,7 @@ pub(crate) fn migrate_downwards(world: &'static World, lots: &mut Lots) {
     migrate_some(world, lots, true);
 }
 
-/// As compaction looks at memory: frame by frame, whoever has it.
+/// As compaction scans memory: frame by frame, owned or not.
 pub(crate) fn scan(world: &'static World, lots: &mut Lots) {
     let frames = world.mm.frames_of(pick(lots, &TIERS));
     let first = frames.start.max(1) + lots.draw(frames.end - frames.start - 16);

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 fn word() -> impl Strategy<Value = u64> {
     let number = prop_oneof![0..4u64, FRAME_LIMIT - 2..FRAME_LIMIT, any::<u64>()];
     prop_oneof![
-        6 => (number, 0..8u64, 0..4u64, 0..16u64).prop_map(|(number, kind, right, seen)| number << 12 | seen << 6 | right << 4 | kind),
+        6 => (number, 0..8u64, 0..4u64, 0..16u64)
+            .prop_map(|(number, kind, right, seen)| number << 12 | seen << 6 | right << 4 | kind),
         1 => any::<u64>(),
     ]
 }
@@ -31,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
 const CASES: u32 = if cfg!(miri) { 16 } else { 2000 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::config(CASES))]
 
     #[test]
     fn a_word_is_the_leaf_that_the_picture_says(word in word()) {
@@ -39,7 +40,10 @@ proptest! {
     }
 
     #[test]
-    fn no_chain_of_conversions_widens_a_right(word in word(), steps in prop::collection::vec(step(), 0..12)) {
+    fn no_chain_of_conversions_widens_a_right(
+        word in word(),
+        steps in prop::collection::vec(step(), 0..12)
+    ) {
         convert(word, &steps);
     }
 }

@@ -28,3 +28,13 @@ mod leaf;
 mod page;
 mod schedules;
 mod words;
+
+/// `cases` random sequences, and no longer than some seconds to make one that fails shorter.
+fn config(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_time: 5_000,
+        ..Default::default()
+    }
+}

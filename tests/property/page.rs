@@ -49,8 +49,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::LockReleasing),
         2 => Just(Op::LockReleasingLate),
         4 => (any::<bool>(), limit(), any::<bool>())
-            .prop_map(|(migration, limit, cancellable)| Op::WaitWith { migration, limit, cancellable }),
-        1 => (any::<bool>(), 0..3u8).prop_map(|(migration, nanos)| Op::WaitFor { migration, nanos }),
+            .prop_map(|(migration, limit, cancellable)| {
+                Op::WaitWith { migration, limit, cancellable }
+            }),
+        1 => (any::<bool>(), 0..3u8)
+            .prop_map(|(migration, nanos)| Op::WaitFor { migration, nanos }),
         1 => Just(Op::Cancel),
         1 => Just(Op::ResetCancel),
         1 => Just(Op::CloneRef),
@@ -73,7 +76,7 @@ fn rare_op() -> impl Strategy<Value = Op> {
 const CASES: u32 = if cfg!(miri) { 4 } else { 300 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::config(CASES))]
 
     #[test]
     fn a_page_does_what_its_model_does(ops in prop::collection::vec(op(), 0..120)) {
@@ -81,7 +84,9 @@ proptest! {
     }
 
     #[test]
-    fn a_page_that_may_be_poisoned_does_what_its_model_does(ops in prop::collection::vec(rare_op(), 0..60)) {
+    fn a_page_that_may_be_poisoned_does_what_its_model_does(
+        ops in prop::collection::vec(rare_op(), 0..60)
+    ) {
         crate::common::watched(&[], || crate::model::run(&ops));
     }
 }

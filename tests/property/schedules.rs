@@ -3,7 +3,7 @@
 //! I29, I31, I35, I36, I39).
 //!
 //! A schedule fuzzer, in small: the threads are simulated, and an arbitrary input says what each
-//! does and who goes on. In a build with `--cfg pagelock_delay` a turn ends at every step of the
+//! does and which goes on. In a build with `--cfg pagelock_delay` a turn ends at every step of the
 //! protocol, else wherever the platform is asked for something.
 
 #![cfg(all(target_pointer_width = "64", not(any(pagelock_shuttle, miri))))]
@@ -11,7 +11,7 @@
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, max_shrink_time: 5_000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..crate::config(2000) })]
 
     #[test]
     fn whoever_goes_on_nothing_is_lost(input in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -12,7 +12,8 @@ fn state_op() -> impl Strategy<Value = StateOp> {
     prop_oneof![
         4 => Just(StateOp::Take),
         4 => Just(StateOp::TakeAsSleeper),
-        5 => (any::<bool>(), any::<bool>()).prop_map(|(starved, closes)| StateOp::Come { starved, closes }),
+        5 => (any::<bool>(), any::<bool>())
+            .prop_map(|(starved, closes)| StateOp::Come { starved, closes }),
         1 => any::<u16>().prop_map(StateOp::ComeMany),
         3 => any::<bool>().prop_map(|starved| StateOp::Rearm { starved }),
         3 => Just(StateOp::Leave),
@@ -22,7 +23,8 @@ fn state_op() -> impl Strategy<Value = StateOp> {
         1 => any::<u8>().prop_map(StateOp::SetUser),
         2 => Just(StateOp::Begin),
         1 => Just(StateOp::Cancel),
-        4 => prop_oneof![9 => Just(false), 1 => Just(true)].prop_map(|poison| StateOp::Release { poison }),
+        4 => prop_oneof![9 => Just(false), 1 => Just(true)]
+            .prop_map(|poison| StateOp::Release { poison }),
         2 => Just(StateOp::ReleaseFair),
         1 => any::<u8>().prop_map(StateOp::Holds),
     ]
@@ -47,7 +49,7 @@ fn count_op() -> impl Strategy<Value = CountOp> {
 const CASES: u32 = if cfg!(miri) { 4 } else { 500 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, max_shrink_time: 5_000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::config(CASES))]
 
     #[test]
     fn the_state_word_does_what_plain_fields_do(ops in prop::collection::vec(state_op(), 0..200)) {

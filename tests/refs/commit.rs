@@ -1,7 +1,7 @@
 //! A commit to another header: what moves along, and what is refused.
 
 use crate::common::sim::Sim;
-use crate::common::{rounds, watched};
+use crate::common::{rounds, with_threads};
 use crate::stages::{is_at_rest, live, says, text};
 use FreezeRule::{ExactRefs, Unpinned};
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -108,17 +108,15 @@ fn a_commit_tells_those_who_wait_for_either_header() {
     let sim = Sim::new(1);
     let (src, dst) = (PageLock::with_futex(sim), PageLock::with_futex(sim));
     src.activate(1).unwrap();
-    watched(&[&src, &dst], || {
-        thread::scope(|s| {
-            let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
-            let held = dst.lock();
-            let waiters = [s.spawn(|| src.wait_migration(())), s.spawn(|| dst.wait_unlocked(()))];
-            sim.until_asleep(2);
-            assert!(frozen.commit_to(held).unwrap().event_waiters);
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-        });
+    with_threads(&[&src, &dst], |s| {
+        let frozen = src.lock().begin_migration().freeze(ExactRefs(1)).unwrap();
+        let held = dst.lock();
+        let waiters = [s.spawn(|| src.wait_migration(())), s.spawn(|| dst.wait_unlocked(()))];
+        sim.until_asleep(2);
+        assert!(frozen.commit_to(held).unwrap().event_waiters);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
     });
 }
 
@@ -218,7 +216,7 @@ fn a_commit_of_a_page_to_itself_is_refused() {
     is_at_rest(&page, 1, 0);
 }
 
-/// A refused commit changes nothing, at no moment: somebody who puts a reference meanwhile is not
+/// A refused commit changes nothing, at no moment: a thread that puts a reference meanwhile is not
 /// told that it was the last.
 #[test]
 fn a_refused_commit_is_not_seen_by_those_who_put() {
@@ -226,29 +224,27 @@ fn a_refused_commit_is_not_seen_by_those_who_put() {
     for round in 0..rounds(400) {
         let src = live(2);
         let (go, done) = (AtomicBool::new(false), AtomicBool::new(false));
-        let put = watched(&[&src], || {
-            thread::scope(|s| {
-                let mut frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
-                let mut held = dst.lock();
-                let putter = s.spawn(|| {
-                    while !go.load(SeqCst) {
-                        thread::yield_now();
-                    }
-                    (0..round % 64).for_each(|_| core::hint::spin_loop());
-                    // SAFETY: one of the two that `live` made.
-                    let put = unsafe { src.put_raw() };
-                    done.store(true, SeqCst);
-                    put
-                });
-                go.store(true, SeqCst);
-                while !done.load(SeqCst) {
-                    // SAFETY: one of those that the page was made with; it is refused.
-                    let refused =
-                        unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
-                    (frozen, held) = (refused.frozen, refused.dst);
+        let put = with_threads(&[&src], |s| {
+            let mut frozen = src.lock().begin_migration().freeze(Unpinned).unwrap();
+            let mut held = dst.lock();
+            let putter = s.spawn(|| {
+                while !go.load(SeqCst) {
+                    thread::yield_now();
                 }
-                putter.join().unwrap()
-            })
+                (0..round % 64).for_each(|_| core::hint::spin_loop());
+                // SAFETY: one of the two that `live` made.
+                let put = unsafe { src.put_raw() };
+                done.store(true, SeqCst);
+                put
+            });
+            go.store(true, SeqCst);
+            while !done.load(SeqCst) {
+                // SAFETY: one of those that the page was made with; it is refused.
+                let refused =
+                    unsafe { frozen.commit_to_moving(held, 1) }.expect_err("there is no room");
+                (frozen, held) = (refused.frozen, refused.dst);
+            }
+            putter.join().unwrap()
         });
         assert_eq!(put, Put::Kept, "there is another: {src:?} (round {round})");
         assert_eq!(src.refs(), 1);

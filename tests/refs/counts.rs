@@ -1,15 +1,14 @@
 //! References and pins: every refusal, that it says what was seen and changes nothing, and who is
 //! told that it was the last (I9, I15, I20).
 
-use crate::common::{rounds, watched};
+use crate::common::{rounds, with_threads};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use pagelock::{
     CountError, FreezeRule, GetError, MAX_PINS, MAX_REFS, PageLock, PagePin, PageRef, PinError, Put,
 };
 use std::sync::Barrier;
-use std::thread;
 
-/// A page with so many references, which belong to the test.
+/// A page with `refs` references, which belong to the test.
 fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     page.activate(refs).unwrap();
@@ -192,22 +191,20 @@ fn the_last_is_said_exactly_once_among_many_threads() {
         let last = AtomicU32::new(0);
         let start = Barrier::new(THREADS as usize);
         let pin = page.try_pin().unwrap().into_raw();
-        watched(&[&page], || {
-            thread::scope(|s| {
-                for t in 0..THREADS {
-                    let (page, last, start) = (&page, &last, &start);
-                    s.spawn(move || {
-                        start.wait();
-                        for i in 0..EACH {
-                            // SAFETY: as many as there are: one pin, and the rest are references.
-                            let put = unsafe {
-                                if (t, i) == (0, 0) { pin.unpin_raw() } else { page.put_raw() }
-                            };
-                            last.fetch_add((put == Put::Last).into(), SeqCst);
-                        }
-                    });
-                }
-            });
+        with_threads(&[&page], |s| {
+            for t in 0..THREADS {
+                let (page, last, start) = (&page, &last, &start);
+                s.spawn(move || {
+                    start.wait();
+                    for i in 0..EACH {
+                        // SAFETY: as many as there are: one pin, and the rest are references.
+                        let put = unsafe {
+                            if (t, i) == (0, 0) { pin.unpin_raw() } else { page.put_raw() }
+                        };
+                        last.fetch_add((put == Put::Last).into(), SeqCst);
+                    }
+                });
+            }
         });
         assert_eq!(last.into_inner(), 1, "round {round}");
         assert_eq!((page.refs(), page.pins()), (0, 0));
@@ -219,19 +216,17 @@ fn the_last_is_said_exactly_once_among_many_threads() {
 fn gets_and_puts_of_many_threads_balance() {
     const THREADS: usize = 4;
     let page = live(1);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..THREADS {
-                s.spawn(|| {
-                    for _ in 0..rounds(5_000) {
-                        let (reference, pin) = (page.try_get().unwrap(), page.try_pin().unwrap());
-                        let clone = reference.try_clone().unwrap();
-                        assert_eq!(pin.unpin(), Put::Kept);
-                        drop((reference, clone));
-                    }
-                });
-            }
-        });
+    with_threads(&[&page], |s| {
+        for _ in 0..THREADS {
+            s.spawn(|| {
+                for _ in 0..rounds(5_000) {
+                    let (reference, pin) = (page.try_get().unwrap(), page.try_pin().unwrap());
+                    let clone = reference.try_clone().unwrap();
+                    assert_eq!(pin.unpin(), Put::Kept);
+                    drop((reference, clone));
+                }
+            });
+        }
     });
     assert_eq!((page.refs(), page.pins()), (1, 0));
 }
@@ -265,7 +260,8 @@ fn a_put_or_unpin_too_many_changes_nothing() {
 }
 
 /// A reference or a pin that its guard drops, and that was the last, is told to the platform, with
-/// the page's address and once. Whoever asks for the answer has it, and the platform is not told.
+/// the page's address and once. A caller that asks for the answer has it, and the platform is not
+/// told.
 #[test]
 fn a_last_reference_that_its_guard_drops_reaches_the_platform() {
     use core::sync::atomic::AtomicUsize;
@@ -330,7 +326,7 @@ mod unbalanced {
         is_noticed(&page, "without references", || drop(unsafe { PageRef::from_raw(&page) }));
     }
 
-    /// A commit moves the reference of somebody who has a guard for it, against its contract. As
+    /// A commit moves a reference that has a guard, against its contract. As
     /// long as the header is not live again, that is noticed.
     #[test]
     fn a_put_of_what_has_moved_is_noticed() {

@@ -1,6 +1,6 @@
 //! A freeze against pins and references: each race has one winner (I1, I19).
 
-use crate::common::{OnDrop, rounds, watched};
+use crate::common::{OnDrop, rounds, watched, with_threads};
 use crate::stages::{is_at_rest, live};
 use FreezeRule::{ExactRefs, Unpinned};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -136,62 +136,60 @@ fn a_reference_and_an_exact_freeze_have_one_winner() {
     });
 }
 
-/// Whoever has a pin says so, for as long as it has it, and takes its time; whoever moves the page
+/// Each holder of a pin says so for as long as it holds it; the migrator
 /// looks whether anybody says so.
 #[test]
 fn pins_that_come_and_go_are_never_there_while_the_page_moves() {
     let page = live(1);
     let (held, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let pinned = AtomicUsize::new(0);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            for _ in 0..2 {
-                s.spawn(|| {
-                    while !over.load(SeqCst) {
-                        match page.try_pin() {
-                            Ok(pin) => {
-                                held.fetch_add(1, SeqCst);
-                                thread::yield_now();
-                                held.fetch_sub(1, SeqCst);
-                                pinned.fetch_add(1, SeqCst);
-                                drop(pin);
-                            }
-                            Err(PinError::Frozen | PinError::Migrating) => {
-                                let _ = page.wait_migration(());
-                            }
-                            Err(error) => panic!("{error}"),
+    with_threads(&[&page], |s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !over.load(SeqCst) {
+                    match page.try_pin() {
+                        Ok(pin) => {
+                            held.fetch_add(1, SeqCst);
+                            thread::yield_now();
+                            held.fetch_sub(1, SeqCst);
+                            pinned.fetch_add(1, SeqCst);
+                            drop(pin);
                         }
+                        Err(PinError::Frozen | PinError::Migrating) => {
+                            let _ = page.wait_migration(());
+                        }
+                        Err(error) => panic!("{error}"),
                     }
-                });
+                }
+            });
+        }
+        let _ends_the_others = OnDrop(|| over.store(true, SeqCst));
+        let began = Instant::now();
+        for _ in 0..rounds(2_000) {
+            if began.elapsed() > Duration::from_secs(1) {
+                break;
             }
-            let _ends_the_others = OnDrop(|| over.store(true, SeqCst));
-            let began = Instant::now();
-            for _ in 0..rounds(2_000) {
-                if began.elapsed() > Duration::from_secs(1) {
-                    break;
-                }
-                // There is somebody to be in the way.
-                let before = pinned.load(SeqCst);
-                while pinned.load(SeqCst) == before && held.load(SeqCst) == 0 {
-                    thread::yield_now();
-                }
-                let mut migration = page.lock().begin_migration();
-                let frozen = loop {
-                    match migration.freeze(ExactRefs(1)) {
-                        Ok(frozen) => break frozen,
-                        // There will be no new pins, and those there are will go.
-                        Err(busy) => migration = busy.into_migration(),
-                    }
-                    thread::yield_now();
-                };
-                // All this time.
-                for _ in 0..3 {
-                    assert_eq!(held.load(SeqCst), 0, "pinned and moving: {page:?}");
-                    thread::yield_now();
-                }
-                frozen.commit_in_place();
+            // Some thread is in the way.
+            let before = pinned.load(SeqCst);
+            while pinned.load(SeqCst) == before && held.load(SeqCst) == 0 {
+                thread::yield_now();
             }
-        });
+            let mut migration = page.lock().begin_migration();
+            let frozen = loop {
+                match migration.freeze(ExactRefs(1)) {
+                    Ok(frozen) => break frozen,
+                    // There will be no new pins, and those there are will go.
+                    Err(busy) => migration = busy.into_migration(),
+                }
+                thread::yield_now();
+            };
+            // All this time.
+            for _ in 0..3 {
+                assert_eq!(held.load(SeqCst), 0, "pinned and moving: {page:?}");
+                thread::yield_now();
+            }
+            frozen.commit_in_place();
+        }
     });
     is_at_rest(&page, 1, 0);
 }

@@ -1,11 +1,10 @@
 //! Contents that are lost, at every stage of a migration (I25).
 
 use crate::common::sim::Sim;
-use crate::common::watched;
+use crate::common::{watched, with_threads};
 use crate::stages::{is_at_rest, live, says};
 use FreezeRule::Unpinned;
 use pagelock::{FreezeRule, GetError, PageLock, PinError, Wake};
-use std::thread;
 
 #[test]
 fn contents_can_be_lost_at_every_stage() {
@@ -49,13 +48,11 @@ fn contents_can_be_lost_at_every_stage() {
 fn those_who_slept_when_the_contents_were_lost_find_out() {
     let sim = Sim::new(1);
     let page = PageLock::with_futex(sim);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiter = s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(())]);
-            sim.until_asleep(1);
-            assert!(guard.poison().event_waiters);
-            assert_eq!(waiter.join().unwrap(), [Wake::Released, Wake::Poisoned]);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        let waiter = s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(())]);
+        sim.until_asleep(1);
+        assert!(guard.poison().event_waiters);
+        assert_eq!(waiter.join().unwrap(), [Wake::Released, Wake::Poisoned]);
     });
 }

@@ -9,7 +9,7 @@ use pagelock::{FreezeRule, GetError, NotMigrated, PageLock, UserBits, Wake};
 use std::thread;
 use std::time::Duration;
 
-/// A page with so many references, which belong to the test.
+/// A page with `refs` references, which belong to the test.
 pub(crate) fn live(refs: u32) -> PageLock {
     let page = PageLock::new();
     if refs > 0 {
@@ -60,7 +60,7 @@ fn a_cancelled_migration_keeps_the_lock() {
     is_at_rest(&page, 1, 0);
 }
 
-/// Those who sleep are woken by the cancel. The platform, which may want to lock the page, is told
+/// The cancel wakes the sleepers. The platform, which may want to lock the page, is told
 /// once it can.
 #[test]
 fn a_cancelled_migration_tells_the_platform_when_the_page_can_be_had() {

@@ -1,4 +1,4 @@
-//! A migrator that waits for the last unpin, and nothing else than the page: who is woken, what
+//! A migrator that waits for the last unpin, and nothing else than the page: what wakes it, what
 //! limits end, what is as it was then; and pins are counted exactly (I20, I25, I29).
 
 #![cfg(all(feature = "std", target_os = "linux", not(pagelock_shuttle)))]

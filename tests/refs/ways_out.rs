@@ -1,7 +1,7 @@
 //! What every way out of a migration leaves behind, panics among them (I21).
 
 use crate::common::sim::Sim;
-use crate::common::{panic_of, watched};
+use crate::common::{panic_of, watched, with_threads};
 use crate::stages::{is_at_rest, live};
 use FreezeRule::{ExactRefs, Unpinned};
 use pagelock::futex::Sleep;
@@ -56,25 +56,23 @@ fn a_panic_in_the_copy_leaves_the_page_as_it_was_and_wakes_its_sleepers() {
     let page = PageLock::with_futex(sim);
     page.activate(2).unwrap();
     for frozen in [false, true] {
-        watched(&[&page], || {
-            thread::scope(|s| {
-                let migration = page.lock().begin_migration();
-                let waiters: Vec<_> =
-                    (0..SLEEPERS).map(|_| s.spawn(|| page.wait_migration(()))).collect();
-                sim.until_asleep(SLEEPERS);
-                let said = panic_of(move || {
-                    let _stage = if frozen {
-                        Ok(migration.freeze(ExactRefs(2)).unwrap())
-                    } else {
-                        Err(migration)
-                    };
-                    panic!("the disk is on fire");
-                });
-                assert_eq!(said, "the disk is on fire");
-                for waiter in waiters {
-                    assert_eq!(waiter.join().unwrap(), Wake::Released);
-                }
+        with_threads(&[&page], |s| {
+            let migration = page.lock().begin_migration();
+            let waiters: Vec<_> =
+                (0..SLEEPERS).map(|_| s.spawn(|| page.wait_migration(()))).collect();
+            sim.until_asleep(SLEEPERS);
+            let said = panic_of(move || {
+                let _stage = if frozen {
+                    Ok(migration.freeze(ExactRefs(2)).unwrap())
+                } else {
+                    Err(migration)
+                };
+                panic!("the disk is on fire");
             });
+            assert_eq!(said, "the disk is on fire");
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Wake::Released);
+            }
         });
         assert!(!page.is_locked() && !page.is_migrating() && !page.is_frozen(), "{page:?}");
         assert_eq!((page.refs(), page.pins()), (2, 0));
@@ -107,7 +105,7 @@ fn a_panic_in_a_sleep_for_pins_gives_references_again_and_leaves_the_page_as_it_
     });
 }
 
-/// The platform panics when somebody is to be told. The stage is over then, and the pages are
+/// The platform panics when it should tell a waiter. The stage is over then, and the pages are
 /// released all the same.
 #[test]
 fn a_panic_in_telling_leaves_no_page_locked() {
@@ -118,7 +116,7 @@ fn a_panic_in_telling_leaves_no_page_locked() {
         let over =
             |page: &PageLock<Sim>| !page.is_locked() && !page.is_migrating() && !page.is_frozen();
 
-        // Somebody sleeps for the page, or the platform would not be asked.
+        // A thread sleeps for the page, or the platform would not be asked.
         let burns = |awaited: &PageLock<Sim>, act: &mut dyn FnMut()| {
             thread::scope(|s| {
                 let sleeper = s.spawn(|| awaited.wait_unlocked(()));

@@ -1,4 +1,4 @@
-//! Whoever has a segment's descriptor can write all of it, at any time. Nothing that it writes
+//! A process with a segment's descriptor can write all of it, at any time. Nothing that it writes
 //! makes this process touch memory that is not the segment's: it is refused by name, or makes for a
 //! wrong answer, a wait, or an assertion.
 
@@ -98,10 +98,8 @@ fn more_pages_than_the_file_has_are_not_believed() {
     let segment = Segment::create(c"more", Size::of(8).up_to(100_000)).unwrap();
     for said in [100_000u32, u32::MAX, 0] {
         // SAFETY: reads the number.
-        assert_eq!(
-            unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) },
-            4
-        );
+        let put = unsafe { libc::pwrite(segment.as_raw_fd(), (&raw const said).cast(), 4, 60) };
+        assert_eq!(put, 4);
         assert_eq!((segment.refresh(), segment.pages()), (Ok(8), 8));
     }
 }
@@ -243,7 +241,6 @@ impl Ends {
     /// all, is a failure.
     fn run(&self, body: impl FnOnce()) {
         let child = fork(|| {
-            std::panic::set_hook(Box::new(|_| {}));
             let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
             let soon = libc::itimerval {
                 it_interval: zero,
@@ -251,8 +248,11 @@ impl Ends {
             };
             // SAFETY: ends this process in a while; and sends what is said of an abort to nowhere.
             unsafe {
-                (libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut()), libc::close(2))
-            };
+                libc::setitimer(libc::ITIMER_REAL, &soon, core::ptr::null_mut());
+                libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), 2);
+            }
+            // After that, for it takes a lock, which another thread may have had at the fork.
+            std::panic::set_hook(Box::new(|_| {}));
             body();
             0
         });

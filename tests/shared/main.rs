@@ -1,4 +1,4 @@
-//! Pages in memory that processes share, of which any may die or lie.
+//! Pages in memory that processes share. Any of them may die or lie.
 
 #![cfg(not(pagelock_loom))]
 

@@ -6,7 +6,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use crate::common::{OnDrop, watched};
+use crate::common::{OnDrop, watched, with_threads};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -287,7 +287,7 @@ fn a_locker_in_another_process_is_woken() {
     assert!(!page.is_locked());
 }
 
-/// A process that dies as an owner leaves the page locked. Those who wait with a deadline find out.
+/// A process that dies as an owner leaves the page locked. Waiters with a deadline find out.
 #[test]
 fn a_deadline_bounds_the_wait_for_an_owner_that_died() {
     let mapped = Mapped::new();
@@ -307,8 +307,8 @@ fn a_deadline_bounds_the_wait_for_an_owner_that_died() {
     });
 }
 
-/// A locker that is killed in its sleep stays counted, and the page is kept for it until somebody
-/// says that it is gone.
+/// A locker that is killed in its sleep stays counted, and the page is kept for it until another
+/// process says that it is gone.
 #[test]
 fn a_sleeper_that_was_killed_can_be_struck() {
     let mapped = Mapped::new();
@@ -330,7 +330,7 @@ fn a_sleeper_that_was_killed_can_be_struck() {
             while asked.load(SeqCst) == 0 {
                 std::thread::yield_now();
             }
-            // SAFETY: who was counted is dead, and nobody else locks this page.
+            // SAFETY: the counted locker is dead, and nobody else locks this page.
             unsafe { page.reset_sleepers() };
             assert_eq!(waiter.join().unwrap(), Wake::Released);
         });
@@ -372,20 +372,18 @@ fn a_sleep_needs_the_expected_value() {
     let mapped = Mapped::new();
     let (word, began) = (Word::new(1), AtomicU32::new(0));
     assert_eq!(here().wait(&word, 0), Sleep::Changed);
-    watched(&[], || {
-        std::thread::scope(|s| {
-            s.spawn(|| {
-                while began.load(SeqCst) == 0 {
-                    std::thread::yield_now();
-                }
-                word.store(2, SeqCst);
-                here().wake_all(&raw const word);
-            });
-            began.store(1, SeqCst);
-            while word.load(SeqCst) == 1 {
-                here().wait(&word, 1);
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            while began.load(SeqCst) == 0 {
+                std::thread::yield_now();
             }
+            word.store(2, SeqCst);
+            here().wake_all(&raw const word);
         });
+        began.store(1, SeqCst);
+        while word.load(SeqCst) == 1 {
+            here().wait(&word, 1);
+        }
     });
     drop(mapped);
 }

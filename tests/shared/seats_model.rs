@@ -15,6 +15,21 @@ use std::hash::Hash;
 mod counts;
 mod locks;
 
+/// How often a worker uses the page.
+const ROUNDS: u8 = 2;
+
+/// A thread that uses the page, and may die at any step.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Worker {
+    at: u8,
+    rounds: u8,
+    alive: bool,
+}
+
+impl Worker {
+    const NEW: Self = Self { at: 0, rounds: 0, alive: true };
+}
+
 /// Every state that can be reached: how many there are. An error if a step says so, or if there is
 /// a state with no way to a good one.
 fn explore<S: Clone + Eq + Hash + core::fmt::Debug>(

@@ -1,5 +1,5 @@
 //! The fault path over page tables of two mappings a page: threads that fault, evictors that move
-//! pages away again, and passers-by who take references and pins.
+//! pages away again, and passers-by that take references and pins.
 //!
 //! Frame `2 * n` is page `n`'s place in ordinary memory, frame `2 * n + 1` its place on the device.
 //! An entry that is present or device-private owns a reference to its frame, a migration entry owns
@@ -21,7 +21,7 @@ const PAGES: usize = 2;
 const MAPPINGS: usize = 2;
 /// Mapping 0 may write, mapping 1 may not.
 const RIGHTS: [Rights; MAPPINGS] = [Rights::Write, Rights::Read];
-/// Somebody hardware-like has noted this in every entry, and nobody may lose it.
+/// Noted in every entry, as by hardware; nobody may lose it.
 const TRACKING: Tracking =
     Tracking { accessed: true, dirty: false, soft_dirty: true, uffd_wp: false };
 
@@ -285,7 +285,7 @@ fn tracking(leaf: Leaf) -> Tracking {
     }
 }
 
-/// Four faulters, two evictors, one who takes references and pins, one who faults until it is
+/// Four faulters, two evictors, one that takes references and pins, one that faults until it is
 /// cancelled.
 #[test]
 fn eight_threads_fault_and_evict() {

@@ -132,7 +132,7 @@ impl FutexTimed for In {
     }
 }
 
-/// A page, and data that its owner may touch. Whoever touches it lets others run in the middle, so
+/// A page, and data that its owner may touch. The owner lets others run in the middle of that, so
 /// that a second one is seen.
 struct Page {
     lock: PageLock<In>,

@@ -1,5 +1,5 @@
 //! A group of threads with memory of its own. It works in turns: each thread does a few things to
-//! the group's pages, then all meet. Whoever is stranded in a turn keeps the others from ever
+//! the group's pages, then all meet. A thread that is stranded in a turn keeps the others from ever
 //! meeting again, and nobody else's release can save it.
 
 use crate::machine::Machine;
@@ -20,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) slots: Vec<&'static Slot>,
     pub(crate) turns: AtomicU64,
     barrier: Barrier,
-    /// Switches that somebody waits under, for others to throw.
+    /// Switches with a waiter under them, for others to throw.
     switches: Mutex<Vec<Arc<Cancel>>>,
     /// This turn is the last; decided by the one that the barrier chooses.
     last: AtomicBool,

@@ -1,6 +1,6 @@
-//! Memory in two tiers that never traps, for groups that take their faults in software: whoever
-//! accesses a page asks its entry first, and keeps the page from leaving by the entry's lock. All
-//! mappings are the same addresses.
+//! Memory in two tiers that never traps, for groups that take their faults in software: a thread
+//! that accesses a page asks its entry first, and keeps the page from leaving by the entry's lock.
+//! All mappings are the same addresses.
 
 use crate::region::{PAGE, Region, WORD};
 use std::io;

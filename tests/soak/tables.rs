@@ -35,7 +35,7 @@ impl PageTables {
         self.lock(at).leaf()
     }
 
-    /// What the entry says, unless somebody has its lock.
+    /// What the entry says, unless it is locked.
     pub(crate) fn try_leaf(&self, at: At) -> Option<Leaf> {
         Some(self.0[at.mapping].try_lock().ok()?[at.page])
     }

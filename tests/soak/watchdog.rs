@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(500);
 /// A tick that took longer was one in which this program was stopped.
 const LATE: Duration = Duration::from_millis(1500);
-/// So many ticks without anybody running are a stall.
+/// Ticks without a running thread that mean a stall.
 const STALLED: u32 = 20;
 /// So much processor time in one turn is a livelock, in nanoseconds.
 const LIVELOCKED: u64 = 120_000_000_000;

@@ -2,9 +2,9 @@
 //! touches it afterwards (I5 to I7; L1, L10).
 
 use crate::common::own::Own;
+use crate::common::page_on;
 use crate::common::sim::{Call, Sim};
-use crate::common::{OnDrop, rounds, watched};
-use crate::ptl::page_on;
+use crate::common::{OnDrop, rounds, watched, with_threads};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::{Claim, FreezeRule, Futex, PageGuard, PageLock, Wake};
@@ -17,41 +17,39 @@ fn sleepers_hold_neither_reference_nor_pin_at_any_moment() {
     let page = PageLock::with_futex(Own::new(1));
     page.activate(3).unwrap();
     let (over, start) = (AtomicBool::new(false), Barrier::new(2));
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let sampler = s.spawn(|| {
-                start.wait();
-                let mut samples = 0u64;
-                while samples == 0 || !over.load(SeqCst) {
-                    assert_eq!((page.refs(), page.pins(), page.is_frozen()), (3, 0, false));
-                    samples += 1;
-                    if samples % 50 == 0 {
-                        thread::yield_now();
-                    }
-                }
-                samples
-            });
-            let waiters: Vec<_> = (0..SLEEPERS)
-                .map(|_| {
-                    s.spawn(|| {
-                        while !over.load(SeqCst) {
-                            if page.wait_unlocked(()) == Wake::NotLocked {
-                                thread::yield_now();
-                            }
-                        }
-                    })
-                })
-                .collect();
+    with_threads(&[&page], |s| {
+        let sampler = s.spawn(|| {
             start.wait();
-            for _ in 0..rounds(100) {
-                let guard = page.lock();
-                thread::yield_now();
-                drop(guard);
+            let mut samples = 0u64;
+            while samples == 0 || !over.load(SeqCst) {
+                assert_eq!((page.refs(), page.pins(), page.is_frozen()), (3, 0, false));
+                samples += 1;
+                if samples % 50 == 0 {
+                    thread::yield_now();
+                }
             }
-            over.store(true, SeqCst);
-            waiters.into_iter().for_each(|w| w.join().unwrap());
-            assert!(sampler.join().unwrap() > 0);
+            samples
         });
+        let waiters: Vec<_> = (0..SLEEPERS)
+            .map(|_| {
+                s.spawn(|| {
+                    while !over.load(SeqCst) {
+                        if page.wait_unlocked(()) == Wake::NotLocked {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        start.wait();
+        for _ in 0..rounds(100) {
+            let guard = page.lock();
+            thread::yield_now();
+            drop(guard);
+        }
+        over.store(true, SeqCst);
+        waiters.into_iter().for_each(|w| w.join().unwrap());
+        assert!(sampler.join().unwrap() > 0);
     });
 }
 
@@ -61,10 +59,10 @@ fn a_migration_is_frozen_with_sixty_four_sleepers_on_it() {
     let own = Own::new(1);
     let page = PageLock::with_futex(own);
     page.activate(2).unwrap();
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let migration = page.lock().begin_migration();
-            let waiters: Vec<_> = (0..SLEEPERS)
+    with_threads(&[&page], |s| {
+        let migration = page.lock().begin_migration();
+        let waiters: Vec<_> =
+            (0..SLEEPERS)
                 .map(|n| {
                     let page = &page;
                     s.spawn(move || {
@@ -72,19 +70,18 @@ fn a_migration_is_frozen_with_sixty_four_sleepers_on_it() {
                     })
                 })
                 .collect();
-            own.until_asleep(SLEEPERS);
-            let frozen =
-                migration.freeze(FreezeRule::ExactRefs(2)).expect("sleepers hold no reference");
-            frozen.commit_in_place();
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-        });
+        own.until_asleep(SLEEPERS);
+        let frozen =
+            migration.freeze(FreezeRule::ExactRefs(2)).expect("sleepers hold no reference");
+        frozen.commit_in_place();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
     });
     assert_eq!((page.refs(), page.pins()), (2, 0));
 }
 
-/// A pointer to a header that is somebody else's to free.
+/// A pointer to a header that another thread frees.
 #[derive(Clone, Copy)]
 struct Borrowed<F: Futex>(*const PageLock<F>);
 
@@ -135,7 +132,7 @@ fn the_header_may_be_freed_while_sleepers_return() {
                     thread::yield_now();
                 }
                 drop(guard);
-                // SAFETY: it is a Box's, the guard is gone, and those who sleep do not touch it.
+                // SAFETY: it is a Box's, the guard is gone, and sleepers do not touch it.
                 drop(unsafe { Box::from_raw(page) });
             });
         }
@@ -227,7 +224,7 @@ fn not_even_when_the_header_goes_with_the_ptl() {
     });
 }
 
-/// Once the page is released it may be somebody else's, or gone: a release wakes by address.
+/// Once the page is released it may have another owner, or be gone: a release wakes by address.
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
 fn a_release_does_not_touch_the_header_after_it_let_go() {
@@ -245,18 +242,16 @@ fn a_release_does_not_touch_the_header_after_it_let_go() {
         let at = guarded::Header::new(sim).0;
         // SAFETY: it is accessible until `forbid`.
         let page = unsafe { &*at };
-        watched(&[], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let waiter = s.spawn(|| page.wait_unlocked(()));
-                sim.until_asleep(1);
-                let borrowed = at.addr();
-                sim.at_wake(move || {
-                    guarded::Header::<Sim>::forbid(core::ptr::with_exposed_provenance_mut(borrowed))
-                });
-                release(guard);
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
+        with_threads(&[], |s| {
+            let guard = page.lock();
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            sim.until_asleep(1);
+            let borrowed = at.addr();
+            sim.at_wake(move || {
+                guarded::Header::<Sim>::forbid(core::ptr::with_exposed_provenance_mut(borrowed))
             });
+            release(guard);
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
         });
     }
 }
@@ -269,20 +264,18 @@ fn a_release_does_not_touch_the_header_after_it_let_go() {
 fn the_header_may_be_freed_before_anybody_is_woken() {
     let sim = Sim::new(1);
     let page = Box::into_raw(Box::new(PageLock::with_futex(sim)));
-    watched(&[], || {
-        thread::scope(|s| {
-            // SAFETY: freed when the guard has let go and the waiter is asleep.
-            let guard = unsafe { &*page }.lock();
-            let borrowed = Borrowed(page);
-            // SAFETY: as above.
-            let waiter = s.spawn(move || unsafe { borrowed.wait_unlocked(()) });
-            sim.until_asleep(1);
-            let freed = Borrowed(page);
-            // SAFETY: the release has let go of the page, and the waiter has registered and sleeps.
-            sim.at_wake(move || unsafe { freed.free() });
-            drop(guard);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    with_threads(&[], |s| {
+        // SAFETY: freed when the guard has let go and the waiter is asleep.
+        let guard = unsafe { &*page }.lock();
+        let borrowed = Borrowed(page);
+        // SAFETY: as above.
+        let waiter = s.spawn(move || unsafe { borrowed.wait_unlocked(()) });
+        sim.until_asleep(1);
+        let freed = Borrowed(page);
+        // SAFETY: the release has let go of the page, and the waiter has registered and sleeps.
+        sim.at_wake(move || unsafe { freed.free() });
+        drop(guard);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 

@@ -1,39 +1,32 @@
 //! Which hold a wait waits for: the next one anew, a migration's own, or one kept for a sleeper
 //! (I9, I27).
 
+use crate::common::page_on;
 use crate::common::sim::Sim;
-use crate::common::watched;
-use crate::ptl::{page_on, text};
+use crate::common::{watched, with_threads};
+use crate::ptl::text;
 use pagelock::{FreezeRule, Migration, PageLock, Wake};
-use std::thread;
 
 #[test]
 fn the_next_hold_has_to_be_waited_for_anew() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiter = s
-                .spawn(|| [page.wait_unlocked(()), page.wait_unlocked(()), page.wait_unlocked(())]);
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let waiter =
+            s.spawn(|| [page.wait_unlocked(()), page.wait_unlocked(()), page.wait_unlocked(())]);
+        sim.until_asleep(1);
+        let mut guard = Some(guard);
+        for _ in 0..2 {
+            sim.hold();
+            assert!(guard.take().unwrap().unlock().event_waiters, "the flag is set for every wait");
+            // Before the waiter runs there is another owner, as after a migration at once by
+            // the next.
+            guard = page.try_lock();
+            assert!(!text(page).contains("awaited"), "the flag is for one release: {page:?}");
+            sim.resume();
             sim.until_asleep(1);
-            let mut guard = Some(guard);
-            for _ in 0..2 {
-                sim.hold();
-                assert!(
-                    guard.take().unwrap().unlock().event_waiters,
-                    "the flag is set for every wait"
-                );
-                // Before the waiter runs there is another owner, as after a migration at once by
-                // the next.
-                guard = page.try_lock();
-                assert!(!text(page).contains("awaited"), "the flag is for one release: {page:?}");
-                sim.resume();
-                sim.until_asleep(1);
-            }
-            drop(guard);
-            assert_eq!(waiter.join().unwrap(), [Wake::Released; 3]);
-        });
+        }
+        drop(guard);
+        assert_eq!(waiter.join().unwrap(), [Wake::Released; 3]);
     });
 }
 
@@ -55,42 +48,34 @@ fn a_wait_for_migration_ignores_other_holds() {
     });
 }
 
-/// `cancel` ends a migration and keeps the lock, perhaps for long. Whoever waits for the migration
+/// `cancel` ends a migration and keeps the lock, perhaps for long. A waiter for the migration
 /// does not wait for that.
 #[test]
 fn a_wait_for_migration_ends_with_the_migration_and_not_with_the_hold() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let migration = page.lock().begin_migration();
-            s.spawn(|| page.wait_migration(()));
-            sim.until_asleep(1);
-            let guard = migration.cancel();
-            let asleep = sim.asleep();
-            drop(guard);
-            assert_eq!(asleep, 0, "the migration is over and they are asleep");
-        });
+    on_a_page!(|s, sim, page| {
+        let migration = page.lock().begin_migration();
+        s.spawn(|| page.wait_migration(()));
+        sim.until_asleep(1);
+        let guard = migration.cancel();
+        let asleep = sim.asleep();
+        drop(guard);
+        assert_eq!(asleep, 0, "the migration is over and they are asleep");
     });
 }
 
 #[test]
 fn a_page_that_is_kept_for_a_sleeper_is_waited_for_until_its_next_release() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let sleeper = s.spawn(|| page.lock().unlock().event_waiters);
-            sim.until_asleep(1);
-            sim.hold();
-            guard.unlock_fair();
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(1);
-            sim.resume();
-            assert!(sleeper.join().unwrap(), "the sleeper has somebody to tell");
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    on_a_page!(|s, sim, page| {
+        let guard = page.lock();
+        let sleeper = s.spawn(|| page.lock().unlock().event_waiters);
+        sim.until_asleep(1);
+        sim.hold();
+        guard.unlock_fair();
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(1);
+        sim.resume();
+        assert!(sleeper.join().unwrap(), "the sleeper has somebody to tell");
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 
@@ -119,26 +104,24 @@ fn however_a_migration_ends_it_wakes_the_same_set() {
             let sim = Sim::with_classes(1);
             let page = page_on(sim);
             page.activate(1).unwrap();
-            watched(&[page], || {
-                thread::scope(|s| {
-                    let migration = page.lock().begin_migration();
-                    let waiters: Vec<_> = (0..sleepers)
-                        .map(|n| {
-                            s.spawn(move || {
-                                if n % 2 == 0 {
-                                    page.wait_migration(())
-                                } else {
-                                    page.wait_unlocked(())
-                                }
-                            })
+            with_threads(&[page], |s| {
+                let migration = page.lock().begin_migration();
+                let waiters: Vec<_> = (0..sleepers)
+                    .map(|n| {
+                        s.spawn(move || {
+                            if n % 2 == 0 {
+                                page.wait_migration(())
+                            } else {
+                                page.wait_unlocked(())
+                            }
                         })
-                        .collect();
-                    sim.until_asleep(sleepers);
-                    end(migration);
-                    for waiter in waiters {
-                        assert_eq!(waiter.join().unwrap(), Wake::Released, "{how}");
-                    }
-                });
+                    })
+                    .collect();
+                sim.until_asleep(sleepers);
+                end(migration);
+                for waiter in waiters {
+                    assert_eq!(waiter.join().unwrap(), Wake::Released, "{how}");
+                }
             });
             assert!(
                 !page.is_locked() && !page.is_migrating() && !page.is_frozen(),

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[macro_use]
 mod cancel;
 mod header;
 mod holds;

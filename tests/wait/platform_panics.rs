@@ -2,17 +2,16 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use crate::common::watched;
+use crate::common::with_threads;
 use crate::platforms::{Before, Inner, Kind, Odd, leaked};
 use core::sync::atomic::Ordering::SeqCst;
 use pagelock::futex::{EventSlot, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Cancel, Futex, Limits, PageLock, Wait, Wake};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 
 /// A release with `waiters` sleepers and, if asked for, a locker; the first wake for which the
-/// platform is armed panics. All return, and the panic reaches whoever made the call.
+/// platform is armed panics. All return, and the panic reaches the caller.
 fn strands_nobody(
     at_wake: fn(&'static Inner, Kind, Before),
     waiters: usize,
@@ -20,27 +19,25 @@ fn strands_nobody(
 ) -> usize {
     let odd = Odd::new(1, at_wake);
     let page = leaked(PageLock::with_futex(odd));
-    watched(&[page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let locker = locker.then(|| s.spawn(|| drop(page.lock())));
-            let waiters: Vec<_> = (0..waiters)
-                .map(|_| s.spawn(|| catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(())))))
-                .collect();
-            odd.until_asleep(waiters.len() + usize::from(locker.is_some()));
-            odd.arm();
-            let mut panics = usize::from(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
-            for waiter in waiters {
-                match waiter.join().unwrap() {
-                    Ok(wake) => assert_eq!(wake, Wake::Released),
-                    Err(_) => panics += 1,
-                }
+    with_threads(&[page], |s| {
+        let owner = page.lock();
+        let locker = locker.then(|| s.spawn(|| drop(page.lock())));
+        let waiters: Vec<_> = (0..waiters)
+            .map(|_| s.spawn(|| catch_unwind(AssertUnwindSafe(|| page.wait_unlocked(())))))
+            .collect();
+        odd.until_asleep(waiters.len() + usize::from(locker.is_some()));
+        odd.arm();
+        let mut panics = usize::from(catch_unwind(AssertUnwindSafe(|| drop(owner))).is_err());
+        for waiter in waiters {
+            match waiter.join().unwrap() {
+                Ok(wake) => assert_eq!(wake, Wake::Released),
+                Err(_) => panics += 1,
             }
-            if let Some(locker) = locker {
-                locker.join().unwrap();
-            }
-            panics
-        })
+        }
+        if let Some(locker) = locker {
+            locker.join().unwrap();
+        }
+        panics
     })
 }
 
@@ -116,22 +113,20 @@ fn a_platform_that_panics_as_a_switch_wakes_strands_nobody_under_it() {
     let pages: &[PageLock<Odd>] =
         Box::leak((0..PAGES).map(|_| PageLock::with_futex(odd)).collect());
     let switch = Cancel::with_futex(odd);
-    watched(&[&pages], || {
-        thread::scope(|s| {
-            let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
-            let limits = Limits::none().unless(&switch);
-            let waiters: Vec<_> = pages
-                .iter()
-                .map(|page| s.spawn(move || page.wait_with((), Wait::unlocked().within(limits))))
-                .collect();
-            odd.until_asleep(PAGES);
-            odd.arm();
-            assert!(catch_unwind(AssertUnwindSafe(|| switch.cancel())).is_err());
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
-            }
-            drop(guards);
-        });
+    with_threads(&[&pages], |s| {
+        let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
+        let limits = Limits::none().unless(&switch);
+        let waiters: Vec<_> = pages
+            .iter()
+            .map(|page| s.spawn(move || page.wait_with((), Wait::unlocked().within(limits))))
+            .collect();
+        odd.until_asleep(PAGES);
+        odd.arm();
+        assert!(catch_unwind(AssertUnwindSafe(|| switch.cancel())).is_err());
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+        }
+        drop(guards);
     });
 }
 

@@ -3,7 +3,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use crate::common::{own::Sleepers, watched};
+use crate::common::{own::Sleepers, watched, with_threads};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{Adapt, EventSlot, FutexTimed, MonotonicTime, Sleep, SpinFutex};
@@ -22,7 +22,7 @@ pub(crate) struct Inner {
     pub(crate) wakes: AtomicUsize,
     pub(crate) at_wake: fn(&'static Inner, Kind, Before),
     pub(crate) armed: AtomicBool,
-    /// Whether whoever is stalled may go on.
+    /// Whether the stalled thread may go on.
     pub(crate) open: Mutex<bool>,
     pub(crate) opened: Condvar,
 }
@@ -131,24 +131,22 @@ fn index_of<F: Futex>(futex: F, page: &PageLock<F>) -> usize {
 fn a_release_of_a_spinning_platforms_page_takes_no_wake_from_the_systems() {
     let page = leaked(PageLock::new());
     let spins: Box<[_]> = (0..4096).map(|_| PageLock::with_futex(SpinFutex)).collect();
-    watched(&[page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let slot = OsFutex.event(index_of(OsFutex, page));
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            while slot.sleepers() == 0 {
-                thread::yield_now();
-            }
-            let before = slot.sequence();
-            for spin in &spins {
-                let guard = spin.lock();
-                assert!(matches!(spin.claim(), Claim::InFlight));
-                drop(guard);
-            }
-            assert_eq!(slot.sequence(), before, "another table");
-            drop(owner);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    with_threads(&[page], |s| {
+        let owner = page.lock();
+        let slot = OsFutex.event(index_of(OsFutex, page));
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        while slot.sleepers() == 0 {
+            thread::yield_now();
+        }
+        let before = slot.sequence();
+        for spin in &spins {
+            let guard = spin.lock();
+            assert!(matches!(spin.claim(), Claim::InFlight));
+            drop(guard);
+        }
+        assert_eq!(slot.sequence(), before, "another table");
+        drop(owner);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 
@@ -168,19 +166,17 @@ fn sleepers_of_an_adapted_platform_pass_wakes_on() {
     let odd = Odd::new(1, |_, _, _| ());
     let (plain, adapted) =
         (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(Adapted(odd))));
-    watched(&[plain], || {
-        thread::scope(|s| {
-            let (owner, other_owner) = (plain.lock(), adapted.lock());
-            let others: Vec<_> = (0..EACH).map(|_| s.spawn(|| adapted.wait_unlocked(()))).collect();
-            odd.until_asleep(EACH);
-            let ours: Vec<_> = (0..EACH).map(|_| s.spawn(|| plain.wait_unlocked(()))).collect();
-            odd.until_asleep(2 * EACH);
-            drop(owner);
-            for waiter in ours.into_iter().chain(others) {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-            drop(other_owner);
-        });
+    with_threads(&[plain], |s| {
+        let (owner, other_owner) = (plain.lock(), adapted.lock());
+        let others: Vec<_> = (0..EACH).map(|_| s.spawn(|| adapted.wait_unlocked(()))).collect();
+        odd.until_asleep(EACH);
+        let ours: Vec<_> = (0..EACH).map(|_| s.spawn(|| plain.wait_unlocked(()))).collect();
+        odd.until_asleep(2 * EACH);
+        drop(owner);
+        for waiter in ours.into_iter().chain(others) {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
+        drop(other_owner);
     });
     assert_eq!(odd.event(0).sleepers(), 0, "each is taken off once");
 }
@@ -196,35 +192,33 @@ fn a_waiter_does_not_depend_on_another_pages_releaser() {
         }
     });
     let (ours, other) = (leaked(PageLock::with_futex(odd)), leaked(PageLock::with_futex(odd)));
-    watched(&[ours, other], || {
-        thread::scope(|s| {
-            let owner = ours.lock();
-            let waiter = s.spawn(|| ours.wait_unlocked(()));
-            odd.until_asleep(1);
-            let stalled = s.spawn(|| {
-                STALLS.set(true);
-                let guard = other.lock();
-                assert!(matches!(other.claim(), Claim::InFlight));
-                drop(guard);
-            });
-            while odd.0.wakes.load(SeqCst) == 0 {
-                thread::yield_now();
-            }
-            drop(owner);
-            assert_eq!(
-                waiter.join().unwrap(),
-                Wake::Released,
-                "while the other one has bumped and not woken"
-            );
-            *odd.0.open.lock().unwrap() = true;
-            odd.0.opened.notify_all();
-            stalled.join().unwrap();
+    with_threads(&[ours, other], |s| {
+        let owner = ours.lock();
+        let waiter = s.spawn(|| ours.wait_unlocked(()));
+        odd.until_asleep(1);
+        let stalled = s.spawn(|| {
+            STALLS.set(true);
+            let guard = other.lock();
+            assert!(matches!(other.claim(), Claim::InFlight));
+            drop(guard);
         });
+        while odd.0.wakes.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+        drop(owner);
+        assert_eq!(
+            waiter.join().unwrap(),
+            Wake::Released,
+            "while the other one has bumped and not woken"
+        );
+        *odd.0.open.lock().unwrap() = true;
+        odd.0.opened.notify_all();
+        stalled.join().unwrap();
     });
     assert_eq!(odd.event(0).sleepers(), 0);
 }
 
-/// Whoever throws a switch second does not return before all are told, however long the first
+/// The second to throw a switch does not return before all are told, however long the first
 /// takes; and so a switch whose thrower has died can be thrown again.
 #[test]
 fn a_switch_that_is_thrown_twice_tells_twice() {
@@ -237,27 +231,24 @@ fn a_switch_that_is_thrown_twice_tells_twice() {
         }
     });
     let (page, switch) = (leaked(PageLock::with_futex(odd)), Cancel::with_futex(odd));
-    watched(&[page], || {
-        thread::scope(|s| {
-            let owner = page.lock();
-            let waiter = s.spawn(|| {
-                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
-            });
-            odd.until_asleep(1);
-            let stalled = s.spawn(|| {
-                STALLS.set(true);
-                switch.cancel();
-            });
-            while odd.0.wakes.load(SeqCst) == 0 {
-                thread::yield_now();
-            }
+    with_threads(&[page], |s| {
+        let owner = page.lock();
+        let waiter =
+            s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch))));
+        odd.until_asleep(1);
+        let stalled = s.spawn(|| {
+            STALLS.set(true);
             switch.cancel();
-            assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
-            *odd.0.open.lock().unwrap() = true;
-            odd.0.opened.notify_all();
-            stalled.join().unwrap();
-            drop(owner);
         });
+        while odd.0.wakes.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+        switch.cancel();
+        assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+        *odd.0.open.lock().unwrap() = true;
+        odd.0.opened.notify_all();
+        stalled.join().unwrap();
+        drop(owner);
     });
 }
 

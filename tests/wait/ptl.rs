@@ -5,9 +5,9 @@
 //! its drop acts at exactly that point, without a second thread.
 
 use crate::common::{
-    OnDrop, Ptl,
+    OnDrop, Ptl, page_on,
     sim::{Sim, at},
-    watched,
+    watched, with_threads,
 };
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use core::time::Duration;
@@ -15,11 +15,7 @@ use pagelock::futex::MonotonicTime;
 use pagelock::{Cancel, Limits, PageGuard, PageLock, Wait, Wake};
 use std::thread;
 
-type Page<const CLASSES: bool = false> = PageLock<Sim<CLASSES>>;
-
-pub(crate) fn page_on<const CLASSES: bool>(sim: Sim<CLASSES>) -> &'static Page<CLASSES> {
-    Box::leak(Box::new(PageLock::with_futex(sim)))
-}
+type Page = PageLock<Sim>;
 
 pub(crate) fn text(page: &impl core::fmt::Debug) -> String {
     format!("{page:?}")
@@ -172,17 +168,15 @@ fn the_ptl_is_dropped_before_any_sleep_and_only_once() {
         let sim = Sim::new(1);
         let (page, cancel) = (page_on(sim), Cancel::with_futex(sim));
         let ptl: &'static Ptl = Box::leak(Box::default());
-        watched(&[page], || {
-            thread::scope(|s| {
-                let migration = page.lock().begin_migration();
-                sim.at_sleep(|| assert!(!ptl.is_held(), "asleep with the page-table lock"));
-                let waiter = s.spawn(|| form.wait(page, ptl.hold(), &cancel));
-                sim.until_asleep(1);
-                assert_eq!(ptl.drops(), 1, "{form:?}");
-                migration.abort();
-                assert_eq!(waiter.join().unwrap(), Wake::Released, "{form:?}");
-                assert_eq!(ptl.drops(), 1, "{form:?}");
-            });
+        with_threads(&[page], |s| {
+            let migration = page.lock().begin_migration();
+            sim.at_sleep(|| assert!(!ptl.is_held(), "asleep with the page-table lock"));
+            let waiter = s.spawn(|| form.wait(page, ptl.hold(), &cancel));
+            sim.until_asleep(1);
+            assert_eq!(ptl.drops(), 1, "{form:?}");
+            migration.abort();
+            assert_eq!(waiter.join().unwrap(), Wake::Released, "{form:?}");
+            assert_eq!(ptl.drops(), 1, "{form:?}");
         });
     }
 }
@@ -211,56 +205,48 @@ fn the_waiter_has_registered_when_the_ptl_is_dropped() {
 #[test]
 fn a_release_while_the_waiter_registers_is_not_lost() {
     for moment in 0..4 {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                page.lock().into_raw();
-                let released: &'static AtomicBool = Box::leak(Box::default());
-                let release = move || {
-                    // SAFETY: the hold was made raw above, and is released once: by the hook, or
-                    // below if that is not run.
-                    unsafe { PageGuard::from_raw(page) }.unlock();
-                    released.store(true, SeqCst);
-                };
-                sim.at_later_event(moment, release);
-                let waiter = s.spawn(|| page.wait_unlocked(()));
-                while !waiter.is_finished() && sim.asleep() == 0 {
-                    thread::yield_now();
-                }
-                if released.load(SeqCst) {
-                    assert_eq!(sim.asleep(), 0, "asleep on a free page (moment {moment})");
-                    assert!(moment > 0 || sim.slept() == 0);
-                } else {
-                    sim.at_later_event(usize::MAX, || {});
-                    release();
-                }
-                assert_ne!(waiter.join().unwrap(), Wake::TimedOut);
-            });
+        on_a_page!(|s, sim, page| {
+            page.lock().into_raw();
+            let released: &'static AtomicBool = Box::leak(Box::default());
+            let release = move || {
+                // SAFETY: the hold was made raw above, and is released once: by the hook, or
+                // below if that is not run.
+                unsafe { PageGuard::from_raw(page) }.unlock();
+                released.store(true, SeqCst);
+            };
+            sim.at_later_event(moment, release);
+            let waiter = s.spawn(|| page.wait_unlocked(()));
+            while !waiter.is_finished() && sim.asleep() == 0 {
+                thread::yield_now();
+            }
+            if released.load(SeqCst) {
+                assert_eq!(sim.asleep(), 0, "asleep on a free page (moment {moment})");
+                assert!(moment > 0 || sim.slept() == 0);
+            } else {
+                sim.at_later_event(usize::MAX, || {});
+                release();
+            }
+            assert_ne!(waiter.join().unwrap(), Wake::TimedOut);
         });
     }
 }
 
-/// As above, and somebody else owns the page by the time the waiter looks: then it is that one's
+/// As above, and another thread owns the page by the time the waiter looks: then it is that one's
 /// release that counts.
 #[test]
 fn a_release_and_another_hold_while_the_waiter_registers_are_waited_for() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            page.lock().into_raw();
-            sim.at_event(move || {
-                // SAFETY: the hold was made raw above, and this runs once.
-                unsafe { PageGuard::from_raw(page) }.unlock();
-                page.lock().into_raw();
-            });
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(1);
-            // SAFETY: the hold that the hook has made.
+    on_a_page!(|s, sim, page| {
+        page.lock().into_raw();
+        sim.at_event(move || {
+            // SAFETY: the hold was made raw above, and this runs once.
             unsafe { PageGuard::from_raw(page) }.unlock();
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
+            page.lock().into_raw();
         });
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(1);
+        // SAFETY: the hold that the hook has made.
+        unsafe { PageGuard::from_raw(page) }.unlock();
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }
 

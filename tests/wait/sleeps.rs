@@ -1,14 +1,13 @@
 //! Every way in which a sleep can end, on a platform that says how and on one that does not.
 
-use crate::cancel::{NOON, page_on, works};
+use crate::cancel::{NOON, page_on, wait_until, works};
 use crate::common::sim::{Call, Sim, at, script};
-use crate::common::{OnDrop, watched};
+use crate::common::{OnDrop, watched, with_threads};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
 use pagelock::futex::{EventSlot, MonotonicTime, Sleep};
 use pagelock::sync::AtomicU32;
 use pagelock::{Futex, FutexTimed, Limits, LockError, PageLock, Wait, Wake};
-use std::thread;
 
 const OUTCOMES: [Sleep; 5] =
     [Sleep::Woken, Sleep::Changed, Sleep::Interrupted, Sleep::TimedOut, Sleep::Unknown];
@@ -16,24 +15,19 @@ const OUTCOMES: [Sleep; 5] =
 #[test]
 fn a_waiter_that_is_disturbed_sleeps_on() {
     for disturbance in [Sleep::Changed, Sleep::Interrupted, Sleep::Unknown] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let waiter = s.spawn(move || {
-                    script([disturbance; 3]);
-                    page.wait_unlocked(())
-                });
-                sim.until_asleep(1);
-                // Once more, in the middle of the real sleep.
-                sim.end_all(disturbance);
-                sim.until_asleep(1);
-                drop(guard);
-                assert_eq!(waiter.join().unwrap(), Wake::Released, "{disturbance:?}");
+        on_a_live_page!(|s, sim, page| {
+            let guard = page.lock();
+            let waiter = s.spawn(move || {
+                script([disturbance; 3]);
+                page.wait_unlocked(())
             });
+            sim.until_asleep(1);
+            // Once more, in the middle of the real sleep.
+            sim.end_all(disturbance);
+            sim.until_asleep(1);
+            drop(guard);
+            assert_eq!(waiter.join().unwrap(), Wake::Released, "{disturbance:?}");
         });
-        works(sim, page);
     }
 }
 
@@ -55,10 +49,7 @@ fn a_waiter_whose_sleep_times_out_times_out() {
         let page = page_on(sim);
         let guard = page.lock();
         script([Sleep::TimedOut]);
-        assert_eq!(
-            page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))),
-            Wake::TimedOut
-        );
+        assert_eq!(wait_until(page, NOON), Wake::TimedOut);
         drop(guard);
         works(sim, page);
     });
@@ -83,23 +74,18 @@ fn a_waiter_that_was_released_returns_however_its_sleep_ended() {
 #[test]
 fn a_locker_gets_the_page_however_its_sleeps_end() {
     for outcome in OUTCOMES {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let locker = s.spawn(move || {
-                    script([outcome; 20]);
-                    drop(page.lock());
-                });
-                sim.until_asleep(1);
-                sim.end_all(outcome);
-                sim.until_asleep(1);
-                drop(guard);
-                locker.join().unwrap();
+        on_a_live_page!(|s, sim, page| {
+            let guard = page.lock();
+            let locker = s.spawn(move || {
+                script([outcome; 20]);
+                drop(page.lock());
             });
+            sim.until_asleep(1);
+            sim.end_all(outcome);
+            sim.until_asleep(1);
+            drop(guard);
+            locker.join().unwrap();
         });
-        works(sim, page);
     }
 }
 
@@ -112,26 +98,21 @@ fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
         (Sleep::Woken, true),
         (Sleep::Unknown, false),
     ] {
-        let sim = Sim::new(1);
-        let page = page_on(sim);
-        watched(&[page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let locker = s.spawn(move || {
-                    script([outcome; 20]);
-                    drop(page.lock());
-                });
-                sim.until_asleep(1);
-                assert_eq!(
-                    format!("{page:?}").contains("gate closed"),
-                    closes,
-                    "{outcome:?}: {page:?}"
-                );
-                drop(guard);
-                locker.join().unwrap();
+        on_a_live_page!(|s, sim, page| {
+            let guard = page.lock();
+            let locker = s.spawn(move || {
+                script([outcome; 20]);
+                drop(page.lock());
             });
+            sim.until_asleep(1);
+            assert_eq!(
+                format!("{page:?}").contains("gate closed"),
+                closes,
+                "{outcome:?}: {page:?}"
+            );
+            drop(guard);
+            locker.join().unwrap();
         });
-        works(sim, page);
     }
 }
 
@@ -139,30 +120,25 @@ fn only_wakes_for_nothing_make_a_locker_close_the_gate() {
 fn a_disturbed_sleep_wakes_nobody_else() {
     let sim = Sim::with_classes(1);
     let page = PageLock::with_futex(sim);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiter = s.spawn(|| {
-                script([Sleep::Interrupted, Sleep::Changed, Sleep::Unknown]);
-                page.wait_unlocked(())
-            });
-            sim.until_asleep(1);
-            assert_eq!(sim.calls(), []);
-            drop(guard);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-            // The waiter passes its wake on, unless the release has seen by then that nobody is
-            // left.
-            let calls = sim.calls();
-            assert!(
-                matches!(calls[..], [Call::Tell { .. }, Call::WakeClass { .. }, ..])
-                    && calls.len() <= 3,
-                "{calls:?}"
-            );
-            assert!(
-                calls[2..].iter().all(|call| matches!(call, Call::WakeClass { .. })),
-                "{calls:?}"
-            );
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        let waiter = s.spawn(|| {
+            script([Sleep::Interrupted, Sleep::Changed, Sleep::Unknown]);
+            page.wait_unlocked(())
         });
+        sim.until_asleep(1);
+        assert_eq!(sim.calls(), []);
+        drop(guard);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
+        // The waiter passes its wake on, unless the release has seen by then that nobody is
+        // left.
+        let calls = sim.calls();
+        assert!(
+            matches!(calls[..], [Call::Tell { .. }, Call::WakeClass { .. }, ..])
+                && calls.len() <= 3,
+            "{calls:?}"
+        );
+        assert!(calls[2..].iter().all(|call| matches!(call, Call::WakeClass { .. })), "{calls:?}");
     });
 }
 

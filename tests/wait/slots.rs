@@ -2,7 +2,7 @@
 
 use crate::common::{
     sim::{Call, Sim},
-    watched,
+    with_threads,
 };
 use pagelock::futex::SpinFutex;
 use pagelock::{Cancel, Futex, Limits, OsFutex, PageLock, Wait, Wake};
@@ -18,20 +18,18 @@ fn a_switch_leaves_the_slots_of_others_alone() {
     for page in pages {
         let switch = Cancel::with_futex(sim);
         let own = sim.event(sim.event_index(core::ptr::from_ref(page).addr()));
-        let calls = watched(&[page], || {
-            thread::scope(|s| {
-                let guard = page.lock();
-                let waiter = s.spawn(|| {
-                    page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
-                });
-                sim.until_asleep(1);
-                switch.cancel();
-                assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
-                let calls = sim.calls();
-                drop(guard);
-                sim.calls();
-                calls
-            })
+        let calls = with_threads(&[page], |s| {
+            let guard = page.lock();
+            let waiter = s.spawn(|| {
+                page.wait_with((), Wait::unlocked().within(Limits::none().unless(&switch)))
+            });
+            sim.until_asleep(1);
+            switch.cancel();
+            assert_eq!(waiter.join().unwrap(), Wake::Cancelled);
+            let calls = sim.calls();
+            drop(guard);
+            sim.calls();
+            calls
         });
         let woken: Vec<usize> = calls
             .iter()
@@ -85,7 +83,7 @@ fn a_shared_table_is_the_callers() {
     assert_eq!(used, BTreeSet::from([0, 1, 2, 3]));
 }
 
-/// There is nobody to wake: whoever waits there looks by itself.
+/// There is nobody to wake: waiters there look by themselves.
 #[test]
 fn a_platform_that_spins_wakes_nobody() {
     let word = pagelock::sync::AtomicU32::new(0);
@@ -98,16 +96,14 @@ fn a_platform_that_spins_waits_until_the_word_changes() {
     use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
     let (word, back) = (pagelock::sync::AtomicU32::new(7), AtomicBool::new(false));
     SpinFutex.wait(&word, 8);
-    watched(&[], || {
-        thread::scope(|s| {
-            s.spawn(|| {
-                SpinFutex.wait(&word, 7);
-                back.store(true, SeqCst);
-            });
-            thread::sleep(core::time::Duration::from_millis(20));
-            assert!(!back.load(SeqCst), "the word has not changed");
-            word.store(8, SeqCst);
+    with_threads(&[], |s| {
+        s.spawn(|| {
+            SpinFutex.wait(&word, 7);
+            back.store(true, SeqCst);
         });
+        thread::sleep(core::time::Duration::from_millis(20));
+        assert!(!back.load(SeqCst), "the word has not changed");
+        word.store(8, SeqCst);
     });
     assert!(back.into_inner());
 }

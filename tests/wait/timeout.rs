@@ -1,12 +1,11 @@
 //! Waits and lockers that run out of time, at every step.
 
-use crate::cancel::{NANOS, NOON, page_on, until_noon, works};
+use crate::cancel::{NANOS, NOON, page_on, until_noon, wait_until, works};
 use crate::common::sim::{Sim, at};
 use crate::common::{OnDrop, watched};
 use core::time::Duration;
 use pagelock::futex::MonotonicTime;
 use pagelock::{Limits, LockError, Wait, Wake};
-use std::thread;
 
 #[test]
 fn a_wait_that_is_late_before_the_call_does_not_begin() {
@@ -15,7 +14,7 @@ fn a_wait_that_is_late_before_the_call_does_not_begin() {
         let page = page_on(sim);
         until_noon(sim);
         let guard = page.lock();
-        let late = page.wait_with((), Wait::unlocked().within(Limits::none().until(at(NANOS - 1))));
+        let late = wait_until(page, at(NANOS - 1));
         assert_eq!(late, Wake::TimedOut);
         assert!(!guard.unlock().event_waiters);
         works(sim, page);
@@ -41,97 +40,73 @@ fn a_wait_whose_time_is_up_between_registering_and_sleeping_does_not_sleep() {
 
 #[test]
 fn a_wait_whose_time_is_up_asleep_times_out() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let migration = page.lock().begin_migration();
-            let waiters = [
-                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON)))),
-                s.spawn(|| page.wait_unlocked_for((), Duration::from_nanos(NANOS))),
-                s.spawn(|| {
-                    page.wait_with((), Wait::migration().within(Limits::none().until(NOON)))
-                }),
-            ];
-            sim.until_asleep(3);
-            until_noon(sim);
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::TimedOut);
-            }
-            migration.abort();
-        });
+    on_a_live_page!(|s, sim, page| {
+        let migration = page.lock().begin_migration();
+        let waiters = [
+            s.spawn(|| wait_until(page, NOON)),
+            s.spawn(|| page.wait_unlocked_for((), Duration::from_nanos(NANOS))),
+            s.spawn(|| page.wait_with((), Wait::migration().within(Limits::none().until(NOON)))),
+        ];
+        sim.until_asleep(3);
+        until_noon(sim);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::TimedOut);
+        }
+        migration.abort();
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_wait_whose_time_is_up_after_the_release_was_released() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiter =
-                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
-            sim.until_asleep(1);
-            sim.hold();
-            drop(guard);
-            until_noon(sim);
-            sim.resume();
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    on_a_live_page!(|s, sim, page| {
+        let guard = page.lock();
+        let waiter = s.spawn(|| wait_until(page, NOON));
+        sim.until_asleep(1);
+        sim.hold();
+        drop(guard);
+        until_noon(sim);
+        sim.resume();
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_wait_that_timed_out_leaves_the_others_their_wake() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let impatient =
-                s.spawn(|| page.wait_with((), Wait::unlocked().within(Limits::none().until(NOON))));
-            let patient = s.spawn(|| page.wait_unlocked(()));
-            sim.until_asleep(2);
-            until_noon(sim);
-            assert_eq!(impatient.join().unwrap(), Wake::TimedOut);
-            assert!(guard.unlock().event_waiters, "the other one still waits");
-            assert_eq!(patient.join().unwrap(), Wake::Released);
-        });
+    on_a_live_page!(|s, sim, page| {
+        let guard = page.lock();
+        let impatient = s.spawn(|| wait_until(page, NOON));
+        let patient = s.spawn(|| page.wait_unlocked(()));
+        sim.until_asleep(2);
+        until_noon(sim);
+        assert_eq!(impatient.join().unwrap(), Wake::TimedOut);
+        assert!(guard.unlock().event_waiters, "the other one still waits");
+        assert_eq!(patient.join().unwrap(), Wake::Released);
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_time_that_the_clock_cannot_hold_is_no_limit() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let migration = page.lock().begin_migration();
-            let waiters = [
-                s.spawn(|| page.wait_unlocked_for((), Duration::MAX)),
-                s.spawn(|| {
-                    page.wait_with(
-                        (),
-                        Wait::migration().within(Limits::none().until(MonotonicTime::MAX)),
-                    )
-                }),
-            ];
-            let locker = s.spawn(|| page.try_lock_for(Duration::MAX).map(drop));
-            sim.until_asleep(3);
-            until_noon(sim);
-            assert_eq!(sim.asleep(), 3);
-            migration.abort();
-            for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-            assert_eq!(locker.join().unwrap(), Some(()));
-        });
+    on_a_live_page!(|s, sim, page| {
+        let migration = page.lock().begin_migration();
+        let waiters = [
+            s.spawn(|| page.wait_unlocked_for((), Duration::MAX)),
+            s.spawn(|| {
+                page.wait_with(
+                    (),
+                    Wait::migration().within(Limits::none().until(MonotonicTime::MAX)),
+                )
+            }),
+        ];
+        let locker = s.spawn(|| page.try_lock_for(Duration::MAX).map(drop));
+        sim.until_asleep(3);
+        until_noon(sim);
+        assert_eq!(sim.asleep(), 3);
+        migration.abort();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
+        assert_eq!(locker.join().unwrap(), Some(()));
     });
-    works(sim, page);
 }
 
 // ---- lockers, out of time ----
@@ -185,48 +160,38 @@ fn a_locker_whose_time_is_up_between_registering_and_sleeping_leaves() {
 
 #[test]
 fn a_locker_whose_time_is_up_asleep_leaves() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let lockers = [
-                s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop).err()),
-                s.spawn(|| {
-                    page.try_lock_for(Duration::from_nanos(NANOS))
-                        .map(drop)
-                        .is_none()
-                        .then_some(LockError::TimedOut)
-                }),
-            ];
-            sim.until_asleep(2);
-            until_noon(sim);
-            for locker in lockers {
-                assert_eq!(locker.join().unwrap(), Some(LockError::TimedOut));
-            }
-            assert!(!format!("{page:?}").contains("sleepers"), "{page:?}");
-            drop(guard);
-            assert_eq!(sim.calls(), [], "there was nobody left to wake");
-        });
+    on_a_live_page!(|s, sim, page| {
+        let guard = page.lock();
+        let lockers = [
+            s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop).err()),
+            s.spawn(|| {
+                page.try_lock_for(Duration::from_nanos(NANOS))
+                    .map(drop)
+                    .is_none()
+                    .then_some(LockError::TimedOut)
+            }),
+        ];
+        sim.until_asleep(2);
+        until_noon(sim);
+        for locker in lockers {
+            assert_eq!(locker.join().unwrap(), Some(LockError::TimedOut));
+        }
+        assert!(!format!("{page:?}").contains("sleepers"), "{page:?}");
+        drop(guard);
+        assert_eq!(sim.calls(), [], "there was nobody left to wake");
     });
-    works(sim, page);
 }
 
 #[test]
 fn a_locker_whose_time_is_up_after_the_release_owns_the_page() {
-    let sim = Sim::new(1);
-    let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let locker = s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop));
-            sim.until_asleep(1);
-            sim.hold();
-            drop(guard);
-            until_noon(sim);
-            sim.resume();
-            assert_eq!(locker.join().unwrap(), Ok(()), "the wake was its own");
-        });
+    on_a_live_page!(|s, sim, page| {
+        let guard = page.lock();
+        let locker = s.spawn(|| page.lock_within(Limits::none().until(NOON)).map(drop));
+        sim.until_asleep(1);
+        sim.hold();
+        drop(guard);
+        until_noon(sim);
+        sim.resume();
+        assert_eq!(locker.join().unwrap(), Ok(()), "the wake was its own");
     });
-    works(sim, page);
 }

@@ -2,9 +2,10 @@
 //! colliding pages by (I10, I24; L6, L7).
 
 use crate::common::own::Own;
+use crate::common::page_on;
 use crate::common::sim::{Call, Sim, script};
-use crate::common::{OnDrop, rounds, watched};
-use crate::ptl::{page_on, text};
+use crate::common::{OnDrop, rounds, watched, with_threads};
+use crate::ptl::text;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::futex::Sleep;
 use pagelock::{Claim, Futex, OsFutex, PageLock, Wake};
@@ -12,55 +13,31 @@ use std::thread;
 
 fn all_come_back<const CLASSES: bool>(own: Own<CLASSES>, sleepers: usize) {
     let page = PageLock::with_futex(own);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            // More than once: the slot's sequence goes on, and the flag has to be set again.
-            for _ in 0..3 {
-                let guard = page.lock();
-                let waiters: Vec<_> = (0..sleepers)
-                    .map(|_| {
-                        let small = thread::Builder::new().stack_size(64 << 10);
-                        small.spawn_scoped(s, || page.wait_unlocked(())).unwrap()
-                    })
-                    .collect();
-                own.until_asleep(sleepers);
-                assert!(guard.unlock().event_waiters);
-                for waiter in waiters {
-                    assert_eq!(waiter.join().unwrap(), Wake::Released);
-                }
+    with_threads(&[&page], |s| {
+        // More than once: the slot's sequence goes on, and the flag has to be set again.
+        for _ in 0..3 {
+            let guard = page.lock();
+            let waiters: Vec<_> = (0..sleepers)
+                .map(|_| {
+                    let small = thread::Builder::new().stack_size(64 << 10);
+                    small.spawn_scoped(s, || page.wait_unlocked(())).unwrap()
+                })
+                .collect();
+            own.until_asleep(sleepers);
+            assert!(guard.unlock().event_waiters);
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), Wake::Released);
             }
-        });
+        }
     });
 }
 
 #[test]
-fn one_sleeper_comes_back() {
-    all_come_back(Own::new(1), 1);
-    all_come_back(Own::without_classes(1), 1);
-}
-
-#[test]
-fn two_sleepers_come_back() {
-    all_come_back(Own::new(1), 2);
-    all_come_back(Own::without_classes(1), 2);
-}
-
-#[test]
-fn eight_sleepers_come_back() {
-    all_come_back(Own::new(1), 8);
-    all_come_back(Own::without_classes(1), 8);
-}
-
-#[test]
-fn sixty_four_sleepers_come_back() {
-    all_come_back(Own::new(1), 64);
-    all_come_back(Own::without_classes(1), 64);
-}
-
-#[test]
-fn two_hundred_and_fifty_six_sleepers_come_back() {
-    all_come_back(Own::new(1), 256);
-    all_come_back(Own::without_classes(1), 256);
+fn however_many_sleep_all_come_back() {
+    for sleepers in [1, 2, 8, 64, 256] {
+        all_come_back(Own::new(1), sleepers);
+        all_come_back(Own::without_classes(1), sleepers);
+    }
 }
 
 #[test]
@@ -68,19 +45,17 @@ fn the_releaser_wakes_a_few_and_those_wake_the_rest() {
     const SLEEPERS: usize = 100;
     let sim = Sim::with_classes(1);
     let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            (0..SLEEPERS).for_each(|_| drop(s.spawn(|| page.wait_unlocked(()))));
-            sim.until_asleep(SLEEPERS);
-            sim.calls();
-            sim.hold();
-            drop(guard);
-            let woken = SLEEPERS - sim.asleep();
-            assert!((1..=16).contains(&woken), "the releaser alone woke {woken}");
-            assert!(matches!(sim.calls()[..], [Call::Tell { .. }, Call::WakeClass { .. }]));
-            sim.resume();
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        (0..SLEEPERS).for_each(|_| drop(s.spawn(|| page.wait_unlocked(()))));
+        sim.until_asleep(SLEEPERS);
+        sim.calls();
+        sim.hold();
+        drop(guard);
+        let woken = SLEEPERS - sim.asleep();
+        assert!((1..=16).contains(&woken), "the releaser alone woke {woken}");
+        assert!(matches!(sim.calls()[..], [Call::Tell { .. }, Call::WakeClass { .. }]));
+        sim.resume();
     });
 }
 
@@ -111,31 +86,25 @@ fn a_chain_of_wakes_reaches_its_own_sleepers_past_newer_ones() {
     const SLEEPERS: usize = 40;
     let sim = Sim::with_classes(1);
     let page = page_on(sim);
-    watched(&[page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let old: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
-            sim.until_asleep(SLEEPERS);
-            sim.hold();
-            drop(guard);
-            let left = sim.asleep();
-            let guard = page.lock();
-            let new: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
-            sim.until_asleep(left + SLEEPERS);
-            sim.resume();
-            for waiter in old {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-            assert_eq!(
-                sim.asleep(),
-                SLEEPERS,
-                "the newer ones wait for the release that is theirs"
-            );
-            drop(guard);
-            for waiter in new {
-                assert_eq!(waiter.join().unwrap(), Wake::Released);
-            }
-        });
+    with_threads(&[page], |s| {
+        let guard = page.lock();
+        let old: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
+        sim.until_asleep(SLEEPERS);
+        sim.hold();
+        drop(guard);
+        let left = sim.asleep();
+        let guard = page.lock();
+        let new: Vec<_> = (0..SLEEPERS).map(|_| s.spawn(|| page.wait_unlocked(()))).collect();
+        sim.until_asleep(left + SLEEPERS);
+        sim.resume();
+        for waiter in old {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
+        assert_eq!(sim.asleep(), SLEEPERS, "the newer ones wait for the release that is theirs");
+        drop(guard);
+        for waiter in new {
+            assert_eq!(waiter.join().unwrap(), Wake::Released);
+        }
     });
 }
 
@@ -176,38 +145,36 @@ fn pages_that_share_a_slot_all_get_their_waiters_back() {
     let own = Own::new(1);
     let pages: Vec<_> = (0..PAGES).map(|_| PageLock::with_futex(own)).collect();
     let (back, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    watched(&[&pages], || {
-        thread::scope(|s| {
-            let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
-            for page in &pages {
-                for _ in 0..WAITERS {
-                    s.spawn(|| {
-                        // Spurious returns are allowed, so a waiter looks again.
-                        while page.is_locked() {
-                            let _ = page.wait_unlocked(());
-                        }
-                        back.fetch_add(1, SeqCst);
-                    });
-                }
+    with_threads(&[&pages], |s| {
+        let guards: Vec<_> = pages.iter().map(PageLock::lock).collect();
+        for page in &pages {
+            for _ in 0..WAITERS {
+                s.spawn(|| {
+                    // Spurious returns are allowed, so a waiter looks again.
+                    while page.is_locked() {
+                        let _ = page.wait_unlocked(());
+                    }
+                    back.fetch_add(1, SeqCst);
+                });
             }
-            // Somebody unrelated keeps the slot busy.
-            s.spawn(|| {
-                let page = PageLock::with_futex(own);
-                while !over.load(SeqCst) {
-                    let guard = page.lock();
-                    assert!(matches!(page.claim(), Claim::InFlight));
-                    drop(guard);
-                    thread::yield_now();
-                }
-            });
-            for (n, guard) in guards.into_iter().enumerate() {
+        }
+        // An unrelated page keeps the slot busy.
+        s.spawn(|| {
+            let page = PageLock::with_futex(own);
+            while !over.load(SeqCst) {
+                let guard = page.lock();
+                assert!(matches!(page.claim(), Claim::InFlight));
                 drop(guard);
-                while back.load(SeqCst) < (n + 1) * WAITERS {
-                    thread::yield_now();
-                }
+                thread::yield_now();
             }
-            over.store(true, SeqCst);
         });
+        for (n, guard) in guards.into_iter().enumerate() {
+            drop(guard);
+            while back.load(SeqCst) < (n + 1) * WAITERS {
+                thread::yield_now();
+            }
+        }
+        over.store(true, SeqCst);
     });
     assert_eq!(back.into_inner(), PAGES * WAITERS);
 }
@@ -218,39 +185,35 @@ fn colliding_headers_of_the_default_platform_get_their_waiters_back() {
     let slot = |page: &PageLock| OsFutex.event_index(core::ptr::from_ref(page).addr());
     let colliding: Vec<_> = pages.iter().filter(|p| slot(p) == slot(&pages[0])).take(4).collect();
     assert_eq!(colliding.len(), 4, "2048 pages on {} slots", OsFutex.events());
-    watched(&[&colliding], || {
-        thread::scope(|s| {
-            for _ in 0..rounds(50) {
-                let guards: Vec<_> = colliding.iter().map(|p| p.lock()).collect();
-                let waiters: Vec<_> = colliding
-                    .iter()
-                    .map(|page| {
-                        s.spawn(|| {
-                            while page.is_locked() {
-                                let _ = page.wait_unlocked(());
-                            }
-                        })
+    with_threads(&[&colliding], |s| {
+        for _ in 0..rounds(50) {
+            let guards: Vec<_> = colliding.iter().map(|p| p.lock()).collect();
+            let waiters: Vec<_> = colliding
+                .iter()
+                .map(|page| {
+                    s.spawn(|| {
+                        while page.is_locked() {
+                            let _ = page.wait_unlocked(());
+                        }
                     })
-                    .collect();
-                drop(guards);
-                waiters.into_iter().for_each(|w| w.join().unwrap());
-            }
-        });
+                })
+                .collect();
+            drop(guards);
+            waiters.into_iter().for_each(|w| w.join().unwrap());
+        }
     });
 }
 
 #[test]
 fn a_platform_that_spins_waits_as_well() {
     let page = PageLock::with_futex(pagelock::futex::SpinFutex);
-    watched(&[&page], || {
-        thread::scope(|s| {
-            let guard = page.lock();
-            let waiter = s.spawn(|| page.wait_unlocked(()));
-            while !text(&page).contains("awaited") {
-                thread::yield_now();
-            }
-            drop(guard);
-            assert_eq!(waiter.join().unwrap(), Wake::Released);
-        });
+    with_threads(&[&page], |s| {
+        let guard = page.lock();
+        let waiter = s.spawn(|| page.wait_unlocked(()));
+        while !text(&page).contains("awaited") {
+            thread::yield_now();
+        }
+        drop(guard);
+        assert_eq!(waiter.join().unwrap(), Wake::Released);
     });
 }

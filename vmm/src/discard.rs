@@ -48,7 +48,7 @@ pub struct Discarded {
 pub(crate) enum Settled {
     Done,
     Left,
-    /// A removal has to be read first. What was asked stays to be done.
+    /// A removal must be read first. The request stays.
     Again,
     Pinned,
     Failed,
@@ -255,8 +255,8 @@ impl Region {
         self.asked[page].load(Acquire) & ASKED != 0
     }
 
-    /// For the owner that is about to put up zeroes, which is all that can be asked. A later
-    /// request is one for the page that has come by that.
+    /// For the owner that is about to put up zeroes, which is all that can be asked, or a page that
+    /// is newer than the request. A later request is one for the page that has come by that.
     pub(crate) fn answer(&self, page: usize) -> u8 {
         self.asked[page].swap(0, Acquire) & ASKED
     }
@@ -264,6 +264,12 @@ impl Region {
     /// It has not worked: the request stays.
     pub(crate) fn not_answered(&self, page: usize, asked: u8) {
         self.asked[page].fetch_or(asked, Release);
+    }
+
+    /// The page has come from behind the mapping: that is newer than a removal, which was over by
+    /// then; a discard stays to be done.
+    pub(crate) fn answered_by_newer(&self, page: usize, asked: u8) {
+        self.not_answered(page, asked & DISCARD);
     }
 
     /// The owner has kept the page. Relaxed: read by a later owner of the page.

@@ -2,6 +2,7 @@
 
 use crate::fetch::Fetch;
 use crate::headers::Route;
+use crate::layer::Layer;
 use crate::owned::Owned;
 use crate::place::Place;
 use crate::region::Region;
@@ -9,6 +10,7 @@ use crate::seats::What;
 use crate::stats::Counter;
 use crate::unprotect::Unprotect;
 use pagelock::{Claim, PageGuard};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -139,18 +141,44 @@ impl Region {
     /// unmapped a page of shared memory, which is still behind the mapping.
     fn there(&self, mut owned: Owned) {
         let (at, protected) = (owned.at(), owned.is_protected());
-        match self.patiently(|layer| layer.zero(at)) {
+        let page = owned.page();
+        // In the same breath as the zeroes: a removal that was noted before them is answered by
+        // them, and is not one of what the guest writes next.
+        let zero = |layer: &dyn Layer| {
+            let asked = self.answer(page);
+            let put = layer.zero(at);
+            if !matches!(put, Ok(true)) {
+                self.not_answered(page, asked);
+            }
+            put
+        };
+        match self.patiently(zero) {
             Ok(true) => {
                 owned.faulter_woken();
                 owned.set(Place::In, false);
             }
             // A page is there, and nobody was woken: if not by this, then by the release.
             _ => {
-                if let Ok(true) = self.patiently(|layer| layer.resume(at, protected)) {
+                if let Ok(true) = self.resume(page, protected) {
                     owned.faulter_woken();
                 }
             }
         }
+    }
+
+    /// Maps what is behind the mapping. By then a removal is over, so the page is newer than one
+    /// that was noted.
+    pub(crate) fn resume(&self, page: usize, protected: bool) -> io::Result<bool> {
+        self.patiently(|layer| {
+            let asked = self.answer(page);
+            let done = layer.resume(self.at(page), protected);
+            if done.is_ok() {
+                self.answered_by_newer(page, asked);
+            } else {
+                self.not_answered(page, asked);
+            }
+            done
+        })
     }
 
     /// The pages of `range` that are not in and that nobody owns, one after the other, for a

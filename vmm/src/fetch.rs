@@ -25,7 +25,7 @@ pub struct Fetch {
     owned: Owned,
 }
 
-/// What a [`Fetch`] has to put up.
+/// What a [`Fetch`] puts up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wants {
     /// The bytes that the store has.
@@ -55,7 +55,7 @@ pub enum FillError {
     Length {
         /// How many there are.
         have: usize,
-        /// How many there have to be.
+        /// How many a page has.
         page_size: usize,
     },
     /// The region was unplugged meanwhile.
@@ -129,7 +129,7 @@ impl Fetch {
         self.owned.at() as u64
     }
 
-    /// What has to be put up.
+    /// What it puts up.
     ///
     /// # Example
     ///
@@ -287,9 +287,8 @@ impl Fetch {
     /// }
     /// ```
     pub fn resume(&mut self) -> Result<bool, FillError> {
-        let at = self.owned.at();
         let protected = self.owned.is_protected();
-        match self.region().patiently(|layer| layer.resume(at, protected)) {
+        match self.region().resume(self.page(), protected) {
             // If it was mapped already, nobody was woken, and the release does it.
             Ok(mapped) => {
                 if mapped {

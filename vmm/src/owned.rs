@@ -88,8 +88,8 @@ impl Owned {
     pub(crate) fn set(&mut self, place: Place, protected: bool) {
         // Relaxed: a count, which orders nothing.
         match (self.place() == Place::In, place == Place::In) {
-            (false, true) => _ = self.region.resident.fetch_add(1, Relaxed),
-            (true, false) => _ = self.region.resident.fetch_sub(1, Relaxed),
+            (false, true) => _ = self.region.resident.0.fetch_add(1, Relaxed),
+            (true, false) => _ = self.region.resident.0.fetch_sub(1, Relaxed),
             _ => {}
         }
         // SAFETY: the page is locked and the right to release it is ours. `ManuallyDrop`: it stays.

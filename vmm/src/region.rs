@@ -32,12 +32,13 @@ use std::time::Duration;
 /// |---|---|
 /// | serve a fault | [`fault`](Self::fault), [`write_fault`](Self::write_fault) |
 /// | fetch before anybody asks | [`prefetch`](Self::prefetch) |
-/// | throw pages away | [`discard`](Self::discard) |
-/// | push a page out to the store | [`evict`](Self::evict) |
+/// | throw pages away | [`discard`](Self::discard), [`discard_blocking`](Self::discard_blocking) |
+/// | push pages out to the store | [`evict`](Self::evict), [`evict_to`](Self::evict_to) a limit |
 /// | save a page and hear of the next write to it | [`clean`](Self::clean) |
 /// | keep a page in for a device | [`pin`](Self::pin), [`pin_or_fetch`](Self::pin_or_fetch) |
-/// | wait for a page as a task | [`released`](Self::released) |
-/// | look | [`state`](Self::state), [`states`](Self::states), [`report`](Self::report) |
+/// | wait for a page | [`wait_released`](Self::wait_released), as a task [`released`](Self::released) |
+/// | look | [`state`](Self::state), [`states`](Self::states), [`resident`](Self::resident) |
+/// | find out why a guest hangs | [`report`](Self::report) |
 pub struct Region {
     pub(crate) layer: Arc<dyn Layer>,
     pub(crate) inbox: Arc<Inbox>,
@@ -47,11 +48,16 @@ pub struct Region {
     pub(crate) seats: Seats,
     pub(crate) counters: Counters,
     /// How many pages are in.
-    pub(crate) resident: AtomicUsize,
+    pub(crate) resident: Apart<AtomicUsize>,
     pub(crate) guest: u64,
     pub(crate) page_size: usize,
     unplugged: AtomicBool,
 }
+
+/// In a cache line of its own: written at every fill, beside fields that are only read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Apart<T>(pub(crate) T);
 
 /// Why there is no region.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +136,7 @@ impl Region {
             asked: (0..pages).map(|_| AtomicU8::new(0)).collect(),
             seats: Seats::new(),
             counters: Counters::default(),
-            resident: AtomicUsize::new(0),
+            resident: Apart(AtomicUsize::new(0)),
             inbox: Arc::clone(inbox),
             layer,
             guest,
@@ -223,7 +229,7 @@ impl Region {
     /// ```
     #[must_use]
     pub fn resident(&self) -> usize {
-        self.resident.load(Relaxed)
+        self.resident.0.load(Relaxed)
     }
 
     /// What a page's header says now. `None` beyond the end.

@@ -63,7 +63,7 @@ impl Region {
                     && !self.layer.poison(self.at(page)).is_err_and(there);
                 let _ = if lost {
                     frozen.set_user(Place::Out.bits(false));
-                    self.resident.fetch_sub(1, Relaxed);
+                    self.resident.0.fetch_sub(1, Relaxed);
                     frozen.poison()
                 } else {
                     frozen.commit_in_place()

@@ -70,8 +70,8 @@ impl Stop {
 
 impl Inbox {
     /// Serves faults until `stop` is thrown: `fetch` is given each page that needs bytes of the
-    /// store, and is to start a task that [fills](Fetch::fill) it. A task that is dropped, by a
-    /// time-out for instance, tells the faulter like any other end.
+    /// store, and starts a task that [fills](Fetch::fill) it. A task that is dropped, by a time-out
+    /// for instance, tells the faulter like any other end.
     ///
     /// `ready` waits until the [events' descriptor](crate::Events::fd) is readable. It may return
     /// too early, and must not miss what has arrived since it last returned.
@@ -187,8 +187,8 @@ impl Region {
         match header.claim() {
             Claim::InFlight => true,
             Claim::Owner(guard) => {
-                // Free by now. For this moment it is owned here, so the end has to be an owner's:
-                // a discard may be asked for meanwhile.
+                // Free by now. For this moment it is owned here, so it must end as an owner does: a
+                // discard may be asked for meanwhile.
                 drop(Owned::new(self, page, guard, What::Look));
                 false
             }

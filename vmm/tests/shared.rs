@@ -202,7 +202,7 @@ fn a_store_that_panics_strands_nobody() {
     fault();
     assert_eq!(fetched(&desk, 7).unwrap(), Came::Fetched);
     assert_eq!(guest.join().unwrap(), 7);
-    // And one that panics when it is to save: writers go on.
+    // And one that panics when it saves: writers go on.
     let panics = || desk.evict(1, |_| panic!("as this test wants it"));
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).unwrap_err();
     // SAFETY: as above.

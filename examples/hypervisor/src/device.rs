@@ -151,8 +151,8 @@ impl Device {
     /// The balloon does not get what a device uses.
     fn refuse(&mut self, pins: &[Pin]) -> Result<()> {
         if let Some(pin) = pins.first() {
-            // An owner that has the page at this moment answers when that ends: that has to be
-            // before the pin goes, or it is discarded after all.
+            // An owner that has the page at this moment answers when that ends: it must end before
+            // the pin goes, or the page is discarded after all.
             let discarded = self.machine.region.discard_blocking(pin.page()..pin.page() + 1);
             if discarded.done > 0 {
                 return Err(anyhow!("a pinned page was discarded: {discarded:?}"));

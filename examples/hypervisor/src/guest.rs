@@ -5,7 +5,7 @@
 pub(crate) const CONTROL: u16 = 0x10;
 /// `out`: the first page, and in the top byte how many, for the balloon.
 pub(crate) const BALLOON: u16 = 0x14;
-/// `out`: a word is wrong: its page is in `esi`, what was found in `edi`, what it has to be in
+/// `out`: a word is wrong: its page is in `esi`, what was found in `edi`, what was expected in
 /// `edx`.
 pub(crate) const FAIL: u16 = 0x18;
 /// `out`: the end.

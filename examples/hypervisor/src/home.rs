@@ -5,7 +5,7 @@ use crate::program::Layout;
 use std::ops::Range;
 
 pub(crate) trait Home: Send + Sync {
-    /// Which pages are whose.
+    /// Which pages belong to which user.
     fn layout(&self) -> &Layout;
     fn brake(&self) -> &Brake;
     /// Where guest memory is in this process.

@@ -127,8 +127,8 @@ impl Machine {
                 // The toolkit tries again, and after some failures gives the page up as lost.
                 return Err(error);
             }
-            // The run has failed, and its memory is not looked at. So no thread has to sleep for
-            // it, and none of this process's own has to die of SIGBUS.
+            // The run has failed, and its memory is not looked at. So no thread sleeps for it, and
+            // none of this process's own dies of SIGBUS.
             into.fill(0);
         }
         if let Some(snapshot) = self.snapshot.get() {

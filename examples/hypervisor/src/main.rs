@@ -5,15 +5,15 @@
 //! | file | what it is |
 //! |---|---|
 //! | `machine.rs` | guest memory, its region; what is fetched and evicted. *The part to copy* |
-//! | `evictor.rs`, `snapshot.rs`, `device.rs` | who else wants pages: *to copy, too* |
+//! | `evictor.rs`, `snapshot.rs`, `device.rs` | other users of pages: *to copy, too* |
 //! | `kvm.rs`, `threads.rs` | the guest's processors, real ones or threads |
 //! | `guest.rs`, `program.rs` | the guest's program, in machine code and in Rust |
 //! | `processor.rs` | what a processor asks of the host; where it stops for a snapshot |
 //! | `store.rs` | pages on disk, compressed |
 //! | `run.rs` | one machine's life |
 //! | `home.rs` | what processors need of it |
-//! | `external/` | `--external-manager`: who fetches and evicts is another process |
-//! | `check.rs` | what memory has to contain, and whether it does |
+//! | `external/` | `--external-manager`: another process fetches and evicts |
+//! | `check.rs` | what memory must contain, and whether it does |
 //! | `report.rs`, `plot.rs` | table, JSON, picture |
 //! | `accident.rs` | what ends a run before its time |
 
@@ -66,7 +66,7 @@ fn main() {
 }
 
 fn end(accident: &Accident) -> u8 {
-    // Nothing is to be done about a closed standard error.
+    // Nothing can be done about a closed standard error.
     let _ = writeln!(io::stderr(), "hypervisor: {accident}");
     accident.exit_code()
 }
@@ -122,7 +122,7 @@ fn hypervisor(options: &Options) -> Result<Option<Accident>> {
     Ok(accident)
 }
 
-/// Says so, in one line, if threads have to take the guest's place.
+/// Says so, in one line, if threads take the guest's place.
 fn has_kvm() -> Result<bool> {
     if cfg!(not(target_arch = "x86_64")) {
         writeln!(io::stderr(), "the guest's program is for x86-64: threads take its place")?;

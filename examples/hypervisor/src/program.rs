@@ -1,4 +1,4 @@
-//! The guest's program, and what its memory has to contain. `guest.rs` is the same in machine code.
+//! The guest's program, and what its memory must contain. `guest.rs` is the same in machine code.
 //!
 //! Each virtual processor has pages of its own. In a round it
 //!
@@ -32,7 +32,7 @@ pub(crate) const fn value(word: u32, n: u32) -> u32 {
     (word >> 4).wrapping_mul(0x9E37_79B1).wrapping_add(n.wrapping_mul(0x85EB_CA6B))
 }
 
-/// Which of a page's words the `n`th write is to.
+/// The word of a page that the `n`th write goes to.
 pub(crate) const fn slot(page: u32, n: u32) -> u32 {
     (n.wrapping_mul(97).wrapping_add(page.wrapping_mul(13))) & 1023
 }
@@ -46,7 +46,7 @@ const fn below(draw: u32, count: u32) -> u32 {
     ((draw as u64 * count as u64) >> 32) as u32
 }
 
-/// Which pages are whose.
+/// Which pages belong to which user.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) pages: u32,
@@ -112,7 +112,7 @@ pub(crate) trait Host {
     fn balloon(&mut self, pages: Range<u32>);
 }
 
-/// A word that is not what it has to be.
+/// A word that is not as expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wrong {
     pub(crate) page: u32,

@@ -86,8 +86,7 @@ impl Paging {
                         // lost.
                         return Err(self.fail(error));
                     }
-                    // It has failed, and the database is told. No thread has to die of SIGBUS for
-                    // it.
+                    // It has failed, and the database is told. No thread dies of SIGBUS for it.
                     break;
                 }
             }

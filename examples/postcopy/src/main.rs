@@ -10,8 +10,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `destination.rs` | faults, connections, the prefetcher. *The part to copy* |
-//! | `source.rs` | who hands the pages out, and cuts connections |
-//! | `program.rs` | the program, and what its memory has to contain |
+//! | `source.rs` | hands the pages out, and cuts connections |
+//! | `program.rs` | the program, and what its memory must contain |
 //! | `wire.rs` | what is said between the two |
 
 mod destination;

@@ -1,7 +1,5 @@
 //! What was accessed, and what has become of the fault.
 
-#[allow(unused_imports)] // The documentation links to it.
-use super::super::Memory;
 use crate::leaf::{Marker, Rights, UnknownLeaf};
 use crate::wait::Wake;
 use core::fmt;
@@ -86,12 +84,12 @@ pub enum Why {
     /// This thread locked and released the page in turn, and the entry has changed meanwhile.
     Changed,
     /// This thread owned the page and could not bring it back this time. It has released the page,
-    /// [asked](Memory::busy) to have batches emptied, and paused. A caller with an
+    /// [asked](crate::mm::Memory::busy) to have batches emptied, and paused. A caller with an
     /// [`Unlocked`](crate::mm::drain::Unlocked) can also drain before it tries again, and so wait
     /// for that.
     Busy,
     /// This thread owned the page, and there was no frame for it. It has released the page,
-    /// [asked](Memory::make_room) for room, and paused.
+    /// [asked](crate::mm::Memory::make_room) for room, and paused.
     Full,
 }
 
@@ -131,7 +129,7 @@ pub enum FaultError<E> {
         /// How often it was tried.
         rounds: u32,
     },
-    /// There is no frame to bring the page back to, and [none to be had](Memory::make_room).
+    /// There is no frame for the page, and [no room could be made](crate::mm::Memory::make_room).
     NoMemory,
     /// The memory could not bring the page back.
     ToRam(E),

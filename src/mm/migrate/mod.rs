@@ -8,7 +8,7 @@
 //!                           down               the hand                       references   no lock
 //! ```
 //!
-//! Each stage has the thread's [`Unlocked`], so that a thread waits for
+//! Each stage has the thread's [`Unlocked`](super::drain::Unlocked), so that a thread waits for
 //! nothing, by a drain or by another migration, before the last stage is gone. Each arrow consumes
 //! the stage before, so none can be left out or done twice. Migration is best effort, page by page:
 //! the obstacle that a page meets at any step becomes its [`Outcome`], the page is put back as it
@@ -110,6 +110,3 @@ pub use slot::{PageName, Slot};
 #[deprecated(since = "0.1.0", note = "renamed to `PageName`")]
 pub type What<A> = PageName<A>;
 pub use stages::{Checked, Collected, Copied, Unmapped, collect, collect_for_fault};
-
-#[allow(unused_imports)] // The documentation links to it.
-use super::drain::Unlocked;

@@ -1,7 +1,5 @@
 //! What to move where, and how hard to try.
 
-#[allow(unused_imports)] // The documentation links to it.
-use super::Collected;
 use crate::mm::{Span, Tiers};
 use core::fmt;
 use core::ops::Range;

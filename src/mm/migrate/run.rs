@@ -1,13 +1,9 @@
 //! The whole protocol in one call, with its tries.
 
-#[allow(unused_imports)] // The documentation links to it.
-use super::bring_back;
 use super::collect::collect;
 use super::pass::Pass;
 use super::{Abort, Collected, Mode, Order, Outcome, Skip, Slot, Summary};
 use crate::mm::Mm;
-#[allow(unused_imports)] // The documentation links to it.
-use crate::mm::Tiers;
 use crate::mm::drain::{Drain, Unlocked};
 
 /// Moves the pages in `slots`, each of them if it can. What became of each is in its slot.

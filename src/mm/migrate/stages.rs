@@ -1,7 +1,5 @@
 //! The stages as types: each arrow consumes the stage before.
 
-#[allow(unused_imports)] // The documentation links to it.
-use super::Outcome;
 use super::pass::Pass;
 use super::{
     Abort, FaultPage, Jobs, Order, Slot, Summary, check, copy, evict, finalize, place, unmap,

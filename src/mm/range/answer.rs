@@ -1,7 +1,5 @@
 //! The result of reading a range, and how far it got.
 
-#[allow(unused_imports)] // The documentation links to it.
-use super::Notifier;
 use super::Ticket;
 use crate::mm::{Areas, FaultError, Memory};
 use core::fmt;

@@ -1,6 +1,42 @@
-//! An invalidation by the protocol itself.
+//! Invalidations as guards: one of a notifier, and one by the protocol itself.
 
+use super::Notifier;
+use crate::futex::{Futex, OsFutex};
 use crate::mm::{Cause, Notice, Tables};
+use core::fmt;
+
+/// An invalidation that is on. Dropping it ends it. [`Notifier::begin`] makes one.
+///
+/// ```
+/// use pagelock::mm::range::{Invalidation, Notifier};
+/// let notifier = Notifier::new();
+/// let on: Invalidation<'_> = notifier.begin();
+/// drop(on);
+/// assert_eq!(notifier.active(), 0);
+/// ```
+#[must_use = "the invalidation is over when this is dropped"]
+pub struct Invalidation<'n, F: Futex = OsFutex> {
+    notifier: &'n Notifier<F>,
+}
+
+impl<'n, F: Futex> Invalidation<'n, F> {
+    /// The guard of one that was begun.
+    pub(super) fn of(notifier: &'n Notifier<F>) -> Self {
+        Self { notifier }
+    }
+}
+
+impl<F: Futex> Drop for Invalidation<'_, F> {
+    fn drop(&mut self) {
+        self.notifier.end_raw();
+    }
+}
+
+impl<F: Futex> fmt::Debug for Invalidation<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Invalidation").field(self.notifier).finish()
+    }
+}
 
 /// Between [`Tables::invalidate`] and [`Tables::invalidated`].
 #[must_use]

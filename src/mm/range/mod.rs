@@ -53,15 +53,13 @@ mod read;
 pub use answer::{Progress, RangeError, RangeErrorOf, Read, Stop};
 pub(super) use found::is_allowed;
 pub use found::{Found, Page, Want};
+pub use invalidate::Invalidation;
 pub(super) use invalidate::{invalidating, notice};
 pub use log::Log;
-pub use notifier::{Invalidation, Notifier, Ticket};
+pub use notifier::{Notifier, Ticket};
 pub use order::RangeOrder;
 
 /// The former name of [`RangeOrder`], which a migration's [`Order`](super::migrate::Order) shared.
 #[deprecated(since = "0.1.0", note = "renamed to `RangeOrder`")]
 pub type Order<'c, M> = RangeOrder<'c, M>;
 pub use read::{fault_range, snapshot};
-
-#[allow(unused_imports)] // The documentation links to it.
-use crate::wait::Limits;

@@ -39,6 +39,7 @@
 //! | check (3): fence, load | Acquire, Relaxed | fence at (A) |
 //! | WAITERS: compare-exchange | Relaxed | the word's order, as for a [wait](crate::wait) |
 
+use super::Invalidation;
 use crate::futex::{Futex, FutexTimed, OsFutex};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicU32, const_unless_loom, fence};
@@ -139,7 +140,7 @@ impl<F: Futex> Notifier<F> {
     /// ```
     pub fn begin(&self) -> Invalidation<'_, F> {
         self.begin_raw();
-        Invalidation { notifier: self }
+        Invalidation::of(self)
     }
 
     /// [`begin`](Self::begin) without a guard; [`end_raw`](Self::end_raw) ends it.
@@ -340,26 +341,6 @@ impl<F: Futex> Notifier<F> {
     }
 }
 
-/// An invalidation that is on. Dropping it ends it. [`Notifier::begin`] makes one.
-///
-/// ```
-/// use pagelock::mm::range::{Invalidation, Notifier};
-/// let notifier = Notifier::new();
-/// let on: Invalidation<'_> = notifier.begin();
-/// drop(on);
-/// assert_eq!(notifier.active(), 0);
-/// ```
-#[must_use = "the invalidation is over when this is dropped"]
-pub struct Invalidation<'n, F: Futex = OsFutex> {
-    notifier: &'n Notifier<F>,
-}
-
-impl<F: Futex> Drop for Invalidation<'_, F> {
-    fn drop(&mut self) {
-        self.notifier.end_raw();
-    }
-}
-
 const fn active(word: u32) -> u32 {
     word & MAX_ACTIVE
 }
@@ -382,12 +363,6 @@ impl<F: Futex> fmt::Debug for Notifier<F> {
             .field("sequence", &sequence(seen))
             .field("active", &active(seen))
             .finish_non_exhaustive()
-    }
-}
-
-impl<F: Futex> fmt::Debug for Invalidation<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Invalidation").field(self.notifier).finish()
     }
 }
 

@@ -1,8 +1,6 @@
 //! Reading a range: look at every page, bring in what is missing, ask whether the ticket is good.
 
 use super::answer::StopOf;
-#[allow(unused_imports)] // The documentation links to it.
-use super::{Found, Want};
 use super::{
     Notifier, Page, Progress, RangeError, RangeErrorOf, RangeOrder, Read, Stop, Ticket, found,
     is_allowed,

@@ -24,7 +24,7 @@ pub(crate) struct Device<'h, H: Host> {
     /// Its own memory.
     pub(crate) tier: TierId,
     pub(crate) table: Arc<Table>,
-    /// Who provides what is missing, if it is not the memory manager.
+    /// Provides missing pages, if the memory manager does not.
     #[allow(clippy::type_complexity)]
     pub(crate) ask: Option<Box<dyn Fn(At) + Send + Sync + 'h>>,
 }
@@ -228,7 +228,7 @@ impl<'h, H: Host> Device<'h, H> {
         slots.iter().filter(|slot| slot.outcome().is_done()).count()
     }
 
-    /// Empties the device's memory, whoever has pages there: it is to be removed.
+    /// Empties the device's memory of every process's pages: it will be removed.
     pub(crate) fn release(&self) -> Summary {
         let unlocked = &mut Unlocked::promise();
         let mut slots: Vec<Slot<'_, H>> = Vec::new();

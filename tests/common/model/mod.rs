@@ -36,7 +36,7 @@ thread_local! {
     pub(crate) static NOW: Cell<u64> = const { Cell::new(1000) };
 }
 
-/// The point so many nanoseconds after the beginning.
+/// The point `nanos` nanoseconds after the beginning.
 pub(crate) fn nanos(n: u64) -> MonotonicTime {
     MonotonicTime::since_zero(Duration::from_nanos(n))
 }
@@ -102,7 +102,7 @@ pub(crate) enum Op {
     Abort,
     DropStage,
     CommitInPlace,
-    /// To a fresh header with so many references, moving so many.
+    /// To a fresh header with `there` references, moving `moving`.
     CommitTo {
         there: u32,
         moving: u32,
@@ -181,7 +181,7 @@ impl Drop for Ptl<'_> {
     }
 }
 
-/// Who owns the page, and at which stage.
+/// The page's owner, and its stage.
 pub(crate) enum Owner<'a> {
     None,
     Guard(PageGuard<'a>),

@@ -35,7 +35,7 @@ impl Model {
         self.awaited = false;
     }
 
-    /// Says whether somebody asked.
+    /// Says whether a thread asked.
     pub(crate) fn release(&mut self) -> bool {
         self.locked = false;
         self.migrating = false;

@@ -3,10 +3,10 @@
 //!
 //! The machine is small: two pages, each mapped twice, each with a frame in memory and one in the
 //! device. The code that runs is the crate's, the fault path included. Every access checks what it
-//! reads; at the end every reference, pin, byte and claim is accounted for. Who loses a wake sleeps
-//! for ever, and that is noticed.
+//! reads; at the end every reference, pin, byte and claim is accounted for. A thread that loses a
+//! wake sleeps for ever, and that is noticed.
 //!
-//! Whoever includes this file has the module `schedule` beside it.
+//! A crate that includes this file has the module `schedule` beside it.
 
 mod acts;
 
@@ -229,7 +229,7 @@ fn present(frame: usize) -> Leaf {
     Leaf::Present { pfn: frame as u64, rights: Rights::Write, tracking: Tracking::default() }
 }
 
-/// One run: what each thread does, and then who goes on, both from `input`.
+/// One run: what each thread does, and then which goes on, both from `input`.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let how = input.below(16);

@@ -1,6 +1,6 @@
 //! One page's count.
 
-use super::{explore, is_found};
+use super::{ROUNDS, Worker, explore, is_found};
 use Step::{Asked, Free, Given, Giving, Held, Lowering, Raising};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,21 +42,12 @@ struct State {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Worker {
-    at: u8,
-    rounds: u8,
-    alive: bool,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Survivor {
     at: u8,
     alive: bool,
     of: u8,
     as_before: bool,
 }
-
-const ROUNDS: u8 = 2;
 
 fn worker(s: &State, who: usize, bug: Bug) -> Option<State> {
     let mut s = s.clone();
@@ -255,13 +246,12 @@ fn next(s: &State, bug: Bug) -> Result<Vec<State>, String> {
 }
 
 fn check(bug: Bug) -> Result<usize, String> {
-    let worker = Worker { at: 0, rounds: 0, alive: true };
     let survivor = Survivor { at: 0, alive: true, of: 0, as_before: false };
     let first = State {
         count: 0,
         changer: 0,
         notes: [(Free, 0); 2],
-        workers: [worker.clone(), worker],
+        workers: [Worker::NEW, Worker::NEW],
         recovering: None,
         survivors: [survivor.clone(), survivor],
         first_died: false,

@@ -1,6 +1,6 @@
 //! One page's lock.
 
-use super::{explore, is_found};
+use super::{ROUNDS, Worker, explore, is_found};
 use Step::{Asked, Free, Giving, Held, Rescued};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,22 +44,15 @@ struct State {
     flag: bool,
     /// How often the slot was told.
     sequence: u8,
-    /// Who has the page, in truth: 0 and 1 are the workers, 2 and 3 the survivors.
+    /// The page's real owner: 0 and 1 are the workers, 2 and 3 the survivors.
     owner: Option<u8>,
     notes: [Step; 2],
     workers: [Worker; 2],
-    /// Who recovers, says the kernel.
+    /// The process that recovers, as the kernel says.
     recovering: Option<u8>,
     survivors: [Survivor; 2],
     /// The second survivor does not die.
     first_died: bool,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Worker {
-    at: u8,
-    rounds: u8,
-    alive: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,10 +68,7 @@ struct Survivor {
     another: bool,
 }
 
-const ROUNDS: u8 = 2;
-
 fn first() -> State {
-    let worker = Worker { at: 0, rounds: 0, alive: true };
     let survivor = Survivor {
         at: 0,
         alive: true,
@@ -95,7 +85,7 @@ fn first() -> State {
         sequence: 0,
         owner: None,
         notes: [Free; 2],
-        workers: [worker.clone(), worker],
+        workers: [Worker::NEW, Worker::NEW],
         recovering: None,
         survivors: [survivor.clone(), survivor],
         first_died: false,
@@ -122,7 +112,7 @@ impl State {
         Ok(true)
     }
 
-    /// Whether somebody is to be told.
+    /// Whether the owner must tell waiters.
     fn release(&mut self, who: u8) -> Result<bool, String> {
         if self.owner != Some(who) {
             return Err("robbed".into());

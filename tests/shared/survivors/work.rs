@@ -3,7 +3,7 @@
 //!
 //! A page's bytes are eight words, which are equal whenever nobody owns the page. Each is the sum
 //! of what the page's ledger says that each process has added. A worker enters what it is about to
-//! add, then writes the words; so whoever finds them half written knows what they are to be. The
+//! add, then writes the words; so a survivor that finds them half written knows their values. The
 //! page's own word says in which tier the bytes are; in the other there is garbage.
 
 use crate::common::Lots;
@@ -59,7 +59,7 @@ impl World {
         self.ledger[page as usize].iter().map(|n| n.load(SeqCst)).sum()
     }
 
-    /// Whether the page's bytes are what they are to be, where they are to be.
+    /// Whether the page's bytes are right, in the tier in which they belong.
     pub(crate) fn is_right(&self, segment: &Segment, page: u32) -> bool {
         let tier = place(segment, page).load(SeqCst) as usize;
         self.words[page as usize][tier].iter().all(|word| word.load(SeqCst) == self.sum(page))

@@ -22,6 +22,20 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Where bytes come from. Closures are stores.
+///
+/// ```
+/// use pagelock_vmm::{Fetch, Store};
+/// use std::{fs::File, io, os::unix::fs::FileExt};
+///
+/// struct Image(File);
+///
+/// impl Store for Image {
+///     fn read(&self, fetch: &Fetch, into: &mut [u8]) -> io::Result<()> {
+///         fetch.note("reading the image"); // for the report
+///         self.0.read_exact_at(into, fetch.offset())
+///     }
+/// }
+/// ```
 pub trait Store: Send + Sync {
     /// Reads the page of `fetch` into `into`, which has the page's length.
     ///
@@ -259,7 +273,7 @@ impl Shared {
         let done = match read.unwrap_or_else(|_| Err(io::Error::other("the store panicked"))) {
             Ok(()) => fetch.fill(buffer).map(drop).map_err(io::Error::from),
             Err(error) => {
-                // Before the page is free: the next attempt is to know of this one.
+                // Before the page is free: the next attempt must know of this one.
                 self.count_failure(key);
                 drop(fetch);
                 return self.tally.failed(page, &error);

@@ -36,7 +36,7 @@ pub struct Recovery {
     pub discards_finished: u32,
     /// Pins given back, those of desks that were [present](super::Desk::be_present) among them.
     pub pins: u32,
-    /// Pages of which the system refused what had to be done: they were put back.
+    /// Pages whose end the system refused: they were put back.
     pub refused: u32,
 }
 

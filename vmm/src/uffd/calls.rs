@@ -133,8 +133,8 @@ impl Uffd {
     ///
     /// # Safety
     ///
-    /// `src` can be read for `len` bytes. The range is one that only the kernel and accesses that
-    /// bear with pages that appear have to do with.
+    /// `src` can be read for `len` bytes. The range is used only by the kernel, and by accesses
+    /// that bear with pages that appear.
     pub(super) unsafe fn copy(
         &self,
         dst: usize,

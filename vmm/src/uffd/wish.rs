@@ -3,7 +3,7 @@
 use linux_raw_sys::general as sys;
 use std::fmt;
 
-/// What a descriptor has to do beyond the usual.
+/// What a descriptor does beyond the usual.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Wish {

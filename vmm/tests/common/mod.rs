@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// After so long, somebody who sleeps is stranded.
+/// After so long, a sleeper is stranded.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// After so long a *control* believes that somebody is stranded.
+/// After so long a *control* takes a sleeper for stranded.
 pub const CONTROL: Duration = Duration::from_millis(300);
 pub const PAGE: usize = 4096;
 

@@ -1,6 +1,6 @@
 //! Guests, a device, an evictor and a balloon on one region, with every byte compared.
 //!
-//! Each page has one guest that writes it, and so knows what has to be there: a pattern of the page
+//! Each page has one guest that writes it, and so knows what must be there: a pattern of the page
 //! and of a version. Everybody else moves pages in and out, by the region's verbs only.
 
 use super::{Over, watchdog};
@@ -197,7 +197,7 @@ pub fn run(inbox: &Arc<Inbox>, region: &Arc<Region>, plan: Plan) -> Score {
     Arc::into_inner(score).unwrap_or_default()
 }
 
-/// Before the watchdog ends it all: who has what, and who waits.
+/// Before the watchdog ends it all: owners and waiters.
 fn say_what_is_stuck(region: &Arc<Region>, server: &Server, done: &AtomicBool) {
     let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {

@@ -25,7 +25,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An inbox, or the one line.
 fn inbox(wish: Wish) -> Option<Arc<Inbox>> {

@@ -30,7 +30,8 @@ fn control_a_store_that_forgets_a_page_is_found_out() {
     assert!(found.is_err(), "the storm compares nothing");
 }
 
-/// Huge pages for one test, given back after it. Other processes that do the same wait.
+/// Huge pages for one test, given back after it. Other processes that do the same wait; not for
+/// ever, since one of them may be stopped in a debugger.
 struct Reserved {
     before: String,
     _alone: fs::File,
@@ -41,7 +42,14 @@ impl Reserved {
 
     fn new(pages: usize) -> Option<Self> {
         let alone = fs::File::create(std::env::temp_dir().join("pagelock-huge-pages")).ok()?;
-        alone.lock().ok()?;
+        let end = Instant::now() + Duration::from_secs(60);
+        while alone.try_lock().is_err() {
+            if Instant::now() > end {
+                println!("another process has the huge pages");
+                return None;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         let before = fs::read_to_string(Self::FILE).ok()?;
         let wanted = before.trim().parse::<usize>().ok()? + pages;
         fs::write(Self::FILE, wanted.to_string()).ok()?;

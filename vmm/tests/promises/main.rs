@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod everything;
 mod evictor;
 mod order;
 mod owners;

@@ -96,7 +96,8 @@ fn however_an_owner_ends_its_own_faulter_and_all_who_came_meanwhile_are_told() {
         assert!(matches!(rig.region.fault(rig.arrived().page), Fault::InFlight));
         end(fetch);
         assert!(!rig.region.state(0).unwrap().owned, "{how}");
-        // Whoever was told faults again, if the page did not come, and a server that works helps.
+        // A guest that was told faults again, if the page did not come, and a server that works
+        // helps.
         let server = Server::start(&rig.inbox, 1, filled(|_| 7)).unwrap();
         assert_eq!((first.join().unwrap(), second.join().unwrap()), (Ok(7), Ok(7)), "{how}");
         server.stop().unwrap();

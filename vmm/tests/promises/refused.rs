@@ -43,7 +43,7 @@ fn a_protection_that_no_header_knows_of_is_lifted() {
     let server = Server::start(&rig.inbox, 1, filled(|_| 7)).unwrap();
     assert_eq!(rig.reader(0).join().unwrap(), Ok(7));
     until(|| !rig.region.state(0).unwrap().owned);
-    rig.ram.protect(0, true).unwrap(); // by somebody else
+    rig.ram.protect(0, true).unwrap(); // by another hand
     assert_eq!(rig.writer(0, 9).join().unwrap(), Ok(7));
     server.stop().unwrap();
 }

@@ -78,7 +78,7 @@ fn a_discard_that_waits_discards_once() {
     thread::scope(|s| {
         let _over = Over(&over);
         let (rig, over, begun, ended) = (&rig, &over, &begun, &ended);
-        // Owners, so that the balloon has to wait, and others do what it has asked for.
+        // Owners, so that the balloon waits, and others do what it has asked for.
         s.spawn(move || {
             while !over.load(SeqCst) {
                 drop(rig.region.evict(0));

@@ -148,7 +148,7 @@ fn who_waits_for_a_slow_store_faults_once() {
     .unwrap();
     let guests: Vec<_> = (0..4).map(|_| rig.reader(0)).collect();
     guests.into_iter().for_each(|guest| assert_eq!(guest.join().unwrap(), Ok(1)));
-    // One message each; a second one for whoever was woken by two releases at once.
+    // One message each; a second one for a guest that was woken by two releases at once.
     assert!(server.stop().unwrap().faults <= 8);
 }
 

@@ -1,5 +1,5 @@
 //! What can be known of the guest's memory by itself: its ledger says how often each page was
-//! written, and so what the page has to contain. Pages that were being written at the end may be a
+//! written, and so what the page must contain. Pages that were being written at the end may be a
 //! step ahead of the ledger, or behind it.
 
 use super::device::BATCH;

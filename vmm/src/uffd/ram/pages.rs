@@ -84,7 +84,7 @@ impl Ram {
         mut seen: impl FnMut(&[u8]),
     ) -> io::Result<()> {
         match staging.take(self.base + at, &mut seen) {
-            // Not where the write would fault: that would be a fault on a page of one's own.
+            // Not where the write would fault: the owner would fault on its own page.
             Err(error)
                 if error.kind() == io::ErrorKind::ResourceBusy
                     && !self.has_removes()
