@@ -25,7 +25,8 @@ LIST = os.path.join(ROOT, "ci", "seeded.bugs")
 # What a copy consists of.
 KEPT = (
     *("Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md"),
-    *("src", "soft", "tests", "docs", "fuzz"),
+    # The storm's memory and ledger are also those of tests.
+    *("src", "soft", "tests", "docs", "fuzz", "examples/storm"),
 )
 # Packages beside the core that have bugs. The list names their files with the folder.
 BESIDE = ("soft",)

@@ -2,7 +2,7 @@
 
 use crate::common::machine::{FAR, Mm, RAM, check_all, machine, move_one, written};
 use crate::common::with_threads;
-use crate::stages::order;
+use crate::order;
 use pagelock::Cancel;
 use pagelock::leaf::{Leaf, Rights};
 use pagelock::mm::drain::Unlocked;

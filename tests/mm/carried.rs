@@ -1,7 +1,7 @@
 //! What travels with a page, and what embedders may put in the way of the engine.
 
 use crate::common::machine::{DEVICE, Mm, RAM, check_all, machine, move_one, written};
-use crate::waiting::order;
+use crate::order;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use pagelock::UserBits;
 use pagelock::leaf::{Leaf, Rights, Tracking};

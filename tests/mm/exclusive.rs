@@ -3,7 +3,7 @@
 
 use crate::common::machine::{FAR, Mm, check_all, exclusive, machine, written};
 use crate::common::own::within;
-use crate::waiting::order;
+use crate::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Mode, Order, Slot, evict, migrate};

@@ -2,7 +2,7 @@
 
 use crate::common::machine::{check_all, exclusive, machine, move_one, picture, written};
 use crate::common::{watched, with_threads};
-use crate::stages::order;
+use crate::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::Wake;
 use pagelock::leaf::{Leaf, Rights};

@@ -1,7 +1,7 @@
 //! A page that cannot be read is lost to every entry, and no summary calls that done.
 
 use crate::common::machine::{DEVICE, RAM, check_all, exclusive, machine, picture, written};
-use crate::waiting::order;
+use crate::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;

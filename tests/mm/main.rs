@@ -36,3 +36,8 @@ mod skipped;
 mod stages;
 mod stress;
 mod waiting;
+
+/// To the device, in one try.
+fn order() -> pagelock::mm::migrate::Order<common::machine::Mm> {
+    pagelock::mm::migrate::Order::to(common::machine::DEVICE).tries(1)
+}

@@ -4,7 +4,7 @@ use crate::common::machine::{
     DEVICE, FAR, Mm, RAM, check_all, is_migrating, machine, picture, written,
 };
 use crate::common::{watched, with_threads};
-use crate::stages::order;
+use crate::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::mm::drain::{Drain, Unlocked};
 use pagelock::mm::migrate::{Abort, Mode, Order, Outcome, Skip, Slot, collect, migrate};

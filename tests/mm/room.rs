@@ -2,7 +2,8 @@
 //! it.
 
 use crate::common::machine::{DEVICE, RAM, check_all, machine, move_one, written};
-use crate::waiting::{order, small};
+use crate::order;
+use crate::waiting::small;
 use pagelock::Limits;
 use pagelock::leaf::Leaf;
 use pagelock::mm::drain::Unlocked;

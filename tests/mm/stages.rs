@@ -2,18 +2,15 @@
 //! reference has an owner.
 
 use crate::common::{
-    machine::{DEVICE, Mm, RAM, check_all, is_migrating, machine, machine_with, move_one, written},
+    machine::{DEVICE, RAM, check_all, is_migrating, machine, machine_with, move_one, written},
     with_threads,
 };
+use crate::order;
 use pagelock::mm::Tiers;
 use pagelock::mm::drain::Unlocked;
 use pagelock::mm::migrate::{Abort, Order, Outcome, Slot, collect};
 use pagelock::{GetError, PinError};
 use pagelock_soft::At;
-
-pub(crate) fn order() -> Order<Mm> {
-    Order::to(DEVICE).tries(1)
-}
 
 /// I12, I13, I15: from the first entry that is taken down to the last that is put up.
 #[test]

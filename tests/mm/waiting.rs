@@ -2,9 +2,10 @@
 //! in a fault.
 
 use crate::common::{
-    machine::{DEVICE, FAR, Mm, RAM, check_all, machine, move_one, written},
+    machine::{FAR, Mm, RAM, check_all, machine, move_one, written},
     with_threads,
 };
+use crate::order;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use pagelock::Limits;
 use pagelock::mm::drain::Unlocked;
@@ -13,10 +14,6 @@ use pagelock::mm::pin::{Backing, PinOrder, PinSlot, Term, pin_range};
 use pagelock::mm::{Access, Tiers};
 use pagelock_soft::{Backed, Config, Kind, Soft, TierConfig, TierId};
 use std::sync::{Arc, Mutex};
-
-pub(crate) fn order() -> Order<Mm> {
-    Order::to(DEVICE).tries(1)
-}
 
 /// A machine that one test has to itself: `pages` pages of 64 bytes in a space.
 pub(crate) fn small(pages: usize, tiers: &[(Kind, usize)]) -> &'static Soft {
