@@ -88,7 +88,6 @@ pub mod sync;
 pub mod word;
 
 pub use dump::Dump;
-#[doc(inline)]
 pub use futex::{Futex, FutexTimed, OsFutex};
 #[doc(inline)]
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
