@@ -111,7 +111,7 @@ fi
 
 printf -- '-- pages that the kernel does not move back, as merged ones\n'
 ends 'copied instead' 0 '' "$STORM" --without move-back --memory anon --strategy wait \
-    --seconds 20 --work 60000 --must-finish --json "$SCRATCH/json"
+    --seconds 40 --work 20000 --must-finish --json "$SCRATCH/json"
 if grep -q '"real_faults": true' "$SCRATCH/json"; then
     back=$(sed -n 's/.*"migrated_back": \([0-9]*\).*/\1/p' "$SCRATCH/json")
     echo "$back pages came back"
