@@ -118,7 +118,7 @@ impl fmt::Display for Held {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.held.len() {
-            0 => writeln!(f, "no page has been owned for so long")?,
+            0 => writeln!(f, "no page is owned, or none for that long")?,
             n => writeln!(f, "{n} pages are owned:")?,
         }
         for held in &self.held {

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// A control: a byte of one in a hundred evicted pages is changed. That is found.
     #[arg(long)]
     pub(crate) flip: bool,
-    /// The database's file. Without it, one that nobody sees.
+    /// The database's file, which is overwritten. Without it, one that nobody sees.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
     /// Writes the figures as JSON; `-` is the standard output, instead of the table.
