@@ -21,28 +21,9 @@ const PASSERS: u32 = 1000;
 
 /// Pages, seats and an event table in a file without a name (a memfd), mapped into this process.
 ///
-/// Another process attaches ([`Segment::attach`]) by a descriptor that it inherits, or is sent over
-/// a socket (`SCM_RIGHTS`), and finds the same pages, at another address.
-///
-/// # Passing it on
-///
-/// Do not pass on the segment's own descriptor, but one that is opened anew, as below. The locks
-/// that show that this process lives belong to its own descriptor, and last until every copy of
-/// that is closed: while another process has a copy, nobody sees this one die. Both descriptors
-/// are closed by `exec`, unless they become a standard stream or lose `FD_CLOEXEC`.
-///
-/// ```no_run
-/// use pagelock::shared::{Segment, Size};
-/// use std::{fs::File, process::Command};
-///
-/// let segment = Segment::create(c"guest", Size::of(1024))?;
-/// let anew = File::open(format!("/proc/self/fd/{}", segment.as_raw_fd()))?;
-/// let manager = Command::new("manager").stdin(anew).spawn()?;
-///
-/// // In the manager:
-/// let segment = Segment::attach(std::io::stdin())?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Another process attaches (`Segment::attach`) by a descriptor that it inherits, or is sent over
+/// a socket (`SCM_RIGHTS`), and finds the same pages, at another address. That descriptor is not
+/// this segment's own: see [how it is passed on](super#passing-a-segment-on).
 ///
 /// # Whom to trust with what
 ///
@@ -168,7 +149,7 @@ impl Segment {
 
     /// The segment's own descriptor. Do not close it: the locks that show that this process lives
     /// end with it. Do not pass it on either: a copy in another process keeps them. What to pass
-    /// on is the same file, [opened anew](Segment#passing-it-on).
+    /// on is the same file, [opened anew](super#passing-a-segment-on).
     #[doc = example!(
         "let path = format!(\"/proc/self/fd/{}\", segment.as_raw_fd());"
         "let fd = std::fs::File::open(path)?; // to be inherited, or sent by SCM_RIGHTS"
