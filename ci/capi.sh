@@ -5,8 +5,8 @@
 # pages; in seats of a segment, each is killed and the other ends what it had begun; a hostile
 # segment is refused, or used without harm; a program without libc links and runs; nothing can
 # panic; the optimised library is quiet about broken contracts, and the one with assertions is not;
-# address and undefined-behaviour sanitizers are content with the C side; the example brings every
-# page in once.
+# address and undefined-behaviour sanitizers are content with the C side; the README's first program
+# runs; post-copy brings every page in once.
 # Costs: 1 minute warm; 3 cold, most of it cbindgen.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 scratch
@@ -204,11 +204,16 @@ for name in segment peers; do
     "$OUT/$name-checked" "$TARGET/release/examples/peer" >/dev/null
 done
 
-say "the example"
+say "the examples"
 if install pkg-config pkg-config; then
     make --silent -C capi "BUILD=$LIB" install "PREFIX=$OUT/installed"
     PKG_CONFIG_PATH=$OUT/installed/lib/pkgconfig \
         make --silent -C examples/c "OUT=$OUT" CFLAGS='-O2 -Wall -Wextra -Werror'
+    sed -n '/^```c$/,/^```$/{//!p;/^```$/q}' capi/README.md | diff - <(sed 1d examples/c/fault.c) || {
+        echo "the first program of capi/README.md is not examples/c/fault.c"
+        exit 1
+    }
+    "$OUT/fault"
     status=0
     "$OUT/postcopy" || status=$?
     if [ "$status" = 77 ]; then

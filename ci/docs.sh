@@ -8,11 +8,13 @@
 # `--markdown` checks the Markdown files alone.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# README and the guide name pictures, and README the API, by reference. No file stands beside a page
-# of the documentation, so there each reference is defined before, as the picture itself.
+# README and the guide name pictures, pages and the API by reference. No file stands beside a page
+# of the documentation, so there each reference is defined before, as the item or the picture itself.
 pictures() {
     local name
     echo '[api]: crate::PageLock'
+    for name in kernel vmm pager processes c; do echo "[in-$name]: crate::guide::$name"; done
+    echo '[porting]: crate::porting'
     for name in states page fault killed contended; do
         printf '[%s]: data:image/svg+xml;base64,%s\n' "$name" "$(base64 --wrap=0 "docs/$name.svg")"
     done

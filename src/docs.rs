@@ -1,6 +1,6 @@
-//! What is known about the crate, and how.
+//! Why the crate is right, what it costs, how it compares: the pages of `docs`.
 //!
-//! Pages of the repository's `docs` folder, beside the reference they describe:
+//! They are files of the repository, beside the reference they describe:
 //!
 //! | page | answers |
 //! |---|---|

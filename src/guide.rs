@@ -4,6 +4,9 @@
 #[doc = include_str!("../docs/guide/kernel.md")]
 pub mod kernel {}
 
+#[doc = include_str!("../docs/guide/full_kernel.md")]
+pub mod full_kernel {}
+
 #[doc = include_str!("../docs/guide/vmm.md")]
 pub mod vmm {}
 

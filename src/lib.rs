@@ -28,6 +28,8 @@
 //! | [`mm`] | the protocol over the caller's page tables: faults, migration, drains |
 //! | `shared` (feature) | segments of pages that processes share, also when one is killed |
 //! | [`stats`] | counters |
+//! | `owner`, `slow` (features) | who has a page; reports of long waits and holds |
+//! | `lock_api` (feature) | the lock as a mutex |
 //! | [`stuck`] | what a stuck page shows: dumps, owners, reports, gdb |
 //! | [`docs`] | why it is right, what it costs, how it compares; which check guards which promise |
 
@@ -35,6 +37,14 @@
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
+
+// In the order in which the documentation of `PageLock` shows its functions.
+mod page;
+
+pub mod lock;
+pub mod migration;
+pub mod refs;
+pub mod wait;
 
 mod defer;
 #[cfg(any(doc, doctest))]
@@ -47,11 +57,9 @@ pub mod leaf;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
-pub mod lock;
 #[cfg(all(feature = "lock_api", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "lock_api")))]
 pub mod lock_api;
-pub mod migration;
 pub mod mm;
 // The model checkers look at the protocol alone.
 #[cfg(not(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle)))))]
@@ -62,11 +70,9 @@ mod off;
 #[cfg(all(feature = "owner", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "owner")))]
 pub mod owner;
-mod page;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/porting.md")]
 pub mod porting {}
-pub mod refs;
 #[cfg(all(feature = "shared", target_os = "linux", not(any(pagelock_loom, pagelock_shuttle))))]
 #[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
 pub mod shared;
@@ -79,17 +85,21 @@ pub mod stats;
 pub mod stuck {}
 #[doc(hidden)]
 pub mod sync;
-pub mod wait;
 pub mod word;
 
 pub use dump::Dump;
 pub use futex::{Futex, FutexTimed, OsFutex};
+#[doc(inline)]
 pub use lock::{Claim, Hold, LockError, PageGuard, Released};
+#[doc(inline)]
 pub use migration::{
     Busy, CommitError, CommitRefused, Committed, FreezeError, FreezeRefused, FreezeRule, Frozen,
     Migration, NotMigrated, Poisoning, StillPinned, TakenOver,
 };
 pub use page::PageLock;
+#[doc(inline)]
 pub use refs::{CountError, GetError, PagePin, PageRef, PinError, Put};
+#[doc(inline)]
 pub use wait::{Cancel, Limits, Wait, WaitFor, Wake};
+#[doc(inline)]
 pub use word::{MAX_PINS, MAX_REFS, MAX_SLEEPERS, UserBits};

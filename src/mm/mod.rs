@@ -20,7 +20,7 @@
 //! use pagelock::mm::migrate::{Order, Slot, migrate};
 //! use pagelock::mm::{Access, Fault, Faulter, Strategy, drain::Unlocked, resolve};
 //! use pagelock_soft::TierId;
-//! # let (mm, at) = pagelock_soft::example();
+//! let (mm, at) = pagelock_soft::example(); // a memory, and an address of a page that is in RAM
 //! // To a device's memory, ...
 //! let mut unlocked = Unlocked::promise(); // the top of a thread
 //! let order = Order::to(TierId(1));
@@ -31,7 +31,8 @@
 //! ```
 //!
 //! The package `pagelock-soft` has all of it in software, with real bytes: for tests, and as a
-//! start for users without page tables of their own.
+//! start for users without page tables of their own. The examples of this module's items use the
+//! same `mm` and `at`. The [guide](crate::guide::kernel) has the smallest implementation.
 //!
 //! # What is held when the embedder is called
 //!

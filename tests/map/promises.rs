@@ -84,6 +84,7 @@ fn promises_are_quotations() {
         "README.md",
         "docs/guide.md",
         "docs/guide/kernel.md",
+        "docs/guide/full_kernel.md",
         "docs/guide/vmm.md",
         "docs/guide/pager.md",
         "docs/guide/processes.md",

@@ -23,6 +23,6 @@ fn main() -> io::Result<()> {
     });
     let sum = guest.join().unwrap();
     println!("{pages} pages read, first bytes add up to {sum}; {:?}", server.served());
-    println!("{}", region.report(Duration::ZERO)); // what to look at when a guest hangs
+    println!("{}", region.report(Duration::from_secs(1))); // what to look at when a guest hangs
     server.stop().map(drop)
 }

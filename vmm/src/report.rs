@@ -118,7 +118,8 @@ impl fmt::Display for Held {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.held.len() {
-            0 => writeln!(f, "no page is owned, or none for that long")?,
+            0 => writeln!(f, "no page has been owned for that long")?,
+            1 => writeln!(f, "1 page is owned:")?,
             n => writeln!(f, "{n} pages are owned:")?,
         }
         for held in &self.held {

@@ -26,6 +26,9 @@ use crate::mm::drain::{Drain, Unlocked};
 /// goes by the stages from [`collect_for_fault`](super::collect_for_fault), as
 /// [`bring_back`](super::bring_back) does.
 ///
+/// `drain` empties the batches of references; a memory without any passes
+/// [`NoBatches`](crate::mm::drain::NoBatches).
+///
 /// ```
 /// use pagelock::mm::drain::Unlocked;
 /// use pagelock::mm::migrate::{Order, Slot, migrate};
