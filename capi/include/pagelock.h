@@ -867,7 +867,8 @@ PAGELOCK_NOEXCEPT;
 // goes with the last descriptor of it.
 void pagelock_segment_close(struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
 
-// The descriptor, to be passed on. It is the segment's own and closes on exec; do not close it.
+// The segment's own descriptor; do not close it. To pass the segment on, open /proc/self/fd/N
+// anew: while another process has a copy of this one, nobody sees this process die.
 int pagelock_segment_fd(const struct pagelock_segment *segment) PAGELOCK_NOEXCEPT;
 
 // How many pages there are, as far as this process has looked.

@@ -198,7 +198,8 @@ pub unsafe extern "C" fn pagelock_segment_close(segment: *mut pagelock_segment) 
     unsafe { segment.cast::<Segment>().drop_in_place() };
 }
 
-/// The descriptor, to be passed on. It is the segment's own and closes on exec; do not close it.
+/// The segment's own descriptor; do not close it. To pass the segment on, open /proc/self/fd/N
+/// anew: while another process has a copy of this one, nobody sees this process die.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pagelock_segment_fd(segment: *const pagelock_segment) -> c_int {
     // SAFETY: see the top of the crate.

@@ -1,7 +1,11 @@
 //! What can go wrong with a segment and with a seat.
+//!
+//! [`SeatBusy`] and [`SeatCommitError`] hand back the stage. As with the core's, `?` keeps the reason
+//! and drops the stage, which aborts the migration.
 
-use super::Size;
+use super::{SeatBusy, SeatCommitError, Size};
 use crate::lock::LockError;
+use crate::migration::{CommitRefused, FreezeRefused};
 use crate::refs::{CountError, GetError, PinError};
 use core::fmt;
 
@@ -175,3 +179,39 @@ impl core::error::Error for SegmentError {}
 impl core::error::Error for SitError {}
 impl core::error::Error for SeatError {}
 impl core::error::Error for RecoverError {}
+
+impl From<SeatBusy<'_>> for FreezeRefused {
+    fn from(busy: SeatBusy<'_>) -> Self {
+        busy.why
+    }
+}
+impl From<SeatCommitError<'_>> for CommitRefused {
+    fn from(error: SeatCommitError<'_>) -> Self {
+        error.why
+    }
+}
+
+#[cfg(feature = "alloc")]
+mod boxed {
+    use super::*;
+    use alloc::boxed::Box;
+    use core::error::Error;
+
+    /// `?` into a boxed error: the reason goes into the box, the stage is dropped.
+    macro_rules! boxed {
+        ($($to:ty),*) => { $(
+            impl From<SeatBusy<'_>> for Box<$to> {
+                fn from(busy: SeatBusy<'_>) -> Self {
+                    Self::from(busy.why)
+                }
+            }
+
+            impl From<SeatCommitError<'_>> for Box<$to> {
+                fn from(error: SeatCommitError<'_>) -> Self {
+                    Self::from(error.why)
+                }
+            }
+        )* };
+    }
+    boxed!(dyn Error, dyn Error + Send + Sync);
+}

@@ -35,6 +35,28 @@ pub type SeatMigration<'s> = Held<'s, Migration<'s, InSegment>>;
 pub type SeatFrozen<'s> = Held<'s, Frozen<'s, InSegment>>;
 
 /// A freeze that was refused: why, and the migration as it was.
+///
+/// `?` keeps the reason and drops the migration, which aborts it:
+///
+/// ```
+/// use pagelock::{FreezeRule, shared::Seat};
+/// # use pagelock::{FreezeRefused, shared::{Segment, Size}};
+///
+/// fn migrate(seat: &Seat<'_>) -> Result<(), Box<dyn std::error::Error>> {
+///     let frozen = seat.lock(3)?.begin_migration().freeze(FreezeRule::Unpinned)?;
+///     // ... copy ...
+///     frozen.commit_in_place();
+///     Ok(())
+/// }
+/// # let segment = Segment::create(c"pages", Size::of(8))?;
+/// # let seat = segment.sit()?;
+/// # migrate(&seat)?;
+/// # let live = seat.activate(3)?;
+/// # let pin = seat.pin(3)?;
+/// # assert!(migrate(&seat).unwrap_err().is::<FreezeRefused>());
+/// # assert!(!seat.lock(3)?.is_poisoned(), "it was aborted, and the page let go of");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SeatBusy<'s> {
     /// What was counted.
@@ -43,7 +65,7 @@ pub struct SeatBusy<'s> {
     pub migration: SeatMigration<'s>,
 }
 
-/// A commit that was refused: why, and both pages as they were.
+/// A commit that was refused: why, and both pages as they were. `?` as for [`SeatBusy`].
 #[derive(Debug)]
 pub struct SeatCommitError<'s> {
     /// The reason.

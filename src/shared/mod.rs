@@ -16,7 +16,7 @@
 //! use pagelock::shared::{Segment, Size};
 //!
 //! let segment = Segment::create(c"guest", Size::of(256).seats(8))?;
-//! // ... pass segment.as_raw_fd() to the other process, which calls Segment::attach.
+//! // ... the other process calls Segment::attach, with a descriptor that is opened anew.
 //! let seat = segment.sit()?; // one for each thread
 //! let page = seat.activate(3)?;
 //! drop(seat.pin(3)?);
@@ -27,6 +27,26 @@
 //! // When another process has died:
 //! let recovered = segment.recover(|left| println!("{left:?}"))?;
 //! assert_eq!(recovered.pages, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Passing a segment on
+//!
+//! Do not pass on the segment's own descriptor, but one that is opened anew, as below. The locks
+//! that show that this process lives belong to its own descriptor, and last until every copy of
+//! that is closed: while another process has a copy, nobody sees this one die. Both descriptors
+//! are closed by `exec`, unless they become a standard stream or lose `FD_CLOEXEC`.
+//!
+//! ```no_run
+//! use pagelock::shared::{Segment, Size};
+//! use std::{fs::File, process::Command};
+//!
+//! let segment = Segment::create(c"guest", Size::of(1024))?;
+//! let anew = File::open(format!("/proc/self/fd/{}", segment.as_raw_fd()))?;
+//! let manager = Command::new("manager").stdin(anew).spawn()?;
+//!
+//! // In the manager:
+//! let segment = Segment::attach(std::io::stdin())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -21,8 +21,9 @@ const PASSERS: u32 = 1000;
 
 /// Pages, seats and an event table in a file without a name (a memfd), mapped into this process.
 ///
-/// The descriptor is passed on as any other: inherited, or over a socket (`SCM_RIGHTS`). The
-/// receiver attaches (`Segment::attach`) and finds the same pages, at another address.
+/// Another process attaches (`Segment::attach`) by a descriptor that it inherits, or is sent over
+/// a socket (`SCM_RIGHTS`), and finds the same pages, at another address. That descriptor is not
+/// this segment's own: see [how it is passed on](super#passing-a-segment-on).
 ///
 /// # Whom to trust with what
 ///
@@ -146,11 +147,13 @@ impl Segment {
         Ok(Self { file, at, size, pages, process, taken, recovers, entry })
     }
 
-    /// The descriptor, to be passed on. It stays this segment's: do not close it, for the locks
-    /// that show that this process lives end with it.
+    /// The segment's own descriptor. Do not close it: the locks that show that this process lives
+    /// end with it. Do not pass it on either: a copy in another process keeps them. What to pass
+    /// on is the same file, [opened anew](super#passing-a-segment-on).
     #[doc = example!(
-        "let fd = segment.as_raw_fd(); // to be sent by SCM_RIGHTS"
-        "assert!(fd >= 0);"
+        "let path = format!(\"/proc/self/fd/{}\", segment.as_raw_fd());"
+        "let fd = std::fs::File::open(path)?; // to be inherited, or sent by SCM_RIGHTS"
+        "assert_eq!(Segment::attach(fd)?.pages(), 8);"
     )]
     #[must_use]
     pub fn as_raw_fd(&self) -> c_int {

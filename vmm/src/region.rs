@@ -6,7 +6,7 @@ use crate::layer::Layer;
 use crate::place::{PageState, Place, is_protected};
 use crate::seats::Seats;
 use crate::stats::Counters;
-use crate::uffd::Ram;
+use crate::uffd::{Ram, SMALL};
 use pagelock::word::state::EVENT_WAITERS;
 use std::fmt;
 use std::io;
@@ -159,10 +159,16 @@ impl Region {
     /// # let Ok(inbox) = Inbox::open() else { return Ok(()) }; // refused here
     /// let region = Region::anonymous(&inbox, 64 << 20)?;
     /// assert_eq!(region.pages(), 16384);
+    /// let error = Region::anonymous(&inbox, 5000).unwrap_err();
+    /// assert_eq!(error.to_string(), "5000 bytes at 0x0 are not whole pages of 4096 bytes");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn anonymous(inbox: &Arc<Inbox>, len: usize) -> Result<Arc<Self>, RegionError> {
-        Self::new(Ram::anonymous(inbox, len, crate::uffd::SMALL)?, inbox, 0)
+        if len == 0 || !len.is_multiple_of(SMALL) {
+            // The system would only say that the argument is invalid.
+            return Err(RegionError::NotPages { base: 0, len, page_size: SMALL });
+        }
+        Self::new(Ram::anonymous(inbox, len, SMALL)?, inbox, 0)
     }
 
     /// A page's header, for what has no verb here: a wait or a lock with limits. An owner by this

@@ -53,10 +53,10 @@ pub(crate) struct Options {
     /// What the manager is started with.
     #[arg(long, hide = true)]
     pub(crate) manage: Option<String>,
-    /// The file that pages go to. Without it, one that nobody sees.
+    /// The file that pages go to, which is overwritten. Without it, one that nobody sees.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
-    /// The file that the snapshot goes to. Without it, one that nobody sees.
+    /// The file that the snapshot goes to, which is overwritten. Without it, one that nobody sees.
     #[arg(long, value_name = "FILE")]
     pub(crate) snapshot: Option<PathBuf>,
     /// Draws pages in memory and faults over time (SVG).

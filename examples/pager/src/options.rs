@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// the end.
 ///
 /// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something
-/// outside failed.
+/// outside failed. Ctrl-C ends it at once, and nothing is compared.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub(crate) struct Options {
@@ -32,10 +32,11 @@ pub(crate) struct Options {
     /// Nine of ten reads go to so many percent of the keys.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) hot: u8,
-    /// A control: a byte of one in a hundred evicted pages is changed. That is found.
+    /// A control: each hundredth page that an eviction writes has a byte changed. A run that is
+    /// long enough finds that; a small one may read none of these bytes again.
     #[arg(long)]
     pub(crate) flip: bool,
-    /// The database's file. Without it, one that nobody sees.
+    /// The database's file, which is overwritten. Without it, one that nobody sees.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
     /// Writes the figures as JSON; `-` is the standard output, instead of the table.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// the pages as it needs them. Compares every byte at the end.
 ///
 /// Exit status: 0 if all is right; 1 if data was lost; 2 for wrong arguments; 3 if something
-/// outside failed.
+/// outside failed. Ctrl-C ends it at once, and nothing is compared.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub(crate) struct Options {

@@ -81,6 +81,46 @@ fn a_descriptor_that_came_over_a_socket_is_as_good() {
     assert_eq!(segment.user_words()[0].load(SeqCst), 77);
 }
 
+/// What a survivor recovers of a child that was killed with a page in hand, while it holds the
+/// descriptor that the child has sent, and afterwards.
+fn recovered_from_a_sender(passes: fn(&Segment) -> OwnedFd) -> (u32, u32) {
+    let segment = Segment::create(c"kept", Size::of(4)).unwrap();
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut recovered = (0, 0);
+    watched(&[], || {
+        let child = fork(|| {
+            let own = Segment::attach(&segment).unwrap();
+            let seat = own.sit().unwrap();
+            core::mem::forget(seat.lock(3).unwrap());
+            send(a.as_raw_fd(), passes(&own).as_raw_fd());
+            // SAFETY: this process has no more to do, nor to drop.
+            unsafe { libc::_exit(0) }
+        });
+        let passed = receive(b.as_raw_fd());
+        assert_eq!(child.status(), 0);
+        let pages = || segment.recover(|left| drop(left.stage)).unwrap().pages;
+        recovered.0 = pages();
+        drop(passed);
+        // A child that another test has forked meanwhile has a copy as well, until it ends.
+        while recovered.0 + recovered.1 == 0 {
+            recovered.1 = pages();
+            std::thread::yield_now();
+        }
+    });
+    recovered
+}
+
+/// The locks that show that a process lives last until every copy of its descriptor is closed.
+#[test]
+fn a_copy_hides_its_senders_death_and_a_descriptor_opened_anew_does_not() {
+    let copy = |segment: &Segment| segment.as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(recovered_from_a_sender(copy), (0, 1));
+    let anew = |segment: &Segment| {
+        std::fs::File::open(format!("/proc/self/fd/{}", segment.as_raw_fd())).unwrap().into()
+    };
+    assert_eq!(recovered_from_a_sender(anew), (1, 0));
+}
+
 /// Runs `call` with a message of one byte that has room for one descriptor.
 fn message(call: impl FnOnce(&mut libc::msghdr) -> isize) {
     let (mut byte, mut control) = (0u8, [0u64; 4]);
