@@ -6,7 +6,9 @@ mod common;
 
 use common::with_threads;
 use pagelock::word::count::FROZEN;
-use pagelock::word::state::{GENERATION_SHIFT, LOCKED, MIGRATING};
+use pagelock::word::state::{
+    CLOSED, CROWD, GENERATION_SHIFT, LOCK_WAITERS, LOCKED, MIGRATING, SLEEPERS_SHIFT,
+};
 use pagelock::{FreezeRule, PageGuard, PageLock, UserBits};
 use std::{mem, thread};
 
@@ -120,6 +122,23 @@ fn a_dump_says_what_the_dead_have_left() {
     // SAFETY: eight bytes of two integers, which may have any value: nobody locks this page.
     let page: PageLock = unsafe { mem::transmute([0, FROZEN | 1]) };
     assert!(said(&page).starts_with("Its counts are frozen without a migrator"), "{page:?}");
+}
+
+/// Words that a page has for a moment only, while its threads are at it.
+#[test]
+fn a_dump_tells_apart_what_lasts_a_moment() {
+    let one = 1 << SLEEPERS_SHIFT;
+    for (state, says) in [
+        (CLOSED | LOCK_WAITERS | one, "It is kept for a sleeper, which has been woken"),
+        (LOCKED | one, "1 locker sleeps for it, one of them awake, so the release wakes none;"),
+        (LOCKED | LOCK_WAITERS | CLOSED | one, "the gate is closed to newcomers."),
+        (LOCKED | LOCK_WAITERS | CLOSED | CROWD | one, "closed, and newcomers wait outside."),
+        (LOCKED | LOCK_WAITERS | CLOSED | CROWD | one, "The opened gate tells event slot"),
+    ] {
+        // SAFETY: eight bytes of two integers, which may have any value: nobody locks this page.
+        let page: PageLock = unsafe { mem::transmute([state, 1]) };
+        assert!(said(&page).contains(says), "{page:?}: {}", page.dump());
+    }
 }
 
 /// From a signal handler, say, on top of the owner.

@@ -245,3 +245,10 @@ fn a_point_in_time_prints_seconds() {
         "{text}"
     );
 }
+
+#[test]
+fn user_bits_print_as_the_number_that_they_are() {
+    let bits = UserBits::new(0b1_1010);
+    assert_eq!(u8::from(bits), 26);
+    assert_eq!(format!("{bits:b} {bits:o} {bits:x} {bits:X}"), "11010 32 1a 1A");
+}
