@@ -217,7 +217,7 @@ bare() {
 }
 
 refusals() {
-    refuses thumbv6m-none-eabi 'this processor has none'
+    refuses thumbv6m-none-eabi 'needs compare-and-swap of 32 bits'
     refuses x86_64-unknown-hermit 'does not know how to sleep'
 }
 
