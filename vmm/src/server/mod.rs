@@ -43,6 +43,19 @@ pub trait Store: Send + Sync {
     ///
     /// Whatever goes wrong. The faulter is told and faults again, a few times; then the page is
     /// given up as lost ([`Settings::attempts`]).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use pagelock_vmm::{Fault, Fetch, Store, soft::SoftRam};
+    /// let store = |fetch: &Fetch, into: &mut [u8]| Ok(into.fill(fetch.page() as u8));
+    /// let (_, region) = SoftRam::region(8)?;
+    /// let Fault::Owner(fetch) = region.fault(5) else { unreachable!("it is out") };
+    /// let mut bytes = [0; 4096];
+    /// Store::read(&store, &fetch, &mut bytes)?;
+    /// assert_eq!(bytes[0], 5);
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
     fn read(&self, fetch: &Fetch, into: &mut [u8]) -> io::Result<()>;
 }
 
