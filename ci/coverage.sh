@@ -8,7 +8,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 VERSION=0.9.1
 AT_LEAST=95
 # Tests, and what is not compiled into an ordinary build.
-APART='/(tests|benches|examples|mm|shared|soft)/|/src/.*/tests\.rs|/src/futex/model\.rs|/src/off\.rs|/src/mm/'
+APART='/(tests|benches|examples|mm|shared|soft)/|/src/.*/tests\.rs|/src/mm/'
+APART+='|/src/futex/model\.rs|/src/off\.rs'
 
 llvm=$(rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 bin=/usr/lib/llvm-$llvm/bin

@@ -9,7 +9,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # README and the guide name pictures, pages and the API by reference. No file stands beside a page
-# of the documentation, so there each reference is defined before, as the item or the picture itself.
+# of the documentation, so each reference is defined before, as the item or the picture itself.
 pictures() {
     local name
     echo '[api]: crate::PageLock'

@@ -322,7 +322,7 @@ fn a_split_while_the_lock_was_queued_for_is_noticed() {
     assert_eq!(m.to_ram.load(SeqCst), 0);
 }
 
-/// Rights and tracking of the entry may have changed: the fault goes on with the entry as it is now.
+/// Rights and tracking of the entry may have changed: the fault continues with the entry as it is.
 #[test]
 fn an_entry_that_allows_less_after_the_lock_was_queued_for_is_the_same() {
     let m = machine(1, device_private());

@@ -1,7 +1,7 @@
 //! What can go wrong with a segment and with a seat.
 //!
-//! [`SeatBusy`] and [`SeatCommitError`] hand back the stage. As with the core's, `?` keeps the reason
-//! and drops the stage, which aborts the migration.
+//! [`SeatBusy`] and [`SeatCommitError`] hand back the stage. As with the core's, `?` keeps the
+//! reason and drops the stage, which aborts the migration.
 
 use super::{SeatBusy, SeatCommitError, Size};
 use crate::lock::LockError;

@@ -49,8 +49,8 @@ impl File {
     /// `fd` is open, and the caller's to use.
     pub(super) unsafe fn reopen(fd: c_int) -> Result<Self, SegmentError> {
         const PREFIX: &[u8] = b"/proc/self/fd/";
-        // Before it is opened: that may do something of its own, with a device, and by this process's
-        // rights, which the peer that has sent the descriptor may lack.
+        // Checked before it is opened: opening a device may have an effect, and uses this process's
+        // rights, which the peer that sent the descriptor may lack.
         stays(fd)?;
         // The digits from the end; the rest is zeroes, of which one ends the path.
         let (mut path, mut digits) = ([0u8; PREFIX.len() + 12], [0u8; 11]);

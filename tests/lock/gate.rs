@@ -195,7 +195,8 @@ fn a_newcomer_does_not_take_what_is_kept_for_those_inside_however_its_sleep_ends
                 let guard = starve(sim, guard);
                 sim.hold();
                 drop(guard); // The starved sleeper is woken and will run in a moment.
-                sim.at_sleep(move || assert!(matches!(page.claim(), Claim::InFlight))); // A fault, just then.
+                // A fault, just then.
+                sim.at_sleep(move || assert!(matches!(page.claim(), Claim::InFlight)));
                 s.spawn(move || {
                     script(ends);
                     order.own("newcomer", page.lock());
