@@ -172,8 +172,10 @@ impl<F: Futex> PageLock<F> {
         F: FutexTimed,
     {
         // A free page costs no look at the clock.
-        let within = || Limits::none().until(self.futex.now() + d);
-        Some(self.try_lock().or_else(|| self.lock_within(within()).ok())?.noted())
+        if let Some(guard) = self.try_lock() {
+            return Some(guard);
+        }
+        self.lock_within(Limits::none().until(self.futex.now() + d)).ok()
     }
 
     /// Takes the page, sleeping no longer than `limits` allow: until a deadline, unless cancelled
@@ -203,8 +205,10 @@ impl<F: Futex> PageLock<F> {
     /// ```
     #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_within(&self, limits: Limits<'_, F>) -> Result<PageGuard<'_, F>, LockError> {
-        let wait = || Locker::new(self, limits, false).lock();
-        Ok(self.try_lock().map_or_else(wait, Ok)?.noted())
+        if let Some(guard) = self.try_lock() {
+            return Ok(guard);
+        }
+        Ok(Locker::new(self, limits, false).lock()?.noted())
     }
 
     /// Drops `ptl`, then takes the page. Newcomers cannot overtake the caller while it waits.
@@ -237,7 +241,8 @@ impl<F: Futex> PageLock<F> {
     /// ```
     #[cfg_attr(feature = "owner", track_caller)]
     pub fn lock_releasing<G>(&self, ptl: G) -> PageGuard<'_, F> {
-        self.lock_releasing_within(ptl, Limits::none()).unwrap_or_else(|_| self.lock()).noted()
+        let Ok(guard) = self.lock_releasing_within(ptl, Limits::none()) else { return self.lock() };
+        guard
     }
 
     /// [`lock_releasing`](Self::lock_releasing) within `limits`. `ptl` is dropped in any case.
