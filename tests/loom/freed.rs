@@ -3,6 +3,7 @@
 use crate::wait::assert_over;
 use crate::{In, explore_with, on};
 use loom::sync::Mutex;
+use loom::thread::JoinHandle;
 use pagelock::PageLock;
 use std::sync::Arc;
 
@@ -37,6 +38,19 @@ impl Freed {
     }
 }
 
+/// A faulter that waits for the page, if it finds the entry there.
+fn waits_if_there(page: &Arc<Freed>, entry: &Arc<Mutex<bool>>) -> JoinHandle<()> {
+    let entry = entry.clone();
+    on(page, move |page| {
+        let entry = entry.lock().unwrap();
+        if *entry {
+            // SAFETY: the entry is there, and keeps the header as long as its lock is held;
+            // `wait_unlocked` does not use the header after it has dropped that.
+            assert_over(unsafe { &*page.0 }.wait_unlocked(entry));
+        }
+    })
+}
+
 /// The page goes away as soon as its owner has taken the entry down: the waiter saw the entry under
 /// the same lock, and after dropping that it may not look at the page.
 #[test]
@@ -46,15 +60,7 @@ fn a_page_that_is_freed_right_after_the_unlock() {
         let table = Arc::new(Mutex::new(true));
         // SAFETY: the header is freed below, and the guard is gone by then.
         let guard = unsafe { &*page.0 }.lock();
-        let for_waiter = table.clone();
-        let waiter = on(&page, move |page| {
-            let entry = for_waiter.lock().unwrap();
-            if *entry {
-                // SAFETY: the entry is there, and keeps the header as long as its lock is held;
-                // `wait_unlocked` does not use the header after it has dropped that.
-                assert_over(unsafe { &*page.0 }.wait_unlocked(entry));
-            }
-        });
+        let waiter = waits_if_there(&page, &table);
         *table.lock().unwrap() = false;
         drop(guard);
         // SAFETY: the entry is down, and each thread that saw it has dropped the lock since.
@@ -72,14 +78,7 @@ fn a_page_that_is_unlocked_and_then_freed() {
         let table = Arc::new(Mutex::new(true));
         // SAFETY: as above.
         let guard = unsafe { &*page.0 }.lock();
-        let for_waiter = table.clone();
-        let waiter = on(&page, move |page| {
-            let entry = for_waiter.lock().unwrap();
-            if *entry {
-                // SAFETY: as above.
-                assert_over(unsafe { &*page.0 }.wait_unlocked(entry));
-            }
-        });
+        let waiter = waits_if_there(&page, &table);
         drop(guard);
         *table.lock().unwrap() = false;
         // SAFETY: as above.
